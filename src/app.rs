@@ -1,0 +1,174 @@
+//! The composition root: a configuration becomes a node that is wired and bound, and then runs until it has drained.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::config::{Backend, Config};
+use crate::drain::Phase;
+use crate::edge::{self, Doors, NodeView};
+use crate::exchange::Exchange;
+use crate::fabric::embedded::Switch;
+use crate::fabric::{self, Inbox, Opened};
+use crate::model::NodeId;
+
+/// Connections that may wait to be accepted: after a deploy everybody comes at once.
+const BACKLOG: u32 = 4096;
+/// How long the fabric may take for its first and its last word.
+const FABRIC_WITHIN: Duration = Duration::from_secs(5);
+
+/// A node, wired and bound; nothing runs yet.
+#[derive(Debug)]
+pub struct App {
+    exchange: Arc<Exchange>,
+    phase: Phase,
+    drain_deadline: Duration,
+    doors: (TcpListener, axum::Router),
+    admin: (TcpListener, axum::Router),
+    inbox: Inbox,
+    drivers: Drivers,
+}
+
+struct Drivers(Vec<(&'static str, BoxFuture<'static, ()>)>);
+
+impl std::fmt::Debug for Drivers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
+    }
+}
+
+/// A node cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Its port cannot be had.
+    #[error("cannot listen on {address} ({setting}): {source}")]
+    Bind {
+        /// What was asked for.
+        address: SocketAddr,
+        /// By which setting.
+        setting: &'static str,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// Redis cannot be used.
+    #[error(transparent)]
+    Redis(#[from] fabric::redis::OpenError),
+}
+
+impl App {
+    /// Binds the ports and connects the fabric.
+    pub async fn build(config: &Config) -> Result<Self, StartError> {
+        let node = NodeId::start(&config.node_id);
+        match &config.backend {
+            Backend::Embedded => Self::wire(config, Switch::new(config.terms()).plug(node.clone()), node, "embedded"),
+            Backend::Redis(redis) => {
+                let opened = fabric::redis::open(redis, config.terms(), node.clone()).await?;
+                Self::wire(config, opened, node, "redis")
+            }
+        }
+    }
+
+    /// The same, plugged into a switch that other nodes of this process share.
+    pub fn plug_into(switch: &Switch, config: &Config) -> Result<Self, StartError> {
+        let node = NodeId::start(&config.node_id);
+        Self::wire(config, switch.plug(node.clone()), node, "embedded")
+    }
+
+    fn wire(config: &Config, opened: Opened, node: NodeId, kind: &'static str) -> Result<Self, StartError> {
+        let Opened { fabric, inbox, drivers } = opened;
+        let exchange = Arc::new(Exchange::new(node, fabric, config.terms(), config.exchange()));
+        let phase = Phase::default();
+        let doors = Doors::new(config.edge(), Arc::clone(&exchange), phase.clone()).routes();
+        let admin = edge::admin_routes(NodeView::new(Arc::clone(&exchange), phase.clone(), kind));
+        Ok(Self {
+            exchange,
+            phase,
+            drain_deadline: config.drain_deadline,
+            doors: (bind(config.listen, "listen")?, doors),
+            admin: (bind(config.admin_listen, "admin.listen")?, admin),
+            inbox,
+            drivers: Drivers(drivers),
+        })
+    }
+
+    /// The node.
+    pub fn node(&self) -> &NodeId {
+        self.exchange.node()
+    }
+
+    /// Where clients connect.
+    pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.doors.0.local_addr()
+    }
+
+    /// Where operators look.
+    pub fn admin_addr(&self) -> std::io::Result<SocketAddr> {
+        self.admin.0.local_addr()
+    }
+
+    /// Runs until `stop`, or until one of its services ends, and then until it has drained. True if all went as it should.
+    pub async fn run(self, stop: CancellationToken) -> bool {
+        let Self { exchange, phase, drain_deadline, doors, admin, inbox, drivers } = self;
+        let mut services = JoinSet::new();
+        let mut service = |name: &'static str, running: BoxFuture<'static, ()>| {
+            services.spawn(async move {
+                running.await;
+                name
+            });
+        };
+        for (name, driver) in drivers.0 {
+            service(name, driver);
+        }
+        service("inbox", Box::pin(Arc::clone(&exchange).listen(inbox)));
+        service("admin listener", Box::pin(edge::serve(admin.0, admin.1)));
+        match timeout(FABRIC_WITHIN, first_beat(&exchange)).await {
+            Ok(()) => {}
+            Err(_) => warn!("The fabric does not answer yet: nobody can log in until it does"),
+        }
+        service("node lease keeper", Box::pin(Arc::clone(&exchange).keep_node()));
+        service("user lease keeper", Box::pin(Arc::clone(&exchange).keep_users()));
+        service("presence watch", Box::pin(Arc::clone(&exchange).watch()));
+        service("listener", Box::pin(edge::serve(doors.0, doors.1)));
+
+        let as_asked = tokio::select! {
+            () = stop.cancelled() => true,
+            ended = services.join_next() => {
+                let service = ended.and_then(Result::ok).unwrap_or("one that panicked");
+                error!(service, "A service ended by itself: this node drains");
+                false
+            }
+        };
+        info!(sessions = phase.sessions(), "Draining");
+        let empty = phase.drain(drain_deadline).await;
+        if !empty {
+            let left = phase.sessions();
+            warn!(left, "Sessions are left at drain.deadline: their leases will expire");
+        }
+        let _ = timeout(FABRIC_WITHIN, exchange.close()).await;
+        services.shutdown().await;
+        as_asked && empty
+    }
+}
+
+async fn first_beat(exchange: &Exchange) {
+    while exchange.first_beat().await.is_err() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn bind(address: SocketAddr, setting: &'static str) -> Result<TcpListener, StartError> {
+    let listen = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    listen().map_err(|source| StartError::Bind { address, setting, source })
+}

@@ -1,0 +1,218 @@
+//! The configuration: `default.toml`, then a file, then the environment, then flags. Every mistake is reported at once.
+
+mod reader;
+#[cfg(test)]
+mod tests;
+
+pub use reader::{Mistakes, Sources};
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use self::reader::Reader;
+use crate::exchange::Bounds;
+use crate::fabric::{Terms, redis};
+use crate::session::Clocks;
+use crate::telemetry::LogFormat;
+use crate::{edge, exchange};
+
+/// The operator's manual: every setting with its default.
+pub const DEFAULTS: &str = include_str!("default.toml");
+
+/// How long a client may take to answer when somebody else wants its name…
+const DOUBT: Duration = Duration::from_secs(2);
+/// …and how long its node may take to say so.
+const CHALLENGE: Duration = Duration::from_millis(2600);
+
+/// A configuration that can run: what cannot is not representable.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where clients connect.
+    pub listen: SocketAddr,
+    /// What the node is called.
+    pub node_id: String,
+    /// Where operators look.
+    pub admin_listen: SocketAddr,
+    /// What joins it with other nodes.
+    pub backend: Backend,
+    /// How long sessions may take to say goodbye.
+    pub drain_deadline: Duration,
+    /// How log lines look.
+    pub log_format: LogFormat,
+    /// Which log lines are written.
+    pub log_level: String,
+    presence: Presence,
+    session: Session,
+    limits: Limits,
+}
+
+/// What joins nodes.
+#[derive(Clone, Debug)]
+pub enum Backend {
+    /// Nothing: one node alone.
+    Embedded,
+    /// A Redis.
+    Redis(redis::Config),
+}
+
+#[derive(Clone, Debug)]
+struct Presence {
+    ttl: Duration,
+    grace: Duration,
+    node_ttl: Duration,
+    watch_every: Duration,
+}
+
+#[derive(Clone, Debug)]
+struct Session {
+    clocks: Clocks,
+    write_timeout: Duration,
+    frame_bytes: usize,
+    mailbox: Bounds,
+}
+
+#[derive(Clone, Debug)]
+struct Limits {
+    signals_per_second: u32,
+    connections_per_ip: u32,
+    origins: Vec<String>,
+}
+
+impl Config {
+    /// Reads all sources. The second is what they amount to, with secrets hidden.
+    pub fn load(sources: Sources) -> Result<(Self, String), Mistakes> {
+        let mut reader = Reader::new(sources)?;
+        let config = Self::read(&mut reader);
+        config.check(&mut reader);
+        reader.finish().map(|effective| (config, effective))
+    }
+
+    fn read(reader: &mut Reader) -> Self {
+        Self {
+            listen: reader.parsed("listen", "an address such as 0.0.0.0:9090"),
+            node_id: reader.text("node_id"),
+            admin_listen: reader.parsed("admin.listen", "an address such as 127.0.0.1:9091"),
+            backend: read_backend(reader),
+            drain_deadline: reader.duration("drain.deadline"),
+            log_format: reader.one_of(
+                "log.format",
+                &[("auto", LogFormat::Auto), ("human", LogFormat::Human), ("json", LogFormat::Json)],
+            ),
+            log_level: reader.text("log.level"),
+            presence: Presence {
+                ttl: reader.duration("presence.ttl"),
+                grace: reader.duration("presence.grace"),
+                node_ttl: reader.duration("presence.node_ttl"),
+                watch_every: reader.duration("presence.watch_every"),
+            },
+            session: Session {
+                clocks: Clocks {
+                    ping_every: reader.duration("session.ping_every"),
+                    silent_after: reader.duration("session.silent_after"),
+                    login_within: reader.duration("session.login_within"),
+                    doubt: DOUBT,
+                },
+                write_timeout: reader.duration("session.write_timeout"),
+                frame_bytes: reader.parsed("session.frame_bytes", "a number of bytes"),
+                mailbox: Bounds {
+                    events: reader.parsed("session.mailbox_events", "a number"),
+                    bytes: reader.parsed("session.mailbox_bytes", "a number of bytes"),
+                },
+            },
+            limits: Limits {
+                signals_per_second: reader.parsed("limits.signals_per_second", "a number; 0 for no limit"),
+                connections_per_ip: reader.parsed("limits.connections_per_ip", "a number; 0 for no limit"),
+                origins: reader.list("limits.origins"),
+            },
+        }
+    }
+
+    /// What single settings cannot know.
+    fn check(&self, reader: &mut Reader) {
+        let Presence { ttl, grace, node_ttl, watch_every } = self.presence;
+        let id_fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        if self.node_id.is_empty() || self.node_id.len() > 64 || !self.node_id.bytes().all(id_fits) {
+            reader.mistake("node_id", "must be 1 to 64 letters, digits, dots, underscores and hyphens");
+        }
+        for (key, time) in [
+            ("presence.ttl", ttl),
+            ("presence.node_ttl", node_ttl),
+            ("presence.watch_every", watch_every),
+            ("session.ping_every", self.session.clocks.ping_every),
+            ("session.write_timeout", self.session.write_timeout),
+        ] {
+            if time.is_zero() {
+                reader.mistake(key, "must be longer than nothing");
+            }
+        }
+        if (grace + node_ttl * 7 / 5) * 3 > ttl * 2 {
+            reader.mistake(
+                "presence.ttl",
+                "is too short: presence.grace + 7/5 of presence.node_ttl must fit into 2/3 of it, or a name could run out \
+                 before its session does",
+            );
+        }
+        if self.session.clocks.silent_after <= self.session.clocks.ping_every {
+            reader.mistake("session.silent_after", "must be longer than session.ping_every");
+        }
+        if self.session.frame_bytes < 1024 {
+            reader.mistake("session.frame_bytes", "must be at least 1024: an offer has to fit");
+        }
+        if self.session.mailbox.bytes < self.session.frame_bytes || self.session.mailbox.events == 0 {
+            reader.mistake("session.mailbox_bytes", "must hold a message of session.frame_bytes, and mailbox_events one event");
+        }
+        if let Err(error) = tracing_subscriber::EnvFilter::try_new(&self.log_level) {
+            reader.mistake("log.level", &format!("is not a filter such as info or switchboard=debug: {error}"));
+        }
+    }
+
+    /// How long leases live.
+    pub fn terms(&self) -> Terms {
+        Terms { user_ttl: self.presence.ttl, node_ttl: self.presence.node_ttl, challenge: CHALLENGE }
+    }
+
+    /// What the exchange needs.
+    pub fn exchange(&self) -> exchange::Settings {
+        exchange::Settings {
+            mailbox: self.session.mailbox,
+            grace: self.presence.grace,
+            watch_every: self.presence.watch_every,
+        }
+    }
+
+    /// What the doors need.
+    pub fn edge(&self) -> edge::Settings {
+        edge::Settings {
+            clocks: self.session.clocks,
+            write_timeout: self.session.write_timeout,
+            frame_bytes: self.session.frame_bytes,
+            signals_per_second: self.limits.signals_per_second,
+            connections_per_ip: self.limits.connections_per_ip,
+            origins: self.limits.origins.clone(),
+        }
+    }
+}
+
+fn read_backend(reader: &mut Reader) -> Backend {
+    let url = reader.secret("redis.url");
+    let mode = reader.one_of("redis.mode", &[("standalone", true), ("sentinel", false), ("cluster", false)]);
+    let prefix = reader.text("redis.prefix");
+    let lanes = reader.parsed("redis.lanes", "a number from 1 to 64");
+    let timeout = reader.duration("redis.timeout");
+    if !mode || url.contains(',') {
+        reader.mistake("redis.mode", "sentinel and cluster are not supported yet: use standalone, and one URL");
+    }
+    if prefix.contains(['{', '}']) || prefix.len() > 64 {
+        reader.mistake("redis.prefix", "must be at most 64 bytes without braces");
+    }
+    if !(1..=64).contains(&lanes) {
+        reader.mistake("redis.lanes", "must be a number from 1 to 64");
+    }
+    if timeout.is_zero() {
+        reader.mistake("redis.timeout", "must be longer than nothing");
+    }
+    if url.is_empty() {
+        return Backend::Embedded;
+    }
+    Backend::Redis(redis::Config { url: redis::Url::new(&url), prefix, lanes, timeout })
+}

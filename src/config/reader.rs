@@ -1,0 +1,197 @@
+//! Reads settings one by one from layered sources, and collects what is wrong with them.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use config::{Environment, File, FileFormat, Value, ValueKind};
+
+use super::DEFAULTS;
+
+/// What every environment variable of ours begins with.
+const PREFIX: &str = "SWITCHBOARD";
+
+/// Where settings come from, besides the defaults; later ones win.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// A TOML file.
+    pub file: Option<PathBuf>,
+    /// The environment.
+    pub environment: HashMap<String, String>,
+    /// Settings of the command line.
+    pub flags: Vec<(String, String)>,
+}
+
+/// Everything that is wrong with a configuration.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct Mistakes(Vec<String>);
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "The configuration has {} mistake(s):", self.0.len())?;
+        for mistake in &self.0 {
+            writeln!(f, "  {mistake}")?;
+        }
+        write!(f, "Every setting is explained in src/config/default.toml; `switchboard config` prints what is in effect.")
+    }
+}
+
+/// All sources as one table, and the mistakes so far.
+#[derive(Debug)]
+pub(super) struct Reader {
+    settings: config::Config,
+    /// The environment variable of each setting that came from there, for a mistake to name it.
+    variables: HashMap<String, String>,
+    secrets: Vec<&'static str>,
+    mistakes: Vec<String>,
+}
+
+impl Reader {
+    pub(super) fn new(sources: Sources) -> Result<Self, Mistakes> {
+        let known = flat(&parse(config::Config::builder())?);
+        let mut mistakes = Vec::new();
+        let mut variables = HashMap::new();
+        let mut environment = HashMap::new();
+        for (variable, value) in sources.environment {
+            let Some(rest) = variable.strip_prefix(&format!("{PREFIX}_")) else { continue };
+            let key = rest.replace("__", ".").to_lowercase();
+            if known.contains_key(&key) {
+                variables.insert(key, variable.clone());
+                environment.insert(variable, value);
+            } else if !is_kubernetes_link(rest) {
+                mistakes.push(format!("{variable} is not a setting"));
+            }
+        }
+        let mut builder = config::Config::builder();
+        if let Some(path) = sources.file {
+            builder = builder.add_source(File::from(path).format(FileFormat::Toml));
+        }
+        let environment = Environment::with_prefix(PREFIX).prefix_separator("_").separator("__").source(Some(environment));
+        builder = builder.add_source(environment);
+        for (key, value) in sources.flags {
+            builder = builder.set_override(&key, value).map_err(|error| Mistakes(vec![format!("--set {key}: {error}")]))?;
+        }
+        let settings = parse(builder)?;
+        let unknown = flat(&settings).into_keys().filter(|key| !known.contains_key(key));
+        mistakes.extend(unknown.map(|key| format!("{key} is not a setting")));
+        mistakes.sort();
+        Ok(Self { settings, variables, secrets: Vec::new(), mistakes })
+    }
+
+    /// Notes a mistake.
+    pub(super) fn mistake(&mut self, key: &str, what: &str) {
+        let value = if self.secrets.contains(&key) { "…".to_owned() } else { self.raw(key) };
+        let from = self.variables.get(key).map(|variable| format!(" (from {variable})")).unwrap_or_default();
+        self.mistakes.push(format!("{key} = {value:?}{from} {what}"));
+    }
+
+    /// A text.
+    pub(super) fn text(&mut self, key: &'static str) -> String {
+        match self.settings.get_string(key) {
+            Ok(text) => text,
+            Err(error) => {
+                self.mistake(key, &format!("is not a text: {error}"));
+                String::new()
+            }
+        }
+    }
+
+    /// A text that is never shown.
+    pub(super) fn secret(&mut self, key: &'static str) -> String {
+        self.secrets.push(key);
+        self.text(key)
+    }
+
+    /// Something that `what` describes. What cannot be parsed becomes the default, and a mistake.
+    pub(super) fn parsed<T: FromStr>(&mut self, key: &'static str, what: &str) -> T {
+        self.converted(key, what, |text| text.parse().ok())
+    }
+
+    pub(super) fn duration(&mut self, key: &'static str) -> Duration {
+        self.converted(key, "a duration such as 30s or 500ms", |text| humantime::parse_duration(text).ok())
+    }
+
+    pub(super) fn one_of<T: Copy>(&mut self, key: &'static str, choices: &[(&str, T)]) -> T {
+        let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
+        let find = |text: &str| choices.iter().find(|(word, _)| *word == text).map(|(_, choice)| *choice);
+        self.converted(key, &format!("one of {}", words.join(", ")), find)
+    }
+
+    /// A list: of TOML, or of words with commas between them.
+    pub(super) fn list(&mut self, key: &'static str) -> Vec<String> {
+        if let Ok(values) = self.settings.get_array(key) {
+            return values.into_iter().filter_map(|value| value.into_string().ok()).collect();
+        }
+        let text = self.text(key);
+        text.split(',').map(str::trim).filter(|word| !word.is_empty()).map(str::to_owned).collect()
+    }
+
+    /// The settings in effect with secrets hidden, or what is wrong with them.
+    pub(super) fn finish(self) -> Result<String, Mistakes> {
+        if !self.mistakes.is_empty() {
+            return Err(Mistakes(self.mistakes));
+        }
+        let settings = flat(&self.settings).into_iter();
+        let mut lines: Vec<String> = settings
+            .map(|(key, value)| match self.secrets.contains(&key.as_str()) && value != "\"\"" {
+                true => format!("{key} = \"(hidden)\""),
+                false => format!("{key} = {value}"),
+            })
+            .collect();
+        lines.sort();
+        Ok(lines.join("\n") + "\n")
+    }
+
+    fn converted<T>(&mut self, key: &'static str, what: &str, convert: impl Fn(&str) -> Option<T>) -> T {
+        if let Some(value) = convert(&self.raw(key)) {
+            return value;
+        }
+        self.mistake(key, &format!("is not {what}"));
+        let default = parse(config::Config::builder()).ok().and_then(|defaults| defaults.get_string(key).ok());
+        // The tests show that every default can be read.
+        default.as_deref().and_then(convert).unwrap_or_else(|| unreachable!("the default of {key} cannot be read"))
+    }
+
+    fn raw(&self, key: &str) -> String {
+        self.settings.get_string(key).unwrap_or_default()
+    }
+}
+
+/// The defaults under whatever else was added.
+fn parse(builder: config::ConfigBuilder<config::builder::DefaultState>) -> Result<config::Config, Mistakes> {
+    let defaults = config::Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml)).build();
+    let wrong = |error: config::ConfigError| Mistakes(vec![error.to_string()]);
+    let layered = builder.build().map_err(wrong)?;
+    let both = config::Config::builder().add_source(defaults.map_err(wrong)?).add_source(layered);
+    both.build().map_err(wrong)
+}
+
+/// Every setting by its dotted name, as TOML would write it.
+fn flat(settings: &config::Config) -> HashMap<String, String> {
+    fn visit(prefix: &str, value: &Value, into: &mut HashMap<String, String>) {
+        match &value.kind {
+            ValueKind::Table(table) => {
+                for (key, value) in table {
+                    let key = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+                    visit(&key, value, into);
+                }
+            }
+            ValueKind::Array(values) => {
+                let words: Vec<String> = values.iter().map(|value| format!("{:?}", value.to_string())).collect();
+                into.insert(prefix.to_owned(), format!("[{}]", words.join(", ")));
+            }
+            ValueKind::String(text) => drop(into.insert(prefix.to_owned(), format!("{text:?}"))),
+            other => drop(into.insert(prefix.to_owned(), other.to_string())),
+        }
+    }
+    let mut all = HashMap::new();
+    visit("", &settings.cache, &mut all);
+    all
+}
+
+/// Kubernetes gives every container variables such as `SWITCHBOARD_SERVICE_HOST` for a Service called switchboard.
+fn is_kubernetes_link(rest: &str) -> bool {
+    rest.split('_').any(|word| word == "PORT") || rest.starts_with("SERVICE_") || rest.contains("_SERVICE_")
+}

@@ -1,0 +1,79 @@
+use super::*;
+
+fn load(environment: &[(&str, &str)]) -> Result<(Config, String), Mistakes> {
+    let environment = environment.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    Config::load(Sources { environment, ..Sources::default() })
+}
+
+#[test]
+fn the_defaults_are_a_node_of_its_own() {
+    let (config, effective) = load(&[]).unwrap();
+    assert!(matches!(config.backend, Backend::Embedded));
+    assert_eq!(config.listen, "0.0.0.0:9090".parse().unwrap());
+    assert_eq!(config.drain_deadline, Duration::from_secs(20));
+    assert!(effective.contains("presence.ttl = \"30s\"\n"), "{effective}");
+}
+
+#[test]
+fn later_layers_win() {
+    let file = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
+    std::fs::write(file.path(), "node_id = \"file\"\n[presence]\nttl = \"60s\"\ngrace = \"1s\"\n").unwrap();
+    let sources = Sources {
+        file: Some(file.path().to_owned()),
+        environment: [("SWITCHBOARD_NODE_ID", "env"), ("SWITCHBOARD_PRESENCE__GRACE", "2s")]
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .into(),
+        flags: vec![("node_id".to_owned(), "flag".to_owned())],
+    };
+    let (config, _) = Config::load(sources).unwrap();
+    assert_eq!(config.node_id, "flag");
+    assert_eq!(config.presence.grace, Duration::from_secs(2));
+    assert_eq!(config.presence.ttl, Duration::from_secs(60));
+}
+
+#[test]
+fn every_mistake_is_reported_at_once() {
+    let mistakes = load(&[
+        ("SWITCHBOARD_LISTEN", "nowhere"),
+        ("SWITCHBOARD_PRESENCE__TTL", "3s"),
+        ("SWITCHBOARD_DRAIN__DEADLINE", "soon"),
+        ("SWITCHBOARD_REDIS__MODE", "cluster"),
+        ("SWITCHBOARD_LIMITS__SIGNALS_PER_SECOND", "-1"),
+        ("SWITCHBOARD_TYPO", "1"),
+    ])
+    .unwrap_err()
+    .to_string();
+    for expected in [
+        "6 mistake(s)",
+        "listen = \"nowhere\" (from SWITCHBOARD_LISTEN) is not an address such as",
+        "presence.ttl = \"3s\" (from SWITCHBOARD_PRESENCE__TTL) is too short",
+        "drain.deadline = \"soon\"",
+        "redis.mode = \"cluster\" (from SWITCHBOARD_REDIS__MODE) sentinel and cluster are not supported yet",
+        "limits.signals_per_second = \"-1\"",
+        "SWITCHBOARD_TYPO is not a setting",
+    ] {
+        assert!(mistakes.contains(expected), "{expected} is not in:\n{mistakes}");
+    }
+}
+
+#[test]
+fn kubernetes_may_add_its_variables() {
+    let link = [("SWITCHBOARD_PORT", "tcp://10.0.0.1:9090"), ("SWITCHBOARD_SERVICE_HOST", "10.0.0.1")];
+    assert!(load(&link).is_ok());
+}
+
+#[test]
+fn a_password_is_never_shown() {
+    let url = ("SWITCHBOARD_REDIS__URL", "redis://user:hunter2@localhost:6379");
+    let (config, effective) = load(&[url]).unwrap();
+    assert!(!effective.contains("hunter2") && effective.contains("redis.url = \"(hidden)\""), "{effective}");
+    assert!(!format!("{config:?}").contains("hunter2"));
+    let mistakes = load(&[("SWITCHBOARD_REDIS__URL", "redis://user:hunter2@a,redis://b")]).unwrap_err();
+    assert!(!mistakes.to_string().contains("hunter2"));
+}
+
+#[test]
+fn a_list_is_words_or_toml() {
+    let (config, _) = load(&[("SWITCHBOARD_LIMITS__ORIGINS", "https://a.example, https://b.example")]).unwrap();
+    assert_eq!(config.limits.origins, ["https://a.example", "https://b.example"]);
+}

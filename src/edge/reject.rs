@@ -1,0 +1,54 @@
+//! Every way to be turned away at the door, as HTTP.
+
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+/// Why a request gets no further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rejection {
+    /// A page that may not connect.
+    Origin,
+    /// As many connections from that address as there may be.
+    Crowded,
+    /// The node is shutting down.
+    Draining,
+    /// A door for WebSockets, and the request is none.
+    NotAnUpgrade,
+    /// It looks like a WebSocket handshake, and is none.
+    BadUpgrade,
+}
+
+impl IntoResponse for Rejection {
+    fn into_response(self) -> Response {
+        let (status, code, message) = match self {
+            Self::Origin => {
+                (StatusCode::FORBIDDEN, "forbidden", "pages of this origin may not connect: see limits.origins")
+            }
+            Self::Crowded => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "too_many",
+                "too many connections from this address: see limits.connections_per_ip",
+            ),
+            Self::Draining => {
+                (StatusCode::SERVICE_UNAVAILABLE, "draining", "this node is shutting down: connect again")
+            }
+            Self::NotAnUpgrade => {
+                (StatusCode::UPGRADE_REQUIRED, "upgrade_required", "this is a door for WebSockets")
+            }
+            Self::BadUpgrade => (StatusCode::BAD_REQUEST, "bad_request", "not a WebSocket handshake (RFC 6455, 4.1)"),
+        };
+        let body = format!("{{\"type\":\"error\",\"code\":\"{code}\",\"message\":\"{message}\"}}\n");
+        let mut response = (status, [(header::CONTENT_TYPE, "application/json")], body).into_response();
+        let headers = response.headers_mut();
+        match self {
+            Self::Draining | Self::Crowded => {
+                headers.insert(header::RETRY_AFTER, 1.into());
+            }
+            Self::NotAnUpgrade => {
+                headers.insert(header::UPGRADE, header::HeaderValue::from_static("websocket"));
+            }
+            Self::Origin | Self::BadUpgrade => {}
+        }
+        response
+    }
+}

@@ -1,0 +1,212 @@
+//! Who is in a call with whom, as one session remembers it; the other side remembers the same.
+//!
+//! A call is with a session, not with a name, so a late `leave` cannot end the next call with somebody of the same name.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::model::{NodeId, SessionId, UserName};
+
+/// The calls of one session.
+#[derive(Debug)]
+pub(super) struct Calls {
+    owner: SessionId,
+    own_node: NodeId,
+    watch: Arc<NodeWatch>,
+    peers: HashMap<UserName, Call>,
+}
+
+/// One call, from one side.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Call {
+    /// The peer's session and node; unknown until the outcome of the first offer.
+    pub(super) peer: Option<(SessionId, NodeId)>,
+    /// The `n` of our own signal that began this call; 0 if the peer's did.
+    pub(super) since: u64,
+    /// The `n` of our own latest offer or answer.
+    pub(super) renewed: u64,
+    /// The `n` of the last that was heard from the peer.
+    pub(super) heard: u64,
+}
+
+/// What a peer's `leave` means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// No call of ours: an older one, another session's, or one that we left ourselves.
+    NotOurs,
+    /// The call is over.
+    Over,
+}
+
+impl Calls {
+    pub(super) fn new(owner: SessionId, own_node: NodeId, watch: Arc<NodeWatch>) -> Self {
+        Self { owner, own_node, watch, peers: HashMap::new() }
+    }
+
+    pub(super) fn get(&self, peer: &UserName) -> Option<&Call> {
+        self.peers.get(peer)
+    }
+
+    /// We send an offer or an answer.
+    pub(super) fn start(&mut self, peer: &UserName, n: u64) {
+        let fresh = || Call { peer: None, since: n, renewed: n, heard: 0 };
+        self.peers.entry(peer.clone()).or_insert_with(fresh).renewed = n;
+    }
+
+    /// The peer's session sent an offer or an answer. True if a call with an earlier session of that name is over by this.
+    pub(super) fn join(&mut self, peer: &UserName, session: SessionId, node: &NodeId) -> bool {
+        let call = self.peers.get(peer);
+        let (fresh, superseded) = match call {
+            Some(Call { peer: Some((known, _)), .. }) if *known == session => return false,
+            // Ours is under way to it: one call, begun from both sides.
+            Some(call @ Call { peer: None, .. }) => (call.clone(), false),
+            Some(_) => (Call { peer: None, since: 0, renewed: 0, heard: 0 }, true),
+            None => (Call { peer: None, since: 0, renewed: 0, heard: 0 }, false),
+        };
+        self.put(peer, Call { peer: Some((session, node.clone())), ..fresh });
+        superseded
+    }
+
+    /// Something of ours reached this session. True if a call with an earlier session of that name is over by this.
+    pub(super) fn reached(&mut self, peer: &UserName, session: SessionId, node: &NodeId, n: u64, starts: bool) -> bool {
+        match self.peers.get(peer) {
+            None => false,
+            Some(call) => match &call.peer {
+                Some((known, _)) if *known == session => false,
+                // Only what starts a call tells with whom: a candidate may have been sent before the call.
+                None if starts => {
+                    let call = Call { peer: Some((session, node.clone())), ..call.clone() };
+                    self.put(peer, call);
+                    false
+                }
+                None => false,
+                Some(_) => {
+                    if starts {
+                        self.put(peer, Call { peer: Some((session, node.clone())), since: n, renewed: n, heard: 0 });
+                    } else {
+                        self.remove(peer);
+                    }
+                    true
+                }
+            },
+        }
+    }
+
+    /// Our offer or answer reached nobody.
+    pub(super) fn failed(&mut self, peer: &UserName, n: u64) {
+        if self.peers.get(peer).is_some_and(|call| call.peer.is_none() && call.renewed == n) {
+            self.remove(peer);
+        }
+    }
+
+    /// Something was heard from this session of the peer.
+    pub(super) fn heard(&mut self, peer: &UserName, session: SessionId, n: u64) {
+        if let Some(call) = self.peers.get_mut(peer)
+            && call.peer.as_ref().is_none_or(|(known, _)| *known == session)
+        {
+            call.heard = n;
+        }
+    }
+
+    /// A session of that name says that its call with us is over; the last that it heard from us was `heard`.
+    pub(super) fn end(&mut self, peer: &UserName, session: SessionId, heard: u64) -> Ending {
+        let Some(call) = self.peers.get_mut(peer) else { return Ending::NotOurs };
+        if call.peer.as_ref().is_some_and(|(known, _)| *known != session) || heard < call.since {
+            return Ending::NotOurs;
+        }
+        if heard < call.renewed {
+            // Our latest offer is still under way to it, and will begin the next call there.
+            call.since = call.renewed;
+        } else {
+            self.remove(peer);
+        }
+        Ending::Over
+    }
+
+    /// Who is called on this node.
+    pub(super) fn on_node(&self, node: &NodeId) -> Vec<UserName> {
+        let there = |call: &Call| call.peer.as_ref().is_some_and(|(_, at)| at == node);
+        self.peers.iter().filter(|(_, call)| there(call)).map(|(peer, _)| peer.clone()).collect()
+    }
+
+    /// Everybody who is in a call with us.
+    pub(super) fn peers(&self) -> Vec<UserName> {
+        self.peers.keys().cloned().collect()
+    }
+
+    pub(super) fn remove(&mut self, peer: &UserName) -> Option<Call> {
+        let call = self.peers.remove(peer)?;
+        self.unbind(&call);
+        Some(call)
+    }
+
+    fn put(&mut self, peer: &UserName, call: Call) {
+        if let Some((_, node)) = &call.peer
+            && *node != self.own_node
+        {
+            self.watch.bind(node, self.owner);
+        }
+        if let Some(before) = self.peers.insert(peer.clone(), call) {
+            self.unbind(&before);
+        }
+    }
+
+    fn unbind(&self, call: &Call) {
+        if let Some((_, node)) = &call.peer
+            && *node != self.own_node
+        {
+            self.watch.unbind(node, self.owner);
+        }
+    }
+}
+
+impl Drop for Calls {
+    fn drop(&mut self) {
+        for call in self.peers.values() {
+            self.unbind(call);
+        }
+    }
+}
+
+/// The nodes that the sessions of this node have call peers on: their leases are read with every beat.
+#[derive(Debug, Default)]
+pub(super) struct NodeWatch {
+    /// How many calls of which session, on which node. Held for a map operation.
+    nodes: Mutex<HashMap<NodeId, HashMap<SessionId, usize>>>,
+}
+
+impl NodeWatch {
+    fn bind(&self, node: &NodeId, session: SessionId) {
+        *self.lock().entry(node.clone()).or_default().entry(session).or_default() += 1;
+    }
+
+    fn unbind(&self, node: &NodeId, session: SessionId) {
+        let mut nodes = self.lock();
+        let Some(sessions) = nodes.get_mut(node) else { return };
+        if let Some(calls) = sessions.get_mut(&session) {
+            *calls -= 1;
+            if *calls == 0 {
+                sessions.remove(&session);
+            }
+        }
+        if sessions.is_empty() {
+            nodes.remove(node);
+        }
+    }
+
+    pub(super) fn nodes(&self) -> Vec<NodeId> {
+        self.lock().keys().cloned().collect()
+    }
+
+    pub(super) fn sessions(&self, node: &NodeId) -> Vec<SessionId> {
+        self.lock().get(node).map(|sessions| sessions.keys().copied().collect()).unwrap_or_default()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<NodeId, HashMap<SessionId, usize>>> {
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+#[path = "calls_tests.rs"]
+mod tests;

@@ -1,0 +1,120 @@
+//! How a session makes good for pushes that it missed: it reads its inbox, and believes no push until it is level.
+//!
+//! An entry counts only if it is later than the last; while reading, a push only tells how far there is to go. So a push that was missed
+//! is late, not lost.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use tokio::time::sleep;
+
+use crate::fabric::{Entry, Envelope, Fabric, FabricError};
+use crate::model::{Address, EntryId};
+
+/// The inbox of a plain session is a ring of this many entries: a whole ring of unread ones may have lost some.
+const RING: usize = 256;
+/// How long to rest after a read that failed.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// How far one session has read.
+#[derive(Default)]
+pub(super) struct CatchUp {
+    last: EntryId,
+    seen: EntryId,
+    /// Another gap was told while reading.
+    again: bool,
+    reading: Option<BoxFuture<'static, Result<Vec<Entry>, FabricError>>>,
+}
+
+/// More was missed than the inbox keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Overrun;
+
+impl CatchUp {
+    /// Whether pushes are believed.
+    pub(super) fn level(&self) -> bool {
+        self.reading.is_none()
+    }
+
+    /// The last entry that was handed out.
+    pub(super) fn last(&self) -> EntryId {
+        self.last
+    }
+
+    /// A push came: what is to be delivered, if anything.
+    pub(super) fn push(&mut self, entry: Entry) -> Option<Envelope> {
+        if self.level() {
+            self.advance(entry)
+        } else {
+            self.seen = self.seen.max(entry.id);
+            None
+        }
+    }
+
+    /// Pushes were missed.
+    pub(super) fn gap(&mut self, fabric: &Arc<dyn Fabric>, address: &Address) {
+        if self.level() {
+            self.read(fabric, address, Duration::ZERO);
+        } else {
+            self.again = true;
+        }
+    }
+
+    /// Waits for what the inbox says; for ever when level.
+    pub(super) async fn next(&mut self) -> Result<Vec<Entry>, FabricError> {
+        match &mut self.reading {
+            Some(reading) => reading.await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The inbox has said it: what is to be delivered. Reads on until it is level.
+    pub(super) fn caught(
+        &mut self,
+        result: Result<Vec<Entry>, FabricError>,
+        fabric: &Arc<dyn Fabric>,
+        address: &Address,
+    ) -> Result<Vec<Envelope>, Overrun> {
+        self.reading = None;
+        let Ok(entries) = result else {
+            self.read(fabric, address, PAUSE);
+            return Ok(Vec::new());
+        };
+        if entries.len() >= RING {
+            return Err(Overrun);
+        }
+        if entries.is_empty() {
+            // What a push told of has run out meanwhile: there is nothing left to wait for.
+            self.last = self.last.max(self.seen);
+        }
+        let delivered = entries.into_iter().filter_map(|entry| self.advance(entry)).collect();
+        if std::mem::take(&mut self.again) || self.seen > self.last {
+            self.read(fabric, address, Duration::ZERO);
+        }
+        Ok(delivered)
+    }
+
+    fn advance(&mut self, entry: Entry) -> Option<Envelope> {
+        (entry.id > self.last).then(|| {
+            self.last = entry.id;
+            entry.envelope
+        })
+    }
+
+    fn read(&mut self, fabric: &Arc<dyn Fabric>, address: &Address, pause: Duration) {
+        let (fabric, address, last) = (Arc::clone(fabric), address.clone(), self.last);
+        let reading = async move {
+            sleep(pause).await;
+            fabric.read(&address, last).await
+        };
+        self.reading = Some(reading.boxed());
+    }
+}
+
+impl std::fmt::Debug for CatchUp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CatchUp").field("last", &self.last).field("level", &self.level()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,167 @@
+//! The hold guard: after a stall nobody is believed dead, and nobody new gets a name, until everybody had time to say that they live.
+//!
+//! Without it a store that stands still for longer than the leases live makes every healthy user look dead when it moves again.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Unready after this long without the fabric…
+const UNREADY_AFTER: Duration = Duration::from_secs(10);
+/// …and ready again after this long with it.
+const READY_AFTER: Duration = Duration::from_secs(2);
+
+/// Longer than any process runs.
+const FOR_EVER: Duration = Duration::from_secs(1 << 32);
+
+/// What the beats of this node say about the fabric.
+#[derive(Debug)]
+pub(super) struct Hold {
+    node_ttl: Duration,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    last_beat: Instant,
+    /// The first beat after the last break; `None` during one.
+    beating_since: Option<Instant>,
+    held_until: Option<Instant>,
+    ready: bool,
+}
+
+/// What a beat changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Nothing.
+    Steady,
+    /// The guard was set: there was a stall of this length, or the store lost the node's lease.
+    Stalled(Duration),
+}
+
+impl Hold {
+    /// A guard that holds until the [first beat](Self::first_beat).
+    pub(super) fn new(node_ttl: Duration) -> Self {
+        let now = Instant::now();
+        let state = State { last_beat: now, beating_since: None, held_until: Some(now + FOR_EVER), ready: false };
+        Self { node_ttl, state: Mutex::new(state) }
+    }
+
+    /// The node has its own lease. A fresh process starts without a hold, and ready.
+    pub(super) fn first_beat(&self) {
+        let now = Instant::now();
+        *self.lock() = State { last_beat: now, beating_since: Some(now), held_until: None, ready: true };
+    }
+
+    /// How far apart two beats may be before it counts as a stall: 2 s of a lease of 5 s.
+    fn longest_gap(&self) -> Duration {
+        self.node_ttl * 2 / 5
+    }
+
+    /// A beat succeeded; `own` tells whether the node's lease was still there.
+    pub(super) fn beat(&self, own: bool) -> Turn {
+        let (mut state, now) = (self.lock(), Instant::now());
+        let gap = now - state.last_beat;
+        state.last_beat = now;
+        state.beating_since.get_or_insert(now);
+        if own && gap <= self.longest_gap() {
+            return Turn::Steady;
+        }
+        state.held_until = Some(now + self.node_ttl);
+        Turn::Stalled(gap)
+    }
+
+    /// A beat failed. True for the first of an outage.
+    pub(super) fn missed(&self) -> bool {
+        self.lock().beating_since.take().is_some()
+    }
+
+    /// How the store was seen to have lost data between two beats.
+    pub(super) fn set(&self) {
+        self.lock().held_until = Some(Instant::now() + self.node_ttl);
+    }
+
+    /// While it holds, how much longer: no lease is believed dead, no fresh claim is made.
+    pub(super) fn holds(&self) -> Option<Duration> {
+        let (state, now) = (self.lock(), Instant::now());
+        if now - state.last_beat > self.longest_gap() {
+            return Some(self.node_ttl);
+        }
+        state.held_until.filter(|until| *until > now).map(|until| (until - now).min(self.node_ttl))
+    }
+
+    /// Whether the fabric was reached lately.
+    pub(super) fn reached(&self) -> bool {
+        self.lock().last_beat.elapsed() <= self.longest_gap()
+    }
+
+    /// Whether new sessions should come here; changes its mind slowly.
+    pub(super) fn ready(&self) -> bool {
+        let mut state = self.lock();
+        if state.ready {
+            state.ready = state.last_beat.elapsed() <= UNREADY_AFTER;
+        } else {
+            state.ready = state.beating_since.is_some_and(|since| since.elapsed() >= READY_AFTER);
+        }
+        state.ready
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    fn started() -> Hold {
+        let hold = Hold::new(Duration::from_secs(5));
+        assert!(hold.holds().is_some() && !hold.ready(), "not before the first beat");
+        hold.first_beat();
+        hold
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stall_holds_for_one_node_lease() {
+        let hold = started();
+        advance(Duration::from_secs(1)).await;
+        assert_eq!(hold.beat(true), Turn::Steady);
+        assert_eq!(hold.holds(), None);
+        advance(Duration::from_millis(4500)).await;
+        assert!(hold.holds().is_some(), "before the next beat too");
+        assert_eq!(hold.beat(true), Turn::Stalled(Duration::from_millis(4500)));
+        for _ in 0..5 {
+            assert!(hold.holds().is_some());
+            advance(Duration::from_secs(1)).await;
+            hold.beat(true);
+        }
+        assert_eq!(hold.holds(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lost_lease_holds_at_once() {
+        let hold = started();
+        assert!(matches!(hold.beat(false), Turn::Stalled(_)));
+        assert!(hold.holds().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn readiness_changes_its_mind_slowly() {
+        let hold = started();
+        assert!(hold.ready());
+        assert!(hold.missed());
+        assert!(!hold.missed(), "one line per outage");
+        advance(Duration::from_secs(9)).await;
+        assert!(hold.ready());
+        advance(Duration::from_secs(2)).await;
+        assert!(!hold.ready());
+        hold.beat(true);
+        assert!(!hold.ready());
+        advance(Duration::from_secs(2)).await;
+        assert!(hold.ready());
+    }
+}

@@ -1,0 +1,175 @@
+//! The bounded letterbox of one session: posted to without waiting, emptied by the session alone.
+//!
+//! Bounded by count and by bytes. Full means that the client reads slower than others speak to it: a candidate that is dropped is a call
+//! that silently never connects, so nothing is dropped and the session ends (`CloseReason::TooSlow`).
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use crate::fabric::{Challenge, Entry, Envelope};
+use crate::model::{NodeId, UserName};
+
+/// How much may wait for one session.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Events.
+    pub events: usize,
+    /// Bytes of bodies.
+    pub bytes: usize,
+}
+
+/// What a session finds in its letterbox.
+#[derive(Debug)]
+pub(super) enum Mail {
+    /// From a user of this node.
+    Direct(Envelope),
+    /// By the fabric.
+    Push(Entry),
+    /// Pushes were missed.
+    Gap,
+    /// A node died; call peers may have been on it.
+    NodeLost(NodeId),
+    /// The name is somebody else's.
+    NameLost,
+    /// Somebody wants the name, and doubts that this session lives.
+    Challenge(Challenge),
+    /// Watched users came or went.
+    Presence(Vec<(UserName, bool)>),
+}
+
+/// It did not fit, or nobody reads any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NotPosted;
+
+/// The end that others post to.
+#[derive(Clone, Debug)]
+pub(super) struct Mailbox {
+    shared: Arc<Shared>,
+}
+
+/// The end that the session empties.
+#[derive(Debug)]
+pub(super) struct Letterbox {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    bounds: Bounds,
+    /// Held for a push or a swap.
+    state: Mutex<State>,
+    arrived: Notify,
+    overflowed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    queue: VecDeque<Mail>,
+    bytes: usize,
+    full: bool,
+    closed: bool,
+}
+
+/// A mailbox with its letterbox.
+pub(super) fn mailbox(bounds: Bounds) -> (Mailbox, Letterbox) {
+    let shared =
+        Arc::new(Shared { bounds, state: Mutex::default(), arrived: Notify::new(), overflowed: Notify::new() });
+    (Mailbox { shared: Arc::clone(&shared) }, Letterbox { shared })
+}
+
+impl Mailbox {
+    /// Posts without waiting. What does not fit ends the session.
+    pub(super) fn post(&self, mail: Mail) -> Result<(), NotPosted> {
+        let mut state = self.shared.lock();
+        if state.full || state.closed {
+            return Err(NotPosted);
+        }
+        let bytes = state.bytes + mail.bytes();
+        if state.queue.len() >= self.shared.bounds.events || bytes > self.shared.bounds.bytes {
+            state.full = true;
+            drop(state);
+            self.shared.overflowed.notify_one();
+            return Err(NotPosted);
+        }
+        state.bytes = bytes;
+        state.queue.push_back(mail);
+        let first = state.queue.len() == 1;
+        drop(state);
+        if first {
+            self.shared.arrived.notify_one();
+        }
+        Ok(())
+    }
+}
+
+impl Letterbox {
+    /// Waits until there is something to [`take`](Self::take).
+    pub(super) async fn filled(&self) {
+        if self.shared.lock().queue.is_empty() {
+            self.shared.arrived.notified().await;
+        }
+    }
+
+    /// Everything that has arrived.
+    pub(super) fn take(&self) -> VecDeque<Mail> {
+        let mut state = self.shared.lock();
+        state.bytes = 0;
+        std::mem::take(&mut state.queue)
+    }
+
+    /// Waits until something did not fit.
+    pub(super) async fn overflowed(&self) {
+        if !self.shared.lock().full {
+            self.shared.overflowed.notified().await;
+        }
+    }
+
+    /// Takes no more mail, and hands out what is left.
+    pub(super) fn close(&self) -> VecDeque<Mail> {
+        let mut state = self.shared.lock();
+        state.closed = true;
+        std::mem::take(&mut state.queue)
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Mail {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Direct(envelope) | Self::Push(Entry { envelope, .. }) => envelope.body_len(),
+            _ => 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn full_is_told_and_stays_so() {
+        let (mailbox, letterbox) = mailbox(Bounds { events: 2, bytes: 100 });
+        mailbox.post(Mail::Gap).unwrap();
+        mailbox.post(Mail::Gap).unwrap();
+        assert_eq!(mailbox.post(Mail::NameLost), Err(NotPosted));
+        letterbox.overflowed().await;
+        assert_eq!(letterbox.take().len(), 2);
+        assert_eq!(mailbox.post(Mail::Gap), Err(NotPosted), "what was lost cannot be made good");
+    }
+
+    #[tokio::test]
+    async fn a_closed_letterbox_takes_nothing() {
+        let (mailbox, letterbox) = mailbox(Bounds { events: 2, bytes: 100 });
+        mailbox.post(Mail::Gap).unwrap();
+        letterbox.filled().await;
+        assert_eq!(letterbox.close().len(), 1);
+        assert_eq!(mailbox.post(Mail::Gap), Err(NotPosted));
+    }
+}

@@ -1,0 +1,143 @@
+//! Who is here, and where a signal goes: to a mailbox of this node, or through the fabric.
+
+mod calls;
+mod catch_up;
+mod hold;
+mod keeper;
+mod login;
+mod mailbox;
+mod registry;
+mod seat;
+mod watches;
+
+pub use mailbox::Bounds;
+pub use seat::{Seat, Stirred, Turn};
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::calls::NodeWatch;
+use self::hold::Hold;
+use self::login::Doubts;
+use self::mailbox::Mail;
+use self::registry::{Registry, Whereabouts};
+use self::watches::Watches;
+use crate::fabric::{Envelope, Fabric, Holder, Inbound, Inbox, Receipt, Sent, Terms, Verdict};
+use crate::model::{Address, NodeId, SessionId};
+
+/// Names and signals of one node. Cheap to clone through its `Arc`; its services are `listen`, `keep_node`, `keep_users` and `watch`.
+#[derive(Debug)]
+pub struct Exchange {
+    node: NodeId,
+    fabric: Arc<dyn Fabric>,
+    terms: Terms,
+    settings: Settings,
+    registry: Registry,
+    hold: Hold,
+    call_nodes: Arc<NodeWatch>,
+    watches: Watches,
+    doubts: Doubts,
+    /// Told when every lease should be renewed soon, not when its turn comes.
+    renew_all: tokio::sync::Notify,
+}
+
+/// What the operator decides.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// How much may wait for one session.
+    pub mailbox: Bounds,
+    /// How long a resumable session survives without a connection.
+    pub grace: Duration,
+    /// How often watched users are looked for.
+    pub watch_every: Duration,
+}
+
+/// What an operator sees of an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// Sessions with a name.
+    pub sessions: usize,
+    /// Whether the fabric answers.
+    pub fabric_reached: bool,
+    /// Whether new sessions should come here.
+    pub ready: bool,
+}
+
+impl Exchange {
+    /// An exchange for this node.
+    pub fn new(node: NodeId, fabric: Arc<dyn Fabric>, terms: Terms, settings: Settings) -> Self {
+        Self {
+            node,
+            fabric,
+            terms,
+            settings,
+            registry: Registry::default(),
+            hold: Hold::new(terms.node_ttl),
+            call_nodes: Arc::default(),
+            watches: Watches::default(),
+            doubts: Doubts::default(),
+            renew_all: tokio::sync::Notify::new(),
+        }
+    }
+
+    /// The node.
+    pub fn node(&self) -> &NodeId {
+        &self.node
+    }
+
+    /// How this node is doing.
+    pub fn health(&self) -> Health {
+        Health {
+            sessions: self.registry.seated(),
+            fabric_reached: self.hold.reached(),
+            ready: self.hold.ready(),
+        }
+    }
+
+    /// Gives the node's own lease back; the last thing that is done.
+    pub async fn close(&self) {
+        self.fabric.close().await;
+    }
+
+    /// Service: delivers what comes out of the fabric.
+    pub async fn listen(self: Arc<Self>, mut inbox: Inbox) {
+        while let Some(inbound) = inbox.recv().await {
+            self.deliver(inbound);
+        }
+    }
+
+    /// Nothing waits while delivering.
+    fn deliver(&self, inbound: Inbound) {
+        match inbound {
+            // A session that is gone has read its inbox when it gave its name back.
+            Inbound::Push { session, entry } => drop(self.registry.post(session, Mail::Push(entry))),
+            Inbound::Barrier(session) => self.registry.barrier(session),
+            Inbound::Gap(Some(session)) => drop(self.registry.post(session, Mail::Gap)),
+            Inbound::Gap(None) => {
+                for mailbox in self.registry.mailboxes() {
+                    // One that is full ends its session.
+                    let _ = mailbox.post(Mail::Gap);
+                }
+            }
+            Inbound::Challenge(challenge) => match self.registry.mailbox(challenge.session) {
+                None => self.fabric.answer(challenge, Verdict::Gone),
+                // One that is full is about to end; the asker tries again.
+                Some(mailbox) => drop(mailbox.post(Mail::Challenge(challenge))),
+            },
+        }
+    }
+
+    /// Sends on the path that this receiver always has: directly if it is in this node, through the fabric if not.
+    fn route(&self, to: &Address, only: Option<SessionId>, envelope: Envelope, receipt: Receipt) {
+        match self.registry.find(to) {
+            Whereabouts::Elsewhere => self.fabric.send(to, only, envelope, receipt),
+            Whereabouts::Here(session, mailbox) if only.is_none_or(|only| only == session) => {
+                let posted = mailbox.post(Mail::Direct(envelope));
+                let holder = Holder { node: self.node.clone(), session, attach: 0, flags: <_>::default() };
+                // A full mailbox has ended its session.
+                receipt.settle(Ok(posted.map_or(Sent::Absent, |()| Sent::To(holder))));
+            }
+            Whereabouts::Here(..) | Whereabouts::Arriving => receipt.settle(Ok(Sent::Absent)),
+        }
+    }
+}

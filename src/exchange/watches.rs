@@ -1,0 +1,147 @@
+//! Presence: who is here, asked once or watched.
+//!
+//! Watches are polled: one batched read of everybody who is watched, however many watch. A watcher hears of a change against what it was
+//! told last.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::debug;
+
+use super::mailbox::Mail;
+use super::{Exchange, Holder};
+use crate::fabric::FabricError;
+use crate::model::{Address, NodeId, Realm, Refusal, SessionId, UserName};
+
+/// How many names one session may watch, or ask for at once (PROTOCOL §2 "Presence").
+const NAMES: usize = 256;
+
+/// Who watches whom in this node.
+#[derive(Debug, Default)]
+pub(super) struct Watches {
+    /// What each session was told last. Held for map operations only.
+    told: Mutex<HashMap<SessionId, Watch>>,
+}
+
+#[derive(Debug)]
+struct Watch {
+    realm: Realm,
+    users: HashMap<UserName, bool>,
+}
+
+impl Watches {
+    pub(super) fn forget(&self, session: SessionId) {
+        self.lock().remove(&session);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<SessionId, Watch>> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn watched(&self) -> Vec<Address> {
+        let told = self.lock();
+        let all = told.values().flat_map(|watch| {
+            watch.users.keys().map(|name| Address::new(watch.realm.clone(), name.clone()))
+        });
+        all.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+}
+
+impl Exchange {
+    /// Answers who of these users is here, and changes what the session watches (`None`: nothing).
+    pub(super) async fn presence(
+        &self,
+        session: SessionId,
+        realm: &Realm,
+        names: Vec<UserName>,
+        watch: Option<bool>,
+    ) -> Result<Vec<(UserName, bool)>, Refusal> {
+        if names.len() > NAMES {
+            return Err(Refusal::TooMany("At most 256 names at once"));
+        }
+        let addresses: Vec<Address> = names.iter().map(|name| Address::new(realm.clone(), name.clone())).collect();
+        let here = self.here(&addresses).await;
+        let unknown = |retry_after| Refusal::Unavailable { retry_after };
+        let here = here.map_err(|_| unknown(Duration::from_secs(1)))?;
+        if let Some(retry_after) = self.hold.holds() {
+            return Err(unknown(retry_after));
+        }
+        let users: Vec<_> = names.into_iter().zip(here).collect();
+        match watch {
+            None => {}
+            Some(true) => {
+                let mut told = self.watches.lock();
+                let fresh = || Watch { realm: realm.clone(), users: HashMap::new() };
+                let watch = told.entry(session).or_insert_with(fresh);
+                let added = users.iter().filter(|(name, _)| !watch.users.contains_key(name)).count();
+                if watch.users.len() + added > NAMES {
+                    return Err(Refusal::TooMany("At most 256 names are watched by one session"));
+                }
+                watch.users.extend(users.iter().cloned());
+            }
+            Some(false) => {
+                let mut told = self.watches.lock();
+                if let Some(watch) = told.get_mut(&session) {
+                    watch.users.retain(|name, _| !users.iter().any(|(dropped, _)| dropped == name));
+                    if watch.users.is_empty() {
+                        told.remove(&session);
+                    }
+                }
+            }
+        }
+        Ok(users)
+    }
+
+    /// Service: tells watchers what has changed.
+    pub async fn watch(self: Arc<Self>) {
+        let mut poll = interval(self.settings.watch_every);
+        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            poll.tick().await;
+            let watched = self.watches.watched();
+            if watched.is_empty() {
+                continue;
+            }
+            match self.here(&watched).await {
+                // During a hold nobody is believed to be gone.
+                Ok(here) if self.hold.holds().is_none() => {
+                    self.tell_watchers(&watched.into_iter().zip(here).collect());
+                }
+                Ok(_) => {}
+                Err(error) => debug!(%error, "Watched users could not be looked for"),
+            }
+        }
+    }
+
+    fn tell_watchers(&self, here: &HashMap<Address, bool>) {
+        let mut news = Vec::new();
+        for (session, watch) in self.watches.lock().iter_mut() {
+            let mut changed = Vec::new();
+            for (name, told) in &mut watch.users {
+                let now = here.get(&Address::new(watch.realm.clone(), name.clone()));
+                if let Some(now) = now.filter(|now| *now != told) {
+                    *told = *now;
+                    changed.push((name.clone(), *now));
+                }
+            }
+            if !changed.is_empty() {
+                news.push((*session, changed));
+            }
+        }
+        for (session, changed) in news {
+            self.registry.post(session, Mail::Presence(changed));
+        }
+    }
+
+    /// Whether each of these has a lease whose node lives.
+    async fn here(&self, addresses: &[Address]) -> Result<Vec<bool>, FabricError> {
+        let holders = self.fabric.holders(addresses).await?;
+        let nodes: BTreeSet<NodeId> = holders.iter().flatten().map(|holder| holder.node.clone()).collect();
+        let nodes: Vec<NodeId> = nodes.into_iter().collect();
+        let alive: HashMap<NodeId, bool> = nodes.iter().cloned().zip(self.fabric.alive(&nodes).await?).collect();
+        let here = |holder: &Option<Holder>| holder.as_ref().is_some_and(|holder| alive.get(&holder.node) == Some(&true));
+        Ok(holders.iter().map(here).collect())
+    }
+}

@@ -1,0 +1,275 @@
+//! The fabric without a store: an in-memory switch that several nodes of one process can plug into.
+//!
+//! Production plugs in one node, tests plug in three. It keeps the same promises as Redis does, expiry included.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, ready};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout};
+
+use super::intake::{Intake, Line};
+use super::{
+    Beat, Challenge, Claim, Entry, Envelope, Fabric, FabricError, Holder, Inbound, Lease, Opened,
+    Receipt, Renewal, Sent, Terms, Verdict,
+};
+use crate::model::{Address, EntryId, NodeId, SessionId};
+
+/// How many entries a user's inbox keeps.
+const RING: usize = 256;
+
+/// The switch. Clones are the same switch.
+#[derive(Clone, Debug)]
+pub struct Switch {
+    terms: Terms,
+    /// Held for a few map operations, never over an await.
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    names: HashMap<Address, Name>,
+    nodes: HashMap<NodeId, Plug>,
+    entries: u64,
+    questions: HashMap<u64, oneshot::Sender<Verdict>>,
+    asked: u64,
+    away: bool,
+}
+
+#[derive(Debug)]
+struct Name {
+    holder: Holder,
+    until: Instant,
+    inbox: VecDeque<Entry>,
+}
+
+#[derive(Debug)]
+struct Plug {
+    intake: Arc<Intake>,
+    until: Instant,
+}
+
+/// A node hangs on its switch by one line, which never breaks.
+const LINE: Line = Line(0);
+
+impl Switch {
+    /// A switch that nobody is plugged into.
+    pub fn new(terms: Terms) -> Self {
+        Self { terms, state: Arc::default() }
+    }
+
+    /// Plugs a node in.
+    pub fn plug(&self, node: NodeId) -> Opened {
+        let (intake, inbox) = Intake::new(Some(LINE));
+        let intake = Arc::new(intake);
+        let plug = Plug { intake: Arc::clone(&intake), until: Instant::now() + self.terms.node_ttl };
+        self.lock().nodes.insert(node.clone(), plug);
+        let announcer = async move { intake.announce().await }.boxed();
+        let fabric = Arc::new(Socket { switch: self.clone(), node });
+        Opened { fabric, inbox, drivers: vec![("gap announcer", announcer)] }
+    }
+
+    /// A fault for tests: the node misses every push from here on.
+    pub fn deafen(&self, node: &NodeId) {
+        if let Some(plug) = self.lock().nodes.get(node) {
+            plug.intake.shut();
+        }
+    }
+
+    /// The end of that fault: the node hears again, and is told that it missed something.
+    pub async fn undeafen(&self, node: &NodeId) {
+        let intake = self.lock().nodes.get(node).map(|plug| Arc::clone(&plug.intake));
+        if let Some(intake) = intake {
+            intake.open(LINE).await;
+        }
+    }
+
+    /// A fault for tests: while the switch is away, nothing is done and everybody is told so.
+    pub fn set_away(&self, away: bool) {
+        self.lock().away = away;
+    }
+
+    /// A fault for tests: everything that the switch knew is forgotten, as by a FLUSHALL.
+    pub fn forget(&self) {
+        let mut state = self.lock();
+        state.names.clear();
+        let now = Instant::now();
+        state.nodes.values_mut().for_each(|plug| plug.until = now);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reach(&self) -> Result<MutexGuard<'_, State>, FabricError> {
+        let state = self.lock();
+        if state.away { Err(FabricError::TimedOut) } else { Ok(state) }
+    }
+}
+
+/// One node's place at the switch.
+#[derive(Debug)]
+struct Socket {
+    switch: Switch,
+    node: NodeId,
+}
+
+#[async_trait]
+impl Fabric for Socket {
+    async fn claim(&self, lease: &Lease, over: Option<&Holder>) -> Result<Claim, FabricError> {
+        let mut state = self.switch.reach()?;
+        if let Some(name) = state.live(&lease.address)
+            && Some(&name.holder) != over
+        {
+            return Ok(Claim::Held(name.holder.clone()));
+        }
+        state.put(lease, &self.node, self.switch.terms);
+        Ok(Claim::Won)
+    }
+
+    async fn barrier(&self, lease: &Lease) -> Result<(), FabricError> {
+        let state = self.switch.reach()?;
+        if let Some(plug) = state.nodes.get(&self.node) {
+            plug.intake.post(Inbound::Barrier(lease.session));
+        }
+        Ok(())
+    }
+
+    fn renew(&self, leases: Vec<Lease>) -> BoxFuture<'static, Result<Vec<Renewal>, FabricError>> {
+        let renewed = self.switch.reach().map(|mut state| {
+            leases.iter().map(|lease| state.renew(lease, &self.node, self.switch.terms)).collect()
+        });
+        ready(renewed).boxed()
+    }
+
+    fn release(&self, lease: &Lease, last: EntryId) -> BoxFuture<'static, Result<Vec<Entry>, FabricError>> {
+        let unread = self.switch.reach().map(|mut state| {
+            let ours = state.names.get(&lease.address).is_some_and(|name| name.holder.session == lease.session);
+            let name = if ours { state.names.remove(&lease.address) } else { None };
+            name.map_or_else(Vec::new, |name| name.after(last))
+        });
+        ready(unread).boxed()
+    }
+
+    fn send(&self, to: &Address, only: Option<SessionId>, envelope: Envelope, receipt: Receipt) {
+        let outcome = self.switch.reach().map(|mut state| state.send(to, only, envelope));
+        receipt.settle(outcome);
+    }
+
+    async fn read(&self, address: &Address, last: EntryId) -> Result<Vec<Entry>, FabricError> {
+        let state = self.switch.reach()?;
+        Ok(state.names.get(address).map_or_else(Vec::new, |name| name.after(last)))
+    }
+
+    async fn holders(&self, addresses: &[Address]) -> Result<Vec<Option<Holder>>, FabricError> {
+        let state = self.switch.reach()?;
+        Ok(addresses.iter().map(|address| state.live(address).map(|name| name.holder.clone())).collect())
+    }
+
+    async fn beat(&self, watched: &[NodeId]) -> Result<Beat, FabricError> {
+        let mut state = self.switch.reach()?;
+        let now = Instant::now();
+        let own = state.alive(&self.node, now);
+        if let Some(plug) = state.nodes.get_mut(&self.node) {
+            plug.until = now + self.switch.terms.node_ttl;
+        }
+        Ok(Beat { own, alive: watched.iter().map(|node| state.alive(node, now)).collect() })
+    }
+
+    async fn alive(&self, nodes: &[NodeId]) -> Result<Vec<bool>, FabricError> {
+        let (state, now) = (self.switch.reach()?, Instant::now());
+        Ok(nodes.iter().map(|node| state.alive(node, now)).collect())
+    }
+
+    async fn intact(&self) -> Result<bool, FabricError> {
+        Ok(self.switch.reach()?.alive(&self.node, Instant::now()))
+    }
+
+    async fn challenge(&self, _: &Address, holder: &Holder) -> Result<Verdict, FabricError> {
+        let (sender, verdict) = oneshot::channel();
+        let token = {
+            let mut state = self.switch.reach()?;
+            state.asked += 1;
+            let token = state.asked;
+            let question = Challenge { session: holder.session, asker: self.node.clone(), token };
+            let Some(plug) = state.nodes.get(&holder.node) else { return Ok(Verdict::Silent) };
+            if !plug.intake.post(Inbound::Challenge(question)) {
+                return Ok(Verdict::Silent);
+            }
+            state.questions.insert(token, sender);
+            token
+        };
+        let verdict = timeout(self.switch.terms.challenge, verdict).await;
+        self.switch.lock().questions.remove(&token);
+        Ok(verdict.ok().and_then(Result::ok).unwrap_or(Verdict::Silent))
+    }
+
+    fn answer(&self, challenge: Challenge, verdict: Verdict) {
+        if let Some(asker) = self.switch.lock().questions.remove(&challenge.token) {
+            let _ = asker.send(verdict);
+        }
+    }
+
+    async fn close(&self) {
+        self.switch.lock().nodes.remove(&self.node);
+    }
+}
+
+impl State {
+    fn live(&self, address: &Address) -> Option<&Name> {
+        self.names.get(address).filter(|name| name.until > Instant::now())
+    }
+
+    fn alive(&self, node: &NodeId, now: Instant) -> bool {
+        self.nodes.get(node).is_some_and(|plug| plug.until > now)
+    }
+
+    fn put(&mut self, lease: &Lease, node: &NodeId, terms: Terms) {
+        let until = Instant::now() + terms.user_ttl;
+        let name = Name { holder: lease.held_by(node), until, inbox: VecDeque::new() };
+        self.names.insert(lease.address.clone(), name);
+    }
+
+    fn renew(&mut self, lease: &Lease, node: &NodeId, terms: Terms) -> Renewal {
+        let now = Instant::now();
+        match self.names.get_mut(&lease.address).filter(|name| name.until > now) {
+            Some(name) if name.holder == lease.held_by(node) => {
+                name.until = now + terms.user_ttl;
+                Renewal::Mine
+            }
+            Some(_) => Renewal::Lost,
+            None => {
+                self.put(lease, node, terms);
+                Renewal::Regained
+            }
+        }
+    }
+
+    fn send(&mut self, to: &Address, only: Option<SessionId>, envelope: Envelope) -> Sent {
+        let now = Instant::now();
+        let Some(name) = self.names.get_mut(to).filter(|name| name.until > now) else { return Sent::Absent };
+        if only.is_some_and(|session| session != name.holder.session) {
+            return Sent::Absent;
+        }
+        self.entries += 1;
+        let entry = Entry { id: EntryId { millis: self.entries, sequence: 0 }, envelope };
+        if name.inbox.len() == RING {
+            name.inbox.pop_front();
+        }
+        name.inbox.push_back(entry.clone());
+        let session = name.holder.session;
+        if let Some(plug) = self.nodes.get(&name.holder.node) {
+            plug.intake.push(LINE, session, entry);
+        }
+        Sent::To(name.holder.clone())
+    }
+}
+
+impl Name {
+    fn after(&self, last: EntryId) -> Vec<Entry> {
+        self.inbox.iter().filter(|entry| entry.id > last).cloned().collect()
+    }
+}

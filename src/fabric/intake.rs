@@ -1,0 +1,141 @@
+//! The way into a node's inbox: bounded, and honest about what did not fit.
+
+use std::collections::HashSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Notify, mpsc};
+
+use super::{Entry, Inbound, Inbox};
+use crate::model::SessionId;
+
+/// How many events may wait for the exchange; a push beyond that becomes a gap of its session.
+const INBOX_EVENTS: usize = 8192;
+
+/// Which connection a push came by, so that a broken one is not listened to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Line(pub(super) u64);
+
+/// Where pushes go in. Never waits: it is called from a connection's reader.
+#[derive(Debug)]
+pub(super) struct Intake {
+    inbox: mpsc::Sender<Inbound>,
+    /// Held for a set lookup and a try-send, so that a gap and the pushes around it have one order.
+    gate: Mutex<Gate>,
+    miss: Notify,
+}
+
+#[derive(Debug)]
+struct Gate {
+    /// The line that is listened to; `None` from a break until everything is subscribed again.
+    open: Option<Line>,
+    /// Sessions that missed a push: they get nothing more until their gap was announced.
+    missed: HashSet<SessionId>,
+}
+
+impl Intake {
+    /// An intake with its inbox.
+    pub(super) fn new(open: Option<Line>) -> (Self, Inbox) {
+        let (inbox, receiver) = mpsc::channel(INBOX_EVENTS);
+        (Self { inbox, gate: Mutex::new(Gate { open, missed: HashSet::new() }), miss: Notify::new() }, receiver)
+    }
+
+    /// Takes a push from a line. One that comes by another line than the open one is in the inbox of its user, where the gap will find it.
+    pub(super) fn push(&self, line: Line, session: SessionId, entry: Entry) {
+        let mut gate = self.lock();
+        if gate.open != Some(line) || gate.missed.contains(&session) {
+            return;
+        }
+        if self.inbox.try_send(Inbound::Push { session, entry }).is_err() {
+            gate.missed.insert(session);
+            drop(gate);
+            self.miss.notify_one();
+        }
+    }
+
+    /// Takes anything else, if there is room.
+    pub(super) fn post(&self, inbound: Inbound) -> bool {
+        self.inbox.try_send(inbound).is_ok()
+    }
+
+    /// Stops listening: whatever comes from here on is missed.
+    pub(super) fn shut(&self) {
+        self.lock().open = None;
+    }
+
+    /// Listens to this line from here on; first, everybody is told of the gap.
+    pub(super) async fn open(&self, line: Line) {
+        // Nobody is left to tell where the inbox is gone.
+        let Ok(room) = self.inbox.reserve().await else { return };
+        let mut gate = self.lock();
+        gate.missed.clear();
+        gate.open = Some(line);
+        room.send(Inbound::Gap(None));
+    }
+
+    /// Announces the gaps of single sessions, for as long as the inbox is read. The room is taken before the session is forgotten as
+    /// missed, so that no push can slip in before its gap.
+    pub(super) async fn announce(&self) {
+        loop {
+            self.miss.notified().await;
+            loop {
+                let Ok(room) = self.inbox.reserve().await else { return };
+                let mut gate = self.lock();
+                let Some(session) = gate.missed.iter().next().copied() else { break };
+                gate.missed.remove(&session);
+                room.send(Inbound::Gap(Some(session)));
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Gate> {
+        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::fabric::{Envelope, Parcel};
+    use crate::model::{Address, EntryId, LeaveReason, NodeId, Realm, UserName};
+
+    fn entry(millis: u64) -> Entry {
+        let from = Address::new(Realm::default(), UserName::parse("a").unwrap());
+        let parcel = Parcel::Leave { reason: LeaveReason::Hangup, heard: 0 };
+        let (session, node) = (SessionId::random(), NodeId::known("n"));
+        Entry { id: EntryId { millis, sequence: 0 }, envelope: Envelope { from, session, attach: 0, n: 1, node, parcel } }
+    }
+
+    #[tokio::test]
+    async fn what_does_not_fit_is_a_gap_before_anything_newer() {
+        let (intake, mut inbox) = Intake::new(Some(Line(1)));
+        let (intake, session) = (Arc::new(intake), SessionId::random());
+        for millis in 0..INBOX_EVENTS as u64 + 5 {
+            intake.push(Line(1), session, entry(millis));
+        }
+        let announcer = tokio::spawn({
+            let intake = Arc::clone(&intake);
+            async move { intake.announce().await }
+        });
+        for _ in 0..INBOX_EVENTS {
+            assert!(matches!(inbox.recv().await, Some(Inbound::Push { .. })));
+        }
+        assert!(matches!(inbox.recv().await, Some(Inbound::Gap(Some(missed))) if missed == session));
+        intake.push(Line(1), session, entry(1 << 20));
+        assert!(matches!(inbox.recv().await, Some(Inbound::Push { .. })));
+        announcer.abort();
+    }
+
+    #[tokio::test]
+    async fn a_broken_line_is_not_listened_to() {
+        let (intake, mut inbox) = Intake::new(Some(Line(1)));
+        intake.shut();
+        intake.push(Line(1), SessionId::random(), entry(1));
+        intake.open(Line(2)).await;
+        intake.push(Line(1), SessionId::random(), entry(2));
+        intake.push(Line(2), SessionId::random(), entry(3));
+        assert!(matches!(inbox.recv().await, Some(Inbound::Gap(None))));
+        assert!(matches!(inbox.recv().await, Some(Inbound::Push { entry, .. }) if entry.id.millis == 3));
+    }
+}

@@ -1,0 +1,135 @@
+//! How a sender learns what became of its envelopes: in the order in which it sent them, without a task or an allocation for each.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::Notify;
+
+use super::{FabricError, Sent};
+
+/// What became of one envelope.
+pub type Outcome = Result<Sent, FabricError>;
+
+/// The sender's end: the outcomes of everything it sent, in order.
+#[derive(Debug, Default)]
+pub struct Receipts {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// Held for a push or a pop only.
+    slots: Mutex<Slots>,
+    wake: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Slots {
+    /// The number of the slot in front.
+    first: u64,
+    queue: VecDeque<Option<Outcome>>,
+    /// Whether the sender waits for whatever comes next.
+    eager: bool,
+}
+
+/// The fabric's end of one envelope. Dropped without a word, the outcome is unknown.
+#[derive(Debug)]
+pub struct Receipt {
+    shared: Arc<Shared>,
+    number: u64,
+    quiet: bool,
+    settled: bool,
+}
+
+impl Receipts {
+    /// A receipt for the next envelope. The sender of a `quiet` one has nothing to say of a success, so it is not woken for it.
+    pub fn issue(&self, quiet: bool) -> Receipt {
+        let mut slots = self.shared.lock();
+        let number = slots.first + slots.queue.len() as u64;
+        slots.queue.push_back(None);
+        Receipt { shared: Arc::clone(&self.shared), number, quiet, settled: false }
+    }
+
+    /// The outcome in front, if it is known.
+    pub fn take(&self) -> Option<Outcome> {
+        let mut slots = self.shared.lock();
+        let outcome = slots.queue.front_mut()?.take()?;
+        slots.queue.pop_front();
+        slots.first += 1;
+        Some(outcome)
+    }
+
+    /// Waits until [`take`](Self::take) may have something; an `eager` sender wants to hear of quiet ones too.
+    pub async fn ready(&self, eager: bool) {
+        let known = {
+            let mut slots = self.shared.lock();
+            slots.eager = eager;
+            slots.queue.front().is_some_and(Option::is_some)
+        };
+        if !known {
+            self.shared.wake.notified().await;
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Slots> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Receipt {
+    /// Tells the sender.
+    pub fn settle(mut self, outcome: Outcome) {
+        self.put(outcome);
+    }
+
+    fn put(&mut self, outcome: Outcome) {
+        self.settled = true;
+        let mut slots = self.shared.lock();
+        // Only what was issued by these receipts is settled here, and only what was settled is taken.
+        let index = usize::try_from(self.number - slots.first).unwrap_or(usize::MAX);
+        // An outcome that was known before this one waits for it.
+        let waited_for = slots.queue.get(index + 1).is_some_and(Option::is_some);
+        let quiet = self.quiet && !slots.eager && !waited_for && matches!(outcome, Ok(Sent::To(_)));
+        if let Some(slot) = slots.queue.get_mut(index) {
+            *slot = Some(outcome);
+        }
+        drop(slots);
+        if !quiet {
+            self.shared.wake.notify_one();
+        }
+    }
+}
+
+impl Drop for Receipt {
+    fn drop(&mut self) {
+        if !self.settled {
+            self.put(Err(FabricError::TimedOut));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outcomes_come_in_the_order_of_sending() {
+        let receipts = Receipts::default();
+        let (first, second) = (receipts.issue(false), receipts.issue(false));
+        second.settle(Err(FabricError::Busy));
+        assert_eq!(receipts.take(), None, "the first is not known yet");
+        first.settle(Ok(Sent::Absent));
+        assert_eq!(receipts.take(), Some(Ok(Sent::Absent)));
+        assert_eq!(receipts.take(), Some(Err(FabricError::Busy)));
+        assert_eq!(receipts.take(), None);
+    }
+
+    #[test]
+    fn a_receipt_that_is_dropped_says_so() {
+        let receipts = Receipts::default();
+        drop(receipts.issue(true));
+        assert_eq!(receipts.take(), Some(Err(FabricError::TimedOut)));
+    }
+}

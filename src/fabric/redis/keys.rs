@@ -1,0 +1,71 @@
+//! Every key and channel name (DESIGN §3). All keys of one user share a hash tag, so each script touches one slot.
+
+use crate::model::{Address, NodeId};
+
+/// Names under one prefix, so that deployments can share a Redis.
+#[derive(Clone, Debug)]
+pub(super) struct Keys {
+    prefix: String,
+}
+
+impl Keys {
+    pub(super) fn new(prefix: &str) -> Self {
+        Self { prefix: prefix.to_owned() }
+    }
+
+    /// A node's lease; all in one slot.
+    pub(super) fn node(&self, node: &NodeId) -> String {
+        format!("{}{{n}}:{node}", self.prefix)
+    }
+
+    /// A user's presence lease.
+    pub(super) fn presence(&self, address: &Address) -> String {
+        format!("{}p:{{{address}}}", self.prefix)
+    }
+
+    /// A user's inbox.
+    pub(super) fn inbox(&self, address: &Address) -> String {
+        format!("{}i:{{{address}}}", self.prefix)
+    }
+
+    /// A resumable user's session record.
+    pub(super) fn session(&self, address: &Address) -> String {
+        format!("{}s:{{{address}}}", self.prefix)
+    }
+
+    /// A user's channel.
+    pub(super) fn channel(&self, address: &Address) -> String {
+        format!("{}c:{{{address}}}", self.prefix)
+    }
+
+    /// A node's own channel.
+    pub(super) fn node_channel(&self, node: &NodeId) -> String {
+        format!("{}h:{node}", self.prefix)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Realm, UserName};
+
+    #[test]
+    fn the_names_are_those_of_the_design() {
+        let keys = Keys::new("sb:");
+        let user = Address::new(Realm::default(), UserName::parse("UserA").unwrap());
+        assert_eq!(keys.presence(&user), "sb:p:{/UserA}");
+        assert_eq!(keys.inbox(&user), "sb:i:{/UserA}");
+        assert_eq!(keys.session(&user), "sb:s:{/UserA}");
+        assert_eq!(keys.channel(&user), "sb:c:{/UserA}");
+        assert_eq!(keys.node(&NodeId::known("n.1")), "sb:{n}:n.1");
+        assert_eq!(keys.node_channel(&NodeId::known("n.1")), "sb:h:n.1");
+    }
+
+    #[test]
+    fn no_name_can_forge_a_hash_tag() {
+        let keys = Keys::new("sb:");
+        let user = Address::new(Realm::new("a}b"), UserName::parse("{x}*:\u{1f600}").unwrap());
+        let key = keys.presence(&user);
+        assert_eq!(key.matches(['{', '}', '*', ':']).count(), 4, "{key}");
+    }
+}

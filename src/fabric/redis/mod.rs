@@ -1,0 +1,441 @@
+//! The fabric over Redis: keys with a time to live say who is where, one channel for each user carries what is sent.
+
+mod connect;
+mod keys;
+mod lane;
+mod scripts;
+mod subscriber;
+mod wire;
+
+pub use connect::OpenError;
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, try_join_all};
+use redis::{Cmd, Value};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout};
+
+use self::connect::Store;
+use self::keys::Keys;
+use self::lane::Lane;
+use self::scripts::Scripts;
+use self::subscriber::{Listening, Subscriber, Wants};
+use self::wire::{Heard, entries, unexpected};
+use super::intake::{Intake, Line};
+use super::{
+    Beat, Challenge, Claim, Entry, Envelope, Fabric, FabricError, Holder, Inbound, Lease, Opened, Receipt, Renewal, Terms,
+    Verdict,
+};
+use crate::model::{Address, EntryId, NodeId, SessionId};
+
+/// How many leases one script call renews: more would make Redis' other users wait (2 ms at 500, measured).
+const RENEWED_AT_ONCE: usize = 500;
+
+/// How to use a Redis.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where it is; may hold a password.
+    pub url: Url,
+    /// What every key and channel begins with.
+    pub prefix: String,
+    /// How many publisher lanes.
+    pub lanes: usize,
+    /// How long one round trip may take before Redis counts as away.
+    pub timeout: Duration,
+}
+
+/// A URL that may hold a password, so it is shown without it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Url(String);
+
+impl Url {
+    /// This URL.
+    pub fn new(url: &str) -> Self {
+        Self(url.to_owned())
+    }
+
+    /// The URL with its secret.
+    pub(super) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for Url {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (self.0.split_once("://"), self.0.rsplit_once('@')) {
+            (Some((scheme, _)), Some((_, host))) => write!(f, "{scheme}://***@{host}"),
+            _ => f.write_str(&self.0),
+        }
+    }
+}
+
+impl std::fmt::Debug for Url {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Url({self})")
+    }
+}
+
+/// Connects a node: checks the Redis, takes the node's own lease.
+pub async fn open(config: &Config, terms: Terms, node: NodeId) -> Result<Opened, OpenError> {
+    let store = Store::prepare(config)?;
+    store.check().await?;
+    let scripts = Arc::new(Scripts::default());
+    let mut drivers: Vec<(&'static str, BoxFuture<'static, ()>)> = Vec::new();
+    let mut lane = |name| {
+        let (lane, driver) = Lane::open(store.clone(), Arc::clone(&scripts));
+        drivers.push((name, driver.boxed()));
+        lane
+    };
+    let lanes: Vec<Lane> = (0..config.lanes.max(1)).map(|_| lane("publisher lane")).collect();
+    let own_lane = lane("node lane");
+
+    let (intake, inbox) = Intake::new(None);
+    let intake = Arc::new(intake);
+    let wants = Arc::<Wants>::default();
+    let questions = Arc::<Questions>::default();
+    let keys = Keys::new(&config.prefix);
+    let subscriber = Subscriber {
+        store,
+        wants: Arc::clone(&wants),
+        intake: Arc::clone(&intake),
+        ears: {
+            let questions = Arc::clone(&questions);
+            Arc::new(move |heard, intake: &Intake, line| questions.hear(heard, intake, line))
+        },
+        own_channel: keys.node_channel(&node),
+        lane: own_lane.clone(),
+    };
+    drivers.push(("subscriber", subscriber.run().boxed()));
+    drivers.push(("gap announcer", async move { intake.announce().await }.boxed()));
+    let fabric = RedisFabric {
+        node,
+        keys,
+        terms,
+        timeout: config.timeout,
+        scripts,
+        lanes,
+        own_lane,
+        wants,
+        questions,
+        token: Mutex::default(),
+        clock: Clock::default(),
+    };
+    Ok(Opened { fabric: Arc::new(fabric), inbox, drivers })
+}
+
+/// One node at one Redis.
+#[derive(Debug)]
+struct RedisFabric {
+    node: NodeId,
+    keys: Keys,
+    terms: Terms,
+    timeout: Duration,
+    scripts: Arc<Scripts>,
+    lanes: Vec<Lane>,
+    own_lane: Lane,
+    wants: Arc<Wants>,
+    questions: Arc<Questions>,
+    /// What the node's own lease says; another text means that it was lost in between.
+    token: Mutex<String>,
+    clock: Clock,
+}
+
+impl RedisFabric {
+    /// One address, one lane: what is sent to it leaves in order.
+    fn lane(&self, address: &Address) -> &Lane {
+        let hasher = BuildHasherDefault::<DefaultHasher>::default();
+        &self.lanes[in_group(hasher.hash_one(address), self.lanes.len())]
+    }
+
+    /// Until when a command that was just given may run, by the server's clock.
+    fn deadline(&self) -> i64 {
+        self.clock.now().saturating_add(millis(self.timeout))
+    }
+
+    fn token(&self) -> MutexGuard<'_, String> {
+        self.token.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn release_command(&self, lease: &Lease, last: EntryId) -> Cmd {
+        let keys = [self.keys.presence(&lease.address), self.keys.inbox(&lease.address)];
+        let mut release = self.scripts.release.on(&keys);
+        release.arg(lease.held_by(&self.node).to_string()).arg(last.to_string());
+        release
+    }
+
+    fn renew_command(&self, leases: &[&Lease]) -> Cmd {
+        let keys: Vec<String> = leases.iter().map(|lease| self.keys.presence(&lease.address)).collect();
+        let mut renew = self.scripts.renew.on(&keys);
+        renew.arg(millis(self.terms.user_ttl)).arg(self.deadline());
+        for lease in leases {
+            renew.arg(lease.held_by(&self.node).to_string());
+        }
+        renew
+    }
+
+    fn publish(&self, channel: String, payload: String) -> Cmd {
+        redis::cmd("PUBLISH").arg(channel).arg(payload).clone()
+    }
+}
+
+#[async_trait]
+impl Fabric for RedisFabric {
+    async fn claim(&self, lease: &Lease, over: Option<&Holder>) -> Result<Claim, FabricError> {
+        let listening: Listening = self.wants.listen(self.keys.channel(&lease.address), self.timeout).await?;
+        let keys = [
+            self.keys.presence(&lease.address),
+            self.keys.inbox(&lease.address),
+            self.keys.session(&lease.address),
+        ];
+        let mut claim = self.scripts.claim.on(&keys);
+        claim
+            .arg(lease.held_by(&self.node).to_string())
+            .arg(millis(self.terms.user_ttl))
+            .arg(over.map(Holder::to_string).unwrap_or_default())
+            .arg(self.deadline());
+        let lane = self.lane(&lease.address);
+        match lane.ask(claim).await {
+            Ok(Value::Nil) => {
+                listening.keep(lease.session);
+                Ok(Claim::Won)
+            }
+            Ok(value) => Ok(Claim::Held(holder(&value)?)),
+            Err(error) => {
+                // It may have been won without our knowing.
+                drop(lane.ask(self.release_command(lease, EntryId::default())));
+                Err(error)
+            }
+        }
+    }
+
+    async fn barrier(&self, lease: &Lease) -> Result<(), FabricError> {
+        let barrier = self.publish(self.keys.channel(&lease.address), wire::barrier(lease.session));
+        self.lane(&lease.address).ask(barrier).await.map(drop)
+    }
+
+    fn renew(&self, leases: Vec<Lease>) -> BoxFuture<'static, Result<Vec<Renewal>, FabricError>> {
+        // Dealt by lane, so that a renewal cannot overtake the release of its lease; each answer goes back to its place.
+        let mut dealt: Vec<(&Lane, Vec<usize>)> = self.lanes.iter().map(|lane| (lane, Vec::new())).collect();
+        for (place, lease) in leases.iter().enumerate() {
+            let hasher = BuildHasherDefault::<DefaultHasher>::default();
+            let lane = in_group(hasher.hash_one(&lease.address), self.lanes.len());
+            dealt[lane].1.push(place);
+        }
+        let mut asked = Vec::new();
+        for (lane, places) in dealt {
+            for places in places.chunks(RENEWED_AT_ONCE) {
+                let batch: Vec<&Lease> = places.iter().map(|&place| &leases[place]).collect();
+                let (places, answer) = (places.to_vec(), lane.ask(self.renew_command(&batch)));
+                asked.push(async move { answer.await.and_then(renewals).map(|renewed| (places, renewed)) });
+            }
+        }
+        let count = leases.len();
+        async move {
+            let mut results = vec![Renewal::Mine; count];
+            for (places, renewed) in try_join_all(asked).await? {
+                for (place, renewal) in places.into_iter().zip(renewed) {
+                    results[place] = renewal;
+                }
+            }
+            Ok(results)
+        }
+        .boxed()
+    }
+
+    fn release(&self, lease: &Lease, last: EntryId) -> BoxFuture<'static, Result<Vec<Entry>, FabricError>> {
+        let unread = self.lane(&lease.address).ask(self.release_command(lease, last));
+        let (wants, session, channel) = (Arc::clone(&self.wants), lease.session, self.keys.channel(&lease.address));
+        async move {
+            let unread = unread.await.and_then(entries);
+            wants.end(session, channel);
+            unread
+        }
+        .boxed()
+    }
+
+    fn send(&self, to: &Address, only: Option<SessionId>, envelope: Envelope, receipt: Receipt) {
+        let mut send = self.scripts.send.on(&[self.keys.presence(to), self.keys.inbox(to)]);
+        send.arg(envelope.encode()).arg(self.keys.channel(to));
+        send.arg(only.map(|session| session.to_string()).unwrap_or_default());
+        self.lane(to).send(send, receipt);
+    }
+
+    async fn read(&self, address: &Address, last: EntryId) -> Result<Vec<Entry>, FabricError> {
+        let mut read = redis::cmd("XRANGE");
+        read.arg(self.keys.inbox(address)).arg(format!("({last}")).arg("+");
+        self.lane(address).ask(read).await.and_then(entries)
+    }
+
+    async fn holders(&self, addresses: &[Address]) -> Result<Vec<Option<Holder>>, FabricError> {
+        if addresses.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut read = redis::cmd("MGET");
+        for address in addresses {
+            read.arg(self.keys.presence(address));
+        }
+        let values = array(self.own_lane.ask(read).await?)?;
+        Ok(values.iter().map(|value| holder(value).ok()).collect())
+    }
+
+    async fn beat(&self, watched: &[NodeId]) -> Result<Beat, FabricError> {
+        let fresh = format!("{:016x}", rand::random::<u64>());
+        let own_key = self.keys.node(&self.node);
+        let mut beat = self.scripts.beat.on(std::slice::from_ref(&own_key));
+        beat.arg(&fresh).arg(millis(self.terms.node_ttl));
+        let mut read = redis::cmd("MGET");
+        read.arg(own_key);
+        for node in watched {
+            read.arg(self.keys.node(node));
+        }
+        let asked_at = self.clock.mark();
+        let (beat, leases) = (self.own_lane.ask(beat), self.own_lane.ask(read));
+        let beat = array(beat.await?)?;
+        let [Value::Int(own), Value::Int(server_millis)] = beat[..] else { return Err(unexpected()) };
+        self.clock.set(asked_at, server_millis);
+        if own == 0 {
+            *self.token() = fresh;
+        }
+        let leases = array(leases.await?)?;
+        Ok(Beat { own: own == 1, alive: leases.iter().skip(1).map(|lease| *lease != Value::Nil).collect() })
+    }
+
+    async fn alive(&self, nodes: &[NodeId]) -> Result<Vec<bool>, FabricError> {
+        if nodes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut read = redis::cmd("MGET");
+        for node in nodes {
+            read.arg(self.keys.node(node));
+        }
+        Ok(array(self.own_lane.ask(read).await?)?.iter().map(|lease| *lease != Value::Nil).collect())
+    }
+
+    async fn intact(&self) -> Result<bool, FabricError> {
+        let value = self.own_lane.ask(redis::cmd("GET").arg(self.keys.node(&self.node)).clone()).await?;
+        Ok(matches!(value, Value::BulkString(token) if token == self.token().as_bytes()))
+    }
+
+    async fn challenge(&self, _: &Address, holder: &Holder) -> Result<Verdict, FabricError> {
+        let (token, verdict) = self.questions.ask();
+        let question = Challenge { session: holder.session, asker: self.node.clone(), token };
+        let asked = self.publish(self.keys.node_channel(&holder.node), wire::question(&question));
+        let asked = self.own_lane.ask(asked).await;
+        let verdict = match asked {
+            Ok(_) => Ok(timeout(self.terms.challenge, verdict).await.ok().and_then(Result::ok).unwrap_or(Verdict::Silent)),
+            Err(error) => Err(error),
+        };
+        self.questions.lock().remove(&token);
+        verdict
+    }
+
+    fn answer(&self, challenge: Challenge, verdict: Verdict) {
+        let channel = self.keys.node_channel(&challenge.asker);
+        // An answer that is lost is a holder that did not answer: the name stays taken, and the login is tried again.
+        drop(self.own_lane.ask(self.publish(channel, wire::answer(challenge.token, verdict))));
+    }
+
+    async fn close(&self) {
+        let _ = self.own_lane.ask(redis::cmd("DEL").arg(self.keys.node(&self.node)).clone()).await;
+    }
+}
+
+/// The questions that wait for an answer.
+#[derive(Debug, Default)]
+struct Questions {
+    /// Held for a map operation.
+    open: Mutex<HashMap<u64, oneshot::Sender<Verdict>>>,
+    asked: AtomicU64,
+}
+
+impl Questions {
+    fn ask(&self) -> (u64, oneshot::Receiver<Verdict>) {
+        let (sender, verdict) = oneshot::channel();
+        let token = self.asked.fetch_add(1, Ordering::Relaxed);
+        self.lock().insert(token, sender);
+        (token, verdict)
+    }
+
+    fn hear(&self, heard: Heard, intake: &Intake, line: Line) {
+        match heard {
+            Heard::Push { session, entry } => intake.push(line, session, entry),
+            // One that does not fit fails the login that questions for it, or is a holder that did not answer: both are tried again.
+            Heard::Barrier(session) => drop(intake.post(Inbound::Barrier(session))),
+            Heard::Question(challenge) => drop(intake.post(Inbound::Challenge(challenge))),
+            Heard::Answer { token, verdict } => {
+                let asker = self.lock().remove(&token);
+                let _ = asker.map(|asker| asker.send(verdict));
+            }
+            Heard::Probe => {}
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, oneshot::Sender<Verdict>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The server's clock, as far ahead as it can be: a deadline is late by a round trip at most, never early.
+#[derive(Debug)]
+struct Clock {
+    started: Instant,
+    offset: AtomicI64,
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        // Before the first beat nothing is too late.
+        Self { started: Instant::now(), offset: AtomicI64::new(i64::MAX / 4) }
+    }
+}
+
+impl Clock {
+    fn mark(&self) -> i64 {
+        millis(self.started.elapsed())
+    }
+
+    fn set(&self, asked_at: i64, server_millis: i64) {
+        self.offset.store(server_millis - asked_at, Ordering::Relaxed);
+    }
+
+    fn now(&self) -> i64 {
+        self.mark() + self.offset.load(Ordering::Relaxed)
+    }
+}
+
+fn millis(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn in_group(hash: u64, groups: usize) -> usize {
+    (hash % groups as u64) as usize
+}
+
+fn array(value: Value) -> Result<Vec<Value>, FabricError> {
+    match value {
+        Value::Array(values) => Ok(values),
+        _ => Err(unexpected()),
+    }
+}
+
+fn holder(value: &Value) -> Result<Holder, FabricError> {
+    let Value::BulkString(text) = value else { return Err(unexpected()) };
+    std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).ok_or_else(unexpected)
+}
+
+fn renewals(value: Value) -> Result<Vec<Renewal>, FabricError> {
+    let results = array(value)?.into_iter().map(|result| match result {
+        Value::Int(1) => Ok(Renewal::Mine),
+        Value::Int(2) => Ok(Renewal::Regained),
+        Value::Int(_) => Ok(Renewal::Lost),
+        _ => Err(unexpected()),
+    });
+    results.collect()
+}

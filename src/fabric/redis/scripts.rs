@@ -1,0 +1,54 @@
+//! The scripts, each of which touches the keys of one slot.
+
+use redis::{Cmd, Pipeline, Script};
+
+/// All scripts, loaded on every connection before it is used: a script that is missing in the middle of a pipeline would fail its command.
+#[derive(Debug)]
+pub(super) struct Scripts {
+    pub(super) claim: Loaded,
+    pub(super) renew: Loaded,
+    pub(super) release: Loaded,
+    pub(super) send: Loaded,
+    pub(super) beat: Loaded,
+}
+
+/// One script with its hash.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    text: &'static str,
+    hash: String,
+}
+
+impl Default for Scripts {
+    fn default() -> Self {
+        let script = |text| Loaded { text, hash: Script::new(text).get_hash().to_owned() };
+        Self {
+            claim: script(include_str!("claim.lua")),
+            renew: script(include_str!("renew.lua")),
+            release: script(include_str!("release.lua")),
+            send: script(include_str!("send.lua")),
+            beat: script(include_str!("beat.lua")),
+        }
+    }
+}
+
+impl Scripts {
+    /// What loads them all.
+    pub(super) fn load(&self) -> Pipeline {
+        let Self { claim, renew, release, send, beat } = self;
+        let mut load = Pipeline::new();
+        for script in [claim, renew, release, send, beat] {
+            load.cmd("SCRIPT").arg("LOAD").arg(script.text);
+        }
+        load
+    }
+}
+
+impl Loaded {
+    /// A call on these keys; arguments follow.
+    pub(super) fn on(&self, keys: &[String]) -> Cmd {
+        let mut call = redis::cmd("EVALSHA");
+        call.arg(&self.hash).arg(keys.len()).arg(keys);
+        call
+    }
+}

@@ -1,0 +1,267 @@
+//! The subscriptions: one RESP3 connection of its own, watched, rebuilt whenever it breaks, freezes or goes deaf.
+//!
+//! What is wanted is a table; the connection is made to match it. After any break everything is subscribed anew before a single push is
+//! believed again, and then everybody is told of the gap.
+
+use std::collections::{HashMap, HashSet};
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{PushInfo, PushKind, RedisError, Value};
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tracing::debug;
+
+use super::connect::Store;
+use super::lane::Lane;
+use super::wire::Heard;
+use crate::fabric::FabricError;
+use crate::fabric::intake::{Intake, Line};
+use crate::model::SessionId;
+
+/// How many channels one SUBSCRIBE names.
+const BATCH: usize = 1000;
+/// How often the connection is probed.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
+/// How long it may be deaf to its own probes.
+const DEAF_AFTER: Duration = Duration::from_secs(3);
+/// How long to rest between two tries to connect; the first is made at once.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What the node wants to hear.
+#[derive(Debug, Default)]
+pub(super) struct Wants {
+    /// Held for a few map operations.
+    table: Mutex<Table>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    /// How many want each channel. As many as there are sessions and logins.
+    wanted: HashMap<String, usize>,
+    /// Who waits for a confirmation.
+    waiting: Vec<(String, oneshot::Sender<()>)>,
+    /// What may not be wanted any more.
+    dropped: Vec<String>,
+    /// The sessions whose wish is kept until they end it.
+    kept: HashSet<SessionId>,
+}
+
+/// One wish to hear a channel; forgotten when dropped, unless it was kept.
+#[derive(Debug)]
+pub(super) struct Listening {
+    wants: Arc<Wants>,
+    channel: Option<String>,
+}
+
+impl Wants {
+    /// Wants a channel, and waits until Redis confirmed it.
+    pub(super) async fn listen(self: &Arc<Self>, channel: String, within: Duration) -> Result<Listening, FabricError> {
+        let (sender, confirmed) = oneshot::channel();
+        {
+            let mut table = self.lock();
+            *table.wanted.entry(channel.clone()).or_default() += 1;
+            table.waiting.push((channel.clone(), sender));
+        }
+        self.changed.notify_one();
+        let listening = Listening { wants: Arc::clone(self), channel: Some(channel) };
+        match timeout(within, confirmed).await {
+            Ok(Ok(())) => Ok(listening),
+            _ => Err(FabricError::TimedOut),
+        }
+    }
+
+    /// Ends a wish that was kept for this session; once, however often it is called.
+    pub(super) fn end(&self, session: SessionId, channel: String) {
+        if self.lock().kept.remove(&session) {
+            self.forget(channel);
+        }
+    }
+
+    fn forget(&self, channel: String) {
+        let mut table = self.lock();
+        if let Some(wishes) = table.wanted.get_mut(&channel) {
+            *wishes -= 1;
+            if *wishes == 0 {
+                table.wanted.remove(&channel);
+                table.dropped.push(channel);
+                drop(table);
+                self.changed.notify_one();
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Listening {
+    /// Keeps listening until the session [ends](Wants::end) the wish.
+    pub(super) fn keep(mut self, session: SessionId) {
+        self.wants.lock().kept.insert(session);
+        self.channel = None;
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        if let Some(channel) = self.channel.take() {
+            self.wants.forget(channel);
+        }
+    }
+}
+
+/// Keeps one connection that hears what is wanted.
+pub(super) struct Subscriber {
+    pub(super) store: Store,
+    pub(super) wants: Arc<Wants>,
+    pub(super) intake: Arc<Intake>,
+    /// What to do with everything that is no push.
+    pub(super) ears: Arc<dyn Fn(Heard, &Intake, Line) + Send + Sync>,
+    /// Where the probe is published, and by which lane.
+    pub(super) own_channel: String,
+    pub(super) lane: Lane,
+}
+
+/// What the reader of one connection tells its supervisor.
+#[derive(Debug, Default)]
+struct Pulse {
+    broken: Notify,
+    /// Counts everything heard on the own channel.
+    heard: AtomicU64,
+}
+
+impl Subscriber {
+    pub(super) async fn run(self) {
+        for number in 1.. {
+            let pulse = Arc::new(Pulse::default());
+            let error = match self.connect(Line(number), Arc::clone(&pulse)).await {
+                Ok(connection) => {
+                    let Err(error) = self.serve(connection, Line(number), &pulse).await;
+                    error
+                }
+                Err(error) => {
+                    sleep(RECONNECT_PAUSE).await;
+                    error
+                }
+            };
+            debug!(%error, "The subscription to Redis broke");
+            self.intake.shut();
+        }
+    }
+
+    async fn connect(&self, line: Line, pulse: Arc<Pulse>) -> Result<MultiplexedConnection, FabricError> {
+        let (intake, ears, own) = (Arc::clone(&self.intake), Arc::clone(&self.ears), self.own_channel.clone());
+        let connecting = self.store.subscriptions(move |info: PushInfo| match info.kind {
+            PushKind::Message | PushKind::SMessage => {
+                let mut data = info.data.into_iter();
+                let (Some(Value::BulkString(channel)), Some(Value::BulkString(payload))) = (data.next(), data.next())
+                else {
+                    return;
+                };
+                if channel == own.as_bytes() {
+                    pulse.heard.fetch_add(1, Ordering::Relaxed);
+                }
+                if let Some(heard) = Heard::read(payload) {
+                    ears(heard, &intake, line);
+                }
+            }
+            PushKind::Disconnection => pulse.broken.notify_one(),
+            _ => {}
+        });
+        within(self.store.timeout, connecting).await
+    }
+
+    /// Makes the connection match the wants until it breaks.
+    async fn serve(
+        &self,
+        mut connection: MultiplexedConnection,
+        line: Line,
+        pulse: &Pulse,
+    ) -> Result<Infallible, FabricError> {
+        self.subscribe_all(&mut connection).await?;
+        self.intake.open(line).await;
+        let mut probe = interval(PROBE_EVERY);
+        probe.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut heard, mut heard_at) = (0, Instant::now());
+        loop {
+            tokio::select! {
+                biased;
+                () = pulse.broken.notified() => return Err(FabricError::unreachable(&"disconnected")),
+                () = self.wants.changed.notified() => self.follow(&mut connection).await?,
+                _ = probe.tick() => {
+                    within(self.store.timeout, redis::cmd("PING").query_async::<Value>(&mut connection)).await?;
+                    // Not awaited: what tells is whether it comes back.
+                    drop(self.lane.ask(redis::cmd("PUBLISH").arg(&self.own_channel).arg("P").clone()));
+                    let now = pulse.heard.load(Ordering::Relaxed);
+                    if now != heard {
+                        (heard, heard_at) = (now, Instant::now());
+                    } else if heard_at.elapsed() > DEAF_AFTER {
+                        return Err(FabricError::unreachable(&"deaf to its own probes"));
+                    }
+                }
+            }
+        }
+    }
+
+    async fn subscribe_all(&self, connection: &mut MultiplexedConnection) -> Result<(), FabricError> {
+        let (mut channels, waiting) = {
+            let mut table = self.wants.lock();
+            table.dropped.clear();
+            (table.wanted.keys().cloned().collect::<Vec<_>>(), std::mem::take(&mut table.waiting))
+        };
+        channels.push(self.own_channel.clone());
+        self.subscribe(connection, &channels).await?;
+        confirm(waiting);
+        Ok(())
+    }
+
+    /// Does what the wants have become, whatever they were in between.
+    async fn follow(&self, connection: &mut MultiplexedConnection) -> Result<(), FabricError> {
+        let (waiting, mut dropped) = {
+            let mut table = self.wants.lock();
+            let waiting = std::mem::take(&mut table.waiting);
+            let mut dropped = std::mem::take(&mut table.dropped);
+            dropped.retain(|channel| !table.wanted.contains_key(channel));
+            (waiting, dropped)
+        };
+        dropped.sort_unstable();
+        dropped.dedup();
+        for batch in dropped.chunks(BATCH) {
+            within(self.store.timeout, connection.unsubscribe(batch)).await?;
+        }
+        let mut channels: Vec<String> = waiting.iter().map(|(channel, _)| channel.clone()).collect();
+        channels.sort_unstable();
+        channels.dedup();
+        self.subscribe(connection, &channels).await?;
+        confirm(waiting);
+        Ok(())
+    }
+
+    async fn subscribe(&self, connection: &mut MultiplexedConnection, channels: &[String]) -> Result<(), FabricError> {
+        for batch in channels.chunks(BATCH) {
+            within(self.store.timeout, connection.subscribe(batch)).await?;
+        }
+        Ok(())
+    }
+}
+
+fn confirm(waiting: Vec<(String, oneshot::Sender<()>)>) {
+    for (_, waiter) in waiting {
+        // Whoever gave up waiting has forgotten the channel too.
+        let _ = waiter.send(());
+    }
+}
+
+async fn within<T>(time: Duration, asking: impl Future<Output = Result<T, RedisError>>) -> Result<T, FabricError> {
+    match timeout(time, asking).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(FabricError::unreachable(&error)),
+        Err(_) => Err(FabricError::TimedOut),
+    }
+}

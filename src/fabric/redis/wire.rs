@@ -1,0 +1,121 @@
+//! What is published on the channels, and what scripts return: read here, and nowhere else.
+
+use bytes::Bytes;
+use redis::Value;
+
+use crate::fabric::{Challenge, Entry, Envelope, FabricError, Verdict};
+use crate::model::{EntryId, NodeId, SessionId};
+
+/// One message of a channel.
+#[derive(Debug)]
+pub(super) enum Heard {
+    /// `ID SESSION ENVELOPE`, published by `send.lua`.
+    Push { session: SessionId, entry: Entry },
+    /// `B SESSION`: everything sent to the user before has arrived.
+    Barrier(SessionId),
+    /// `P`: the subscription is not deaf.
+    Probe,
+    /// `Q SESSION ASKER TOKEN`: another node doubts a session.
+    Question(Challenge),
+    /// `A TOKEN 0|1`: the session that we doubted is gone, or alive.
+    Answer { token: u64, verdict: Verdict },
+}
+
+impl Heard {
+    /// Reads a payload; `None` for what no release that we know publishes.
+    pub(super) fn read(payload: Vec<u8>) -> Option<Self> {
+        match payload.first()? {
+            b'0'..=b'9' => Self::read_push(payload),
+            kind => {
+                let text = std::str::from_utf8(&payload).ok()?;
+                let mut words = text.split(' ').skip(1);
+                match kind {
+                    b'B' => Some(Self::Barrier(words.next()?.parse().ok()?)),
+                    b'P' => Some(Self::Probe),
+                    b'Q' => Some(Self::Question(Challenge {
+                        session: words.next()?.parse().ok()?,
+                        asker: NodeId::known(words.next()?),
+                        token: words.next()?.parse().ok()?,
+                    })),
+                    b'A' => {
+                        let token = words.next()?.parse().ok()?;
+                        let verdict = if words.next()? == "1" { Verdict::Alive } else { Verdict::Gone };
+                        Some(Self::Answer { token, verdict })
+                    }
+                    _ => None,
+                }
+            }
+        }
+    }
+
+    fn read_push(payload: Vec<u8>) -> Option<Self> {
+        let payload = Bytes::from(payload);
+        let mut spaces = payload.iter().enumerate().filter(|(_, byte)| **byte == b' ').map(|(at, _)| at);
+        let (first, second) = (spaces.next()?, spaces.next()?);
+        let id = std::str::from_utf8(&payload[..first]).ok()?.parse().ok()?;
+        let session = std::str::from_utf8(&payload[first + 1..second]).ok()?.parse().ok()?;
+        let envelope = Envelope::decode(&payload.slice(second + 1..)).ok()?;
+        Some(Self::Push { session, entry: Entry { id, envelope } })
+    }
+}
+
+pub(super) fn barrier(session: SessionId) -> String {
+    format!("B {session}")
+}
+
+pub(super) fn question(Challenge { session, asker, token }: &Challenge) -> String {
+    format!("Q {session} {asker} {token}")
+}
+
+pub(super) fn answer(token: u64, verdict: Verdict) -> String {
+    format!("A {token} {}", u8::from(verdict == Verdict::Alive))
+}
+
+/// Stream entries as XRANGE returns them. One that this release cannot read is passed over.
+pub(super) fn entries(value: Value) -> Result<Vec<Entry>, FabricError> {
+    let Value::Array(rows) = value else { return Err(unexpected()) };
+    Ok(rows.into_iter().filter_map(entry).collect())
+}
+
+fn entry(row: Value) -> Option<Entry> {
+    let Value::Array(row) = row else { return None };
+    let [Value::BulkString(id), Value::Array(fields)] = <[Value; 2]>::try_from(row).ok()? else { return None };
+    let id: EntryId = std::str::from_utf8(&id).ok()?.parse().ok()?;
+    let Value::BulkString(bytes) = fields.into_iter().nth(1)? else { return None };
+    Some(Entry { id, envelope: Envelope::decode(&bytes.into()).ok()? })
+}
+
+/// Redis answered something that our scripts never do.
+pub(super) fn unexpected() -> FabricError {
+    FabricError::unreachable(&"Redis gave an unexpected answer")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_is_published_is_heard() {
+        let challenge = Challenge { session: SessionId::random(), asker: NodeId::known("n.1"), token: 7 };
+        assert!(matches!(Heard::read(question(&challenge).into()), Some(Heard::Question(heard)) if heard == challenge));
+        let alive = Heard::read(answer(7, Verdict::Alive).into());
+        assert!(matches!(alive, Some(Heard::Answer { token: 7, verdict: Verdict::Alive })));
+        let gone = Heard::read(answer(7, Verdict::Gone).into());
+        assert!(matches!(gone, Some(Heard::Answer { token: 7, verdict: Verdict::Gone })));
+        let session = SessionId::random();
+        assert!(matches!(Heard::read(barrier(session).into()), Some(Heard::Barrier(heard)) if heard == session));
+        let push = format!("17-3 {session} 1 message 0a 0 1 n.1 /a\n {{ }}");
+        let Some(Heard::Push { session: to, entry }) = Heard::read(push.into()) else { panic!("not heard") };
+        assert_eq!((to, entry.id), (session, EntryId { millis: 17, sequence: 3 }));
+    }
+
+    proptest! {
+        #[test]
+        fn dirt_on_a_channel_never_panics(payload: Vec<u8>, text in "[0-9BPQA][ 0-9a-f.\\-]{0,40}") {
+            let _ = Heard::read(payload);
+            let _ = Heard::read(text.into());
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! `switchboard healthcheck`: asks a node's admin listener whether it is ready.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use http_body_util::Empty;
+use hyper::client::conn::http1;
+use hyper::{Request, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// How long the node may take.
+const WITHIN: Duration = Duration::from_secs(2);
+
+/// The node is not ready, or does not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Unhealthy {
+    /// It answered something else than 200.
+    #[error("not ready: {0}")]
+    NotReady(StatusCode),
+    /// It did not answer.
+    #[error("no answer at {address} (admin.listen): {cause}")]
+    NoAnswer {
+        /// Where it was asked.
+        address: SocketAddr,
+        /// What went wrong.
+        cause: String,
+    },
+}
+
+/// Asks `/readyz`.
+pub async fn ask(listen: SocketAddr) -> Result<(), Unhealthy> {
+    let address = reachable(listen);
+    let no_answer = |cause: &dyn std::fmt::Display| Unhealthy::NoAnswer { address, cause: cause.to_string() };
+    match timeout(WITHIN, get_readyz(address)).await {
+        Ok(Ok(StatusCode::OK)) => Ok(()),
+        Ok(Ok(status)) => Err(Unhealthy::NotReady(status)),
+        Ok(Err(error)) => Err(no_answer(&error)),
+        Err(elapsed) => Err(no_answer(&elapsed)),
+    }
+}
+
+async fn get_readyz(address: SocketAddr) -> Result<StatusCode, Box<dyn std::error::Error + Send + Sync>> {
+    let stream = TcpStream::connect(address).await?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let request =
+        Request::get("/readyz").header(header::HOST, address.to_string()).body(Empty::<bytes::Bytes>::new())?;
+    let asking = sender.send_request(request);
+    tokio::select! {
+        response = asking => Ok(response?.status()),
+        broken = connection => Err(broken.err().map_or_else(|| "closed".into(), Into::into)),
+    }
+}
+
+/// A node that listens on every address is asked on its own.
+fn reachable(listen: SocketAddr) -> SocketAddr {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listen.port())
+}

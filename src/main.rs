@@ -1,0 +1,166 @@
+//! The process: arguments, configuration, telemetry, runtime, exit code.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use switchboard::app::{App, StartError};
+use switchboard::config::{Config, Sources};
+use switchboard::{healthcheck, telemetry};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+/// What is wrong is the operator's to fix (`EX_USAGE` of sysexits.h).
+const EX_USAGE: u8 = 64;
+/// Something that the node needs is not there (`EX_UNAVAILABLE`).
+const EX_UNAVAILABLE: u8 = 69;
+
+/// A WebRTC signalling server that scales out.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+struct Arguments {
+    /// A TOML file with settings.
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    /// Where clients connect [listen].
+    #[arg(long, value_name = "ADDRESS", global = true)]
+    listen: Option<String>,
+    /// Where operators look [admin.listen].
+    #[arg(long, value_name = "ADDRESS", global = true)]
+    admin_listen: Option<String>,
+    /// What this node is called [node_id].
+    #[arg(long, value_name = "NAME", global = true)]
+    node_id: Option<String>,
+    /// The Redis that joins the nodes [redis.url].
+    #[arg(long, value_name = "URL", global = true)]
+    redis_url: Option<String>,
+    /// Any other setting.
+    #[arg(long, value_name = "KEY=VALUE", global = true, value_parser = parse_setting)]
+    set: Vec<(String, String)>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Print the settings in effect, with secrets hidden.
+    Config,
+    /// Ask the node at admin.listen whether it is ready; exit 0 if so. For containers without a shell.
+    Healthcheck,
+}
+
+fn parse_setting(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("not of the form KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+impl Arguments {
+    fn sources(self) -> Sources {
+        let named = [
+            ("listen", self.listen),
+            ("admin.listen", self.admin_listen),
+            ("node_id", self.node_id),
+            ("redis.url", self.redis_url),
+        ];
+        let named = named.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
+        Sources {
+            file: self.config,
+            environment: std::env::vars_os()
+                .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
+                .collect(),
+            flags: named.chain(self.set).collect(),
+        }
+    }
+}
+
+#[allow(clippy::print_stdout)] // What `config` is asked to print.
+fn main() -> ExitCode {
+    let mut arguments = Arguments::parse();
+    let command = arguments.command.take();
+    let (config, effective) = match Config::load(arguments.sources()) {
+        Ok(loaded) => loaded,
+        Err(mistakes) => {
+            eprintln!("{mistakes}");
+            return ExitCode::from(EX_USAGE);
+        }
+    };
+    match command {
+        Some(Command::Config) => {
+            print!("{effective}");
+            ExitCode::SUCCESS
+        }
+        Some(Command::Healthcheck) => block_on(async move {
+            match healthcheck::ask(config.admin_listen).await {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    eprintln!("{error}");
+                    ExitCode::FAILURE
+                }
+            }
+        }),
+        None => {
+            if let Err(error) = telemetry::start(config.log_format, &config.log_level) {
+                eprintln!("{error}");
+                return ExitCode::from(EX_USAGE);
+            }
+            block_on(serve(config))
+        }
+    }
+}
+
+fn block_on(running: impl Future<Output = ExitCode>) -> ExitCode {
+    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(running),
+        Err(error) => {
+            eprintln!("no threads or timers to be had from the system: {error}");
+            ExitCode::from(EX_UNAVAILABLE)
+        }
+    }
+}
+
+async fn serve(config: Config) -> ExitCode {
+    let app = match App::build(&config).await {
+        Ok(app) => app,
+        Err(error) => {
+            error!("{error}");
+            let usage = matches!(
+                error,
+                StartError::Redis(
+                    switchboard::fabric::redis::OpenError::Url(_) | switchboard::fabric::redis::OpenError::TooOld { .. }
+                )
+            );
+            return ExitCode::from(if usage { EX_USAGE } else { EX_UNAVAILABLE });
+        }
+    };
+    let address = |bound: std::io::Result<std::net::SocketAddr>| bound.map(|bound| bound.to_string()).unwrap_or_default();
+    let (listen, admin) = (address(app.local_addr()), address(app.admin_addr()));
+    info!(node.id = %app.node(), listen, admin, "Switchboard {} is listening", env!("CARGO_PKG_VERSION"));
+    let stop = CancellationToken::new();
+    let run = app.run(stop.clone());
+    let signals = async {
+        let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+        else {
+            return std::future::pending().await;
+        };
+        let mut wait = async || {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        wait().await;
+        stop.cancel();
+        wait().await;
+    };
+    tokio::select! {
+        drained = run => {
+            info!("Stopped");
+            if drained { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        () = signals => {
+            error!("Stopped at the second signal, without draining");
+            ExitCode::FAILURE
+        }
+    }
+}

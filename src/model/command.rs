@@ -1,0 +1,93 @@
+//! What a client may ask.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::{Signal, UserName};
+
+/// The client's own words for one request, echoed in its answer as they were written.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Correlation(pub Arc<str>);
+
+/// One request, as any language says it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// Take a name.
+    Login {
+        /// Which, and with what.
+        request: LoginRequest,
+        /// Echoed in the reply.
+        id: Option<Correlation>,
+    },
+    /// Carry a signal to another user.
+    Send {
+        /// The receiver.
+        to: UserName,
+        /// What to carry.
+        signal: Signal,
+        /// Asks for an acknowledgement.
+        id: Option<Correlation>,
+    },
+    /// End the call with one user.
+    Leave {
+        /// The peer; `None` ends every call.
+        to: Option<UserName>,
+        /// Asks for an acknowledgement.
+        id: Option<Correlation>,
+    },
+    /// Ask who is here.
+    Presence {
+        /// Whom to look for.
+        names: Vec<UserName>,
+        /// `Some(true)`: tell every change too; `Some(false)`: no more; `None`: just now.
+        watch: Option<bool>,
+        /// Echoed in the reply.
+        id: Option<Correlation>,
+    },
+    /// Ask for a sign of life.
+    Ping {
+        /// Echoed in the reply.
+        id: Option<Correlation>,
+    },
+    /// Confirm what was received; means nothing to a plain session.
+    Confirm,
+}
+
+impl Command {
+    /// The client's own words for this request, if it expects an answer.
+    pub fn into_id(self) -> Option<Correlation> {
+        match self {
+            Self::Login { id, .. }
+            | Self::Send { id, .. }
+            | Self::Leave { id, .. }
+            | Self::Presence { id, .. }
+            | Self::Ping { id } => id,
+            Self::Confirm => None,
+        }
+    }
+}
+
+/// What a client brings to a login. The name is as it was written: whether it is one is the login's business.
+#[derive(Clone, Default, PartialEq)]
+pub struct LoginRequest {
+    /// The wished name.
+    pub name: String,
+    /// A token to prove it.
+    pub token: Option<String>,
+    /// Whether the session should outlive its connection.
+    pub resumable: bool,
+    /// The secret of the session to resume.
+    pub resume: Option<String>,
+}
+
+/// Hides token and secret.
+impl fmt::Debug for LoginRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoginRequest")
+            .field("name", &self.name)
+            .field("token", &self.token.is_some())
+            .field("resumable", &self.resumable)
+            .field("resume", &self.resume.is_some())
+            .finish()
+    }
+}

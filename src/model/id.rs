@@ -1,0 +1,243 @@
+//! Who and what is meant: names are parsed once at the door and trusted behind it.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+
+/// A user's name: 1 to 128 bytes of UTF-8 without control characters, compared byte for byte (PROTOCOL §2 "Names").
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UserName(Arc<str>);
+
+/// The name breaks the rule of [`UserName`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a name is 1 to {} bytes of text without control characters", UserName::MAX_BYTES)]
+pub struct InvalidName;
+
+impl UserName {
+    /// The longest name, in bytes.
+    pub const MAX_BYTES: usize = 128;
+
+    /// Parses a name as the client wrote it.
+    pub fn parse(text: &str) -> Result<Self, InvalidName> {
+        let fits = (1..=Self::MAX_BYTES).contains(&text.len());
+        if fits && !text.chars().any(char::is_control) {
+            Ok(Self(text.into()))
+        } else {
+            Err(InvalidName)
+        }
+    }
+
+    /// The name as the client wrote it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What isolates tenants and foreign dialects from each other: a user is a name inside a realm. Empty by default.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Realm(Arc<str>);
+
+impl Realm {
+    /// A realm of this name; any text will do, since it is encoded wherever it is written.
+    pub fn new(text: &str) -> Self {
+        Self(text.into())
+    }
+
+    /// The realm's name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for Realm {
+    fn default() -> Self {
+        Self::new("")
+    }
+}
+
+/// Where a user is reached: a name in a realm. Displayed as `enc(realm)/enc(name)`, which no other address shares.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Address {
+    /// The tenant or foreign dialect.
+    pub realm: Realm,
+    /// The user inside it.
+    pub name: UserName,
+}
+
+/// The text is not the encoding of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not an encoded address")]
+pub struct InvalidAddress;
+
+/// Everything outside `A-Za-z0-9._@+~-` is percent-encoded: no name can forge a key, a pattern, a hash tag or another tenant.
+const ENCODED: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'.').remove(b'_').remove(b'@').remove(b'+').remove(b'~').remove(b'-');
+
+impl Address {
+    /// The user of this name in this realm.
+    pub fn new(realm: Realm, name: UserName) -> Self {
+        Self { realm, name }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", utf8_percent_encode(&self.realm.0, ENCODED), utf8_percent_encode(&self.name.0, ENCODED))
+    }
+}
+
+impl FromStr for Address {
+    type Err = InvalidAddress;
+
+    fn from_str(text: &str) -> Result<Self, InvalidAddress> {
+        let (realm, name) = text.split_once('/').ok_or(InvalidAddress)?;
+        let realm = percent_decode_str(realm).decode_utf8().map_err(|_| InvalidAddress)?;
+        let name = percent_decode_str(name).decode_utf8().map_err(|_| InvalidAddress)?;
+        Ok(Self { realm: Realm::new(&realm), name: UserName::parse(&name).map_err(|_| InvalidAddress)? })
+    }
+}
+
+/// One login of one user, from its first connection to its end. 128 random bits: it cannot be guessed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionId(u128);
+
+impl SessionId {
+    /// A session that never was before.
+    pub fn random() -> Self {
+        Self(rand::random())
+    }
+
+    /// A number that is spread evenly over sessions, for dealing them into `of` groups.
+    pub fn group(self, of: usize) -> usize {
+        (self.0 % of.max(1) as u128) as usize
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl FromStr for SessionId {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        u128::from_str_radix(text, 16).map(Self)
+    }
+}
+
+/// One start of one node: `name.random`, so that a restart under a fixed name never revives the dead one.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeId(Arc<str>);
+
+impl NodeId {
+    /// A fresh start of the node that the operator calls `name`.
+    pub fn start(name: &str) -> Self {
+        Self(format!("{name}.{:08x}", rand::random::<u32>()).into())
+    }
+
+    /// The node that another one wrote down.
+    pub fn known(text: &str) -> Self {
+        Self(text.into())
+    }
+
+    /// The whole id.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A place in a user's inbox; later entries are greater (a Redis stream id: milliseconds, then a counter).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EntryId {
+    /// Milliseconds of the store's clock.
+    pub millis: u64,
+    /// Counts the entries of one millisecond.
+    pub sequence: u64,
+}
+
+impl fmt::Display for EntryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.millis, self.sequence)
+    }
+}
+
+impl FromStr for EntryId {
+    type Err = InvalidAddress;
+
+    fn from_str(text: &str) -> Result<Self, InvalidAddress> {
+        let (millis, sequence) = text.split_once('-').ok_or(InvalidAddress)?;
+        let number = |digits: &str| digits.parse().map_err(|_| InvalidAddress);
+        Ok(Self { millis: number(millis)?, sequence: number(sequence)? })
+    }
+}
+
+macro_rules! text_id {
+    ($($id:ident),*) => {$(
+        impl fmt::Debug for $id {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($id), "({})"), self)
+            }
+        }
+    )*};
+}
+text_id!(UserName, Realm, Address, SessionId, NodeId);
+
+macro_rules! plain_display {
+    ($($id:ident),*) => {$(
+        impl fmt::Display for $id {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    )*};
+}
+plain_display!(UserName, Realm, NodeId);
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_default_realm_shows_as_nothing_before_the_slash() {
+        let address = Address::new(Realm::default(), UserName::parse("UserA").unwrap());
+        assert_eq!(address.to_string(), "/UserA");
+    }
+
+    #[test]
+    fn names_that_break_the_rule_are_refused() {
+        for bad in ["", "a\nb", "\u{7f}", "\u{85}", &"x".repeat(129)] {
+            assert_eq!(UserName::parse(bad), Err(InvalidName), "{bad:?}");
+        }
+        for good in ["a", "constructor", "__proto__", "ü 你 {x}*", &"x".repeat(128)] {
+            assert!(UserName::parse(good).is_ok(), "{good:?}");
+        }
+    }
+
+    #[test]
+    fn a_session_and_an_entry_survive_their_text() {
+        let session = SessionId::random();
+        assert_eq!(session.to_string().parse(), Ok(session));
+        let entry = EntryId { millis: 17, sequence: 4 };
+        assert_eq!("17-4".parse(), Ok(entry));
+        assert!(EntryId { millis: 17, sequence: 10 } > entry);
+    }
+
+    proptest! {
+        #[test]
+        fn two_users_never_share_an_address(
+            realm_a in ".{0,12}", name_a in "[^\\p{Cc}]{1,12}", realm_b in ".{0,12}", name_b in "[^\\p{Cc}]{1,12}",
+        ) {
+            let address = |realm: &str, name: &str| Address::new(Realm::new(realm), UserName::parse(name).unwrap());
+            let (a, b) = (address(&realm_a, &name_a), address(&realm_b, &name_b));
+            prop_assert_eq!(a == b, a.to_string() == b.to_string());
+            prop_assert_eq!(a.to_string().parse::<Address>(), Ok(a.clone()));
+            prop_assert!(a.to_string().bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._@+~-%/".contains(&byte)));
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! The words that every room shares: plain values, no wire format, no clock, no task.
+//!
+//! Nothing here is ever serialized. Each border (`dialect`, `fabric::envelope`, `edge`) keeps wire structs of its own and converts, so
+//! a field that changes in one language cannot ripple into another.
+
+mod command;
+mod event;
+mod frame;
+mod id;
+mod outcome;
+mod signal;
+
+pub use command::{Command, Correlation, LoginRequest};
+pub use event::{AckStatus, Event, LeaveReason, Welcome};
+pub use frame::Frame;
+pub use id::{Address, EntryId, InvalidAddress, InvalidName, NodeId, Realm, SessionId, UserName};
+pub use outcome::{Blame, CloseReason, Refusal};
+pub use signal::{Body, Signal, SignalKind};

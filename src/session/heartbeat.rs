@@ -1,0 +1,166 @@
+//! The clocks of one conversation: when to ping, when to call it silence, how long to wait for a login.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::model::CloseReason;
+
+/// How patient a conversation is.
+#[derive(Clone, Copy, Debug)]
+pub struct Clocks {
+    /// How often an idle client is pinged.
+    pub ping_every: Duration,
+    /// A client that was silent for so long counts as dropped.
+    pub silent_after: Duration,
+    /// How long a client may take to log in.
+    pub login_within: Duration,
+    /// How long a client may take to answer when somebody else wants its name.
+    pub doubt: Duration,
+}
+
+/// One timer, set to whatever comes first. Hearing something moves no timer: it is looked at when the timer fires.
+#[derive(Debug)]
+pub(super) struct Heartbeat {
+    clocks: Clocks,
+    heard_at: Instant,
+    pinged_at: Instant,
+    /// Until when a login, then nothing.
+    login_by: Option<Instant>,
+    /// Until when a sign of life, if somebody doubts that there will be one.
+    alive_by: Option<Instant>,
+    timer: Pin<Box<Sleep>>,
+}
+
+/// What the clocks say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pulse {
+    /// Nothing to do yet.
+    Steady,
+    /// Ask for a sign of life.
+    Ping,
+    /// Too late.
+    Stopped(CloseReason),
+}
+
+impl Heartbeat {
+    pub(super) fn start(clocks: Clocks) -> Self {
+        let now = Instant::now();
+        let login_by = Some(now + clocks.login_within);
+        let timer = Box::pin(sleep_until(now));
+        let mut heartbeat = Self { clocks, heard_at: now, pinged_at: now, login_by, alive_by: None, timer };
+        heartbeat.set_timer();
+        heartbeat
+    }
+
+    /// The client has said something, or answered.
+    pub(super) fn heard(&mut self) {
+        self.heard_at = Instant::now();
+        self.alive_by = None;
+    }
+
+    /// It has a name now.
+    pub(super) fn logged_in(&mut self) {
+        self.login_by = None;
+    }
+
+    /// Somebody else wants its name; it is being pinged.
+    pub(super) fn doubted(&mut self) {
+        let now = Instant::now();
+        self.pinged_at = now;
+        self.alive_by.get_or_insert(now + self.clocks.doubt);
+        self.set_timer();
+    }
+
+    /// Waits until there is something to do.
+    pub(super) async fn due(&mut self) {
+        self.timer.as_mut().await;
+    }
+
+    /// What there is to do.
+    pub(super) fn beat(&mut self) -> Pulse {
+        let now = Instant::now();
+        let pulse = if self.login_by.is_some_and(|by| now >= by) {
+            Pulse::Stopped(CloseReason::NoLogin)
+        } else if now >= self.silent_at() || self.alive_by.is_some_and(|by| now >= by) {
+            Pulse::Stopped(CloseReason::Silent)
+        } else if now >= self.ping_at() {
+            self.pinged_at = now;
+            Pulse::Ping
+        } else {
+            Pulse::Steady
+        };
+        self.set_timer();
+        pulse
+    }
+
+    fn silent_at(&self) -> Instant {
+        self.heard_at + self.clocks.silent_after
+    }
+
+    fn ping_at(&self) -> Instant {
+        self.pinged_at + self.clocks.ping_every
+    }
+
+    fn set_timer(&mut self) {
+        let next = [self.login_by, self.alive_by].into_iter().flatten();
+        let next = next.fold(self.silent_at().min(self.ping_at()), Instant::min);
+        self.timer.as_mut().reset(next);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLOCKS: Clocks = Clocks {
+        ping_every: Duration::from_secs(10),
+        silent_after: Duration::from_secs(20),
+        login_within: Duration::from_secs(120),
+        doubt: Duration::from_secs(2),
+    };
+
+    async fn next(heartbeat: &mut Heartbeat) -> (Pulse, Duration) {
+        let since = Instant::now();
+        loop {
+            heartbeat.due().await;
+            let pulse = heartbeat.beat();
+            if pulse != Pulse::Steady {
+                return (pulse, since.elapsed());
+            }
+        }
+    }
+
+    fn seconds((pulse, time): (Pulse, Duration)) -> (Pulse, u64) {
+        (pulse, time.as_millis().div_ceil(1000) as u64)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_client_is_pinged_and_then_left() {
+        let mut heartbeat = Heartbeat::start(CLOCKS);
+        assert_eq!(seconds(next(&mut heartbeat).await), (Pulse::Ping, 10));
+        assert_eq!(next(&mut heartbeat).await.0, Pulse::Stopped(CloseReason::Silent));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_never_logs_in_is_left() {
+        let mut heartbeat = Heartbeat::start(CLOCKS);
+        for _ in 0..11 {
+            assert_eq!(next(&mut heartbeat).await.0, Pulse::Ping);
+            heartbeat.heard();
+        }
+        assert_eq!(next(&mut heartbeat).await.0, Pulse::Stopped(CloseReason::NoLogin));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_doubted_client_has_two_seconds() {
+        let mut heartbeat = Heartbeat::start(CLOCKS);
+        heartbeat.logged_in();
+        heartbeat.doubted();
+        heartbeat.heard();
+        assert_eq!(next(&mut heartbeat).await.0, Pulse::Ping, "it answered");
+        heartbeat.doubted();
+        assert_eq!(seconds(next(&mut heartbeat).await), (Pulse::Stopped(CloseReason::Silent), 2));
+    }
+}

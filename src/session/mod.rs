@@ -1,0 +1,323 @@
+//! One conversation, from the first frame to goodbye: one task owns the socket, the dialect, the seat and the clocks.
+
+mod heartbeat;
+mod socket;
+
+pub use heartbeat::Clocks;
+pub use socket::{Gone, Received, Sending, Socket};
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info};
+
+use self::heartbeat::{Heartbeat, Pulse};
+use crate::dialect::{Dialect, Misheard};
+use crate::exchange::{Exchange, Seat, Stirred, Turn};
+use crate::limits::Pace;
+use crate::model::{
+    Address, Blame, CloseReason, Command, Correlation, Event, Frame, LoginRequest, Realm, Refusal, UserName, Welcome,
+};
+
+/// How many frames are heard before what they caused is said.
+const HEARD_AT_ONCE: usize = 32;
+/// How long a goodbye may take, and how long the client may take to answer it.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// What a conversation needs to know; prepared at the door.
+#[derive(Debug)]
+pub struct Call {
+    /// Where it logs in.
+    pub exchange: Arc<Exchange>,
+    /// The tenant.
+    pub realm: Realm,
+    /// How patient it is.
+    pub clocks: Clocks,
+    /// How long one write may take before the reader counts as too slow.
+    pub write_timeout: Duration,
+    /// How fast the client may speak.
+    pub pace: Pace,
+    /// Cancelled when the node drains.
+    pub stop: CancellationToken,
+}
+
+/// Holds the conversation until it ends, and leaves nothing behind.
+pub async fn run(socket: impl Socket, dialect: impl Dialect, call: Call) -> CloseReason {
+    let heartbeat = Heartbeat::start(call.clocks);
+    let mut session = Session { socket, dialect, call, heartbeat, seat: None, turns: Vec::new() };
+    let reason = session.converse().await;
+    let seat = session.seat.take();
+    let id = seat.as_ref().map(|seat| tracing::field::display(seat.session()));
+    match (reason, reason.blame()) {
+        (CloseReason::ByClient | CloseReason::Dropped | CloseReason::Draining, _) => {
+            debug!(session.id = id, reason = reason.words(), "A session ended");
+        }
+        (_, Blame::Client | Blame::Node | Blame::Fabric) => {
+            info!(session.id = id, close.code = reason.code(), reason = reason.words(), "A session was ended");
+        }
+    }
+    let departing = async {
+        if let Some(seat) = seat {
+            seat.depart(reason.leave_reason()).await;
+        }
+    };
+    // Peers and names do not wait for a client that takes its time to say goodbye.
+    tokio::join!(session.farewell(reason), Box::pin(departing));
+    reason
+}
+
+struct Session<S, D> {
+    socket: S,
+    dialect: D,
+    call: Call,
+    heartbeat: Heartbeat,
+    seat: Option<Seat>,
+    /// What is to be said; emptied by every wake.
+    turns: Vec<Turn>,
+}
+
+/// Everything that can happen to a session.
+enum Wake {
+    Drain,
+    Clock,
+    Received(Option<Received>),
+    Stirred(Stirred),
+}
+
+impl<S: Socket, D: Dialect> Session<S, D> {
+    async fn converse(&mut self) -> CloseReason {
+        loop {
+            let busy = self.seat.as_ref().is_some_and(Seat::busy);
+            // Arms only wait, bodies act. Not biased: neither a loud client nor a loud peer may keep the other waiting.
+            let wake = tokio::select! {
+                () = self.call.stop.cancelled() => Wake::Drain,
+                () = self.heartbeat.due() => Wake::Clock,
+                received = self.socket.next(), if !busy => Wake::Received(received),
+                stirred = stirred(&mut self.seat) => Wake::Stirred(stirred),
+            };
+            let acted = match wake {
+                Wake::Drain => Err(CloseReason::Draining),
+                Wake::Clock => self.beat().await,
+                Wake::Received(received) => self.receive(received).await,
+                Wake::Stirred(stirred) => {
+                    self.stir(stirred);
+                    Ok(())
+                }
+            };
+            let said = self.say().await;
+            if let Err(reason) = acted.and(said) {
+                return reason;
+            }
+        }
+    }
+
+    /// Hears one frame, and whatever else has arrived with it.
+    async fn receive(&mut self, first: Option<Received>) -> Result<(), CloseReason> {
+        let mut next = Some(first);
+        for _ in 0..HEARD_AT_ONCE {
+            let Some(received) = next else { break };
+            match received {
+                None => return Err(CloseReason::Dropped),
+                Some(Received::Closed) => return Err(CloseReason::ByClient),
+                Some(Received::TooLarge) => return Err(CloseReason::TooLarge),
+                Some(Received::Alive) => self.alive(),
+                Some(Received::Frame(frame)) => {
+                    self.alive();
+                    self.hear(&frame).await?;
+                }
+            }
+            let busy = self.seat.as_ref().is_some_and(Seat::busy);
+            next = if busy { None } else { self.socket.next().now_or_never() };
+        }
+        // Takes the outcomes that nobody was woken for.
+        self.stir(Stirred::Outcome);
+        Ok(())
+    }
+
+    fn alive(&mut self) {
+        self.heartbeat.heard();
+        if let Some(seat) = &mut self.seat {
+            seat.alive();
+        }
+    }
+
+    async fn hear(&mut self, frame: &Frame) -> Result<(), CloseReason> {
+        if let Err(too_fast) = self.call.pace.step() {
+            if too_fast.again_and_again {
+                return Err(CloseReason::TooFast);
+            }
+            let refusal = Refusal::RateLimited { retry_after: too_fast.retry_after };
+            // The id is worth reading: who waits for its answer gets one.
+            let id = self.dialect.hear(frame).map_or_else(|misheard| misheard.id, |command| command.into_id());
+            self.refuse(refusal, id, None);
+            return Ok(());
+        }
+        match self.dialect.hear(frame) {
+            Ok(command) => self.act(command).await,
+            Err(Misheard { refusal, id, name }) => self.refuse(refusal, id, name),
+        }
+        Ok(())
+    }
+
+    async fn act(&mut self, command: Command) {
+        match (command, &mut self.seat) {
+            (Command::Ping { id }, _) => self.tell(Event::Pong { id }),
+            (Command::Login { request, id }, None) => Box::pin(self.login(request, id)).await,
+            (Command::Login { id, .. }, Some(_)) => {
+                self.tell(Event::LoginRefused { refusal: Refusal::AlreadyLoggedIn, id });
+            }
+            (command, None) => self.refuse(Refusal::NotLoggedIn, command.into_id(), None),
+            (Command::Send { to, signal, id }, Some(seat)) => seat.send(to, signal, id),
+            (Command::Leave { to, id }, Some(seat)) => seat.leave(to, id),
+            (Command::Presence { names, watch, id }, Some(seat)) => {
+                let told = match Box::pin(seat.presence(names, watch)).await {
+                    Ok(users) => Event::Presence { users, id },
+                    Err(refusal) => Event::Refused { refusal, id, name: None },
+                };
+                self.tell(told);
+            }
+            // A plain session has nothing to confirm.
+            (Command::Confirm, Some(_)) => {}
+        }
+    }
+
+    async fn login(&mut self, request: LoginRequest, id: Option<Correlation>) {
+        let told = match self.try_login(request).await {
+            Ok(seat) => {
+                let welcome = Welcome {
+                    name: seat.name().clone(),
+                    session: seat.session(),
+                    node: seat.node().clone(),
+                    grace: seat.grace(),
+                    id,
+                };
+                debug!(session.id = %seat.session(), "A user logged in");
+                self.seat = Some(seat);
+                self.heartbeat.logged_in();
+                Event::Welcome(Box::new(welcome))
+            }
+            Err(refusal) => Event::LoginRefused { refusal, id },
+        };
+        self.tell(told);
+    }
+
+    async fn try_login(&mut self, request: LoginRequest) -> Result<Seat, Refusal> {
+        if self.call.stop.is_cancelled() {
+            return Err(Refusal::Draining);
+        }
+        if request.token.is_some() {
+            return Err(Refusal::Unauthorized("This server does not check tokens: log in without one"));
+        }
+        if request.resume.is_some() {
+            return Err(Refusal::ResumeFailed);
+        }
+        let name = UserName::parse(&request.name).map_err(|_| Refusal::InvalidName)?;
+        self.call.exchange.login(Address::new(self.call.realm.clone(), name)).await
+    }
+
+    fn stir(&mut self, stirred: Stirred) {
+        if let Some(seat) = &mut self.seat {
+            seat.stir(stirred, &mut self.turns);
+        }
+    }
+
+    async fn beat(&mut self) -> Result<(), CloseReason> {
+        match self.heartbeat.beat() {
+            Pulse::Steady => Ok(()),
+            Pulse::Ping => self.write(vec![Sending::Ping]).await,
+            Pulse::Stopped(reason) => Err(reason),
+        }
+    }
+
+    fn tell(&mut self, event: Event) {
+        self.turns.push(Turn::Tell(event));
+    }
+
+    fn refuse(&mut self, refusal: Refusal, id: Option<Correlation>, name: Option<UserName>) {
+        self.tell(Event::Refused { refusal, id, name });
+    }
+
+    /// Says everything that is to be said, in one write.
+    async fn say(&mut self) -> Result<(), CloseReason> {
+        if self.turns.is_empty() {
+            return Ok(());
+        }
+        let mut sending = Vec::with_capacity(self.turns.len());
+        let mut end = Ok(());
+        for turn in self.turns.drain(..) {
+            match turn {
+                Turn::Tell(event) => sending.extend(self.dialect.say(&event).map(Sending::Frame)),
+                Turn::Doubted => {
+                    self.heartbeat.doubted();
+                    sending.push(Sending::Ping);
+                }
+                Turn::End(reason) => end = Err(reason),
+            }
+        }
+        self.write(sending).await.and(end)
+    }
+
+    /// Writes within the limit; a mailbox that overflows meanwhile ends it early.
+    async fn write(&mut self, sending: Vec<Sending>) -> Result<(), CloseReason> {
+        if sending.is_empty() {
+            return Ok(());
+        }
+        let socket = &mut self.socket;
+        let writing = async {
+            for message in sending {
+                socket.feed(message).await?;
+            }
+            socket.flush().await
+        };
+        let written = tokio::select! {
+            biased;
+            written = timeout(self.call.write_timeout, writing) => written,
+            () = overflowed(&mut self.seat) => return Err(CloseReason::TooSlow),
+        };
+        match written {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(Gone)) => Err(CloseReason::Dropped),
+            Err(_) => Err(CloseReason::TooSlow),
+        }
+    }
+
+    /// Says why, and waits for the client to take note: closing at once could reset the connection before it has read the reason.
+    async fn farewell(&mut self, reason: CloseReason) {
+        if reason.code().is_none() {
+            return;
+        }
+        let mut last = Vec::new();
+        if reason == CloseReason::Draining {
+            let goaway = Event::GoAway { reconnect_in: Duration::ZERO };
+            last.extend(self.dialect.say(&goaway).map(Sending::Frame));
+        }
+        last.push(Sending::Close(reason));
+        let goodbye = async {
+            for message in last {
+                self.socket.feed(message).await?;
+            }
+            self.socket.flush().await?;
+            while !matches!(self.socket.next().await, None | Some(Received::Closed)) {}
+            Ok::<(), Gone>(())
+        };
+        // Whoever does not answer is left.
+        let _ = timeout(FAREWELL, goodbye).await;
+    }
+}
+
+async fn stirred(seat: &mut Option<Seat>) -> Stirred {
+    match seat {
+        Some(seat) => seat.stirred().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn overflowed(seat: &mut Option<Seat>) {
+    match seat {
+        Some(seat) => seat.overflowed().await,
+        None => std::future::pending().await,
+    }
+}

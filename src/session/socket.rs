@@ -1,0 +1,39 @@
+//! What a conversation asks of a transport.
+
+use futures_util::{Sink, Stream};
+
+use crate::model::{CloseReason, Frame};
+
+/// What a transport brings. Its end, without [`Received::Closed`], is a connection that broke.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// A message of the client.
+    Frame(Frame),
+    /// A sign of life without a message.
+    Alive,
+    /// A message over the limit.
+    TooLarge,
+    /// The client closed cleanly.
+    Closed,
+}
+
+/// What a transport is asked to carry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sending {
+    /// A message for the client.
+    Frame(Frame),
+    /// A question whether it is there, which its transport answers with [`Received::Alive`].
+    Ping,
+    /// The end, and why.
+    Close(CloseReason),
+}
+
+/// The connection is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the connection is gone")]
+pub struct Gone;
+
+/// A transport. What is fed is buffered within bounds and leaves with the flush.
+pub trait Socket: Stream<Item = Received> + Sink<Sending, Error = Gone> + Unpin + Send {}
+
+impl<T: Stream<Item = Received> + Sink<Sending, Error = Gone> + Unpin + Send> Socket for T {}
