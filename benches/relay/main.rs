@@ -1,1 +1,86 @@
-fn main(){}
+//! `cargo bench --bench relay`: two nodes and a Redis beside the tutorial's server, under the same load, in turns.
+//!
+//! Settings by environment: `REPS` (3), `SECONDS` (5, the measured window), `PAIRS` (200), `IDLE` (5000), and `SCENARIOS` (`w1,w16,calls,idle`).
+//! Needs Linux (`/proc`, `setpriv`), `redis-server` and `node`. Results go to stdout, progress to stderr. What is measured is only printed if
+//! every message came, once, whole, in order and to whom it was meant for: anything else ends the run with an error.
+
+#![allow(clippy::print_stdout, clippy::cast_precision_loss, missing_docs)]
+
+mod calls;
+mod client;
+mod gauge;
+mod idle;
+mod message;
+mod relay;
+mod report;
+mod scenario;
+mod server;
+
+use std::error::Error;
+use std::process::ExitCode;
+use std::str::FromStr;
+use std::time::Duration;
+
+use scenario::{Load, Scenario};
+use server::Subject;
+
+/// What ends a run is told to a person and handled by none.
+type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
+
+fn main() -> ExitCode {
+    // `cargo test --all-targets` starts benches too, without this argument.
+    if !std::env::args().any(|argument| argument == "--bench") {
+        eprintln!("A benchmark: cargo bench --bench relay");
+        return ExitCode::SUCCESS;
+    }
+    // One thread: the machine belongs to the servers.
+    let run = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    match run.map_err(Into::into).and_then(|runtime| runtime.block_on(run_all())) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\nFAILED: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run_all() -> Outcome<()> {
+    let repetitions: usize = setting("REPS", 3)?;
+    let load = Load {
+        pairs: setting("PAIRS", 200)?,
+        idle: setting("IDLE", 5000)?,
+        window: Duration::from_secs_f64(setting("SECONDS", 5.0)?),
+    };
+    let scenarios: String = setting("SCENARIOS", "w1,w16,calls,idle".to_owned())?;
+    let scenarios = scenarios.split(',').map(Scenario::named).collect::<Outcome<Vec<_>>>()?;
+    if repetitions == 0 || load.pairs == 0 || load.idle == 0 || load.window.is_zero() {
+        return Err("REPS, PAIRS, IDLE and SECONDS must be more than 0".into());
+    }
+    server::check()?;
+
+    println!("{}\n", report::machine()?);
+    for scenario in scenarios {
+        let mut tutorial = Vec::new();
+        let mut switchboard = Vec::new();
+        // In turns, so that a slow minute of the machine strikes both.
+        for repetition in 1..=repetitions {
+            for (subject, results) in [(Subject::Tutorial, &mut tutorial), (Subject::Switchboard, &mut switchboard)] {
+                let result = scenario
+                    .run(subject, &load)
+                    .await
+                    .map_err(|error| format!("{} against {}: {error}", scenario.name(), subject.name()))?;
+                eprintln!("{} {repetition}/{repetitions} {}", scenario.name(), report::brief(subject, &result));
+                results.push(result);
+            }
+        }
+        println!("{}", report::table(scenario, &load, &tutorial, &switchboard));
+    }
+    Ok(())
+}
+
+fn setting<T: FromStr>(name: &str, default: T) -> Outcome<T> {
+    match std::env::var(name) {
+        Ok(text) => text.parse().map_err(|_| format!("{name}={text} is not understood").into()),
+        Err(_) => Ok(default),
+    }
+}

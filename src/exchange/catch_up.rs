@@ -23,6 +23,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 pub(super) struct CatchUp {
     last: EntryId,
     seen: EntryId,
+    /// What was seen when the reading began.
+    told: EntryId,
     /// Another gap was told while reading.
     again: bool,
     reading: Option<BoxFuture<'static, Result<Vec<Entry>, FabricError>>>,
@@ -86,8 +88,8 @@ impl CatchUp {
             return Err(Overrun);
         }
         if entries.is_empty() {
-            // What a push told of has run out meanwhile: there is nothing left to wait for.
-            self.last = self.last.max(self.seen);
+            // What a push had told of before this was read has run out: there is nothing left to wait for.
+            self.last = self.last.max(self.told);
         }
         let delivered = entries.into_iter().filter_map(|entry| self.advance(entry)).collect();
         if std::mem::take(&mut self.again) || self.seen > self.last {
@@ -105,6 +107,7 @@ impl CatchUp {
 
     fn read(&mut self, fabric: &Arc<dyn Fabric>, address: &Address, pause: Duration) {
         let (fabric, address, last) = (Arc::clone(fabric), address.clone(), self.last);
+        self.told = self.seen;
         let reading = async move {
             sleep(pause).await;
             fabric.read(&address, last).await

@@ -339,7 +339,9 @@ impl Seat {
                 if starts_call {
                     self.calls.failed(&to, n);
                 }
-                match self.exchange.hold.holds() {
+                // A peer that is gone would have left our call: the fabric may have forgotten it.
+                let in_call = self.calls.get(&to).map(|_| RETRY_SEND);
+                match self.exchange.hold.holds().or(in_call) {
                     None => Refusal::UserUnavailable,
                     Some(retry_after) => Refusal::Unavailable { retry_after },
                 }

@@ -287,6 +287,8 @@ impl<S: Socket, D: Dialect> Session<S, D> {
     /// Says why, and waits for the client to take note: closing at once could reset the connection before it has read the reason.
     async fn farewell(&mut self, reason: CloseReason) {
         if reason.code().is_none() {
+            // Answers the close of a client that closed cleanly.
+            let _ = timeout(FAREWELL, self.socket.close()).await;
             return;
         }
         let mut last = Vec::new();

@@ -1,1 +1,15 @@
+//! The house and the town: real WebSockets to real nodes, on the embedded switch and on a real Redis.
 
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod calls;
+mod conformance;
+mod defences;
+mod drain;
+mod ops;
+mod presence;
+mod tidy;
+mod transcripts;

@@ -1,0 +1,207 @@
+//! A WebSocket client that costs little: no masking, no copies, one read and one write for all that is due.
+
+use std::future::poll_fn;
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::task::Poll;
+
+use tokio::net::TcpStream;
+
+use crate::Outcome;
+use crate::message::Numbered;
+
+const INBOX: usize = 64 * 1024;
+/// Stands where the length would be if it follows in two bytes, or in eight.
+const IN_TWO: u8 = 0x7E;
+const IN_EIGHT: u8 = 0x7F;
+const TEXT: u8 = 0x81;
+const CLOSE: u8 = 0x88;
+const PING: u8 = 0x89;
+const PONG: u8 = 0x8A;
+/// Marks a client's frame as masked.
+const MASKED: u8 = 0x80;
+/// The mask that changes nothing.
+const MASK: [u8; 4] = [0; 4];
+
+/// A logged-in connection.
+pub(crate) struct Client {
+    stream: TcpStream,
+    inbox: Box<[u8]>,
+    unread: std::ops::Range<usize>,
+    outbox: Vec<u8>,
+}
+
+impl Client {
+    pub(crate) async fn login(door: SocketAddr, name: &str) -> Outcome<Self> {
+        let stream = TcpStream::connect(door).await?;
+        stream.set_nodelay(true)?;
+        let mut client = Self { stream, inbox: vec![0; INBOX].into_boxed_slice(), unread: 0..0, outbox: Vec::new() };
+        client.upgrade(door).await?;
+        client.queue(&frame(&format!(r#"{{"type":"login","name":"{name}"}}"#)));
+        client.flush().await?;
+        let mut answer = client.receive().await?;
+        if answer == "Hello world" {
+            answer = client.receive().await?;
+        }
+        if answer.contains(r#""success":true"#) {
+            Ok(client)
+        } else {
+            Err(format!("login of {name} was answered {answer}").into())
+        }
+    }
+
+    async fn upgrade(&mut self, door: SocketAddr) -> Outcome<()> {
+        let request = format!(
+            "GET / HTTP/1.1\r\nHost: {door}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        self.outbox.extend_from_slice(request.as_bytes());
+        self.flush().await?;
+        loop {
+            self.stream.readable().await?;
+            self.fill()?;
+            let head = &self.inbox[self.unread.clone()];
+            if let Some(end) = head.windows(4).position(|window| window == b"\r\n\r\n") {
+                if !head.starts_with(b"HTTP/1.1 101") {
+                    return Err(format!("upgrade refused: {}", String::from_utf8_lossy(head)).into());
+                }
+                self.unread.start += end + 4;
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits for a text.
+    async fn receive(&mut self) -> Outcome<String> {
+        loop {
+            if let Some(text) = self.next_text()? {
+                return Ok(String::from_utf8_lossy(text).into_owned());
+            }
+            self.stream.readable().await?;
+            self.fill()?;
+        }
+    }
+
+    /// Adds to what leaves with the next flush.
+    pub(crate) fn queue(&mut self, frame: &[u8]) {
+        self.outbox.extend_from_slice(frame);
+    }
+
+    /// Writes what was queued, at once if the kernel takes it.
+    pub(crate) async fn flush(&mut self) -> Outcome<()> {
+        while !self.outbox.is_empty() {
+            match self.stream.try_write(&self.outbox) {
+                Ok(written) => drop(self.outbox.drain(..written)),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.stream.writable().await?,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads once, if there is something to read.
+    pub(crate) fn fill(&mut self) -> Outcome<()> {
+        if self.unread.start > 0 {
+            self.inbox.copy_within(self.unread.clone(), 0);
+            self.unread = 0..self.unread.len();
+        }
+        if self.unread.end == self.inbox.len() {
+            return Err("a frame over the limit".into());
+        }
+        match self.stream.try_read(&mut self.inbox[self.unread.end..]) {
+            Ok(0) => Err("the server ended the connection".into()),
+            Ok(read) => {
+                self.unread.end += read;
+                Ok(())
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The next whole text among what was read. Pings on the way are answered with the next flush.
+    pub(crate) fn next_text(&mut self) -> Outcome<Option<&[u8]>> {
+        while let Some((kind, payload)) = next_frame(&self.inbox[self.unread.clone()]) {
+            let payload = self.unread.start + payload.start..self.unread.start + payload.end;
+            if payload.end > self.unread.end {
+                break;
+            }
+            self.unread.start = payload.end;
+            match kind {
+                TEXT => return Ok(Some(&self.inbox[payload])),
+                PING => {
+                    // Control frames have at most 125 bytes.
+                    self.outbox.extend_from_slice(&[PONG, MASKED | u8::try_from(payload.len())?]);
+                    self.outbox.extend_from_slice(&MASK);
+                    self.outbox.extend_from_slice(&self.inbox[payload]);
+                }
+                PONG => {}
+                CLOSE => {
+                    return Err(
+                        format!("closed by the server: {:?}", self.inbox[payload].escape_ascii().to_string()).into()
+                    );
+                }
+                other => return Err(format!("a frame that begins with {other:#x}").into()),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Fails if the server said anything but pings.
+    pub(crate) fn expect_silence(&mut self) -> Outcome<()> {
+        self.fill()?;
+        match self.next_text()? {
+            Some(text) => Err(format!("unexpected: {}", String::from_utf8_lossy(text)).into()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Waits until one of the two has something to read.
+pub(crate) async fn either_readable(one: &Client, other: &Client) {
+    poll_fn(|context| match (one.stream.poll_read_ready(context), other.stream.poll_read_ready(context)) {
+        (Poll::Pending, Poll::Pending) => Poll::Pending,
+        _ => Poll::Ready(()),
+    })
+    .await;
+}
+
+/// The first byte and the place of the payload of a frame, as soon as its head is whole.
+fn next_frame(bytes: &[u8]) -> Option<(u8, std::ops::Range<usize>)> {
+    let (start, length) = match *bytes.get(1)? {
+        IN_TWO => (4, usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?]))),
+        // Longer than the inbox, which tells.
+        IN_EIGHT => (10, INBOX),
+        length => (2, usize::from(length)),
+    };
+    Some((bytes[0], start..start + length))
+}
+
+/// A text as a client's frame.
+pub(crate) fn frame(text: &str) -> Vec<u8> {
+    let mut frame = vec![TEXT];
+    match u8::try_from(text.len()) {
+        Ok(length) if length < IN_TWO => frame.push(MASKED | length),
+        _ => {
+            let length = u16::try_from(text.len()).unwrap_or_else(|_| panic!("the benchmark sends no longer texts"));
+            frame.push(MASKED | IN_TWO);
+            frame.extend_from_slice(&length.to_be_bytes());
+        }
+    }
+    frame.extend_from_slice(&MASK);
+    frame.extend_from_slice(text.as_bytes());
+    frame
+}
+
+/// Takes a text for the one that was expected; the next one expected is the one after it.
+pub(crate) fn expect(expected: &mut Numbered, text: &[u8]) -> Outcome<()> {
+    if text != expected.bytes() {
+        let (expected, text) = (String::from_utf8_lossy(expected.bytes()), String::from_utf8_lossy(text));
+        return Err(format!(
+            "lost, repeated, out of order or at the wrong door:\n  expected {expected}\n  received {text}"
+        )
+        .into());
+    }
+    expected.advance();
+    Ok(())
+}

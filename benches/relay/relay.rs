@@ -1,0 +1,48 @@
+//! Candidates from the caller to the called, a fixed number in flight: each that arrives lets the next one go.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::time::sleep;
+
+use crate::Outcome;
+use crate::client::{either_readable, expect};
+use crate::message::{Message, Route};
+use crate::scenario::{AFTERMATH, Pair, Stage, Tally};
+use crate::server::Subject;
+
+pub(crate) async fn run(pair: Pair, subject: Subject, window: usize, stage: Arc<Stage>) -> Outcome<Tally> {
+    let Pair { mut caller, mut called, names: [from, to] } = pair;
+    let Message { mut sent, mut received } = Route { subject, from: &from, to: &to }.candidate(1);
+    let mut tally = Tally::default();
+    let mut in_flight = VecDeque::with_capacity(window);
+    for _ in 0..window {
+        caller.queue(sent.bytes());
+        sent.advance();
+        in_flight.push_back(Instant::now());
+    }
+    caller.flush().await?;
+    while !in_flight.is_empty() {
+        either_readable(&caller, &called).await;
+        caller.expect_silence()?;
+        called.fill()?;
+        let now = Instant::now();
+        while let Some(text) = called.next_text()? {
+            expect(&mut received, text)?;
+            let since = in_flight.pop_front().ok_or("received more than was sent")?;
+            tally.add(&stage, now - since);
+            if !stage.is_closing() {
+                caller.queue(sent.bytes());
+                sent.advance();
+                in_flight.push_back(now);
+            }
+        }
+        caller.flush().await?;
+        called.flush().await?;
+    }
+    sleep(AFTERMATH).await;
+    caller.expect_silence()?;
+    called.expect_silence()?;
+    Ok(tally)
+}

@@ -1,0 +1,157 @@
+//! The processes under test: started fresh, waited for, killed by their own pid.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::Outcome;
+
+const TUTORIAL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/tutorial");
+const SWITCHBOARD: &str = env!("CARGO_BIN_EXE_switchboard");
+const READY_WITHIN: Duration = Duration::from_secs(10);
+
+/// Who is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Subject {
+    /// The tutorial's Node.js server: one process.
+    Tutorial,
+    /// Two nodes and their Redis.
+    Switchboard,
+}
+
+impl Subject {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Tutorial => "tutorial",
+            Self::Switchboard => "switchboard",
+        }
+    }
+
+    /// Starts fresh processes and waits until they can be used.
+    pub(crate) fn start(self) -> Outcome<Servers> {
+        match self {
+            Self::Tutorial => start_tutorial(),
+            Self::Switchboard => start_switchboard(),
+        }
+    }
+}
+
+/// Running processes. They end with this value, or with the thread that started them.
+pub(crate) struct Servers {
+    pub(crate) processes: Vec<Process>,
+    /// Where the caller of each pair connects, and where the one that is called does.
+    pub(crate) doors: [SocketAddr; 2],
+    _directory: Option<TempDir>,
+}
+
+pub(crate) struct Process {
+    pub(crate) role: &'static str,
+    /// Whether clients are connected to it.
+    pub(crate) is_node: bool,
+    child: Child,
+}
+
+impl Process {
+    fn start(role: &'static str, is_node: bool, program: &str, configure: impl FnOnce(&mut Command)) -> Outcome<Self> {
+        // `setpriv` becomes the program, with the same pid; the kernel kills it should this benchmark be killed.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--", program]).stdin(Stdio::null());
+        // stdout is for the results.
+        command.stdout(std::io::stderr());
+        configure(&mut command);
+        let child = command.spawn().map_err(|error| format!("{role} did not start: {error}"))?;
+        Ok(Self { role, is_node, child })
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Says what is missing before anything is started.
+pub(crate) fn check() -> Outcome<()> {
+    if !Path::new(TUTORIAL).join("node_modules/ws").is_dir() {
+        return Err("the tutorial's server lacks its npm package `ws`: run `make setup-bench` first (npm ci in benches/tutorial)".into());
+    }
+    for (program, what) in [("node", "Node.js"), ("redis-server", "Redis"), ("setpriv", "util-linux")] {
+        let found = Command::new(program).arg("--version").stdout(Stdio::null()).status();
+        found.map_err(|error| format!("`{program}` ({what}) cannot be run: {error}"))?;
+    }
+    Ok(())
+}
+
+fn start_tutorial() -> Outcome<Servers> {
+    let door = free_address()?;
+    let tutorial = Process::start("node.js", true, "node", |command| {
+        command.arg("server.mjs").current_dir(TUTORIAL).env("PORT", door.port().to_string());
+    })?;
+    wait_until("the tutorial's server", || TcpStream::connect(door).is_ok())?;
+    Ok(Servers { processes: vec![tutorial], doors: [door, door], _directory: None })
+}
+
+fn start_switchboard() -> Outcome<Servers> {
+    let directory = TempDir::new()?;
+    let redis_door = free_address()?;
+    let redis = Process::start("redis", false, "redis-server", |command| {
+        command.args(["--bind", "127.0.0.1", "--port", &redis_door.port().to_string()]);
+        command.args(["--save", "", "--appendonly", "no", "--loglevel", "warning"]);
+        command.args(["--logfile", "redis.log", "--dir"]).arg(directory.path());
+    })?;
+    wait_until("Redis", || answers(redis_door, "PING\r\n", "+PONG"))?;
+    let (first, first_door) = start_node("node 1", redis_door)?;
+    let (second, second_door) = start_node("node 2", redis_door)?;
+    Ok(Servers { processes: vec![first, second, redis], doors: [first_door, second_door], _directory: Some(directory) })
+}
+
+fn start_node(role: &'static str, redis: SocketAddr) -> Outcome<(Process, SocketAddr)> {
+    let (door, admin) = (free_address()?, free_address()?);
+    let node = Process::start(role, true, SWITCHBOARD, |command| {
+        command.env("SWITCHBOARD_LISTEN", door.to_string());
+        command.env("SWITCHBOARD_ADMIN__LISTEN", admin.to_string());
+        command.env("SWITCHBOARD_REDIS__URL", format!("redis://{redis}"));
+        command.env("SWITCHBOARD_LIMITS__SIGNALS_PER_SECOND", "0");
+        command.env("SWITCHBOARD_NODE_ID", role.replace(' ', ""));
+        command.env("SWITCHBOARD_LOG__LEVEL", "warn");
+    })?;
+    let question = format!("GET /readyz HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n");
+    wait_until(role, || answers(admin, &question, "HTTP/1.1 200"))?;
+    Ok((node, door))
+}
+
+fn free_address() -> Outcome<SocketAddr> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+}
+
+fn answers(door: SocketAddr, question: &str, expected: &str) -> bool {
+    let ask = || -> std::io::Result<bool> {
+        let mut stream = TcpStream::connect(door)?;
+        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+        stream.write_all(question.as_bytes())?;
+        let mut answer = vec![0; expected.len()];
+        stream.read_exact(&mut answer)?;
+        Ok(answer == expected.as_bytes())
+    };
+    ask().unwrap_or(false)
+}
+
+fn wait_until(what: &str, is_ready: impl Fn() -> bool) -> Outcome<()> {
+    let give_up = Instant::now() + READY_WITHIN;
+    while !is_ready() {
+        if Instant::now() > give_up {
+            return Err(format!("{what} was not ready within {READY_WITHIN:?}").into());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}

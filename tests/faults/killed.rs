@@ -1,0 +1,65 @@
+//! A node dies: every peer of its users hears exactly one `leave`, and every name is free again.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::support::peer::Peer;
+use crate::support::process::{Node, Redis};
+
+const LATEST: Duration = Duration::from_secs(7);
+
+#[tokio::test]
+async fn a_killed_node_is_told_of_within_seven_seconds() {
+    let _alone = crate::alone().await;
+    let redis = Redis::start().await;
+    let start = async |name: &'static str| Node::start(Some(&redis), &[("node_id", name)]).await;
+    let (doomed, second, third) = (start("one").await, start("two").await, start("three").await);
+
+    // 60 users in one call, 20 in two with peers on two different nodes: 100 calls across.
+    let (mut killed, mut left_behind) = (Vec::new(), Vec::new());
+    for number in 0..80 {
+        let mut user = Peer::login(doomed.address, &format!("killed{number}")).await;
+        let mut peer = Peer::login(second.address, &format!("b{number}")).await;
+        user.calls(&mut peer).await;
+        left_behind.push((peer, user.name.clone()));
+        if number < 20 {
+            let mut other = Peer::login(third.address, &format!("c{number}")).await;
+            other.calls(&mut user).await;
+            left_behind.push((other, user.name.clone()));
+        }
+        killed.push(user);
+    }
+    let mut bystanders = Vec::new();
+    for number in 0..10 {
+        let mut one = Peer::login(second.address, &format!("d{number}")).await;
+        let mut other = Peer::login(third.address, &format!("e{number}")).await;
+        one.calls(&mut other).await;
+        bystanders.extend([one, other]);
+    }
+
+    doomed.process.signal("KILL");
+    let killed_at = Instant::now();
+    let restarted = start("one").await;
+    let mut latest = Duration::ZERO;
+    for (peer, gone) in &mut left_behind {
+        let (text, at) = peer.hears_within(LATEST * 2).await.unwrap_or_else(|| panic!("{} heard nothing", peer.name));
+        assert_eq!(text, format!(r#"{{"type":"leave","name":"{gone}","reason":"node_lost"}}"#));
+        latest = latest.max(at - killed_at);
+    }
+    assert!(latest < LATEST, "the last leave came after {latest:?}");
+
+    // Each name can be had elsewhere, also on the node that was restarted under the same name.
+    let mut again = Vec::new();
+    for (number, user) in killed.iter().enumerate() {
+        let node = [&second, &third, &restarted][number % 3];
+        again.push(Peer::login(node.address, &user.name).await);
+    }
+    for (peer, _) in &mut left_behind {
+        peer.hears_nothing_more().await;
+    }
+    for bystander in &mut bystanders {
+        bystander.hears_nothing_more().await;
+    }
+    println!("the last of {} leaves came {latest:?} after the kill", left_behind.len());
+}

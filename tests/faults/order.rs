@@ -1,0 +1,93 @@
+//! Everything that was accepted arrives, once and in order, while the subscriber's connection is cut again and again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use crate::support::eventually;
+use crate::support::peer::Peer;
+use crate::support::process::{Node, Redis};
+
+const SENDERS: usize = 50;
+const EACH: usize = 2000;
+const UNACKNOWLEDGED: usize = 64;
+const CUTS: usize = 20;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn numbered_candidates_arrive_in_order_while_the_subscriber_is_cut() {
+    let _alone = crate::alone().await;
+    let redis = Redis::start().await;
+    let fast = [("limits.signals_per_second", "0")];
+    let (here, there) = (Node::start(Some(&redis), &fast).await, Node::start(Some(&redis), &fast).await);
+    let mut receivers = Vec::new();
+    for number in 0..SENDERS {
+        receivers.push(Peer::login(there.address, &format!("r{number}")).await);
+    }
+    let (mut running, sent) = (JoinSet::new(), Arc::<AtomicUsize>::default());
+    for (number, receiver) in receivers.into_iter().enumerate() {
+        let sender = Peer::login(here.address, &format!("s{number}")).await;
+        let sent = Arc::clone(&sent);
+        running.spawn(async move {
+            let (accepted, heard) = tokio::join!(send_all(sender, receiver.name.clone(), &sent), hear_all(receiver));
+            assert!(heard.is_sorted_by(|a, b| a < b), "pair {number} heard out of order or twice");
+            let missing: Vec<_> = accepted.iter().filter(|n| heard.binary_search(n).is_err()).collect();
+            assert!(missing.is_empty(), "pair {number}: accepted and never heard: {missing:?}");
+            accepted.len()
+        });
+    }
+    let mut connection = redis.connection().await;
+    let mut cut = async || {
+        let kill = ["KILL", "TYPE", "pubsub"];
+        redis::cmd("CLIENT").arg(&kill).query_async::<usize>(&mut connection).await.unwrap()
+    };
+    let mut cuts = 0;
+    for number in 1..=CUTS {
+        let due = SENDERS * EACH * number / (CUTS + 1);
+        eventually("so many were sent", async || (sent.load(Ordering::Relaxed) >= due).then_some(())).await;
+        // The node may still be on its way back from the last cut.
+        eventually("a subscriber is cut", async || (cut().await > 0).then_some(())).await;
+        cuts += usize::from(sent.load(Ordering::Relaxed) < SENDERS * EACH);
+    }
+    let accepted: usize = running.join_all().await.into_iter().sum();
+    assert_eq!(cuts, CUTS, "the signals were through before the cuts");
+    // Nothing was wrong with the publishers.
+    assert_eq!(accepted, SENDERS * EACH);
+}
+
+/// Sends everything with at most so many unacknowledged; the numbers that were accepted.
+async fn send_all(mut sender: Peer, to: String, sent: &AtomicUsize) -> Vec<usize> {
+    let (mut next, mut open, mut accepted) = (0, 0, Vec::new());
+    while next < EACH || open > 0 {
+        while next < EACH && open < UNACKNOWLEDGED {
+            sender.says(&json!({"type": "candidate", "name": to, "candidate": {"n": next}, "id": next})).await;
+            sent.fetch_add(1, Ordering::Relaxed);
+            next += 1;
+            open += 1;
+        }
+        let answer = sender.hears().await;
+        open -= 1;
+        if answer["type"] == "ack" {
+            accepted.push(number(&answer["id"]));
+        }
+    }
+    sender.says(&json!({"type": "message", "name": to, "message": "end", "id": "end"})).await;
+    assert_eq!(sender.hears().await["status"], "delivered");
+    accepted
+}
+
+async fn hear_all(mut receiver: Peer) -> Vec<usize> {
+    let mut heard = Vec::new();
+    loop {
+        let message = receiver.hears().await;
+        if message["type"] == "message" {
+            return heard;
+        }
+        heard.push(number(&message["candidate"]["n"]));
+    }
+}
+
+fn number(value: &Value) -> usize {
+    usize::try_from(value.as_u64().unwrap()).unwrap()
+}

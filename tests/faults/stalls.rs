@@ -1,0 +1,199 @@
+//! Redis stands still, dies, or forgets: nobody is hung up, nobody's name is given away, everybody is back soon.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::support::http;
+use crate::support::peer::Peer;
+use crate::support::process::{Node, Redis};
+
+/// A signal to another node is refused within this time while Redis is away.
+const REFUSED_WITHIN: Duration = Duration::from_secs(2);
+/// Everybody is addressable within this time after it is back.
+const BACK_WITHIN: Duration = Duration::from_secs(5);
+/// A store that has forgotten everything is noticed within this time.
+const NOTICED_WITHIN: Duration = Duration::from_millis(1500);
+
+/// 200 calls over two nodes, half of them on one node, and a stranger who wants a live user's name all the time.
+struct Town {
+    redis: Redis,
+    nodes: [Node; 2],
+    across: Vec<(Peer, Peer)>,
+    local: Vec<(Peer, Peer)>,
+    probers: [Peer; 2],
+}
+
+impl Town {
+    async fn build() -> Self {
+        let redis = Redis::start().await;
+        let nodes = [Node::start(Some(&redis), &[]).await, Node::start(Some(&redis), &[]).await];
+        let (mut across, mut local) = (Vec::new(), Vec::new());
+        for number in 0..100 {
+            let mut one = Peer::login(nodes[0].address, &format!("x{number}")).await;
+            let mut other = Peer::login(nodes[1].address, &format!("y{number}")).await;
+            one.calls(&mut other).await;
+            across.push((one, other));
+            let node = nodes[number % 2].address;
+            let mut one = Peer::login(node, &format!("v{number}")).await;
+            let mut other = Peer::login(node, &format!("w{number}")).await;
+            one.calls(&mut other).await;
+            local.push((one, other));
+        }
+        let probers =
+            [Peer::login(nodes[0].address, "p0").await, Peer::login(nodes[1].address, "p1").await];
+        Self { redis, nodes, across, local, probers }
+    }
+
+    /// Strangers try to log in under names of live users, on both nodes, until they are told to stop. None may win.
+    fn strangers(&self) -> (CancellationToken, JoinHandle<usize>) {
+        let stop = CancellationToken::new();
+        let addresses = self.nodes.each_ref().map(|node| node.address);
+        let task = tokio::spawn(try_names(addresses, stop.clone()));
+        (stop, task)
+    }
+
+    /// While Redis is away: one node's users talk, others are refused in time.
+    async fn talks_without_redis(&mut self) {
+        for (one, other) in self.local.iter_mut().take(10) {
+            one.says(&json!({"type": "candidate", "name": other.name, "candidate": 1, "id": 1})).await;
+            assert_eq!(other.hears_of("candidate").await["name"], one.name.as_str());
+            assert_eq!(one.hears_of("ack").await["status"], "delivered");
+        }
+        for (one, other) in self.across.iter_mut().take(10) {
+            let asked = Instant::now();
+            let answer = one.sends_message(&other.name, "away").await;
+            assert_eq!(answer["code"], "unavailable", "{answer}");
+            assert!(asked.elapsed() < REFUSED_WITHIN, "refused after {:?}", asked.elapsed());
+        }
+    }
+
+    /// Everybody can be reached from both nodes, within the limit.
+    async fn is_back(&mut self, since: Instant) {
+        let names: Vec<String> = self.peers().map(|peer| peer.name.clone()).collect();
+        for prober in &mut self.probers {
+            for name in &names {
+                loop {
+                    let answer = prober.sends_message(name, &format!("{name} {:?}", since.elapsed())).await;
+                    if answer["type"] == "ack" {
+                        break;
+                    }
+                    // A store that forgot everything is noticed with the next beat.
+                    let unnoticed = since.elapsed() < NOTICED_WITHIN && answer["code"] == "user_unavailable";
+                    assert!(unnoticed || answer["code"] == "unavailable", "{name}: {answer}");
+                    assert!(since.elapsed() < BACK_WITHIN, "{name} cannot be reached: {answer}");
+                    sleep(Duration::from_millis(20)).await;
+                }
+            }
+        }
+        println!("all {} users were reached from both nodes {:?} after Redis was back", names.len(), since.elapsed());
+    }
+
+    /// Nobody has heard a leave, no socket was closed, and every call can still be ended.
+    async fn lost_nothing(&mut self) {
+        for peer in self.across.iter_mut().chain(&mut self.local).flat_map(|(one, other)| [one, other]) {
+            peer.says(&json!({"type": "ping", "id": "settled"})).await;
+            loop {
+                let message = peer.hears().await;
+                assert_ne!(message["type"], "leave", "{} heard {message}", peer.name);
+                if message["id"] == "settled" {
+                    break;
+                }
+            }
+        }
+        for (one, other) in self.across.iter_mut().chain(&mut self.local) {
+            one.says(&json!({"type": "leave", "name": other.name})).await;
+            assert_eq!(other.hears_of("leave").await["reason"], "hangup");
+        }
+    }
+
+    fn peers(&self) -> impl Iterator<Item = &Peer> {
+        self.across.iter().chain(&self.local).flat_map(|(one, other)| [one, other])
+    }
+
+    /// The whole story: a fault, what holds during and after it.
+    async fn survives(mut self, fault: impl AsyncFnOnce(&mut Self) -> Instant) {
+        let (stop, strangers) = self.strangers();
+        let back = fault(&mut self).await;
+        self.is_back(back).await;
+        // A name that was lost would be lost by now: every lease was renewed since.
+        stop.cancel();
+        let tries = strangers.await.unwrap();
+        assert!(tries > 20, "strangers tried {tries} times only");
+        self.lost_nothing().await;
+        for node in &self.nodes {
+            assert_eq!(http::status(node.admin, "/livez").await, Some(200));
+        }
+    }
+}
+
+async fn try_names(addresses: [SocketAddr; 2], stop: CancellationToken) -> usize {
+    let mut strangers = [Peer::connect(addresses[0]).await, Peer::connect(addresses[1]).await];
+    for tries in 0.. {
+        if stop.is_cancelled() {
+            return tries;
+        }
+        let name = format!("{}{}", ["x", "y", "v", "w"][tries % 4], tries / 4 % 100);
+        // Under the limit of messages a second.
+        sleep(Duration::from_millis(10)).await;
+        let reply = strangers[tries % 2].tries_login(&name).await;
+        assert_eq!(reply["success"], false, "a stranger won the name of {name}, who lives: {reply}");
+        let code = reply["code"].as_str().unwrap();
+        assert!(["name_taken", "unavailable"].contains(&code), "{reply}");
+    }
+    unreachable!()
+}
+
+async fn stopped_for(town: &mut Town, time: Duration) -> Instant {
+    town.redis.process.signal("STOP");
+    let stopped = Instant::now();
+    town.talks_without_redis().await;
+    // Not a wait for anything: the length of the stall is what is tested.
+    sleep(time.saturating_sub(stopped.elapsed())).await;
+    town.redis.process.signal("CONT");
+    Instant::now()
+}
+
+#[tokio::test]
+async fn redis_is_stopped_for_forty_seconds() {
+    let _alone = crate::alone().await;
+    let fault = async |town: &mut Town| {
+        let back = stopped_for(town, Duration::from_secs(40)).await;
+        for node in &town.nodes {
+            assert_eq!(http::status(node.admin, "/readyz").await, Some(503), "unready after 10 s without Redis");
+        }
+        back
+    };
+    Town::build().await.survives(fault).await;
+}
+
+#[tokio::test]
+async fn redis_stalls_for_four_and_a_half_seconds() {
+    let _alone = crate::alone().await;
+    let fault = async |town: &mut Town| stopped_for(town, Duration::from_millis(4500)).await;
+    Town::build().await.survives(fault).await;
+}
+
+#[tokio::test]
+async fn redis_is_killed_and_started_empty() {
+    let _alone = crate::alone().await;
+    let fault = async |town: &mut Town| {
+        town.redis.is_replaced().await;
+        Instant::now()
+    };
+    Town::build().await.survives(fault).await;
+}
+
+#[tokio::test]
+async fn redis_forgets_everything() {
+    let _alone = crate::alone().await;
+    let fault = async |town: &mut Town| {
+        town.redis.ask("FLUSHALL").await;
+        Instant::now()
+    };
+    Town::build().await.survives(fault).await;
+}

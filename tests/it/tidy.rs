@@ -1,0 +1,125 @@
+//! The house rules that a compiler does not know: who may use whom, where tasks begin, what may not be there at all.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// Which rooms each room may use (lib.rs, "Arrows"). `app` and `main` see everything.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("model", &[]),
+    ("dialect", &["model"]),
+    ("fabric", &["model"]),
+    ("exchange", &["fabric", "model"]),
+    ("limits", &[]),
+    ("session", &["dialect", "exchange", "limits", "model"]),
+    ("drain", &[]),
+    // The arrow to dialect is the choice of the language at the door.
+    ("edge", &["dialect", "drain", "exchange", "limits", "model", "session"]),
+    ("telemetry", &[]),
+    ("healthcheck", &[]),
+    // Only the settings of each room, never its behaviour.
+    ("config", &["edge", "exchange", "fabric", "session", "telemetry"]),
+];
+
+/// Crates that only one room knows.
+const BORDERS: &[(&str, &[&str])] = &[
+    ("redis::", &["fabric/redis"]),
+    ("deadpool_redis", &["fabric/redis"]),
+    ("axum", &["edge", "app.rs"]),
+    ("serde_json", &["dialect"]),
+    ("governor", &["limits.rs"]),
+];
+
+fn sources() -> BTreeMap<String, String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    find(&root, &mut files);
+    let name = |path: &PathBuf| path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
+    files.iter().map(|path| (name(path), std::fs::read_to_string(path).unwrap())).collect()
+}
+
+fn find(folder: &Path, into: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            find(&path, into);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            into.push(path);
+        }
+    }
+}
+
+/// What comes before the tests of a file, without comments.
+fn code(text: &str) -> String {
+    let text = text.split("#[cfg(test)]").next().unwrap();
+    text.lines().map(|line| line.split("//").next().unwrap()).collect::<Vec<_>>().join("\n")
+}
+
+fn room(file: &str) -> &str {
+    file.split('/').next().unwrap().trim_end_matches(".rs")
+}
+
+/// The rooms that a text uses by `crate::`.
+fn used(text: &str) -> BTreeSet<String> {
+    let mut rooms = BTreeSet::new();
+    for (at, _) in text.match_indices("crate::") {
+        let rest = &text[at + "crate::".len()..];
+        let names = match rest.strip_prefix('{') {
+            Some(list) => list.split('}').next().unwrap(),
+            None => rest.split(|letter: char| !letter.is_alphanumeric() && letter != '_').next().unwrap(),
+        };
+        let first = |name: &str| name.trim().split("::").next().unwrap().to_owned();
+        rooms.extend(names.split(',').map(first).filter(|name| !name.is_empty()));
+    }
+    rooms
+}
+
+#[test]
+fn data_flows_one_way() {
+    for (file, text) in sources() {
+        let room = room(&file);
+        if ["app", "main", "lib"].contains(&room) {
+            continue;
+        }
+        let (_, allowed) = ARROWS.iter().find(|(known, _)| *known == room).unwrap_or_else(|| panic!("a new room: {file}"));
+        for used in used(&code(&text)) {
+            assert!(used == room || allowed.contains(&used.as_str()), "{file} uses {used}");
+        }
+    }
+}
+
+#[test]
+fn a_border_is_known_to_its_room_only() {
+    for (file, text) in sources() {
+        for (name, rooms) in BORDERS {
+            let knows = code(&text).lines().any(|line| {
+                line.match_indices(name).any(|(at, _)| {
+                    let before = line[..at].chars().next_back();
+                    before.is_none_or(|letter| !letter.is_alphanumeric() && letter != '_' && letter != ':')
+                        && !line[..at].ends_with("mod ")
+                })
+            });
+            // `fabric::redis` is our room, and `redis::` with it in config, app and main.
+            let ours = *name == "redis::" && ["app", "config", "main"].contains(&room(&file));
+            assert!(!knows || ours || rooms.iter().any(|room| file.starts_with(room)), "{file} knows {name}");
+        }
+    }
+}
+
+#[test]
+fn tasks_begin_in_two_places_and_queues_are_bounded() {
+    for (file, text) in sources() {
+        let code = code(&text);
+        let spawns = code.contains("tokio::spawn") || code.contains(".spawn(");
+        assert!(!spawns || ["app.rs", "edge/listener.rs"].contains(&file.as_str()), "{file} spawns");
+        assert!(!code.contains("unbounded"), "{file} has a queue without a bound");
+        let environment = code.contains("std::env::var") && file != "main.rs";
+        assert!(!environment, "{file} reads the environment");
+    }
+}
+
+#[test]
+fn files_open_with_one_sentence() {
+    for (file, text) in sources() {
+        assert!(text.starts_with("//! ") || file.ends_with("tests.rs"), "{file} does not say what it is for");
+    }
+}

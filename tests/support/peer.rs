@@ -1,0 +1,205 @@
+//! A person at the other end of a WebSocket: says and hears.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use futures_util::stream::SplitSink;
+use futures_util::{SinkExt as _, StreamExt as _};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+
+use super::PATIENCE;
+
+type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// What came, and when.
+#[derive(Debug)]
+enum Heard {
+    Text(String, Instant),
+    /// The close code; `None` for a connection that broke.
+    Closed(Option<u16>),
+}
+
+/// One client. It listens all the time, so it answers pings also while the test looks away.
+pub struct Peer {
+    pub name: String,
+    sink: SplitSink<Socket, Message>,
+    heard: mpsc::UnboundedReceiver<Heard>,
+    listener: JoinHandle<()>,
+}
+
+impl Peer {
+    pub async fn connect(address: SocketAddr) -> Self {
+        Self::try_connect(address, &[]).await.expect("the node lets a client in")
+    }
+
+    /// Connects with further headers; the error is the HTTP status.
+    pub async fn try_connect(address: SocketAddr, headers: &[(&'static str, &str)]) -> Result<Self, u16> {
+        let mut request = format!("ws://{address}/").into_client_request().unwrap();
+        for (header, value) in headers {
+            request.headers_mut().insert(*header, value.parse().unwrap());
+        }
+        match tokio_tungstenite::connect_async_with_config(request, None, true).await {
+            Ok((socket, _)) => Ok(Self::on(socket)),
+            Err(tokio_tungstenite::tungstenite::Error::Http(response)) => Err(response.status().as_u16()),
+            Err(error) => panic!("no connection to {address}: {error}"),
+        }
+    }
+
+    fn on(socket: Socket) -> Self {
+        let (sink, mut stream) = socket.split();
+        let (sender, heard) = mpsc::unbounded_channel();
+        let listener = tokio::spawn(async move {
+            let reason = loop {
+                match stream.next().await {
+                    Some(Ok(Message::Text(text))) => {
+                        let _ = sender.send(Heard::Text(text.as_str().to_owned(), Instant::now()));
+                    }
+                    Some(Ok(Message::Close(frame))) => break frame.map(|frame| frame.code.into()),
+                    Some(Ok(_)) => {}
+                    Some(Err(_)) | None => break None,
+                }
+            };
+            let _ = sender.send(Heard::Closed(reason));
+            // Answers the close.
+            while let Some(Ok(_)) = stream.next().await {}
+        });
+        Self { name: String::new(), sink, heard, listener }
+    }
+
+    /// Connects and logs in.
+    pub async fn login(address: SocketAddr, name: &str) -> Self {
+        let mut peer = Self::connect(address).await;
+        let reply = peer.tries_login(name).await;
+        assert_eq!(reply["success"], true, "{name} cannot log in: {reply}");
+        peer
+    }
+
+    /// Logs in and returns the reply.
+    pub async fn tries_login(&mut self, name: &str) -> Value {
+        self.says(&json!({"type": "login", "name": name})).await;
+        self.name = name.to_owned();
+        loop {
+            let reply = self.hears().await;
+            if reply["type"] == "login" {
+                return reply;
+            }
+        }
+    }
+
+    pub async fn says(&mut self, message: &Value) {
+        self.says_text(&message.to_string()).await;
+    }
+
+    pub async fn says_text(&mut self, text: &str) {
+        self.sends(Message::text(text)).await;
+    }
+
+    pub async fn sends(&mut self, message: Message) {
+        self.sink.send(message).await.expect("the connection is open");
+    }
+
+    /// The same, where the node may have closed meanwhile.
+    pub async fn tries_to_say(&mut self, text: &str) -> bool {
+        self.sink.send(Message::text(text)).await.is_ok()
+    }
+
+    pub async fn hears(&mut self) -> Value {
+        let text = self.hears_text().await;
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{} heard {text}: {error}", self.name))
+    }
+
+    pub async fn hears_text(&mut self) -> String {
+        self.hears_within(PATIENCE).await.unwrap_or_else(|| panic!("{} heard nothing", self.name)).0
+    }
+
+    /// The next message and when it came; `None` if none comes in this time.
+    pub async fn hears_within(&mut self, time: Duration) -> Option<(String, Instant)> {
+        match timeout(time, self.heard.recv()).await.ok()? {
+            Some(Heard::Text(text, at)) => Some((text, at)),
+            closed => panic!("{} was closed: {closed:?}", self.name),
+        }
+    }
+
+    /// The next message of this type; others before it are passed over.
+    pub async fn hears_of(&mut self, kind: &str) -> Value {
+        loop {
+            let message = self.hears().await;
+            if message["type"] == kind {
+                return message;
+            }
+        }
+    }
+
+    /// Everything that comes in this time.
+    pub async fn listens(&mut self, time: Duration) -> Vec<Value> {
+        let until = Instant::now() + time;
+        let mut heard = Vec::new();
+        while let Some((text, _)) = self.hears_within(until.saturating_duration_since(Instant::now())).await {
+            heard.push(serde_json::from_str(&text).unwrap());
+        }
+        heard
+    }
+
+    /// Nothing comes: asks for a pong, which everything that was sent before would precede.
+    pub async fn hears_nothing_more(&mut self) {
+        self.says(&json!({"type": "ping", "id": "nothing-more"})).await;
+        let next = self.hears().await;
+        assert_eq!(next, json!({"type": "pong", "id": "nothing-more"}), "{} heard something", self.name);
+    }
+
+    /// Passes over messages until the node closes; the code.
+    pub async fn is_closed(&mut self) -> Option<u16> {
+        loop {
+            match timeout(PATIENCE, self.heard.recv()).await.expect("the node closes") {
+                Some(Heard::Text(..)) => {}
+                Some(Heard::Closed(code)) => return code,
+                None => return None,
+            }
+        }
+    }
+
+    pub async fn closes(mut self) {
+        self.sink.send(Message::Close(None)).await.unwrap();
+        let _ = self.is_closed().await;
+    }
+
+    /// The connection breaks without a goodbye.
+    pub fn vanishes(self) {
+        self.listener.abort();
+    }
+
+    /// Offers a call, with an id; the other side hears it.
+    pub async fn calls(&mut self, other: &mut Peer) {
+        let id = format!("call-{}", other.name);
+        self.says(&json!({"type": "offer", "name": other.name, "offer": {"sdp": "o"}, "id": id})).await;
+        let offer = other.hears_of("offer").await;
+        assert_eq!(offer["name"], self.name.as_str());
+        loop {
+            let ack = self.hears().await;
+            if ack["id"] == id.as_str() {
+                assert_eq!(ack["status"], "delivered", "{ack}");
+                break;
+            }
+        }
+        other.says(&json!({"type": "answer", "name": self.name, "answer": {"sdp": "a"}})).await;
+        assert_eq!(self.hears_of("answer").await["name"], other.name.as_str());
+    }
+
+    /// Sends a message with an id and waits for what becomes of it.
+    pub async fn sends_message(&mut self, to: &str, id: &str) -> Value {
+        self.says(&json!({"type": "message", "name": to, "message": id, "id": id})).await;
+        loop {
+            let answer = self.hears().await;
+            if answer["id"] == id {
+                return answer;
+            }
+        }
+    }
+}
