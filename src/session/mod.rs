@@ -116,9 +116,8 @@ impl<S: Socket, D: Dialect> Session<S, D> {
 
     /// Hears one frame, and whatever else has arrived with it.
     async fn receive(&mut self, first: Option<Received>) -> Result<(), CloseReason> {
-        let mut next = Some(first);
-        for _ in 0..HEARD_AT_ONCE {
-            let Some(received) = next else { break };
+        let mut received = first;
+        for heard in 1.. {
             match received {
                 None => return Err(CloseReason::Dropped),
                 Some(Received::Closed) => return Err(CloseReason::ByClient),
@@ -129,8 +128,11 @@ impl<S: Socket, D: Dialect> Session<S, D> {
                     self.hear(&frame).await?;
                 }
             }
-            let busy = self.seat.as_ref().is_some_and(Seat::busy);
-            next = if busy { None } else { self.socket.next().now_or_never() };
+            if heard == HEARD_AT_ONCE || self.seat.as_ref().is_some_and(Seat::busy) {
+                break;
+            }
+            let Some(next) = self.socket.next().now_or_never() else { break };
+            received = next;
         }
         // Takes the outcomes that nobody was woken for.
         self.stir(Stirred::Outcome);

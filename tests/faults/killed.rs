@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
+use serde_json::json;
 use tokio::time::Instant;
 
 use crate::support::peer::Peer;
 use crate::support::process::{Node, Redis};
 
+/// A peer hears of the death of a node within this time…
 const LATEST: Duration = Duration::from_secs(7);
+/// …and a watcher within this.
+const WATCHED_WITHIN: Duration = Duration::from_secs(8);
 
 #[tokio::test]
 async fn a_killed_node_is_told_of_within_seven_seconds() {
@@ -38,6 +42,10 @@ async fn a_killed_node_is_told_of_within_seven_seconds() {
         bystanders.extend([one, other]);
     }
 
+    let mut watcher = Peer::login(third.address, "watcher").await;
+    watcher.says(&json!({"type": "presence", "names": ["killed0", "b0"], "watch": true})).await;
+    assert_eq!(watcher.hears().await["users"], json!({"killed0": true, "b0": true}));
+
     doomed.process.signal("KILL");
     let killed_at = Instant::now();
     let restarted = start("one").await;
@@ -48,6 +56,10 @@ async fn a_killed_node_is_told_of_within_seven_seconds() {
         latest = latest.max(at - killed_at);
     }
     assert!(latest < LATEST, "the last leave came after {latest:?}");
+
+    let (change, at) = watcher.hears_within(WATCHED_WITHIN * 2).await.expect("the watcher is told");
+    assert_eq!(change, r#"{"type":"presence","users":{"killed0":false}}"#);
+    assert!(at - killed_at < WATCHED_WITHIN, "the watcher was told after {:?}", at - killed_at);
 
     // Each name can be had elsewhere, also on the node that was restarted under the same name.
     let mut again = Vec::new();

@@ -7,12 +7,12 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-//mod alone;
-//mod crowd;
-//mod holders;
+mod alone;
+mod crowd;
+mod holders;
 mod killed;
 mod order;
-//mod slow;
+mod slow;
 mod stalls;
 
 use tokio::sync::{Mutex, MutexGuard};

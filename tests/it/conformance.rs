@@ -1,1 +1,340 @@
-//! conformance
+//! What every fabric promises (`switchboard::fabric::Fabric`), held by each of them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use switchboard::fabric::embedded::Switch;
+use switchboard::fabric::{
+    self, Claim, Entry, Envelope, Fabric, Flags, Holder, Inbound, Inbox, Lease, Opened, Outcome, Parcel, Receipts, Renewal,
+    Sent, Terms, Verdict,
+};
+use switchboard::model::{
+    Address, Body, EntryId, LeaveReason, NodeId, Realm, SessionId, Signal, SignalKind, UserName,
+};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::support::process::Redis;
+use crate::support::{PATIENCE, eventually};
+
+const TERMS: Terms = Terms {
+    user_ttl: Duration::from_millis(1500),
+    node_ttl: Duration::from_millis(1000),
+    challenge: Duration::from_millis(500),
+};
+
+/// Something that nodes plug into.
+enum Ground {
+    Switch(Switch),
+    Redis(Redis),
+}
+
+/// A node without anything above its fabric.
+struct Plug {
+    node: NodeId,
+    fabric: Arc<dyn Fabric>,
+    inbox: Inbox,
+    _drivers: JoinSet<()>,
+}
+
+impl Ground {
+    async fn plug(&self) -> Plug {
+        let node = NodeId::start("n");
+        let Opened { fabric, inbox, drivers } = match self {
+            Self::Switch(switch) => switch.plug(node.clone()),
+            Self::Redis(redis) => {
+                let config = fabric::redis::Config {
+                    url: fabric::redis::Url::new(&redis.url()),
+                    prefix: "test:".to_owned(),
+                    lanes: 2,
+                    timeout: Duration::from_secs(2),
+                };
+                fabric::redis::open(&config, TERMS, node.clone()).await.unwrap()
+            }
+        };
+        let mut running = JoinSet::new();
+        for (_, driver) in drivers {
+            running.spawn(driver);
+        }
+        eventually("the fabric beats", async || fabric.beat(&[]).await.ok()).await;
+        let mut plug = Plug { node, fabric, inbox, _drivers: running };
+        if let Self::Redis(_) = self {
+            assert!(matches!(plug.hears().await, Inbound::Gap(None)), "a new subscription has missed what was before");
+        }
+        plug
+    }
+
+    /// The node misses pushes from now on…
+    async fn cut(&self, node: &NodeId) {
+        match self {
+            Self::Switch(switch) => switch.deafen(node),
+            Self::Redis(redis) => drop(redis.ask("CLIENT KILL TYPE pubsub").await),
+        }
+    }
+
+    /// …and no longer.
+    async fn mend(&self, node: &NodeId) {
+        if let Self::Switch(switch) = self {
+            switch.undeafen(node).await;
+        }
+    }
+}
+
+impl Plug {
+    async fn hears(&mut self) -> Inbound {
+        timeout(PATIENCE, self.inbox.recv()).await.expect("something comes").unwrap()
+    }
+
+    async fn hears_push(&mut self) -> (SessionId, Entry) {
+        match self.hears().await {
+            Inbound::Push { session, entry } => (session, entry),
+            other => panic!("not a push: {other:?}"),
+        }
+    }
+
+    async fn wins(&self, lease: &Lease) {
+        assert_eq!(self.fabric.claim(lease, None).await.unwrap(), Claim::Won);
+    }
+
+    async fn sends(&self, to: &Address, only: Option<SessionId>, envelope: Envelope) -> Outcome {
+        let receipts = Receipts::default();
+        self.fabric.send(to, only, envelope, receipts.issue(false));
+        outcome(&receipts).await
+    }
+}
+
+async fn outcome(receipts: &Receipts) -> Outcome {
+    loop {
+        if let Some(outcome) = receipts.take() {
+            return outcome;
+        }
+        timeout(PATIENCE, receipts.ready(true)).await.expect("an outcome");
+    }
+}
+
+fn lease(name: &str) -> Lease {
+    let address = Address::new(Realm::default(), UserName::parse(name).unwrap());
+    Lease { address, session: SessionId::random(), attach: 0, flags: Flags::default() }
+}
+
+fn saying(from: &Lease, node: &NodeId, n: u64) -> Envelope {
+    let signal = Signal { kind: SignalKind::Message, body: Body(Bytes::from(n.to_string())) };
+    Envelope {
+        from: from.address.clone(),
+        session: from.session,
+        attach: 0,
+        n,
+        node: node.clone(),
+        parcel: Parcel::Signal(signal),
+    }
+}
+
+async fn a_name_has_one_holder(ground: &Ground) {
+    let (here, there) = (ground.plug().await, ground.plug().await);
+    let leases: Vec<Lease> = (0..100).map(|_| lease("wanted")).collect();
+    let claims = leases.iter().enumerate().map(|(number, lease)| {
+        let plug = [&here, &there][number % 2];
+        async move { plug.fabric.claim(lease, None).await.unwrap() }
+    });
+    let claims = join_all(claims).await;
+    let winner = claims.iter().position(|claim| *claim == Claim::Won).unwrap();
+    let holder = leases[winner].held_by(&[&here, &there][winner % 2].node);
+    for (number, claim) in claims.into_iter().enumerate() {
+        assert_eq!(claim, if number == winner { Claim::Won } else { Claim::Held(holder.clone()) });
+    }
+    let found = here.fabric.holders(&[leases[0].address.clone(), lease("nobody").address]).await.unwrap();
+    assert_eq!(found, [Some(holder), None]);
+}
+
+async fn a_won_name_starts_with_an_empty_inbox(ground: &Ground) {
+    let mut here = ground.plug().await;
+    let (first, second) = (lease("user"), lease("user"));
+    here.wins(&first).await;
+    here.sends(&first.address, None, saying(&first, &here.node, 1)).await.unwrap();
+    here.hears_push().await;
+    let holder = first.held_by(&here.node);
+    assert_eq!(here.fabric.claim(&second, Some(&holder)).await.unwrap(), Claim::Won, "its holder is known to be dead");
+    assert!(here.fabric.read(&second.address, EntryId::default()).await.unwrap().is_empty());
+    let third = lease("user");
+    let claim = here.fabric.claim(&third, Some(&holder)).await.unwrap();
+    assert_eq!(claim, Claim::Held(second.held_by(&here.node)), "another holder is not replaced");
+}
+
+async fn only_the_owner_renews_and_releases(ground: &Ground) {
+    let (here, there) = (ground.plug().await, ground.plug().await);
+    let (mine, stranger, lost) = (lease("user"), lease("user"), lease("lost"));
+    here.wins(&mine).await;
+    assert_eq!(there.fabric.renew(vec![stranger.clone()]).await.unwrap(), [Renewal::Lost]);
+    there.fabric.release(&stranger, EntryId::default()).await.unwrap();
+    let renewed = here.fabric.renew(vec![mine.clone(), lost.clone(), stranger.clone()]).await.unwrap();
+    assert_eq!(renewed, [Renewal::Mine, Renewal::Regained, Renewal::Lost]);
+    assert_eq!(there.fabric.holders(&[lost.address]).await.unwrap()[0].as_ref().unwrap().node, here.node);
+    here.fabric.release(&mine, EntryId::default()).await.unwrap();
+    there.wins(&stranger).await;
+}
+
+async fn a_release_hands_back_what_was_not_read(ground: &Ground) {
+    let mut here = ground.plug().await;
+    let (user, sender) = (lease("user"), lease("sender"));
+    here.wins(&user).await;
+    for n in 1..=3 {
+        here.sends(&user.address, None, saying(&sender, &here.node, n)).await.unwrap();
+    }
+    let (_, first) = here.hears_push().await;
+    let unread = here.fabric.release(&user, first.id).await.unwrap();
+    assert_eq!(unread.iter().map(|entry| entry.envelope.n).collect::<Vec<_>>(), [2, 3]);
+    let gone = here.sends(&user.address, None, saying(&sender, &here.node, 4)).await;
+    assert_eq!(gone, Ok(Sent::Absent));
+}
+
+async fn a_send_tells_who_got_it(ground: &Ground) {
+    let (here, mut there) = (ground.plug().await, ground.plug().await);
+    let (user, sender) = (lease("user"), lease("sender"));
+    let say = |n| saying(&sender, &here.node, n);
+    assert_eq!(here.sends(&user.address, None, say(1)).await, Ok(Sent::Absent));
+    there.wins(&user).await;
+    let holder: Holder = user.held_by(&there.node);
+    assert_eq!(here.sends(&user.address, None, say(2)).await, Ok(Sent::To(holder.clone())));
+    assert_eq!(here.sends(&user.address, Some(SessionId::random()), say(3)).await, Ok(Sent::Absent));
+    let leave = Envelope { parcel: Parcel::Leave { reason: LeaveReason::Hangup, heard: 7 }, ..say(4) };
+    assert_eq!(here.sends(&user.address, Some(user.session), leave.clone()).await, Ok(Sent::To(holder)));
+    let (session, entry) = there.hears_push().await;
+    assert_eq!((session, entry.envelope), (user.session, say(2)));
+    assert_eq!(there.hears_push().await.1.envelope, leave);
+}
+
+async fn what_is_sent_arrives_in_order_and_the_barrier_behind_it(ground: &Ground) {
+    let (here, mut there) = (ground.plug().await, ground.plug().await);
+    let (user, sender) = (lease("user"), lease("sender"));
+    there.wins(&user).await;
+    let receipts = Receipts::default();
+    for n in 1..=1000 {
+        here.fabric.send(&user.address, None, saying(&sender, &here.node, n), receipts.issue(false));
+    }
+    for _ in 1..=1000 {
+        assert!(matches!(outcome(&receipts).await, Ok(Sent::To(_))));
+    }
+    there.fabric.barrier(&user).await.unwrap();
+    let mut last = EntryId::default();
+    for n in 1..=1000 {
+        let (_, entry) = there.hears_push().await;
+        assert_eq!(entry.envelope.n, n);
+        assert!(entry.id > last);
+        last = entry.id;
+    }
+    assert!(matches!(there.hears().await, Inbound::Barrier(session) if session == user.session));
+}
+
+async fn what_was_missed_is_announced_and_found(ground: &Ground) {
+    let (here, mut there) = (ground.plug().await, ground.plug().await);
+    let (user, sender) = (lease("user"), lease("sender"));
+    there.wins(&user).await;
+    ground.cut(&there.node).await;
+    for n in 1..=50 {
+        here.sends(&user.address, None, saying(&sender, &here.node, n)).await.unwrap();
+    }
+    ground.mend(&there.node).await;
+    let mut pushed = Vec::new();
+    loop {
+        match there.hears().await {
+            Inbound::Push { entry, .. } => pushed.push(entry),
+            Inbound::Gap(None) => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    // Whatever was pushed before the gap came in order, without a hole.
+    assert!(pushed.iter().zip(1..).all(|(entry, n)| entry.envelope.n == n));
+    let last = pushed.last().map(|entry| entry.id).unwrap_or_default();
+    let read = there.fabric.read(&user.address, last).await.unwrap();
+    assert_eq!(pushed.len() + read.len(), 50);
+    here.sends(&user.address, None, saying(&sender, &here.node, 51)).await.unwrap();
+    let (_, entry) = loop {
+        let (session, entry) = there.hears_push().await;
+        if entry.envelope.n == 51 {
+            break (session, entry);
+        }
+    };
+    assert_eq!(there.fabric.read(&user.address, entry.id).await.unwrap().len(), 0);
+}
+
+async fn a_lease_that_is_not_renewed_is_gone(ground: &Ground) {
+    let (here, there) = (ground.plug().await, ground.plug().await);
+    let (user, kept) = (lease("user"), lease("kept"));
+    here.wins(&user).await;
+    here.wins(&kept).await;
+    eventually("the lease runs out", async || {
+        assert_eq!(here.fabric.renew(vec![kept.clone()]).await.unwrap(), [Renewal::Mine]);
+        there.fabric.beat(&[]).await.unwrap();
+        let holders = there.fabric.holders(std::slice::from_ref(&user.address)).await.unwrap();
+        holders[0].is_none().then_some(())
+    })
+    .await;
+    assert_eq!(there.sends(&user.address, None, saying(&kept, &there.node, 1)).await, Ok(Sent::Absent));
+    there.wins(&lease("user")).await;
+    assert_eq!(here.fabric.renew(vec![user]).await.unwrap(), [Renewal::Lost]);
+}
+
+async fn a_node_that_does_not_beat_is_dead(ground: &Ground) {
+    let (here, there) = (ground.plug().await, ground.plug().await);
+    let nodes = [there.node.clone(), NodeId::known("never.was")];
+    assert_eq!(here.fabric.alive(&nodes).await.unwrap(), [true, false]);
+    let beat = eventually("the other node's lease runs out", async || {
+        let beat = here.fabric.beat(&nodes).await.unwrap();
+        (!beat.alive[0]).then_some(beat)
+    })
+    .await;
+    assert!(beat.own && here.fabric.intact().await.unwrap());
+    assert!(!there.fabric.intact().await.unwrap(), "its own lease is gone");
+    assert!(!there.fabric.beat(&[]).await.unwrap().own, "and taken anew");
+    assert!(there.fabric.intact().await.unwrap());
+    here.fabric.close().await;
+    assert_eq!(there.fabric.alive(std::slice::from_ref(&here.node)).await.unwrap(), [false]);
+}
+
+async fn a_challenge_is_answered_by_the_holders_node(ground: &Ground) {
+    let (here, mut there) = (ground.plug().await, ground.plug().await);
+    let user = lease("user");
+    there.wins(&user).await;
+    let holder = user.held_by(&there.node);
+    for verdict in [Verdict::Alive, Verdict::Gone] {
+        let (asked, ()) = tokio::join!(here.fabric.challenge(&user.address, &holder), async {
+            let Inbound::Challenge(challenge) = there.hears().await else { panic!("not a challenge") };
+            assert_eq!((challenge.session, &challenge.asker), (user.session, &here.node));
+            there.fabric.answer(challenge, verdict);
+        });
+        assert_eq!(asked.unwrap(), verdict);
+    }
+    assert_eq!(here.fabric.challenge(&user.address, &holder).await.unwrap(), Verdict::Silent);
+}
+
+macro_rules! conforms {
+    ($($case:ident),* $(,)?) => {
+        mod switch {$(
+            #[tokio::test]
+            async fn $case() {
+                super::$case(&super::Ground::Switch(super::Switch::new(super::TERMS))).await;
+            }
+        )*}
+        mod redis {$(
+            #[tokio::test]
+            async fn $case() {
+                super::$case(&super::Ground::Redis(super::Redis::start().await)).await;
+            }
+        )*}
+    };
+}
+
+conforms! {
+    a_name_has_one_holder,
+    a_won_name_starts_with_an_empty_inbox,
+    only_the_owner_renews_and_releases,
+    a_release_hands_back_what_was_not_read,
+    a_send_tells_who_got_it,
+    what_is_sent_arrives_in_order_and_the_barrier_behind_it,
+    what_was_missed_is_announced_and_found,
+    a_lease_that_is_not_renewed_is_gone,
+    a_node_that_does_not_beat_is_dead,
+    a_challenge_is_answered_by_the_holders_node,
+}

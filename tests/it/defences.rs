@@ -1,1 +1,176 @@
-//! defences
+//! What clients may not do, and what they are told: limits, silence, strange origins, dirt.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::support::cluster::Cluster;
+use crate::support::peer::Peer;
+use crate::support::{eventually, http};
+
+#[tokio::test]
+async fn a_frame_over_the_limit_closes_with_1009() {
+    let cluster = Cluster::embedded(1, &[]).await;
+    let mut one = cluster.login(0, "one").await;
+    let mut other = cluster.login(0, "other").await;
+    let empty = r#"{"type":"offer","name":"other","offer":""}"#;
+    let fits = empty.replace("\"\"", &format!("\"{}\"", "x".repeat(65_536 - empty.len())));
+    assert_eq!(fits.len(), 65_536);
+    one.says_text(&fits).await;
+    assert_eq!(other.hears().await["offer"].as_str().unwrap().len(), 65_536 - empty.len());
+    one.sends(Message::text("x".repeat(65_537))).await;
+    assert_eq!(one.is_closed().await, Some(1009));
+    assert_eq!(other.hears().await, json!({"type": "leave", "name": "one", "reason": "kicked"}));
+}
+
+#[tokio::test]
+async fn a_silent_client_is_left_with_4010_and_a_quiet_one_is_not() {
+    let settings = [("session.ping_every", "300ms"), ("session.silent_after", "900ms")];
+    let cluster = Cluster::embedded(1, &settings).await;
+    let mut quiet = cluster.login(0, "quiet").await;
+    let mut silent = cluster.login(0, "silent").await;
+    silent.calls(&mut quiet).await;
+    let silent = silent.goes_deaf();
+    assert_eq!(quiet.hears().await, json!({"type": "leave", "name": "silent", "reason": "lost"}));
+    quiet.hears_nothing_more().await;
+    drop(silent);
+    assert_eq!(raw_close_code(cluster.nodes[0].address).await, 4010);
+}
+
+/// Connects by hand and never answers a ping: the code of the close frame that comes.
+async fn raw_close_code(address: SocketAddr) -> u16 {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = format!("GET /ws HTTP/1.1\r\nHost: x\r\n{}\r\n", http::UPGRADE);
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut heard = Vec::new();
+    stream.read_to_end(&mut heard).await.unwrap();
+    // An unmasked close frame: 0x88, its length, the code.
+    let at = heard.windows(2).position(|bytes| bytes[0] == 0x88 && bytes[1] >= 2).unwrap();
+    u16::from_be_bytes([heard[at + 2], heard[at + 3]])
+}
+
+#[tokio::test]
+async fn who_never_logs_in_is_left_with_4009() {
+    let cluster = Cluster::embedded(1, &[("session.login_within", "300ms")]).await;
+    let mut one = cluster.login(0, "one").await;
+    let mut idle = cluster.connect(0).await;
+    idle.says(&json!({"type": "ping"})).await;
+    assert_eq!(idle.is_closed().await, Some(4009));
+    one.hears_nothing_more().await;
+}
+
+#[tokio::test]
+async fn a_fast_client_is_refused_and_a_stubborn_one_is_left_with_4029() {
+    let cluster = Cluster::embedded(1, &[("limits.signals_per_second", "20")]).await;
+    let mut one = cluster.login(0, "one").await;
+    let mut other = cluster.login(0, "other").await;
+    for number in 0..60 {
+        one.says(&json!({"type": "message", "name": "other", "message": number, "id": number})).await;
+    }
+    let (mut accepted, mut refused) = (0, 0);
+    for _ in 0..60 {
+        let answer = one.hears().await;
+        if answer["type"] == "ack" {
+            accepted += 1;
+        } else {
+            assert_eq!(answer["code"], "rate_limited", "{answer}");
+            assert!(answer["retry_after_ms"].as_u64().unwrap() <= 50, "{answer}");
+            assert!(answer["id"].is_u64(), "{answer}");
+            refused += 1;
+        }
+    }
+    // The login was the first of a burst of 40.
+    assert!((39..=50).contains(&accepted), "{accepted} accepted, {refused} refused");
+    for _ in 0..accepted {
+        assert_eq!(other.hears().await["type"], "message");
+    }
+    other.hears_nothing_more().await;
+    while one.tries_to_say(r#"{"type":"ping"}"#).await {}
+    assert_eq!(one.is_closed().await, Some(4029));
+}
+
+#[tokio::test]
+async fn an_address_has_as_many_connections_as_it_may() {
+    let cluster = Cluster::embedded(1, &[("limits.connections_per_ip", "2")]).await;
+    let address = cluster.nodes[0].address;
+    let (first, _second) = (Peer::connect(address).await, Peer::connect(address).await);
+    assert_eq!(Peer::try_connect(address, &[]).await.err(), Some(429));
+    first.closes().await;
+    eventually("a place is free again", async || Peer::try_connect(address, &[]).await.ok()).await;
+}
+
+#[tokio::test]
+async fn only_pages_of_listed_origins_may_connect() {
+    let cluster = Cluster::embedded(1, &[("limits.origins", "https://app.example, http://localhost:3000")]).await;
+    let address = cluster.nodes[0].address;
+    for origin in ["https://app.example", "http://localhost:3000"] {
+        assert!(Peer::try_connect(address, &[("origin", origin)]).await.is_ok(), "{origin}");
+    }
+    for origin in ["null", "https://evil-app.example", "https://app.example.evil", "https://app.example:444", "https://APP.example"] {
+        assert_eq!(Peer::try_connect(address, &[("origin", origin)]).await.err(), Some(403), "{origin}");
+    }
+    assert!(Peer::try_connect(address, &[]).await.is_ok(), "a program sends none");
+    let open = Cluster::embedded(1, &[]).await;
+    assert!(Peer::try_connect(open.nodes[0].address, &[("origin", "null")]).await.is_ok(), "off by default");
+}
+
+#[tokio::test]
+async fn a_slowloris_is_left() {
+    let cluster = Cluster::embedded(1, &[]).await;
+    let mut stream = TcpStream::connect(cluster.nodes[0].address).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n").await.unwrap();
+    let mut rest = Vec::new();
+    let ended = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut rest)).await;
+    assert!(ended.is_ok(), "an unfinished head is waited for, for ever");
+}
+
+#[tokio::test]
+async fn dirt_harms_nobody() {
+    let cluster = Cluster::embedded(2, &[("limits.signals_per_second", "0")]).await;
+    let mut one = cluster.login(0, "one").await;
+    let mut other = cluster.login(1, "other").await;
+    one.calls(&mut other).await;
+    let deep = format!("{}1{}", "[".repeat(30_000), "]".repeat(30_000));
+    one.says_text(&format!(r#"{{"type":"message","name":"other","message":{deep}}}"#)).await;
+    assert_eq!(other.hears_text().await, format!(r#"{{"type":"message","message":{deep},"name":"one"}}"#));
+    for dirt in [
+        deep.clone(),
+        deep[..30_000].to_owned(),
+        format!(r#"{{"type":"{}"}}"#, "é".repeat(20_000)),
+        format!(r#"{{"type":"message","name":"{}","message":1}}"#, "x".repeat(60_000)),
+        r#"{"type":"login","name":"\ud800"}"#.to_owned(),
+        r#"{"\ud800":1,"type":"ping"}"#.to_owned(),
+        "\u{0}\u{feff}".to_owned(),
+        String::new(),
+    ] {
+        one.says_text(&dirt).await;
+        let answer = one.hears().await;
+        assert!(["error", "login"].contains(&answer["type"].as_str().unwrap()), "{answer}");
+        assert!(answer.to_string().len() < 1000, "an answer is short");
+    }
+    one.sends(Message::binary(vec![0xff, 0xfe, 0x00])).await;
+    assert_eq!(one.hears().await["code"], "bad_json");
+    one.sends(Message::binary(br#"{"type":"message","name":"other","message":"bin"}"#.to_vec())).await;
+    assert_eq!(other.hears().await["message"], "bin");
+}
+
+#[tokio::test]
+async fn too_much_to_ask_is_refused() {
+    let cluster = Cluster::embedded(1, &[]).await;
+    let mut one = cluster.login(0, "one").await;
+    let names: Vec<String> = (0..257).map(|number| format!("n{number}")).collect();
+    one.says(&json!({"type": "presence", "names": names, "id": 1})).await;
+    assert_eq!(one.hears().await["code"], "too_many");
+    one.says(&json!({"type": "presence", "names": names[..256], "watch": true})).await;
+    assert_eq!(one.hears().await["users"].as_object().unwrap().len(), 256);
+    one.says(&json!({"type": "presence", "names": ["one more"], "watch": true})).await;
+    assert_eq!(one.hears().await["code"], "too_many");
+    one.says(&json!({"type": "presence", "names": names[..1], "watch": false})).await;
+    one.hears().await;
+    one.says(&json!({"type": "presence", "names": ["one more"], "watch": true})).await;
+    assert_eq!(one.hears().await["users"], json!({"one more": false}));
+}

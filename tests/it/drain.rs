@@ -1,1 +1,45 @@
-//! drain
+//! How a node stops: everybody is told to go, nobody new comes in, nothing is left.
+
+use serde_json::json;
+
+use crate::support::cluster::Cluster;
+use crate::support::http;
+
+#[tokio::test]
+async fn everybody_is_told_and_the_name_is_free_elsewhere() {
+    for mut cluster in [Cluster::embedded(2, &[]).await, Cluster::redis(2, &[]).await] {
+        let mut staying = cluster.login(1, "staying").await;
+        let mut leaving = cluster.login(0, "leaving").await;
+        let mut nameless = cluster.connect(0).await;
+        leaving.calls(&mut staying).await;
+        cluster.nodes[0].drain();
+        assert_eq!(
+            leaving.hears().await,
+            json!({"type": "goaway", "reconnect_in_ms": 0, "reason": "draining"})
+        );
+        assert_eq!(leaving.is_closed().await, Some(1012));
+        assert_eq!(nameless.is_closed().await, Some(1012));
+        assert_eq!(staying.hears().await, json!({"type": "leave", "name": "leaving", "reason": "closed"}));
+        assert!(cluster.nodes[0].stopped().await, "it drained before the deadline");
+        let mut again = cluster.login(1, "leaving").await;
+        staying.calls(&mut again).await;
+        again.hears_nothing_more().await;
+    }
+}
+
+/// A client that neither reads nor closes holds a goodbye up; meanwhile the node turns everybody else away.
+#[tokio::test]
+async fn while_it_drains_a_node_takes_nobody_and_says_so() {
+    let mut cluster = Cluster::embedded(1, &[]).await;
+    let held = cluster.login(0, "held").await.goes_deaf();
+    let node = &cluster.nodes[0];
+    assert_eq!(http::status(node.admin, "/readyz").await, Some(200));
+    node.drain();
+    let unready = async || (http::status(node.admin, "/readyz").await == Some(503)).then_some(());
+    crate::support::eventually("it is unready", unready).await;
+    assert_eq!(http::status(node.admin, "/livez").await, Some(200));
+    let answer = http::get(node.address, "/ws", http::UPGRADE).await.unwrap().to_lowercase();
+    assert!(answer.contains("503 service unavailable") && answer.contains("retry-after: 1"), "{answer}");
+    assert!(cluster.nodes[0].stopped().await);
+    drop(held);
+}

@@ -8,11 +8,20 @@ use tokio::net::TcpStream;
 /// The whole answer to a GET, head and body; `None` if there was none.
 pub async fn get(address: SocketAddr, path: &str, headers: &str) -> Option<String> {
     let mut stream = TcpStream::connect(address).await.ok()?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{headers}\r\n");
+    let close = if headers.contains("Connection: ") { "" } else { "Connection: close\r\n" };
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n{close}{headers}\r\n");
     stream.write_all(request.as_bytes()).await.ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.ok()?;
-    Some(answer)
+    let mut answer = Vec::new();
+    // One that stays open has said what it has to say by the end of its body.
+    while !ended(&answer) && stream.read_buf(&mut answer).await.ok()? > 0 {}
+    String::from_utf8(answer).ok()
+}
+
+fn ended(answer: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(answer);
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+    let length = head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
+    length.is_some_and(|length: usize| body.len() >= length)
 }
 
 /// The status of a GET.

@@ -175,6 +175,12 @@ impl Peer {
         self.listener.abort();
     }
 
+    /// Stops reading, and so answering pings, as a host does that vanished without a FIN. The connection stays until this is dropped.
+    pub fn goes_deaf(self) -> impl Sized {
+        self.listener.abort();
+        self.sink
+    }
+
     /// Offers a call, with an id; the other side hears it.
     pub async fn calls(&mut self, other: &mut Peer) {
         let id = format!("call-{}", other.name);

@@ -1,0 +1,172 @@
+//! Many at once: one name that a thousand want, ten thousand logins that are called at once, a node of a thousand that stops.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::support::peer::Peer;
+use crate::support::process::{Node, Redis};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_want_one_name_and_one_gets_it() {
+    let _alone = crate::alone().await;
+    let redis = Redis::start().await;
+    let mut nodes = Vec::new();
+    for _ in 0..3 {
+        nodes.push(Node::start(Some(&redis), &[]).await);
+    }
+    for round in 0..5 {
+        let mut connected = Vec::new();
+        for number in 0..1000 {
+            connected.push(Peer::connect(nodes[number % 3].address).await);
+        }
+        let mut trying = JoinSet::new();
+        for mut peer in connected {
+            trying.spawn(async move {
+                let reply = peer.tries_login(&format!("wanted{round}")).await;
+                (reply, peer)
+            });
+        }
+        // Everybody stays until all know: a winner that left would make room for the next.
+        let all = trying.join_all().await;
+        let winners = all.iter().filter(|(reply, _)| reply["success"] == true).count();
+        assert_eq!(winners, 1, "round {round}");
+        let taken = all.iter().filter(|(reply, _)| reply["code"] == "name_taken").count();
+        assert_eq!(taken, 999, "round {round}: {:?}", all.iter().map(|(reply, _)| &reply["code"]).max_by_key(|code| code.as_str() != Some("name_taken")));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_login_that_was_answered_can_be_reached_at_once_from_any_node() {
+    let _alone = crate::alone().await;
+    let redis = Redis::start().await;
+    let fast = [("limits.signals_per_second", "0")];
+    let nodes = [Node::start(Some(&redis), &fast).await, Node::start(Some(&redis), &fast).await];
+    let addresses = nodes.each_ref().map(|node| node.address);
+    let mut trying = JoinSet::new();
+    for lane in 0..20 {
+        trying.spawn(async move {
+            let mut callers = [
+                Peer::login(addresses[0], &format!("caller{lane}a")).await,
+                Peer::login(addresses[1], &format!("caller{lane}b")).await,
+            ];
+            for number in 0..500 {
+                let name = format!("u{lane}-{number}");
+                let mut user = Peer::login(addresses[number % 2], &name).await;
+                let caller = &mut callers[number / 2 % 2];
+                let answer = caller.sends_message(&name, &name).await;
+                assert_eq!(answer["status"], "delivered", "{answer}");
+                assert_eq!(user.hears().await["message"], name.as_str());
+                user.closes().await;
+            }
+        });
+    }
+    trying.join_all().await;
+    leaves_nothing_behind(&redis).await;
+}
+
+/// After a clean end of every session only inboxes remain, which run out by themselves.
+async fn leaves_nothing_behind(redis: &Redis) {
+    crate::support::eventually("every name is given back", async || {
+        redis.keys().await.iter().all(|(key, _)| !key.starts_with("sb:p:")).then_some(())
+    })
+    .await;
+    for (key, life) in redis.keys().await {
+        assert!((0..=60_000).contains(&life), "{key} lives {life} ms");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_key_ever_lacks_a_time_to_live() {
+    let _alone = crate::alone().await;
+    let redis = Redis::start().await;
+    let fast = [("limits.signals_per_second", "0")];
+    let nodes = [Node::start(Some(&redis), &fast).await, Node::start(Some(&redis), &fast).await];
+    let addresses = nodes.each_ref().map(|node| node.address);
+    let stop = CancellationToken::new();
+    let mut load = JoinSet::new();
+    for number in 0..10 {
+        let stop = stop.clone();
+        load.spawn(async move {
+            while !stop.is_cancelled() {
+                let mut one = Peer::login(addresses[0], &format!("a{number}")).await;
+                let mut other = Peer::login(addresses[1], &format!("b{number}")).await;
+                one.calls(&mut other).await;
+                for candidate in 0..20 {
+                    one.says(&json!({"type": "candidate", "name": other.name, "candidate": candidate})).await;
+                }
+                // Half of them vanish, half of them say goodbye.
+                if number % 2 == 0 { one.vanishes() } else { one.closes().await }
+                other.hears_of("leave").await;
+                other.closes().await;
+            }
+        });
+    }
+    let begun = Instant::now();
+    let mut scanned = 0;
+    while begun.elapsed() < Duration::from_secs(5) {
+        for (key, life) in redis.keys().await {
+            assert!(life >= 0, "{key} has no time to live");
+            assert!(life <= 60_000, "{key} lives {life} ms");
+            scanned += 1;
+        }
+    }
+    assert!(scanned > 100, "{scanned} keys were looked at");
+    stop.cancel();
+    load.join_all().await;
+    leaves_nothing_behind(&redis).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_of_a_thousand_stops_within_its_deadline() {
+    let _alone = crate::alone().await;
+    let redis = Redis::start().await;
+    let (mut leaving, staying) = (Node::start(Some(&redis), &[]).await, Node::start(Some(&redis), &[]).await);
+    let mut users = Vec::new();
+    for number in 0..1000 {
+        users.push(Peer::login(leaving.address, &format!("u{number}")).await);
+    }
+    let mut peers = Vec::new();
+    for (number, user) in users.iter_mut().take(100).enumerate() {
+        let mut peer = Peer::login(staying.address, &format!("p{number}")).await;
+        user.calls(&mut peer).await;
+        peers.push(peer);
+    }
+    let idle = Node::start(Some(&redis), &[]).await;
+
+    leaving.process.signal("TERM");
+    let asked = Instant::now();
+    let refused = crate::support::eventually("new connections are turned away", async || {
+        // The listener is there until the last session is gone, which may be soon.
+        match crate::support::http::get(leaving.address, "/ws", crate::support::http::UPGRADE).await {
+            Some(answer) if answer.contains("503") => Some(answer.to_lowercase().contains("retry-after")),
+            None => Some(true),
+            Some(_) => None,
+        }
+    });
+    assert!(refused.await, "a 503 says when to come again");
+    let mut closing = JoinSet::new();
+    for mut user in users {
+        closing.spawn(async move { user.is_closed().await });
+    }
+    assert!(closing.join_all().await.iter().all(|code| *code == Some(1012)));
+    assert_eq!(leaving.process.ended().await, Some(0));
+    assert!(asked.elapsed() < Duration::from_secs(20), "it took {:?}", asked.elapsed());
+    println!("a node of 1,000 sessions stopped in {:?}", asked.elapsed());
+    for (number, peer) in peers.iter_mut().enumerate() {
+        let leave = peer.hears().await;
+        assert_eq!(leave, json!({"type": "leave", "name": format!("u{number}"), "reason": "closed"}));
+        peer.hears_nothing_more().await;
+    }
+    let left: Vec<_> = redis.keys().await.into_iter().filter(|(key, _)| key.contains("/u")).collect();
+    assert!(left.iter().all(|(key, _)| !key.starts_with("sb:p:")), "{left:?}");
+    let nodes = redis.keys().await.iter().filter(|(key, _)| key.starts_with("sb:{n}:")).count();
+    assert_eq!(nodes, 2, "its own lease is given back too");
+
+    let (mut idle, asked) = (idle, Instant::now());
+    idle.process.signal("TERM");
+    assert_eq!(idle.process.ended().await, Some(0));
+    assert!(asked.elapsed() < Duration::from_secs(1), "without sessions it stops at once: {:?}", asked.elapsed());
+}

@@ -1,0 +1,98 @@
+//! A client that stops reading while others flood it: it is ended, and nobody else notices.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::support::eventually;
+use crate::support::peer::Peer;
+use crate::support::process::{Node, Redis};
+
+/// What the flooders offer together.
+const BYTES_PER_SECOND: usize = 10 << 20;
+const MESSAGE: usize = 16 << 10;
+const FLOODERS: usize = 8;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_stops_reading_is_ended_and_nobody_else_notices() {
+    let _alone = crate::alone().await;
+    let redis = Redis::start().await;
+    let nodes = [Node::start(Some(&redis), &[]).await, Node::start(Some(&redis), &[]).await];
+    for across in [true, false] {
+        let victim_node = &nodes[1];
+        let flood_node = &nodes[usize::from(!across)];
+        let mut victim = Peer::login(victim_node.address, "victim").await;
+        let mut friend = Peer::login(nodes[0].address, "friend").await;
+        victim.calls(&mut friend).await;
+        let deaf = victim.goes_deaf();
+        let before = [&nodes[0].process, &nodes[1].process, &redis.process].map(|process| process.memory());
+
+        let stop = CancellationToken::new();
+        let mut flood = JoinSet::new();
+        for number in 0..FLOODERS {
+            let flooder = Peer::login(flood_node.address, &format!("flooder{number}")).await;
+            flood.spawn(offer_too_much(flooder, stop.clone()));
+        }
+        let begun = Instant::now();
+        let others = tokio::spawn(chat(
+            Peer::login(nodes[0].address, "one").await,
+            Peer::login(nodes[1].address, "other").await,
+            stop.clone(),
+        ));
+        let leave = friend.hears_of("leave").await;
+        assert_eq!(leave, json!({"type": "leave", "name": "victim", "reason": "lost"}));
+        assert!(begun.elapsed() < Duration::from_secs(10), "ended after {:?}", begun.elapsed());
+        eventually("the log says so", async || victim_node.log().contains("\"close.code\":4008").then_some(())).await;
+
+        // The flood goes on: memory has levelled off.
+        eventually("the flood is refused", async || {
+            let answer = friend.sends_message("victim", "gone").await;
+            (answer["code"] == "user_unavailable").then_some(())
+        })
+        .await;
+        let after = [&nodes[0].process, &nodes[1].process, &redis.process].map(|process| process.memory());
+        for (which, (before, after)) in ["node 1", "node 2", "Redis"].into_iter().zip(before.into_iter().zip(after)) {
+            assert!(after < before + 40 * 1024, "{which} grew from {before} to {after} KiB");
+        }
+        stop.cancel();
+        flood.join_all().await;
+        let chatted = others.await.unwrap();
+        assert!(chatted > 50, "others exchanged {chatted} messages only");
+        for peer in [friend] {
+            peer.closes().await;
+        }
+        drop(deaf);
+    }
+}
+
+/// Offers its share of the flood until it is told to stop.
+async fn offer_too_much(mut flooder: Peer, stop: CancellationToken) {
+    let body = "x".repeat(MESSAGE);
+    let message = json!({"type": "message", "name": "victim", "message": body}).to_string();
+    let mut pace = tokio::time::interval(Duration::from_secs(1) * u32::try_from(MESSAGE * FLOODERS).unwrap() / u32::try_from(BYTES_PER_SECOND).unwrap());
+    while !stop.is_cancelled() {
+        pace.tick().await;
+        flooder.says_text(&message).await;
+    }
+    flooder.closes().await;
+}
+
+/// Two others talk all the while; nothing of theirs is lost or late.
+async fn chat(mut one: Peer, mut other: Peer, stop: CancellationToken) -> usize {
+    for number in 0.. {
+        if stop.is_cancelled() {
+            one.closes().await;
+            other.closes().await;
+            return number;
+        }
+        let id = format!("{number}");
+        let asked = Instant::now();
+        assert_eq!(one.sends_message("other", &id).await["status"], "delivered");
+        assert_eq!(other.hears().await["message"], id.as_str());
+        assert!(asked.elapsed() < Duration::from_secs(2), "late by {:?}", asked.elapsed());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    unreachable!()
+}
