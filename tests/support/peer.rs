@@ -31,7 +31,16 @@ pub struct Peer {
     pub name: String,
     sink: SplitSink<Socket, Message>,
     heard: mpsc::UnboundedReceiver<Heard>,
-    listener: JoinHandle<()>,
+    listener: Listener,
+}
+
+/// Ends with the client, so that its connection does.
+struct Listener(JoinHandle<()>);
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Peer {
@@ -70,7 +79,7 @@ impl Peer {
             // Answers the close.
             while let Some(Ok(_)) = stream.next().await {}
         });
-        Self { name: String::new(), sink, heard, listener }
+        Self { name: String::new(), sink, heard, listener: Listener(listener) }
     }
 
     /// Connects and logs in.
@@ -172,12 +181,12 @@ impl Peer {
 
     /// The connection breaks without a goodbye.
     pub fn vanishes(self) {
-        self.listener.abort();
+        drop(self);
     }
 
     /// Stops reading, and so answering pings, as a host does that vanished without a FIN. The connection stays until this is dropped.
     pub fn goes_deaf(self) -> impl Sized {
-        self.listener.abort();
+        drop(self.listener);
         self.sink
     }
 
