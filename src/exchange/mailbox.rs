@@ -26,7 +26,7 @@ pub(super) enum Mail {
     /// From a user of this node.
     Direct(Envelope),
     /// By the fabric.
-    Push(Entry),
+    Push(Vec<Entry>),
     /// Pushes were missed.
     Gap,
     /// A node died; call peers may have been on it.
@@ -143,7 +143,8 @@ impl Shared {
 impl Mail {
     fn bytes(&self) -> usize {
         match self {
-            Self::Direct(envelope) | Self::Push(Entry { envelope, .. }) => envelope.body_len(),
+            Self::Direct(envelope) => envelope.body_len(),
+            Self::Push(entries) => entries.iter().map(|entry| entry.envelope.body_len()).sum(),
             _ => 0,
         }
     }

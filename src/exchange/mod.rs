@@ -110,7 +110,7 @@ impl Exchange {
     fn deliver(&self, inbound: Inbound) {
         match inbound {
             // A session that is gone has read its inbox when it gave its name back.
-            Inbound::Push { session, entry } => drop(self.registry.post(session, Mail::Push(entry))),
+            Inbound::Push { session, entries } => drop(self.registry.post(session, Mail::Push(entries))),
             Inbound::Barrier(session) => self.registry.barrier(session),
             Inbound::Gap(Some(session)) => drop(self.registry.post(session, Mail::Gap)),
             Inbound::Gap(None) => {

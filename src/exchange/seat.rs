@@ -14,7 +14,7 @@ use super::calls::{Calls, Ending};
 use super::catch_up::{CatchUp, Overrun};
 use super::mailbox::{Letterbox, Mail};
 use crate::fabric::{
-    Challenge, Entry, Envelope, FabricError, Holder, Lease, Outcome, Parcel, Receipts, Sent, Verdict,
+    Challenge, Entry, Envelope, FabricError, Holder, Lease, Outcome, Parcel, Receipts, Sender, Sent, Verdict,
 };
 use crate::model::{
     AckStatus, Address, CloseReason, Correlation, Event, LeaveReason, NodeId, Refusal, SessionId, Signal, UserName,
@@ -34,6 +34,8 @@ const RETRY_SEND: Duration = Duration::from_secs(1);
 pub struct Seat {
     exchange: Arc<Exchange>,
     lease: Lease,
+    /// This session, as what it sends names it.
+    sender: Arc<Sender>,
     letterbox: Letterbox,
     calls: Calls,
     /// The last `(session, attach, n)` of each sender: what is not greater was overtaken, or comes twice.
@@ -95,9 +97,11 @@ pub enum Turn {
 impl Seat {
     pub(super) fn new(exchange: Arc<Exchange>, lease: Lease, letterbox: Letterbox) -> Self {
         let calls = Calls::new(lease.session, exchange.node.clone(), Arc::clone(&exchange.call_nodes));
+        let sender = Sender::new(lease.address.clone(), lease.session, lease.attach, exchange.node.clone());
         Self {
             exchange,
             lease,
+            sender: Arc::new(sender),
             letterbox,
             calls,
             heard: HashMap::new(),
@@ -228,9 +232,11 @@ impl Seat {
     fn read(&mut self, mail: Mail, turns: &mut Vec<Turn>) {
         match mail {
             Mail::Direct(envelope) => self.hear(envelope, turns),
-            Mail::Push(entry) => {
-                if let Some(envelope) = self.catch_up.push(entry) {
-                    self.hear(envelope, turns);
+            Mail::Push(entries) => {
+                for entry in entries {
+                    if let Some(envelope) = self.catch_up.push(entry) {
+                        self.hear(envelope, turns);
+                    }
                 }
             }
             Mail::Gap => self.catch_up.gap(&self.exchange.fabric, &self.lease.address),
@@ -245,23 +251,24 @@ impl Seat {
     }
 
     fn hear(&mut self, envelope: Envelope, turns: &mut Vec<Turn>) {
-        let Envelope { from, session, attach, n, node, parcel } = envelope;
+        let Envelope { from, n, parcel } = envelope;
+        let Sender { address, session, attach, node, .. } = &*from;
         // No tenant reaches another: nobody addresses a realm but his own.
-        let from = from.name;
-        if !self.is_news(&from, session, attach, n) {
+        let from = &address.name;
+        if !self.is_news(from, *session, *attach, n) {
             return;
         }
         match parcel {
             Parcel::Signal(signal) => {
-                if signal.kind.starts_call() && self.calls.join(&from, session, &node) {
-                    turns.push(left(&from, LeaveReason::Lost));
+                if signal.kind.starts_call() && self.calls.join(from, *session, node) {
+                    turns.push(left(from, LeaveReason::Lost));
                 }
-                self.calls.heard(&from, session, n);
-                turns.push(Turn::Tell(Event::Signal { from, signal }));
+                self.calls.heard(from, *session, n);
+                turns.push(Turn::Tell(Event::Signal { from: from.clone(), signal }));
             }
             Parcel::Leave { reason, heard } => {
-                if self.calls.end(&from, session, heard) == Ending::Over {
-                    turns.push(left(&from, reason));
+                if self.calls.end(from, *session, heard) == Ending::Over {
+                    turns.push(left(from, reason));
                 }
             }
         }
@@ -401,7 +408,10 @@ impl Seat {
         }
         for mail in self.letterbox.close() {
             match mail {
-                Mail::Direct(envelope) | Mail::Push(Entry { envelope, .. }) => self.hear(envelope, &mut Vec::new()),
+                Mail::Direct(envelope) => self.hear(envelope, &mut Vec::new()),
+                Mail::Push(entries) => {
+                    entries.into_iter().for_each(|entry| self.hear(entry.envelope, &mut Vec::new()));
+                }
                 Mail::Challenge(challenge) => self.doubts.push(challenge),
                 _ => {}
             }
@@ -428,9 +438,7 @@ impl Seat {
     }
 
     fn envelope(&self, n: u64, parcel: Parcel) -> Envelope {
-        let Lease { address, session, attach, .. } = &self.lease;
-        let node = self.exchange.node.clone();
-        Envelope { from: address.clone(), session: *session, attach: *attach, n, node, parcel }
+        Envelope { from: Arc::clone(&self.sender), n, parcel }
     }
 
     fn address_of(&self, name: &UserName) -> Address {

@@ -262,7 +262,7 @@ impl State {
         name.inbox.push_back(entry.clone());
         let session = name.holder.session;
         if let Some(plug) = self.nodes.get(&name.holder.node) {
-            plug.intake.push(LINE, session, entry);
+            plug.intake.push(LINE, session, vec![entry]);
         }
         Sent::To(name.holder.clone())
     }

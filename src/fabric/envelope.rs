@@ -1,12 +1,13 @@
 //! A signal in transit between nodes: a versioned line of words, then the body as it came.
 //!
 //! ```text
-//! 1 offer <session> <attach> <n> <node> <address>[ <word>…]\n<body>
-//! 1 leave <session> <attach> <n> <node> <address> <reason> <heard>\n
+//! 1 <session> <attach> <node> <address> offer <n> <bytes of body>[ <word>…]\n<body>
+//! 1 <session> <attach> <node> <address> leave <n> 0 <reason> <heard>\n
 //! ```
-//! Words behind the known ones are ignored, so that a newer release can add some; a higher version is refused.
+//! What one session always says comes first, so it is written once and copied from then on. Words behind the known ones are ignored, so
+//! that a newer release can add some; a higher version is refused. The length makes envelopes that follow each other tell where they end.
 
-use std::io::Write as _;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -15,19 +16,28 @@ use crate::model::{Address, Body, LeaveReason, NodeId, SessionId, Signal, Signal
 /// The version that this release writes, and the only one that it reads.
 const VERSION: &str = "1";
 
-/// What one session says to another user. `(session, attach, n)` grows, so a receiver can drop what comes late.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Envelope {
-    /// The sender, as its node knows it.
-    pub from: Address,
-    /// The sender's session.
+/// Who says something, as its node knows it.
+#[derive(Debug)]
+pub struct Sender {
+    /// The user.
+    pub address: Address,
+    /// The session.
     pub session: SessionId,
     /// How often that was resumed.
     pub attach: u32,
+    /// The node that holds it.
+    pub node: NodeId,
+    /// How every envelope of this session begins.
+    head: String,
+}
+
+/// What one session says to another user. `(session, attach, n)` grows, so a receiver can drop what comes late.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Envelope {
+    /// Who says it.
+    pub from: Arc<Sender>,
     /// Counts what the session has sent.
     pub n: u64,
-    /// The node that holds the session.
-    pub node: NodeId,
     /// What is said.
     pub parcel: Parcel,
 }
@@ -51,6 +61,34 @@ pub enum Parcel {
 #[error("not an envelope that this release knows")]
 pub struct UnknownEnvelope;
 
+impl Sender {
+    /// A session of this node.
+    pub fn new(address: Address, session: SessionId, attach: u32, node: NodeId) -> Self {
+        let head = format!("{VERSION} {session} {attach} {node} {address} ");
+        Self { address, session, attach, node, head }
+    }
+
+    /// Reads the head that [`new`](Self::new) wrote.
+    fn read(head: &str) -> Result<Self, UnknownEnvelope> {
+        let mut words = head.split(' ');
+        let mut word = || words.next().ok_or(UnknownEnvelope);
+        if word()? != VERSION {
+            return Err(UnknownEnvelope);
+        }
+        let session = word()?.parse().map_err(|_| UnknownEnvelope)?;
+        let attach = word()?.parse().map_err(|_| UnknownEnvelope)?;
+        let node = NodeId::known(word()?);
+        let address = word()?.parse().map_err(|_| UnknownEnvelope)?;
+        Ok(Self { address, session, attach, node, head: head.to_owned() })
+    }
+}
+
+impl PartialEq for Sender {
+    fn eq(&self, other: &Self) -> bool {
+        self.head == other.head
+    }
+}
+
 impl Envelope {
     /// The size of what it carries, in bytes.
     pub fn body_len(&self) -> usize {
@@ -62,48 +100,56 @@ impl Envelope {
 
     /// The bytes that [`decode`](Self::decode) reads.
     pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(160 + self.body_len());
-        let (word, body) = match &self.parcel {
-            Parcel::Signal(signal) => (signal.kind.word(), Some(&signal.body.0)),
-            Parcel::Leave { .. } => ("leave", None),
-        };
-        // Writing to a Vec cannot fail.
-        let Self { from, session, attach, n, node, .. } = self;
-        let _ = write!(bytes, "{VERSION} {word} {session} {attach} {n} {node} {from}");
-        if let Parcel::Leave { reason, heard } = &self.parcel {
-            let _ = write!(bytes, " {} {heard}", reason.word());
+        let mut text = Vec::with_capacity(self.from.head.len() + self.body_len() + 48);
+        let mut push = |word: &str| text.extend_from_slice(word.as_bytes());
+        push(&self.from.head);
+        match &self.parcel {
+            Parcel::Signal(signal) => {
+                push(signal.kind.word());
+                push(&format!(" {} {}\n", self.n, signal.body.0.len()));
+                text.extend_from_slice(&signal.body.0);
+            }
+            Parcel::Leave { reason, heard } => push(&format!("leave {} 0 {} {heard}\n", self.n, reason.word())),
         }
-        bytes.push(b'\n');
-        bytes.extend_from_slice(body.map_or(&[][..], |body| body));
-        bytes
+        text
     }
 
     /// Reads what [`encode`](Self::encode) wrote; the body is a slice of `bytes`.
     pub fn decode(bytes: &Bytes) -> Result<Self, UnknownEnvelope> {
+        let mut rest = bytes.clone();
+        let envelope = Self::take(&mut rest, None)?;
+        if rest.is_empty() { Ok(envelope) } else { Err(UnknownEnvelope) }
+    }
+
+    /// Reads the first of several envelopes, and takes it away. The sender of the one `before` is likely to be its sender too.
+    pub(super) fn take(bytes: &mut Bytes, before: Option<&Self>) -> Result<Self, UnknownEnvelope> {
         let end = bytes.iter().position(|&byte| byte == b'\n').ok_or(UnknownEnvelope)?;
-        let head = std::str::from_utf8(&bytes[..end]).map_err(|_| UnknownEnvelope)?;
-        let mut words = head.split(' ');
+        let line = std::str::from_utf8(&bytes[..end]).map_err(|_| UnknownEnvelope)?;
+        let (from, rest) = match before.and_then(|before| Some((before, line.strip_prefix(&before.from.head)?))) {
+            Some((before, rest)) => (Arc::clone(&before.from), rest),
+            None => {
+                let (at, _) = line.match_indices(' ').nth(4).ok_or(UnknownEnvelope)?;
+                (Arc::new(Sender::read(&line[..=at])?), &line[at + 1..])
+            }
+        };
+        let mut words = rest.split(' ');
         let mut word = || words.next().ok_or(UnknownEnvelope);
-        if word()? != VERSION {
-            return Err(UnknownEnvelope);
-        }
         let kind = word()?;
-        let session = word()?.parse().map_err(|_| UnknownEnvelope)?;
-        let attach = word()?.parse().map_err(|_| UnknownEnvelope)?;
         let n = word()?.parse().map_err(|_| UnknownEnvelope)?;
-        let node = NodeId::known(word()?);
-        let from = word()?.parse().map_err(|_| UnknownEnvelope)?;
+        let length: usize = word()?.parse().map_err(|_| UnknownEnvelope)?;
+        let end_of_body = (end + 1).checked_add(length).filter(|end| *end <= bytes.len()).ok_or(UnknownEnvelope)?;
         let parcel = if kind == "leave" {
             let reason = word()?;
             let reason = LeaveReason::ALL.into_iter().find(|known| known.word() == reason).ok_or(UnknownEnvelope)?;
             Parcel::Leave { reason, heard: word()?.parse().map_err(|_| UnknownEnvelope)? }
         } else {
             let kind = SignalKind::ALL.into_iter().find(|known| known.word() == kind).ok_or(UnknownEnvelope)?;
-            let body = bytes.slice(end + 1..);
+            let body = bytes.slice(end + 1..end_of_body);
             std::str::from_utf8(&body).map_err(|_| UnknownEnvelope)?;
             Parcel::Signal(Signal { kind, body: Body(body) })
         };
-        Ok(Self { from, session, attach, n, node, parcel })
+        *bytes = bytes.slice(end_of_body..);
+        Ok(Self { from, n, parcel })
     }
 }
 
@@ -115,14 +161,9 @@ mod tests {
     use crate::model::{Realm, UserName};
 
     fn envelope(name: &str, parcel: Parcel) -> Envelope {
-        Envelope {
-            from: Address::new(Realm::new("tenant 1"), UserName::parse(name).unwrap()),
-            session: "00c0ffee".parse().unwrap(),
-            attach: 2,
-            n: 17,
-            node: NodeId::known("node-1.abc"),
-            parcel,
-        }
+        let address = Address::new(Realm::new("tenant 1"), UserName::parse(name).unwrap());
+        let from = Sender::new(address, "00c0ffee".parse().unwrap(), 2, NodeId::known("node-1.abc"));
+        Envelope { from: Arc::new(from), n: 17, parcel }
     }
 
     fn signal(kind: SignalKind, body: &str) -> Parcel {
@@ -134,22 +175,48 @@ mod tests {
         let offer = envelope("User A", signal(SignalKind::Offer, "{\"sdp\": 1}"));
         assert_eq!(
             offer.encode(),
-            b"1 offer 00000000000000000000000000c0ffee 2 17 node-1.abc tenant%201/User%20A\n{\"sdp\": 1}"
+            b"1 00000000000000000000000000c0ffee 2 node-1.abc tenant%201/User%20A offer 17 10\n{\"sdp\": 1}"
         );
         let leave = envelope("b", Parcel::Leave { reason: LeaveReason::NodeLost, heard: 3 });
         assert_eq!(
             leave.encode(),
-            b"1 leave 00000000000000000000000000c0ffee 2 17 node-1.abc tenant%201/b node_lost 3\n"
+            b"1 00000000000000000000000000c0ffee 2 node-1.abc tenant%201/b leave 17 0 node_lost 3\n"
         );
     }
 
     #[test]
     fn later_words_are_ignored_and_later_versions_refused() {
-        let known = b"1 message 0a 0 1 n.1 /a trace=1 more\n1";
+        let known = b"1 0a 0 n.1 /a message 1 1 trace=1 more\n1";
         assert!(Envelope::decode(&Bytes::from_static(known)).is_ok());
-        for unknown in [&b"2 message 0a 0 1 n.1 /a\n1"[..], b"1 knock 0a 0 1 n.1 /a\n1", b"", b"\n", b"1 offer"] {
+        for unknown in [
+            &b"2 0a 0 n.1 /a message 1 1\n1"[..],
+            b"1 0a 0 n.1 /a knock 1 1\n1",
+            b"1 0a 0 n.1 /a message 1 2\n1",
+            b"1 0a 0 n.1 /a message 1 0\n1",
+            b"1 0a 0 n.1 /a message 1 18446744073709551615\n1",
+            b"",
+            b"\n",
+            b"1 0a",
+        ] {
             assert_eq!(Envelope::decode(&Bytes::copy_from_slice(unknown)), Err(UnknownEnvelope));
         }
+    }
+
+    #[test]
+    fn envelopes_that_follow_each_other_are_taken_one_by_one() {
+        let sent = [
+            envelope("a", signal(SignalKind::Offer, "[1]")),
+            envelope("a", signal(SignalKind::Candidate, "")),
+            envelope("b", Parcel::Leave { reason: LeaveReason::Lost, heard: 1 }),
+        ];
+        let mut bytes = Bytes::from(sent.iter().flat_map(Envelope::encode).collect::<Vec<u8>>());
+        let mut before: Option<Envelope> = None;
+        for sent in &sent {
+            let taken = Envelope::take(&mut bytes, before.as_ref()).unwrap();
+            assert_eq!(taken, *sent);
+            before = Some(taken);
+        }
+        assert!(bytes.is_empty());
     }
 
     proptest! {

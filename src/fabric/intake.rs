@@ -40,12 +40,12 @@ impl Intake {
     }
 
     /// Takes a push from a line. One that comes by another line than the open one is in the inbox of its user, where the gap will find it.
-    pub(super) fn push(&self, line: Line, session: SessionId, entry: Entry) {
+    pub(super) fn push(&self, line: Line, session: SessionId, entries: Vec<Entry>) {
         let mut gate = self.lock();
         if gate.open != Some(line) || gate.missed.contains(&session) {
             return;
         }
-        if self.inbox.try_send(Inbound::Push { session, entry }).is_err() {
+        if self.inbox.try_send(Inbound::Push { session, entries }).is_err() {
             gate.missed.insert(session);
             drop(gate);
             self.miss.notify_one();
@@ -97,14 +97,14 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::fabric::{Envelope, Parcel};
+    use crate::fabric::{Envelope, Parcel, Sender};
     use crate::model::{Address, EntryId, LeaveReason, NodeId, Realm, UserName};
 
-    fn entry(millis: u64) -> Entry {
-        let from = Address::new(Realm::default(), UserName::parse("a").unwrap());
+    fn entry(millis: u64) -> Vec<Entry> {
+        let address = Address::new(Realm::default(), UserName::parse("a").unwrap());
+        let from = Arc::new(Sender::new(address, SessionId::random(), 0, NodeId::known("n")));
         let parcel = Parcel::Leave { reason: LeaveReason::Hangup, heard: 0 };
-        let (session, node) = (SessionId::random(), NodeId::known("n"));
-        Entry { id: EntryId { millis, sequence: 0 }, envelope: Envelope { from, session, attach: 0, n: 1, node, parcel } }
+        vec![Entry { id: EntryId { millis, sequence: 0 }, envelope: Envelope { from, n: 1, parcel } }]
     }
 
     #[tokio::test]
@@ -136,6 +136,6 @@ mod tests {
         intake.push(Line(1), SessionId::random(), entry(2));
         intake.push(Line(2), SessionId::random(), entry(3));
         assert!(matches!(inbox.recv().await, Some(Inbound::Gap(None))));
-        assert!(matches!(inbox.recv().await, Some(Inbound::Push { entry, .. }) if entry.id.millis == 3));
+        assert!(matches!(inbox.recv().await, Some(Inbound::Push { entries, .. }) if entries[0].id.millis == 3));
     }
 }

@@ -6,7 +6,7 @@ mod intake;
 mod receipt;
 pub mod redis;
 
-pub use envelope::{Envelope, Parcel, UnknownEnvelope};
+pub use envelope::{Envelope, Parcel, Sender, UnknownEnvelope};
 pub use receipt::{Outcome, Receipt, Receipts};
 
 use std::fmt;
@@ -253,8 +253,8 @@ pub enum Inbound {
     Push {
         /// The session that held the name then.
         session: SessionId,
-        /// The entry.
-        entry: Entry,
+        /// What was sent, oldest first; never empty.
+        entries: Vec<Entry>,
     },
     /// The barrier of this session came back.
     Barrier(SessionId),

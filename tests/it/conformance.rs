@@ -1,5 +1,6 @@
 //! What every fabric promises (`switchboard::fabric::Fabric`), held by each of them.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use futures_util::future::join_all;
 use switchboard::fabric::embedded::Switch;
 use switchboard::fabric::{
     self, Claim, Entry, Envelope, Fabric, Flags, Holder, Inbound, Inbox, Lease, Opened, Outcome, Parcel, Receipts, Renewal,
-    Sent, Terms, Verdict,
+    Sender, Sent, Terms, Verdict,
 };
 use switchboard::model::{
     Address, Body, EntryId, LeaveReason, NodeId, Realm, SessionId, Signal, SignalKind, UserName,
@@ -36,6 +37,8 @@ struct Plug {
     node: NodeId,
     fabric: Arc<dyn Fabric>,
     inbox: Inbox,
+    /// What was pushed together with what was heard last.
+    pushed: VecDeque<(SessionId, Entry)>,
     _drivers: JoinSet<()>,
 }
 
@@ -59,7 +62,7 @@ impl Ground {
             running.spawn(driver);
         }
         eventually("the fabric beats", async || fabric.beat(&[]).await.ok()).await;
-        let mut plug = Plug { node, fabric, inbox, _drivers: running };
+        let mut plug = Plug { node, fabric, inbox, pushed: VecDeque::new(), _drivers: running };
         if let Self::Redis(_) = self {
             assert!(matches!(plug.hears().await, Inbound::Gap(None)), "a new subscription has missed what was before");
         }
@@ -84,14 +87,20 @@ impl Ground {
 
 impl Plug {
     async fn hears(&mut self) -> Inbound {
+        assert!(self.pushed.is_empty(), "more was pushed before");
         timeout(PATIENCE, self.inbox.recv()).await.expect("something comes").unwrap()
     }
 
     async fn hears_push(&mut self) -> (SessionId, Entry) {
-        match self.hears().await {
-            Inbound::Push { session, entry } => (session, entry),
-            other => panic!("not a push: {other:?}"),
+        if self.pushed.is_empty() {
+            match self.hears().await {
+                Inbound::Push { session, entries } => {
+                    self.pushed.extend(entries.into_iter().map(|entry| (session, entry)));
+                }
+                other => panic!("not a push: {other:?}"),
+            }
         }
+        self.pushed.pop_front().expect("a push is never empty")
     }
 
     async fn wins(&self, lease: &Lease) {
@@ -121,14 +130,8 @@ fn lease(name: &str) -> Lease {
 
 fn saying(from: &Lease, node: &NodeId, n: u64) -> Envelope {
     let signal = Signal { kind: SignalKind::Message, body: Body(Bytes::from(n.to_string())) };
-    Envelope {
-        from: from.address.clone(),
-        session: from.session,
-        attach: 0,
-        n,
-        node: node.clone(),
-        parcel: Parcel::Signal(signal),
-    }
+    let from = Sender::new(from.address.clone(), from.session, 0, node.clone());
+    Envelope { from: Arc::new(from), n, parcel: Parcel::Signal(signal) }
 }
 
 async fn a_name_has_one_holder(ground: &Ground) {
@@ -239,7 +242,7 @@ async fn what_was_missed_is_announced_and_found(ground: &Ground) {
     let mut pushed = Vec::new();
     loop {
         match there.hears().await {
-            Inbound::Push { entry, .. } => pushed.push(entry),
+            Inbound::Push { entries, .. } => pushed.extend(entries),
             Inbound::Gap(None) => break,
             other => panic!("{other:?}"),
         }
@@ -251,9 +254,9 @@ async fn what_was_missed_is_announced_and_found(ground: &Ground) {
     assert_eq!(pushed.len() + read.len(), 50);
     here.sends(&user.address, None, saying(&sender, &here.node, 51)).await.unwrap();
     let (_, entry) = loop {
-        let (session, entry) = there.hears_push().await;
-        if entry.envelope.n == 51 {
-            break (session, entry);
+        let pushed = there.hears_push().await;
+        if pushed.1.envelope.n == 51 {
+            break pushed;
         }
     };
     assert_eq!(there.fabric.read(&user.address, entry.id).await.unwrap().len(), 0);

@@ -18,6 +18,8 @@ pub(super) struct Store {
     pool: Pool,
     subscriber: Client,
     pub(super) timeout: Duration,
+    /// How long an inbox lives that nobody renews.
+    pub(super) inbox_ttl: Duration,
 }
 
 /// Redis cannot be used.
@@ -39,7 +41,7 @@ pub enum OpenError {
 
 impl Store {
     /// Prepares the ways; connects nothing.
-    pub(super) fn prepare(config: &Config) -> Result<Self, OpenError> {
+    pub(super) fn prepare(config: &Config, inbox_ttl: Duration) -> Result<Self, OpenError> {
         let info = config.url.expose().into_connection_info().map_err(OpenError::Url)?;
         let tcp = TcpSettings::default().set_nodelay(true);
         let info = info.set_tcp_settings(tcp);
@@ -55,7 +57,7 @@ impl Store {
             .build()
             .map_err(|error| OpenError::Away(error.to_string()))?;
         let subscriber = Client::open(speaking_resp3(info)).map_err(OpenError::Url)?;
-        Ok(Self { pool, subscriber, timeout: config.timeout })
+        Ok(Self { pool, subscriber, timeout: config.timeout, inbox_ttl })
     }
 
     /// Refuses a Redis that is too old.

@@ -1,5 +1,6 @@
 //! Every key and channel name (DESIGN §3). All keys of one user share a hash tag, so each script touches one slot.
 
+use super::batch::Destination;
 use crate::model::{Address, NodeId};
 
 /// Names under one prefix, so that deployments can share a Redis.
@@ -20,22 +21,42 @@ impl Keys {
 
     /// A user's presence lease.
     pub(super) fn presence(&self, address: &Address) -> String {
-        format!("{}p:{{{address}}}", self.prefix)
+        self.of_user('p', &address.to_string())
     }
 
     /// A user's inbox.
     pub(super) fn inbox(&self, address: &Address) -> String {
-        format!("{}i:{{{address}}}", self.prefix)
+        self.of_user('i', &address.to_string())
     }
 
     /// A resumable user's session record.
     pub(super) fn session(&self, address: &Address) -> String {
-        format!("{}s:{{{address}}}", self.prefix)
+        self.of_user('s', &address.to_string())
     }
 
     /// A user's channel.
     pub(super) fn channel(&self, address: &Address) -> String {
-        format!("{}c:{{{address}}}", self.prefix)
+        self.of_user('c', &address.to_string())
+    }
+
+    /// All that a signal needs; the address is encoded once.
+    pub(super) fn destination(&self, address: &Address) -> Destination {
+        let address = address.to_string();
+        Destination {
+            presence: self.of_user('p', &address),
+            inbox: self.of_user('i', &address),
+            channel: self.of_user('c', &address),
+        }
+    }
+
+    fn of_user(&self, kind: char, address: &str) -> String {
+        let mut name = String::with_capacity(self.prefix.len() + address.len() + 4);
+        name.push_str(&self.prefix);
+        name.push(kind);
+        name.push_str(":{");
+        name.push_str(address);
+        name.push('}');
+        name
     }
 
     /// A node's own channel.

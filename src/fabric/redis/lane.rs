@@ -8,89 +8,75 @@ use std::time::Duration;
 
 use deadpool_redis::Connection;
 use redis::aio::ConnectionLike as _;
-use redis::{Cmd, Pipeline, Value};
+use redis::{Cmd, Value};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 
+use super::batch::{Batch, Letter};
 use super::connect::Store;
 use super::scripts::Scripts;
-use crate::fabric::{FabricError, Receipt, Sent};
+use crate::fabric::FabricError;
 
-/// How many commands may wait for a lane; more are refused as busy.
+/// How many jobs may wait for a lane; more are refused as busy.
 const WAITING: usize = 8192;
-/// How many commands leave in one pipeline.
+/// How many leave in one pipeline.
 const BATCH: usize = 256;
 /// How long a lane rests between two tries to connect.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Where commands wait for their lane.
+/// Where jobs wait for their lane.
 #[derive(Clone, Debug)]
 pub(super) struct Lane {
     jobs: mpsc::Sender<Job>,
 }
 
+/// What a lane does.
 #[derive(Debug)]
-struct Job {
-    command: Cmd,
-    asker: Asker,
+pub(super) enum Job {
+    /// Sends an envelope.
+    Send(Letter),
+    /// Asks anything else.
+    Ask(Cmd, Caller),
 }
 
-/// Who hears the answer.
-#[derive(Debug)]
-enum Asker {
-    /// The sender of an envelope.
-    Sender(Receipt),
-    /// Anyone else.
-    Caller(oneshot::Sender<Result<Value, FabricError>>),
-}
+/// Who waits for an answer.
+pub(super) type Caller = oneshot::Sender<Result<Value, FabricError>>;
 
 impl Lane {
     /// A lane, with what must be driven for it to move.
     pub(super) fn open(store: Store, scripts: Arc<Scripts>) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (sender, jobs) = mpsc::channel(WAITING);
-        let driver = Driver { jobs, store, scripts, batch: Vec::with_capacity(BATCH) };
+        let driver = Driver { jobs, store, scripts };
         (Self { jobs: sender }, driver.run())
     }
 
     /// Takes a place in the lane for an envelope.
-    pub(super) fn send(&self, command: Cmd, receipt: Receipt) {
-        self.enter(Job { command, asker: Asker::Sender(receipt) });
+    pub(super) fn send(&self, letter: Letter) {
+        self.enter(Job::Send(letter));
     }
 
     /// Takes a place in the lane at once; the answer is awaited.
     pub(super) fn ask(&self, command: Cmd) -> impl Future<Output = Result<Value, FabricError>> + Send + 'static {
-        let (sender, answer) = oneshot::channel();
-        self.enter(Job { command, asker: Asker::Caller(sender) });
+        let (caller, answer) = oneshot::channel();
+        self.enter(Job::Ask(command, caller));
         async { answer.await.unwrap_or(Err(FabricError::TimedOut)) }
     }
 
     fn enter(&self, job: Job) {
         if let Err(refused) = self.jobs.try_send(job) {
-            refused.into_inner().asker.hears(Err(FabricError::Busy));
+            refused.into_inner().fail(&FabricError::Busy);
         }
     }
 }
 
-impl Asker {
-    fn hears(self, answer: Result<Value, FabricError>) {
+impl Job {
+    fn fail(self, error: &FabricError) {
         match self {
-            Self::Sender(receipt) => receipt.settle(answer.and_then(|value| sent(&value))),
+            Self::Send(letter) => letter.receipt.settle(Err(error.clone())),
             // Whoever gave up waiting needs no answer.
-            Self::Caller(caller) => drop(caller.send(answer)),
+            Self::Ask(_, caller) => drop(caller.send(Err(error.clone()))),
         }
-    }
-}
-
-/// What `send.lua` answers.
-fn sent(value: &Value) -> Result<Sent, FabricError> {
-    match value {
-        Value::Nil => Ok(Sent::Absent),
-        Value::BulkString(holder) => {
-            let holder = std::str::from_utf8(holder).ok().and_then(|text| text.parse().ok());
-            holder.map(Sent::To).ok_or_else(|| FabricError::unreachable(&"a presence key holds no lease"))
-        }
-        _ => Err(FabricError::unreachable(&"an unexpected answer")),
     }
 }
 
@@ -98,7 +84,6 @@ struct Driver {
     jobs: mpsc::Receiver<Job>,
     store: Store,
     scripts: Arc<Scripts>,
-    batch: Vec<Job>,
 }
 
 impl Driver {
@@ -118,76 +103,49 @@ impl Driver {
         loop {
             tokio::select! {
                 connection = &mut connecting => return Some(connection),
-                job = self.jobs.recv() => job?.asker.hears(Err(FabricError::unreachable(&"Redis is away"))),
+                job = self.jobs.recv() => job?.fail(&FabricError::unreachable(&"Redis is away")),
             }
         }
     }
 
     /// Moves pipelines until the connection breaks (the error) or nobody can ask any more (`None`).
     async fn serve(&mut self, connection: &mut Connection) -> Option<FabricError> {
+        let mut jobs = Vec::with_capacity(BATCH);
         loop {
-            if self.jobs.recv_many(&mut self.batch, BATCH).await == 0 {
+            if self.jobs.recv_many(&mut jobs, BATCH).await == 0 {
                 return None;
             }
             // Lets sessions that are ready add to this pipeline: a tenth less CPU, no latency (measured).
             tokio::task::yield_now().await;
-            while self.batch.len() < BATCH
+            while jobs.len() < BATCH
                 && let Ok(job) = self.jobs.try_recv()
             {
-                self.batch.push(job);
+                jobs.push(job);
             }
-            let mut pipeline = Pipeline::with_capacity(self.batch.len());
-            let askers: Vec<Asker> = self
-                .batch
-                .drain(..)
-                .map(|job| {
-                    pipeline.add_command(job.command);
-                    job.asker
-                })
-                .collect();
-            if let Err(error) = self.exchange(connection, &pipeline, askers).await {
+            let mut batch = Batch::new(&self.scripts, self.store.inbox_ttl);
+            jobs.drain(..).for_each(|job| batch.add(job));
+            if let Err(error) = self.exchange(connection, batch).await {
                 return Some(error);
             }
         }
     }
 
     /// Sends one pipeline and hands out its answers.
-    async fn exchange(
-        &self,
-        connection: &mut Connection,
-        pipeline: &Pipeline,
-        askers: Vec<Asker>,
-    ) -> Result<(), FabricError> {
-        let answers = match timeout(self.store.timeout, connection.req_packed_commands(pipeline, 0, askers.len())).await {
-            Ok(Ok(answers)) => answers,
-            Ok(Err(error)) => return Err(fail(askers, &FabricError::unreachable(&error))),
-            Err(_) => return Err(fail(askers, &FabricError::TimedOut)),
+    async fn exchange(&self, connection: &mut Connection, batch: Batch<'_>) -> Result<(), FabricError> {
+        let (pipeline, askers) = batch.finish();
+        let asking = connection.req_packed_commands(&pipeline, 0, askers.len());
+        let error = match timeout(self.store.timeout, asking).await {
+            Ok(Ok(answers)) => {
+                let told = askers.into_iter().zip(answers).map(|(asker, answer)| asker.hears(answer));
+                // Everybody is told, whatever is wrong with some.
+                return told.fold(Ok(()), Result::and);
+            }
+            Ok(Err(error)) => FabricError::unreachable(&error),
+            Err(_) => FabricError::TimedOut,
         };
-        let mut broken = None;
-        for (asker, answer) in askers.into_iter().zip(answers) {
-            asker.hears(match answer {
-                Value::ServerError(error) => {
-                    let told = FabricError::unreachable(&error);
-                    match error.code() {
-                        // A claim or a renewal that came too late; everything else may work.
-                        "LATE" => {}
-                        // A new connection loads the scripts, or finds the primary. This command is not repeated.
-                        _ => broken = Some(told.clone()),
-                    }
-                    Err(told)
-                }
-                value => Ok(value),
-            });
-        }
-        broken.map_or(Ok(()), Err)
+        askers.into_iter().for_each(|asker| asker.fail(&error));
+        Err(error)
     }
-}
-
-fn fail(askers: Vec<Asker>, error: &FabricError) -> FabricError {
-    for asker in askers {
-        asker.hears(Err(error.clone()));
-    }
-    error.clone()
 }
 
 async fn connect_patiently(store: Store, scripts: Arc<Scripts>) -> Connection {

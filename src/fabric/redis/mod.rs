@@ -1,5 +1,6 @@
 //! The fabric over Redis: keys with a time to live say who is where, one channel for each user carries what is sent.
 
+mod batch;
 mod connect;
 mod keys;
 mod lane;
@@ -22,12 +23,13 @@ use redis::{Cmd, Value};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
+use self::batch::Letter;
 use self::connect::Store;
 use self::keys::Keys;
 use self::lane::Lane;
 use self::scripts::Scripts;
 use self::subscriber::{Listening, Subscriber, Wants};
-use self::wire::{Heard, entries, unexpected};
+use self::wire::{Heard, entries, holder, millis, unexpected};
 use super::intake::{Intake, Line};
 use super::{
     Beat, Challenge, Claim, Entry, Envelope, Fabric, FabricError, Holder, Inbound, Lease, Opened, Receipt, Renewal, Terms,
@@ -37,6 +39,9 @@ use crate::model::{Address, EntryId, NodeId, SessionId};
 
 /// How many leases one script call renews: more would make Redis' other users wait (2 ms at 500, measured).
 const RENEWED_AT_ONCE: usize = 500;
+
+/// How long a plain user's inbox lives from its beginning or its last renewal.
+const INBOX_LIVES: Duration = Duration::from_secs(60);
 
 /// How to use a Redis.
 #[derive(Clone, Debug)]
@@ -84,7 +89,7 @@ impl std::fmt::Debug for Url {
 
 /// Connects a node: checks the Redis, takes the node's own lease.
 pub async fn open(config: &Config, terms: Terms, node: NodeId) -> Result<Opened, OpenError> {
-    let store = Store::prepare(config)?;
+    let store = Store::prepare(config, INBOX_LIVES.max(terms.user_ttl))?;
     store.check().await?;
     let scripts = Arc::new(Scripts::default());
     let mut drivers: Vec<(&'static str, BoxFuture<'static, ()>)> = Vec::new();
@@ -171,9 +176,12 @@ impl RedisFabric {
     }
 
     fn renew_command(&self, leases: &[&Lease]) -> Cmd {
-        let keys: Vec<String> = leases.iter().map(|lease| self.keys.presence(&lease.address)).collect();
+        let keys: Vec<String> = leases
+            .iter()
+            .flat_map(|lease| [self.keys.presence(&lease.address), self.keys.inbox(&lease.address)])
+            .collect();
         let mut renew = self.scripts.renew.on(&keys);
-        renew.arg(millis(self.terms.user_ttl)).arg(self.deadline());
+        renew.arg(millis(self.terms.user_ttl)).arg(millis(INBOX_LIVES.max(self.terms.user_ttl))).arg(self.deadline());
         for lease in leases {
             renew.arg(lease.held_by(&self.node).to_string());
         }
@@ -261,10 +269,8 @@ impl Fabric for RedisFabric {
     }
 
     fn send(&self, to: &Address, only: Option<SessionId>, envelope: Envelope, receipt: Receipt) {
-        let mut send = self.scripts.send.on(&[self.keys.presence(to), self.keys.inbox(to)]);
-        send.arg(envelope.encode()).arg(self.keys.channel(to));
-        send.arg(only.map(|session| session.to_string()).unwrap_or_default());
-        self.lane(to).send(send, receipt);
+        let letter = Letter { to: self.keys.destination(to), only, bytes: envelope.encode(), receipt };
+        self.lane(to).send(letter);
     }
 
     async fn read(&self, address: &Address, last: EntryId) -> Result<Vec<Entry>, FabricError> {
@@ -288,7 +294,7 @@ impl Fabric for RedisFabric {
     async fn beat(&self, watched: &[NodeId]) -> Result<Beat, FabricError> {
         let fresh = format!("{:016x}", rand::random::<u64>());
         let own_key = self.keys.node(&self.node);
-        let mut beat = self.scripts.beat.on(std::slice::from_ref(&own_key));
+        let mut beat = self.scripts.beat.on([&own_key]);
         beat.arg(&fresh).arg(millis(self.terms.node_ttl));
         let mut read = redis::cmd("MGET");
         read.arg(own_key);
@@ -365,7 +371,7 @@ impl Questions {
 
     fn hear(&self, heard: Heard, intake: &Intake, line: Line) {
         match heard {
-            Heard::Push { session, entry } => intake.push(line, session, entry),
+            Heard::Push { session, entries } => intake.push(line, session, entries),
             // One that does not fit fails the login that questions for it, or is a holder that did not answer: both are tried again.
             Heard::Barrier(session) => drop(intake.post(Inbound::Barrier(session))),
             Heard::Question(challenge) => drop(intake.post(Inbound::Challenge(challenge))),
@@ -410,10 +416,6 @@ impl Clock {
     }
 }
 
-fn millis(time: Duration) -> i64 {
-    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
-}
-
 fn in_group(hash: u64, groups: usize) -> usize {
     (hash % groups as u64) as usize
 }
@@ -423,11 +425,6 @@ fn array(value: Value) -> Result<Vec<Value>, FabricError> {
         Value::Array(values) => Ok(values),
         _ => Err(unexpected()),
     }
-}
-
-fn holder(value: &Value) -> Result<Holder, FabricError> {
-    let Value::BulkString(text) = value else { return Err(unexpected()) };
-    std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).ok_or_else(unexpected)
 }
 
 fn renewals(value: Value) -> Result<Vec<Renewal>, FabricError> {

@@ -46,7 +46,8 @@ impl Scripts {
 
 impl Loaded {
     /// A call on these keys; arguments follow.
-    pub(super) fn on(&self, keys: &[String]) -> Cmd {
+    pub(super) fn on<'k>(&self, keys: impl IntoIterator<Item = &'k String>) -> Cmd {
+        let keys: Vec<&String> = keys.into_iter().collect();
         let mut call = redis::cmd("EVALSHA");
         call.arg(&self.hash).arg(keys.len()).arg(keys);
         call

@@ -1,16 +1,18 @@
 //! What is published on the channels, and what scripts return: read here, and nowhere else.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use redis::Value;
 
-use crate::fabric::{Challenge, Entry, Envelope, FabricError, Verdict};
+use crate::fabric::{Challenge, Entry, Envelope, FabricError, Holder, Verdict};
 use crate::model::{EntryId, NodeId, SessionId};
 
 /// One message of a channel.
 #[derive(Debug)]
 pub(super) enum Heard {
-    /// `ID SESSION ENVELOPE`, published by `send.lua`.
-    Push { session: SessionId, entry: Entry },
+    /// `S HOLDER\nID ENVELOPE[ID ENVELOPE…]`, published by `send.lua`.
+    Push { session: SessionId, entries: Vec<Entry> },
     /// `B SESSION`: everything sent to the user before has arrived.
     Barrier(SessionId),
     /// `P`: the subscription is not deaf.
@@ -25,7 +27,7 @@ impl Heard {
     /// Reads a payload; `None` for what no release that we know publishes.
     pub(super) fn read(payload: Vec<u8>) -> Option<Self> {
         match payload.first()? {
-            b'0'..=b'9' => Self::read_push(payload),
+            b'S' => Self::read_push(payload),
             kind => {
                 let text = std::str::from_utf8(&payload).ok()?;
                 let mut words = text.split(' ').skip(1);
@@ -49,13 +51,19 @@ impl Heard {
     }
 
     fn read_push(payload: Vec<u8>) -> Option<Self> {
-        let payload = Bytes::from(payload);
-        let mut spaces = payload.iter().enumerate().filter(|(_, byte)| **byte == b' ').map(|(at, _)| at);
-        let (first, second) = (spaces.next()?, spaces.next()?);
-        let id = std::str::from_utf8(&payload[..first]).ok()?.parse().ok()?;
-        let session = std::str::from_utf8(&payload[first + 1..second]).ok()?.parse().ok()?;
-        let envelope = Envelope::decode(&payload.slice(second + 1..)).ok()?;
-        Some(Self::Push { session, entry: Entry { id, envelope } })
+        let mut payload = Bytes::from(payload);
+        let end = payload.iter().position(|&byte| byte == b'\n')?;
+        let session = std::str::from_utf8(&payload[..end]).ok()?.split(' ').nth(2)?.parse().ok()?;
+        payload = payload.slice(end + 1..);
+        let mut entries: Vec<Entry> = Vec::with_capacity(1);
+        while !payload.is_empty() {
+            let end = payload.iter().position(|&byte| byte == b' ')?;
+            let id = std::str::from_utf8(&payload[..end]).ok()?.parse().ok()?;
+            payload = payload.slice(end + 1..);
+            let envelope = Envelope::take(&mut payload, entries.last().map(|entry| &entry.envelope)).ok()?;
+            entries.push(Entry { id, envelope });
+        }
+        (!entries.is_empty()).then_some(Self::Push { session, entries })
     }
 }
 
@@ -85,6 +93,17 @@ fn entry(row: Value) -> Option<Entry> {
     Some(Entry { id, envelope: Envelope::decode(&bytes.into()).ok()? })
 }
 
+/// A lease as it is stored.
+pub(super) fn holder(value: &Value) -> Result<Holder, FabricError> {
+    let Value::BulkString(text) = value else { return Err(unexpected()) };
+    std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).ok_or_else(unexpected)
+}
+
+/// A time as scripts take it.
+pub(super) fn millis(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
+}
+
 /// Redis answered something that our scripts never do.
 pub(super) fn unexpected() -> FabricError {
     FabricError::unreachable(&"Redis gave an unexpected answer")
@@ -106,14 +125,17 @@ mod tests {
         assert!(matches!(gone, Some(Heard::Answer { token: 7, verdict: Verdict::Gone })));
         let session = SessionId::random();
         assert!(matches!(Heard::read(barrier(session).into()), Some(Heard::Barrier(heard)) if heard == session));
-        let push = format!("17-3 {session} 1 message 0a 0 1 n.1 /a\n {{ }}");
-        let Some(Heard::Push { session: to, entry }) = Heard::read(push.into()) else { panic!("not heard") };
-        assert_eq!((to, entry.id), (session, EntryId { millis: 17, sequence: 3 }));
+        let envelope = "1 0a 0 n.1 /a message 1 4\n {{}";
+        let push = format!("S n.2 {session} 0 -\n17-3 {envelope}17-4 {envelope}");
+        let Some(Heard::Push { session: to, entries }) = Heard::read(push.into()) else { panic!("not heard") };
+        assert_eq!(to, session);
+        assert_eq!(entries.iter().map(|entry| entry.id.sequence).collect::<Vec<_>>(), [3, 4]);
+        assert!(Heard::read(format!("S n.2 {session} 0 -\n").into()).is_none());
     }
 
     proptest! {
         #[test]
-        fn dirt_on_a_channel_never_panics(payload: Vec<u8>, text in "[0-9BPQA][ 0-9a-f.\\-]{0,40}") {
+        fn dirt_on_a_channel_never_panics(payload: Vec<u8>, text in "[SBPQA][ 0-9a-f.\\-\n]{0,40}") {
             let _ = Heard::read(payload);
             let _ = Heard::read(text.into());
         }
