@@ -76,7 +76,14 @@ impl Arguments {
 
 #[allow(clippy::print_stdout)] // What `config` is asked to print.
 fn main() -> ExitCode {
-    let mut arguments = Arguments::parse();
+    let mut arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(told) => {
+            // Help and version come this way too, and are no mistake.
+            let _ = told.print();
+            return ExitCode::from(if told.use_stderr() { EX_USAGE } else { 0 });
+        }
+    };
     let command = arguments.command.take();
     let (config, effective) = match Config::load(arguments.sources()) {
         Ok(loaded) => loaded,

@@ -68,7 +68,7 @@ impl Reader {
         if let Some(path) = sources.file {
             builder = builder.add_source(File::from(path).format(FileFormat::Toml));
         }
-        let environment = Environment::with_prefix(PREFIX).prefix_separator("_").separator("__").source(Some(environment));
+        let environment = Environment::with_prefix(PREFIX).prefix_separator("_").separator("__").try_parsing(true).source(Some(environment));
         builder = builder.add_source(environment);
         for (key, value) in sources.flags {
             builder = builder.set_override(&key, value).map_err(|error| Mistakes(vec![format!("--set {key}: {error}")]))?;
@@ -125,6 +125,18 @@ impl Reader {
             return values.into_iter().filter_map(|value| value.into_string().ok()).collect();
         }
         let text = self.text(key);
+        if text.starts_with('[') {
+            // TOML again, from the environment or a flag.
+            let list = config::Config::builder().add_source(File::from_str(&format!("list = {text}"), FileFormat::Toml));
+            let values = list.build().and_then(|list| list.get_array("list"));
+            return match values {
+                Ok(values) => values.into_iter().filter_map(|value| value.into_string().ok()).collect(),
+                Err(_) => {
+                    self.mistake(key, "is not a list such as [\"a\", \"b\"], or words with commas between them");
+                    Vec::new()
+                }
+            };
+        }
         text.split(',').map(str::trim).filter(|word| !word.is_empty()).map(str::to_owned).collect()
     }
 

@@ -76,4 +76,7 @@ fn a_password_is_never_shown() {
 fn a_list_is_words_or_toml() {
     let (config, _) = load(&[("SWITCHBOARD_LIMITS__ORIGINS", "https://a.example, https://b.example")]).unwrap();
     assert_eq!(config.limits.origins, ["https://a.example", "https://b.example"]);
+    let (config, _) = load(&[("SWITCHBOARD_LIMITS__ORIGINS", "[\"https://a.example\"]")]).unwrap();
+    assert_eq!(config.limits.origins, ["https://a.example"]);
+    assert!(load(&[("SWITCHBOARD_LIMITS__ORIGINS", "[https://a.example")]).is_err());
 }

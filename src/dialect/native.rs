@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 
 use super::{Dialect, Misheard};
 use crate::model::{
-    AckStatus, Body, Command, Correlation, Event, Frame, LoginRequest, Refusal, Signal, SignalKind, UserName, Welcome,
+    AckStatus, Body, Command, Correlation, Event, Frame, LoginRequest, Refusal, Signal, SignalKind, UserName, Welcome, Whom,
 };
 
 /// The longest `id`, in bytes of what it says.
@@ -155,11 +155,14 @@ impl<'a> Wire<'a> {
 
     /// The tutorial's client leaves without a name, or with `null`, when it hangs up idle; a name that nobody can have is nobody's call.
     fn leave(&self, id: Option<Correlation>) -> Result<Command, Refusal> {
-        let to = match self.name.map(RawValue::get) {
-            None | Some("null") => None,
-            Some(_) => Some(self.user()?),
+        let whom = match self.name.map(RawValue::get) {
+            None | Some("null") => Whom::Everybody,
+            Some(_) => match self.user() {
+                Err(Refusal::UserUnavailable) => Whom::Nobody,
+                user => Whom::One(user?),
+            },
         };
-        Ok(Command::Leave { to, id })
+        Ok(Command::Leave { whom, id })
     }
 
     fn presence(&self, id: Option<Correlation>) -> Result<Command, Refusal> {

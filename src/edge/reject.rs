@@ -46,6 +46,7 @@ impl IntoResponse for Rejection {
             }
             Self::NotAnUpgrade => {
                 headers.insert(header::UPGRADE, header::HeaderValue::from_static("websocket"));
+                headers.insert(header::CONNECTION, header::HeaderValue::from_static("upgrade"));
             }
             Self::Origin | Self::BadUpgrade => {}
         }

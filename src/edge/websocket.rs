@@ -15,7 +15,7 @@ use futures_util::{Sink, Stream};
 use super::reject::Rejection;
 use super::{Doors, notice};
 use crate::dialect::Native;
-use crate::limits::Pace;
+use crate::limits::{Pace, Place};
 use crate::model::{CloseReason, Frame, Realm};
 use crate::session::{self, Call, Gone, Received, Sending};
 
@@ -64,14 +64,16 @@ pub(super) async fn enter(
         .max_message_size(doors.settings.frame_bytes)
         .max_frame_size(doors.settings.frame_bytes)
         .on_upgrade(async move |socket| {
-            session::run(Door { socket }, Native, call).await;
-            drop((place, tracked));
+            session::run(Door { socket, _place: place }, Native, call).await;
+            drop(tracked);
         })
 }
 
 /// A WebSocket as a conversation sees it.
 struct Door {
     socket: WebSocket,
+    /// Free again as soon as the connection is closed.
+    _place: Option<Place>,
 }
 
 impl Stream for Door {

@@ -3,8 +3,9 @@
 //! A call is with a session, not with a name, so a late `leave` cannot end the next call with somebody of the same name.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use super::nodes::NodeWatch;
 use crate::model::{NodeId, SessionId, UserName};
 
 /// The calls of one session.
@@ -165,45 +166,6 @@ impl Drop for Calls {
         for call in self.peers.values() {
             self.unbind(call);
         }
-    }
-}
-
-/// The nodes that the sessions of this node have call peers on: their leases are read with every beat.
-#[derive(Debug, Default)]
-pub(super) struct NodeWatch {
-    /// How many calls of which session, on which node. Held for a map operation.
-    nodes: Mutex<HashMap<NodeId, HashMap<SessionId, usize>>>,
-}
-
-impl NodeWatch {
-    fn bind(&self, node: &NodeId, session: SessionId) {
-        *self.lock().entry(node.clone()).or_default().entry(session).or_default() += 1;
-    }
-
-    fn unbind(&self, node: &NodeId, session: SessionId) {
-        let mut nodes = self.lock();
-        let Some(sessions) = nodes.get_mut(node) else { return };
-        if let Some(calls) = sessions.get_mut(&session) {
-            *calls -= 1;
-            if *calls == 0 {
-                sessions.remove(&session);
-            }
-        }
-        if sessions.is_empty() {
-            nodes.remove(node);
-        }
-    }
-
-    pub(super) fn nodes(&self) -> Vec<NodeId> {
-        self.lock().keys().cloned().collect()
-    }
-
-    pub(super) fn sessions(&self, node: &NodeId) -> Vec<SessionId> {
-        self.lock().get(node).map(|sessions| sessions.keys().copied().collect()).unwrap_or_default()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<NodeId, HashMap<SessionId, usize>>> {
-        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

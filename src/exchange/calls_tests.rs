@@ -18,13 +18,13 @@ fn fixture() -> Fixture {
 fn a_call_is_watched_as_long_as_it_lasts() {
     let Fixture { mut calls, bob, session, far } = fixture();
     calls.start(&bob, 1);
-    assert!(calls.watch.nodes().is_empty());
+    assert!(calls.watch.watched(std::time::Duration::ZERO).is_empty());
     assert!(!calls.reached(&bob, session, &far, 1, true));
     assert!(!calls.join(&bob, session, &far), "its answer is of the same call");
-    assert_eq!(calls.watch.nodes(), [far.clone()]);
+    assert_eq!(calls.watch.watched(std::time::Duration::ZERO), [far.clone()]);
     assert_eq!(calls.on_node(&far), [bob.clone()]);
     assert_eq!(calls.end(&bob, session, 1), Ending::Over);
-    assert!(calls.watch.nodes().is_empty());
+    assert!(calls.watch.watched(std::time::Duration::ZERO).is_empty());
     assert_eq!(calls.end(&bob, session, 1), Ending::NotOurs);
 }
 
@@ -50,7 +50,7 @@ fn the_next_session_of_a_name_ends_the_call_with_the_last() {
     assert_eq!(calls.end(&bob, session, 9), Ending::NotOurs, "a late leave of the last session");
     assert!(calls.reached(&bob, SessionId::random(), &far, 4, false), "a candidate reached a third");
     assert!(calls.peers().is_empty());
-    assert!(calls.watch.nodes().is_empty());
+    assert!(calls.watch.watched(std::time::Duration::ZERO).is_empty());
 }
 
 #[test]

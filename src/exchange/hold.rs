@@ -91,6 +91,11 @@ impl Hold {
         state.held_until.filter(|until| *until > now).map(|until| (until - now).min(self.node_ttl))
     }
 
+    /// Whether a store that had lost its data at this time would have been noticed by now, and was not.
+    pub(super) fn is_noticed_since(&self, time: Instant) -> bool {
+        self.holds().is_none() && time.elapsed() > self.longest_gap()
+    }
+
     /// Whether the fabric was reached lately.
     pub(super) fn reached(&self) -> bool {
         self.lock().last_beat.elapsed() <= self.longest_gap()

@@ -30,7 +30,7 @@ impl Exchange {
         let mut outage: Option<Instant> = None;
         loop {
             beat.tick().await;
-            let watched = self.call_nodes.nodes();
+            let watched = self.call_nodes.watched(self.terms.user_ttl);
             match self.fabric.beat(&watched).await {
                 Ok(found) => {
                     let turn = self.hold.beat(found.own);
@@ -40,8 +40,9 @@ impl Exchange {
                     if let Turn::Stalled(gap) = turn {
                         self.stalled(gap, found.own);
                     } else if self.hold.holds().is_none() {
-                        let dead = watched.into_iter().zip(found.alive).filter(|(_, alive)| !alive);
-                        dead.for_each(|(node, _)| self.node_died(&node));
+                        for (node, alive) in watched.into_iter().zip(found.alive) {
+                            self.node_found(&node, alive);
+                        }
                     }
                 }
                 Err(error) => {
@@ -65,8 +66,11 @@ impl Exchange {
         self.renew_all.notify_one();
     }
 
-    fn node_died(&self, node: &NodeId) {
-        let sessions = self.call_nodes.sessions(node);
+    fn node_found(&self, node: &NodeId, alive: bool) {
+        let sessions = self.call_nodes.found(node, alive);
+        if sessions.is_empty() {
+            return;
+        }
         info!(node.lost = %node, sessions = sessions.len(), "A node died: its users' calls are over");
         for session in sessions {
             self.registry.post(session, Mail::NodeLost(node.clone()));

@@ -6,6 +6,7 @@ mod hold;
 mod keeper;
 mod login;
 mod mailbox;
+mod nodes;
 mod registry;
 mod seat;
 mod watches;
@@ -16,10 +17,10 @@ pub use seat::{Seat, Stirred, Turn};
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::calls::NodeWatch;
 use self::hold::Hold;
 use self::login::Doubts;
 use self::mailbox::Mail;
+use self::nodes::NodeWatch;
 use self::registry::{Registry, Whereabouts};
 use self::watches::Watches;
 use crate::fabric::{Envelope, Fabric, Holder, Inbound, Inbox, Receipt, Sent, Terms, Verdict};
@@ -125,6 +126,16 @@ impl Exchange {
                 Some(mailbox) => drop(mailbox.post(Mail::Challenge(challenge))),
             },
         }
+    }
+
+    /// Whether the store has what this node knows of it, asked now.
+    async fn is_intact(&self) -> bool {
+        self.hold.holds().is_none() && matches!(self.fabric.intact().await, Ok(true))
+    }
+
+    /// Whether this node may live, and its sessions with it. From here on its lease is read with every beat for a while.
+    fn believes_in(&self, node: &NodeId) -> bool {
+        *node == self.node || !self.call_nodes.note(node) || self.hold.holds().is_some()
     }
 
     /// Sends on the path that this receiver always has: directly if it is in this node, through the fabric if not.

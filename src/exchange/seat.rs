@@ -17,7 +17,7 @@ use crate::fabric::{
     Challenge, Entry, Envelope, FabricError, Holder, Lease, Outcome, Parcel, Receipts, Sender, Sent, Verdict,
 };
 use crate::model::{
-    AckStatus, Address, CloseReason, Correlation, Event, LeaveReason, NodeId, Refusal, SessionId, Signal, UserName,
+    AckStatus, Address, CloseReason, Correlation, Event, LeaveReason, NodeId, Refusal, SessionId, Signal, UserName, Whom,
 };
 
 /// How many sends of one session may wait for the fabric; until one is known, the session hears nothing more.
@@ -68,6 +68,8 @@ struct Leaving {
     reason: LeaveReason,
     heard: u64,
     n: u64,
+    /// Since when nobody of that name was found.
+    absent_since: Option<Instant>,
 }
 
 /// Something happened at the exchange; [`Seat::stir`] says what it means.
@@ -144,7 +146,7 @@ impl Seat {
 
     /// Carries a signal to another user. What became of it is told in the order of sending.
     pub fn send(&mut self, to: UserName, signal: Signal, id: Option<Correlation>) {
-        if self.unsure.iter().any(|leaving| leaving.to == to) {
+        if self.unsure.iter().any(|leaving| leaving.to == to && leaving.absent_since.is_none()) {
             // It must not overtake the leave.
             let retry_after = RETRY_SEND;
             return self.tell_in_order(Event::Refused { refusal: Refusal::Unavailable { retry_after }, id, name: Some(to) });
@@ -161,8 +163,12 @@ impl Seat {
     }
 
     /// Ends the call with one user, or with all. Somebody who is in no call with us is told nothing.
-    pub fn leave(&mut self, to: Option<UserName>, id: Option<Correlation>) {
-        let mut peers = to.map_or_else(|| self.calls.peers(), |peer| vec![peer]);
+    pub fn leave(&mut self, whom: Whom, id: Option<Correlation>) {
+        let mut peers = match whom {
+            Whom::One(peer) => vec![peer],
+            Whom::Everybody => self.calls.peers(),
+            Whom::Nobody => Vec::new(),
+        };
         peers.retain(|peer| self.calls.get(peer).is_some());
         let last = peers.pop();
         for peer in peers {
@@ -308,17 +314,7 @@ impl Seat {
                 Some(Pending::Signal { to, n, starts_call, id }) => {
                     self.signal_settled(to, n, starts_call, id, outcome, turns);
                 }
-                Some(Pending::Leave { leaving, id }) => match outcome {
-                    // Somebody who is not there needs not be told.
-                    Ok(_) => turns.extend(id.map(|id| acknowledged(id, AckStatus::Delivered))),
-                    Err(error) => {
-                        debug!(%error, "The outcome of a leave is unknown: it is sent again");
-                        self.unsure.push(leaving);
-                        self.retry_at.get_or_insert_with(|| Instant::now() + RETRY_LEAVE);
-                        let refusal = Refusal::Unavailable { retry_after: RETRY_SEND };
-                        turns.extend(id.map(|id| Turn::Tell(Event::Refused { refusal, id: Some(id), name: None })));
-                    }
-                },
+                Some(Pending::Leave { leaving, id }) => turns.extend(self.leave_settled(leaving, id, outcome)),
                 Some(Pending::Told(event)) => turns.push(Turn::Tell(event)),
                 None => debug!("An outcome came for nothing that was sent"),
             }
@@ -335,14 +331,15 @@ impl Seat {
         turns: &mut Vec<Turn>,
     ) {
         let refusal = match outcome {
-            Ok(Sent::To(Holder { session, node, flags, .. })) => {
+            Ok(Sent::To(Holder { session, node, flags, .. })) if self.exchange.believes_in(&node) => {
                 if self.calls.reached(&to, session, &node, n, starts_call) {
                     turns.push(left(&to, LeaveReason::Lost));
                 }
                 let status = if flags.detached { AckStatus::Queued } else { AckStatus::Delivered };
                 return turns.extend(id.map(|id| acknowledged(id, status)));
             }
-            Ok(Sent::Absent) => {
+            // Nobody has the name, or somebody on a node that is known to be dead.
+            Ok(_) => {
                 if starts_call {
                     self.calls.failed(&to, n);
                 }
@@ -358,6 +355,31 @@ impl Seat {
         turns.push(Turn::Tell(Event::Refused { refusal, id, name: Some(to) }));
     }
 
+    /// A leave counts as told when somebody has it, or when its peer is surely gone: a fabric that has just forgotten everybody finds nobody.
+    fn leave_settled(&mut self, mut leaving: Leaving, id: Option<Correlation>, outcome: Outcome) -> Option<Turn> {
+        let done = match &outcome {
+            Ok(Sent::To(_)) => true,
+            Ok(Sent::Absent) => {
+                let since = *leaving.absent_since.get_or_insert_with(Instant::now);
+                self.exchange.hold.is_noticed_since(since)
+            }
+            Err(error) => {
+                debug!(%error, "The outcome of a leave is unknown: it is sent again");
+                leaving.absent_since = None;
+                false
+            }
+        };
+        if !done {
+            self.unsure.push(leaving);
+            self.retry_at.get_or_insert_with(|| Instant::now() + RETRY_LEAVE);
+        }
+        let refusal = Refusal::Unavailable { retry_after: RETRY_SEND };
+        id.map(|id| match outcome {
+            Ok(_) => acknowledged(id, AckStatus::Delivered),
+            Err(_) => Turn::Tell(Event::Refused { refusal, id: Some(id), name: None }),
+        })
+    }
+
     /// Tells the client something that must not overtake the outcomes before it.
     fn tell_in_order(&mut self, event: Event) {
         let receipt = self.receipts.issue(false);
@@ -371,7 +393,8 @@ impl Seat {
         let Some(call) = self.calls.remove(&peer) else { return };
         self.n += 1;
         let only = call.peer.map(|(session, _)| session);
-        self.send_leave(Leaving { to: peer, only, reason, heard: call.heard, n: self.n }, id);
+        let leaving = Leaving { to: peer, only, reason, heard: call.heard, n: self.n, absent_since: None };
+        self.send_leave(leaving, id);
     }
 
     fn send_leave(&mut self, leaving: Leaving, id: Option<Correlation>) {
@@ -429,6 +452,13 @@ impl Seat {
         }
         while !self.pending.is_empty() || !self.unsure.is_empty() {
             if self.pending.is_empty() {
+                // The name is not kept waiting for peers that are gone.
+                if self.exchange.is_intact().await {
+                    self.unsure.retain(|leaving| leaving.absent_since.is_none());
+                    if self.unsure.is_empty() {
+                        break;
+                    }
+                }
                 sleep(RETRY_LEAVE).await;
                 self.retry();
             }

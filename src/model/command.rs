@@ -28,10 +28,10 @@ pub enum Command {
         /// Asks for an acknowledgement.
         id: Option<Correlation>,
     },
-    /// End the call with one user.
+    /// End a call.
     Leave {
-        /// The peer; `None` ends every call.
-        to: Option<UserName>,
+        /// With whom.
+        whom: Whom,
         /// Asks for an acknowledgement.
         id: Option<Correlation>,
     },
@@ -65,6 +65,17 @@ impl Command {
             Self::Confirm => None,
         }
     }
+}
+
+/// With whom a call is to end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Whom {
+    /// With this user.
+    One(UserName),
+    /// With whoever there is a call with.
+    Everybody,
+    /// With somebody that cannot be, since the text is no name.
+    Nobody,
 }
 
 /// What a client brings to a login. The name is as it was written: whether it is one is the login's business.

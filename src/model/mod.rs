@@ -10,7 +10,7 @@ mod id;
 mod outcome;
 mod signal;
 
-pub use command::{Command, Correlation, LoginRequest};
+pub use command::{Command, Correlation, LoginRequest, Whom};
 pub use event::{AckStatus, Event, LeaveReason, Welcome};
 pub use frame::Frame;
 pub use id::{Address, EntryId, InvalidAddress, InvalidName, NodeId, Realm, SessionId, UserName};

@@ -91,7 +91,7 @@ impl Refusal {
             Self::AlreadyLoggedIn => "This connection is logged in already: open another for another name".into(),
             Self::UserUnavailable => "Nobody of that name is here".into(),
             Self::RateLimited { .. } => "Too many messages: slow down".into(),
-            Self::Unavailable { .. } => "The outcome is unknown: repeat with the same id".into(),
+            Self::Unavailable { .. } => "No answer in time: try again, a signal with the same id".into(),
             Self::NameTaken { .. } => "The name is taken".into(),
             Self::InvalidName => "A name is 1 to 128 bytes of text without control characters".into(),
             Self::ResumeFailed => "This session cannot be resumed: log in anew".into(),

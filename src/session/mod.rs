@@ -49,7 +49,7 @@ pub async fn run(socket: impl Socket, dialect: impl Dialect, call: Call) -> Clos
     let heartbeat = Heartbeat::start(call.clocks);
     let mut session = Session { socket, dialect, call, heartbeat, seat: None, turns: Vec::new() };
     let reason = session.converse().await;
-    let seat = session.seat.take();
+    let Session { socket, dialect, seat, .. } = session;
     let id = seat.as_ref().map(|seat| tracing::field::display(seat.session()));
     match (reason, reason.blame()) {
         (CloseReason::ByClient | CloseReason::Dropped | CloseReason::Draining, _) => {
@@ -64,8 +64,8 @@ pub async fn run(socket: impl Socket, dialect: impl Dialect, call: Call) -> Clos
             seat.depart(reason.leave_reason()).await;
         }
     };
-    // Peers and names do not wait for a client that takes its time to say goodbye.
-    tokio::join!(session.farewell(reason), Box::pin(departing));
+    // Peers and names do not wait for a client that takes its time to say goodbye, nor the client for a fabric that is away.
+    tokio::join!(farewell(socket, dialect, reason), Box::pin(departing));
     reason
 }
 
@@ -173,7 +173,7 @@ impl<S: Socket, D: Dialect> Session<S, D> {
             }
             (command, None) => self.refuse(Refusal::NotLoggedIn, command.into_id(), None),
             (Command::Send { to, signal, id }, Some(seat)) => seat.send(to, signal, id),
-            (Command::Leave { to, id }, Some(seat)) => seat.leave(to, id),
+            (Command::Leave { whom, id }, Some(seat)) => seat.leave(whom, id),
             (Command::Presence { names, watch, id }, Some(seat)) => {
                 let told = match Box::pin(seat.presence(names, watch)).await {
                     Ok(users) => Event::Presence { users, id },
@@ -285,31 +285,28 @@ impl<S: Socket, D: Dialect> Session<S, D> {
             Err(_) => Err(CloseReason::TooSlow),
         }
     }
+}
 
-    /// Says why, and waits for the client to take note: closing at once could reset the connection before it has read the reason.
-    async fn farewell(&mut self, reason: CloseReason) {
+/// Says why, and waits for the client to take note: closing at once could reset the connection before it has read the reason.
+async fn farewell(mut socket: impl Socket, mut dialect: impl Dialect, reason: CloseReason) {
+    let goodbye = async {
         if reason.code().is_none() {
             // Answers the close of a client that closed cleanly.
-            let _ = timeout(FAREWELL, self.socket.close()).await;
-            return;
+            return socket.close().await;
         }
-        let mut last = Vec::new();
         if reason == CloseReason::Draining {
             let goaway = Event::GoAway { reconnect_in: Duration::ZERO };
-            last.extend(self.dialect.say(&goaway).map(Sending::Frame));
-        }
-        last.push(Sending::Close(reason));
-        let goodbye = async {
-            for message in last {
-                self.socket.feed(message).await?;
+            if let Some(frame) = dialect.say(&goaway) {
+                socket.feed(Sending::Frame(frame)).await?;
             }
-            self.socket.flush().await?;
-            while !matches!(self.socket.next().await, None | Some(Received::Closed)) {}
-            Ok::<(), Gone>(())
-        };
-        // Whoever does not answer is left.
-        let _ = timeout(FAREWELL, goodbye).await;
-    }
+        }
+        socket.feed(Sending::Close(reason)).await?;
+        socket.flush().await?;
+        while !matches!(socket.next().await, None | Some(Received::Closed)) {}
+        Ok(())
+    };
+    // Whoever does not answer is left.
+    let _ = timeout(FAREWELL, goodbye).await;
 }
 
 async fn stirred(seat: &mut Option<Seat>) -> Stirred {

@@ -46,7 +46,8 @@ fn a_wrong_configuration_is_told_at_once_and_exits_with_64() {
     }
     let cluster = switchboard(&["--redis-url", "redis://a,redis://b"]);
     assert_eq!(cluster.status.code(), Some(64));
-    assert_eq!(switchboard(&["--no-such-flag"]).status.code(), Some(2));
+    assert_eq!(switchboard(&["--no-such-flag"]).status.code(), Some(64));
+    assert_eq!(switchboard(&["--help"]).status.code(), Some(0));
 }
 
 #[test]

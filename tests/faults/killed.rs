@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::Instant;
 
+use crate::support::eventually;
 use crate::support::peer::Peer;
 use crate::support::process::{Node, Redis};
 
@@ -60,6 +61,19 @@ async fn a_killed_node_is_told_of_within_seven_seconds() {
     let (change, at) = watcher.hears_within(WATCHED_WITHIN * 2).await.expect("the watcher is told");
     assert_eq!(change, r#"{"type":"presence","users":{"killed0":false}}"#);
     assert!(at - killed_at < WATCHED_WITHIN, "the watcher was told after {:?}", at - killed_at);
+
+    // Whoever was found dead cannot be sent anything, although his lease is still there.
+    let answer = bystanders[0].sends_message("killed79", "too late").await;
+    let answer = match answer["type"].as_str() {
+        // The first one finds out which node to look at.
+        Some("ack") => eventually("the node is known to be dead", async || {
+            let answer = bystanders[0].sends_message("killed79", "too late").await;
+            (answer["type"] == "error").then_some(answer)
+        })
+        .await,
+        _ => answer,
+    };
+    assert_eq!(answer["code"], "user_unavailable");
 
     // Each name can be had elsewhere, also on the node that was restarted under the same name.
     let mut again = Vec::new();

@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::http;
+use crate::support::{eventually, http};
 use crate::support::peer::Peer;
 use crate::support::process::{Node, Redis};
 
@@ -120,6 +120,14 @@ impl Town {
         let (stop, strangers) = self.strangers();
         let back = fault(&mut self).await;
         self.is_back(back).await;
+        for (number, node) in self.nodes.iter().enumerate() {
+            let mut newcomer = Peer::connect(node.address).await;
+            let name = format!("newcomer{number}");
+            eventually("newcomers can log in again", async || {
+                (newcomer.tries_login(&name).await["success"] == true).then_some(())
+            })
+            .await;
+        }
         // A name that was lost would be lost by now: every lease was renewed since.
         stop.cancel();
         let tries = strangers.await.unwrap();

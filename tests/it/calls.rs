@@ -133,6 +133,36 @@ async fn a_store_that_forgets_everything_gets_everybody_back_and_gives_no_name_a
 }
 
 #[tokio::test]
+async fn a_leave_that_the_store_forgot_is_told_all_the_same() {
+    for cluster in [Cluster::embedded(2, &SHORT).await, Cluster::redis(2, &SHORT).await] {
+        for (number, closes) in [false, true].into_iter().enumerate() {
+            let (name, other_name) = (format!("one{number}"), format!("other{number}"));
+            let mut one = cluster.login(0, &name).await;
+            let mut other = cluster.login(1, &other_name).await;
+            one.calls(&mut other).await;
+            match &cluster.ground {
+                Ground::Switch(switch) => switch.forget(),
+                Ground::Redis(redis) => drop(redis.ask("FLUSHALL").await),
+            }
+            let reason = if closes {
+                one.closes().await;
+                "closed"
+            } else {
+                one.says(&json!({"type": "leave", "name": other_name})).await;
+                "hangup"
+            };
+            assert_eq!(other.hears().await, json!({"type": "leave", "name": name, "reason": reason}));
+            other.hears_nothing_more().await;
+            eventually("newcomers can log in again", async || {
+                let mut newcomer = cluster.connect(number).await;
+                (newcomer.tries_login(&format!("newcomer{number}")).await["success"] == true).then_some(())
+            })
+            .await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_next_user_of_a_name_is_not_in_the_calls_of_the_last() {
     for cluster in [Cluster::embedded(2, &[]).await, Cluster::redis(2, &[]).await] {
         let mut one = cluster.login(0, "one").await;

@@ -304,13 +304,13 @@ impl Fabric for RedisFabric {
         let asked_at = self.clock.mark();
         let (beat, leases) = (self.own_lane.ask(beat), self.own_lane.ask(read));
         let beat = array(beat.await?)?;
-        let [Value::Int(own), Value::Int(server_millis)] = beat[..] else { return Err(unexpected()) };
-        self.clock.set(asked_at, server_millis);
-        if own == 0 {
-            *self.token() = fresh;
-        }
+        let [Value::Int(server_millis), Value::BulkString(token)] = &beat[..] else { return Err(unexpected()) };
+        self.clock.set(asked_at, *server_millis);
+        // Another token than the known one was set by a beat of ours that was given up, after the lease had been lost.
+        let token = String::from_utf8_lossy(token).into_owned();
+        let own = std::mem::replace(&mut *self.token(), token.clone()) == token;
         let leases = array(leases.await?)?;
-        Ok(Beat { own: own == 1, alive: leases.iter().skip(1).map(|lease| *lease != Value::Nil).collect() })
+        Ok(Beat { own, alive: leases.iter().skip(1).map(|lease| *lease != Value::Nil).collect() })
     }
 
     async fn alive(&self, nodes: &[NodeId]) -> Result<Vec<bool>, FabricError> {

@@ -1,0 +1,100 @@
+//! The other nodes that matter to this one, and which of them are dead: their leases are read with every beat.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::model::{NodeId, SessionId};
+
+/// The nodes that call peers are on, and those that lately held somebody who was sent something.
+#[derive(Debug, Default)]
+pub(super) struct NodeWatch {
+    /// Held for a map operation.
+    nodes: Mutex<HashMap<NodeId, Known>>,
+}
+
+#[derive(Debug)]
+struct Known {
+    dead: bool,
+    named_at: Instant,
+    /// How many call peers of which session are there.
+    calls: HashMap<SessionId, usize>,
+}
+
+impl NodeWatch {
+    /// A call peer of this session is there.
+    pub(super) fn bind(&self, node: &NodeId, session: SessionId) {
+        let mut nodes = self.lock();
+        *known(&mut nodes, node).calls.entry(session).or_default() += 1;
+    }
+
+    /// One less.
+    pub(super) fn unbind(&self, node: &NodeId, session: SessionId) {
+        let mut nodes = self.lock();
+        let Some(Known { calls, .. }) = nodes.get_mut(node) else { return };
+        if let Some(count) = calls.get_mut(&session) {
+            *count -= 1;
+            if *count == 0 {
+                calls.remove(&session);
+            }
+        }
+    }
+
+    /// Somebody there was sent something. Whether the node is known to be dead.
+    pub(super) fn note(&self, node: &NodeId) -> bool {
+        let mut nodes = self.lock();
+        let known = known(&mut nodes, node);
+        known.named_at = Instant::now();
+        known.dead
+    }
+
+    /// Whose leases to read. Nodes without call peers are forgotten when nobody was found there for so long.
+    pub(super) fn watched(&self, remember: Duration) -> Vec<NodeId> {
+        let mut nodes = self.lock();
+        nodes.retain(|_, known| !known.calls.is_empty() || known.named_at.elapsed() < remember);
+        nodes.keys().cloned().collect()
+    }
+
+    /// A node was found alive, or dead: then, the sessions that have call peers there.
+    pub(super) fn found(&self, node: &NodeId, alive: bool) -> Vec<SessionId> {
+        let mut nodes = self.lock();
+        let Some(known) = nodes.get_mut(node) else { return Vec::new() };
+        known.dead = !alive;
+        if alive { Vec::new() } else { known.calls.keys().copied().collect() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<NodeId, Known>> {
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn known<'a>(nodes: &'a mut HashMap<NodeId, Known>, node: &NodeId) -> &'a mut Known {
+    if !nodes.contains_key(node) {
+        let fresh = Known { dead: false, named_at: Instant::now(), calls: HashMap::new() };
+        nodes.insert(node.clone(), fresh);
+    }
+    nodes.get_mut(node).unwrap_or_else(|| unreachable!("it was put there"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_is_watched_as_long_as_it_matters() {
+        let (watch, node, session) = (NodeWatch::default(), NodeId::known("n"), SessionId::random());
+        watch.bind(&node, session);
+        watch.bind(&node, session);
+        watch.unbind(&node, session);
+        assert_eq!(watch.watched(Duration::ZERO), [node.clone()]);
+        assert_eq!(watch.found(&node, false), [session]);
+        assert!(watch.note(&node), "dead");
+        assert!(watch.found(&node, true).is_empty());
+        assert!(!watch.note(&node), "it was only frozen");
+        watch.unbind(&node, session);
+        assert_eq!(watch.watched(Duration::from_secs(60)), [node.clone()]);
+        assert!(watch.watched(Duration::ZERO).is_empty());
+    }
+}
