@@ -110,7 +110,8 @@ impl<'a> Batch<'a> {
             return;
         }
         self.last.clear();
-        let keys = self.bundles.iter().flat_map(|bundle| [&bundle.to.presence, &bundle.to.inbox]);
+        let (presences, inboxes) = (self.bundles.iter(), self.bundles.iter());
+        let keys = presences.map(|bundle| &bundle.to.presence).chain(inboxes.map(|bundle| &bundle.to.inbox));
         let mut call = self.scripts.send.on(keys);
         call.arg(wire::millis(self.inbox_ttl));
         let mut senders = Vec::with_capacity(self.bundles.len());

@@ -1,33 +1,43 @@
 -- Sends envelopes to whoever holds each name: appends them to the inbox, and pushes them to the holder's node in one message.
--- Many names in one call where one server holds them all: the call itself is the dearest part of a signal.
--- KEYS: presence, inbox for each name
+-- Many names in one call where one server holds them all: what a signal costs here is above all the calls.
+-- KEYS: presence of each name, then inbox of each name
 -- ARGV: ttl ms of an inbox, then for each name: channel, session that alone is meant or '', count, envelope…
 -- Returns: for each name the holder's lease, or nil if there is nobody, or not the one that was meant
-local call = redis.call
-local results = {}
+local call, find, concat = redis.call, string.find, table.concat
+local names = #KEYS / 2
+local held = call('MGET', unpack(KEYS, 1, names))
+
+local function append(inbox, envelope)
+  -- The inbox is prolonged with the lease, not with every entry.
+  local id = call('XADD', inbox, 'NOMKSTREAM', 'MAXLEN', '~', '256', '*', 'e', envelope)
+  if not id then
+    id = call('XADD', inbox, '*', 'e', envelope)
+    call('PEXPIRE', inbox, ARGV[1])
+  end
+  return id
+end
+
 local at = 2
-for i = 1, #KEYS, 2 do
-  local channel, only, count = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
-  local held = call('GET', KEYS[i])
-  if held and (only == '' or string.find(held, only, 1, true)) then
-    local inbox = KEYS[i + 1]
-    local push = {'S ', held, '\n'}
-    for envelope = at + 3, at + 2 + count do
-      -- The inbox is prolonged with the lease, not with every entry.
-      local id = call('XADD', inbox, 'NOMKSTREAM', 'MAXLEN', '~', '256', '*', 'e', ARGV[envelope])
-      if not id then
-        id = call('XADD', inbox, '*', 'e', ARGV[envelope])
-        call('PEXPIRE', inbox, ARGV[1])
+for i = 1, names do
+  local holder, only, count = held[i], ARGV[at + 1], tonumber(ARGV[at + 2])
+  if holder and (only == '' or find(holder, only, 1, true)) then
+    local inbox, push = KEYS[names + i], nil
+    if count == 1 then
+      push = 'S ' .. holder .. '\n' .. append(inbox, ARGV[at + 3]) .. ' ' .. ARGV[at + 3]
+    else
+      local parts = {'S ', holder, '\n'}
+      for n = at + 3, at + 2 + count do
+        local end_of_parts = #parts
+        parts[end_of_parts + 1] = append(inbox, ARGV[n])
+        parts[end_of_parts + 2] = ' '
+        parts[end_of_parts + 3] = ARGV[n]
       end
-      push[#push + 1] = id
-      push[#push + 1] = ' '
-      push[#push + 1] = ARGV[envelope]
+      push = concat(parts)
     end
-    call('PUBLISH', channel, table.concat(push))
-    results[#results + 1] = held
+    call('PUBLISH', ARGV[at], push)
   else
-    results[#results + 1] = false
+    held[i] = false
   end
   at = at + 3 + count
 end
-return results
+return held
