@@ -97,7 +97,7 @@ fn main() -> ExitCode {
             print!("{effective}");
             ExitCode::SUCCESS
         }
-        Some(Command::Healthcheck) => block_on(async move {
+        Some(Command::Healthcheck) => block_on(1, async move {
             match healthcheck::ask(config.admin_listen).await {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {
@@ -111,13 +111,15 @@ fn main() -> ExitCode {
                 eprintln!("{error}");
                 return ExitCode::from(EX_USAGE);
             }
-            block_on(serve(config))
+            block_on(config.workers, serve(config))
         }
     }
 }
 
-fn block_on(running: impl Future<Output = ExitCode>) -> ExitCode {
-    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+fn block_on(workers: usize, running: impl Future<Output = ExitCode>) -> ExitCode {
+    let half = || std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2));
+    let workers = if workers == 0 { half() } else { workers };
+    match tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build() {
         Ok(runtime) => runtime.block_on(running),
         Err(error) => {
             eprintln!("no threads or timers to be had from the system: {error}");

@@ -31,6 +31,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// What the node is called.
     pub node_id: String,
+    /// Threads that do the work.
+    pub workers: usize,
     /// Where operators look.
     pub admin_listen: SocketAddr,
     /// What joins it with other nodes.
@@ -91,6 +93,7 @@ impl Config {
         Self {
             listen: reader.parsed("listen", "an address such as 0.0.0.0:9090"),
             node_id: reader.text("node_id"),
+            workers: reader.parsed("workers", "a number of threads; 0 for one for every two cores"),
             admin_listen: reader.parsed("admin.listen", "an address such as 127.0.0.1:9091"),
             backend: read_backend(reader),
             drain_deadline: reader.duration("drain.deadline"),

@@ -4,9 +4,9 @@
 //! that silently never connects, so nothing is dropped and the session ends (`CloseReason::TooSlow`).
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-use tokio::sync::Notify;
+use std::task::{Poll, Waker};
 
 use crate::fabric::{Challenge, Entry, Envelope};
 use crate::model::{NodeId, UserName};
@@ -60,8 +60,6 @@ struct Shared {
     bounds: Bounds,
     /// Held for a push or a swap.
     state: Mutex<State>,
-    arrived: Notify,
-    overflowed: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -70,12 +68,13 @@ struct State {
     bytes: usize,
     full: bool,
     closed: bool,
+    /// The session's task, while it waits.
+    waiting: Option<Waker>,
 }
 
 /// A mailbox with its letterbox.
 pub(super) fn mailbox(bounds: Bounds) -> (Mailbox, Letterbox) {
-    let shared =
-        Arc::new(Shared { bounds, state: Mutex::default(), arrived: Notify::new(), overflowed: Notify::new() });
+    let shared = Arc::new(Shared { bounds, state: Mutex::default() });
     (Mailbox { shared: Arc::clone(&shared) }, Letterbox { shared })
 }
 
@@ -89,27 +88,23 @@ impl Mailbox {
         let bytes = state.bytes + mail.bytes();
         if state.queue.len() >= self.shared.bounds.events || bytes > self.shared.bounds.bytes {
             state.full = true;
-            drop(state);
-            self.shared.overflowed.notify_one();
-            return Err(NotPosted);
+        } else {
+            state.bytes = bytes;
+            state.queue.push_back(mail);
         }
-        state.bytes = bytes;
-        state.queue.push_back(mail);
-        let first = state.queue.len() == 1;
+        let (full, waiting) = (state.full, state.waiting.take());
         drop(state);
-        if first {
-            self.shared.arrived.notify_one();
+        if let Some(session) = waiting {
+            session.wake();
         }
-        Ok(())
+        if full { Err(NotPosted) } else { Ok(()) }
     }
 }
 
 impl Letterbox {
     /// Waits until there is something to [`take`](Self::take).
     pub(super) async fn filled(&self) {
-        if self.shared.lock().queue.is_empty() {
-            self.shared.arrived.notified().await;
-        }
+        self.shared.wait_until(|state| !state.queue.is_empty()).await;
     }
 
     /// Everything that has arrived.
@@ -121,9 +116,7 @@ impl Letterbox {
 
     /// Waits until something did not fit.
     pub(super) async fn overflowed(&self) {
-        if !self.shared.lock().full {
-            self.shared.overflowed.notified().await;
-        }
+        self.shared.wait_until(|state| state.full).await;
     }
 
     /// Takes no more mail, and hands out what is left.
@@ -135,6 +128,19 @@ impl Letterbox {
 }
 
 impl Shared {
+    /// One task waits for one mailbox, so a waker under the lock will do: a `Notify` costs a registration at every turn of the session.
+    async fn wait_until(&self, so: impl Fn(&State) -> bool) {
+        poll_fn(|context| {
+            let mut state = self.lock();
+            if so(&state) {
+                return Poll::Ready(());
+            }
+            state.waiting = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -202,7 +202,7 @@ impl Seat {
             () = self.letterbox.filled() => Stirred::Mail,
             () = self.receipts.ready(busy), if !self.pending.is_empty() => Stirred::Outcome,
             caught = self.catch_up.next() => Stirred::Caught(caught),
-            () = sleep_until(self.retry_at.unwrap_or_else(Instant::now)), if self.retry_at.is_some() => Stirred::Retry,
+            () = due(self.retry_at) => Stirred::Retry,
         }
     }
 
@@ -473,6 +473,14 @@ impl Seat {
 
     fn address_of(&self, name: &UserName) -> Address {
         Address::new(self.lease.address.realm.clone(), name.clone())
+    }
+}
+
+/// Waits until then, or for ever.
+async fn due(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

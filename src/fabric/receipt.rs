@@ -1,9 +1,9 @@
 //! How a sender learns what became of its envelopes: in the order in which it sent them, without a task or an allocation for each.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::sync::{Arc, Mutex, PoisonError};
-
-use tokio::sync::Notify;
+use std::task::{Poll, Waker};
 
 use super::{FabricError, Sent};
 
@@ -20,7 +20,6 @@ pub struct Receipts {
 struct Shared {
     /// Held for a push or a pop only.
     slots: Mutex<Slots>,
-    wake: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -30,6 +29,8 @@ struct Slots {
     queue: VecDeque<Option<Outcome>>,
     /// Whether the sender waits for whatever comes next.
     eager: bool,
+    /// The sender's task, while it waits.
+    waiting: Option<Waker>,
 }
 
 /// The fabric's end of one envelope. Dropped without a word, the outcome is unknown.
@@ -59,16 +60,18 @@ impl Receipts {
         Some(outcome)
     }
 
-    /// Waits until [`take`](Self::take) may have something; an `eager` sender wants to hear of quiet ones too.
+    /// Waits until [`take`](Self::take) has something; an `eager` sender wants to hear of quiet ones too.
     pub async fn ready(&self, eager: bool) {
-        let known = {
+        poll_fn(|context| {
             let mut slots = self.shared.lock();
             slots.eager = eager;
-            slots.queue.front().is_some_and(Option::is_some)
-        };
-        if !known {
-            self.shared.wake.notified().await;
-        }
+            if slots.queue.front().is_some_and(Option::is_some) {
+                return Poll::Ready(());
+            }
+            slots.waiting = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
     }
 }
 
@@ -95,9 +98,10 @@ impl Receipt {
         if let Some(slot) = slots.queue.get_mut(index) {
             *slot = Some(outcome);
         }
+        let waiting = if quiet { None } else { slots.waiting.take() };
         drop(slots);
-        if !quiet {
-            self.shared.wake.notify_one();
+        if let Some(sender) = waiting {
+            sender.wake();
         }
     }
 }

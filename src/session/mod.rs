@@ -6,12 +6,15 @@ mod socket;
 pub use heartbeat::Clocks;
 pub use socket::{Gone, Received, Sending, Socket};
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
+use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
-use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tracing::{debug, info};
 
 use self::heartbeat::{Heartbeat, Pulse};
@@ -47,7 +50,8 @@ pub struct Call {
 /// Holds the conversation until it ends, and leaves nothing behind.
 pub async fn run(socket: impl Socket, dialect: impl Dialect, call: Call) -> CloseReason {
     let heartbeat = Heartbeat::start(call.clocks);
-    let mut session = Session { socket, dialect, call, heartbeat, seat: None, turns: Vec::new() };
+    let drain = FuturesUnordered::from_iter([call.stop.clone().cancelled_owned()]);
+    let mut session = Session { socket, dialect, call, heartbeat, drain, seat: None, turns: Vec::new() };
     let reason = session.converse().await;
     let Session { socket, dialect, seat, .. } = session;
     let id = seat.as_ref().map(|seat| tracing::field::display(seat.session()));
@@ -74,6 +78,8 @@ struct Session<S, D> {
     dialect: D,
     call: Call,
     heartbeat: Heartbeat,
+    /// Polls the token only when it was woken by it: all sessions share one token, and looking at it takes a lock.
+    drain: FuturesUnordered<WaitForCancellationFutureOwned>,
     seat: Option<Seat>,
     /// What is to be said; emptied by every wake.
     turns: Vec<Turn>,
@@ -93,7 +99,7 @@ impl<S: Socket, D: Dialect> Session<S, D> {
             let busy = self.seat.as_ref().is_some_and(Seat::busy);
             // Arms only wait, bodies act. Not biased: neither a loud client nor a loud peer may keep the other waiting.
             let wake = tokio::select! {
-                () = self.call.stop.cancelled() => Wake::Drain,
+                Some(()) = self.drain.next() => Wake::Drain,
                 () = self.heartbeat.due() => Wake::Clock,
                 received = self.socket.next(), if !busy => Wake::Received(received),
                 stirred = stirred(&mut self.seat) => Wake::Stirred(stirred),
@@ -274,15 +280,16 @@ impl<S: Socket, D: Dialect> Session<S, D> {
             }
             socket.flush().await
         };
-        let written = tokio::select! {
+        let mut writing = pin!(writing);
+        // Nearly always there is room, and no clock is needed.
+        if let Poll::Ready(written) = futures_util::poll!(&mut writing) {
+            return written.map_err(|Gone| CloseReason::Dropped);
+        }
+        tokio::select! {
             biased;
-            written = timeout(self.call.write_timeout, writing) => written,
-            () = overflowed(&mut self.seat) => return Err(CloseReason::TooSlow),
-        };
-        match written {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(Gone)) => Err(CloseReason::Dropped),
-            Err(_) => Err(CloseReason::TooSlow),
+            written = writing => written.map_err(|Gone| CloseReason::Dropped),
+            () = overflowed(&mut self.seat) => Err(CloseReason::TooSlow),
+            () = sleep(self.call.write_timeout) => Err(CloseReason::TooSlow),
         }
     }
 }

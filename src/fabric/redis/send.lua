@@ -1,7 +1,8 @@
 -- Sends envelopes to whoever holds each name: appends them to the inbox, and pushes them to the holder's node in one message.
 -- Many names in one call where one server holds them all: what a signal costs here is above all the calls.
 -- KEYS: presence of each name, then inbox of each name
--- ARGV: ttl ms of an inbox, then for each name: channel, session that alone is meant or '', count, envelope…
+-- ARGV: ttl ms of an inbox, then for each name: channel, session that alone is meant or '', count, envelope…;
+--       a negative count: cut the inbox to its length. One in sixteen does: cutting costs a third of appending
 -- Returns: for each name the holder's lease, or nil if there is nobody, or not the one that was meant
 local call, find, concat = redis.call, string.find, table.concat
 local names = #KEYS / 2
@@ -9,7 +10,7 @@ local held = call('MGET', unpack(KEYS, 1, names))
 
 local function append(inbox, envelope)
   -- The inbox is prolonged with the lease, not with every entry.
-  local id = call('XADD', inbox, 'NOMKSTREAM', 'MAXLEN', '~', '256', '*', 'e', envelope)
+  local id = call('XADD', inbox, 'NOMKSTREAM', '*', 'e', envelope)
   if not id then
     id = call('XADD', inbox, '*', 'e', envelope)
     call('PEXPIRE', inbox, ARGV[1])
@@ -20,6 +21,10 @@ end
 local at = 2
 for i = 1, names do
   local holder, only, count = held[i], ARGV[at + 1], tonumber(ARGV[at + 2])
+  local cut = count < 0
+  if cut then
+    count = -count
+  end
   if holder and (only == '' or find(holder, only, 1, true)) then
     local inbox, push = KEYS[names + i], nil
     if count == 1 then
@@ -33,6 +38,9 @@ for i = 1, names do
         parts[end_of_parts + 3] = ARGV[n]
       end
       push = concat(parts)
+    end
+    if cut then
+      call('XTRIM', inbox, 'MAXLEN', '~', '256')
     end
     call('PUBLISH', ARGV[at], push)
   else
