@@ -7,6 +7,7 @@
 //! What one session always says comes first, so it is written once and copied from then on. Words behind the known ones are ignored, so
 //! that a newer release can add some; a higher version is refused. The length makes envelopes that follow each other tell where they end.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -83,6 +84,29 @@ impl Sender {
     }
 }
 
+/// Senders that were read lately: who speaks once is likely to speak again, and reading its head costs as much as all the rest.
+#[derive(Debug, Default)]
+pub(super) struct KnownSenders {
+    by_head: HashMap<String, Arc<Sender>>,
+}
+
+impl KnownSenders {
+    /// How many are remembered before all are forgotten.
+    const MOST: usize = 4096;
+
+    fn find(&mut self, head: &str) -> Result<Arc<Sender>, UnknownEnvelope> {
+        if let Some(known) = self.by_head.get(head) {
+            return Ok(Arc::clone(known));
+        }
+        let sender = Arc::new(Sender::read(head)?);
+        if self.by_head.len() >= Self::MOST {
+            self.by_head.clear();
+        }
+        self.by_head.insert(head.to_owned(), Arc::clone(&sender));
+        Ok(sender)
+    }
+}
+
 impl PartialEq for Sender {
     fn eq(&self, other: &Self) -> bool {
         self.head == other.head
@@ -117,21 +141,17 @@ impl Envelope {
     /// Reads what [`encode`](Self::encode) wrote; the body is a slice of `bytes`.
     pub fn decode(bytes: &Bytes) -> Result<Self, UnknownEnvelope> {
         let mut rest = bytes.clone();
-        let envelope = Self::take(&mut rest, None)?;
+        let envelope = Self::take(&mut rest, &mut KnownSenders::default())?;
         if rest.is_empty() { Ok(envelope) } else { Err(UnknownEnvelope) }
     }
 
-    /// Reads the first of several envelopes, and takes it away. The sender of the one `before` is likely to be its sender too.
-    pub(super) fn take(bytes: &mut Bytes, before: Option<&Self>) -> Result<Self, UnknownEnvelope> {
+    /// Reads the first of several envelopes, and takes it away.
+    pub(super) fn take(bytes: &mut Bytes, known: &mut KnownSenders) -> Result<Self, UnknownEnvelope> {
         let end = bytes.iter().position(|&byte| byte == b'\n').ok_or(UnknownEnvelope)?;
         let line = std::str::from_utf8(&bytes[..end]).map_err(|_| UnknownEnvelope)?;
-        let (from, rest) = match before.and_then(|before| Some((before, line.strip_prefix(&before.from.head)?))) {
-            Some((before, rest)) => (Arc::clone(&before.from), rest),
-            None => {
-                let (at, _) = line.match_indices(' ').nth(4).ok_or(UnknownEnvelope)?;
-                (Arc::new(Sender::read(&line[..=at])?), &line[at + 1..])
-            }
-        };
+        let (end_of_head, _) = line.match_indices(' ').nth(4).ok_or(UnknownEnvelope)?;
+        let (head, rest) = line.split_at(end_of_head + 1);
+        let from = known.find(head)?;
         let mut words = rest.split(' ');
         let mut word = || words.next().ok_or(UnknownEnvelope);
         let kind = word()?;
@@ -210,12 +230,11 @@ mod tests {
             envelope("b", Parcel::Leave { reason: LeaveReason::Lost, heard: 1 }),
         ];
         let mut bytes = Bytes::from(sent.iter().flat_map(Envelope::encode).collect::<Vec<u8>>());
-        let mut before: Option<Envelope> = None;
+        let mut known = KnownSenders::default();
         for sent in &sent {
-            let taken = Envelope::take(&mut bytes, before.as_ref()).unwrap();
-            assert_eq!(taken, *sent);
-            before = Some(taken);
+            assert_eq!(Envelope::take(&mut bytes, &mut known).as_ref(), Ok(sent));
         }
+        assert_eq!(known.by_head.len(), 2);
         assert!(bytes.is_empty());
     }
 

@@ -6,6 +6,7 @@ mod intake;
 mod receipt;
 pub mod redis;
 
+use envelope::KnownSenders;
 pub use envelope::{Envelope, Parcel, Sender, UnknownEnvelope};
 pub use receipt::{Outcome, Receipt, Receipts};
 

@@ -114,7 +114,10 @@ impl<'a> Batch<'a> {
         self.last.clear();
         let (presences, inboxes) = (self.bundles.iter(), self.bundles.iter());
         let keys = presences.map(|bundle| &bundle.to.presence).chain(inboxes.map(|bundle| &bundle.to.inbox));
-        let mut call = self.scripts.send.on(keys);
+        let bytes_of = |bundle: &Bundle| bundle.envelopes.iter().map(Vec::len).sum::<usize>() + 128;
+        let bytes = self.bundles.iter().map(bytes_of).sum();
+        let args = self.bundles.iter().map(|bundle| bundle.envelopes.len() + 3).sum();
+        let mut call = self.scripts.send.with_room(keys, args, bytes);
         call.arg(wire::millis(self.inbox_ttl));
         let mut senders = Vec::with_capacity(self.bundles.len());
         for bundle in self.bundles.drain(..) {

@@ -47,8 +47,15 @@ impl Scripts {
 impl Loaded {
     /// A call on these keys; arguments follow.
     pub(super) fn on<'k>(&self, keys: impl IntoIterator<Item = &'k String>) -> Cmd {
+        self.with_room(keys, 8, 512)
+    }
+
+    /// The same, with room for so many more arguments of so many bytes.
+    pub(super) fn with_room<'k>(&self, keys: impl IntoIterator<Item = &'k String>, args: usize, bytes: usize) -> Cmd {
         let keys: Vec<&String> = keys.into_iter().collect();
-        let mut call = redis::cmd("EVALSHA");
+        let bytes_of_keys: usize = keys.iter().map(|key| key.len()).sum();
+        let mut call = Cmd::with_capacity(keys.len() + args + 3, bytes_of_keys + bytes + 64);
+        call.arg("EVALSHA");
         call.arg(&self.hash).arg(keys.len()).arg(keys);
         call
     }

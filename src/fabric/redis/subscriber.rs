@@ -18,7 +18,7 @@ use tracing::debug;
 use super::connect::Store;
 use super::lane::Lane;
 use super::wire::Heard;
-use crate::fabric::FabricError;
+use crate::fabric::{FabricError, KnownSenders};
 use crate::fabric::intake::{Intake, Line};
 use crate::model::SessionId;
 
@@ -157,6 +157,8 @@ impl Subscriber {
 
     async fn connect(&self, line: Line, pulse: Arc<Pulse>) -> Result<MultiplexedConnection, FabricError> {
         let (intake, ears, own) = (Arc::clone(&self.intake), Arc::clone(&self.ears), self.own_channel.clone());
+        // One reader calls this, so nobody waits for the lock.
+        let known = Mutex::new(KnownSenders::default());
         let connecting = self.store.subscriptions(move |info: PushInfo| match info.kind {
             PushKind::Message | PushKind::SMessage => {
                 let mut data = info.data.into_iter();
@@ -167,7 +169,8 @@ impl Subscriber {
                 if channel == own.as_bytes() {
                     pulse.heard.fetch_add(1, Ordering::Relaxed);
                 }
-                if let Some(heard) = Heard::read(payload) {
+                let heard = Heard::read(payload, &mut known.lock().unwrap_or_else(PoisonError::into_inner));
+                if let Some(heard) = heard {
                     ears(heard, &intake, line);
                 }
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use redis::Value;
 
-use crate::fabric::{Challenge, Entry, Envelope, FabricError, Holder, Verdict};
+use crate::fabric::{Challenge, Entry, Envelope, FabricError, Holder, KnownSenders, Verdict};
 use crate::model::{EntryId, NodeId, SessionId};
 
 /// One message of a channel.
@@ -25,9 +25,9 @@ pub(super) enum Heard {
 
 impl Heard {
     /// Reads a payload; `None` for what no release that we know publishes.
-    pub(super) fn read(payload: Vec<u8>) -> Option<Self> {
+    pub(super) fn read(payload: Vec<u8>, known: &mut KnownSenders) -> Option<Self> {
         match payload.first()? {
-            b'S' => Self::read_push(payload),
+            b'S' => Self::read_push(payload, known),
             kind => {
                 let text = std::str::from_utf8(&payload).ok()?;
                 let mut words = text.split(' ').skip(1);
@@ -50,7 +50,7 @@ impl Heard {
         }
     }
 
-    fn read_push(payload: Vec<u8>) -> Option<Self> {
+    fn read_push(payload: Vec<u8>, known: &mut KnownSenders) -> Option<Self> {
         let mut payload = Bytes::from(payload);
         let end = payload.iter().position(|&byte| byte == b'\n')?;
         let session = std::str::from_utf8(&payload[..end]).ok()?.split(' ').nth(2)?.parse().ok()?;
@@ -60,7 +60,7 @@ impl Heard {
             let end = payload.iter().position(|&byte| byte == b' ')?;
             let id = std::str::from_utf8(&payload[..end]).ok()?.parse().ok()?;
             payload = payload.slice(end + 1..);
-            let envelope = Envelope::take(&mut payload, entries.last().map(|entry| &entry.envelope)).ok()?;
+            let envelope = Envelope::take(&mut payload, known).ok()?;
             entries.push(Entry { id, envelope });
         }
         (!entries.is_empty()).then_some(Self::Push { session, entries })
@@ -115,29 +115,33 @@ mod tests {
 
     use super::*;
 
+    fn hear(payload: impl Into<Vec<u8>>) -> Option<Heard> {
+        Heard::read(payload.into(), &mut KnownSenders::default())
+    }
+
     #[test]
     fn what_is_published_is_heard() {
         let challenge = Challenge { session: SessionId::random(), asker: NodeId::known("n.1"), token: 7 };
-        assert!(matches!(Heard::read(question(&challenge).into()), Some(Heard::Question(heard)) if heard == challenge));
-        let alive = Heard::read(answer(7, Verdict::Alive).into());
+        assert!(matches!(hear(question(&challenge)), Some(Heard::Question(heard)) if heard == challenge));
+        let alive = hear(answer(7, Verdict::Alive));
         assert!(matches!(alive, Some(Heard::Answer { token: 7, verdict: Verdict::Alive })));
-        let gone = Heard::read(answer(7, Verdict::Gone).into());
+        let gone = hear(answer(7, Verdict::Gone));
         assert!(matches!(gone, Some(Heard::Answer { token: 7, verdict: Verdict::Gone })));
         let session = SessionId::random();
-        assert!(matches!(Heard::read(barrier(session).into()), Some(Heard::Barrier(heard)) if heard == session));
+        assert!(matches!(hear(barrier(session)), Some(Heard::Barrier(heard)) if heard == session));
         let envelope = "1 0a 0 n.1 /a message 1 4\n {{}";
         let push = format!("S n.2 {session} 0 -\n17-3 {envelope}17-4 {envelope}");
-        let Some(Heard::Push { session: to, entries }) = Heard::read(push.into()) else { panic!("not heard") };
+        let Some(Heard::Push { session: to, entries }) = hear(push) else { panic!("not heard") };
         assert_eq!(to, session);
         assert_eq!(entries.iter().map(|entry| entry.id.sequence).collect::<Vec<_>>(), [3, 4]);
-        assert!(Heard::read(format!("S n.2 {session} 0 -\n").into()).is_none());
+        assert!(hear(format!("S n.2 {session} 0 -\n")).is_none());
     }
 
     proptest! {
         #[test]
         fn dirt_on_a_channel_never_panics(payload: Vec<u8>, text in "[SBPQA][ 0-9a-f.\\-\n]{0,40}") {
-            let _ = Heard::read(payload);
-            let _ = Heard::read(text.into());
+            let _ = hear(payload);
+            let _ = hear(text);
         }
     }
 }
