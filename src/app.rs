@@ -40,7 +40,9 @@ struct Drivers(Vec<(&'static str, BoxFuture<'static, ()>)>);
 
 impl std::fmt::Debug for Drivers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
+        f.debug_list()
+            .entries(self.0.iter().map(|(name, _)| name))
+            .finish()
     }
 }
 
@@ -67,7 +69,12 @@ impl App {
     pub async fn build(config: &Config) -> Result<Self, StartError> {
         let node = NodeId::start(&config.node_id);
         match &config.backend {
-            Backend::Embedded => Self::wire(config, Switch::new(config.terms()).plug(node.clone()), node, "embedded"),
+            Backend::Embedded => Self::wire(
+                config,
+                Switch::new(config.terms()).plug(node.clone()),
+                node,
+                "embedded",
+            ),
             Backend::Redis(redis) => {
                 let opened = fabric::redis::open(redis, config.terms(), node.clone()).await?;
                 Self::wire(config, opened, node, "redis")
@@ -81,9 +88,23 @@ impl App {
         Self::wire(config, switch.plug(node.clone()), node, "embedded")
     }
 
-    fn wire(config: &Config, opened: Opened, node: NodeId, kind: &'static str) -> Result<Self, StartError> {
-        let Opened { fabric, inbox, drivers } = opened;
-        let exchange = Arc::new(Exchange::new(node, fabric, config.terms(), config.exchange()));
+    fn wire(
+        config: &Config,
+        opened: Opened,
+        node: NodeId,
+        kind: &'static str,
+    ) -> Result<Self, StartError> {
+        let Opened {
+            fabric,
+            inbox,
+            drivers,
+        } = opened;
+        let exchange = Arc::new(Exchange::new(
+            node,
+            fabric,
+            config.terms(),
+            config.exchange(),
+        ));
         let phase = Phase::default();
         let doors = Doors::new(config.edge(), Arc::clone(&exchange), phase.clone()).routes();
         let admin = edge::admin_routes(NodeView::new(Arc::clone(&exchange), phase.clone(), kind));
@@ -115,7 +136,15 @@ impl App {
 
     /// Runs until `stop`, or until one of its services ends, and then until it has drained. True if all went as it should.
     pub async fn run(self, stop: CancellationToken) -> bool {
-        let Self { exchange, phase, drain_deadline, doors, admin, inbox, drivers } = self;
+        let Self {
+            exchange,
+            phase,
+            drain_deadline,
+            doors,
+            admin,
+            inbox,
+            drivers,
+        } = self;
         let mut services = JoinSet::new();
         let mut service = |name: &'static str, running: BoxFuture<'static, ()>| {
             services.spawn(async move {
@@ -128,12 +157,17 @@ impl App {
         }
         service("inbox", Box::pin(Arc::clone(&exchange).listen(inbox)));
         service("admin listener", Box::pin(edge::serve(admin.0, admin.1)));
-        match timeout(FABRIC_WITHIN, first_beat(&exchange)).await {
-            Ok(()) => {}
-            Err(_) => warn!("The fabric does not answer yet: nobody can log in until it does"),
+        if timeout(FABRIC_WITHIN, first_beat(&exchange)).await.is_err() {
+            warn!("The fabric does not answer yet: nobody can log in until it does");
         }
-        service("node lease keeper", Box::pin(Arc::clone(&exchange).keep_node()));
-        service("user lease keeper", Box::pin(Arc::clone(&exchange).keep_users()));
+        service(
+            "node lease keeper",
+            Box::pin(Arc::clone(&exchange).keep_node()),
+        );
+        service(
+            "user lease keeper",
+            Box::pin(Arc::clone(&exchange).keep_users()),
+        );
         service("presence watch", Box::pin(Arc::clone(&exchange).watch()));
         service("listener", Box::pin(edge::serve(doors.0, doors.1)));
 
@@ -149,7 +183,10 @@ impl App {
         let empty = phase.drain(drain_deadline).await;
         if !empty {
             let left = phase.sessions();
-            warn!(left, "Sessions are left at drain.deadline: their leases will expire");
+            warn!(
+                left,
+                "Sessions are left at drain.deadline: their leases will expire"
+            );
         }
         let _ = timeout(FABRIC_WITHIN, exchange.close()).await;
         services.shutdown().await;
@@ -165,10 +202,18 @@ async fn first_beat(exchange: &Exchange) {
 
 fn bind(address: SocketAddr, setting: &'static str) -> Result<TcpListener, StartError> {
     let listen = || {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        let socket = if address.is_ipv4() {
+            TcpSocket::new_v4()
+        } else {
+            TcpSocket::new_v6()
+        }?;
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
         socket.listen(BACKLOG)
     };
-    listen().map_err(|source| StartError::Bind { address, setting, source })
+    listen().map_err(|source| StartError::Bind {
+        address,
+        setting,
+        source,
+    })
 }

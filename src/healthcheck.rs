@@ -32,7 +32,10 @@ pub enum Unhealthy {
 /// Asks `/readyz`.
 pub async fn ask(listen: SocketAddr) -> Result<(), Unhealthy> {
     let address = reachable(listen);
-    let no_answer = |cause: &dyn std::fmt::Display| Unhealthy::NoAnswer { address, cause: cause.to_string() };
+    let no_answer = |cause: &dyn std::fmt::Display| Unhealthy::NoAnswer {
+        address,
+        cause: cause.to_string(),
+    };
     match timeout(WITHIN, get_readyz(address)).await {
         Ok(Ok(StatusCode::OK)) => Ok(()),
         Ok(Ok(status)) => Err(Unhealthy::NotReady(status)),
@@ -41,11 +44,14 @@ pub async fn ask(listen: SocketAddr) -> Result<(), Unhealthy> {
     }
 }
 
-async fn get_readyz(address: SocketAddr) -> Result<StatusCode, Box<dyn std::error::Error + Send + Sync>> {
+async fn get_readyz(
+    address: SocketAddr,
+) -> Result<StatusCode, Box<dyn std::error::Error + Send + Sync>> {
     let stream = TcpStream::connect(address).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let request =
-        Request::get("/readyz").header(header::HOST, address.to_string()).body(Empty::<bytes::Bytes>::new())?;
+    let request = Request::get("/readyz")
+        .header(header::HOST, address.to_string())
+        .body(Empty::<bytes::Bytes>::new())?;
     let asking = sender.send_request(request);
     tokio::select! {
         response = asking => Ok(response?.status()),

@@ -1,4 +1,50 @@
-//! Switchboard: a WebRTC signalling server that scales out.
+//! # Switchboard: a WebRTC signalling server that scales out
+//!
+//! Two people who want to call each other must swap an offer, an answer and ICE candidates before a peer-to-peer connection exists. Clients
+//! speak the tutorial's JSON protocol over a WebSocket to any node; nodes share presence and pass signals on through a *fabric*: a Redis, or
+//! nothing at all for a node alone.
+//!
+//! ## The one message path
+//!
+//! ```text
+//!  WS text ─► edge ─► session ─► dialect.hear ─► exchange.send ─┬─ peer here ─────────────► mailbox ─► session ─► dialect.say ─► WS text
+//!                                                                └─ fabric.send ═ Redis ═► inbox ─► exchange.deliver ─┘
+//! ```
+//!
+//! Data flows one way. Nothing lower holds a reference to anything higher; the fabric hands out a receiver and never takes a callback.
+//! To know the house, read `main.rs`, [`app`], [`session`], [`exchange`], [`fabric`], in this order.
+//!
+//! ## Arrows
+//!
+//! `edge → session → exchange → fabric → model` and `session → dialect → model`; `edge` also sees `dialect` (which language a door speaks),
+//! `exchange` (to hand it on, and to show it to operators), `drain` and `limits`, and `session` sees `limits`. `config` knows the settings of each room,
+//! never its behaviour. Only [`app`] sees everything. `tests/it/tidy.rs` holds these arrows.
+//!
+//! ## Invariants
+//!
+//! - Words of [`model`] are never serialized. Each border has wire structs of its own.
+//! - Only `fabric::redis` knows Redis; only `edge` (and the root that wires it) knows axum.
+//! - The server never opens a body, and nothing that a client says in one reaches a log.
+//! - One task owns a session: its socket, dialect, seat and clocks. Sessions never call each other, they post to mailboxes.
+//! - Nothing waits while delivering; every queue has a bound, a name for full, and a consequence:
+//!
+//!   | queue | bound | full |
+//!   | --- | --- | --- |
+//!   | a session's mailbox | events and bytes | the session ends: too slow a reader |
+//!   | a node's inbox | 8,192 events | the session has a gap, and reads its inbox in the store |
+//!   | a lane to Redis | 8,192 jobs | the sender is told: unavailable |
+//!   | sends of one session that wait for the fabric | 32 | the session hears nothing more until one is known |
+//!   | a user's inbox in the store | 256 entries | the oldest goes; a session that had not read it ends rather than miss it silently |
+//!
+//! - A name has one holder. Whoever lost it is told, and delivers nothing more.
+//! - After any kind of ending each call peer hears exactly one `leave`.
+//! - Below `config` nobody reads the environment, and there is no mutable static: two nodes fit in one process.
+//!
+//! ## Tasks
+//!
+//! Tasks begin in two places. [`app`] runs the services, and a node drains if one of them ends: the fabric's drivers (publisher lanes, node
+//! lane, subscriber, gap announcer), the inbox pump, the two lease keepers, the presence watch, the two listeners. [`edge`] runs one task for each
+//! connection, which becomes its session.
 
 pub mod model;
 

@@ -36,17 +36,29 @@ impl Pace {
         let limiter = || {
             let per_second = NonZeroU32::new(per_second)?;
             let burst = per_second.saturating_mul(NonZeroU32::new(BURST_SECONDS)?);
-            Some(RateLimiter::direct(Quota::per_second(per_second).allow_burst(burst)))
+            Some(RateLimiter::direct(
+                Quota::per_second(per_second).allow_burst(burst),
+            ))
         };
-        Self { steps: limiter(), stumbles: limiter() }
+        Self {
+            steps: limiter(),
+            stumbles: limiter(),
+        }
     }
 
     /// Counts one message.
     pub fn step(&self) -> Result<(), TooFast> {
-        let (Some(steps), Some(stumbles)) = (&self.steps, &self.stumbles) else { return Ok(()) };
-        let Err(not_until) = steps.check() else { return Ok(()) };
+        let (Some(steps), Some(stumbles)) = (&self.steps, &self.stumbles) else {
+            return Ok(());
+        };
+        let Err(not_until) = steps.check() else {
+            return Ok(());
+        };
         let retry_after = not_until.wait_time_from(DefaultClock::default().now());
-        Err(TooFast { retry_after, again_and_again: stumbles.check().is_err() })
+        Err(TooFast {
+            retry_after,
+            again_and_again: stumbles.check().is_err(),
+        })
     }
 }
 
@@ -73,7 +85,10 @@ pub struct Crowded;
 impl Crowd {
     /// At most this many from one address; 0 for no limit.
     pub fn new(limit: u32) -> Self {
-        Self { limit, counts: Arc::default() }
+        Self {
+            limit,
+            counts: Arc::default(),
+        }
     }
 
     /// Takes a place for a connection from this address. IPv6 users have a whole /64.
@@ -88,7 +103,10 @@ impl Crowd {
             return Err(Crowded);
         }
         *count += 1;
-        Ok(Some(Place { crowd: self.clone(), from }))
+        Ok(Some(Place {
+            crowd: self.clone(),
+            from,
+        }))
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, u32>> {
@@ -125,8 +143,13 @@ mod tests {
         assert_eq!((0..10).filter(|_| pace.step().is_ok()).count(), 10);
         let too_fast = pace.step().unwrap_err();
         assert!(!too_fast.again_and_again);
-        assert!(too_fast.retry_after <= Duration::from_millis(200), "{too_fast:?}");
-        let stubborn = (0..20).filter_map(|_| pace.step().err()).any(|too_fast| too_fast.again_and_again);
+        assert!(
+            too_fast.retry_after <= Duration::from_millis(200),
+            "{too_fast:?}"
+        );
+        let stubborn = (0..20)
+            .filter_map(|_| pace.step().err())
+            .any(|too_fast| too_fast.again_and_again);
         assert!(stubborn);
     }
 
@@ -141,7 +164,10 @@ mod tests {
     #[test]
     fn a_place_is_freed_and_a_household_shares() {
         let crowd = Crowd::new(2);
-        let [a, b]: [IpAddr; 2] = ["2001:db8::1".parse().unwrap(), "2001:db8::2".parse().unwrap()];
+        let [a, b]: [IpAddr; 2] = [
+            "2001:db8::1".parse().unwrap(),
+            "2001:db8::2".parse().unwrap(),
+        ];
         let first = crowd.enter(a).unwrap();
         let _second = crowd.enter(b).unwrap();
         assert_eq!(crowd.enter(a).unwrap_err(), Crowded);

@@ -29,7 +29,7 @@ struct Arguments {
     /// Where operators look [admin.listen].
     #[arg(long, value_name = "ADDRESS", global = true)]
     admin_listen: Option<String>,
-    /// What this node is called [node_id].
+    /// What this node is called [`node_id`].
     #[arg(long, value_name = "NAME", global = true)]
     node_id: Option<String>,
     /// The Redis that joins the nodes [redis.url].
@@ -63,11 +63,15 @@ impl Arguments {
             ("node_id", self.node_id),
             ("redis.url", self.redis_url),
         ];
-        let named = named.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
+        let named = named
+            .into_iter()
+            .filter_map(|(key, value)| Some((key.to_owned(), value?)));
         Sources {
             file: self.config,
             environment: std::env::vars_os()
-                .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
+                .filter_map(|(key, value)| {
+                    Some((key.into_string().ok()?, value.into_string().ok()?))
+                })
                 .collect(),
             flags: named.chain(self.set).collect(),
         }
@@ -119,7 +123,11 @@ fn main() -> ExitCode {
 fn block_on(workers: usize, running: impl Future<Output = ExitCode>) -> ExitCode {
     let half = || std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2));
     let workers = if workers == 0 { half() } else { workers };
-    match tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build() {
+    match tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime.block_on(running),
         Err(error) => {
             eprintln!("no threads or timers to be had from the system: {error}");
@@ -136,20 +144,25 @@ async fn serve(config: Config) -> ExitCode {
             let usage = matches!(
                 error,
                 StartError::Redis(
-                    switchboard::fabric::redis::OpenError::Url(_) | switchboard::fabric::redis::OpenError::TooOld { .. }
+                    switchboard::fabric::redis::OpenError::Url(_)
+                        | switchboard::fabric::redis::OpenError::TooOld { .. }
                 )
             );
             return ExitCode::from(if usage { EX_USAGE } else { EX_UNAVAILABLE });
         }
     };
-    let address = |bound: std::io::Result<std::net::SocketAddr>| bound.map(|bound| bound.to_string()).unwrap_or_default();
+    let address = |bound: std::io::Result<std::net::SocketAddr>| {
+        bound.map(|bound| bound.to_string()).unwrap_or_default()
+    };
     let (listen, admin) = (address(app.local_addr()), address(app.admin_addr()));
     info!(node.id = %app.node(), listen, admin, "Switchboard {} is listening", env!("CARGO_PKG_VERSION"));
     let stop = CancellationToken::new();
     let run = app.run(stop.clone());
     let signals = async {
-        let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-        else {
+        let (Ok(mut terminate), Ok(mut interrupt)) = (
+            signal(SignalKind::terminate()),
+            signal(SignalKind::interrupt()),
+        ) else {
             return std::future::pending().await;
         };
         let mut wait = async || {

@@ -28,9 +28,14 @@ pub fn start(format: LogFormat, filter: &str) -> Result<(), InvalidFilter> {
         LogFormat::Human => true,
         LogFormat::Json => false,
     };
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     if human {
-        lines.with_target(false).with_ansi(std::io::stderr().is_terminal()).init();
+        lines
+            .with_target(false)
+            .with_ansi(std::io::stderr().is_terminal())
+            .init();
     } else {
         lines.json().flatten_event(true).init();
     }

@@ -14,12 +14,27 @@ use crate::server::Subject;
 const CANDIDATES: usize = 8;
 
 pub(crate) async fn run(pair: Pair, subject: Subject, stage: Arc<Stage>) -> Outcome<Tally> {
-    let Pair { mut caller, mut called, names: [from, to] } = pair;
-    let there = Route { subject, from: &from, to: &to };
-    let back = Route { subject, from: &to, to: &from };
+    let Pair {
+        mut caller,
+        mut called,
+        names: [from, to],
+    } = pair;
+    let there = Route {
+        subject,
+        from: &from,
+        to: &to,
+    };
+    let back = Route {
+        subject,
+        from: &to,
+        to: &from,
+    };
     let mut asking = Part::new(there.offer(), &there);
     let mut answering = Part::new(back.answer(), &back);
-    let Message { sent: leave, received: mut left } = there.leave();
+    let Message {
+        sent: leave,
+        received: mut left,
+    } = there.leave();
     let mut tally = Tally::default();
 
     while !stage.is_closing() {
@@ -71,7 +86,10 @@ struct Part {
 impl Part {
     fn new(description: Message, route: &Route<'_>) -> Self {
         let candidates = (1..=CANDIDATES).map(|place| route.candidate(place));
-        Self { messages: std::iter::once(description).chain(candidates).collect(), heard: 0 }
+        Self {
+            messages: std::iter::once(description).chain(candidates).collect(),
+            heard: 0,
+        }
     }
 
     fn speak(&mut self, client: &mut Client) {

@@ -35,7 +35,12 @@ impl Client {
     pub(crate) async fn login(door: SocketAddr, name: &str) -> Outcome<Self> {
         let stream = TcpStream::connect(door).await?;
         stream.set_nodelay(true)?;
-        let mut client = Self { stream, inbox: vec![0; INBOX].into_boxed_slice(), unread: 0..0, outbox: Vec::new() };
+        let mut client = Self {
+            stream,
+            inbox: vec![0; INBOX].into_boxed_slice(),
+            unread: 0..0,
+            outbox: Vec::new(),
+        };
         client.upgrade(door).await?;
         client.queue(&frame(&format!(r#"{{"type":"login","name":"{name}"}}"#)));
         client.flush().await?;
@@ -63,7 +68,9 @@ impl Client {
             let head = &self.inbox[self.unread.clone()];
             if let Some(end) = head.windows(4).position(|window| window == b"\r\n\r\n") {
                 if !head.starts_with(b"HTTP/1.1 101") {
-                    return Err(format!("upgrade refused: {}", String::from_utf8_lossy(head)).into());
+                    return Err(
+                        format!("upgrade refused: {}", String::from_utf8_lossy(head)).into(),
+                    );
                 }
                 self.unread.start += end + 4;
                 return Ok(());
@@ -92,7 +99,9 @@ impl Client {
         while !self.outbox.is_empty() {
             match self.stream.try_write(&self.outbox) {
                 Ok(written) => drop(self.outbox.drain(..written)),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => self.stream.writable().await?,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.stream.writable().await?;
+                }
                 Err(error) => return Err(error.into()),
             }
         }
@@ -131,15 +140,18 @@ impl Client {
                 TEXT => return Ok(Some(&self.inbox[payload])),
                 PING => {
                     // Control frames have at most 125 bytes.
-                    self.outbox.extend_from_slice(&[PONG, MASKED | u8::try_from(payload.len())?]);
+                    self.outbox
+                        .extend_from_slice(&[PONG, MASKED | u8::try_from(payload.len())?]);
                     self.outbox.extend_from_slice(&MASK);
                     self.outbox.extend_from_slice(&self.inbox[payload]);
                 }
                 PONG => {}
                 CLOSE => {
-                    return Err(
-                        format!("closed by the server: {:?}", self.inbox[payload].escape_ascii().to_string()).into()
-                    );
+                    return Err(format!(
+                        "closed by the server: {:?}",
+                        self.inbox[payload].escape_ascii().to_string()
+                    )
+                    .into());
                 }
                 other => return Err(format!("a frame that begins with {other:#x}").into()),
             }
@@ -159,9 +171,14 @@ impl Client {
 
 /// Waits until one of the two has something to read.
 pub(crate) async fn either_readable(one: &Client, other: &Client) {
-    poll_fn(|context| match (one.stream.poll_read_ready(context), other.stream.poll_read_ready(context)) {
-        (Poll::Pending, Poll::Pending) => Poll::Pending,
-        _ => Poll::Ready(()),
+    poll_fn(|context| {
+        match (
+            one.stream.poll_read_ready(context),
+            other.stream.poll_read_ready(context),
+        ) {
+            (Poll::Pending, Poll::Pending) => Poll::Pending,
+            _ => Poll::Ready(()),
+        }
     })
     .await;
 }
@@ -169,7 +186,10 @@ pub(crate) async fn either_readable(one: &Client, other: &Client) {
 /// The first byte and the place of the payload of a frame, as soon as its head is whole.
 fn next_frame(bytes: &[u8]) -> Option<(u8, std::ops::Range<usize>)> {
     let (start, length) = match *bytes.get(1)? {
-        IN_TWO => (4, usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?]))),
+        IN_TWO => (
+            4,
+            usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?])),
+        ),
         // Longer than the inbox, which tells.
         IN_EIGHT => (10, INBOX),
         length => (2, usize::from(length)),
@@ -183,7 +203,8 @@ pub(crate) fn frame(text: &str) -> Vec<u8> {
     match u8::try_from(text.len()) {
         Ok(length) if length < IN_TWO => frame.push(MASKED | length),
         _ => {
-            let length = u16::try_from(text.len()).unwrap_or_else(|_| panic!("the benchmark sends no longer texts"));
+            let length = u16::try_from(text.len())
+                .unwrap_or_else(|_| panic!("the benchmark sends no longer texts"));
             frame.push(MASKED | IN_TWO);
             frame.extend_from_slice(&length.to_be_bytes());
         }
@@ -196,7 +217,10 @@ pub(crate) fn frame(text: &str) -> Vec<u8> {
 /// Takes a text for the one that was expected; the next one expected is the one after it.
 pub(crate) fn expect(expected: &mut Numbered, text: &[u8]) -> Outcome<()> {
     if text != expected.bytes() {
-        let (expected, text) = (String::from_utf8_lossy(expected.bytes()), String::from_utf8_lossy(text));
+        let (expected, text) = (
+            String::from_utf8_lossy(expected.bytes()),
+            String::from_utf8_lossy(text),
+        );
         return Err(format!(
             "lost, repeated, out of order or at the wrong door:\n  expected {expected}\n  received {text}"
         )

@@ -33,7 +33,11 @@ impl Reading {
         let processor = |process: &Process| Ok((process.role, processor_seconds(process.pid())?));
         Ok(Self {
             at: Instant::now(),
-            processes: servers.processes.iter().map(processor).collect::<Outcome<_>>()?,
+            processes: servers
+                .processes
+                .iter()
+                .map(processor)
+                .collect::<Outcome<_>>()?,
             generator: processor_seconds(std::process::id())?,
             machine: machine_seconds()?,
         })
@@ -41,12 +45,23 @@ impl Reading {
 
     pub(crate) fn until(&self, later: &Self) -> Usage {
         let elapsed = (later.at - self.at).as_secs_f64();
-        let differ = |(one, other): (&(&'static str, f64), &(&'static str, f64))| (one.0, other.1 - one.1);
-        let processes: Vec<_> = self.processes.iter().zip(&later.processes).map(differ).collect();
+        let differ =
+            |(one, other): (&(&'static str, f64), &(&'static str, f64))| (one.0, other.1 - one.1);
+        let processes: Vec<_> = self
+            .processes
+            .iter()
+            .zip(&later.processes)
+            .map(differ)
+            .collect();
         let generator = later.generator - self.generator;
         let known = generator + processes.iter().map(|(_, seconds)| seconds).sum::<f64>();
         let strangers = (later.machine - self.machine - known).max(0.0);
-        Usage { elapsed, processes, generator: generator / elapsed, strangers: strangers / elapsed }
+        Usage {
+            elapsed,
+            processes,
+            generator: generator / elapsed,
+            strangers: strangers / elapsed,
+        }
     }
 }
 
@@ -65,8 +80,14 @@ fn processor_seconds(pid: u32) -> Outcome<f64> {
 /// All that was not idle since the start of the machine.
 fn machine_seconds() -> Outcome<f64> {
     let text = fs::read_to_string("/proc/stat")?;
-    let ticks: Vec<u64> =
-        text.lines().next().unwrap_or_default().split_whitespace().skip(1).flat_map(str::parse).collect();
+    let ticks: Vec<u64> = text
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .skip(1)
+        .flat_map(str::parse)
+        .collect();
     // user nice system idle iowait irq softirq
     let [user, nice, system, _, _, irq, softirq, ..] = ticks[..] else {
         return Err("/proc/stat is not understood".into());
@@ -79,7 +100,9 @@ pub(crate) fn resident_kib(servers: &Servers) -> Outcome<f64> {
     let mut sum = 0.0;
     for process in servers.processes.iter().filter(|process| process.is_node) {
         let status = fs::read_to_string(format!("/proc/{}/status", process.pid()))?;
-        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next());
+        let resident = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next());
         sum += resident.ok_or("no VmRSS")?.parse::<f64>()?;
     }
     Ok(sum)

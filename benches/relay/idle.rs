@@ -22,15 +22,27 @@ pub(crate) async fn run(servers: &Servers, users: usize) -> Outcome<Measured> {
     let logins = stream::iter(0..users).map(|number| async move {
         let begun = Instant::now();
         let client = Client::login(servers.doors[number % 2], &format!("idle{number:05}")).await?;
-        Outcome::Ok((client, u32::try_from(begun.elapsed().as_nanos()).unwrap_or(u32::MAX)))
+        Outcome::Ok((
+            client,
+            u32::try_from(begun.elapsed().as_nanos()).unwrap_or(u32::MAX),
+        ))
     });
-    let (mut clients, latencies): (Vec<_>, Vec<_>) =
-        logins.buffer_unordered(AT_ONCE).try_collect::<Vec<_>>().await?.into_iter().unzip();
+    let (mut clients, latencies): (Vec<_>, Vec<_>) = logins
+        .buffer_unordered(AT_ONCE)
+        .try_collect::<Vec<_>>()
+        .await?
+        .into_iter()
+        .unzip();
     let usage = start.until(&Reading::take(servers)?);
     sleep(SETTLE).await;
     let kib_each = (resident_kib(servers)? - before) / users as f64;
     for client in &mut clients {
         client.expect_silence()?;
     }
-    Ok(Measured { count: users, latency: percentiles(latencies), usage, kib_each: Some(kib_each) })
+    Ok(Measured {
+        count: users,
+        latency: percentiles(latencies),
+        usage,
+        kib_each: Some(kib_each),
+    })
 }

@@ -34,8 +34,13 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     // One thread: the machine belongs to the servers.
-    let run = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    match run.map_err(Into::into).and_then(|runtime| runtime.block_on(run_all())) {
+    let run = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    match run
+        .map_err(Into::into)
+        .and_then(|runtime| runtime.block_on(run_all()))
+    {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("\nFAILED: {error}");
@@ -52,7 +57,10 @@ async fn run_all() -> Outcome<()> {
         window: Duration::from_secs_f64(setting("SECONDS", 5.0)?),
     };
     let scenarios: String = setting("SCENARIOS", "w1,w16,calls,idle".to_owned())?;
-    let scenarios = scenarios.split(',').map(Scenario::named).collect::<Outcome<Vec<_>>>()?;
+    let scenarios = scenarios
+        .split(',')
+        .map(Scenario::named)
+        .collect::<Outcome<Vec<_>>>()?;
     if repetitions == 0 || load.pairs == 0 || load.idle == 0 || load.window.is_zero() {
         return Err("REPS, PAIRS, IDLE and SECONDS must be more than 0".into());
     }
@@ -64,23 +72,34 @@ async fn run_all() -> Outcome<()> {
         let mut switchboard = Vec::new();
         // In turns, so that a slow minute of the machine strikes both.
         for repetition in 1..=repetitions {
-            for (subject, results) in [(Subject::Tutorial, &mut tutorial), (Subject::Switchboard, &mut switchboard)] {
-                let result = scenario
-                    .run(subject, &load)
-                    .await
-                    .map_err(|error| format!("{} against {}: {error}", scenario.name(), subject.name()))?;
-                eprintln!("{} {repetition}/{repetitions} {}", scenario.name(), report::brief(subject, &result));
+            for (subject, results) in [
+                (Subject::Tutorial, &mut tutorial),
+                (Subject::Switchboard, &mut switchboard),
+            ] {
+                let result = scenario.run(subject, &load).await.map_err(|error| {
+                    format!("{} against {}: {error}", scenario.name(), subject.name())
+                })?;
+                eprintln!(
+                    "{} {repetition}/{repetitions} {}",
+                    scenario.name(),
+                    report::brief(subject, &result)
+                );
                 results.push(result);
             }
         }
-        println!("{}", report::table(scenario, &load, &tutorial, &switchboard));
+        println!(
+            "{}",
+            report::table(scenario, &load, &tutorial, &switchboard)
+        );
     }
     Ok(())
 }
 
 fn setting<T: FromStr>(name: &str, default: T) -> Outcome<T> {
     match std::env::var(name) {
-        Ok(text) => text.parse().map_err(|_| format!("{name}={text} is not understood").into()),
+        Ok(text) => text
+            .parse()
+            .map_err(|_| format!("{name}={text} is not understood").into()),
         Err(_) => Ok(default),
     }
 }

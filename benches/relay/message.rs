@@ -19,7 +19,9 @@ pub(crate) struct Numbered {
 
 impl Numbered {
     fn new(bytes: Vec<u8>) -> Self {
-        let start = bytes.windows(ZERO.len()).position(|window| window == ZERO.as_bytes());
+        let start = bytes
+            .windows(ZERO.len())
+            .position(|window| window == ZERO.as_bytes());
         let digits = start.map_or(0..0, |start| start..start + ZERO.len());
         Self { bytes, digits }
     }
@@ -60,7 +62,12 @@ impl Route<'_> {
             r#"{{"candidate":"candidate:{ZERO} {place} udp 2122260223 192.0.2.7 61765 typ host generation 0 from {} to {} ufrag "#,
             self.from, self.to
         );
-        self.signal("candidate", &start, r#"","sdpMid":"0","sdpMLineIndex":0}"#, CANDIDATE_BYTES)
+        self.signal(
+            "candidate",
+            &start,
+            r#"","sdpMid":"0","sdpMLineIndex":0}"#,
+            CANDIDATE_BYTES,
+        )
     }
 
     pub(crate) fn offer(&self) -> Message {
@@ -83,8 +90,11 @@ impl Route<'_> {
     fn signal(&self, kind: &str, start: &str, end: &str, bytes: usize) -> Message {
         let to = self.to;
         let head = format!(r#"{{"type":"{kind}","name":"{to}","{kind}":{start}"#);
-        let padding: String =
-            r"a=rtpmap:111 opus/48000/2\r\n".chars().cycle().take(bytes - head.len() - end.len() - 1).collect();
+        let padding: String = r"a=rtpmap:111 opus/48000/2\r\n"
+            .chars()
+            .cycle()
+            .take(bytes - head.len() - end.len() - 1)
+            .collect();
         // An escape cut in two is not JSON.
         let padding = padding.replace('\\', "/");
         let sent = format!("{head}{padding}{end}}}");
@@ -93,15 +103,24 @@ impl Route<'_> {
             _ => format!(r#","name":"{}""#, self.from),
         };
         let received = format!(r#"{{"type":"{kind}","{kind}":{start}{padding}{end}{named}}}"#);
-        Message { sent: Numbered::new(frame(&sent)), received: Numbered::new(received.into_bytes()) }
+        Message {
+            sent: Numbered::new(frame(&sent)),
+            received: Numbered::new(received.into_bytes()),
+        }
     }
 
     pub(crate) fn leave(&self) -> Message {
         let sent = format!(r#"{{"type":"leave","name":"{}"}}"#, self.to);
         let received = match self.subject {
             Subject::Tutorial => r#"{"type":"leave"}"#.to_owned(),
-            Subject::Switchboard => format!(r#"{{"type":"leave","name":"{}","reason":"hangup"}}"#, self.from),
+            Subject::Switchboard => format!(
+                r#"{{"type":"leave","name":"{}","reason":"hangup"}}"#,
+                self.from
+            ),
         };
-        Message { sent: Numbered::new(frame(&sent)), received: Numbered::new(received.into_bytes()) }
+        Message {
+            sent: Numbered::new(frame(&sent)),
+            received: Numbered::new(received.into_bytes()),
+        }
     }
 }

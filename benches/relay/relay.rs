@@ -12,9 +12,26 @@ use crate::message::{Message, Route};
 use crate::scenario::{AFTERMATH, Pair, Stage, Tally};
 use crate::server::Subject;
 
-pub(crate) async fn run(pair: Pair, subject: Subject, window: usize, stage: Arc<Stage>) -> Outcome<Tally> {
-    let Pair { mut caller, mut called, names: [from, to] } = pair;
-    let Message { mut sent, mut received } = Route { subject, from: &from, to: &to }.candidate(1);
+pub(crate) async fn run(
+    pair: Pair,
+    subject: Subject,
+    window: usize,
+    stage: Arc<Stage>,
+) -> Outcome<Tally> {
+    let Pair {
+        mut caller,
+        mut called,
+        names: [from, to],
+    } = pair;
+    let Message {
+        mut sent,
+        mut received,
+    } = Route {
+        subject,
+        from: &from,
+        to: &to,
+    }
+    .candidate(1);
     let mut tally = Tally::default();
     let mut in_flight = VecDeque::with_capacity(window);
     for _ in 0..window {

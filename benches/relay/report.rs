@@ -14,13 +14,18 @@ pub(crate) fn machine() -> Outcome<String> {
         .lines()
         .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
         .map_or("unknown", |(_, model)| model);
-    Ok(format!("Machine: {} × {model}", std::thread::available_parallelism()?))
+    Ok(format!(
+        "Machine: {} × {model}",
+        std::thread::available_parallelism()?
+    ))
 }
 
 /// One run in one line.
 pub(crate) fn brief(subject: Subject, measured: &Measured) -> String {
     let (median, high) = measured.latency;
-    let memory = measured.kib_each.map_or_else(String::new, |kib| format!(", {kib:.1} KiB each"));
+    let memory = measured
+        .kib_each
+        .map_or_else(String::new, |kib| format!(", {kib:.1} KiB each"));
     format!(
         "{}: {:.0}/s, p50 {median:.2} ms, p99 {high:.2} ms, CPU {:.1} µs each{memory}",
         subject.name(),
@@ -30,11 +35,22 @@ pub(crate) fn brief(subject: Subject, measured: &Measured) -> String {
 }
 
 /// The medians of all runs.
-pub(crate) fn table(scenario: Scenario, load: &Load, tutorial: &[Measured], switchboard: &[Measured]) -> String {
+pub(crate) fn table(
+    scenario: Scenario,
+    load: &Load,
+    tutorial: &[Measured],
+    switchboard: &[Measured],
+) -> String {
     let mut table = heading(scenario, load);
-    for (subject, runs) in [(Subject::Tutorial, tutorial), (Subject::Switchboard, switchboard)] {
-        let ratios: Vec<f64> =
-            runs.iter().zip(tutorial).map(|(run, reference)| sum_micros(run) / sum_micros(reference)).collect();
+    for (subject, runs) in [
+        (Subject::Tutorial, tutorial),
+        (Subject::Switchboard, switchboard),
+    ] {
+        let ratios: Vec<f64> = runs
+            .iter()
+            .zip(tutorial)
+            .map(|(run, reference)| sum_micros(run) / sum_micros(reference))
+            .collect();
         let _ = write!(
             table,
             "| {} | {} | {} / {} | {} | {} | {} × | {:.2} / {:.2} |",
@@ -49,7 +65,11 @@ pub(crate) fn table(scenario: Scenario, load: &Load, tutorial: &[Measured], swit
             median_of(runs, |run| run.usage.strangers),
         );
         if scenario == Scenario::Idle {
-            let _ = write!(table, " {} |", spread(&all(runs, |run| run.kib_each.unwrap_or_default()), 1));
+            let _ = write!(
+                table,
+                " {} |",
+                spread(&all(runs, |run| run.kib_each.unwrap_or_default()), 1)
+            );
         }
         table.push('\n');
     }
@@ -59,15 +79,21 @@ pub(crate) fn table(scenario: Scenario, load: &Load, tutorial: &[Measured], swit
 fn heading(scenario: Scenario, load: &Load) -> String {
     let Load { pairs, idle, .. } = load;
     let (title, unit) = match scenario {
-        Scenario::Relay(window) => {
-            (format!("Relay: {pairs} pairs, {window} in flight in each, candidates of 300 bytes"), "message")
-        }
-        Scenario::Calls => {
-            (format!("Calls: {pairs} pairs, offer 2.5 KiB, answer 2 KiB, 2 × 8 candidates, leave"), "call")
-        }
+        Scenario::Relay(window) => (
+            format!("Relay: {pairs} pairs, {window} in flight in each, candidates of 300 bytes"),
+            "message",
+        ),
+        Scenario::Calls => (
+            format!("Calls: {pairs} pairs, offer 2.5 KiB, answer 2 KiB, 2 × 8 candidates, leave"),
+            "call",
+        ),
         Scenario::Idle => (format!("Idle: {idle} logins"), "login"),
     };
-    let (more, rule) = if scenario == Scenario::Idle { (" KiB per connection |", "---:|") } else { ("", "") };
+    let (more, rule) = if scenario == Scenario::Idle {
+        (" KiB per connection |", "---:|")
+    } else {
+        ("", "")
+    };
     format!(
         "### {title}\n\n| server | {unit}s/s | p50 / p99 ms | CPU µs per {unit}, by process | sum | to the tutorial's | \
          cores used by load generator / others |{more}\n|---|---:|---:|---|---:|---:|---:|{rule}\n"
@@ -79,14 +105,26 @@ fn rate(run: &Measured) -> f64 {
 }
 
 fn sum_micros(run: &Measured) -> f64 {
-    run.usage.processes.iter().map(|(_, seconds)| seconds).sum::<f64>() * 1e6 / run.count as f64
+    run.usage
+        .processes
+        .iter()
+        .map(|(_, seconds)| seconds)
+        .sum::<f64>()
+        * 1e6
+        / run.count as f64
 }
 
 /// What each process used of the processor.
 fn shares(runs: &[Measured]) -> String {
-    let roles = runs.first().map_or(&[][..], |run| &run.usage.processes).iter().map(|(role, _)| *role);
+    let roles = runs
+        .first()
+        .map_or(&[][..], |run| &run.usage.processes)
+        .iter()
+        .map(|(role, _)| *role);
     let share = |(place, role): (usize, &str)| {
-        let micros = median_of(runs, |run| run.usage.processes[place].1 * 1e6 / run.count as f64);
+        let micros = median_of(runs, |run| {
+            run.usage.processes[place].1 * 1e6 / run.count as f64
+        });
         format!("{role} {}", decimals(micros, 1))
     };
     roles.enumerate().map(share).collect::<Vec<_>>().join(" + ")
@@ -113,7 +151,12 @@ fn median(values: &[f64]) -> f64 {
 fn spread(values: &[f64], places: usize) -> String {
     let least = values.iter().copied().fold(f64::INFINITY, f64::min);
     let most = values.iter().copied().fold(0.0, f64::max);
-    format!("{} ({}…{})", decimals(median(values), places), decimals(least, places), decimals(most, places))
+    format!(
+        "{} ({}…{})",
+        decimals(median(values), places),
+        decimals(least, places),
+        decimals(most, places)
+    )
 }
 
 fn decimals(value: f64, places: usize) -> String {

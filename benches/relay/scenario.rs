@@ -53,7 +53,9 @@ impl Scenario {
             "idle" => Ok(Self::Idle),
             other => match other.strip_prefix('w').map(str::parse) {
                 Some(Ok(window @ 1..=256)) => Ok(Self::Relay(window)),
-                _ => Err(format!("SCENARIOS={other}: it is a list of w1 to w256, calls and idle").into()),
+                _ => Err(
+                    format!("SCENARIOS={other}: it is a list of w1 to w256, calls and idle").into(),
+                ),
             },
         }
     }
@@ -71,9 +73,17 @@ impl Scenario {
         match self {
             Self::Idle => idle::run(&servers, load.idle).await,
             Self::Relay(window) => {
-                under_load(&servers, load, |pair, stage| relay::run(pair, subject, window, stage)).await
+                under_load(&servers, load, |pair, stage| {
+                    relay::run(pair, subject, window, stage)
+                })
+                .await
             }
-            Self::Calls => under_load(&servers, load, |pair, stage| calls::run(pair, subject, stage)).await,
+            Self::Calls => {
+                under_load(&servers, load, |pair, stage| {
+                    calls::run(pair, subject, stage)
+                })
+                .await
+            }
         }
     }
 }
@@ -110,13 +120,18 @@ impl Tally {
     /// Counts what was just completed, if it is the time to.
     pub(crate) fn add(&mut self, stage: &Stage, took: Duration) {
         if stage.0.load(Ordering::Relaxed) == COUNTING {
-            self.0.push(u32::try_from(took.as_nanos()).unwrap_or(u32::MAX));
+            self.0
+                .push(u32::try_from(took.as_nanos()).unwrap_or(u32::MAX));
         }
     }
 }
 
 /// Lets each pair run in a task of its own, and watches the servers meanwhile.
-async fn under_load<F>(servers: &Servers, load: &Load, run: impl Fn(Pair, Arc<Stage>) -> F) -> Outcome<Measured>
+async fn under_load<F>(
+    servers: &Servers,
+    load: &Load,
+    run: impl Fn(Pair, Arc<Stage>) -> F,
+) -> Outcome<Measured>
 where
     F: Future<Output = Outcome<Tally>> + Send + 'static,
 {
@@ -152,10 +167,17 @@ where
     let finished = timeout(LOST_AFTER, finish).await;
     match finished {
         Ok(outcome) => outcome?,
-        Err(_) => return Err(format!("{} pairs still wait for a message: lost", running.len()).into()),
+        Err(_) => {
+            return Err(format!("{} pairs still wait for a message: lost", running.len()).into());
+        }
     }
     let count = tallies.0.len();
-    Ok(Measured { count, latency: percentiles(tallies.0), usage, kib_each: None })
+    Ok(Measured {
+        count,
+        latency: percentiles(tallies.0),
+        usage,
+        kib_each: None,
+    })
 }
 
 /// Waits. Pairs end only when they are told to, so one that ends now has failed.
@@ -175,7 +197,9 @@ pub(crate) fn percentiles(mut nanoseconds: Vec<u32>) -> (f64, f64) {
     nanoseconds.sort_unstable();
     let at = |hundredths: usize| {
         let index = (nanoseconds.len() * hundredths / 100).min(nanoseconds.len().saturating_sub(1));
-        nanoseconds.get(index).map_or(0.0, |&nanoseconds| f64::from(nanoseconds) / 1e6)
+        nanoseconds
+            .get(index)
+            .map_or(0.0, |&nanoseconds| f64::from(nanoseconds) / 1e6)
     };
     (at(50), at(99))
 }

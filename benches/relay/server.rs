@@ -56,15 +56,28 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    fn start(role: &'static str, is_node: bool, program: &str, configure: impl FnOnce(&mut Command)) -> Outcome<Self> {
+    fn start(
+        role: &'static str,
+        is_node: bool,
+        program: &str,
+        configure: impl FnOnce(&mut Command),
+    ) -> Outcome<Self> {
         // `setpriv` becomes the program, with the same pid; the kernel kills it should this benchmark be killed.
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "--", program]).stdin(Stdio::null());
+        command
+            .args(["--pdeathsig", "KILL", "--", program])
+            .stdin(Stdio::null());
         // stdout is for the results.
         command.stdout(std::io::stderr());
         configure(&mut command);
-        let child = command.spawn().map_err(|error| format!("{role} did not start: {error}"))?;
-        Ok(Self { role, is_node, child })
+        let child = command
+            .spawn()
+            .map_err(|error| format!("{role} did not start: {error}"))?;
+        Ok(Self {
+            role,
+            is_node,
+            child,
+        })
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -84,8 +97,15 @@ pub(crate) fn check() -> Outcome<()> {
     if !Path::new(TUTORIAL).join("node_modules/ws").is_dir() {
         return Err("the tutorial's server lacks its npm package `ws`: run `make setup-bench` first (npm ci in benches/tutorial)".into());
     }
-    for (program, what) in [("node", "Node.js"), ("redis-server", "Redis"), ("setpriv", "util-linux")] {
-        let found = Command::new(program).arg("--version").stdout(Stdio::null()).status();
+    for (program, what) in [
+        ("node", "Node.js"),
+        ("redis-server", "Redis"),
+        ("setpriv", "util-linux"),
+    ] {
+        let found = Command::new(program)
+            .arg("--version")
+            .stdout(Stdio::null())
+            .status();
         found.map_err(|error| format!("`{program}` ({what}) cannot be run: {error}"))?;
     }
     Ok(())
@@ -94,24 +114,42 @@ pub(crate) fn check() -> Outcome<()> {
 fn start_tutorial() -> Outcome<Servers> {
     let door = free_address()?;
     let tutorial = Process::start("node.js", true, "node", |command| {
-        command.arg("server.mjs").current_dir(TUTORIAL).env("PORT", door.port().to_string());
+        command
+            .arg("server.mjs")
+            .current_dir(TUTORIAL)
+            .env("PORT", door.port().to_string());
     })?;
     wait_until("the tutorial's server", || TcpStream::connect(door).is_ok())?;
-    Ok(Servers { processes: vec![tutorial], doors: [door, door], _directory: None })
+    Ok(Servers {
+        processes: vec![tutorial],
+        doors: [door, door],
+        _directory: None,
+    })
 }
 
 fn start_switchboard() -> Outcome<Servers> {
     let directory = TempDir::new()?;
     let redis_door = free_address()?;
     let redis = Process::start("redis", false, "redis-server", |command| {
-        command.args(["--bind", "127.0.0.1", "--port", &redis_door.port().to_string()]);
+        command.args([
+            "--bind",
+            "127.0.0.1",
+            "--port",
+            &redis_door.port().to_string(),
+        ]);
         command.args(["--save", "", "--appendonly", "no", "--loglevel", "warning"]);
-        command.args(["--logfile", "redis.log", "--dir"]).arg(directory.path());
+        command
+            .args(["--logfile", "redis.log", "--dir"])
+            .arg(directory.path());
     })?;
     wait_until("Redis", || answers(redis_door, "PING\r\n", "+PONG"))?;
     let (first, first_door) = start_node("node 1", redis_door)?;
     let (second, second_door) = start_node("node 2", redis_door)?;
-    Ok(Servers { processes: vec![first, second, redis], doors: [first_door, second_door], _directory: Some(directory) })
+    Ok(Servers {
+        processes: vec![first, second, redis],
+        doors: [first_door, second_door],
+        _directory: Some(directory),
+    })
 }
 
 fn start_node(role: &'static str, redis: SocketAddr) -> Outcome<(Process, SocketAddr)> {

@@ -93,13 +93,20 @@ impl Config {
         Self {
             listen: reader.parsed("listen", "an address such as 0.0.0.0:9090"),
             node_id: reader.text("node_id"),
-            workers: reader.parsed("workers", "a number of threads; 0 for one for every two cores"),
+            workers: reader.parsed(
+                "workers",
+                "a number of threads; 0 for one for every two cores",
+            ),
             admin_listen: reader.parsed("admin.listen", "an address such as 127.0.0.1:9091"),
             backend: read_backend(reader),
             drain_deadline: reader.duration("drain.deadline"),
             log_format: reader.one_of(
                 "log.format",
-                &[("auto", LogFormat::Auto), ("human", LogFormat::Human), ("json", LogFormat::Json)],
+                &[
+                    ("auto", LogFormat::Auto),
+                    ("human", LogFormat::Human),
+                    ("json", LogFormat::Json),
+                ],
             ),
             log_level: reader.text("log.level"),
             presence: Presence {
@@ -123,8 +130,10 @@ impl Config {
                 },
             },
             limits: Limits {
-                signals_per_second: reader.parsed("limits.signals_per_second", "a number; 0 for no limit"),
-                connections_per_ip: reader.parsed("limits.connections_per_ip", "a number; 0 for no limit"),
+                signals_per_second: reader
+                    .parsed("limits.signals_per_second", "a number; 0 for no limit"),
+                connections_per_ip: reader
+                    .parsed("limits.connections_per_ip", "a number; 0 for no limit"),
                 origins: reader.list("limits.origins"),
             },
         }
@@ -132,10 +141,19 @@ impl Config {
 
     /// What single settings cannot know.
     fn check(&self, reader: &mut Reader) {
-        let Presence { ttl, grace, node_ttl, watch_every } = self.presence;
+        let Presence {
+            ttl,
+            grace,
+            node_ttl,
+            watch_every,
+        } = self.presence;
         let id_fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-        if self.node_id.is_empty() || self.node_id.len() > 64 || !self.node_id.bytes().all(id_fits) {
-            reader.mistake("node_id", "must be 1 to 64 letters, digits, dots, underscores and hyphens");
+        if self.node_id.is_empty() || self.node_id.len() > 64 || !self.node_id.bytes().all(id_fits)
+        {
+            reader.mistake(
+                "node_id",
+                "must be 1 to 64 letters, digits, dots, underscores and hyphens",
+            );
         }
         for (key, time) in [
             ("presence.ttl", ttl),
@@ -156,22 +174,39 @@ impl Config {
             );
         }
         if self.session.clocks.silent_after <= self.session.clocks.ping_every {
-            reader.mistake("session.silent_after", "must be longer than session.ping_every");
+            reader.mistake(
+                "session.silent_after",
+                "must be longer than session.ping_every",
+            );
         }
         if self.session.frame_bytes < 1024 {
-            reader.mistake("session.frame_bytes", "must be at least 1024: an offer has to fit");
+            reader.mistake(
+                "session.frame_bytes",
+                "must be at least 1024: an offer has to fit",
+            );
         }
-        if self.session.mailbox.bytes < self.session.frame_bytes || self.session.mailbox.events == 0 {
-            reader.mistake("session.mailbox_bytes", "must hold a message of session.frame_bytes, and mailbox_events one event");
+        if self.session.mailbox.bytes < self.session.frame_bytes || self.session.mailbox.events == 0
+        {
+            reader.mistake(
+                "session.mailbox_bytes",
+                "must hold a message of session.frame_bytes, and mailbox_events one event",
+            );
         }
         if let Err(error) = tracing_subscriber::EnvFilter::try_new(&self.log_level) {
-            reader.mistake("log.level", &format!("is not a filter such as info or switchboard=debug: {error}"));
+            reader.mistake(
+                "log.level",
+                &format!("is not a filter such as info or switchboard=debug: {error}"),
+            );
         }
     }
 
     /// How long leases live.
     pub fn terms(&self) -> Terms {
-        Terms { user_ttl: self.presence.ttl, node_ttl: self.presence.node_ttl, challenge: CHALLENGE }
+        Terms {
+            user_ttl: self.presence.ttl,
+            node_ttl: self.presence.node_ttl,
+            challenge: CHALLENGE,
+        }
     }
 
     /// What the exchange needs.
@@ -198,12 +233,22 @@ impl Config {
 
 fn read_backend(reader: &mut Reader) -> Backend {
     let url = reader.secret("redis.url");
-    let mode = reader.one_of("redis.mode", &[("standalone", true), ("sentinel", false), ("cluster", false)]);
+    let mode = reader.one_of(
+        "redis.mode",
+        &[
+            ("standalone", true),
+            ("sentinel", false),
+            ("cluster", false),
+        ],
+    );
     let prefix = reader.text("redis.prefix");
     let lanes = reader.parsed("redis.lanes", "a number from 1 to 64");
     let timeout = reader.duration("redis.timeout");
     if !mode || url.contains(',') {
-        reader.mistake("redis.mode", "sentinel and cluster are not supported yet: use standalone, and one URL");
+        reader.mistake(
+            "redis.mode",
+            "sentinel and cluster are not supported yet: use standalone, and one URL",
+        );
     }
     if prefix.contains(['{', '}']) || prefix.len() > 64 {
         reader.mistake("redis.prefix", "must be at most 64 bytes without braces");
@@ -217,5 +262,10 @@ fn read_backend(reader: &mut Reader) -> Backend {
     if url.is_empty() {
         return Backend::Embedded;
     }
-    Backend::Redis(redis::Config { url: redis::Url::new(&url), prefix, lanes, timeout })
+    Backend::Redis(redis::Config {
+        url: redis::Url::new(&url),
+        prefix,
+        lanes,
+        timeout,
+    })
 }

@@ -34,7 +34,10 @@ impl fmt::Display for Mistakes {
         for mistake in &self.0 {
             writeln!(f, "  {mistake}")?;
         }
-        write!(f, "Every setting is explained in src/config/default.toml; `switchboard config` prints what is in effect.")
+        write!(
+            f,
+            "Every setting is explained in src/config/default.toml; `switchboard config` prints what is in effect."
+        )
     }
 }
 
@@ -55,7 +58,9 @@ impl Reader {
         let mut variables = HashMap::new();
         let mut environment = HashMap::new();
         for (variable, value) in sources.environment {
-            let Some(rest) = variable.strip_prefix(&format!("{PREFIX}_")) else { continue };
+            let Some(rest) = variable.strip_prefix(&format!("{PREFIX}_")) else {
+                continue;
+            };
             let key = rest.replace("__", ".").to_lowercase();
             if known.contains_key(&key) {
                 variables.insert(key, variable.clone());
@@ -68,23 +73,45 @@ impl Reader {
         if let Some(path) = sources.file {
             builder = builder.add_source(File::from(path).format(FileFormat::Toml));
         }
-        let environment = Environment::with_prefix(PREFIX).prefix_separator("_").separator("__").try_parsing(true).source(Some(environment));
+        let environment = Environment::with_prefix(PREFIX)
+            .prefix_separator("_")
+            .separator("__")
+            .try_parsing(true)
+            .source(Some(environment));
         builder = builder.add_source(environment);
         for (key, value) in sources.flags {
-            builder = builder.set_override(&key, value).map_err(|error| Mistakes(vec![format!("--set {key}: {error}")]))?;
+            builder = builder
+                .set_override(&key, value)
+                .map_err(|error| Mistakes(vec![format!("--set {key}: {error}")]))?;
         }
         let settings = parse(builder)?;
-        let unknown = flat(&settings).into_keys().filter(|key| !known.contains_key(key));
+        let unknown = flat(&settings)
+            .into_keys()
+            .filter(|key| !known.contains_key(key));
         mistakes.extend(unknown.map(|key| format!("{key} is not a setting")));
         mistakes.sort();
-        Ok(Self { settings, variables, secrets: Vec::new(), mistakes })
+        Ok(Self {
+            settings,
+            variables,
+            secrets: Vec::new(),
+            mistakes,
+        })
     }
 
     /// Notes a mistake.
     pub(super) fn mistake(&mut self, key: &str, what: &str) {
-        let value = if self.secrets.contains(&key) { "…".to_owned() } else { self.raw(key) };
-        let from = self.variables.get(key).map(|variable| format!(" (from {variable})")).unwrap_or_default();
-        self.mistakes.push(format!("{key} = {value:?}{from} {what}"));
+        let value = if self.secrets.contains(&key) {
+            "…".to_owned()
+        } else {
+            self.raw(key)
+        };
+        let from = self
+            .variables
+            .get(key)
+            .map(|variable| format!(" (from {variable})"))
+            .unwrap_or_default();
+        self.mistakes
+            .push(format!("{key} = {value:?}{from} {what}"));
     }
 
     /// A text.
@@ -110,34 +137,52 @@ impl Reader {
     }
 
     pub(super) fn duration(&mut self, key: &'static str) -> Duration {
-        self.converted(key, "a duration such as 30s or 500ms", |text| humantime::parse_duration(text).ok())
+        self.converted(key, "a duration such as 30s or 500ms", |text| {
+            humantime::parse_duration(text).ok()
+        })
     }
 
     pub(super) fn one_of<T: Copy>(&mut self, key: &'static str, choices: &[(&str, T)]) -> T {
         let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
-        let find = |text: &str| choices.iter().find(|(word, _)| *word == text).map(|(_, choice)| *choice);
+        let find = |text: &str| {
+            choices
+                .iter()
+                .find(|(word, _)| *word == text)
+                .map(|(_, choice)| *choice)
+        };
         self.converted(key, &format!("one of {}", words.join(", ")), find)
     }
 
     /// A list: of TOML, or of words with commas between them.
     pub(super) fn list(&mut self, key: &'static str) -> Vec<String> {
         if let Ok(values) = self.settings.get_array(key) {
-            return values.into_iter().filter_map(|value| value.into_string().ok()).collect();
+            return values
+                .into_iter()
+                .filter_map(|value| value.into_string().ok())
+                .collect();
         }
         let text = self.text(key);
         if text.starts_with('[') {
             // TOML again, from the environment or a flag.
-            let list = config::Config::builder().add_source(File::from_str(&format!("list = {text}"), FileFormat::Toml));
-            let values = list.build().and_then(|list| list.get_array("list"));
-            return match values {
-                Ok(values) => values.into_iter().filter_map(|value| value.into_string().ok()).collect(),
-                Err(_) => {
-                    self.mistake(key, "is not a list such as [\"a\", \"b\"], or words with commas between them");
-                    Vec::new()
-                }
-            };
+            let toml = File::from_str(&format!("list = {text}"), FileFormat::Toml);
+            let list = config::Config::builder().add_source(toml).build();
+            if let Ok(values) = list.and_then(|list| list.get_array("list")) {
+                return values
+                    .into_iter()
+                    .filter_map(|value| value.into_string().ok())
+                    .collect();
+            }
+            self.mistake(
+                key,
+                "is not a list such as [\"a\", \"b\"], or words with commas between them",
+            );
+            return Vec::new();
         }
-        text.split(',').map(str::trim).filter(|word| !word.is_empty()).map(str::to_owned).collect()
+        text.split(',')
+            .map(str::trim)
+            .filter(|word| !word.is_empty())
+            .map(str::to_owned)
+            .collect()
     }
 
     /// The settings in effect with secrets hidden, or what is wrong with them.
@@ -147,23 +192,34 @@ impl Reader {
         }
         let settings = flat(&self.settings).into_iter();
         let mut lines: Vec<String> = settings
-            .map(|(key, value)| match self.secrets.contains(&key.as_str()) && value != "\"\"" {
-                true => format!("{key} = \"(hidden)\""),
-                false => format!("{key} = {value}"),
+            .map(|(key, value)| {
+                let hidden = self.secrets.contains(&key.as_str()) && value != "\"\"";
+                let shown = if hidden { "\"(hidden)\"" } else { &value };
+                format!("{key} = {shown}")
             })
             .collect();
         lines.sort();
         Ok(lines.join("\n") + "\n")
     }
 
-    fn converted<T>(&mut self, key: &'static str, what: &str, convert: impl Fn(&str) -> Option<T>) -> T {
+    fn converted<T>(
+        &mut self,
+        key: &'static str,
+        what: &str,
+        convert: impl Fn(&str) -> Option<T>,
+    ) -> T {
         if let Some(value) = convert(&self.raw(key)) {
             return value;
         }
         self.mistake(key, &format!("is not {what}"));
-        let default = parse(config::Config::builder()).ok().and_then(|defaults| defaults.get_string(key).ok());
+        let default = parse(config::Config::builder())
+            .ok()
+            .and_then(|defaults| defaults.get_string(key).ok());
         // The tests show that every default can be read.
-        default.as_deref().and_then(convert).unwrap_or_else(|| unreachable!("the default of {key} cannot be read"))
+        default
+            .as_deref()
+            .and_then(convert)
+            .unwrap_or_else(|| unreachable!("the default of {key} cannot be read"))
     }
 
     fn raw(&self, key: &str) -> String {
@@ -172,11 +228,17 @@ impl Reader {
 }
 
 /// The defaults under whatever else was added.
-fn parse(builder: config::ConfigBuilder<config::builder::DefaultState>) -> Result<config::Config, Mistakes> {
-    let defaults = config::Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml)).build();
+fn parse(
+    builder: config::ConfigBuilder<config::builder::DefaultState>,
+) -> Result<config::Config, Mistakes> {
+    let defaults = config::Config::builder()
+        .add_source(File::from_str(DEFAULTS, FileFormat::Toml))
+        .build();
     let wrong = |error: config::ConfigError| Mistakes(vec![error.to_string()]);
     let layered = builder.build().map_err(wrong)?;
-    let both = config::Config::builder().add_source(defaults.map_err(wrong)?).add_source(layered);
+    let both = config::Config::builder()
+        .add_source(defaults.map_err(wrong)?)
+        .add_source(layered);
     both.build().map_err(wrong)
 }
 
@@ -186,12 +248,19 @@ fn flat(settings: &config::Config) -> HashMap<String, String> {
         match &value.kind {
             ValueKind::Table(table) => {
                 for (key, value) in table {
-                    let key = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+                    let key = if prefix.is_empty() {
+                        key.clone()
+                    } else {
+                        format!("{prefix}.{key}")
+                    };
                     visit(&key, value, into);
                 }
             }
             ValueKind::Array(values) => {
-                let words: Vec<String> = values.iter().map(|value| format!("{:?}", value.to_string())).collect();
+                let words: Vec<String> = values
+                    .iter()
+                    .map(|value| format!("{:?}", value.to_string()))
+                    .collect();
                 into.insert(prefix.to_owned(), format!("[{}]", words.join(", ")));
             }
             ValueKind::String(text) => drop(into.insert(prefix.to_owned(), format!("{text:?}"))),
@@ -205,5 +274,7 @@ fn flat(settings: &config::Config) -> HashMap<String, String> {
 
 /// Kubernetes gives every container variables such as `SWITCHBOARD_SERVICE_HOST` for a Service called switchboard.
 fn is_kubernetes_link(rest: &str) -> bool {
-    rest.split('_').any(|word| word == "PORT") || rest.starts_with("SERVICE_") || rest.contains("_SERVICE_")
+    rest.split('_').any(|word| word == "PORT")
+        || rest.starts_with("SERVICE_")
+        || rest.contains("_SERVICE_")
 }

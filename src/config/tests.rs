@@ -1,8 +1,14 @@
 use super::*;
 
 fn load(environment: &[(&str, &str)]) -> Result<(Config, String), Mistakes> {
-    let environment = environment.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-    Config::load(Sources { environment, ..Sources::default() })
+    let environment = environment
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect();
+    Config::load(Sources {
+        environment,
+        ..Sources::default()
+    })
 }
 
 #[test]
@@ -11,24 +17,34 @@ fn the_defaults_are_a_node_of_its_own() {
     assert!(matches!(config.backend, Backend::Embedded));
     assert_eq!(config.listen, "0.0.0.0:9090".parse().unwrap());
     assert_eq!(config.drain_deadline, Duration::from_secs(20));
-    assert!(effective.contains("presence.ttl = \"30s\"\n"), "{effective}");
+    assert!(
+        effective.contains("presence.ttl = \"30s\"\n"),
+        "{effective}"
+    );
 }
 
 #[test]
 fn later_layers_win() {
     let file = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
-    std::fs::write(file.path(), "node_id = \"file\"\n[presence]\nttl = \"60s\"\ngrace = \"1s\"\n").unwrap();
+    std::fs::write(
+        file.path(),
+        "node_id = \"file\"\n[presence]\nttl = \"60s\"\ngrace = \"1s\"\n",
+    )
+    .unwrap();
     let sources = Sources {
         file: Some(file.path().to_owned()),
-        environment: [("SWITCHBOARD_NODE_ID", "env"), ("SWITCHBOARD_PRESENCE__GRACE", "2s")]
-            .map(|(key, value)| (key.to_owned(), value.to_owned()))
-            .into(),
+        environment: [
+            ("SWITCHBOARD_NODE_ID", "env"),
+            ("SWITCHBOARD_PRESENCE__GRACE", "2s"),
+        ]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into(),
         flags: vec![("node_id".to_owned(), "flag".to_owned())],
     };
     let (config, _) = Config::load(sources).unwrap();
     assert_eq!(config.node_id, "flag");
     assert_eq!(config.presence.grace, Duration::from_secs(2));
-    assert_eq!(config.presence.ttl, Duration::from_secs(60));
+    assert_eq!(config.presence.ttl, Duration::from_mins(1));
 }
 
 #[test]
@@ -52,30 +68,50 @@ fn every_mistake_is_reported_at_once() {
         "limits.signals_per_second = \"-1\"",
         "SWITCHBOARD_TYPO is not a setting",
     ] {
-        assert!(mistakes.contains(expected), "{expected} is not in:\n{mistakes}");
+        assert!(
+            mistakes.contains(expected),
+            "{expected} is not in:\n{mistakes}"
+        );
     }
 }
 
 #[test]
 fn kubernetes_may_add_its_variables() {
-    let link = [("SWITCHBOARD_PORT", "tcp://10.0.0.1:9090"), ("SWITCHBOARD_SERVICE_HOST", "10.0.0.1")];
+    let link = [
+        ("SWITCHBOARD_PORT", "tcp://10.0.0.1:9090"),
+        ("SWITCHBOARD_SERVICE_HOST", "10.0.0.1"),
+    ];
     assert!(load(&link).is_ok());
 }
 
 #[test]
 fn a_password_is_never_shown() {
-    let url = ("SWITCHBOARD_REDIS__URL", "redis://user:hunter2@localhost:6379");
+    let url = (
+        "SWITCHBOARD_REDIS__URL",
+        "redis://user:hunter2@localhost:6379",
+    );
     let (config, effective) = load(&[url]).unwrap();
-    assert!(!effective.contains("hunter2") && effective.contains("redis.url = \"(hidden)\""), "{effective}");
+    assert!(
+        !effective.contains("hunter2") && effective.contains("redis.url = \"(hidden)\""),
+        "{effective}"
+    );
     assert!(!format!("{config:?}").contains("hunter2"));
-    let mistakes = load(&[("SWITCHBOARD_REDIS__URL", "redis://user:hunter2@a,redis://b")]).unwrap_err();
+    let mistakes =
+        load(&[("SWITCHBOARD_REDIS__URL", "redis://user:hunter2@a,redis://b")]).unwrap_err();
     assert!(!mistakes.to_string().contains("hunter2"));
 }
 
 #[test]
 fn a_list_is_words_or_toml() {
-    let (config, _) = load(&[("SWITCHBOARD_LIMITS__ORIGINS", "https://a.example, https://b.example")]).unwrap();
-    assert_eq!(config.limits.origins, ["https://a.example", "https://b.example"]);
+    let (config, _) = load(&[(
+        "SWITCHBOARD_LIMITS__ORIGINS",
+        "https://a.example, https://b.example",
+    )])
+    .unwrap();
+    assert_eq!(
+        config.limits.origins,
+        ["https://a.example", "https://b.example"]
+    );
     let (config, _) = load(&[("SWITCHBOARD_LIMITS__ORIGINS", "[\"https://a.example\"]")]).unwrap();
     assert_eq!(config.limits.origins, ["https://a.example"]);
     assert!(load(&[("SWITCHBOARD_LIMITS__ORIGINS", "[https://a.example")]).is_err());

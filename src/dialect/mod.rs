@@ -28,6 +28,10 @@ pub struct Misheard {
 
 impl From<Refusal> for Misheard {
     fn from(refusal: Refusal) -> Self {
-        Self { refusal, id: None, name: None }
+        Self {
+            refusal,
+            id: None,
+            name: None,
+        }
     }
 }

@@ -13,7 +13,8 @@ use serde_json::value::RawValue;
 
 use super::{Dialect, Misheard};
 use crate::model::{
-    AckStatus, Body, Command, Correlation, Event, Frame, LoginRequest, Refusal, Signal, SignalKind, UserName, Welcome, Whom,
+    AckStatus, Body, Command, Correlation, Event, Frame, LoginRequest, Refusal, Signal, SignalKind,
+    UserName, Welcome, Whom,
 };
 
 /// The longest `id`, in bytes of what it says.
@@ -31,7 +32,12 @@ impl Dialect for Native {
     fn hear(&mut self, frame: &Frame) -> Result<Command, Misheard> {
         let wire = Wire::read(frame.bytes())?;
         let id = wire.correlation()?;
-        wire.command(frame.bytes(), id.clone()).map_err(|refusal| Misheard { refusal, id, name: wire.user().ok() })
+        wire.command(frame.bytes(), id.clone())
+            .map_err(|refusal| Misheard {
+                refusal,
+                id,
+                name: wire.user().ok(),
+            })
     }
 
     fn say(&mut self, event: &Event) -> Option<Frame> {
@@ -83,7 +89,9 @@ impl<'a> Wire<'a> {
             });
         }
         serde_json::from_slice(bytes).map_err(|error| match error.classify() {
-            serde_json::error::Category::Data => Refusal::BadMessage("A field is given twice or has the wrong type"),
+            serde_json::error::Category::Data => {
+                Refusal::BadMessage("A field is given twice or has the wrong type")
+            }
             _ => Refusal::BadJson,
         })
     }
@@ -99,26 +107,36 @@ impl<'a> Wire<'a> {
         if fits {
             Ok(Some(Correlation(raw.into())))
         } else {
-            Err(Refusal::BadMessage("An id is an integer or a string of at most 64 bytes"))
+            Err(Refusal::BadMessage(
+                "An id is an integer or a string of at most 64 bytes",
+            ))
         }
     }
 
     /// The user that the message names. A text that is no name is nobody's, so nobody of that name is here.
     fn user(&self) -> Result<UserName, Refusal> {
-        let raw = self.name.ok_or(Refusal::BadMessage("The name of a user is missing"))?;
+        let raw = self
+            .name
+            .ok_or(Refusal::BadMessage("The name of a user is missing"))?;
         let name = text(raw.get()).ok_or(Refusal::BadMessage("A name is a string"))?;
         UserName::parse(&name).map_err(|_| Refusal::UserUnavailable)
     }
 
     fn command(&self, frame: &Bytes, id: Option<Correlation>) -> Result<Command, Refusal> {
-        let word = self.r#type.and_then(|raw| text(raw.get())).ok_or(UNDEFINED)?;
+        let word = self
+            .r#type
+            .and_then(|raw| text(raw.get()))
+            .ok_or(UNDEFINED)?;
         let signal = |kind, body| self.signal(kind, body, frame, id.clone());
         match &*word {
             "candidate" => signal(SignalKind::Candidate, self.candidate),
             "offer" => signal(SignalKind::Offer, self.offer),
             "answer" => signal(SignalKind::Answer, self.answer),
             "message" => signal(SignalKind::Message, self.message),
-            "login" => Ok(Command::Login { request: self.login()?, id }),
+            "login" => Ok(Command::Login {
+                request: self.login()?,
+                id,
+            }),
             "leave" => self.leave(id),
             "presence" => self.presence(id),
             "ping" => Ok(Command::Ping { id }),
@@ -134,19 +152,31 @@ impl<'a> Wire<'a> {
         frame: &Bytes,
         id: Option<Correlation>,
     ) -> Result<Command, Refusal> {
-        let body = body.ok_or(Refusal::BadMessage("The field named like the type is missing"))?;
+        let body = body.ok_or(Refusal::BadMessage(
+            "The field named like the type is missing",
+        ))?;
         let body = Body(frame.slice_ref(body.get().as_bytes()));
-        Ok(Command::Send { to: self.user()?, signal: Signal { kind, body }, id })
+        Ok(Command::Send {
+            to: self.user()?,
+            signal: Signal { kind, body },
+            id,
+        })
     }
 
     fn login(&self) -> Result<LoginRequest, Refusal> {
         let string = |field: Option<&RawValue>, wrong| match field.map(RawValue::get) {
             None | Some("null") => Ok(None),
-            Some(raw) => text(raw).map(|text| Some(text.into_owned())).ok_or(Refusal::BadMessage(wrong)),
+            Some(raw) => text(raw)
+                .map(|text| Some(text.into_owned()))
+                .ok_or(Refusal::BadMessage(wrong)),
         };
         Ok(LoginRequest {
             // Whatever is not a name fails as a login does, so that the tutorial's client sees `success: false`.
-            name: self.name.and_then(|raw| text(raw.get())).unwrap_or_default().into_owned(),
+            name: self
+                .name
+                .and_then(|raw| text(raw.get()))
+                .unwrap_or_default()
+                .into_owned(),
             token: string(self.token, "A token is a string")?,
             resumable: boolean(self.resumable, "resumable is true or false")?.unwrap_or_default(),
             resume: string(self.resume, "A resume secret is a string")?,
@@ -169,9 +199,17 @@ impl<'a> Wire<'a> {
         const WRONG: Refusal = Refusal::BadMessage("names is a list of names");
         let raw = self.names.ok_or(WRONG)?;
         let names: Vec<Cow<'_, str>> = serde_json::from_str(raw.get()).map_err(|_| WRONG)?;
-        let names = names.iter().map(|name| UserName::parse(name)).collect::<Result<_, _>>();
-        let names = names.map_err(|_| Refusal::BadMessage("names holds something that is no name"))?;
-        Ok(Command::Presence { names, watch: boolean(self.watch, "watch is true or false")?, id })
+        let names = names
+            .iter()
+            .map(|name| UserName::parse(name))
+            .collect::<Result<_, _>>();
+        let names =
+            names.map_err(|_| Refusal::BadMessage("names holds something that is no name"))?;
+        Ok(Command::Presence {
+            names,
+            watch: boolean(self.watch, "watch is true or false")?,
+            id,
+        })
     }
 }
 
@@ -180,7 +218,9 @@ fn text(raw: &str) -> Option<Cow<'_, str>> {
     /// Borrows where nothing is escaped, which a plain `Cow` never does.
     #[derive(Deserialize)]
     struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-    serde_json::from_str::<Text<'_>>(raw).ok().map(|text| text.0)
+    serde_json::from_str::<Text<'_>>(raw)
+        .ok()
+        .map(|text| text.0)
 }
 
 fn boolean(field: Option<&RawValue>, wrong: &'static str) -> Result<Option<bool>, Refusal> {
@@ -207,7 +247,11 @@ fn say(event: &Event) -> Option<String> {
             said
         }
         Event::Left { from, reason } => {
-            format!(r#"{{"type":"leave","name":{},"reason":"{}""#, quoted(from.as_str()), reason.word())
+            format!(
+                r#"{{"type":"leave","name":{},"reason":"{}""#,
+                quoted(from.as_str()),
+                reason.word()
+            )
         }
         Event::Ack { id, status } => {
             let status = match status {
@@ -225,10 +269,16 @@ fn say(event: &Event) -> Option<String> {
             said
         }
         Event::Presence { users, id } => {
-            let users: serde_json::Map<_, _> =
-                users.iter().map(|(name, here)| (name.as_str().to_owned(), (*here).into())).collect();
+            let users: serde_json::Map<_, _> = users
+                .iter()
+                .map(|(name, here)| (name.as_str().to_owned(), (*here).into()))
+                .collect();
             let mut said = String::from(r#"{"type":"presence""#);
-            push(&mut said, "users", &serde_json::Value::Object(users).to_string());
+            push(
+                &mut said,
+                "users",
+                &serde_json::Value::Object(users).to_string(),
+            );
             push_id(&mut said, id.as_ref());
             said
         }
@@ -238,7 +288,10 @@ fn say(event: &Event) -> Option<String> {
             said
         }
         Event::GoAway { reconnect_in } => {
-            format!(r#"{{"type":"goaway","reconnect_in_ms":{},"reason":"draining""#, reconnect_in.as_millis())
+            format!(
+                r#"{{"type":"goaway","reconnect_in_ms":{},"reason":"draining""#,
+                reconnect_in.as_millis()
+            )
         }
         Event::Closing(_) => return None,
     };
@@ -252,7 +305,17 @@ fn say_signal(from: &UserName, signal: &Signal) -> String {
     // A body is a slice of a frame that was read as JSON, so it is UTF-8; between nodes the envelope checks it again.
     let body = std::str::from_utf8(&signal.body.0).unwrap_or("null");
     let mut said = String::with_capacity(body.len() + name.len() + 2 * word.len() + 24);
-    for part in [r#"{"type":""#, word, r#"",""#, word, r#"":"#, body, r#","name":"#, &name, "}"] {
+    for part in [
+        r#"{"type":""#,
+        word,
+        r#"",""#,
+        word,
+        r#"":"#,
+        body,
+        r#","name":"#,
+        &name,
+        "}",
+    ] {
         said.push_str(part);
     }
     said

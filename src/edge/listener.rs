@@ -30,7 +30,9 @@ pub async fn serve(listener: TcpListener, routes: Router) {
     loop {
         match listener.accept().await {
             Ok((stream, from)) => drop(connections.spawn(converse(stream, from, routes.clone()))),
-            Err(error) if is_of_one_connection(&error) => debug!(%error, "A connection broke before it was accepted"),
+            Err(error) if is_of_one_connection(&error) => {
+                debug!(%error, "A connection broke before it was accepted");
+            }
             Err(error) => {
                 warn!(%error, "No connection can be accepted: raise the limit of open files (ulimit -n)");
                 sleep(EXHAUSTED_PAUSE).await;
@@ -41,7 +43,10 @@ pub async fn serve(listener: TcpListener, routes: Router) {
 
 fn is_of_one_connection(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
-    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset
+    )
 }
 
 async fn converse(stream: TcpStream, from: SocketAddr, routes: Router) {

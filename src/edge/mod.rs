@@ -50,18 +50,30 @@ impl Doors {
     /// The doors of this exchange.
     pub fn new(settings: Settings, exchange: Arc<Exchange>, phase: Phase) -> Self {
         let crowd = Crowd::new(settings.connections_per_ip);
-        Self { settings: Arc::new(settings), exchange, phase, crowd }
+        Self {
+            settings: Arc::new(settings),
+            exchange,
+            phase,
+            crowd,
+        }
     }
 
     /// What clients see.
     pub fn routes(self) -> Router {
-        Router::new().route("/", any(websocket::enter)).route("/ws", any(websocket::enter)).with_state(self)
+        Router::new()
+            .route("/", any(websocket::enter))
+            .route("/ws", any(websocket::enter))
+            .with_state(self)
     }
 
     /// Whether a page of this origin may connect. Programs send none.
     fn welcomes(&self, headers: &HeaderMap) -> bool {
         let allowed = &self.settings.origins;
-        let known = |origin: &HeaderValue| allowed.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes());
+        let known = |origin: &HeaderValue| {
+            allowed
+                .iter()
+                .any(|allowed| allowed.as_bytes() == origin.as_bytes())
+        };
         allowed.is_empty() || headers.get_all(header::ORIGIN).iter().all(known)
     }
 }

@@ -25,7 +25,12 @@ pub struct NodeView {
 impl NodeView {
     /// A view of a node that starts now, on a fabric of this kind.
     pub fn new(exchange: Arc<Exchange>, phase: Phase, fabric: &'static str) -> Self {
-        Self { exchange, phase, fabric, started: Instant::now() }
+        Self {
+            exchange,
+            phase,
+            fabric,
+            started: Instant::now(),
+        }
     }
 }
 
@@ -61,7 +66,11 @@ async fn readyz(State(view): State<NodeView>) -> Response {
     } else if view.exchange.health().ready {
         "ready\n".into_response()
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "the fabric is away: check that Redis runs, and redis.url\n").into_response()
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the fabric is away: check that Redis runs, and redis.url\n",
+        )
+            .into_response()
     }
 }
 
@@ -74,6 +83,9 @@ async fn status(State(view): State<NodeView>) -> Json<Status> {
         draining,
         ready: health.ready && !draining,
         sessions: health.sessions,
-        fabric: FabricStatus { kind: view.fabric, reached: health.fabric_reached },
+        fabric: FabricStatus {
+            kind: view.fabric,
+            reached: health.fabric_reached,
+        },
     })
 }

@@ -12,7 +12,7 @@ pub(super) enum Rejection {
     Crowded,
     /// The node is shutting down.
     Draining,
-    /// A door for WebSockets, and the request is none.
+    /// The request is for a WebSocket door, and asks for no upgrade.
     NotAnUpgrade,
     /// It looks like a WebSocket handshake, and is none.
     BadUpgrade,
@@ -21,32 +21,50 @@ pub(super) enum Rejection {
 impl IntoResponse for Rejection {
     fn into_response(self) -> Response {
         let (status, code, message) = match self {
-            Self::Origin => {
-                (StatusCode::FORBIDDEN, "forbidden", "pages of this origin may not connect: see limits.origins")
-            }
+            Self::Origin => (
+                StatusCode::FORBIDDEN,
+                "forbidden",
+                "pages of this origin may not connect: see limits.origins",
+            ),
             Self::Crowded => (
                 StatusCode::TOO_MANY_REQUESTS,
                 "too_many",
                 "too many connections from this address: see limits.connections_per_ip",
             ),
-            Self::Draining => {
-                (StatusCode::SERVICE_UNAVAILABLE, "draining", "this node is shutting down: connect again")
-            }
-            Self::NotAnUpgrade => {
-                (StatusCode::UPGRADE_REQUIRED, "upgrade_required", "this is a door for WebSockets")
-            }
-            Self::BadUpgrade => (StatusCode::BAD_REQUEST, "bad_request", "not a WebSocket handshake (RFC 6455, 4.1)"),
+            Self::Draining => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "draining",
+                "this node is shutting down: connect again",
+            ),
+            Self::NotAnUpgrade => (
+                StatusCode::UPGRADE_REQUIRED,
+                "upgrade_required",
+                "this is a door for WebSockets",
+            ),
+            Self::BadUpgrade => (
+                StatusCode::BAD_REQUEST,
+                "bad_request",
+                "not a WebSocket handshake (RFC 6455, 4.1)",
+            ),
         };
-        let body = format!("{{\"type\":\"error\",\"code\":\"{code}\",\"message\":\"{message}\"}}\n");
-        let mut response = (status, [(header::CONTENT_TYPE, "application/json")], body).into_response();
+        let body =
+            format!("{{\"type\":\"error\",\"code\":\"{code}\",\"message\":\"{message}\"}}\n");
+        let mut response =
+            (status, [(header::CONTENT_TYPE, "application/json")], body).into_response();
         let headers = response.headers_mut();
         match self {
             Self::Draining | Self::Crowded => {
                 headers.insert(header::RETRY_AFTER, 1.into());
             }
             Self::NotAnUpgrade => {
-                headers.insert(header::UPGRADE, header::HeaderValue::from_static("websocket"));
-                headers.insert(header::CONNECTION, header::HeaderValue::from_static("upgrade"));
+                headers.insert(
+                    header::UPGRADE,
+                    header::HeaderValue::from_static("websocket"),
+                );
+                headers.insert(
+                    header::CONNECTION,
+                    header::HeaderValue::from_static("upgrade"),
+                );
             }
             Self::Origin | Self::BadUpgrade => {}
         }

@@ -46,7 +46,9 @@ pub(super) async fn enter(
     if !doors.welcomes(&headers) {
         return Rejection::Origin.into_response();
     }
-    let Ok(place) = doors.crowd.enter(from.ip()) else { return Rejection::Crowded.into_response() };
+    let Ok(place) = doors.crowd.enter(from.ip()) else {
+        return Rejection::Crowded.into_response();
+    };
     let call = Call {
         exchange: doors.exchange.clone(),
         realm: Realm::default(),
@@ -64,7 +66,15 @@ pub(super) async fn enter(
         .max_message_size(doors.settings.frame_bytes)
         .max_frame_size(doors.settings.frame_bytes)
         .on_upgrade(async move |socket| {
-            session::run(Door { socket, _place: place }, Native, call).await;
+            session::run(
+                Door {
+                    socket,
+                    _place: place,
+                },
+                Native,
+                call,
+            )
+            .await;
             drop(tracked);
         })
 }
@@ -95,35 +105,51 @@ impl Stream for Door {
 fn is_too_large(error: axum::Error) -> bool {
     use tungstenite::error::{CapacityError, Error};
     let inner = error.into_inner();
-    matches!(inner.downcast_ref(), Some(Error::Capacity(CapacityError::MessageTooLong { .. })))
+    matches!(
+        inner.downcast_ref(),
+        Some(Error::Capacity(CapacityError::MessageTooLong { .. }))
+    )
 }
 
 impl Sink<Sending> for Door {
     type Error = Gone;
 
     fn poll_ready(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<(), Gone>> {
-        Pin::new(&mut self.socket).poll_ready(context).map_err(|_| Gone)
+        Pin::new(&mut self.socket)
+            .poll_ready(context)
+            .map_err(|_| Gone)
     }
 
     fn start_send(mut self: Pin<&mut Self>, sending: Sending) -> Result<(), Gone> {
         let message = match sending {
-            Sending::Frame(Frame::Text(text)) => Message::Text(Utf8Bytes::try_from(text).map_err(|_| Gone)?),
+            Sending::Frame(Frame::Text(text)) => {
+                Message::Text(Utf8Bytes::try_from(text).map_err(|_| Gone)?)
+            }
             Sending::Frame(Frame::Binary(bytes)) => Message::Binary(bytes),
             Sending::Ping => Message::Ping(bytes::Bytes::new()),
             Sending::Close(reason) => Message::Close(close_frame(reason)),
         };
-        Pin::new(&mut self.socket).start_send(message).map_err(|_| Gone)
+        Pin::new(&mut self.socket)
+            .start_send(message)
+            .map_err(|_| Gone)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<(), Gone>> {
-        Pin::new(&mut self.socket).poll_flush(context).map_err(|_| Gone)
+        Pin::new(&mut self.socket)
+            .poll_flush(context)
+            .map_err(|_| Gone)
     }
 
     fn poll_close(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<(), Gone>> {
-        Pin::new(&mut self.socket).poll_close(context).map_err(|_| Gone)
+        Pin::new(&mut self.socket)
+            .poll_close(context)
+            .map_err(|_| Gone)
     }
 }
 
 fn close_frame(reason: CloseReason) -> Option<CloseFrame> {
-    reason.code().map(|code| CloseFrame { code, reason: Utf8Bytes::from_static(reason.words()) })
+    reason.code().map(|code| CloseFrame {
+        code,
+        reason: Utf8Bytes::from_static(reason.words()),
+    })
 }

@@ -41,7 +41,12 @@ pub(super) enum Ending {
 
 impl Calls {
     pub(super) fn new(owner: SessionId, own_node: NodeId, watch: Arc<NodeWatch>) -> Self {
-        Self { owner, own_node, watch, peers: HashMap::new() }
+        Self {
+            owner,
+            own_node,
+            watch,
+            peers: HashMap::new(),
+        }
     }
 
     pub(super) fn get(&self, peer: &UserName) -> Option<&Call> {
@@ -50,7 +55,12 @@ impl Calls {
 
     /// We send an offer or an answer.
     pub(super) fn start(&mut self, peer: &UserName, n: u64) {
-        let fresh = || Call { peer: None, since: n, renewed: n, heard: 0 };
+        let fresh = || Call {
+            peer: None,
+            since: n,
+            renewed: n,
+            heard: 0,
+        };
         self.peers.entry(peer.clone()).or_insert_with(fresh).renewed = n;
     }
 
@@ -58,32 +68,75 @@ impl Calls {
     pub(super) fn join(&mut self, peer: &UserName, session: SessionId, node: &NodeId) -> bool {
         let call = self.peers.get(peer);
         let (fresh, superseded) = match call {
-            Some(Call { peer: Some((known, _)), .. }) if *known == session => return false,
+            Some(Call {
+                peer: Some((known, _)),
+                ..
+            }) if *known == session => return false,
             // Ours is under way to it: one call, begun from both sides.
             Some(call @ Call { peer: None, .. }) => (call.clone(), false),
-            Some(_) => (Call { peer: None, since: 0, renewed: 0, heard: 0 }, true),
-            None => (Call { peer: None, since: 0, renewed: 0, heard: 0 }, false),
+            Some(_) => (
+                Call {
+                    peer: None,
+                    since: 0,
+                    renewed: 0,
+                    heard: 0,
+                },
+                true,
+            ),
+            None => (
+                Call {
+                    peer: None,
+                    since: 0,
+                    renewed: 0,
+                    heard: 0,
+                },
+                false,
+            ),
         };
-        self.put(peer, Call { peer: Some((session, node.clone())), ..fresh });
+        self.put(
+            peer,
+            Call {
+                peer: Some((session, node.clone())),
+                ..fresh
+            },
+        );
         superseded
     }
 
     /// Something of ours reached this session. True if a call with an earlier session of that name is over by this.
-    pub(super) fn reached(&mut self, peer: &UserName, session: SessionId, node: &NodeId, n: u64, starts: bool) -> bool {
+    pub(super) fn reached(
+        &mut self,
+        peer: &UserName,
+        session: SessionId,
+        node: &NodeId,
+        n: u64,
+        starts: bool,
+    ) -> bool {
         match self.peers.get(peer) {
             None => false,
             Some(call) => match &call.peer {
                 Some((known, _)) if *known == session => false,
                 // Only what starts a call tells with whom: a candidate may have been sent before the call.
                 None if starts => {
-                    let call = Call { peer: Some((session, node.clone())), ..call.clone() };
+                    let call = Call {
+                        peer: Some((session, node.clone())),
+                        ..call.clone()
+                    };
                     self.put(peer, call);
                     false
                 }
                 None => false,
                 Some(_) => {
                     if starts {
-                        self.put(peer, Call { peer: Some((session, node.clone())), since: n, renewed: n, heard: 0 });
+                        self.put(
+                            peer,
+                            Call {
+                                peer: Some((session, node.clone())),
+                                since: n,
+                                renewed: n,
+                                heard: 0,
+                            },
+                        );
                     } else {
                         self.remove(peer);
                     }
@@ -95,7 +148,11 @@ impl Calls {
 
     /// Our offer or answer reached nobody.
     pub(super) fn failed(&mut self, peer: &UserName, n: u64) {
-        if self.peers.get(peer).is_some_and(|call| call.peer.is_none() && call.renewed == n) {
+        if self
+            .peers
+            .get(peer)
+            .is_some_and(|call| call.peer.is_none() && call.renewed == n)
+        {
             self.remove(peer);
         }
     }
@@ -103,7 +160,10 @@ impl Calls {
     /// Something was heard from this session of the peer.
     pub(super) fn heard(&mut self, peer: &UserName, session: SessionId, n: u64) {
         if let Some(call) = self.peers.get_mut(peer)
-            && call.peer.as_ref().is_none_or(|(known, _)| *known == session)
+            && call
+                .peer
+                .as_ref()
+                .is_none_or(|(known, _)| *known == session)
         {
             call.heard = n;
         }
@@ -111,8 +171,15 @@ impl Calls {
 
     /// A session of that name says that its call with us is over; the last that it heard from us was `heard`.
     pub(super) fn end(&mut self, peer: &UserName, session: SessionId, heard: u64) -> Ending {
-        let Some(call) = self.peers.get_mut(peer) else { return Ending::NotOurs };
-        if call.peer.as_ref().is_some_and(|(known, _)| *known != session) || heard < call.since {
+        let Some(call) = self.peers.get_mut(peer) else {
+            return Ending::NotOurs;
+        };
+        if call
+            .peer
+            .as_ref()
+            .is_some_and(|(known, _)| *known != session)
+            || heard < call.since
+        {
             return Ending::NotOurs;
         }
         if heard < call.renewed {
@@ -127,7 +194,11 @@ impl Calls {
     /// Who is called on this node.
     pub(super) fn on_node(&self, node: &NodeId) -> Vec<UserName> {
         let there = |call: &Call| call.peer.as_ref().is_some_and(|(_, at)| at == node);
-        self.peers.iter().filter(|(_, call)| there(call)).map(|(peer, _)| peer.clone()).collect()
+        self.peers
+            .iter()
+            .filter(|(_, call)| there(call))
+            .map(|(peer, _)| peer.clone())
+            .collect()
     }
 
     /// Everybody who is in a call with us.

@@ -91,7 +91,10 @@ impl CatchUp {
             // What a push had told of before this was read has run out: there is nothing left to wait for.
             self.last = self.last.max(self.told);
         }
-        let delivered = entries.into_iter().filter_map(|entry| self.advance(entry)).collect();
+        let delivered = entries
+            .into_iter()
+            .filter_map(|entry| self.advance(entry))
+            .collect();
         if std::mem::take(&mut self.again) || self.seen > self.last {
             self.read(fabric, address, Duration::ZERO);
         }
@@ -118,6 +121,9 @@ impl CatchUp {
 
 impl std::fmt::Debug for CatchUp {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("CatchUp").field("last", &self.last).field("level", &self.level()).finish_non_exhaustive()
+        f.debug_struct("CatchUp")
+            .field("last", &self.last)
+            .field("level", &self.level())
+            .finish_non_exhaustive()
     }
 }

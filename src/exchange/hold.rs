@@ -44,14 +44,27 @@ impl Hold {
     /// A guard that holds until the [first beat](Self::first_beat).
     pub(super) fn new(node_ttl: Duration) -> Self {
         let now = Instant::now();
-        let state = State { last_beat: now, beating_since: None, held_until: Some(now + FOR_EVER), ready: false };
-        Self { node_ttl, state: Mutex::new(state) }
+        let state = State {
+            last_beat: now,
+            beating_since: None,
+            held_until: Some(now + FOR_EVER),
+            ready: false,
+        };
+        Self {
+            node_ttl,
+            state: Mutex::new(state),
+        }
     }
 
     /// The node has its own lease. A fresh process starts without a hold, and ready.
     pub(super) fn first_beat(&self) {
         let now = Instant::now();
-        *self.lock() = State { last_beat: now, beating_since: Some(now), held_until: None, ready: true };
+        *self.lock() = State {
+            last_beat: now,
+            beating_since: Some(now),
+            held_until: None,
+            ready: true,
+        };
     }
 
     /// How far apart two beats may be before it counts as a stall: 2 s of a lease of 5 s.
@@ -88,7 +101,10 @@ impl Hold {
         if now - state.last_beat > self.longest_gap() {
             return Some(self.node_ttl);
         }
-        state.held_until.filter(|until| *until > now).map(|until| (until - now).min(self.node_ttl))
+        state
+            .held_until
+            .filter(|until| *until > now)
+            .map(|until| (until - now).min(self.node_ttl))
     }
 
     /// Whether a store that had lost its data at this time would have been noticed by now, and was not.
@@ -107,7 +123,9 @@ impl Hold {
         if state.ready {
             state.ready = state.last_beat.elapsed() <= UNREADY_AFTER;
         } else {
-            state.ready = state.beating_since.is_some_and(|since| since.elapsed() >= READY_AFTER);
+            state.ready = state
+                .beating_since
+                .is_some_and(|since| since.elapsed() >= READY_AFTER);
         }
         state.ready
     }
@@ -125,7 +143,10 @@ mod tests {
 
     fn started() -> Hold {
         let hold = Hold::new(Duration::from_secs(5));
-        assert!(hold.holds().is_some() && !hold.ready(), "not before the first beat");
+        assert!(
+            hold.holds().is_some() && !hold.ready(),
+            "not before the first beat"
+        );
         hold.first_beat();
         hold
     }

@@ -35,7 +35,10 @@ impl Exchange {
                 Ok(found) => {
                     let turn = self.hold.beat(found.own);
                     if let Some(since) = outage.take() {
-                        info!(outage_seconds = since.elapsed().as_secs_f32(), "The fabric is back");
+                        info!(
+                            outage_seconds = since.elapsed().as_secs_f32(),
+                            "The fabric is back"
+                        );
                     }
                     if let Turn::Stalled(gap) = turn {
                         self.stalled(gap, found.own);
@@ -59,9 +62,15 @@ impl Exchange {
     fn stalled(&self, gap: Duration, own: bool) {
         let gap_seconds = gap.as_secs_f32();
         if own {
-            warn!(gap_seconds, "The fabric stood still: nobody is believed dead until everybody has renewed");
+            warn!(
+                gap_seconds,
+                "The fabric stood still: nobody is believed dead until everybody has renewed"
+            );
         } else {
-            warn!(gap_seconds, "The fabric has lost this node's lease: nobody is believed dead until everybody has renewed");
+            warn!(
+                gap_seconds,
+                "The fabric has lost this node's lease: nobody is believed dead until everybody has renewed"
+            );
         }
         self.renew_all.notify_one();
     }
@@ -114,11 +123,21 @@ impl Exchange {
 }
 
 fn tell_losers(registry: &Registry, leases: Vec<Lease>, results: &[Renewal]) {
-    let regained = results.iter().filter(|result| **result == Renewal::Regained).count();
+    let regained = results
+        .iter()
+        .filter(|result| **result == Renewal::Regained)
+        .count();
     if regained > 0 {
-        warn!(regained, "The fabric had lost leases of this node: they are taken back");
+        warn!(
+            regained,
+            "The fabric had lost leases of this node: they are taken back"
+        );
     }
-    for (lease, _) in leases.into_iter().zip(results).filter(|(_, result)| **result == Renewal::Lost) {
+    for (lease, _) in leases
+        .into_iter()
+        .zip(results)
+        .filter(|(_, result)| **result == Renewal::Lost)
+    {
         registry.post(lease.session, Mail::NameLost);
     }
 }

@@ -44,9 +44,18 @@ impl Exchange {
             return Err(Refusal::Unavailable { retry_after });
         }
         let (mailbox, letterbox) = mailbox(self.settings.mailbox);
-        let lease = Lease { address, session: SessionId::random(), attach: 0, flags: Flags::default() };
+        let lease = Lease {
+            address,
+            session: SessionId::random(),
+            attach: 0,
+            flags: Flags::default(),
+        };
         self.registry.arrive(&lease, mailbox);
-        let mut arrival = Arrival { registry: &self.registry, lease: lease.clone(), welcome: false };
+        let mut arrival = Arrival {
+            registry: &self.registry,
+            lease: lease.clone(),
+            welcome: false,
+        };
         self.win(&lease).await?;
         if let Err(refusal) = self.confirm(&lease).await {
             drop(arrival);
@@ -62,8 +71,14 @@ impl Exchange {
     async fn win(&self, lease: &Lease) -> Result<(), Refusal> {
         let mut over = None;
         for _ in 0..TRIES {
-            let claim = self.fabric.claim(lease, over.as_ref()).await.map_err(unavailable)?;
-            let Claim::Held(holder) = claim else { return Ok(()) };
+            let claim = self
+                .fabric
+                .claim(lease, over.as_ref())
+                .await
+                .map_err(unavailable)?;
+            let Claim::Held(holder) = claim else {
+                return Ok(());
+            };
             self.doubt(&lease.address, &holder).await?;
             over = Some(holder);
         }
@@ -72,16 +87,29 @@ impl Exchange {
 
     /// Whether this holder is dead (`Ok`), or why its name cannot be had.
     async fn doubt(&self, address: &Address, holder: &Holder) -> Result<(), Refusal> {
-        let alive = self.fabric.alive(std::slice::from_ref(&holder.node)).await.map_err(unavailable)?;
+        let alive = self
+            .fabric
+            .alive(std::slice::from_ref(&holder.node))
+            .await
+            .map_err(unavailable)?;
         if alive == [false] {
             // The guard may have been set since the login began.
-            return self.hold.holds().map_or(Ok(()), |retry_after| Err(Refusal::Unavailable { retry_after }));
+            return self.hold.holds().map_or(Ok(()), |retry_after| {
+                Err(Refusal::Unavailable { retry_after })
+            });
         }
-        match self.doubts.ask(self, address, holder).await.map_err(unavailable)? {
+        match self
+            .doubts
+            .ask(self, address, holder)
+            .await
+            .map_err(unavailable)?
+        {
             Verdict::Gone => Ok(()),
             Verdict::Alive => Err(Refusal::NameTaken { retry_after: None }),
             // Its node may be frozen: if it stays so, its lease runs out.
-            Verdict::Silent => Err(Refusal::NameTaken { retry_after: Some(self.terms.node_ttl) }),
+            Verdict::Silent => Err(Refusal::NameTaken {
+                retry_after: Some(self.terms.node_ttl),
+            }),
         }
     }
 
@@ -108,7 +136,9 @@ impl Exchange {
 /// By value, to be used as a function.
 #[allow(clippy::needless_pass_by_value)]
 fn unavailable(_: FabricError) -> Refusal {
-    Refusal::Unavailable { retry_after: RETRY_UNAVAILABLE }
+    Refusal::Unavailable {
+        retry_after: RETRY_UNAVAILABLE,
+    }
 }
 
 /// The questions that this node is asking, so that a thousand logins of one name are one question.
@@ -120,18 +150,32 @@ pub(super) struct Doubts {
 type Question = Shared<BoxFuture<'static, Result<Verdict, FabricError>>>;
 
 impl Doubts {
-    async fn ask(&self, exchange: &Exchange, address: &Address, holder: &Holder) -> Result<Verdict, FabricError> {
+    async fn ask(
+        &self,
+        exchange: &Exchange,
+        address: &Address,
+        holder: &Holder,
+    ) -> Result<Verdict, FabricError> {
         let question = {
             let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
             open.entry(holder.session)
                 .or_insert_with(|| {
-                    let (fabric, address, holder) = (Arc::clone(&exchange.fabric), address.clone(), holder.clone());
-                    async move { fabric.challenge(&address, &holder).await }.boxed().shared()
+                    let (fabric, address, holder) = (
+                        Arc::clone(&exchange.fabric),
+                        address.clone(),
+                        holder.clone(),
+                    );
+                    async move { fabric.challenge(&address, &holder).await }
+                        .boxed()
+                        .shared()
                 })
                 .clone()
         };
         let verdict = question.await;
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&holder.session);
+        self.open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&holder.session);
         verdict
     }
 }

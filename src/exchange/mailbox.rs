@@ -74,8 +74,16 @@ struct State {
 
 /// A mailbox with its letterbox.
 pub(super) fn mailbox(bounds: Bounds) -> (Mailbox, Letterbox) {
-    let shared = Arc::new(Shared { bounds, state: Mutex::default() });
-    (Mailbox { shared: Arc::clone(&shared) }, Letterbox { shared })
+    let shared = Arc::new(Shared {
+        bounds,
+        state: Mutex::default(),
+    });
+    (
+        Mailbox {
+            shared: Arc::clone(&shared),
+        },
+        Letterbox { shared },
+    )
 }
 
 impl Mailbox {
@@ -104,7 +112,9 @@ impl Mailbox {
 impl Letterbox {
     /// Waits until there is something to [`take`](Self::take).
     pub(super) async fn filled(&self) {
-        self.shared.wait_until(|state| !state.queue.is_empty()).await;
+        self.shared
+            .wait_until(|state| !state.queue.is_empty())
+            .await;
     }
 
     /// Everything that has arrived.
@@ -162,18 +172,28 @@ mod tests {
 
     #[tokio::test]
     async fn full_is_told_and_stays_so() {
-        let (mailbox, letterbox) = mailbox(Bounds { events: 2, bytes: 100 });
+        let (mailbox, letterbox) = mailbox(Bounds {
+            events: 2,
+            bytes: 100,
+        });
         mailbox.post(Mail::Gap).unwrap();
         mailbox.post(Mail::Gap).unwrap();
         assert_eq!(mailbox.post(Mail::NameLost), Err(NotPosted));
         letterbox.overflowed().await;
         assert_eq!(letterbox.take().len(), 2);
-        assert_eq!(mailbox.post(Mail::Gap), Err(NotPosted), "what was lost cannot be made good");
+        assert_eq!(
+            mailbox.post(Mail::Gap),
+            Err(NotPosted),
+            "what was lost cannot be made good"
+        );
     }
 
     #[tokio::test]
     async fn a_closed_letterbox_takes_nothing() {
-        let (mailbox, letterbox) = mailbox(Bounds { events: 2, bytes: 100 });
+        let (mailbox, letterbox) = mailbox(Bounds {
+            events: 2,
+            bytes: 100,
+        });
         mailbox.post(Mail::Gap).unwrap();
         letterbox.filled().await;
         assert_eq!(letterbox.close().len(), 1);

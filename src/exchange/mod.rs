@@ -111,9 +111,13 @@ impl Exchange {
     fn deliver(&self, inbound: Inbound) {
         match inbound {
             // A session that is gone has read its inbox when it gave its name back.
-            Inbound::Push { session, entries } => drop(self.registry.post(session, Mail::Push(entries))),
+            Inbound::Push { session, entries } => {
+                self.registry.post(session, Mail::Push(entries));
+            }
             Inbound::Barrier(session) => self.registry.barrier(session),
-            Inbound::Gap(Some(session)) => drop(self.registry.post(session, Mail::Gap)),
+            Inbound::Gap(Some(session)) => {
+                self.registry.post(session, Mail::Gap);
+            }
             Inbound::Gap(None) => {
                 for mailbox in self.registry.mailboxes() {
                     // One that is full ends its session.
@@ -144,7 +148,12 @@ impl Exchange {
             Whereabouts::Elsewhere => self.fabric.send(to, only, envelope, receipt),
             Whereabouts::Here(session, mailbox) if only.is_none_or(|only| only == session) => {
                 let posted = mailbox.post(Mail::Direct(envelope));
-                let holder = Holder { node: self.node.clone(), session, attach: 0, flags: <_>::default() };
+                let holder = Holder {
+                    node: self.node.clone(),
+                    session,
+                    attach: 0,
+                    flags: <_>::default(),
+                };
                 // A full mailbox has ended its session.
                 receipt.settle(Ok(posted.map_or(Sent::Absent, |()| Sent::To(holder))));
             }

@@ -51,7 +51,11 @@ pub(super) enum Whereabouts {
 impl Registry {
     /// A session that tries to log in: mail can reach it, its name does not point to it yet.
     pub(super) fn arrive(&self, lease: &Lease, mailbox: Mailbox) {
-        let entry = Entry { lease: lease.clone(), mailbox, barrier: None };
+        let entry = Entry {
+            lease: lease.clone(),
+            mailbox,
+            barrier: None,
+        };
         self.lock().sessions.insert(lease.session, entry);
     }
 
@@ -61,7 +65,11 @@ impl Registry {
         let mut state = self.lock();
         if let Some(entry) = state.sessions.get_mut(&lease.session) {
             entry.barrier = Some(sender);
-            let seated = Seated { session: lease.session, reachable: false, mailbox: entry.mailbox.clone() };
+            let seated = Seated {
+                session: lease.session,
+                reachable: false,
+                mailbox: entry.mailbox.clone(),
+            };
             state.seats.insert(lease.address.clone(), seated);
         }
         back
@@ -71,8 +79,12 @@ impl Registry {
     pub(super) fn barrier(&self, session: SessionId) {
         let mut state = self.lock();
         let State { sessions, seats } = &mut *state;
-        let Some(entry) = sessions.get_mut(&session) else { return };
-        let Some(waiter) = entry.barrier.take() else { return };
+        let Some(entry) = sessions.get_mut(&session) else {
+            return;
+        };
+        let Some(waiter) = entry.barrier.take() else {
+            return;
+        };
         if let Some(seat) = seats.get_mut(&entry.lease.address) {
             seat.reachable = true;
         }
@@ -84,7 +96,11 @@ impl Registry {
     /// Nobody reaches the session by its name any more, and its lease is not renewed; mail still does.
     pub(super) fn unseat(&self, lease: &Lease) {
         let mut state = self.lock();
-        if state.seats.get(&lease.address).is_some_and(|seat| seat.session == lease.session) {
+        if state
+            .seats
+            .get(&lease.address)
+            .is_some_and(|seat| seat.session == lease.session)
+        {
             state.seats.remove(&lease.address);
         }
     }
@@ -104,20 +120,40 @@ impl Registry {
     }
 
     pub(super) fn mailbox(&self, session: SessionId) -> Option<Mailbox> {
-        self.lock().sessions.get(&session).map(|entry| entry.mailbox.clone())
+        self.lock()
+            .sessions
+            .get(&session)
+            .map(|entry| entry.mailbox.clone())
     }
 
     /// Everybody's mailbox.
     pub(super) fn mailboxes(&self) -> Vec<Mailbox> {
-        self.lock().sessions.values().map(|entry| entry.mailbox.clone()).collect()
+        self.lock()
+            .sessions
+            .values()
+            .map(|entry| entry.mailbox.clone())
+            .collect()
     }
 
     /// Calls `with` on the leases of the seated sessions of one group of `of`, under the lock: a seat that is given back afterwards takes
     /// its place in the fabric's order behind whatever `with` began.
-    pub(super) fn with_leases<T>(&self, group: usize, of: usize, with: impl FnOnce(Vec<Lease>) -> T) -> T {
+    pub(super) fn with_leases<T>(
+        &self,
+        group: usize,
+        of: usize,
+        with: impl FnOnce(Vec<Lease>) -> T,
+    ) -> T {
         let state = self.lock();
-        let seated = state.seats.values().filter(|seat| seat.session.group(of) == group);
-        with(seated.filter_map(|seat| state.sessions.get(&seat.session)).map(|entry| entry.lease.clone()).collect())
+        let seated = state
+            .seats
+            .values()
+            .filter(|seat| seat.session.group(of) == group);
+        with(
+            seated
+                .filter_map(|seat| state.sessions.get(&seat.session))
+                .map(|entry| entry.lease.clone())
+                .collect(),
+        )
     }
 
     /// How many sessions are seated.
@@ -127,7 +163,8 @@ impl Registry {
 
     /// Posts to one session, if it is here.
     pub(super) fn post(&self, session: SessionId, mail: Mail) -> bool {
-        self.mailbox(session).is_some_and(|mailbox| mailbox.post(mail).is_ok())
+        self.mailbox(session)
+            .is_some_and(|mailbox| mailbox.post(mail).is_ok())
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

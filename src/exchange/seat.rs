@@ -14,10 +14,12 @@ use super::calls::{Calls, Ending};
 use super::catch_up::{CatchUp, Overrun};
 use super::mailbox::{Letterbox, Mail};
 use crate::fabric::{
-    Challenge, Entry, Envelope, FabricError, Holder, Lease, Outcome, Parcel, Receipts, Sender, Sent, Verdict,
+    Challenge, Entry, Envelope, FabricError, Holder, Lease, Outcome, Parcel, Receipts, Sender,
+    Sent, Verdict,
 };
 use crate::model::{
-    AckStatus, Address, CloseReason, Correlation, Event, LeaveReason, NodeId, Refusal, SessionId, Signal, UserName, Whom,
+    AckStatus, Address, CloseReason, Correlation, Event, LeaveReason, NodeId, Refusal, SessionId,
+    Signal, UserName, Whom,
 };
 
 /// How many sends of one session may wait for the fabric; until one is known, the session hears nothing more.
@@ -55,8 +57,16 @@ pub struct Seat {
 
 #[derive(Debug)]
 enum Pending {
-    Signal { to: UserName, n: u64, starts_call: bool, id: Option<Correlation> },
-    Leave { leaving: Leaving, id: Option<Correlation> },
+    Signal {
+        to: UserName,
+        n: u64,
+        starts_call: bool,
+        id: Option<Correlation>,
+    },
+    Leave {
+        leaving: Leaving,
+        id: Option<Correlation>,
+    },
     /// Known without sending anything.
     Told(Event),
 }
@@ -98,8 +108,17 @@ pub enum Turn {
 
 impl Seat {
     pub(super) fn new(exchange: Arc<Exchange>, lease: Lease, letterbox: Letterbox) -> Self {
-        let calls = Calls::new(lease.session, exchange.node.clone(), Arc::clone(&exchange.call_nodes));
-        let sender = Sender::new(lease.address.clone(), lease.session, lease.attach, exchange.node.clone());
+        let calls = Calls::new(
+            lease.session,
+            exchange.node.clone(),
+            Arc::clone(&exchange.call_nodes),
+        );
+        let sender = Sender::new(
+            lease.address.clone(),
+            lease.session,
+            lease.attach,
+            exchange.node.clone(),
+        );
         Self {
             exchange,
             lease,
@@ -146,10 +165,18 @@ impl Seat {
 
     /// Carries a signal to another user. What became of it is told in the order of sending.
     pub fn send(&mut self, to: UserName, signal: Signal, id: Option<Correlation>) {
-        if self.unsure.iter().any(|leaving| leaving.to == to && leaving.absent_since.is_none()) {
+        if self
+            .unsure
+            .iter()
+            .any(|leaving| leaving.to == to && leaving.absent_since.is_none())
+        {
             // It must not overtake the leave.
             let retry_after = RETRY_SEND;
-            return self.tell_in_order(Event::Refused { refusal: Refusal::Unavailable { retry_after }, id, name: Some(to) });
+            return self.tell_in_order(Event::Refused {
+                refusal: Refusal::Unavailable { retry_after },
+                id,
+                name: Some(to),
+            });
         }
         self.n += 1;
         let (n, starts_call) = (self.n, signal.kind.starts_call());
@@ -158,8 +185,14 @@ impl Seat {
         }
         let receipt = self.receipts.issue(id.is_none() && !starts_call);
         let envelope = self.envelope(n, Parcel::Signal(signal));
-        self.exchange.route(&self.address_of(&to), None, envelope, receipt);
-        self.pending.push_back(Pending::Signal { to, n, starts_call, id });
+        self.exchange
+            .route(&self.address_of(&to), None, envelope, receipt);
+        self.pending.push_back(Pending::Signal {
+            to,
+            n,
+            starts_call,
+            id,
+        });
     }
 
     /// Ends the call with one user, or with all. Somebody who is in no call with us is told nothing.
@@ -176,14 +209,23 @@ impl Seat {
         }
         match (last, id) {
             (Some(peer), id) => self.leave_one(peer, LeaveReason::Hangup, id),
-            (None, Some(id)) => self.tell_in_order(Event::Ack { id, status: AckStatus::Delivered }),
+            (None, Some(id)) => self.tell_in_order(Event::Ack {
+                id,
+                status: AckStatus::Delivered,
+            }),
             (None, None) => {}
         }
     }
 
     /// Answers who is here, and watches them or not.
-    pub async fn presence(&mut self, names: Vec<UserName>, watch: Option<bool>) -> Result<Vec<(UserName, bool)>, Refusal> {
-        self.exchange.presence(self.lease.session, &self.lease.address.realm, names, watch).await
+    pub async fn presence(
+        &mut self,
+        names: Vec<UserName>,
+        watch: Option<bool>,
+    ) -> Result<Vec<(UserName, bool)>, Refusal> {
+        self.exchange
+            .presence(self.lease.session, &self.lease.address.realm, names, watch)
+            .await
     }
 
     /// The client has given a sign of life: whoever doubted it is told.
@@ -221,7 +263,10 @@ impl Seat {
             }
             Stirred::Outcome => {}
             Stirred::Caught(result) => {
-                match self.catch_up.caught(result, &self.exchange.fabric, &self.lease.address) {
+                match self
+                    .catch_up
+                    .caught(result, &self.exchange.fabric, &self.lease.address)
+                {
                     Ok(envelopes) => {
                         for envelope in envelopes {
                             self.hear(envelope, turns);
@@ -245,7 +290,9 @@ impl Seat {
                     }
                 }
             }
-            Mail::Gap => self.catch_up.gap(&self.exchange.fabric, &self.lease.address),
+            Mail::Gap => self
+                .catch_up
+                .gap(&self.exchange.fabric, &self.lease.address),
             Mail::NodeLost(node) => self.node_lost(&node, turns),
             Mail::NameLost => turns.push(Turn::End(CloseReason::NameLost)),
             Mail::Challenge(challenge) => {
@@ -258,7 +305,13 @@ impl Seat {
 
     fn hear(&mut self, envelope: Envelope, turns: &mut Vec<Turn>) {
         let Envelope { from, n, parcel } = envelope;
-        let Sender { address, session, attach, node, .. } = &*from;
+        let Sender {
+            address,
+            session,
+            attach,
+            node,
+            ..
+        } = &*from;
         // No tenant reaches another: nobody addresses a realm but his own.
         let from = &address.name;
         if !self.is_news(from, *session, *attach, n) {
@@ -270,7 +323,10 @@ impl Seat {
                     turns.push(left(from, LeaveReason::Lost));
                 }
                 self.calls.heard(from, *session, n);
-                turns.push(Turn::Tell(Event::Signal { from: from.clone(), signal }));
+                turns.push(Turn::Tell(Event::Signal {
+                    from: from.clone(),
+                    signal,
+                }));
             }
             Parcel::Leave { reason, heard } => {
                 if self.calls.end(from, *session, heard) == Ending::Over {
@@ -311,10 +367,17 @@ impl Seat {
     fn settle(&mut self, turns: &mut Vec<Turn>) {
         while let Some(outcome) = self.receipts.take() {
             match self.pending.pop_front() {
-                Some(Pending::Signal { to, n, starts_call, id }) => {
+                Some(Pending::Signal {
+                    to,
+                    n,
+                    starts_call,
+                    id,
+                }) => {
                     self.signal_settled(to, n, starts_call, id, outcome, turns);
                 }
-                Some(Pending::Leave { leaving, id }) => turns.extend(self.leave_settled(leaving, id, outcome)),
+                Some(Pending::Leave { leaving, id }) => {
+                    turns.extend(self.leave_settled(leaving, id, &outcome));
+                }
                 Some(Pending::Told(event)) => turns.push(Turn::Tell(event)),
                 None => debug!("An outcome came for nothing that was sent"),
             }
@@ -331,11 +394,20 @@ impl Seat {
         turns: &mut Vec<Turn>,
     ) {
         let refusal = match outcome {
-            Ok(Sent::To(Holder { session, node, flags, .. })) if self.exchange.believes_in(&node) => {
+            Ok(Sent::To(Holder {
+                session,
+                node,
+                flags,
+                ..
+            })) if self.exchange.believes_in(&node) => {
                 if self.calls.reached(&to, session, &node, n, starts_call) {
                     turns.push(left(&to, LeaveReason::Lost));
                 }
-                let status = if flags.detached { AckStatus::Queued } else { AckStatus::Delivered };
+                let status = if flags.detached {
+                    AckStatus::Queued
+                } else {
+                    AckStatus::Delivered
+                };
                 return turns.extend(id.map(|id| acknowledged(id, status)));
             }
             // Nobody has the name, or somebody on a node that is known to be dead.
@@ -350,14 +422,25 @@ impl Seat {
                     Some(retry_after) => Refusal::Unavailable { retry_after },
                 }
             }
-            Err(_) => Refusal::Unavailable { retry_after: RETRY_SEND },
+            Err(_) => Refusal::Unavailable {
+                retry_after: RETRY_SEND,
+            },
         };
-        turns.push(Turn::Tell(Event::Refused { refusal, id, name: Some(to) }));
+        turns.push(Turn::Tell(Event::Refused {
+            refusal,
+            id,
+            name: Some(to),
+        }));
     }
 
     /// A leave counts as told when somebody has it, or when its peer is surely gone: a fabric that has just forgotten everybody finds nobody.
-    fn leave_settled(&mut self, mut leaving: Leaving, id: Option<Correlation>, outcome: Outcome) -> Option<Turn> {
-        let done = match &outcome {
+    fn leave_settled(
+        &mut self,
+        mut leaving: Leaving,
+        id: Option<Correlation>,
+        outcome: &Outcome,
+    ) -> Option<Turn> {
+        let done = match outcome {
             Ok(Sent::To(_)) => true,
             Ok(Sent::Absent) => {
                 let since = *leaving.absent_since.get_or_insert_with(Instant::now);
@@ -371,12 +454,19 @@ impl Seat {
         };
         if !done {
             self.unsure.push(leaving);
-            self.retry_at.get_or_insert_with(|| Instant::now() + RETRY_LEAVE);
+            self.retry_at
+                .get_or_insert_with(|| Instant::now() + RETRY_LEAVE);
         }
-        let refusal = Refusal::Unavailable { retry_after: RETRY_SEND };
+        let refusal = Refusal::Unavailable {
+            retry_after: RETRY_SEND,
+        };
         id.map(|id| match outcome {
             Ok(_) => acknowledged(id, AckStatus::Delivered),
-            Err(_) => Turn::Tell(Event::Refused { refusal, id: Some(id), name: None }),
+            Err(_) => Turn::Tell(Event::Refused {
+                refusal,
+                id: Some(id),
+                name: None,
+            }),
         })
     }
 
@@ -390,18 +480,35 @@ impl Seat {
     // === Leaving ===
 
     fn leave_one(&mut self, peer: UserName, reason: LeaveReason, id: Option<Correlation>) {
-        let Some(call) = self.calls.remove(&peer) else { return };
+        let Some(call) = self.calls.remove(&peer) else {
+            return;
+        };
         self.n += 1;
         let only = call.peer.map(|(session, _)| session);
-        let leaving = Leaving { to: peer, only, reason, heard: call.heard, n: self.n, absent_since: None };
+        let leaving = Leaving {
+            to: peer,
+            only,
+            reason,
+            heard: call.heard,
+            n: self.n,
+            absent_since: None,
+        };
         self.send_leave(leaving, id);
     }
 
     fn send_leave(&mut self, leaving: Leaving, id: Option<Correlation>) {
         let receipt = self.receipts.issue(false);
-        let parcel = Parcel::Leave { reason: leaving.reason, heard: leaving.heard };
+        let parcel = Parcel::Leave {
+            reason: leaving.reason,
+            heard: leaving.heard,
+        };
         let envelope = self.envelope(leaving.n, parcel);
-        self.exchange.route(&self.address_of(&leaving.to), leaving.only, envelope, receipt);
+        self.exchange.route(
+            &self.address_of(&leaving.to),
+            leaving.only,
+            envelope,
+            receipt,
+        );
         self.pending.push_back(Pending::Leave { leaving, id });
     }
 
@@ -420,7 +527,12 @@ impl Seat {
         self.exchange.registry.unseat(&self.lease);
         self.leave_all(reason).await;
         let unread = loop {
-            match self.exchange.fabric.release(&self.lease, self.catch_up.last()).await {
+            match self
+                .exchange
+                .fabric
+                .release(&self.lease, self.catch_up.last())
+                .await
+            {
                 Ok(unread) => break unread,
                 Err(error) => debug!(%error, "A name could not be given back yet"),
             }
@@ -433,7 +545,9 @@ impl Seat {
             match mail {
                 Mail::Direct(envelope) => self.hear(envelope, &mut Vec::new()),
                 Mail::Push(entries) => {
-                    entries.into_iter().for_each(|entry| self.hear(entry.envelope, &mut Vec::new()));
+                    for entry in entries {
+                        self.hear(entry.envelope, &mut Vec::new());
+                    }
                 }
                 Mail::Challenge(challenge) => self.doubts.push(challenge),
                 _ => {}
@@ -468,7 +582,11 @@ impl Seat {
     }
 
     fn envelope(&self, n: u64, parcel: Parcel) -> Envelope {
-        Envelope { from: Arc::clone(&self.sender), n, parcel }
+        Envelope {
+            from: Arc::clone(&self.sender),
+            n,
+            parcel,
+        }
     }
 
     fn address_of(&self, name: &UserName) -> Address {
@@ -485,7 +603,10 @@ async fn due(at: Option<Instant>) {
 }
 
 fn left(peer: &UserName, reason: LeaveReason) -> Turn {
-    Turn::Tell(Event::Left { from: peer.clone(), reason })
+    Turn::Tell(Event::Left {
+        from: peer.clone(),
+        reason,
+    })
 }
 
 fn acknowledged(id: Correlation, status: AckStatus) -> Turn {

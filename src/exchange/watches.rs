@@ -43,7 +43,10 @@ impl Watches {
     fn watched(&self) -> Vec<Address> {
         let told = self.lock();
         let all = told.values().flat_map(|watch| {
-            watch.users.keys().map(|name| Address::new(watch.realm.clone(), name.clone()))
+            watch
+                .users
+                .keys()
+                .map(|name| Address::new(watch.realm.clone(), name.clone()))
         });
         all.collect::<BTreeSet<_>>().into_iter().collect()
     }
@@ -61,7 +64,10 @@ impl Exchange {
         if names.len() > NAMES {
             return Err(Refusal::TooMany("At most 256 names at once"));
         }
-        let addresses: Vec<Address> = names.iter().map(|name| Address::new(realm.clone(), name.clone())).collect();
+        let addresses: Vec<Address> = names
+            .iter()
+            .map(|name| Address::new(realm.clone(), name.clone()))
+            .collect();
         let here = self.here(&addresses).await;
         let unknown = |retry_after| Refusal::Unavailable { retry_after };
         let here = here.map_err(|_| unknown(Duration::from_secs(1)))?;
@@ -73,18 +79,28 @@ impl Exchange {
             None => {}
             Some(true) => {
                 let mut told = self.watches.lock();
-                let fresh = || Watch { realm: realm.clone(), users: HashMap::new() };
+                let fresh = || Watch {
+                    realm: realm.clone(),
+                    users: HashMap::new(),
+                };
                 let watch = told.entry(session).or_insert_with(fresh);
-                let added = users.iter().filter(|(name, _)| !watch.users.contains_key(name)).count();
+                let added = users
+                    .iter()
+                    .filter(|(name, _)| !watch.users.contains_key(name))
+                    .count();
                 if watch.users.len() + added > NAMES {
-                    return Err(Refusal::TooMany("At most 256 names are watched by one session"));
+                    return Err(Refusal::TooMany(
+                        "At most 256 names are watched by one session",
+                    ));
                 }
                 watch.users.extend(users.iter().cloned());
             }
             Some(false) => {
                 let mut told = self.watches.lock();
                 if let Some(watch) = told.get_mut(&session) {
-                    watch.users.retain(|name, _| !users.iter().any(|(dropped, _)| dropped == name));
+                    watch
+                        .users
+                        .retain(|name, _| !users.iter().any(|(dropped, _)| dropped == name));
                     if watch.users.is_empty() {
                         told.remove(&session);
                     }
@@ -138,10 +154,22 @@ impl Exchange {
     /// Whether each of these has a lease whose node lives.
     async fn here(&self, addresses: &[Address]) -> Result<Vec<bool>, FabricError> {
         let holders = self.fabric.holders(addresses).await?;
-        let nodes: BTreeSet<NodeId> = holders.iter().flatten().map(|holder| holder.node.clone()).collect();
+        let nodes: BTreeSet<NodeId> = holders
+            .iter()
+            .flatten()
+            .map(|holder| holder.node.clone())
+            .collect();
         let nodes: Vec<NodeId> = nodes.into_iter().collect();
-        let alive: HashMap<NodeId, bool> = nodes.iter().cloned().zip(self.fabric.alive(&nodes).await?).collect();
-        let here = |holder: &Option<Holder>| holder.as_ref().is_some_and(|holder| alive.get(&holder.node) == Some(&true));
+        let alive: HashMap<NodeId, bool> = nodes
+            .iter()
+            .cloned()
+            .zip(self.fabric.alive(&nodes).await?)
+            .collect();
+        let here = |holder: &Option<Holder>| {
+            holder
+                .as_ref()
+                .is_some_and(|holder| alive.get(&holder.node) == Some(&true))
+        };
         Ok(holders.iter().map(here).collect())
     }
 }

@@ -58,18 +58,31 @@ const LINE: Line = Line(0);
 impl Switch {
     /// A switch that nobody is plugged into.
     pub fn new(terms: Terms) -> Self {
-        Self { terms, state: Arc::default() }
+        Self {
+            terms,
+            state: Arc::default(),
+        }
     }
 
     /// Plugs a node in.
     pub fn plug(&self, node: NodeId) -> Opened {
         let (intake, inbox) = Intake::new(Some(LINE));
         let intake = Arc::new(intake);
-        let plug = Plug { intake: Arc::clone(&intake), until: Instant::now() + self.terms.node_ttl };
+        let plug = Plug {
+            intake: Arc::clone(&intake),
+            until: Instant::now() + self.terms.node_ttl,
+        };
         self.lock().nodes.insert(node.clone(), plug);
         let announcer = async move { intake.announce().await }.boxed();
-        let fabric = Arc::new(Socket { switch: self.clone(), node });
-        Opened { fabric, inbox, drivers: vec![("gap announcer", announcer)] }
+        let fabric = Arc::new(Socket {
+            switch: self.clone(),
+            node,
+        });
+        Opened {
+            fabric,
+            inbox,
+            drivers: vec![("gap announcer", announcer)],
+        }
     }
 
     /// A fault for tests: the node misses every push from here on.
@@ -81,7 +94,11 @@ impl Switch {
 
     /// The end of that fault: the node hears again, and is told that it missed something.
     pub async fn undeafen(&self, node: &NodeId) {
-        let intake = self.lock().nodes.get(node).map(|plug| Arc::clone(&plug.intake));
+        let intake = self
+            .lock()
+            .nodes
+            .get(node)
+            .map(|plug| Arc::clone(&plug.intake));
         if let Some(intake) = intake {
             intake.open(LINE).await;
         }
@@ -106,7 +123,11 @@ impl Switch {
 
     fn reach(&self) -> Result<MutexGuard<'_, State>, FabricError> {
         let state = self.lock();
-        if state.away { Err(FabricError::TimedOut) } else { Ok(state) }
+        if state.away {
+            Err(FabricError::TimedOut)
+        } else {
+            Ok(state)
+        }
     }
 }
 
@@ -140,33 +161,56 @@ impl Fabric for Socket {
 
     fn renew(&self, leases: Vec<Lease>) -> BoxFuture<'static, Result<Vec<Renewal>, FabricError>> {
         let renewed = self.switch.reach().map(|mut state| {
-            leases.iter().map(|lease| state.renew(lease, &self.node, self.switch.terms)).collect()
+            leases
+                .iter()
+                .map(|lease| state.renew(lease, &self.node, self.switch.terms))
+                .collect()
         });
         ready(renewed).boxed()
     }
 
-    fn release(&self, lease: &Lease, last: EntryId) -> BoxFuture<'static, Result<Vec<Entry>, FabricError>> {
+    fn release(
+        &self,
+        lease: &Lease,
+        last: EntryId,
+    ) -> BoxFuture<'static, Result<Vec<Entry>, FabricError>> {
         let unread = self.switch.reach().map(|mut state| {
-            let ours = state.names.get(&lease.address).is_some_and(|name| name.holder.session == lease.session);
-            let name = if ours { state.names.remove(&lease.address) } else { None };
+            let ours = state
+                .names
+                .get(&lease.address)
+                .is_some_and(|name| name.holder.session == lease.session);
+            let name = if ours {
+                state.names.remove(&lease.address)
+            } else {
+                None
+            };
             name.map_or_else(Vec::new, |name| name.after(last))
         });
         ready(unread).boxed()
     }
 
     fn send(&self, to: &Address, only: Option<SessionId>, envelope: Envelope, receipt: Receipt) {
-        let outcome = self.switch.reach().map(|mut state| state.send(to, only, envelope));
+        let outcome = self
+            .switch
+            .reach()
+            .map(|mut state| state.send(to, only, envelope));
         receipt.settle(outcome);
     }
 
     async fn read(&self, address: &Address, last: EntryId) -> Result<Vec<Entry>, FabricError> {
         let state = self.switch.reach()?;
-        Ok(state.names.get(address).map_or_else(Vec::new, |name| name.after(last)))
+        Ok(state
+            .names
+            .get(address)
+            .map_or_else(Vec::new, |name| name.after(last)))
     }
 
     async fn holders(&self, addresses: &[Address]) -> Result<Vec<Option<Holder>>, FabricError> {
         let state = self.switch.reach()?;
-        Ok(addresses.iter().map(|address| state.live(address).map(|name| name.holder.clone())).collect())
+        Ok(addresses
+            .iter()
+            .map(|address| state.live(address).map(|name| name.holder.clone()))
+            .collect())
     }
 
     async fn beat(&self, watched: &[NodeId]) -> Result<Beat, FabricError> {
@@ -176,7 +220,10 @@ impl Fabric for Socket {
         if let Some(plug) = state.nodes.get_mut(&self.node) {
             plug.until = now + self.switch.terms.node_ttl;
         }
-        Ok(Beat { own, alive: watched.iter().map(|node| state.alive(node, now)).collect() })
+        Ok(Beat {
+            own,
+            alive: watched.iter().map(|node| state.alive(node, now)).collect(),
+        })
     }
 
     async fn alive(&self, nodes: &[NodeId]) -> Result<Vec<bool>, FabricError> {
@@ -194,8 +241,14 @@ impl Fabric for Socket {
             let mut state = self.switch.reach()?;
             state.asked += 1;
             let token = state.asked;
-            let question = Challenge { session: holder.session, asker: self.node.clone(), token };
-            let Some(plug) = state.nodes.get(&holder.node) else { return Ok(Verdict::Silent) };
+            let question = Challenge {
+                session: holder.session,
+                asker: self.node.clone(),
+                token,
+            };
+            let Some(plug) = state.nodes.get(&holder.node) else {
+                return Ok(Verdict::Silent);
+            };
             if !plug.intake.post(Inbound::Challenge(question)) {
                 return Ok(Verdict::Silent);
             }
@@ -220,7 +273,9 @@ impl Fabric for Socket {
 
 impl State {
     fn live(&self, address: &Address) -> Option<&Name> {
-        self.names.get(address).filter(|name| name.until > Instant::now())
+        self.names
+            .get(address)
+            .filter(|name| name.until > Instant::now())
     }
 
     fn alive(&self, node: &NodeId, now: Instant) -> bool {
@@ -229,13 +284,21 @@ impl State {
 
     fn put(&mut self, lease: &Lease, node: &NodeId, terms: Terms) {
         let until = Instant::now() + terms.user_ttl;
-        let name = Name { holder: lease.held_by(node), until, inbox: VecDeque::new() };
+        let name = Name {
+            holder: lease.held_by(node),
+            until,
+            inbox: VecDeque::new(),
+        };
         self.names.insert(lease.address.clone(), name);
     }
 
     fn renew(&mut self, lease: &Lease, node: &NodeId, terms: Terms) -> Renewal {
         let now = Instant::now();
-        match self.names.get_mut(&lease.address).filter(|name| name.until > now) {
+        match self
+            .names
+            .get_mut(&lease.address)
+            .filter(|name| name.until > now)
+        {
             Some(name) if name.holder == lease.held_by(node) => {
                 name.until = now + terms.user_ttl;
                 Renewal::Mine
@@ -250,12 +313,20 @@ impl State {
 
     fn send(&mut self, to: &Address, only: Option<SessionId>, envelope: Envelope) -> Sent {
         let now = Instant::now();
-        let Some(name) = self.names.get_mut(to).filter(|name| name.until > now) else { return Sent::Absent };
+        let Some(name) = self.names.get_mut(to).filter(|name| name.until > now) else {
+            return Sent::Absent;
+        };
         if only.is_some_and(|session| session != name.holder.session) {
             return Sent::Absent;
         }
         self.entries += 1;
-        let entry = Entry { id: EntryId { millis: self.entries, sequence: 0 }, envelope };
+        let entry = Entry {
+            id: EntryId {
+                millis: self.entries,
+                sequence: 0,
+            },
+            envelope,
+        };
         if name.inbox.len() == RING {
             name.inbox.pop_front();
         }
@@ -270,6 +341,10 @@ impl State {
 
 impl Name {
     fn after(&self, last: EntryId) -> Vec<Entry> {
-        self.inbox.iter().filter(|entry| entry.id > last).cloned().collect()
+        self.inbox
+            .iter()
+            .filter(|entry| entry.id > last)
+            .cloned()
+            .collect()
     }
 }

@@ -66,7 +66,13 @@ impl Sender {
     /// A session of this node.
     pub fn new(address: Address, session: SessionId, attach: u32, node: NodeId) -> Self {
         let head = format!("{VERSION} {session} {attach} {node} {address} ");
-        Self { address, session, attach, node, head }
+        Self {
+            address,
+            session,
+            attach,
+            node,
+            head,
+        }
     }
 
     /// Reads the head that [`new`](Self::new) wrote.
@@ -80,7 +86,13 @@ impl Sender {
         let attach = word()?.parse().map_err(|_| UnknownEnvelope)?;
         let node = NodeId::known(word()?);
         let address = word()?.parse().map_err(|_| UnknownEnvelope)?;
-        Ok(Self { address, session, attach, node, head: head.to_owned() })
+        Ok(Self {
+            address,
+            session,
+            attach,
+            node,
+            head: head.to_owned(),
+        })
     }
 }
 
@@ -133,7 +145,9 @@ impl Envelope {
                 push(&format!(" {} {}\n", self.n, signal.body.0.len()));
                 text.extend_from_slice(&signal.body.0);
             }
-            Parcel::Leave { reason, heard } => push(&format!("leave {} 0 {} {heard}\n", self.n, reason.word())),
+            Parcel::Leave { reason, heard } => {
+                push(&format!("leave {} 0 {} {heard}\n", self.n, reason.word()));
+            }
         }
         text
     }
@@ -142,12 +156,22 @@ impl Envelope {
     pub fn decode(bytes: &Bytes) -> Result<Self, UnknownEnvelope> {
         let mut rest = bytes.clone();
         let envelope = Self::take(&mut rest, &mut KnownSenders::default())?;
-        if rest.is_empty() { Ok(envelope) } else { Err(UnknownEnvelope) }
+        if rest.is_empty() {
+            Ok(envelope)
+        } else {
+            Err(UnknownEnvelope)
+        }
     }
 
     /// Reads the first of several envelopes, and takes it away.
-    pub(super) fn take(bytes: &mut Bytes, known: &mut KnownSenders) -> Result<Self, UnknownEnvelope> {
-        let end = bytes.iter().position(|&byte| byte == b'\n').ok_or(UnknownEnvelope)?;
+    pub(super) fn take(
+        bytes: &mut Bytes,
+        known: &mut KnownSenders,
+    ) -> Result<Self, UnknownEnvelope> {
+        let end = bytes
+            .iter()
+            .position(|&byte| byte == b'\n')
+            .ok_or(UnknownEnvelope)?;
         let line = std::str::from_utf8(&bytes[..end]).map_err(|_| UnknownEnvelope)?;
         let (end_of_head, _) = line.match_indices(' ').nth(4).ok_or(UnknownEnvelope)?;
         let (head, rest) = line.split_at(end_of_head + 1);
@@ -157,16 +181,31 @@ impl Envelope {
         let kind = word()?;
         let n = word()?.parse().map_err(|_| UnknownEnvelope)?;
         let length: usize = word()?.parse().map_err(|_| UnknownEnvelope)?;
-        let end_of_body = (end + 1).checked_add(length).filter(|end| *end <= bytes.len()).ok_or(UnknownEnvelope)?;
+        let end_of_body = (end + 1)
+            .checked_add(length)
+            .filter(|end| *end <= bytes.len())
+            .ok_or(UnknownEnvelope)?;
         let parcel = if kind == "leave" {
             let reason = word()?;
-            let reason = LeaveReason::ALL.into_iter().find(|known| known.word() == reason).ok_or(UnknownEnvelope)?;
-            Parcel::Leave { reason, heard: word()?.parse().map_err(|_| UnknownEnvelope)? }
+            let reason = LeaveReason::ALL
+                .into_iter()
+                .find(|known| known.word() == reason)
+                .ok_or(UnknownEnvelope)?;
+            Parcel::Leave {
+                reason,
+                heard: word()?.parse().map_err(|_| UnknownEnvelope)?,
+            }
         } else {
-            let kind = SignalKind::ALL.into_iter().find(|known| known.word() == kind).ok_or(UnknownEnvelope)?;
+            let kind = SignalKind::ALL
+                .into_iter()
+                .find(|known| known.word() == kind)
+                .ok_or(UnknownEnvelope)?;
             let body = bytes.slice(end + 1..end_of_body);
             std::str::from_utf8(&body).map_err(|_| UnknownEnvelope)?;
-            Parcel::Signal(Signal { kind, body: Body(body) })
+            Parcel::Signal(Signal {
+                kind,
+                body: Body(body),
+            })
         };
         *bytes = bytes.slice(end_of_body..);
         Ok(Self { from, n, parcel })
@@ -182,12 +221,24 @@ mod tests {
 
     fn envelope(name: &str, parcel: Parcel) -> Envelope {
         let address = Address::new(Realm::new("tenant 1"), UserName::parse(name).unwrap());
-        let from = Sender::new(address, "00c0ffee".parse().unwrap(), 2, NodeId::known("node-1.abc"));
-        Envelope { from: Arc::new(from), n: 17, parcel }
+        let from = Sender::new(
+            address,
+            "00c0ffee".parse().unwrap(),
+            2,
+            NodeId::known("node-1.abc"),
+        );
+        Envelope {
+            from: Arc::new(from),
+            n: 17,
+            parcel,
+        }
     }
 
     fn signal(kind: SignalKind, body: &str) -> Parcel {
-        Parcel::Signal(Signal { kind, body: Body(Bytes::copy_from_slice(body.as_bytes())) })
+        Parcel::Signal(Signal {
+            kind,
+            body: Body(Bytes::copy_from_slice(body.as_bytes())),
+        })
     }
 
     #[test]
@@ -197,7 +248,13 @@ mod tests {
             offer.encode(),
             b"1 00000000000000000000000000c0ffee 2 node-1.abc tenant%201/User%20A offer 17 10\n{\"sdp\": 1}"
         );
-        let leave = envelope("b", Parcel::Leave { reason: LeaveReason::NodeLost, heard: 3 });
+        let leave = envelope(
+            "b",
+            Parcel::Leave {
+                reason: LeaveReason::NodeLost,
+                heard: 3,
+            },
+        );
         assert_eq!(
             leave.encode(),
             b"1 00000000000000000000000000c0ffee 2 node-1.abc tenant%201/b leave 17 0 node_lost 3\n"
@@ -218,7 +275,10 @@ mod tests {
             b"\n",
             b"1 0a",
         ] {
-            assert_eq!(Envelope::decode(&Bytes::copy_from_slice(unknown)), Err(UnknownEnvelope));
+            assert_eq!(
+                Envelope::decode(&Bytes::copy_from_slice(unknown)),
+                Err(UnknownEnvelope)
+            );
         }
     }
 
@@ -227,7 +287,13 @@ mod tests {
         let sent = [
             envelope("a", signal(SignalKind::Offer, "[1]")),
             envelope("a", signal(SignalKind::Candidate, "")),
-            envelope("b", Parcel::Leave { reason: LeaveReason::Lost, heard: 1 }),
+            envelope(
+                "b",
+                Parcel::Leave {
+                    reason: LeaveReason::Lost,
+                    heard: 1,
+                },
+            ),
         ];
         let mut bytes = Bytes::from(sent.iter().flat_map(Envelope::encode).collect::<Vec<u8>>());
         let mut known = KnownSenders::default();

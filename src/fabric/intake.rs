@@ -36,7 +36,17 @@ impl Intake {
     /// An intake with its inbox.
     pub(super) fn new(open: Option<Line>) -> (Self, Inbox) {
         let (inbox, receiver) = mpsc::channel(INBOX_EVENTS);
-        (Self { inbox, gate: Mutex::new(Gate { open, missed: HashSet::new() }), miss: Notify::new() }, receiver)
+        (
+            Self {
+                inbox,
+                gate: Mutex::new(Gate {
+                    open,
+                    missed: HashSet::new(),
+                }),
+                miss: Notify::new(),
+            },
+            receiver,
+        )
     }
 
     /// Takes a push from a line. One that comes by another line than the open one is in the inbox of its user, where the gap will find it.
@@ -45,7 +55,11 @@ impl Intake {
         if gate.open != Some(line) || gate.missed.contains(&session) {
             return;
         }
-        if self.inbox.try_send(Inbound::Push { session, entries }).is_err() {
+        if self
+            .inbox
+            .try_send(Inbound::Push { session, entries })
+            .is_err()
+        {
             gate.missed.insert(session);
             drop(gate);
             self.miss.notify_one();
@@ -65,7 +79,9 @@ impl Intake {
     /// Listens to this line from here on; first, everybody is told of the gap.
     pub(super) async fn open(&self, line: Line) {
         // Nobody is left to tell where the inbox is gone.
-        let Ok(room) = self.inbox.reserve().await else { return };
+        let Ok(room) = self.inbox.reserve().await else {
+            return;
+        };
         let mut gate = self.lock();
         gate.missed.clear();
         gate.open = Some(line);
@@ -78,9 +94,13 @@ impl Intake {
         loop {
             self.miss.notified().await;
             loop {
-                let Ok(room) = self.inbox.reserve().await else { return };
+                let Ok(room) = self.inbox.reserve().await else {
+                    return;
+                };
                 let mut gate = self.lock();
-                let Some(session) = gate.missed.iter().next().copied() else { break };
+                let Some(session) = gate.missed.iter().next().copied() else {
+                    break;
+                };
                 gate.missed.remove(&session);
                 room.send(Inbound::Gap(Some(session)));
             }
@@ -102,9 +122,23 @@ mod tests {
 
     fn entry(millis: u64) -> Vec<Entry> {
         let address = Address::new(Realm::default(), UserName::parse("a").unwrap());
-        let from = Arc::new(Sender::new(address, SessionId::random(), 0, NodeId::known("n")));
-        let parcel = Parcel::Leave { reason: LeaveReason::Hangup, heard: 0 };
-        vec![Entry { id: EntryId { millis, sequence: 0 }, envelope: Envelope { from, n: 1, parcel } }]
+        let from = Arc::new(Sender::new(
+            address,
+            SessionId::random(),
+            0,
+            NodeId::known("n"),
+        ));
+        let parcel = Parcel::Leave {
+            reason: LeaveReason::Hangup,
+            heard: 0,
+        };
+        vec![Entry {
+            id: EntryId {
+                millis,
+                sequence: 0,
+            },
+            envelope: Envelope { from, n: 1, parcel },
+        }]
     }
 
     #[tokio::test]
@@ -121,7 +155,9 @@ mod tests {
         for _ in 0..INBOX_EVENTS {
             assert!(matches!(inbox.recv().await, Some(Inbound::Push { .. })));
         }
-        assert!(matches!(inbox.recv().await, Some(Inbound::Gap(Some(missed))) if missed == session));
+        assert!(
+            matches!(inbox.recv().await, Some(Inbound::Gap(Some(missed))) if missed == session)
+        );
         intake.push(Line(1), session, entry(1 << 20));
         assert!(matches!(inbox.recv().await, Some(Inbound::Push { .. })));
         announcer.abort();
@@ -136,6 +172,8 @@ mod tests {
         intake.push(Line(1), SessionId::random(), entry(2));
         intake.push(Line(2), SessionId::random(), entry(3));
         assert!(matches!(inbox.recv().await, Some(Inbound::Gap(None))));
-        assert!(matches!(inbox.recv().await, Some(Inbound::Push { entries, .. }) if entries[0].id.millis == 3));
+        assert!(
+            matches!(inbox.recv().await, Some(Inbound::Push { entries, .. }) if entries[0].id.millis == 3)
+        );
     }
 }

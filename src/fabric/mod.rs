@@ -48,7 +48,11 @@ pub trait Fabric: Send + Sync + fmt::Debug + 'static {
     fn renew(&self, leases: Vec<Lease>) -> BoxFuture<'static, Result<Vec<Renewal>, FabricError>>;
 
     /// Gives a name back and stops listening for it. Returns the entries after `last`, which nobody will read now.
-    fn release(&self, lease: &Lease, last: EntryId) -> BoxFuture<'static, Result<Vec<Entry>, FabricError>>;
+    fn release(
+        &self,
+        lease: &Lease,
+        last: EntryId,
+    ) -> BoxFuture<'static, Result<Vec<Entry>, FabricError>>;
 
     /// Sends to whoever holds the name, or only to the session `only`; the receipt is told what became of it.
     fn send(&self, to: &Address, only: Option<SessionId>, envelope: Envelope, receipt: Receipt);
@@ -90,7 +94,9 @@ pub struct Opened {
 
 impl fmt::Debug for Opened {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Opened").field("fabric", &self.fabric).finish_non_exhaustive()
+        f.debug_struct("Opened")
+            .field("fabric", &self.fabric)
+            .finish_non_exhaustive()
     }
 }
 
@@ -143,7 +149,12 @@ pub struct Holder {
 impl Lease {
     /// This lease as held by `node`.
     pub fn held_by(&self, node: &NodeId) -> Holder {
-        Holder { node: node.clone(), session: self.session, attach: self.attach, flags: self.flags }
+        Holder {
+            node: node.clone(),
+            session: self.session,
+            attach: self.attach,
+            flags: self.flags,
+        }
     }
 }
 
@@ -173,7 +184,10 @@ impl FromStr for Holder {
             node: NodeId::known(word()?),
             session: word()?.parse().map_err(|_| InvalidHolder)?,
             attach: word()?.parse().map_err(|_| InvalidHolder)?,
-            flags: word().map(|flags| Flags { resumable: flags.contains('r'), detached: flags.contains('d') })?,
+            flags: word().map(|flags| Flags {
+                resumable: flags.contains('r'),
+                detached: flags.contains('d'),
+            })?,
         })
     }
 }

@@ -48,7 +48,12 @@ impl Receipts {
         let mut slots = self.shared.lock();
         let number = slots.first + slots.queue.len() as u64;
         slots.queue.push_back(None);
-        Receipt { shared: Arc::clone(&self.shared), number, quiet, settled: false }
+        Receipt {
+            shared: Arc::clone(&self.shared),
+            number,
+            quiet,
+            settled: false,
+        }
     }
 
     /// The outcome in front, if it is known.

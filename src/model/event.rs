@@ -110,8 +110,14 @@ pub enum LeaveReason {
 
 impl LeaveReason {
     /// All reasons.
-    pub const ALL: [Self; 6] =
-        [Self::Hangup, Self::Closed, Self::Lost, Self::NodeLost, Self::Replaced, Self::Kicked];
+    pub const ALL: [Self; 6] = [
+        Self::Hangup,
+        Self::Closed,
+        Self::Lost,
+        Self::NodeLost,
+        Self::Replaced,
+        Self::Kicked,
+    ];
 
     /// The word for it, in the protocol and between nodes.
     pub fn word(self) -> &'static str {

@@ -12,7 +12,10 @@ pub struct UserName(Arc<str>);
 
 /// The name breaks the rule of [`UserName`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a name is 1 to {} bytes of text without control characters", UserName::MAX_BYTES)]
+#[error(
+    "a name is 1 to {} bytes of text without control characters",
+    UserName::MAX_BYTES
+)]
 pub struct InvalidName;
 
 impl UserName {
@@ -72,8 +75,13 @@ pub struct Address {
 pub struct InvalidAddress;
 
 /// Everything outside `A-Za-z0-9._@+~-` is percent-encoded: no name can forge a key, a pattern, a hash tag or another tenant.
-const ENCODED: &AsciiSet =
-    &NON_ALPHANUMERIC.remove(b'.').remove(b'_').remove(b'@').remove(b'+').remove(b'~').remove(b'-');
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'@')
+    .remove(b'+')
+    .remove(b'~')
+    .remove(b'-');
 
 impl Address {
     /// The user of this name in this realm.
@@ -84,7 +92,12 @@ impl Address {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", utf8_percent_encode(&self.realm.0, ENCODED), utf8_percent_encode(&self.name.0, ENCODED))
+        write!(
+            f,
+            "{}/{}",
+            utf8_percent_encode(&self.realm.0, ENCODED),
+            utf8_percent_encode(&self.name.0, ENCODED)
+        )
     }
 }
 
@@ -93,9 +106,16 @@ impl FromStr for Address {
 
     fn from_str(text: &str) -> Result<Self, InvalidAddress> {
         let (realm, name) = text.split_once('/').ok_or(InvalidAddress)?;
-        let realm = percent_decode_str(realm).decode_utf8().map_err(|_| InvalidAddress)?;
-        let name = percent_decode_str(name).decode_utf8().map_err(|_| InvalidAddress)?;
-        Ok(Self { realm: Realm::new(&realm), name: UserName::parse(&name).map_err(|_| InvalidAddress)? })
+        let realm = percent_decode_str(realm)
+            .decode_utf8()
+            .map_err(|_| InvalidAddress)?;
+        let name = percent_decode_str(name)
+            .decode_utf8()
+            .map_err(|_| InvalidAddress)?;
+        Ok(Self {
+            realm: Realm::new(&realm),
+            name: UserName::parse(&name).map_err(|_| InvalidAddress)?,
+        })
     }
 }
 
@@ -171,7 +191,10 @@ impl FromStr for EntryId {
     fn from_str(text: &str) -> Result<Self, InvalidAddress> {
         let (millis, sequence) = text.split_once('-').ok_or(InvalidAddress)?;
         let number = |digits: &str| digits.parse().map_err(|_| InvalidAddress);
-        Ok(Self { millis: number(millis)?, sequence: number(sequence)? })
+        Ok(Self {
+            millis: number(millis)?,
+            sequence: number(sequence)?,
+        })
     }
 }
 
@@ -214,7 +237,13 @@ mod tests {
         for bad in ["", "a\nb", "\u{7f}", "\u{85}", &"x".repeat(129)] {
             assert_eq!(UserName::parse(bad), Err(InvalidName), "{bad:?}");
         }
-        for good in ["a", "constructor", "__proto__", "ü 你 {x}*", &"x".repeat(128)] {
+        for good in [
+            "a",
+            "constructor",
+            "__proto__",
+            "ü 你 {x}*",
+            &"x".repeat(128),
+        ] {
             assert!(UserName::parse(good).is_ok(), "{good:?}");
         }
     }
@@ -223,9 +252,17 @@ mod tests {
     fn a_session_and_an_entry_survive_their_text() {
         let session = SessionId::random();
         assert_eq!(session.to_string().parse(), Ok(session));
-        let entry = EntryId { millis: 17, sequence: 4 };
+        let entry = EntryId {
+            millis: 17,
+            sequence: 4,
+        };
         assert_eq!("17-4".parse(), Ok(entry));
-        assert!(EntryId { millis: 17, sequence: 10 } > entry);
+        assert!(
+            EntryId {
+                millis: 17,
+                sequence: 10
+            } > entry
+        );
     }
 
     proptest! {

@@ -86,14 +86,22 @@ impl Refusal {
         match self {
             Self::UnknownType(word) => format!("Command not found: {word}").into(),
             Self::BadJson => "Command not found: undefined".into(),
-            Self::BadMessage(what) | Self::Unauthorized(what) | Self::TooMany(what) => (*what).into(),
+            Self::BadMessage(what) | Self::Unauthorized(what) | Self::TooMany(what) => {
+                (*what).into()
+            }
             Self::NotLoggedIn => "Log in first".into(),
-            Self::AlreadyLoggedIn => "This connection is logged in already: open another for another name".into(),
+            Self::AlreadyLoggedIn => {
+                "This connection is logged in already: open another for another name".into()
+            }
             Self::UserUnavailable => "Nobody of that name is here".into(),
             Self::RateLimited { .. } => "Too many messages: slow down".into(),
-            Self::Unavailable { .. } => "No answer in time: try again, a signal with the same id".into(),
+            Self::Unavailable { .. } => {
+                "No answer in time: try again, a signal with the same id".into()
+            }
             Self::NameTaken { .. } => "The name is taken".into(),
-            Self::InvalidName => "A name is 1 to 128 bytes of text without control characters".into(),
+            Self::InvalidName => {
+                "A name is 1 to 128 bytes of text without control characters".into()
+            }
             Self::ResumeFailed => "This session cannot be resumed: log in anew".into(),
             Self::Draining => "This node is shutting down: reconnect".into(),
         }
@@ -102,7 +110,9 @@ impl Refusal {
     /// When the same request may succeed, if that is known.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::RateLimited { retry_after } | Self::Unavailable { retry_after } => Some(*retry_after),
+            Self::RateLimited { retry_after } | Self::Unavailable { retry_after } => {
+                Some(*retry_after)
+            }
             Self::NameTaken { retry_after } => *retry_after,
             _ => None,
         }
@@ -167,7 +177,9 @@ impl CloseReason {
         match self {
             Self::ByClient | Self::Draining => LeaveReason::Closed,
             Self::TooLarge | Self::TooFast => LeaveReason::Kicked,
-            Self::Dropped | Self::NameLost | Self::TooSlow | Self::NoLogin | Self::Silent => LeaveReason::Lost,
+            Self::Dropped | Self::NameLost | Self::TooSlow | Self::NoLogin | Self::Silent => {
+                LeaveReason::Lost
+            }
         }
     }
 

@@ -49,7 +49,14 @@ impl Heartbeat {
         let now = Instant::now();
         let login_by = Some(now + clocks.login_within);
         let timer = Box::pin(sleep_until(now));
-        let mut heartbeat = Self { clocks, heard_at: now, pinged_at: now, login_by, alive_by: None, timer };
+        let mut heartbeat = Self {
+            clocks,
+            heard_at: now,
+            pinged_at: now,
+            login_by,
+            alive_by: None,
+            timer,
+        };
         heartbeat.set_timer();
         heartbeat
     }
@@ -117,7 +124,7 @@ mod tests {
     const CLOCKS: Clocks = Clocks {
         ping_every: Duration::from_secs(10),
         silent_after: Duration::from_secs(20),
-        login_within: Duration::from_secs(120),
+        login_within: Duration::from_mins(2),
         doubt: Duration::from_secs(2),
     };
 
@@ -132,15 +139,18 @@ mod tests {
         }
     }
 
-    fn seconds((pulse, time): (Pulse, Duration)) -> (Pulse, u64) {
-        (pulse, time.as_millis().div_ceil(1000) as u64)
+    fn seconds((pulse, time): (Pulse, Duration)) -> (Pulse, u128) {
+        (pulse, time.as_millis().div_ceil(1000))
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_silent_client_is_pinged_and_then_left() {
         let mut heartbeat = Heartbeat::start(CLOCKS);
         assert_eq!(seconds(next(&mut heartbeat).await), (Pulse::Ping, 10));
-        assert_eq!(next(&mut heartbeat).await.0, Pulse::Stopped(CloseReason::Silent));
+        assert_eq!(
+            next(&mut heartbeat).await.0,
+            Pulse::Stopped(CloseReason::Silent)
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -150,7 +160,10 @@ mod tests {
             assert_eq!(next(&mut heartbeat).await.0, Pulse::Ping);
             heartbeat.heard();
         }
-        assert_eq!(next(&mut heartbeat).await.0, Pulse::Stopped(CloseReason::NoLogin));
+        assert_eq!(
+            next(&mut heartbeat).await.0,
+            Pulse::Stopped(CloseReason::NoLogin)
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -161,6 +174,9 @@ mod tests {
         heartbeat.heard();
         assert_eq!(next(&mut heartbeat).await.0, Pulse::Ping, "it answered");
         heartbeat.doubted();
-        assert_eq!(seconds(next(&mut heartbeat).await), (Pulse::Stopped(CloseReason::Silent), 2));
+        assert_eq!(
+            seconds(next(&mut heartbeat).await),
+            (Pulse::Stopped(CloseReason::Silent), 2)
+        );
     }
 }

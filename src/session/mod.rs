@@ -22,7 +22,8 @@ use crate::dialect::{Dialect, Misheard};
 use crate::exchange::{Exchange, Seat, Stirred, Turn};
 use crate::limits::Pace;
 use crate::model::{
-    Address, Blame, CloseReason, Command, Correlation, Event, Frame, LoginRequest, Realm, Refusal, UserName, Welcome,
+    Address, Blame, CloseReason, Command, Correlation, Event, Frame, LoginRequest, Realm, Refusal,
+    UserName, Welcome,
 };
 
 /// How many frames are heard before what they caused is said.
@@ -51,16 +52,36 @@ pub struct Call {
 pub async fn run(socket: impl Socket, dialect: impl Dialect, call: Call) -> CloseReason {
     let heartbeat = Heartbeat::start(call.clocks);
     let drain = FuturesUnordered::from_iter([call.stop.clone().cancelled_owned()]);
-    let mut session = Session { socket, dialect, call, heartbeat, drain, seat: None, turns: Vec::new() };
+    let mut session = Session {
+        socket,
+        dialect,
+        call,
+        heartbeat,
+        drain,
+        seat: None,
+        turns: Vec::new(),
+    };
     let reason = session.converse().await;
-    let Session { socket, dialect, seat, .. } = session;
-    let id = seat.as_ref().map(|seat| tracing::field::display(seat.session()));
+    let Session {
+        socket,
+        dialect,
+        seat,
+        ..
+    } = session;
+    let id = seat
+        .as_ref()
+        .map(|seat| tracing::field::display(seat.session()));
     match (reason, reason.blame()) {
         (CloseReason::ByClient | CloseReason::Dropped | CloseReason::Draining, _) => {
             debug!(session.id = id, reason = reason.words(), "A session ended");
         }
         (_, Blame::Client | Blame::Node | Blame::Fabric) => {
-            info!(session.id = id, close.code = reason.code(), reason = reason.words(), "A session was ended");
+            info!(
+                session.id = id,
+                close.code = reason.code(),
+                reason = reason.words(),
+                "A session was ended"
+            );
         }
     }
     let departing = async {
@@ -137,7 +158,9 @@ impl<S: Socket, D: Dialect> Session<S, D> {
             if heard == HEARD_AT_ONCE || self.seat.as_ref().is_some_and(Seat::busy) {
                 break;
             }
-            let Some(next) = self.socket.next().now_or_never() else { break };
+            let Some(next) = self.socket.next().now_or_never() else {
+                break;
+            };
             received = next;
         }
         // Takes the outcomes that nobody was woken for.
@@ -157,9 +180,14 @@ impl<S: Socket, D: Dialect> Session<S, D> {
             if too_fast.again_and_again {
                 return Err(CloseReason::TooFast);
             }
-            let refusal = Refusal::RateLimited { retry_after: too_fast.retry_after };
+            let refusal = Refusal::RateLimited {
+                retry_after: too_fast.retry_after,
+            };
             // The id is worth reading: who waits for its answer gets one.
-            let id = self.dialect.hear(frame).map_or_else(|misheard| misheard.id, |command| command.into_id());
+            let id = self
+                .dialect
+                .hear(frame)
+                .map_or_else(|misheard| misheard.id, Command::into_id);
             self.refuse(refusal, id, None);
             return Ok(());
         }
@@ -175,7 +203,10 @@ impl<S: Socket, D: Dialect> Session<S, D> {
             (Command::Ping { id }, _) => self.tell(Event::Pong { id }),
             (Command::Login { request, id }, None) => Box::pin(self.login(request, id)).await,
             (Command::Login { id, .. }, Some(_)) => {
-                self.tell(Event::LoginRefused { refusal: Refusal::AlreadyLoggedIn, id });
+                self.tell(Event::LoginRefused {
+                    refusal: Refusal::AlreadyLoggedIn,
+                    id,
+                });
             }
             (command, None) => self.refuse(Refusal::NotLoggedIn, command.into_id(), None),
             (Command::Send { to, signal, id }, Some(seat)) => seat.send(to, signal, id),
@@ -183,7 +214,11 @@ impl<S: Socket, D: Dialect> Session<S, D> {
             (Command::Presence { names, watch, id }, Some(seat)) => {
                 let told = match Box::pin(seat.presence(names, watch)).await {
                     Ok(users) => Event::Presence { users, id },
-                    Err(refusal) => Event::Refused { refusal, id, name: None },
+                    Err(refusal) => Event::Refused {
+                        refusal,
+                        id,
+                        name: None,
+                    },
                 };
                 self.tell(told);
             }
@@ -217,13 +252,18 @@ impl<S: Socket, D: Dialect> Session<S, D> {
             return Err(Refusal::Draining);
         }
         if request.token.is_some() {
-            return Err(Refusal::Unauthorized("This server does not check tokens: log in without one"));
+            return Err(Refusal::Unauthorized(
+                "This server does not check tokens: log in without one",
+            ));
         }
         if request.resume.is_some() {
             return Err(Refusal::ResumeFailed);
         }
         let name = UserName::parse(&request.name).map_err(|_| Refusal::InvalidName)?;
-        self.call.exchange.login(Address::new(self.call.realm.clone(), name)).await
+        self.call
+            .exchange
+            .login(Address::new(self.call.realm.clone(), name))
+            .await
     }
 
     fn stir(&mut self, stirred: Stirred) {
@@ -302,7 +342,9 @@ async fn farewell(mut socket: impl Socket, mut dialect: impl Dialect, reason: Cl
             return socket.close().await;
         }
         if reason == CloseReason::Draining {
-            let goaway = Event::GoAway { reconnect_in: Duration::ZERO };
+            let goaway = Event::GoAway {
+                reconnect_in: Duration::ZERO,
+            };
             if let Some(frame) = dialect.say(&goaway) {
                 socket.feed(Sending::Frame(frame)).await?;
             }

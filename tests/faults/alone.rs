@@ -7,7 +7,10 @@ use crate::support::peer::Peer;
 use crate::support::process::{Node, Redis};
 
 fn switchboard(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_switchboard")).args(arguments).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_switchboard"))
+        .args(arguments)
+        .output()
+        .unwrap()
 }
 
 #[tokio::test]
@@ -23,7 +26,12 @@ async fn one_node_needs_nothing_else() {
     one.closes().await;
     assert_eq!(other.hears().await["reason"], "closed");
     let page = http::get(node.address, "/", "").await.unwrap();
-    assert!(page.contains("200 OK") && page.contains("WebRTC signalling server") && page.contains("wscat"), "{page}");
+    assert!(
+        page.contains("200 OK")
+            && page.contains("WebRTC signalling server")
+            && page.contains("wscat"),
+        "{page}"
+    );
 
     let healthy = switchboard(&["healthcheck", "--admin-listen", &node.admin.to_string()]);
     assert!(healthy.status.success(), "{healthy:?}");
@@ -32,16 +40,31 @@ async fn one_node_needs_nothing_else() {
     assert_eq!(node.process.ended().await, Some(0));
     let gone = switchboard(&["healthcheck", "--admin-listen", &node.admin.to_string()]);
     assert_eq!(gone.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&gone.stderr).contains("admin.listen"), "{gone:?}");
+    assert!(
+        String::from_utf8_lossy(&gone.stderr).contains("admin.listen"),
+        "{gone:?}"
+    );
 }
 
 #[test]
 fn a_wrong_configuration_is_told_at_once_and_exits_with_64() {
-    let wrong = ["--listen", "nowhere", "--set", "redis.mode=sentinel", "--set", "drain.deadline=soon"];
+    let wrong = [
+        "--listen",
+        "nowhere",
+        "--set",
+        "redis.mode=sentinel",
+        "--set",
+        "drain.deadline=soon",
+    ];
     let told = switchboard(&wrong);
     assert_eq!(told.status.code(), Some(64));
     let text = String::from_utf8_lossy(&told.stderr);
-    for part in ["3 mistake(s)", "listen = \"nowhere\"", "sentinel and cluster are not supported yet", "drain.deadline"] {
+    for part in [
+        "3 mistake(s)",
+        "listen = \"nowhere\"",
+        "sentinel and cluster are not supported yet",
+        "drain.deadline",
+    ] {
         assert!(text.contains(part), "{part} is not in:\n{text}");
     }
     let cluster = switchboard(&["--redis-url", "redis://a,redis://b"]);
@@ -52,18 +75,37 @@ fn a_wrong_configuration_is_told_at_once_and_exits_with_64() {
 
 #[test]
 fn the_settings_in_effect_can_be_printed_without_secrets() {
-    let printed = switchboard(&["config", "--redis-url", "redis://:hunter2@localhost", "--node-id", "seven"]);
+    let printed = switchboard(&[
+        "config",
+        "--redis-url",
+        "redis://:hunter2@localhost",
+        "--node-id",
+        "seven",
+    ]);
     assert!(printed.status.success());
     let text = String::from_utf8_lossy(&printed.stdout);
-    assert!(text.contains("node_id = \"seven\"") && !text.contains("hunter2"), "{text}");
+    assert!(
+        text.contains("node_id = \"seven\"") && !text.contains("hunter2"),
+        "{text}"
+    );
 }
 
 #[test]
 fn a_redis_that_is_not_there_is_told_plainly() {
-    let told = switchboard(&["--redis-url", "redis://127.0.0.1:1", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
+    let told = switchboard(&[
+        "--redis-url",
+        "redis://127.0.0.1:1",
+        "--listen",
+        "127.0.0.1:0",
+        "--admin-listen",
+        "127.0.0.1:0",
+    ]);
     assert_eq!(told.status.code(), Some(69));
     let text = String::from_utf8_lossy(&told.stderr);
-    assert!(text.contains("redis.url") && text.contains("Is it running"), "{text}");
+    assert!(
+        text.contains("redis.url") && text.contains("Is it running"),
+        "{text}"
+    );
     let url = switchboard(&["--redis-url", "http://localhost"]);
     assert_eq!(url.status.code(), Some(64));
 }
@@ -75,14 +117,19 @@ async fn a_log_names_no_one_and_nothing_that_was_said() {
     let node = Node::start(Some(&redis), &[("log.level", "trace")]).await;
     let mut one = Peer::login(node.address, "UserA").await;
     let mut other = Peer::login(node.address, "UserB").await;
-    one.says_text(r#"{"type":"offer","name":"UserB","offer":{"sdp":"canary-sdp"}}"#).await;
+    one.says_text(r#"{"type":"offer","name":"UserB","offer":{"sdp":"canary-sdp"}}"#)
+        .await;
     other.hears_of("offer").await;
-    one.says_text(r#"{"type":"login","name":"x","token":"canary-token","resume":"canary-secret"}"#).await;
+    one.says_text(r#"{"type":"login","name":"x","token":"canary-token","resume":"canary-secret"}"#)
+        .await;
     one.hears_of("login").await;
     one.closes().await;
     other.hears_of("leave").await;
     let log = node.log();
-    let ours: Vec<&str> = log.lines().filter(|line| line.contains("\"target\":\"switchboard")).collect();
+    let ours: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains("\"target\":\"switchboard"))
+        .collect();
     assert!(!ours.is_empty());
     assert!(ours.iter().all(|line| !line.contains("canary")), "{ours:?}");
 }

@@ -31,10 +31,23 @@ async fn a_thousand_want_one_name_and_one_gets_it() {
         }
         // Everybody stays until all know: a winner that left would make room for the next.
         let all = trying.join_all().await;
-        let winners = all.iter().filter(|(reply, _)| reply["success"] == true).count();
+        let winners = all
+            .iter()
+            .filter(|(reply, _)| reply["success"] == true)
+            .count();
         assert_eq!(winners, 1, "round {round}");
-        let taken = all.iter().filter(|(reply, _)| reply["code"] == "name_taken").count();
-        assert_eq!(taken, 999, "round {round}: {:?}", all.iter().map(|(reply, _)| &reply["code"]).max_by_key(|code| code.as_str() != Some("name_taken")));
+        let taken = all
+            .iter()
+            .filter(|(reply, _)| reply["code"] == "name_taken")
+            .count();
+        assert_eq!(
+            taken,
+            999,
+            "round {round}: {:?}",
+            all.iter()
+                .map(|(reply, _)| &reply["code"])
+                .max_by_key(|code| code.as_str() != Some("name_taken"))
+        );
     }
 }
 
@@ -43,7 +56,10 @@ async fn a_login_that_was_answered_can_be_reached_at_once_from_any_node() {
     let _alone = crate::alone().await;
     let redis = Redis::start().await;
     let fast = [("limits.signals_per_second", "0")];
-    let nodes = [Node::start(Some(&redis), &fast).await, Node::start(Some(&redis), &fast).await];
+    let nodes = [
+        Node::start(Some(&redis), &fast).await,
+        Node::start(Some(&redis), &fast).await,
+    ];
     let addresses = nodes.each_ref().map(|node| node.address);
     let mut trying = JoinSet::new();
     for lane in 0..20 {
@@ -70,7 +86,12 @@ async fn a_login_that_was_answered_can_be_reached_at_once_from_any_node() {
 /// After a clean end of every session only inboxes remain, which run out by themselves.
 async fn leaves_nothing_behind(redis: &Redis) {
     crate::support::eventually("every name is given back", async || {
-        redis.keys().await.iter().all(|(key, _)| !key.starts_with("sb:p:")).then_some(())
+        redis
+            .keys()
+            .await
+            .iter()
+            .all(|(key, _)| !key.starts_with("sb:p:"))
+            .then_some(())
     })
     .await;
     for (key, life) in redis.keys().await {
@@ -83,7 +104,10 @@ async fn no_key_ever_lacks_a_time_to_live() {
     let _alone = crate::alone().await;
     let redis = Redis::start().await;
     let fast = [("limits.signals_per_second", "0")];
-    let nodes = [Node::start(Some(&redis), &fast).await, Node::start(Some(&redis), &fast).await];
+    let nodes = [
+        Node::start(Some(&redis), &fast).await,
+        Node::start(Some(&redis), &fast).await,
+    ];
     let addresses = nodes.each_ref().map(|node| node.address);
     let stop = CancellationToken::new();
     let mut load = JoinSet::new();
@@ -95,10 +119,17 @@ async fn no_key_ever_lacks_a_time_to_live() {
                 let mut other = Peer::login(addresses[1], &format!("b{number}")).await;
                 one.calls(&mut other).await;
                 for candidate in 0..20 {
-                    one.says(&json!({"type": "candidate", "name": other.name, "candidate": candidate})).await;
+                    one.says(
+                        &json!({"type": "candidate", "name": other.name, "candidate": candidate}),
+                    )
+                    .await;
                 }
                 // Half of them vanish, half of them say goodbye.
-                if number % 2 == 0 { one.vanishes() } else { one.closes().await }
+                if number % 2 == 0 {
+                    one.vanishes();
+                } else {
+                    one.closes().await;
+                }
                 other.hears_of("leave").await;
                 other.closes().await;
             }
@@ -123,7 +154,10 @@ async fn no_key_ever_lacks_a_time_to_live() {
 async fn a_node_of_a_thousand_stops_within_its_deadline() {
     let _alone = crate::alone().await;
     let redis = Redis::start().await;
-    let (mut leaving, staying) = (Node::start(Some(&redis), &[]).await, Node::start(Some(&redis), &[]).await);
+    let (mut leaving, staying) = (
+        Node::start(Some(&redis), &[]).await,
+        Node::start(Some(&redis), &[]).await,
+    );
     let mut users = Vec::new();
     for number in 0..1000 {
         users.push(Peer::login(leaving.address, &format!("u{number}")).await);
@@ -140,8 +174,11 @@ async fn a_node_of_a_thousand_stops_within_its_deadline() {
     let asked = Instant::now();
     let refused = crate::support::eventually("new connections are turned away", async || {
         // The listener is there until the last session is gone, which may be soon.
-        match crate::support::http::get(leaving.address, "/ws", crate::support::http::UPGRADE).await {
-            Some(answer) if answer.contains("503") => Some(answer.to_lowercase().contains("retry-after")),
+        match crate::support::http::get(leaving.address, "/ws", crate::support::http::UPGRADE).await
+        {
+            Some(answer) if answer.contains("503") => {
+                Some(answer.to_lowercase().contains("retry-after"))
+            }
             None => Some(true),
             Some(_) => None,
         }
@@ -151,22 +188,52 @@ async fn a_node_of_a_thousand_stops_within_its_deadline() {
     for mut user in users {
         closing.spawn(async move { user.is_closed().await });
     }
-    assert!(closing.join_all().await.iter().all(|code| *code == Some(1012)));
+    assert!(
+        closing
+            .join_all()
+            .await
+            .iter()
+            .all(|code| *code == Some(1012))
+    );
     assert_eq!(leaving.process.ended().await, Some(0));
-    assert!(asked.elapsed() < Duration::from_secs(20), "it took {:?}", asked.elapsed());
+    assert!(
+        asked.elapsed() < Duration::from_secs(20),
+        "it took {:?}",
+        asked.elapsed()
+    );
     println!("a node of 1,000 sessions stopped in {:?}", asked.elapsed());
     for (number, peer) in peers.iter_mut().enumerate() {
         let leave = peer.hears().await;
-        assert_eq!(leave, json!({"type": "leave", "name": format!("u{number}"), "reason": "closed"}));
+        assert_eq!(
+            leave,
+            json!({"type": "leave", "name": format!("u{number}"), "reason": "closed"})
+        );
         peer.hears_nothing_more().await;
     }
-    let left: Vec<_> = redis.keys().await.into_iter().filter(|(key, _)| key.contains("/u")).collect();
-    assert!(left.iter().all(|(key, _)| !key.starts_with("sb:p:")), "{left:?}");
-    let nodes = redis.keys().await.iter().filter(|(key, _)| key.starts_with("sb:{n}:")).count();
+    let left: Vec<_> = redis
+        .keys()
+        .await
+        .into_iter()
+        .filter(|(key, _)| key.contains("/u"))
+        .collect();
+    assert!(
+        left.iter().all(|(key, _)| !key.starts_with("sb:p:")),
+        "{left:?}"
+    );
+    let nodes = redis
+        .keys()
+        .await
+        .iter()
+        .filter(|(key, _)| key.starts_with("sb:{n}:"))
+        .count();
     assert_eq!(nodes, 2, "its own lease is given back too");
 
     let (mut idle, asked) = (idle, Instant::now());
     idle.process.signal("TERM");
     assert_eq!(idle.process.ended().await, Some(0));
-    assert!(asked.elapsed() < Duration::from_secs(1), "without sessions it stops at once: {:?}", asked.elapsed());
+    assert!(
+        asked.elapsed() < Duration::from_secs(1),
+        "without sessions it stops at once: {:?}",
+        asked.elapsed()
+    );
 }

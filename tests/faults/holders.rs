@@ -11,7 +11,10 @@ use crate::support::process::{Node, Redis};
 async fn a_half_open_holder_loses_its_name_within_three_seconds() {
     let _alone = crate::alone().await;
     let redis = Redis::start().await;
-    let nodes = [Node::start(Some(&redis), &[]).await, Node::start(Some(&redis), &[]).await];
+    let nodes = [
+        Node::start(Some(&redis), &[]).await,
+        Node::start(Some(&redis), &[]).await,
+    ];
     for same_node in [false, true] {
         let name = format!("holder-{same_node}");
         let mut holder = Peer::login(nodes[0].address, &name).await;
@@ -23,9 +26,16 @@ async fn a_half_open_holder_loses_its_name_within_three_seconds() {
         let mut wanting = Peer::connect(nodes[usize::from(!same_node)].address).await;
         let reply = wanting.tries_login(&name).await;
         assert_eq!(reply["success"], true, "{reply}");
-        assert!(asked.elapsed() < Duration::from_secs(3), "it took {:?}", asked.elapsed());
+        assert!(
+            asked.elapsed() < Duration::from_secs(3),
+            "it took {:?}",
+            asked.elapsed()
+        );
         let leave = peer.hears().await;
-        assert_eq!(leave, json!({"type": "leave", "name": name, "reason": "lost"}));
+        assert_eq!(
+            leave,
+            json!({"type": "leave", "name": name, "reason": "lost"})
+        );
         peer.hears_nothing_more().await;
         drop(frozen);
     }
@@ -35,7 +45,10 @@ async fn a_half_open_holder_loses_its_name_within_three_seconds() {
 async fn a_live_holder_is_never_displaced() {
     let _alone = crate::alone().await;
     let redis = Redis::start().await;
-    let nodes = [Node::start(Some(&redis), &[]).await, Node::start(Some(&redis), &[]).await];
+    let nodes = [
+        Node::start(Some(&redis), &[]).await,
+        Node::start(Some(&redis), &[]).await,
+    ];
     let mut holder = Peer::login(nodes[0].address, "holder").await;
     for tries in 0..40 {
         let mut wanting = Peer::connect(nodes[tries % 2].address).await;
@@ -53,7 +66,10 @@ async fn a_live_holder_is_never_displaced() {
 async fn a_frozen_node_keeps_its_names_until_its_lease_is_gone() {
     let _alone = crate::alone().await;
     let redis = Redis::start().await;
-    let nodes = [Node::start(Some(&redis), &[]).await, Node::start(Some(&redis), &[]).await];
+    let nodes = [
+        Node::start(Some(&redis), &[]).await,
+        Node::start(Some(&redis), &[]).await,
+    ];
     let mut holder = Peer::login(nodes[0].address, "holder").await;
     let mut peer = Peer::login(nodes[1].address, "peer").await;
     holder.calls(&mut peer).await;
@@ -69,7 +85,10 @@ async fn a_frozen_node_keeps_its_names_until_its_lease_is_gone() {
         assert_eq!(reply["code"], "name_taken", "{reply}");
         assert!(frozen.elapsed() < Duration::from_secs(12), "never free");
     };
-    assert!(won > Duration::from_secs(4), "taken while its lease may have been there: after {won:?}");
+    assert!(
+        won > Duration::from_secs(4),
+        "taken while its lease may have been there: after {won:?}"
+    );
     assert_eq!(peer.hears_of("leave").await["reason"], "node_lost");
 
     // Awake again, it finds its name taken: its session is told, and says nothing more to anybody.
@@ -83,7 +102,10 @@ async fn a_frozen_node_keeps_its_names_until_its_lease_is_gone() {
 async fn a_node_that_was_frozen_for_long_finds_its_calls_ended_on_both_sides() {
     let _alone = crate::alone().await;
     let redis = Redis::start().await;
-    let nodes = [Node::start(Some(&redis), &[]).await, Node::start(Some(&redis), &[]).await];
+    let nodes = [
+        Node::start(Some(&redis), &[]).await,
+        Node::start(Some(&redis), &[]).await,
+    ];
     let mut frozen = Peer::login(nodes[0].address, "frozen").await;
     let mut peer = Peer::login(nodes[1].address, "peer").await;
     frozen.calls(&mut peer).await;
@@ -91,7 +113,10 @@ async fn a_node_that_was_frozen_for_long_finds_its_calls_ended_on_both_sides() {
     assert_eq!(peer.hears_of("leave").await["reason"], "node_lost");
     nodes[0].process.signal("CONT");
     let leave = frozen.hears_of("leave").await;
-    assert_eq!(leave, json!({"type": "leave", "name": "peer", "reason": "lost"}));
+    assert_eq!(
+        leave,
+        json!({"type": "leave", "name": "peer", "reason": "lost"})
+    );
     // It kept its name: nobody wanted it. They can call each other again.
     crate::support::eventually("the hold is over", async || {
         let answer = frozen.sends_message("peer", "again").await;

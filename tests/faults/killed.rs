@@ -44,33 +44,53 @@ async fn a_killed_node_is_told_of_within_seven_seconds() {
     }
 
     let mut watcher = Peer::login(third.address, "watcher").await;
-    watcher.says(&json!({"type": "presence", "names": ["killed0", "b0"], "watch": true})).await;
-    assert_eq!(watcher.hears().await["users"], json!({"killed0": true, "b0": true}));
+    watcher
+        .says(&json!({"type": "presence", "names": ["killed0", "b0"], "watch": true}))
+        .await;
+    assert_eq!(
+        watcher.hears().await["users"],
+        json!({"killed0": true, "b0": true})
+    );
 
     doomed.process.signal("KILL");
     let killed_at = Instant::now();
     let restarted = start("one").await;
     let mut latest = Duration::ZERO;
     for (peer, gone) in &mut left_behind {
-        let (text, at) = peer.hears_within(LATEST * 2).await.unwrap_or_else(|| panic!("{} heard nothing", peer.name));
-        assert_eq!(text, format!(r#"{{"type":"leave","name":"{gone}","reason":"node_lost"}}"#));
+        let (text, at) = peer
+            .hears_within(LATEST * 2)
+            .await
+            .unwrap_or_else(|| panic!("{} heard nothing", peer.name));
+        assert_eq!(
+            text,
+            format!(r#"{{"type":"leave","name":"{gone}","reason":"node_lost"}}"#)
+        );
         latest = latest.max(at - killed_at);
     }
     assert!(latest < LATEST, "the last leave came after {latest:?}");
 
-    let (change, at) = watcher.hears_within(WATCHED_WITHIN * 2).await.expect("the watcher is told");
+    let (change, at) = watcher
+        .hears_within(WATCHED_WITHIN * 2)
+        .await
+        .expect("the watcher is told");
     assert_eq!(change, r#"{"type":"presence","users":{"killed0":false}}"#);
-    assert!(at - killed_at < WATCHED_WITHIN, "the watcher was told after {:?}", at - killed_at);
+    assert!(
+        at - killed_at < WATCHED_WITHIN,
+        "the watcher was told after {:?}",
+        at - killed_at
+    );
 
     // Whoever was found dead cannot be sent anything, although his lease is still there.
     let answer = bystanders[0].sends_message("killed79", "too late").await;
     let answer = match answer["type"].as_str() {
         // The first one finds out which node to look at.
-        Some("ack") => eventually("the node is known to be dead", async || {
-            let answer = bystanders[0].sends_message("killed79", "too late").await;
-            (answer["type"] == "error").then_some(answer)
-        })
-        .await,
+        Some("ack") => {
+            eventually("the node is known to be dead", async || {
+                let answer = bystanders[0].sends_message("killed79", "too late").await;
+                (answer["type"] == "error").then_some(answer)
+            })
+            .await
+        }
         _ => answer,
     };
     assert_eq!(answer["code"], "user_unavailable");
@@ -87,5 +107,8 @@ async fn a_killed_node_is_told_of_within_seven_seconds() {
     for bystander in &mut bystanders {
         bystander.hears_nothing_more().await;
     }
-    println!("the last of {} leaves came {latest:?} after the kill", left_behind.len());
+    println!(
+        "the last of {} leaves came {latest:?} after the kill",
+        left_behind.len()
+    );
 }

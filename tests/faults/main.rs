@@ -2,7 +2,13 @@
 //!
 //! These measure times, so each has the machine to itself.
 
-#![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
+// What was measured is printed: `make test` shows it.
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    missing_docs,
+    unreachable_pub
+)]
 
 #[path = "../support/mod.rs"]
 mod support;

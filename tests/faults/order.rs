@@ -20,7 +20,10 @@ async fn numbered_candidates_arrive_in_order_while_the_subscriber_is_cut() {
     let _alone = crate::alone().await;
     let redis = Redis::start().await;
     let fast = [("limits.signals_per_second", "0")];
-    let (here, there) = (Node::start(Some(&redis), &fast).await, Node::start(Some(&redis), &fast).await);
+    let (here, there) = (
+        Node::start(Some(&redis), &fast).await,
+        Node::start(Some(&redis), &fast).await,
+    );
     let mut receivers = Vec::new();
     for number in 0..SENDERS {
         receivers.push(Peer::login(there.address, &format!("r{number}")).await);
@@ -30,24 +33,46 @@ async fn numbered_candidates_arrive_in_order_while_the_subscriber_is_cut() {
         let sender = Peer::login(here.address, &format!("s{number}")).await;
         let sent = Arc::clone(&sent);
         running.spawn(async move {
-            let (accepted, heard) = tokio::join!(send_all(sender, receiver.name.clone(), &sent), hear_all(receiver));
-            assert!(heard.is_sorted_by(|a, b| a < b), "pair {number} heard out of order or twice");
-            let missing: Vec<_> = accepted.iter().filter(|n| heard.binary_search(n).is_err()).collect();
-            assert!(missing.is_empty(), "pair {number}: accepted and never heard: {missing:?}");
+            let (accepted, heard) = tokio::join!(
+                send_all(sender, receiver.name.clone(), &sent),
+                hear_all(receiver)
+            );
+            assert!(
+                heard.is_sorted_by(|a, b| a < b),
+                "pair {number} heard out of order or twice"
+            );
+            let missing: Vec<_> = accepted
+                .iter()
+                .filter(|n| heard.binary_search(n).is_err())
+                .collect();
+            assert!(
+                missing.is_empty(),
+                "pair {number}: accepted and never heard: {missing:?}"
+            );
             accepted.len()
         });
     }
     let mut connection = redis.connection().await;
     let mut cut = async || {
         let kill = ["KILL", "TYPE", "pubsub"];
-        redis::cmd("CLIENT").arg(&kill).query_async::<usize>(&mut connection).await.unwrap()
+        redis::cmd("CLIENT")
+            .arg(&kill)
+            .query_async::<usize>(&mut connection)
+            .await
+            .unwrap()
     };
     let mut cuts = 0;
     for number in 1..=CUTS {
         let due = SENDERS * EACH * number / (CUTS + 1);
-        eventually("so many were sent", async || (sent.load(Ordering::Relaxed) >= due).then_some(())).await;
+        eventually("so many were sent", async || {
+            (sent.load(Ordering::Relaxed) >= due).then_some(())
+        })
+        .await;
         // The node may still be on its way back from the last cut.
-        eventually("a subscriber is cut", async || (cut().await > 0).then_some(())).await;
+        eventually("a subscriber is cut", async || {
+            (cut().await > 0).then_some(())
+        })
+        .await;
         cuts += usize::from(sent.load(Ordering::Relaxed) < SENDERS * EACH);
     }
     let accepted: usize = running.join_all().await.into_iter().sum();
@@ -61,7 +86,11 @@ async fn send_all(mut sender: Peer, to: String, sent: &AtomicUsize) -> Vec<usize
     let (mut next, mut open, mut accepted) = (0, 0, Vec::new());
     while next < EACH || open > 0 {
         while next < EACH && open < UNACKNOWLEDGED {
-            sender.says(&json!({"type": "candidate", "name": to, "candidate": {"n": next}, "id": next})).await;
+            sender
+                .says(
+                    &json!({"type": "candidate", "name": to, "candidate": {"n": next}, "id": next}),
+                )
+                .await;
             sent.fetch_add(1, Ordering::Relaxed);
             next += 1;
             open += 1;
@@ -72,7 +101,9 @@ async fn send_all(mut sender: Peer, to: String, sent: &AtomicUsize) -> Vec<usize
             accepted.push(number(&answer["id"]));
         }
     }
-    sender.says(&json!({"type": "message", "name": to, "message": "end", "id": "end"})).await;
+    sender
+        .says(&json!({"type": "message", "name": to, "message": "end", "id": "end"}))
+        .await;
     assert_eq!(sender.hears().await["status"], "delivered");
     accepted
 }

@@ -14,6 +14,9 @@ use crate::support::process::{Node, Redis};
 const BYTES_PER_SECOND: usize = 10 << 20;
 const MESSAGE: usize = 16 << 10;
 const FLOODERS: usize = 8;
+/// How often each sends a message, for that.
+const SHARE: Duration =
+    Duration::from_nanos((1_000_000_000 * MESSAGE * FLOODERS / BYTES_PER_SECOND) as u64);
 /// What two others say to each other during the flood, a hundred a second at most.
 const MESSAGES: usize = 300;
 
@@ -21,7 +24,10 @@ const MESSAGES: usize = 300;
 async fn a_client_that_stops_reading_is_ended_and_nobody_else_notices() {
     let _alone = crate::alone().await;
     let redis = Redis::start().await;
-    let nodes = [Node::start(Some(&redis), &[]).await, Node::start(Some(&redis), &[]).await];
+    let nodes = [
+        Node::start(Some(&redis), &[]).await,
+        Node::start(Some(&redis), &[]).await,
+    ];
     for across in [true, false] {
         let victim_node = &nodes[1];
         let flood_node = &nodes[usize::from(!across)];
@@ -29,7 +35,8 @@ async fn a_client_that_stops_reading_is_ended_and_nobody_else_notices() {
         let mut friend = Peer::login(nodes[0].address, "friend").await;
         victim.calls(&mut friend).await;
         let deaf = victim.goes_deaf();
-        let before = [&nodes[0].process, &nodes[1].process, &redis.process].map(|process| process.memory());
+        let before = [&nodes[0].process, &nodes[1].process, &redis.process]
+            .map(super::support::process::Process::memory);
 
         let stop = CancellationToken::new();
         let mut flood = JoinSet::new();
@@ -43,9 +50,22 @@ async fn a_client_that_stops_reading_is_ended_and_nobody_else_notices() {
             Peer::login(nodes[1].address, "other").await,
         ));
         let leave = friend.hears_of("leave").await;
-        assert_eq!(leave, json!({"type": "leave", "name": "victim", "reason": "lost"}));
-        assert!(begun.elapsed() < Duration::from_secs(10), "ended after {:?}", begun.elapsed());
-        eventually("the log says so", async || victim_node.log().contains("\"close.code\":4008").then_some(())).await;
+        assert_eq!(
+            leave,
+            json!({"type": "leave", "name": "victim", "reason": "lost"})
+        );
+        assert!(
+            begun.elapsed() < Duration::from_secs(10),
+            "ended after {:?}",
+            begun.elapsed()
+        );
+        eventually("the log says so", async || {
+            victim_node
+                .log()
+                .contains("\"close.code\":4008")
+                .then_some(())
+        })
+        .await;
 
         // The flood goes on while others talk: memory has levelled off.
         others.await.unwrap();
@@ -54,9 +74,16 @@ async fn a_client_that_stops_reading_is_ended_and_nobody_else_notices() {
             (answer["code"] == "user_unavailable").then_some(())
         })
         .await;
-        let after = [&nodes[0].process, &nodes[1].process, &redis.process].map(|process| process.memory());
-        for (which, (before, after)) in ["node 1", "node 2", "Redis"].into_iter().zip(before.into_iter().zip(after)) {
-            assert!(after < before + 40 * 1024, "{which} grew from {before} to {after} KiB");
+        let after = [&nodes[0].process, &nodes[1].process, &redis.process]
+            .map(super::support::process::Process::memory);
+        for (which, (before, after)) in ["node 1", "node 2", "Redis"]
+            .into_iter()
+            .zip(before.into_iter().zip(after))
+        {
+            assert!(
+                after < before + 40 * 1024,
+                "{which} grew from {before} to {after} KiB"
+            );
         }
         stop.cancel();
         flood.join_all().await;
@@ -69,7 +96,7 @@ async fn a_client_that_stops_reading_is_ended_and_nobody_else_notices() {
 async fn offer_too_much(mut flooder: Peer, stop: CancellationToken) {
     let body = "x".repeat(MESSAGE);
     let message = json!({"type": "message", "name": "victim", "message": body}).to_string();
-    let mut pace = tokio::time::interval(Duration::from_secs(1).mul_f64((MESSAGE * FLOODERS) as f64 / BYTES_PER_SECOND as f64));
+    let mut pace = tokio::time::interval(SHARE);
     while !stop.is_cancelled() {
         pace.tick().await;
         flooder.says_text(&message).await;
@@ -84,7 +111,11 @@ async fn chat(mut one: Peer, mut other: Peer) {
         let asked = Instant::now();
         assert_eq!(one.sends_message("other", &id).await["status"], "delivered");
         assert_eq!(other.hears().await["message"], id.as_str());
-        assert!(asked.elapsed() < Duration::from_secs(2), "late by {:?}", asked.elapsed());
+        assert!(
+            asked.elapsed() < Duration::from_secs(2),
+            "late by {:?}",
+            asked.elapsed()
+        );
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     one.closes().await;

@@ -8,9 +8,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{eventually, http};
 use crate::support::peer::Peer;
 use crate::support::process::{Node, Redis};
+use crate::support::{eventually, http};
 
 /// A signal to another node is refused within this time while Redis is away.
 const REFUSED_WITHIN: Duration = Duration::from_secs(2);
@@ -31,7 +31,10 @@ struct Town {
 impl Town {
     async fn build() -> Self {
         let redis = Redis::start().await;
-        let nodes = [Node::start(Some(&redis), &[]).await, Node::start(Some(&redis), &[]).await];
+        let nodes = [
+            Node::start(Some(&redis), &[]).await,
+            Node::start(Some(&redis), &[]).await,
+        ];
         let (mut across, mut local) = (Vec::new(), Vec::new());
         for number in 0..100 {
             let mut one = Peer::login(nodes[0].address, &format!("x{number}")).await;
@@ -44,9 +47,17 @@ impl Town {
             one.calls(&mut other).await;
             local.push((one, other));
         }
-        let probers =
-            [Peer::login(nodes[0].address, "p0").await, Peer::login(nodes[1].address, "p1").await];
-        Self { redis, nodes, across, local, probers }
+        let probers = [
+            Peer::login(nodes[0].address, "p0").await,
+            Peer::login(nodes[1].address, "p1").await,
+        ];
+        Self {
+            redis,
+            nodes,
+            across,
+            local,
+            probers,
+        }
     }
 
     /// Strangers try to log in under names of live users, on both nodes, until they are told to stop. None may win.
@@ -60,7 +71,8 @@ impl Town {
     /// While Redis is away: one node's users talk, others are refused in time.
     async fn talks_without_redis(&mut self) {
         for (one, other) in self.local.iter_mut().take(10) {
-            one.says(&json!({"type": "candidate", "name": other.name, "candidate": 1, "id": 1})).await;
+            one.says(&json!({"type": "candidate", "name": other.name, "candidate": 1, "id": 1}))
+                .await;
             assert_eq!(other.hears_of("candidate").await["name"], one.name.as_str());
             assert_eq!(one.hears_of("ack").await["status"], "delivered");
         }
@@ -68,7 +80,11 @@ impl Town {
             let asked = Instant::now();
             let answer = one.sends_message(&other.name, "away").await;
             assert_eq!(answer["code"], "unavailable", "{answer}");
-            assert!(asked.elapsed() < REFUSED_WITHIN, "refused after {:?}", asked.elapsed());
+            assert!(
+                asked.elapsed() < REFUSED_WITHIN,
+                "refused after {:?}",
+                asked.elapsed()
+            );
         }
     }
 
@@ -78,24 +94,42 @@ impl Town {
         for prober in &mut self.probers {
             for name in &names {
                 loop {
-                    let answer = prober.sends_message(name, &format!("{name} {:?}", since.elapsed())).await;
+                    let answer = prober
+                        .sends_message(name, &format!("{name} {:?}", since.elapsed()))
+                        .await;
                     if answer["type"] == "ack" {
                         break;
                     }
                     // A store that forgot everything is noticed with the next beat.
-                    let unnoticed = since.elapsed() < NOTICED_WITHIN && answer["code"] == "user_unavailable";
-                    assert!(unnoticed || answer["code"] == "unavailable", "{name}: {answer}");
-                    assert!(since.elapsed() < BACK_WITHIN, "{name} cannot be reached: {answer}");
+                    let unnoticed =
+                        since.elapsed() < NOTICED_WITHIN && answer["code"] == "user_unavailable";
+                    assert!(
+                        unnoticed || answer["code"] == "unavailable",
+                        "{name}: {answer}"
+                    );
+                    assert!(
+                        since.elapsed() < BACK_WITHIN,
+                        "{name} cannot be reached: {answer}"
+                    );
                     sleep(Duration::from_millis(20)).await;
                 }
             }
         }
-        println!("all {} users were reached from both nodes {:?} after Redis was back", names.len(), since.elapsed());
+        println!(
+            "all {} users were reached from both nodes {:?} after Redis was back",
+            names.len(),
+            since.elapsed()
+        );
     }
 
     /// Nobody has heard a leave, no socket was closed, and every call can still be ended.
     async fn lost_nothing(&mut self) {
-        for peer in self.across.iter_mut().chain(&mut self.local).flat_map(|(one, other)| [one, other]) {
+        for peer in self
+            .across
+            .iter_mut()
+            .chain(&mut self.local)
+            .flat_map(|(one, other)| [one, other])
+        {
             peer.says(&json!({"type": "ping", "id": "settled"})).await;
             loop {
                 let message = peer.hears().await;
@@ -106,13 +140,17 @@ impl Town {
             }
         }
         for (one, other) in self.across.iter_mut().chain(&mut self.local) {
-            one.says(&json!({"type": "leave", "name": other.name})).await;
+            one.says(&json!({"type": "leave", "name": other.name}))
+                .await;
             assert_eq!(other.hears_of("leave").await["reason"], "hangup");
         }
     }
 
     fn peers(&self) -> impl Iterator<Item = &Peer> {
-        self.across.iter().chain(&self.local).flat_map(|(one, other)| [one, other])
+        self.across
+            .iter()
+            .chain(&self.local)
+            .flat_map(|(one, other)| [one, other])
     }
 
     /// The whole story: a fault, what holds during and after it.
@@ -140,7 +178,10 @@ impl Town {
 }
 
 async fn try_names(addresses: [SocketAddr; 2], stop: CancellationToken) -> usize {
-    let mut strangers = [Peer::connect(addresses[0]).await, Peer::connect(addresses[1]).await];
+    let mut strangers = [
+        Peer::connect(addresses[0]).await,
+        Peer::connect(addresses[1]).await,
+    ];
     for tries in 0.. {
         if stop.is_cancelled() {
             return tries;
@@ -149,7 +190,10 @@ async fn try_names(addresses: [SocketAddr; 2], stop: CancellationToken) -> usize
         // Under the limit of messages a second.
         sleep(Duration::from_millis(10)).await;
         let reply = strangers[tries % 2].tries_login(&name).await;
-        assert_eq!(reply["success"], false, "a stranger won the name of {name}, who lives: {reply}");
+        assert_eq!(
+            reply["success"], false,
+            "a stranger won the name of {name}, who lives: {reply}"
+        );
         let code = reply["code"].as_str().unwrap();
         assert!(["name_taken", "unavailable"].contains(&code), "{reply}");
     }
@@ -172,7 +216,11 @@ async fn redis_is_stopped_for_forty_seconds() {
     let fault = async |town: &mut Town| {
         let back = stopped_for(town, Duration::from_secs(40)).await;
         for node in &town.nodes {
-            assert_eq!(http::status(node.admin, "/readyz").await, Some(503), "unready after 10 s without Redis");
+            assert_eq!(
+                http::status(node.admin, "/readyz").await,
+                Some(503),
+                "unready after 10 s without Redis"
+            );
         }
         back
     };

@@ -8,19 +8,27 @@ use crate::support::cluster::{Cluster, Ground};
 use crate::support::eventually;
 
 /// Leases that are short enough to wait for.
-const SHORT: [(&str, &str); 3] =
-    [("presence.ttl", "6s"), ("presence.grace", "1s"), ("presence.node_ttl", "1s")];
+const SHORT: [(&str, &str); 3] = [
+    ("presence.ttl", "6s"),
+    ("presence.grace", "1s"),
+    ("presence.node_ttl", "1s"),
+];
 
 #[tokio::test]
 async fn what_was_sent_while_a_node_was_deaf_arrives_later_in_order() {
     let cluster = Cluster::embedded(2, &[]).await;
-    let Ground::Switch(switch) = &cluster.ground else { unreachable!() };
+    let Ground::Switch(switch) = &cluster.ground else {
+        unreachable!()
+    };
     let mut one = cluster.login(0, "one").await;
     let mut other = cluster.login(1, "other").await;
     one.calls(&mut other).await;
     switch.deafen(&cluster.nodes[1].id);
     for number in 0..100 {
-        assert_eq!(one.sends_message("other", &number.to_string()).await["status"], "delivered");
+        assert_eq!(
+            one.sends_message("other", &number.to_string()).await["status"],
+            "delivered"
+        );
     }
     other.hears_nothing_more().await;
     switch.undeafen(&cluster.nodes[1].id).await;
@@ -34,7 +42,9 @@ async fn what_was_sent_while_a_node_was_deaf_arrives_later_in_order() {
 #[tokio::test]
 async fn more_than_the_inbox_keeps_ends_the_session_rather_than_losing_silently() {
     let cluster = Cluster::embedded(2, &[("limits.signals_per_second", "0")]).await;
-    let Ground::Switch(switch) = &cluster.ground else { unreachable!() };
+    let Ground::Switch(switch) = &cluster.ground else {
+        unreachable!()
+    };
     let mut one = cluster.login(0, "one").await;
     let mut other = cluster.login(1, "other").await;
     one.calls(&mut other).await;
@@ -44,21 +54,29 @@ async fn more_than_the_inbox_keeps_ends_the_session_rather_than_losing_silently(
     }
     switch.undeafen(&cluster.nodes[1].id).await;
     assert_eq!(other.is_closed().await, Some(4008));
-    assert_eq!(one.hears().await, json!({"type": "leave", "name": "other", "reason": "lost"}));
+    assert_eq!(
+        one.hears().await,
+        json!({"type": "leave", "name": "other", "reason": "lost"})
+    );
     one.hears_nothing_more().await;
 }
 
 #[tokio::test]
 async fn a_leave_reaches_a_deaf_node_too() {
     let cluster = Cluster::embedded(2, &[]).await;
-    let Ground::Switch(switch) = &cluster.ground else { unreachable!() };
+    let Ground::Switch(switch) = &cluster.ground else {
+        unreachable!()
+    };
     let mut one = cluster.login(0, "one").await;
     let mut other = cluster.login(1, "other").await;
     one.calls(&mut other).await;
     switch.deafen(&cluster.nodes[1].id);
     one.closes().await;
     switch.undeafen(&cluster.nodes[1].id).await;
-    assert_eq!(other.hears().await, json!({"type": "leave", "name": "one", "reason": "closed"}));
+    assert_eq!(
+        other.hears().await,
+        json!({"type": "leave", "name": "one", "reason": "closed"})
+    );
     other.hears_nothing_more().await;
 }
 
@@ -66,21 +84,29 @@ async fn a_leave_reaches_a_deaf_node_too() {
 #[tokio::test]
 async fn an_offer_that_was_never_read_is_answered_with_a_leave() {
     let cluster = Cluster::embedded(2, &[]).await;
-    let Ground::Switch(switch) = &cluster.ground else { unreachable!() };
+    let Ground::Switch(switch) = &cluster.ground else {
+        unreachable!()
+    };
     let mut one = cluster.login(0, "one").await;
     let other = cluster.login(1, "other").await;
     switch.deafen(&cluster.nodes[1].id);
-    one.says(&json!({"type": "offer", "name": "other", "offer": 1, "id": 1})).await;
+    one.says(&json!({"type": "offer", "name": "other", "offer": 1, "id": 1}))
+        .await;
     assert_eq!(one.hears().await["status"], "delivered");
     other.closes().await;
-    assert_eq!(one.hears().await, json!({"type": "leave", "name": "other", "reason": "closed"}));
+    assert_eq!(
+        one.hears().await,
+        json!({"type": "leave", "name": "other", "reason": "closed"})
+    );
     one.hears_nothing_more().await;
 }
 
 #[tokio::test]
 async fn a_stall_of_the_fabric_ends_no_call_and_a_leave_waits_for_its_end() {
     let cluster = Cluster::embedded(2, &SHORT).await;
-    let Ground::Switch(switch) = &cluster.ground else { unreachable!() };
+    let Ground::Switch(switch) = &cluster.ground else {
+        unreachable!()
+    };
     let mut one = cluster.login(0, "one").await;
     let mut other = cluster.login(1, "other").await;
     let mut third = cluster.login(1, "third").await;
@@ -89,7 +115,9 @@ async fn a_stall_of_the_fabric_ends_no_call_and_a_leave_waits_for_its_end() {
     switch.set_away(true);
     assert_eq!(one.sends_message("other", "1").await["code"], "unavailable");
     // On one node plain users reach each other without the fabric.
-    other.says(&json!({"type": "message", "name": "third", "message": 1, "id": 1})).await;
+    other
+        .says(&json!({"type": "message", "name": "third", "message": 1, "id": 1}))
+        .await;
     assert_eq!(third.hears().await["message"], 1);
     assert_eq!(other.hears_of("ack").await["status"], "delivered");
     third.closes().await;
@@ -98,7 +126,10 @@ async fn a_stall_of_the_fabric_ends_no_call_and_a_leave_waits_for_its_end() {
     // Longer than a node lease lives.
     assert!(one.listens(Duration::from_millis(1500)).await.is_empty());
     switch.set_away(false);
-    assert_eq!(one.hears().await, json!({"type": "leave", "name": "third", "reason": "closed"}));
+    assert_eq!(
+        one.hears().await,
+        json!({"type": "leave", "name": "third", "reason": "closed"})
+    );
     eventually("the call goes on", async || {
         (one.sends_message("other", "2").await["status"] == "delivered").then_some(())
     })
@@ -109,7 +140,10 @@ async fn a_stall_of_the_fabric_ends_no_call_and_a_leave_waits_for_its_end() {
 
 #[tokio::test]
 async fn a_store_that_forgets_everything_gets_everybody_back_and_gives_no_name_away() {
-    for cluster in [Cluster::embedded(2, &SHORT).await, Cluster::redis(2, &SHORT).await] {
+    for cluster in [
+        Cluster::embedded(2, &SHORT).await,
+        Cluster::redis(2, &SHORT).await,
+    ] {
         let mut one = cluster.login(0, "one").await;
         let mut other = cluster.login(1, "other").await;
         one.calls(&mut other).await;
@@ -134,7 +168,10 @@ async fn a_store_that_forgets_everything_gets_everybody_back_and_gives_no_name_a
 
 #[tokio::test]
 async fn a_leave_that_the_store_forgot_is_told_all_the_same() {
-    for cluster in [Cluster::embedded(2, &SHORT).await, Cluster::redis(2, &SHORT).await] {
+    for cluster in [
+        Cluster::embedded(2, &SHORT).await,
+        Cluster::redis(2, &SHORT).await,
+    ] {
         for (number, closes) in [false, true].into_iter().enumerate() {
             let (name, other_name) = (format!("one{number}"), format!("other{number}"));
             let mut one = cluster.login(0, &name).await;
@@ -148,14 +185,19 @@ async fn a_leave_that_the_store_forgot_is_told_all_the_same() {
                 one.closes().await;
                 "closed"
             } else {
-                one.says(&json!({"type": "leave", "name": other_name})).await;
+                one.says(&json!({"type": "leave", "name": other_name}))
+                    .await;
                 "hangup"
             };
-            assert_eq!(other.hears().await, json!({"type": "leave", "name": name, "reason": reason}));
+            assert_eq!(
+                other.hears().await,
+                json!({"type": "leave", "name": name, "reason": reason})
+            );
             other.hears_nothing_more().await;
             eventually("newcomers can log in again", async || {
                 let mut newcomer = cluster.connect(number).await;
-                (newcomer.tries_login(&format!("newcomer{number}")).await["success"] == true).then_some(())
+                (newcomer.tries_login(&format!("newcomer{number}")).await["success"] == true)
+                    .then_some(())
             })
             .await;
         }
@@ -164,14 +206,18 @@ async fn a_leave_that_the_store_forgot_is_told_all_the_same() {
 
 #[tokio::test]
 async fn the_next_user_of_a_name_is_not_in_the_calls_of_the_last() {
-    for cluster in [Cluster::embedded(2, &[]).await, Cluster::redis(2, &[]).await] {
+    for cluster in [
+        Cluster::embedded(2, &[]).await,
+        Cluster::redis(2, &[]).await,
+    ] {
         let mut one = cluster.login(0, "one").await;
         let mut other = cluster.login(1, "other").await;
         one.calls(&mut other).await;
         other.closes().await;
         assert_eq!(one.hears().await["type"], "leave");
         let mut next = cluster.login(0, "other").await;
-        one.says(&json!({"type": "leave", "name": "other", "id": 1})).await;
+        one.says(&json!({"type": "leave", "name": "other", "id": 1}))
+            .await;
         assert_eq!(one.hears().await["status"], "delivered");
         next.hears_nothing_more().await;
         next.closes().await;
@@ -181,7 +227,10 @@ async fn the_next_user_of_a_name_is_not_in_the_calls_of_the_last() {
 
 #[tokio::test]
 async fn a_call_set_up_over_and_over_ends_each_time_once() {
-    for cluster in [Cluster::embedded(2, &[]).await, Cluster::redis(2, &[]).await] {
+    for cluster in [
+        Cluster::embedded(2, &[]).await,
+        Cluster::redis(2, &[]).await,
+    ] {
         let mut other = cluster.login(1, "other").await;
         for round in 0..50 {
             let mut one = cluster.login(0, "one").await;
@@ -201,7 +250,10 @@ async fn a_call_set_up_over_and_over_ends_each_time_once() {
                     "hangup"
                 }
             };
-            assert_eq!(other.hears().await, json!({"type": "leave", "name": "one", "reason": reason}));
+            assert_eq!(
+                other.hears().await,
+                json!({"type": "leave", "name": "one", "reason": reason})
+            );
             other.hears_nothing_more().await;
         }
     }

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use switchboard::fabric::embedded::Switch;
 use switchboard::fabric::{
-    self, Claim, Entry, Envelope, Fabric, Flags, Holder, Inbound, Inbox, Lease, Opened, Outcome, Parcel, Receipts, Renewal,
-    Sender, Sent, Terms, Verdict,
+    self, Claim, Entry, Envelope, Fabric, Flags, Holder, Inbound, Inbox, Lease, Opened, Outcome,
+    Parcel, Receipts, Renewal, Sender, Sent, Terms, Verdict,
 };
 use switchboard::model::{
     Address, Body, EntryId, LeaveReason, NodeId, Realm, SessionId, Signal, SignalKind, UserName,
@@ -22,7 +22,7 @@ use crate::support::{PATIENCE, eventually};
 
 const TERMS: Terms = Terms {
     user_ttl: Duration::from_millis(1500),
-    node_ttl: Duration::from_millis(1000),
+    node_ttl: Duration::from_secs(1),
     challenge: Duration::from_millis(500),
 };
 
@@ -45,7 +45,11 @@ struct Plug {
 impl Ground {
     async fn plug(&self) -> Plug {
         let node = NodeId::start("n");
-        let Opened { fabric, inbox, drivers } = match self {
+        let Opened {
+            fabric,
+            inbox,
+            drivers,
+        } = match self {
             Self::Switch(switch) => switch.plug(node.clone()),
             Self::Redis(redis) => {
                 let config = fabric::redis::Config {
@@ -54,7 +58,9 @@ impl Ground {
                     lanes: 2,
                     timeout: Duration::from_secs(2),
                 };
-                fabric::redis::open(&config, TERMS, node.clone()).await.unwrap()
+                fabric::redis::open(&config, TERMS, node.clone())
+                    .await
+                    .unwrap()
             }
         };
         let mut running = JoinSet::new();
@@ -62,9 +68,18 @@ impl Ground {
             running.spawn(driver);
         }
         eventually("the fabric beats", async || fabric.beat(&[]).await.ok()).await;
-        let mut plug = Plug { node, fabric, inbox, pushed: VecDeque::new(), _drivers: running };
+        let mut plug = Plug {
+            node,
+            fabric,
+            inbox,
+            pushed: VecDeque::new(),
+            _drivers: running,
+        };
         if let Self::Redis(_) = self {
-            assert!(matches!(plug.hears().await, Inbound::Gap(None)), "a new subscription has missed what was before");
+            assert!(
+                matches!(plug.hears().await, Inbound::Gap(None)),
+                "a new subscription has missed what was before"
+            );
         }
         plug
     }
@@ -88,14 +103,18 @@ impl Ground {
 impl Plug {
     async fn hears(&mut self) -> Inbound {
         assert!(self.pushed.is_empty(), "more was pushed before");
-        timeout(PATIENCE, self.inbox.recv()).await.expect("something comes").unwrap()
+        timeout(PATIENCE, self.inbox.recv())
+            .await
+            .expect("something comes")
+            .unwrap()
     }
 
     async fn hears_push(&mut self) -> (SessionId, Entry) {
         if self.pushed.is_empty() {
             match self.hears().await {
                 Inbound::Push { session, entries } => {
-                    self.pushed.extend(entries.into_iter().map(|entry| (session, entry)));
+                    self.pushed
+                        .extend(entries.into_iter().map(|entry| (session, entry)));
                 }
                 other => panic!("not a push: {other:?}"),
             }
@@ -119,19 +138,33 @@ async fn outcome(receipts: &Receipts) -> Outcome {
         if let Some(outcome) = receipts.take() {
             return outcome;
         }
-        timeout(PATIENCE, receipts.ready(true)).await.expect("an outcome");
+        timeout(PATIENCE, receipts.ready(true))
+            .await
+            .expect("an outcome");
     }
 }
 
 fn lease(name: &str) -> Lease {
     let address = Address::new(Realm::default(), UserName::parse(name).unwrap());
-    Lease { address, session: SessionId::random(), attach: 0, flags: Flags::default() }
+    Lease {
+        address,
+        session: SessionId::random(),
+        attach: 0,
+        flags: Flags::default(),
+    }
 }
 
 fn saying(from: &Lease, node: &NodeId, n: u64) -> Envelope {
-    let signal = Signal { kind: SignalKind::Message, body: Body(Bytes::from(n.to_string())) };
+    let signal = Signal {
+        kind: SignalKind::Message,
+        body: Body(Bytes::from(n.to_string())),
+    };
     let from = Sender::new(from.address.clone(), from.session, 0, node.clone());
-    Envelope { from: Arc::new(from), n, parcel: Parcel::Signal(signal) }
+    Envelope {
+        from: Arc::new(from),
+        n,
+        parcel: Parcel::Signal(signal),
+    }
 }
 
 async fn a_name_has_one_holder(ground: &Ground) {
@@ -142,12 +175,26 @@ async fn a_name_has_one_holder(ground: &Ground) {
         async move { plug.fabric.claim(lease, None).await.unwrap() }
     });
     let claims = join_all(claims).await;
-    let winner = claims.iter().position(|claim| *claim == Claim::Won).unwrap();
+    let winner = claims
+        .iter()
+        .position(|claim| *claim == Claim::Won)
+        .unwrap();
     let holder = leases[winner].held_by(&[&here, &there][winner % 2].node);
     for (number, claim) in claims.into_iter().enumerate() {
-        assert_eq!(claim, if number == winner { Claim::Won } else { Claim::Held(holder.clone()) });
+        assert_eq!(
+            claim,
+            if number == winner {
+                Claim::Won
+            } else {
+                Claim::Held(holder.clone())
+            }
+        );
     }
-    let found = here.fabric.holders(&[leases[0].address.clone(), lease("nobody").address]).await.unwrap();
+    let found = here
+        .fabric
+        .holders(&[leases[0].address.clone(), lease("nobody").address])
+        .await
+        .unwrap();
     assert_eq!(found, [Some(holder), None]);
 }
 
@@ -155,26 +202,62 @@ async fn a_won_name_starts_with_an_empty_inbox(ground: &Ground) {
     let mut here = ground.plug().await;
     let (first, second) = (lease("user"), lease("user"));
     here.wins(&first).await;
-    here.sends(&first.address, None, saying(&first, &here.node, 1)).await.unwrap();
+    here.sends(&first.address, None, saying(&first, &here.node, 1))
+        .await
+        .unwrap();
     here.hears_push().await;
     let holder = first.held_by(&here.node);
-    assert_eq!(here.fabric.claim(&second, Some(&holder)).await.unwrap(), Claim::Won, "its holder is known to be dead");
-    assert!(here.fabric.read(&second.address, EntryId::default()).await.unwrap().is_empty());
+    assert_eq!(
+        here.fabric.claim(&second, Some(&holder)).await.unwrap(),
+        Claim::Won,
+        "its holder is known to be dead"
+    );
+    assert!(
+        here.fabric
+            .read(&second.address, EntryId::default())
+            .await
+            .unwrap()
+            .is_empty()
+    );
     let third = lease("user");
     let claim = here.fabric.claim(&third, Some(&holder)).await.unwrap();
-    assert_eq!(claim, Claim::Held(second.held_by(&here.node)), "another holder is not replaced");
+    assert_eq!(
+        claim,
+        Claim::Held(second.held_by(&here.node)),
+        "another holder is not replaced"
+    );
 }
 
 async fn only_the_owner_renews_and_releases(ground: &Ground) {
     let (here, there) = (ground.plug().await, ground.plug().await);
     let (mine, stranger, lost) = (lease("user"), lease("user"), lease("lost"));
     here.wins(&mine).await;
-    assert_eq!(there.fabric.renew(vec![stranger.clone()]).await.unwrap(), [Renewal::Lost]);
-    there.fabric.release(&stranger, EntryId::default()).await.unwrap();
-    let renewed = here.fabric.renew(vec![mine.clone(), lost.clone(), stranger.clone()]).await.unwrap();
+    assert_eq!(
+        there.fabric.renew(vec![stranger.clone()]).await.unwrap(),
+        [Renewal::Lost]
+    );
+    there
+        .fabric
+        .release(&stranger, EntryId::default())
+        .await
+        .unwrap();
+    let renewed = here
+        .fabric
+        .renew(vec![mine.clone(), lost.clone(), stranger.clone()])
+        .await
+        .unwrap();
     assert_eq!(renewed, [Renewal::Mine, Renewal::Regained, Renewal::Lost]);
-    assert_eq!(there.fabric.holders(&[lost.address]).await.unwrap()[0].as_ref().unwrap().node, here.node);
-    here.fabric.release(&mine, EntryId::default()).await.unwrap();
+    assert_eq!(
+        there.fabric.holders(&[lost.address]).await.unwrap()[0]
+            .as_ref()
+            .unwrap()
+            .node,
+        here.node
+    );
+    here.fabric
+        .release(&mine, EntryId::default())
+        .await
+        .unwrap();
     there.wins(&stranger).await;
 }
 
@@ -183,12 +266,22 @@ async fn a_release_hands_back_what_was_not_read(ground: &Ground) {
     let (user, sender) = (lease("user"), lease("sender"));
     here.wins(&user).await;
     for n in 1..=3 {
-        here.sends(&user.address, None, saying(&sender, &here.node, n)).await.unwrap();
+        here.sends(&user.address, None, saying(&sender, &here.node, n))
+            .await
+            .unwrap();
     }
     let (_, first) = here.hears_push().await;
     let unread = here.fabric.release(&user, first.id).await.unwrap();
-    assert_eq!(unread.iter().map(|entry| entry.envelope.n).collect::<Vec<_>>(), [2, 3]);
-    let gone = here.sends(&user.address, None, saying(&sender, &here.node, 4)).await;
+    assert_eq!(
+        unread
+            .iter()
+            .map(|entry| entry.envelope.n)
+            .collect::<Vec<_>>(),
+        [2, 3]
+    );
+    let gone = here
+        .sends(&user.address, None, saying(&sender, &here.node, 4))
+        .await;
     assert_eq!(gone, Ok(Sent::Absent));
 }
 
@@ -196,13 +289,33 @@ async fn a_send_tells_who_got_it(ground: &Ground) {
     let (here, mut there) = (ground.plug().await, ground.plug().await);
     let (user, sender) = (lease("user"), lease("sender"));
     let say = |n| saying(&sender, &here.node, n);
-    assert_eq!(here.sends(&user.address, None, say(1)).await, Ok(Sent::Absent));
+    assert_eq!(
+        here.sends(&user.address, None, say(1)).await,
+        Ok(Sent::Absent)
+    );
     there.wins(&user).await;
     let holder: Holder = user.held_by(&there.node);
-    assert_eq!(here.sends(&user.address, None, say(2)).await, Ok(Sent::To(holder.clone())));
-    assert_eq!(here.sends(&user.address, Some(SessionId::random()), say(3)).await, Ok(Sent::Absent));
-    let leave = Envelope { parcel: Parcel::Leave { reason: LeaveReason::Hangup, heard: 7 }, ..say(4) };
-    assert_eq!(here.sends(&user.address, Some(user.session), leave.clone()).await, Ok(Sent::To(holder)));
+    assert_eq!(
+        here.sends(&user.address, None, say(2)).await,
+        Ok(Sent::To(holder.clone()))
+    );
+    assert_eq!(
+        here.sends(&user.address, Some(SessionId::random()), say(3))
+            .await,
+        Ok(Sent::Absent)
+    );
+    let leave = Envelope {
+        parcel: Parcel::Leave {
+            reason: LeaveReason::Hangup,
+            heard: 7,
+        },
+        ..say(4)
+    };
+    assert_eq!(
+        here.sends(&user.address, Some(user.session), leave.clone())
+            .await,
+        Ok(Sent::To(holder))
+    );
     let (session, entry) = there.hears_push().await;
     assert_eq!((session, entry.envelope), (user.session, say(2)));
     assert_eq!(there.hears_push().await.1.envelope, leave);
@@ -214,7 +327,12 @@ async fn what_is_sent_arrives_in_order_and_the_barrier_behind_it(ground: &Ground
     there.wins(&user).await;
     let receipts = Receipts::default();
     for n in 1..=1000 {
-        here.fabric.send(&user.address, None, saying(&sender, &here.node, n), receipts.issue(false));
+        here.fabric.send(
+            &user.address,
+            None,
+            saying(&sender, &here.node, n),
+            receipts.issue(false),
+        );
     }
     for _ in 1..=1000 {
         assert!(matches!(outcome(&receipts).await, Ok(Sent::To(_))));
@@ -236,7 +354,9 @@ async fn what_was_missed_is_announced_and_found(ground: &Ground) {
     there.wins(&user).await;
     ground.cut(&there.node).await;
     for n in 1..=50 {
-        here.sends(&user.address, None, saying(&sender, &here.node, n)).await.unwrap();
+        here.sends(&user.address, None, saying(&sender, &here.node, n))
+            .await
+            .unwrap();
     }
     ground.mend(&there.node).await;
     let mut pushed = Vec::new();
@@ -248,18 +368,33 @@ async fn what_was_missed_is_announced_and_found(ground: &Ground) {
         }
     }
     // Whatever was pushed before the gap came in order, without a hole.
-    assert!(pushed.iter().zip(1..).all(|(entry, n)| entry.envelope.n == n));
+    assert!(
+        pushed
+            .iter()
+            .zip(1..)
+            .all(|(entry, n)| entry.envelope.n == n)
+    );
     let last = pushed.last().map(|entry| entry.id).unwrap_or_default();
     let read = there.fabric.read(&user.address, last).await.unwrap();
     assert_eq!(pushed.len() + read.len(), 50);
-    here.sends(&user.address, None, saying(&sender, &here.node, 51)).await.unwrap();
+    here.sends(&user.address, None, saying(&sender, &here.node, 51))
+        .await
+        .unwrap();
     let (_, entry) = loop {
         let pushed = there.hears_push().await;
         if pushed.1.envelope.n == 51 {
             break pushed;
         }
     };
-    assert_eq!(there.fabric.read(&user.address, entry.id).await.unwrap().len(), 0);
+    assert_eq!(
+        there
+            .fabric
+            .read(&user.address, entry.id)
+            .await
+            .unwrap()
+            .len(),
+        0
+    );
 }
 
 async fn a_lease_that_is_not_renewed_is_gone(ground: &Ground) {
@@ -268,15 +403,30 @@ async fn a_lease_that_is_not_renewed_is_gone(ground: &Ground) {
     here.wins(&user).await;
     here.wins(&kept).await;
     eventually("the lease runs out", async || {
-        assert_eq!(here.fabric.renew(vec![kept.clone()]).await.unwrap(), [Renewal::Mine]);
+        assert_eq!(
+            here.fabric.renew(vec![kept.clone()]).await.unwrap(),
+            [Renewal::Mine]
+        );
         there.fabric.beat(&[]).await.unwrap();
-        let holders = there.fabric.holders(std::slice::from_ref(&user.address)).await.unwrap();
+        let holders = there
+            .fabric
+            .holders(std::slice::from_ref(&user.address))
+            .await
+            .unwrap();
         holders[0].is_none().then_some(())
     })
     .await;
-    assert_eq!(there.sends(&user.address, None, saying(&kept, &there.node, 1)).await, Ok(Sent::Absent));
+    assert_eq!(
+        there
+            .sends(&user.address, None, saying(&kept, &there.node, 1))
+            .await,
+        Ok(Sent::Absent)
+    );
     there.wins(&lease("user")).await;
-    assert_eq!(here.fabric.renew(vec![user]).await.unwrap(), [Renewal::Lost]);
+    assert_eq!(
+        here.fabric.renew(vec![user]).await.unwrap(),
+        [Renewal::Lost]
+    );
 }
 
 async fn a_node_that_does_not_beat_is_dead(ground: &Ground) {
@@ -289,11 +439,21 @@ async fn a_node_that_does_not_beat_is_dead(ground: &Ground) {
     })
     .await;
     assert!(beat.own && here.fabric.intact().await.unwrap());
-    assert!(!there.fabric.intact().await.unwrap(), "its own lease is gone");
+    assert!(
+        !there.fabric.intact().await.unwrap(),
+        "its own lease is gone"
+    );
     assert!(!there.fabric.beat(&[]).await.unwrap().own, "and taken anew");
     assert!(there.fabric.intact().await.unwrap());
     here.fabric.close().await;
-    assert_eq!(there.fabric.alive(std::slice::from_ref(&here.node)).await.unwrap(), [false]);
+    assert_eq!(
+        there
+            .fabric
+            .alive(std::slice::from_ref(&here.node))
+            .await
+            .unwrap(),
+        [false]
+    );
 }
 
 async fn a_challenge_is_answered_by_the_holders_node(ground: &Ground) {
@@ -303,13 +463,21 @@ async fn a_challenge_is_answered_by_the_holders_node(ground: &Ground) {
     let holder = user.held_by(&there.node);
     for verdict in [Verdict::Alive, Verdict::Gone] {
         let (asked, ()) = tokio::join!(here.fabric.challenge(&user.address, &holder), async {
-            let Inbound::Challenge(challenge) = there.hears().await else { panic!("not a challenge") };
-            assert_eq!((challenge.session, &challenge.asker), (user.session, &here.node));
+            let Inbound::Challenge(challenge) = there.hears().await else {
+                panic!("not a challenge")
+            };
+            assert_eq!(
+                (challenge.session, &challenge.asker),
+                (user.session, &here.node)
+            );
             there.fabric.answer(challenge, verdict);
         });
         assert_eq!(asked.unwrap(), verdict);
     }
-    assert_eq!(here.fabric.challenge(&user.address, &holder).await.unwrap(), Verdict::Silent);
+    assert_eq!(
+        here.fabric.challenge(&user.address, &holder).await.unwrap(),
+        Verdict::Silent
+    );
 }
 
 macro_rules! conforms {

@@ -21,21 +21,33 @@ async fn a_frame_over_the_limit_closes_with_1009() {
     let fits = empty.replace("\"\"", &format!("\"{}\"", "x".repeat(65_536 - empty.len())));
     assert_eq!(fits.len(), 65_536);
     one.says_text(&fits).await;
-    assert_eq!(other.hears().await["offer"].as_str().unwrap().len(), 65_536 - empty.len());
+    assert_eq!(
+        other.hears().await["offer"].as_str().unwrap().len(),
+        65_536 - empty.len()
+    );
     one.sends(Message::text("x".repeat(65_537))).await;
     assert_eq!(one.is_closed().await, Some(1009));
-    assert_eq!(other.hears().await, json!({"type": "leave", "name": "one", "reason": "kicked"}));
+    assert_eq!(
+        other.hears().await,
+        json!({"type": "leave", "name": "one", "reason": "kicked"})
+    );
 }
 
 #[tokio::test]
 async fn a_silent_client_is_left_with_4010_and_a_quiet_one_is_not() {
-    let settings = [("session.ping_every", "300ms"), ("session.silent_after", "900ms")];
+    let settings = [
+        ("session.ping_every", "300ms"),
+        ("session.silent_after", "900ms"),
+    ];
     let cluster = Cluster::embedded(1, &settings).await;
     let mut quiet = cluster.login(0, "quiet").await;
     let mut silent = cluster.login(0, "silent").await;
     silent.calls(&mut quiet).await;
     let silent = silent.goes_deaf();
-    assert_eq!(quiet.hears().await, json!({"type": "leave", "name": "silent", "reason": "lost"}));
+    assert_eq!(
+        quiet.hears().await,
+        json!({"type": "leave", "name": "silent", "reason": "lost"})
+    );
     quiet.hears_nothing_more().await;
     drop(silent);
     assert_eq!(raw_close_code(cluster.nodes[0].address).await, 4010);
@@ -49,7 +61,10 @@ async fn raw_close_code(address: SocketAddr) -> u16 {
     let mut heard = Vec::new();
     stream.read_to_end(&mut heard).await.unwrap();
     // An unmasked close frame: 0x88, its length, the code.
-    let at = heard.windows(2).position(|bytes| bytes[0] == 0x88 && bytes[1] >= 2).unwrap();
+    let at = heard
+        .windows(2)
+        .position(|bytes| bytes[0] == 0x88 && bytes[1] >= 2)
+        .unwrap();
     u16::from_be_bytes([heard[at + 2], heard[at + 3]])
 }
 
@@ -69,7 +84,8 @@ async fn a_fast_client_is_refused_and_a_stubborn_one_is_left_with_4029() {
     let mut one = cluster.login(0, "one").await;
     let mut other = cluster.login(0, "other").await;
     for number in 0..60 {
-        one.says(&json!({"type": "message", "name": "other", "message": number, "id": number})).await;
+        one.says(&json!({"type": "message", "name": "other", "message": number, "id": number}))
+            .await;
     }
     let (mut accepted, mut refused) = (0, 0);
     for _ in 0..60 {
@@ -84,7 +100,10 @@ async fn a_fast_client_is_refused_and_a_stubborn_one_is_left_with_4029() {
         }
     }
     // The login was the first of a burst of 40.
-    assert!((39..=50).contains(&accepted), "{accepted} accepted, {refused} refused");
+    assert!(
+        (39..=50).contains(&accepted),
+        "{accepted} accepted, {refused} refused"
+    );
     for _ in 0..accepted {
         assert_eq!(other.hears().await["type"], "message");
     }
@@ -100,29 +119,67 @@ async fn an_address_has_as_many_connections_as_it_may() {
     let (first, _second) = (Peer::connect(address).await, Peer::connect(address).await);
     assert_eq!(Peer::try_connect(address, &[]).await.err(), Some(429));
     first.closes().await;
-    eventually("a place is free again", async || Peer::try_connect(address, &[]).await.ok()).await;
+    eventually("a place is free again", async || {
+        Peer::try_connect(address, &[]).await.ok()
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn only_pages_of_listed_origins_may_connect() {
-    let cluster = Cluster::embedded(1, &[("limits.origins", "https://app.example, http://localhost:3000")]).await;
+    let cluster = Cluster::embedded(
+        1,
+        &[(
+            "limits.origins",
+            "https://app.example, http://localhost:3000",
+        )],
+    )
+    .await;
     let address = cluster.nodes[0].address;
     for origin in ["https://app.example", "http://localhost:3000"] {
-        assert!(Peer::try_connect(address, &[("origin", origin)]).await.is_ok(), "{origin}");
+        assert!(
+            Peer::try_connect(address, &[("origin", origin)])
+                .await
+                .is_ok(),
+            "{origin}"
+        );
     }
-    for origin in ["null", "https://evil-app.example", "https://app.example.evil", "https://app.example:444", "https://APP.example"] {
-        assert_eq!(Peer::try_connect(address, &[("origin", origin)]).await.err(), Some(403), "{origin}");
+    for origin in [
+        "null",
+        "https://evil-app.example",
+        "https://app.example.evil",
+        "https://app.example:444",
+        "https://APP.example",
+    ] {
+        assert_eq!(
+            Peer::try_connect(address, &[("origin", origin)])
+                .await
+                .err(),
+            Some(403),
+            "{origin}"
+        );
     }
-    assert!(Peer::try_connect(address, &[]).await.is_ok(), "a program sends none");
+    assert!(
+        Peer::try_connect(address, &[]).await.is_ok(),
+        "a program sends none"
+    );
     let open = Cluster::embedded(1, &[]).await;
-    assert!(Peer::try_connect(open.nodes[0].address, &[("origin", "null")]).await.is_ok(), "off by default");
+    assert!(
+        Peer::try_connect(open.nodes[0].address, &[("origin", "null")])
+            .await
+            .is_ok(),
+        "off by default"
+    );
 }
 
 #[tokio::test]
 async fn a_slowloris_is_left() {
     let cluster = Cluster::embedded(1, &[]).await;
     let mut stream = TcpStream::connect(cluster.nodes[0].address).await.unwrap();
-    stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n").await.unwrap();
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nHost: x\r\n")
+        .await
+        .unwrap();
     let mut rest = Vec::new();
     let ended = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut rest)).await;
     assert!(ended.is_ok(), "an unfinished head is waited for, for ever");
@@ -135,13 +192,22 @@ async fn dirt_harms_nobody() {
     let mut other = cluster.login(1, "other").await;
     one.calls(&mut other).await;
     let deep = format!("{}1{}", "[".repeat(30_000), "]".repeat(30_000));
-    one.says_text(&format!(r#"{{"type":"message","name":"other","message":{deep}}}"#)).await;
-    assert_eq!(other.hears_text().await, format!(r#"{{"type":"message","message":{deep},"name":"one"}}"#));
+    one.says_text(&format!(
+        r#"{{"type":"message","name":"other","message":{deep}}}"#
+    ))
+    .await;
+    assert_eq!(
+        other.hears_text().await,
+        format!(r#"{{"type":"message","message":{deep},"name":"one"}}"#)
+    );
     for dirt in [
         deep.clone(),
         deep[..30_000].to_owned(),
         format!(r#"{{"type":"{}"}}"#, "é".repeat(20_000)),
-        format!(r#"{{"type":"message","name":"{}","message":1}}"#, "x".repeat(60_000)),
+        format!(
+            r#"{{"type":"message","name":"{}","message":1}}"#,
+            "x".repeat(60_000)
+        ),
         r#"{"type":"login","name":"\ud800"}"#.to_owned(),
         r#"{"\ud800":1,"type":"ping"}"#.to_owned(),
         "\u{0}\u{feff}".to_owned(),
@@ -149,12 +215,18 @@ async fn dirt_harms_nobody() {
     ] {
         one.says_text(&dirt).await;
         let answer = one.hears().await;
-        assert!(["error", "login"].contains(&answer["type"].as_str().unwrap()), "{answer}");
+        assert!(
+            ["error", "login"].contains(&answer["type"].as_str().unwrap()),
+            "{answer}"
+        );
         assert!(answer.to_string().len() < 1000, "an answer is short");
     }
     one.sends(Message::binary(vec![0xff, 0xfe, 0x00])).await;
     assert_eq!(one.hears().await["code"], "bad_json");
-    one.sends(Message::binary(br#"{"type":"message","name":"other","message":"bin"}"#.to_vec())).await;
+    one.sends(Message::binary(
+        br#"{"type":"message","name":"other","message":"bin"}"#.to_vec(),
+    ))
+    .await;
     assert_eq!(other.hears().await["message"], "bin");
 }
 
@@ -163,14 +235,19 @@ async fn too_much_to_ask_is_refused() {
     let cluster = Cluster::embedded(1, &[]).await;
     let mut one = cluster.login(0, "one").await;
     let names: Vec<String> = (0..257).map(|number| format!("n{number}")).collect();
-    one.says(&json!({"type": "presence", "names": names, "id": 1})).await;
+    one.says(&json!({"type": "presence", "names": names, "id": 1}))
+        .await;
     assert_eq!(one.hears().await["code"], "too_many");
-    one.says(&json!({"type": "presence", "names": names[..256], "watch": true})).await;
+    one.says(&json!({"type": "presence", "names": names[..256], "watch": true}))
+        .await;
     assert_eq!(one.hears().await["users"].as_object().unwrap().len(), 256);
-    one.says(&json!({"type": "presence", "names": ["one more"], "watch": true})).await;
+    one.says(&json!({"type": "presence", "names": ["one more"], "watch": true}))
+        .await;
     assert_eq!(one.hears().await["code"], "too_many");
-    one.says(&json!({"type": "presence", "names": names[..1], "watch": false})).await;
+    one.says(&json!({"type": "presence", "names": names[..1], "watch": false}))
+        .await;
     one.hears().await;
-    one.says(&json!({"type": "presence", "names": ["one more"], "watch": true})).await;
+    one.says(&json!({"type": "presence", "names": ["one more"], "watch": true}))
+        .await;
     assert_eq!(one.hears().await["users"], json!({"one more": false}));
 }

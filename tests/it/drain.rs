@@ -7,7 +7,10 @@ use crate::support::http;
 
 #[tokio::test]
 async fn everybody_is_told_and_the_name_is_free_elsewhere() {
-    for mut cluster in [Cluster::embedded(2, &[]).await, Cluster::redis(2, &[]).await] {
+    for mut cluster in [
+        Cluster::embedded(2, &[]).await,
+        Cluster::redis(2, &[]).await,
+    ] {
         let mut staying = cluster.login(1, "staying").await;
         let mut leaving = cluster.login(0, "leaving").await;
         let mut nameless = cluster.connect(0).await;
@@ -19,8 +22,14 @@ async fn everybody_is_told_and_the_name_is_free_elsewhere() {
         );
         assert_eq!(leaving.is_closed().await, Some(1012));
         assert_eq!(nameless.is_closed().await, Some(1012));
-        assert_eq!(staying.hears().await, json!({"type": "leave", "name": "leaving", "reason": "closed"}));
-        assert!(cluster.nodes[0].stopped().await, "it drained before the deadline");
+        assert_eq!(
+            staying.hears().await,
+            json!({"type": "leave", "name": "leaving", "reason": "closed"})
+        );
+        assert!(
+            cluster.nodes[0].stopped().await,
+            "it drained before the deadline"
+        );
         let mut again = cluster.login(1, "leaving").await;
         staying.calls(&mut again).await;
         again.hears_nothing_more().await;
@@ -38,8 +47,14 @@ async fn while_it_drains_a_node_takes_nobody_and_says_so() {
     let unready = async || (http::status(node.admin, "/readyz").await == Some(503)).then_some(());
     crate::support::eventually("it is unready", unready).await;
     assert_eq!(http::status(node.admin, "/livez").await, Some(200));
-    let answer = http::get(node.address, "/ws", http::UPGRADE).await.unwrap().to_lowercase();
-    assert!(answer.contains("503 service unavailable") && answer.contains("retry-after: 1"), "{answer}");
+    let answer = http::get(node.address, "/ws", http::UPGRADE)
+        .await
+        .unwrap()
+        .to_lowercase();
+    assert!(
+        answer.contains("503 service unavailable") && answer.contains("retry-after: 1"),
+        "{answer}"
+    );
     assert!(cluster.nodes[0].stopped().await);
     drop(held);
 }

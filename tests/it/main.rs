@@ -1,4 +1,4 @@
-//! The house and the town: real WebSockets to real nodes, on the embedded switch and on a real Redis.
+//! The house and the town: real `WebSockets` to real nodes, on the embedded switch and on a real Redis.
 
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 

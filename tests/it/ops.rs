@@ -7,7 +7,10 @@ use crate::support::http;
 
 #[tokio::test]
 async fn the_admin_listener_tells_how_the_node_is() {
-    for (cluster, kind) in [(Cluster::embedded(1, &[]).await, "embedded"), (Cluster::redis(1, &[]).await, "redis")] {
+    for (cluster, kind) in [
+        (Cluster::embedded(1, &[]).await, "embedded"),
+        (Cluster::redis(1, &[]).await, "redis"),
+    ] {
         let node = &cluster.nodes[0];
         let _one = cluster.login(0, "one").await;
         let _nameless = cluster.connect(0).await;
@@ -20,7 +23,11 @@ async fn the_admin_listener_tells_how_the_node_is() {
         assert_eq!(status["sessions"], 1);
         assert_eq!(status["fabric"]["kind"], kind);
         assert_eq!(status["fabric"]["reached"], true);
-        assert_eq!(http::status(node.address, "/status").await, Some(404), "not at the clients' door");
+        assert_eq!(
+            http::status(node.address, "/status").await,
+            Some(404),
+            "not at the clients' door"
+        );
     }
 }
 
@@ -29,7 +36,10 @@ async fn who_comes_without_a_websocket_is_told_what_this_is() {
     let cluster = Cluster::embedded(1, &[]).await;
     let node = &cluster.nodes[0];
     let page = http::get(node.address, "/", "").await.unwrap();
-    assert!(page.starts_with("HTTP/1.1 200") && page.contains("WebSocket"), "{page}");
+    assert!(
+        page.starts_with("HTTP/1.1 200") && page.contains("WebSocket"),
+        "{page}"
+    );
     assert_eq!(http::status(node.address, "/ws").await, Some(426));
     assert_eq!(http::status(node.address, "/elsewhere").await, Some(404));
     let half = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 8\r\n";
@@ -41,13 +51,25 @@ async fn who_comes_without_a_websocket_is_told_what_this_is() {
 async fn an_upgrade_is_answered_without_a_subprotocol() {
     let cluster = Cluster::embedded(1, &[]).await;
     for path in ["/", "/ws"] {
-        let mut stream = tokio::net::TcpStream::connect(cluster.nodes[0].address).await.unwrap();
+        let mut stream = tokio::net::TcpStream::connect(cluster.nodes[0].address)
+            .await
+            .unwrap();
         let offered = "Sec-WebSocket-Protocol: chat\r\n";
-        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n{}{offered}\r\n", http::UPGRADE);
-        tokio::io::AsyncWriteExt::write_all(&mut stream, request.as_bytes()).await.unwrap();
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: x\r\n{}{offered}\r\n",
+            http::UPGRADE
+        );
+        tokio::io::AsyncWriteExt::write_all(&mut stream, request.as_bytes())
+            .await
+            .unwrap();
         let mut head = [0; 512];
-        let length = tokio::io::AsyncReadExt::read(&mut stream, &mut head).await.unwrap();
+        let length = tokio::io::AsyncReadExt::read(&mut stream, &mut head)
+            .await
+            .unwrap();
         let head = String::from_utf8_lossy(&head[..length]).to_lowercase();
-        assert!(head.starts_with("http/1.1 101") && !head.contains("sec-websocket-protocol"), "{path}: {head}");
+        assert!(
+            head.starts_with("http/1.1 101") && !head.contains("sec-websocket-protocol"),
+            "{path}: {head}"
+        );
     }
 }

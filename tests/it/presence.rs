@@ -9,9 +9,14 @@ use crate::support::cluster::Cluster;
 #[tokio::test]
 async fn a_watcher_on_another_node_hears_each_change_once_and_soon() {
     // With the default interval: within 3 s is the promise.
-    for cluster in [Cluster::embedded(2, &[]).await, Cluster::redis(2, &[]).await] {
+    for cluster in [
+        Cluster::embedded(2, &[]).await,
+        Cluster::redis(2, &[]).await,
+    ] {
         let mut watcher = cluster.login(0, "watcher").await;
-        watcher.says(&json!({"type": "presence", "names": ["user"], "watch": true})).await;
+        watcher
+            .says(&json!({"type": "presence", "names": ["user"], "watch": true}))
+            .await;
         assert_eq!(watcher.hears().await["users"], json!({"user": false}));
         let mut user = None;
         for here in [true, false, true] {
@@ -20,25 +25,63 @@ async fn a_watcher_on_another_node_hears_each_change_once_and_soon() {
                 None => user = Some(cluster.login(1, "user").await),
                 Some(peer) => crate::support::peer::Peer::closes(peer).await,
             }
-            assert_eq!(watcher.hears().await, json!({"type": "presence", "users": {"user": here}}));
-            assert!(changed.elapsed() < Duration::from_secs(3), "after {:?}", changed.elapsed());
+            assert_eq!(
+                watcher.hears().await,
+                json!({"type": "presence", "users": {"user": here}})
+            );
+            assert!(
+                changed.elapsed() < Duration::from_secs(3),
+                "after {:?}",
+                changed.elapsed()
+            );
         }
-        assert!(watcher.listens(Duration::from_millis(2500)).await.is_empty(), "each change once");
-        watcher.says(&json!({"type": "presence", "names": ["user"], "watch": false})).await;
+        assert!(
+            watcher
+                .listens(Duration::from_millis(2500))
+                .await
+                .is_empty(),
+            "each change once"
+        );
+        watcher
+            .says(&json!({"type": "presence", "names": ["user"], "watch": false}))
+            .await;
         assert_eq!(watcher.hears().await["users"], json!({"user": true}));
         user.take().unwrap().closes().await;
-        assert!(watcher.listens(Duration::from_millis(2500)).await.is_empty(), "no longer watched");
+        assert!(
+            watcher
+                .listens(Duration::from_millis(2500))
+                .await
+                .is_empty(),
+            "no longer watched"
+        );
     }
 }
 
 #[tokio::test]
 async fn names_are_told_apart_byte_for_byte() {
-    for cluster in [Cluster::embedded(2, &[]).await, Cluster::redis(2, &[]).await] {
-        let names = ["a", "A", "a ", "a/b", "%61", "{a}", "*", "ä", "a\u{308}", "a:b", "\u{1f600}"];
+    for cluster in [
+        Cluster::embedded(2, &[]).await,
+        Cluster::redis(2, &[]).await,
+    ] {
+        let names = [
+            "a",
+            "A",
+            "a ",
+            "a/b",
+            "%61",
+            "{a}",
+            "*",
+            "ä",
+            "a\u{308}",
+            "a:b",
+            "\u{1f600}",
+        ];
         let mut asker = cluster.login(0, "asker").await;
         for (number, name) in names.iter().enumerate() {
             let user = cluster.login(1, name).await;
-            asker.says(&json!({"type": "presence", "names": names, "id": number})).await;
+            asker
+                .says(&json!({"type": "presence", "names": names, "id": number}))
+                .await;
             let users = asker.hears().await["users"].clone();
             for other in names {
                 assert_eq!(users[other], other == *name, "{other} while {name} is here");

@@ -13,11 +13,17 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("session", &["dialect", "exchange", "limits", "model"]),
     ("drain", &[]),
     // The arrow to dialect is the choice of the language at the door.
-    ("edge", &["dialect", "drain", "exchange", "limits", "model", "session"]),
+    (
+        "edge",
+        &["dialect", "drain", "exchange", "limits", "model", "session"],
+    ),
     ("telemetry", &[]),
     ("healthcheck", &[]),
     // Only the settings of each room, never its behaviour.
-    ("config", &["edge", "exchange", "fabric", "session", "telemetry"]),
+    (
+        "config",
+        &["edge", "exchange", "fabric", "session", "telemetry"],
+    ),
 ];
 
 /// Crates that only one room knows.
@@ -33,8 +39,17 @@ fn sources() -> BTreeMap<String, String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
     find(&root, &mut files);
-    let name = |path: &PathBuf| path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
-    files.iter().map(|path| (name(path), std::fs::read_to_string(path).unwrap())).collect()
+    let name = |path: &PathBuf| {
+        path.strip_prefix(&root)
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .to_owned()
+    };
+    files
+        .iter()
+        .map(|path| (name(path), std::fs::read_to_string(path).unwrap()))
+        .collect()
 }
 
 fn find(folder: &Path, into: &mut Vec<PathBuf>) {
@@ -51,7 +66,10 @@ fn find(folder: &Path, into: &mut Vec<PathBuf>) {
 /// What comes before the tests of a file, without comments.
 fn code(text: &str) -> String {
     let text = text.split("#[cfg(test)]").next().unwrap();
-    text.lines().map(|line| line.split("//").next().unwrap()).collect::<Vec<_>>().join("\n")
+    text.lines()
+        .map(|line| line.split("//").next().unwrap())
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 fn room(file: &str) -> &str {
@@ -65,7 +83,10 @@ fn used(text: &str) -> BTreeSet<String> {
         let rest = &text[at + "crate::".len()..];
         let names = match rest.strip_prefix('{') {
             Some(list) => list.split('}').next().unwrap(),
-            None => rest.split(|letter: char| !letter.is_alphanumeric() && letter != '_').next().unwrap(),
+            None => rest
+                .split(|letter: char| !letter.is_alphanumeric() && letter != '_')
+                .next()
+                .unwrap(),
         };
         let first = |name: &str| name.trim().split("::").next().unwrap().to_owned();
         rooms.extend(names.split(',').map(first).filter(|name| !name.is_empty()));
@@ -80,9 +101,15 @@ fn data_flows_one_way() {
         if ["app", "main", "lib"].contains(&room) {
             continue;
         }
-        let (_, allowed) = ARROWS.iter().find(|(known, _)| *known == room).unwrap_or_else(|| panic!("a new room: {file}"));
+        let (_, allowed) = ARROWS
+            .iter()
+            .find(|(known, _)| *known == room)
+            .unwrap_or_else(|| panic!("a new room: {file}"));
         for used in used(&code(&text)) {
-            assert!(used == room || allowed.contains(&used.as_str()), "{file} uses {used}");
+            assert!(
+                used == room || allowed.contains(&used.as_str()),
+                "{file} uses {used}"
+            );
         }
     }
 }
@@ -94,13 +121,17 @@ fn a_border_is_known_to_its_room_only() {
             let knows = code(&text).lines().any(|line| {
                 line.match_indices(name).any(|(at, _)| {
                     let before = line[..at].chars().next_back();
-                    before.is_none_or(|letter| !letter.is_alphanumeric() && letter != '_' && letter != ':')
-                        && !line[..at].ends_with("mod ")
+                    before.is_none_or(|letter| {
+                        !letter.is_alphanumeric() && letter != '_' && letter != ':'
+                    }) && !line[..at].ends_with("mod ")
                 })
             });
             // `fabric::redis` is our room, and `redis::` with it in config, app and main.
             let ours = *name == "redis::" && ["app", "config", "main"].contains(&room(&file));
-            assert!(!knows || ours || rooms.iter().any(|room| file.starts_with(room)), "{file} knows {name}");
+            assert!(
+                !knows || ours || rooms.iter().any(|room| file.starts_with(room)),
+                "{file} knows {name}"
+            );
         }
     }
 }
@@ -110,8 +141,14 @@ fn tasks_begin_in_two_places_and_queues_are_bounded() {
     for (file, text) in sources() {
         let code = code(&text);
         let spawns = code.contains("tokio::spawn") || code.contains(".spawn(");
-        assert!(!spawns || ["app.rs", "edge/listener.rs"].contains(&file.as_str()), "{file} spawns");
-        assert!(!code.contains("unbounded"), "{file} has a queue without a bound");
+        assert!(
+            !spawns || ["app.rs", "edge/listener.rs"].contains(&file.as_str()),
+            "{file} spawns"
+        );
+        assert!(
+            !code.contains("unbounded"),
+            "{file} has a queue without a bound"
+        );
         let environment = code.contains("std::env::var") && file != "main.rs";
         assert!(!environment, "{file} reads the environment");
     }
@@ -120,6 +157,9 @@ fn tasks_begin_in_two_places_and_queues_are_bounded() {
 #[test]
 fn files_open_with_one_sentence() {
     for (file, text) in sources() {
-        assert!(text.starts_with("//! ") || file.ends_with("tests.rs"), "{file} does not say what it is for");
+        assert!(
+            text.starts_with("//! ") || file.ends_with("tests.rs"),
+            "{file} does not say what it is for"
+        );
     }
 }

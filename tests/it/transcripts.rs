@@ -46,17 +46,30 @@ async fn play_all(cluster: &Cluster) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/transcripts");
     let mut transcripts = Vec::new();
     find(&folder, &mut transcripts);
-    assert!(transcripts.len() >= 23, "only {} transcripts", transcripts.len());
+    assert!(
+        transcripts.len() >= 23,
+        "only {} transcripts",
+        transcripts.len()
+    );
     for transcript in transcripts {
         let name = transcript.file_stem().unwrap().to_str().unwrap().to_owned();
-        play(cluster, &name, &std::fs::read_to_string(transcript).unwrap()).await;
+        play(
+            cluster,
+            &name,
+            &std::fs::read_to_string(transcript).unwrap(),
+        )
+        .await;
     }
 }
 
 fn find(folder: &Path, into: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        if path.is_dir() { find(&path, into) } else { into.push(path) }
+        if path.is_dir() {
+            find(&path, into);
+        } else {
+            into.push(path);
+        }
     }
 }
 
@@ -67,7 +80,10 @@ async fn play(cluster: &Cluster, name: &str, transcript: &str) {
             continue;
         }
         let at = format!("{name}.txt:{}: {line}", number + 1);
-        let (who, what) = line.split_at(line.find([' ', '>', '<', '=']).unwrap_or_else(|| panic!("{at}")));
+        let (who, what) = line.split_at(
+            line.find([' ', '>', '<', '='])
+                .unwrap_or_else(|| panic!("{at}")),
+        );
         let who = match who.split_once('@') {
             None => who,
             Some((who, node)) => {
@@ -78,7 +94,11 @@ async fn play(cluster: &Cluster, name: &str, transcript: &str) {
         };
         if ["closes", "vanishes"].contains(&what.trim()) {
             let peer: Peer = peers.remove(who).unwrap();
-            if what.trim() == "closes" { peer.closes().await } else { peer.vanishes() }
+            if what.trim() == "closes" {
+                peer.closes().await;
+            } else {
+                peer.vanishes();
+            }
             continue;
         }
         let peer = peers.get_mut(who).unwrap_or_else(|| panic!("{at}: who?"));
@@ -89,7 +109,10 @@ async fn play(cluster: &Cluster, name: &str, transcript: &str) {
             assert_eq!(peer.hears_text().await, text, "{at}");
         } else if let Some(text) = what.strip_prefix("< ") {
             let heard = peer.hears().await;
-            assert!(matches(&serde_json::from_str(text).unwrap(), &heard), "{at}\nheard {heard}");
+            assert!(
+                matches(&serde_json::from_str(text).unwrap(), &heard),
+                "{at}\nheard {heard}"
+            );
         } else if let Some(name) = what.strip_prefix("logs in ") {
             let reply = peer.tries_login(name).await;
             assert_eq!(reply["success"], true, "{at}\nheard {reply}");
@@ -112,7 +135,9 @@ fn matches(expected: &Value, heard: &Value) -> bool {
         (Value::String(any), _) if any == "*" => true,
         (Value::Object(expected), Value::Object(heard)) => {
             expected.len() == heard.len()
-                && expected.iter().all(|(key, value)| heard.get(key).is_some_and(|heard| matches(value, heard)))
+                && expected
+                    .iter()
+                    .all(|(key, value)| heard.get(key).is_some_and(|heard| matches(value, heard)))
         }
         _ => expected == heard,
     }

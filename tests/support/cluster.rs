@@ -42,11 +42,20 @@ pub fn config(settings: &[(String, String)]) -> Config {
         ("admin.listen".to_owned(), "127.0.0.1:0".to_owned()),
     ];
     flags.extend_from_slice(settings);
-    Config::load(Sources { file: None, environment: HashMap::new(), flags }).expect("a valid configuration").0
+    Config::load(Sources {
+        file: None,
+        environment: HashMap::new(),
+        flags,
+    })
+    .expect("a valid configuration")
+    .0
 }
 
 fn owned(settings: &[(&str, &str)]) -> Vec<(String, String)> {
-    settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    settings
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect()
 }
 
 impl Cluster {
@@ -61,7 +70,11 @@ impl Cluster {
     }
 
     async fn on(ground: Ground, nodes: usize, settings: Vec<(String, String)>) -> Self {
-        let mut cluster = Self { ground, nodes: Vec::new(), settings };
+        let mut cluster = Self {
+            ground,
+            nodes: Vec::new(),
+            settings,
+        };
         for _ in 0..nodes {
             cluster.add_node().await;
         }
@@ -77,10 +90,20 @@ impl Cluster {
                 App::build(&config(&settings)).await.unwrap()
             }
         };
-        let (id, address, admin) = (app.node().clone(), app.local_addr().unwrap(), app.admin_addr().unwrap());
+        let (id, address, admin) = (
+            app.node().clone(),
+            app.local_addr().unwrap(),
+            app.admin_addr().unwrap(),
+        );
         let stop = CancellationToken::new();
         let task = Some(tokio::spawn(app.run(stop.clone())));
-        self.nodes.push(Running { id, address, admin, stop, task });
+        self.nodes.push(Running {
+            id,
+            address,
+            admin,
+            stop,
+            task,
+        });
     }
 
     /// Connects to the node of this number and logs in.

@@ -45,18 +45,27 @@ impl Drop for Listener {
 
 impl Peer {
     pub async fn connect(address: SocketAddr) -> Self {
-        Self::try_connect(address, &[]).await.expect("the node lets a client in")
+        Self::try_connect(address, &[])
+            .await
+            .expect("the node lets a client in")
     }
 
     /// Connects with further headers; the error is the HTTP status.
-    pub async fn try_connect(address: SocketAddr, headers: &[(&'static str, &str)]) -> Result<Self, u16> {
+    pub async fn try_connect(
+        address: SocketAddr,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Self, u16> {
         let mut request = format!("ws://{address}/").into_client_request().unwrap();
         for (header, value) in headers {
-            request.headers_mut().insert(*header, value.parse().unwrap());
+            request
+                .headers_mut()
+                .insert(*header, value.parse().unwrap());
         }
         match tokio_tungstenite::connect_async_with_config(request, None, true).await {
             Ok((socket, _)) => Ok(Self::on(socket)),
-            Err(tokio_tungstenite::tungstenite::Error::Http(response)) => Err(response.status().as_u16()),
+            Err(tokio_tungstenite::tungstenite::Error::Http(response)) => {
+                Err(response.status().as_u16())
+            }
             Err(error) => panic!("no connection to {address}: {error}"),
         }
     }
@@ -79,7 +88,12 @@ impl Peer {
             // Answers the close.
             while let Some(Ok(_)) = stream.next().await {}
         });
-        Self { name: String::new(), sink, heard, listener: Listener(listener) }
+        Self {
+            name: String::new(),
+            sink,
+            heard,
+            listener: Listener(listener),
+        }
     }
 
     /// Connects and logs in.
@@ -93,7 +107,7 @@ impl Peer {
     /// Logs in and returns the reply.
     pub async fn tries_login(&mut self, name: &str) -> Value {
         self.says(&json!({"type": "login", "name": name})).await;
-        self.name = name.to_owned();
+        name.clone_into(&mut self.name);
         loop {
             let reply = self.hears().await;
             if reply["type"] == "login" {
@@ -111,7 +125,10 @@ impl Peer {
     }
 
     pub async fn sends(&mut self, message: Message) {
-        self.sink.send(message).await.expect("the connection is open");
+        self.sink
+            .send(message)
+            .await
+            .expect("the connection is open");
     }
 
     /// The same, where the node may have closed meanwhile.
@@ -121,11 +138,15 @@ impl Peer {
 
     pub async fn hears(&mut self) -> Value {
         let text = self.hears_text().await;
-        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{} heard {text}: {error}", self.name))
+        serde_json::from_str(&text)
+            .unwrap_or_else(|error| panic!("{} heard {text}: {error}", self.name))
     }
 
     pub async fn hears_text(&mut self) -> String {
-        self.hears_within(PATIENCE).await.unwrap_or_else(|| panic!("{} heard nothing", self.name)).0
+        self.hears_within(PATIENCE)
+            .await
+            .unwrap_or_else(|| panic!("{} heard nothing", self.name))
+            .0
     }
 
     /// The next message and when it came; `None` if none comes in this time.
@@ -150,7 +171,10 @@ impl Peer {
     pub async fn listens(&mut self, time: Duration) -> Vec<Value> {
         let until = Instant::now() + time;
         let mut heard = Vec::new();
-        while let Some((text, _)) = self.hears_within(until.saturating_duration_since(Instant::now())).await {
+        while let Some((text, _)) = self
+            .hears_within(until.saturating_duration_since(Instant::now()))
+            .await
+        {
             heard.push(serde_json::from_str(&text).unwrap());
         }
         heard
@@ -158,15 +182,24 @@ impl Peer {
 
     /// Nothing comes: asks for a pong, which everything that was sent before would precede.
     pub async fn hears_nothing_more(&mut self) {
-        self.says(&json!({"type": "ping", "id": "nothing-more"})).await;
+        self.says(&json!({"type": "ping", "id": "nothing-more"}))
+            .await;
         let next = self.hears().await;
-        assert_eq!(next, json!({"type": "pong", "id": "nothing-more"}), "{} heard something", self.name);
+        assert_eq!(
+            next,
+            json!({"type": "pong", "id": "nothing-more"}),
+            "{} heard something",
+            self.name
+        );
     }
 
     /// Passes over messages until the node closes; the code.
     pub async fn is_closed(&mut self) -> Option<u16> {
         loop {
-            match timeout(PATIENCE, self.heard.recv()).await.expect("the node closes") {
+            match timeout(PATIENCE, self.heard.recv())
+                .await
+                .expect("the node closes")
+            {
                 Some(Heard::Text(..)) => {}
                 Some(Heard::Closed(code)) => return code,
                 None => return None,
@@ -193,7 +226,8 @@ impl Peer {
     /// Offers a call, with an id; the other side hears it.
     pub async fn calls(&mut self, other: &mut Peer) {
         let id = format!("call-{}", other.name);
-        self.says(&json!({"type": "offer", "name": other.name, "offer": {"sdp": "o"}, "id": id})).await;
+        self.says(&json!({"type": "offer", "name": other.name, "offer": {"sdp": "o"}, "id": id}))
+            .await;
         let offer = other.hears_of("offer").await;
         assert_eq!(offer["name"], self.name.as_str());
         loop {
@@ -203,13 +237,16 @@ impl Peer {
                 break;
             }
         }
-        other.says(&json!({"type": "answer", "name": self.name, "answer": {"sdp": "a"}})).await;
+        other
+            .says(&json!({"type": "answer", "name": self.name, "answer": {"sdp": "a"}}))
+            .await;
         assert_eq!(self.hears_of("answer").await["name"], other.name.as_str());
     }
 
     /// Sends a message with an id and waits for what becomes of it.
     pub async fn sends_message(&mut self, to: &str, id: &str) -> Value {
-        self.says(&json!({"type": "message", "name": to, "message": id, "id": id})).await;
+        self.says(&json!({"type": "message", "name": to, "message": id, "id": id}))
+            .await;
         loop {
             let answer = self.hears().await;
             if answer["id"] == id {

@@ -19,12 +19,21 @@ pub struct Process {
 impl Process {
     pub fn spawn(command: &mut Command) -> Self {
         let mut wrapped = Command::new("setpriv");
-        wrapped.args(["--pdeathsig", "KILL", "--"]).arg(command.get_program()).args(command.get_args());
+        wrapped
+            .args(["--pdeathsig", "KILL", "--"])
+            .arg(command.get_program())
+            .args(command.get_args());
         for (key, value) in command.get_envs() {
             wrapped.env(key, value.expect("only set"));
         }
-        let child = wrapped.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
-        Self { child: child.expect("setpriv (util-linux) and the program can be started") }
+        let child = wrapped
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn();
+        Self {
+            child: child.expect("setpriv (util-linux) and the program can be started"),
+        }
     }
 
     pub fn id(&self) -> u32 {
@@ -33,7 +42,10 @@ impl Process {
 
     /// Sends a signal by its name, such as KILL or STOP.
     pub fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args([&format!("-{name}"), &self.id().to_string()]).status().unwrap();
+        let sent = Command::new("kill")
+            .args([&format!("-{name}"), &self.id().to_string()])
+            .status()
+            .unwrap();
         assert!(sent.success(), "kill -{name}");
     }
 
@@ -46,7 +58,10 @@ impl Process {
     /// Resident memory in KiB.
     pub fn memory(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .unwrap();
         line.split_whitespace().next().unwrap().parse().unwrap()
     }
 }
@@ -69,7 +84,11 @@ pub struct Redis {
 impl Redis {
     pub async fn start() -> Self {
         for _ in 0..10 {
-            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            let port = TcpListener::bind("127.0.0.1:0")
+                .unwrap()
+                .local_addr()
+                .unwrap()
+                .port();
             if let Some(redis) = Self::start_on(port).await {
                 return redis;
             }
@@ -79,8 +98,20 @@ impl Redis {
 
     async fn start_on(port: u16) -> Option<Self> {
         let mut command = Command::new("redis-server");
-        command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
-        let mut redis = Self { process: Process::spawn(&mut command), port };
+        command.args([
+            "--port",
+            &port.to_string(),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+        ]);
+        let mut redis = Self {
+            process: Process::spawn(&mut command),
+            port,
+        };
         let begun = Instant::now();
         while begun.elapsed() < Duration::from_secs(10) {
             if redis.process.child.try_wait().unwrap().is_some() {
@@ -99,7 +130,9 @@ impl Redis {
     pub async fn is_replaced(&mut self) {
         self.process.signal("KILL");
         self.process.ended().await;
-        *self = Self::start_on(self.port).await.expect("the port is free again");
+        *self = Self::start_on(self.port)
+            .await
+            .expect("the port is free again");
     }
 
     pub fn url(&self) -> String {
@@ -113,7 +146,9 @@ impl Redis {
 
     /// Asks something, words separated by spaces.
     pub async fn ask(&self, words: &str) -> redis::Value {
-        self.try_ask(words).await.unwrap_or_else(|| panic!("Redis does not answer {words}"))
+        self.try_ask(words)
+            .await
+            .unwrap_or_else(|| panic!("Redis does not answer {words}"))
     }
 
     async fn try_ask(&self, words: &str) -> Option<redis::Value> {
@@ -130,10 +165,18 @@ impl Redis {
     /// Every key with what is left of its life in ms (-1: for ever).
     pub async fn keys(&self) -> Vec<(String, i64)> {
         let mut connection = self.connection().await;
-        let keys: Vec<String> = redis::cmd("KEYS").arg("*").query_async(&mut connection).await.unwrap();
+        let keys: Vec<String> = redis::cmd("KEYS")
+            .arg("*")
+            .query_async(&mut connection)
+            .await
+            .unwrap();
         let mut with_life = Vec::new();
         for key in keys {
-            let life: i64 = redis::cmd("PTTL").arg(&key).query_async(&mut connection).await.unwrap();
+            let life: i64 = redis::cmd("PTTL")
+                .arg(&key)
+                .query_async(&mut connection)
+                .await
+                .unwrap();
             if life != -2 {
                 with_life.push((key, life));
             }
@@ -155,7 +198,14 @@ impl Node {
     /// Starts the real binary, alone or at a Redis, with these settings.
     pub async fn start(redis: Option<&Redis>, settings: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_switchboard"));
-        command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--set", "log.format=json"]);
+        command.args([
+            "--listen",
+            "127.0.0.1:0",
+            "--admin-listen",
+            "127.0.0.1:0",
+            "--set",
+            "log.format=json",
+        ]);
         if let Some(redis) = redis {
             command.args(["--redis-url", &redis.url()]);
         }
@@ -177,12 +227,21 @@ impl Node {
             let lines = log.lock().unwrap();
             lines.iter().find_map(|line| {
                 let line: Value = serde_json::from_str(line).ok()?;
-                Some((line["listen"].as_str()?.parse().ok()?, line["admin"].as_str()?.parse().ok()?))
+                Some((
+                    line["listen"].as_str()?.parse().ok()?,
+                    line["admin"].as_str()?.parse().ok()?,
+                ))
             })
         };
         let (address, admin) = eventually("the node listens", listening).await;
-        let node = Self { process, address, admin, log };
-        let ready = async || (super::http::status(admin, "/readyz").await == Some(200)).then_some(());
+        let node = Self {
+            process,
+            address,
+            admin,
+            log,
+        };
+        let ready =
+            async || (super::http::status(admin, "/readyz").await == Some(200)).then_some(());
         eventually("the node is ready", ready).await;
         node
     }
@@ -193,7 +252,9 @@ impl Node {
 
     /// How the node describes itself.
     pub async fn status(&self) -> Value {
-        let answer = super::http::get(self.admin, "/status", "").await.expect("the node answers");
+        let answer = super::http::get(self.admin, "/status", "")
+            .await
+            .expect("the node answers");
         serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap()
     }
 }

@@ -71,7 +71,14 @@ pub(super) enum Asker {
 impl<'a> Batch<'a> {
     pub(super) fn new(scripts: &'a Scripts, inbox_ttl: Duration) -> Self {
         let (pipeline, askers) = (Pipeline::new(), Vec::new());
-        Self { scripts, inbox_ttl, pipeline, askers, bundles: Vec::new(), last: HashMap::new() }
+        Self {
+            scripts,
+            inbox_ttl,
+            pipeline,
+            askers,
+            bundles: Vec::new(),
+            last: HashMap::new(),
+        }
     }
 
     pub(super) fn add(&mut self, job: Job) {
@@ -92,7 +99,12 @@ impl<'a> Batch<'a> {
     }
 
     fn bundle(&mut self, letter: Letter) {
-        let Letter { to, only, bytes, receipt } = letter;
+        let Letter {
+            to,
+            only,
+            bytes,
+            receipt,
+        } = letter;
         if let Some(&known) = self.last.get(&to.presence)
             && self.bundles[known].only == only
         {
@@ -104,7 +116,12 @@ impl<'a> Batch<'a> {
             self.send_bundles();
         }
         self.last.insert(to.presence.clone(), self.bundles.len());
-        self.bundles.push(Bundle { to, only, envelopes: vec![bytes], receipts: vec![receipt] });
+        self.bundles.push(Bundle {
+            to,
+            only,
+            envelopes: vec![bytes],
+            receipts: vec![receipt],
+        });
     }
 
     fn send_bundles(&mut self) {
@@ -113,18 +130,34 @@ impl<'a> Batch<'a> {
         }
         self.last.clear();
         let (presences, inboxes) = (self.bundles.iter(), self.bundles.iter());
-        let keys = presences.map(|bundle| &bundle.to.presence).chain(inboxes.map(|bundle| &bundle.to.inbox));
+        let keys = presences
+            .map(|bundle| &bundle.to.presence)
+            .chain(inboxes.map(|bundle| &bundle.to.inbox));
         let bytes_of = |bundle: &Bundle| bundle.envelopes.iter().map(Vec::len).sum::<usize>() + 128;
         let bytes = self.bundles.iter().map(bytes_of).sum();
-        let args = self.bundles.iter().map(|bundle| bundle.envelopes.len() + 3).sum();
+        let args = self
+            .bundles
+            .iter()
+            .map(|bundle| bundle.envelopes.len() + 3)
+            .sum();
         let mut call = self.scripts.send.with_room(keys, args, bytes);
         call.arg(wire::millis(self.inbox_ttl));
         let mut senders = Vec::with_capacity(self.bundles.len());
         for bundle in self.bundles.drain(..) {
-            call.arg(bundle.to.channel).arg(bundle.only.map(|session| session.to_string()).unwrap_or_default());
+            call.arg(bundle.to.channel).arg(
+                bundle
+                    .only
+                    .map(|session| session.to_string())
+                    .unwrap_or_default(),
+            );
             // By chance, so that no pattern of senders keeps an inbox from being cut.
-            let cut = rand::random_ratio(bundle.envelopes.len().min(CUT_ONE_IN) as u32, CUT_ONE_IN as u32);
-            call.arg(bundle.envelopes.len() as i64 * if cut { -1 } else { 1 });
+            let cut = bundle.envelopes.len() > rand::random_range(0..CUT_ONE_IN);
+            let count = bundle.envelopes.len();
+            call.arg(if cut {
+                format!("-{count}")
+            } else {
+                count.to_string()
+            });
             for envelope in &bundle.envelopes {
                 call.arg(envelope);
             }
@@ -147,7 +180,11 @@ impl Asker {
             self.fail(&told);
             // A claim or a renewal that came too late says nothing of the connection. Anything else does: a new one loads the scripts, or
             // finds the primary. The command is not repeated.
-            return if error.code() == "LATE" { Ok(()) } else { Err(told) };
+            return if error.code() == "LATE" {
+                Ok(())
+            } else {
+                Err(told)
+            };
         }
         match (self, answer) {
             (Self::Caller(caller), answer) => drop(caller.send(Ok(answer))),
@@ -155,7 +192,9 @@ impl Asker {
                 // A result that is missing leaves its receipts unsettled, which tells their senders.
                 for (receipts, result) in senders.into_iter().zip(results) {
                     let outcome = sent(&result);
-                    receipts.into_iter().for_each(|receipt| receipt.settle(outcome.clone()));
+                    for receipt in receipts {
+                        receipt.settle(outcome.clone());
+                    }
                 }
             }
             (senders @ Self::Senders(_), _) => senders.fail(&wire::unexpected()),
@@ -167,7 +206,10 @@ impl Asker {
     pub(super) fn fail(self, error: &FabricError) {
         match self {
             Self::Senders(senders) => {
-                senders.into_iter().flatten().for_each(|receipt| receipt.settle(Err(error.clone())));
+                senders
+                    .into_iter()
+                    .flatten()
+                    .for_each(|receipt| receipt.settle(Err(error.clone())));
             }
             // Whoever gave up waiting needs no answer.
             Self::Caller(caller) => drop(caller.send(Err(error.clone()))),

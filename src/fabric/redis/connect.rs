@@ -5,7 +5,10 @@ use std::time::Duration;
 use deadpool_redis::{Manager, Pool, PoolError, Runtime};
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
-use redis::{AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo as _, ProtocolVersion, PushInfo, RedisError};
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo as _, ProtocolVersion,
+    PushInfo, RedisError,
+};
 
 use super::Config;
 
@@ -42,7 +45,11 @@ pub enum OpenError {
 impl Store {
     /// Prepares the ways; connects nothing.
     pub(super) fn prepare(config: &Config, inbox_ttl: Duration) -> Result<Self, OpenError> {
-        let info = config.url.expose().into_connection_info().map_err(OpenError::Url)?;
+        let info = config
+            .url
+            .expose()
+            .into_connection_info()
+            .map_err(OpenError::Url)?;
         let tcp = TcpSettings::default().set_nodelay(true);
         let info = info.set_tcp_settings(tcp);
         let settings = connection_config(config.timeout);
@@ -57,19 +64,32 @@ impl Store {
             .build()
             .map_err(|error| OpenError::Away(error.to_string()))?;
         let subscriber = Client::open(speaking_resp3(info)).map_err(OpenError::Url)?;
-        Ok(Self { pool, subscriber, timeout: config.timeout, inbox_ttl })
+        Ok(Self {
+            pool,
+            subscriber,
+            timeout: config.timeout,
+            inbox_ttl,
+        })
     }
 
     /// Refuses a Redis that is too old.
     pub(super) async fn check(&self) -> Result<(), OpenError> {
         let away = |error: &dyn std::fmt::Display| OpenError::Away(error.to_string());
         let mut connection = self.pool.get().await.map_err(|error| away(&error))?;
-        let info: String =
-            redis::cmd("INFO").arg("server").query_async(&mut connection).await.map_err(|error| away(&error))?;
-        let found = info.lines().find_map(|line| line.strip_prefix("redis_version:")).unwrap_or("unknown");
+        let info: String = redis::cmd("INFO")
+            .arg("server")
+            .query_async(&mut connection)
+            .await
+            .map_err(|error| away(&error))?;
+        let found = info
+            .lines()
+            .find_map(|line| line.strip_prefix("redis_version:"))
+            .unwrap_or("unknown");
         let mut numbers = found.split('.').map_while(|number| number.parse().ok());
         if (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) < OLDEST {
-            return Err(OpenError::TooOld { found: found.to_owned() });
+            return Err(OpenError::TooOld {
+                found: found.to_owned(),
+            });
         }
         Ok(())
     }
@@ -88,16 +108,23 @@ impl Store {
             push(info);
             Ok::<(), redis::aio::SendError>(())
         });
-        self.subscriber.get_multiplexed_async_connection_with_config(&settings).await
+        self.subscriber
+            .get_multiplexed_async_connection_with_config(&settings)
+            .await
     }
 }
 
 /// Pushes need RESP3; commands are cheaper to read in RESP2.
 fn speaking_resp3(info: ConnectionInfo) -> ConnectionInfo {
-    let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+    let settings = info
+        .redis_settings()
+        .clone()
+        .set_protocol(ProtocolVersion::RESP3);
     info.set_redis_settings(settings)
 }
 
 fn connection_config(timeout: Duration) -> AsyncConnectionConfig {
-    AsyncConnectionConfig::new().set_connection_timeout(Some(timeout)).set_response_timeout(Some(timeout))
+    AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(timeout))
+        .set_response_timeout(Some(timeout))
 }

@@ -11,7 +11,9 @@ pub(super) struct Keys {
 
 impl Keys {
     pub(super) fn new(prefix: &str) -> Self {
-        Self { prefix: prefix.to_owned() }
+        Self {
+            prefix: prefix.to_owned(),
+        }
     }
 
     /// A node's lease; all in one slot.
@@ -85,7 +87,10 @@ mod tests {
     #[test]
     fn no_name_can_forge_a_hash_tag() {
         let keys = Keys::new("sb:");
-        let user = Address::new(Realm::new("a}b"), UserName::parse("{x}*:\u{1f600}").unwrap());
+        let user = Address::new(
+            Realm::new("a}b"),
+            UserName::parse("{x}*:\u{1f600}").unwrap(),
+        );
         let key = keys.presence(&user);
         assert_eq!(key.matches(['{', '}', '*', ':']).count(), 4, "{key}");
     }

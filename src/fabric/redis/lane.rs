@@ -45,9 +45,16 @@ pub(super) type Caller = oneshot::Sender<Result<Value, FabricError>>;
 
 impl Lane {
     /// A lane, with what must be driven for it to move.
-    pub(super) fn open(store: Store, scripts: Arc<Scripts>) -> (Self, impl Future<Output = ()> + Send + 'static) {
+    pub(super) fn open(
+        store: Store,
+        scripts: Arc<Scripts>,
+    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (sender, jobs) = mpsc::channel(WAITING);
-        let driver = Driver { jobs, store, scripts };
+        let driver = Driver {
+            jobs,
+            store,
+            scripts,
+        };
         (Self { jobs: sender }, driver.run())
     }
 
@@ -57,7 +64,10 @@ impl Lane {
     }
 
     /// Takes a place in the lane at once; the answer is awaited.
-    pub(super) fn ask(&self, command: Cmd) -> impl Future<Output = Result<Value, FabricError>> + Send + 'static {
+    pub(super) fn ask(
+        &self,
+        command: Cmd,
+    ) -> impl Future<Output = Result<Value, FabricError>> + Send + 'static {
         let (caller, answer) = oneshot::channel();
         self.enter(Job::Ask(command, caller));
         async { answer.await.unwrap_or(Err(FabricError::TimedOut)) }
@@ -89,7 +99,9 @@ struct Driver {
 impl Driver {
     async fn run(mut self) {
         while let Some(mut connection) = self.connect().await {
-            let Some(error) = self.serve(&mut connection).await else { return };
+            let Some(error) = self.serve(&mut connection).await else {
+                return;
+            };
             debug!(%error, "A lane lost its connection to Redis");
             // Taken out of the pool, which would ping it.
             drop(Connection::take(connection));
@@ -131,19 +143,28 @@ impl Driver {
     }
 
     /// Sends one pipeline and hands out its answers.
-    async fn exchange(&self, connection: &mut Connection, batch: Batch<'_>) -> Result<(), FabricError> {
+    async fn exchange(
+        &self,
+        connection: &mut Connection,
+        batch: Batch<'_>,
+    ) -> Result<(), FabricError> {
         let (pipeline, askers) = batch.finish();
         let asking = connection.req_packed_commands(&pipeline, 0, askers.len());
         let error = match timeout(self.store.timeout, asking).await {
             Ok(Ok(answers)) => {
-                let told = askers.into_iter().zip(answers).map(|(asker, answer)| asker.hears(answer));
+                let told = askers
+                    .into_iter()
+                    .zip(answers)
+                    .map(|(asker, answer)| asker.hears(answer));
                 // Everybody is told, whatever is wrong with some.
                 return told.fold(Ok(()), Result::and);
             }
             Ok(Err(error)) => FabricError::unreachable(&error),
             Err(_) => FabricError::TimedOut,
         };
-        askers.into_iter().for_each(|asker| asker.fail(&error));
+        for asker in askers {
+            asker.fail(&error);
+        }
         Err(error)
     }
 }
@@ -152,7 +173,11 @@ async fn connect_patiently(store: Store, scripts: Arc<Scripts>) -> Connection {
     let load = scripts.load();
     loop {
         if let Ok(mut connection) = store.commands().await {
-            let loading = timeout(store.timeout, load.query_async::<Vec<String>>(&mut connection)).await;
+            let loading = timeout(
+                store.timeout,
+                load.query_async::<Vec<String>>(&mut connection),
+            )
+            .await;
             match loading {
                 Ok(Ok(_)) => return connection,
                 Ok(Err(error)) => debug!(%error, "Redis does not take the scripts"),

@@ -32,8 +32,8 @@ use self::subscriber::{Listening, Subscriber, Wants};
 use self::wire::{Heard, entries, holder, millis, unexpected};
 use super::intake::{Intake, Line};
 use super::{
-    Beat, Challenge, Claim, Entry, Envelope, Fabric, FabricError, Holder, Inbound, Lease, Opened, Receipt, Renewal, Terms,
-    Verdict,
+    Beat, Challenge, Claim, Entry, Envelope, Fabric, FabricError, Holder, Inbound, Lease, Opened,
+    Receipt, Renewal, Terms, Verdict,
 };
 use crate::model::{Address, EntryId, NodeId, SessionId};
 
@@ -41,7 +41,7 @@ use crate::model::{Address, EntryId, NodeId, SessionId};
 const RENEWED_AT_ONCE: usize = 500;
 
 /// How long a plain user's inbox lives from its beginning or its last renewal.
-const INBOX_LIVES: Duration = Duration::from_secs(60);
+const INBOX_LIVES: Duration = Duration::from_mins(1);
 
 /// How to use a Redis.
 #[derive(Clone, Debug)]
@@ -98,7 +98,9 @@ pub async fn open(config: &Config, terms: Terms, node: NodeId) -> Result<Opened,
         drivers.push((name, driver.boxed()));
         lane
     };
-    let lanes: Vec<Lane> = (0..config.lanes.max(1)).map(|_| lane("publisher lane")).collect();
+    let lanes: Vec<Lane> = (0..config.lanes.max(1))
+        .map(|_| lane("publisher lane"))
+        .collect();
     let own_lane = lane("node lane");
 
     let (intake, inbox) = Intake::new(None);
@@ -118,7 +120,10 @@ pub async fn open(config: &Config, terms: Terms, node: NodeId) -> Result<Opened,
         lane: own_lane.clone(),
     };
     drivers.push(("subscriber", subscriber.run().boxed()));
-    drivers.push(("gap announcer", async move { intake.announce().await }.boxed()));
+    drivers.push((
+        "gap announcer",
+        async move { intake.announce().await }.boxed(),
+    ));
     let fabric = RedisFabric {
         node,
         keys,
@@ -132,7 +137,11 @@ pub async fn open(config: &Config, terms: Terms, node: NodeId) -> Result<Opened,
         token: Mutex::default(),
         clock: Clock::default(),
     };
-    Ok(Opened { fabric: Arc::new(fabric), inbox, drivers })
+    Ok(Opened {
+        fabric: Arc::new(fabric),
+        inbox,
+        drivers,
+    })
 }
 
 /// One node at one Redis.
@@ -155,8 +164,16 @@ struct RedisFabric {
 impl RedisFabric {
     /// One address, one lane: what is sent to it leaves in order.
     fn lane(&self, address: &Address) -> &Lane {
-        let hasher = BuildHasherDefault::<DefaultHasher>::default();
-        &self.lanes[in_group(hasher.hash_one(address), self.lanes.len())]
+        &self.lanes[self.lane_number(address)]
+    }
+
+    fn lane_number(&self, address: &Address) -> usize {
+        if self.lanes.len() == 1 {
+            return 0;
+        }
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(address);
+        // There are at most 64 lanes, so nothing that matters is cut off.
+        usize::try_from(hash % self.lanes.len() as u64).unwrap_or_default()
     }
 
     /// Until when a command that was just given may run, by the server's clock.
@@ -169,34 +186,46 @@ impl RedisFabric {
     }
 
     fn release_command(&self, lease: &Lease, last: EntryId) -> Cmd {
-        let keys = [self.keys.presence(&lease.address), self.keys.inbox(&lease.address)];
+        let keys = [
+            self.keys.presence(&lease.address),
+            self.keys.inbox(&lease.address),
+        ];
         let mut release = self.scripts.release.on(&keys);
-        release.arg(lease.held_by(&self.node).to_string()).arg(last.to_string());
+        release
+            .arg(lease.held_by(&self.node).to_string())
+            .arg(last.to_string());
         release
     }
 
     fn renew_command(&self, leases: &[&Lease]) -> Cmd {
         let keys: Vec<String> = leases
             .iter()
-            .flat_map(|lease| [self.keys.presence(&lease.address), self.keys.inbox(&lease.address)])
+            .flat_map(|lease| {
+                [
+                    self.keys.presence(&lease.address),
+                    self.keys.inbox(&lease.address),
+                ]
+            })
             .collect();
         let mut renew = self.scripts.renew.on(&keys);
-        renew.arg(millis(self.terms.user_ttl)).arg(millis(INBOX_LIVES.max(self.terms.user_ttl))).arg(self.deadline());
+        renew
+            .arg(millis(self.terms.user_ttl))
+            .arg(millis(INBOX_LIVES.max(self.terms.user_ttl)))
+            .arg(self.deadline());
         for lease in leases {
             renew.arg(lease.held_by(&self.node).to_string());
         }
         renew
-    }
-
-    fn publish(&self, channel: String, payload: String) -> Cmd {
-        redis::cmd("PUBLISH").arg(channel).arg(payload).clone()
     }
 }
 
 #[async_trait]
 impl Fabric for RedisFabric {
     async fn claim(&self, lease: &Lease, over: Option<&Holder>) -> Result<Claim, FabricError> {
-        let listening: Listening = self.wants.listen(self.keys.channel(&lease.address), self.timeout).await?;
+        let listening: Listening = self
+            .wants
+            .listen(self.keys.channel(&lease.address), self.timeout)
+            .await?;
         let keys = [
             self.keys.presence(&lease.address),
             self.keys.inbox(&lease.address),
@@ -224,24 +253,31 @@ impl Fabric for RedisFabric {
     }
 
     async fn barrier(&self, lease: &Lease) -> Result<(), FabricError> {
-        let barrier = self.publish(self.keys.channel(&lease.address), wire::barrier(lease.session));
+        let barrier = publish(
+            self.keys.channel(&lease.address),
+            wire::barrier(lease.session),
+        );
         self.lane(&lease.address).ask(barrier).await.map(drop)
     }
 
     fn renew(&self, leases: Vec<Lease>) -> BoxFuture<'static, Result<Vec<Renewal>, FabricError>> {
         // Dealt by lane, so that a renewal cannot overtake the release of its lease; each answer goes back to its place.
-        let mut dealt: Vec<(&Lane, Vec<usize>)> = self.lanes.iter().map(|lane| (lane, Vec::new())).collect();
+        let mut dealt: Vec<(&Lane, Vec<usize>)> =
+            self.lanes.iter().map(|lane| (lane, Vec::new())).collect();
         for (place, lease) in leases.iter().enumerate() {
-            let hasher = BuildHasherDefault::<DefaultHasher>::default();
-            let lane = in_group(hasher.hash_one(&lease.address), self.lanes.len());
-            dealt[lane].1.push(place);
+            dealt[self.lane_number(&lease.address)].1.push(place);
         }
         let mut asked = Vec::new();
         for (lane, places) in dealt {
             for places in places.chunks(RENEWED_AT_ONCE) {
                 let batch: Vec<&Lease> = places.iter().map(|&place| &leases[place]).collect();
                 let (places, answer) = (places.to_vec(), lane.ask(self.renew_command(&batch)));
-                asked.push(async move { answer.await.and_then(renewals).map(|renewed| (places, renewed)) });
+                asked.push(async move {
+                    answer
+                        .await
+                        .and_then(renewals)
+                        .map(|renewed| (places, renewed))
+                });
             }
         }
         let count = leases.len();
@@ -257,9 +293,19 @@ impl Fabric for RedisFabric {
         .boxed()
     }
 
-    fn release(&self, lease: &Lease, last: EntryId) -> BoxFuture<'static, Result<Vec<Entry>, FabricError>> {
-        let unread = self.lane(&lease.address).ask(self.release_command(lease, last));
-        let (wants, session, channel) = (Arc::clone(&self.wants), lease.session, self.keys.channel(&lease.address));
+    fn release(
+        &self,
+        lease: &Lease,
+        last: EntryId,
+    ) -> BoxFuture<'static, Result<Vec<Entry>, FabricError>> {
+        let unread = self
+            .lane(&lease.address)
+            .ask(self.release_command(lease, last));
+        let (wants, session, channel) = (
+            Arc::clone(&self.wants),
+            lease.session,
+            self.keys.channel(&lease.address),
+        );
         async move {
             let unread = unread.await.and_then(entries);
             wants.end(session, channel);
@@ -269,13 +315,20 @@ impl Fabric for RedisFabric {
     }
 
     fn send(&self, to: &Address, only: Option<SessionId>, envelope: Envelope, receipt: Receipt) {
-        let letter = Letter { to: self.keys.destination(to), only, bytes: envelope.encode(), receipt };
+        let letter = Letter {
+            to: self.keys.destination(to),
+            only,
+            bytes: envelope.encode(),
+            receipt,
+        };
         self.lane(to).send(letter);
     }
 
     async fn read(&self, address: &Address, last: EntryId) -> Result<Vec<Entry>, FabricError> {
         let mut read = redis::cmd("XRANGE");
-        read.arg(self.keys.inbox(address)).arg(format!("({last}")).arg("+");
+        read.arg(self.keys.inbox(address))
+            .arg(format!("({last}"))
+            .arg("+");
         self.lane(address).ask(read).await.and_then(entries)
     }
 
@@ -304,13 +357,22 @@ impl Fabric for RedisFabric {
         let asked_at = self.clock.mark();
         let (beat, leases) = (self.own_lane.ask(beat), self.own_lane.ask(read));
         let beat = array(beat.await?)?;
-        let [Value::Int(server_millis), Value::BulkString(token)] = &beat[..] else { return Err(unexpected()) };
+        let [Value::Int(server_millis), Value::BulkString(token)] = &beat[..] else {
+            return Err(unexpected());
+        };
         self.clock.set(asked_at, *server_millis);
         // Another token than the known one was set by a beat of ours that was given up, after the lease had been lost.
         let token = String::from_utf8_lossy(token).into_owned();
         let own = std::mem::replace(&mut *self.token(), token.clone()) == token;
         let leases = array(leases.await?)?;
-        Ok(Beat { own, alive: leases.iter().skip(1).map(|lease| *lease != Value::Nil).collect() })
+        Ok(Beat {
+            own,
+            alive: leases
+                .iter()
+                .skip(1)
+                .map(|lease| *lease != Value::Nil)
+                .collect(),
+        })
     }
 
     async fn alive(&self, nodes: &[NodeId]) -> Result<Vec<bool>, FabricError> {
@@ -321,21 +383,38 @@ impl Fabric for RedisFabric {
         for node in nodes {
             read.arg(self.keys.node(node));
         }
-        Ok(array(self.own_lane.ask(read).await?)?.iter().map(|lease| *lease != Value::Nil).collect())
+        Ok(array(self.own_lane.ask(read).await?)?
+            .iter()
+            .map(|lease| *lease != Value::Nil)
+            .collect())
     }
 
     async fn intact(&self) -> Result<bool, FabricError> {
-        let value = self.own_lane.ask(redis::cmd("GET").arg(self.keys.node(&self.node)).clone()).await?;
+        let value = self
+            .own_lane
+            .ask(redis::cmd("GET").arg(self.keys.node(&self.node)).clone())
+            .await?;
         Ok(matches!(value, Value::BulkString(token) if token == self.token().as_bytes()))
     }
 
     async fn challenge(&self, _: &Address, holder: &Holder) -> Result<Verdict, FabricError> {
         let (token, verdict) = self.questions.ask();
-        let question = Challenge { session: holder.session, asker: self.node.clone(), token };
-        let asked = self.publish(self.keys.node_channel(&holder.node), wire::question(&question));
+        let question = Challenge {
+            session: holder.session,
+            asker: self.node.clone(),
+            token,
+        };
+        let asked = publish(
+            self.keys.node_channel(&holder.node),
+            wire::question(&question),
+        );
         let asked = self.own_lane.ask(asked).await;
         let verdict = match asked {
-            Ok(_) => Ok(timeout(self.terms.challenge, verdict).await.ok().and_then(Result::ok).unwrap_or(Verdict::Silent)),
+            Ok(_) => Ok(timeout(self.terms.challenge, verdict)
+                .await
+                .ok()
+                .and_then(Result::ok)
+                .unwrap_or(Verdict::Silent)),
             Err(error) => Err(error),
         };
         self.questions.lock().remove(&token);
@@ -345,11 +424,17 @@ impl Fabric for RedisFabric {
     fn answer(&self, challenge: Challenge, verdict: Verdict) {
         let channel = self.keys.node_channel(&challenge.asker);
         // An answer that is lost is a holder that did not answer: the name stays taken, and the login is tried again.
-        drop(self.own_lane.ask(self.publish(channel, wire::answer(challenge.token, verdict))));
+        drop(
+            self.own_lane
+                .ask(publish(channel, wire::answer(challenge.token, verdict))),
+        );
     }
 
     async fn close(&self) {
-        let _ = self.own_lane.ask(redis::cmd("DEL").arg(self.keys.node(&self.node)).clone()).await;
+        let _ = self
+            .own_lane
+            .ask(redis::cmd("DEL").arg(self.keys.node(&self.node)).clone())
+            .await;
     }
 }
 
@@ -398,7 +483,10 @@ struct Clock {
 impl Default for Clock {
     fn default() -> Self {
         // Before the first beat nothing is too late.
-        Self { started: Instant::now(), offset: AtomicI64::new(i64::MAX / 4) }
+        Self {
+            started: Instant::now(),
+            offset: AtomicI64::new(i64::MAX / 4),
+        }
     }
 }
 
@@ -408,7 +496,8 @@ impl Clock {
     }
 
     fn set(&self, asked_at: i64, server_millis: i64) {
-        self.offset.store(server_millis - asked_at, Ordering::Relaxed);
+        self.offset
+            .store(server_millis - asked_at, Ordering::Relaxed);
     }
 
     fn now(&self) -> i64 {
@@ -416,8 +505,8 @@ impl Clock {
     }
 }
 
-fn in_group(hash: u64, groups: usize) -> usize {
-    (hash % groups as u64) as usize
+fn publish(channel: String, payload: String) -> Cmd {
+    redis::cmd("PUBLISH").arg(channel).arg(payload).clone()
 }
 
 fn array(value: Value) -> Result<Vec<Value>, FabricError> {

@@ -21,7 +21,10 @@ pub(super) struct Loaded {
 
 impl Default for Scripts {
     fn default() -> Self {
-        let script = |text| Loaded { text, hash: Script::new(text).get_hash().to_owned() };
+        let script = |text| Loaded {
+            text,
+            hash: Script::new(text).get_hash().to_owned(),
+        };
         Self {
             claim: script(include_str!("claim.lua")),
             renew: script(include_str!("renew.lua")),
@@ -35,7 +38,13 @@ impl Default for Scripts {
 impl Scripts {
     /// What loads them all.
     pub(super) fn load(&self) -> Pipeline {
-        let Self { claim, renew, release, send, beat } = self;
+        let Self {
+            claim,
+            renew,
+            release,
+            send,
+            beat,
+        } = self;
         let mut load = Pipeline::new();
         for script in [claim, renew, release, send, beat] {
             load.cmd("SCRIPT").arg("LOAD").arg(script.text);
@@ -51,7 +60,12 @@ impl Loaded {
     }
 
     /// The same, with room for so many more arguments of so many bytes.
-    pub(super) fn with_room<'k>(&self, keys: impl IntoIterator<Item = &'k String>, args: usize, bytes: usize) -> Cmd {
+    pub(super) fn with_room<'k>(
+        &self,
+        keys: impl IntoIterator<Item = &'k String>,
+        args: usize,
+        bytes: usize,
+    ) -> Cmd {
         let keys: Vec<&String> = keys.into_iter().collect();
         let bytes_of_keys: usize = keys.iter().map(|key| key.len()).sum();
         let mut call = Cmd::with_capacity(keys.len() + args + 3, bytes_of_keys + bytes + 64);

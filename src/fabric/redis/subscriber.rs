@@ -18,8 +18,8 @@ use tracing::debug;
 use super::connect::Store;
 use super::lane::Lane;
 use super::wire::Heard;
-use crate::fabric::{FabricError, KnownSenders};
 use crate::fabric::intake::{Intake, Line};
+use crate::fabric::{FabricError, KnownSenders};
 use crate::model::SessionId;
 
 /// How many channels one SUBSCRIBE names.
@@ -60,7 +60,11 @@ pub(super) struct Listening {
 
 impl Wants {
     /// Wants a channel, and waits until Redis confirmed it.
-    pub(super) async fn listen(self: &Arc<Self>, channel: String, within: Duration) -> Result<Listening, FabricError> {
+    pub(super) async fn listen(
+        self: &Arc<Self>,
+        channel: String,
+        within: Duration,
+    ) -> Result<Listening, FabricError> {
         let (sender, confirmed) = oneshot::channel();
         {
             let mut table = self.lock();
@@ -68,7 +72,10 @@ impl Wants {
             table.waiting.push((channel.clone(), sender));
         }
         self.changed.notify_one();
-        let listening = Listening { wants: Arc::clone(self), channel: Some(channel) };
+        let listening = Listening {
+            wants: Arc::clone(self),
+            channel: Some(channel),
+        };
         match timeout(within, confirmed).await {
             Ok(Ok(())) => Ok(listening),
             _ => Err(FabricError::TimedOut),
@@ -116,13 +123,15 @@ impl Drop for Listening {
     }
 }
 
+/// What is done with everything that is heard; called by a connection's reader, so it must not wait.
+pub(super) type Ears = Arc<dyn Fn(Heard, &Intake, Line) + Send + Sync>;
+
 /// Keeps one connection that hears what is wanted.
 pub(super) struct Subscriber {
     pub(super) store: Store,
     pub(super) wants: Arc<Wants>,
     pub(super) intake: Arc<Intake>,
-    /// What to do with everything that is no push.
-    pub(super) ears: Arc<dyn Fn(Heard, &Intake, Line) + Send + Sync>,
+    pub(super) ears: Ears,
     /// Where the probe is published, and by which lane.
     pub(super) own_channel: String,
     pub(super) lane: Lane,
@@ -155,28 +164,42 @@ impl Subscriber {
         }
     }
 
-    async fn connect(&self, line: Line, pulse: Arc<Pulse>) -> Result<MultiplexedConnection, FabricError> {
-        let (intake, ears, own) = (Arc::clone(&self.intake), Arc::clone(&self.ears), self.own_channel.clone());
+    async fn connect(
+        &self,
+        line: Line,
+        pulse: Arc<Pulse>,
+    ) -> Result<MultiplexedConnection, FabricError> {
+        let (intake, ears, own) = (
+            Arc::clone(&self.intake),
+            Arc::clone(&self.ears),
+            self.own_channel.clone(),
+        );
         // One reader calls this, so nobody waits for the lock.
         let known = Mutex::new(KnownSenders::default());
-        let connecting = self.store.subscriptions(move |info: PushInfo| match info.kind {
-            PushKind::Message | PushKind::SMessage => {
-                let mut data = info.data.into_iter();
-                let (Some(Value::BulkString(channel)), Some(Value::BulkString(payload))) = (data.next(), data.next())
-                else {
-                    return;
-                };
-                if channel == own.as_bytes() {
-                    pulse.heard.fetch_add(1, Ordering::Relaxed);
+        let connecting = self
+            .store
+            .subscriptions(move |info: PushInfo| match info.kind {
+                PushKind::Message | PushKind::SMessage => {
+                    let mut data = info.data.into_iter();
+                    let (Some(Value::BulkString(channel)), Some(Value::BulkString(payload))) =
+                        (data.next(), data.next())
+                    else {
+                        return;
+                    };
+                    if channel == own.as_bytes() {
+                        pulse.heard.fetch_add(1, Ordering::Relaxed);
+                    }
+                    let heard = Heard::read(
+                        payload,
+                        &mut known.lock().unwrap_or_else(PoisonError::into_inner),
+                    );
+                    if let Some(heard) = heard {
+                        ears(heard, &intake, line);
+                    }
                 }
-                let heard = Heard::read(payload, &mut known.lock().unwrap_or_else(PoisonError::into_inner));
-                if let Some(heard) = heard {
-                    ears(heard, &intake, line);
-                }
-            }
-            PushKind::Disconnection => pulse.broken.notify_one(),
-            _ => {}
-        });
+                PushKind::Disconnection => pulse.broken.notify_one(),
+                _ => {}
+            });
         within(self.store.timeout, connecting).await
     }
 
@@ -212,11 +235,17 @@ impl Subscriber {
         }
     }
 
-    async fn subscribe_all(&self, connection: &mut MultiplexedConnection) -> Result<(), FabricError> {
+    async fn subscribe_all(
+        &self,
+        connection: &mut MultiplexedConnection,
+    ) -> Result<(), FabricError> {
         let (mut channels, waiting) = {
             let mut table = self.wants.lock();
             table.dropped.clear();
-            (table.wanted.keys().cloned().collect::<Vec<_>>(), std::mem::take(&mut table.waiting))
+            (
+                table.wanted.keys().cloned().collect::<Vec<_>>(),
+                std::mem::take(&mut table.waiting),
+            )
         };
         channels.push(self.own_channel.clone());
         self.subscribe(connection, &channels).await?;
@@ -238,7 +267,8 @@ impl Subscriber {
         for batch in dropped.chunks(BATCH) {
             within(self.store.timeout, connection.unsubscribe(batch)).await?;
         }
-        let mut channels: Vec<String> = waiting.iter().map(|(channel, _)| channel.clone()).collect();
+        let mut channels: Vec<String> =
+            waiting.iter().map(|(channel, _)| channel.clone()).collect();
         channels.sort_unstable();
         channels.dedup();
         self.subscribe(connection, &channels).await?;
@@ -246,7 +276,11 @@ impl Subscriber {
         Ok(())
     }
 
-    async fn subscribe(&self, connection: &mut MultiplexedConnection, channels: &[String]) -> Result<(), FabricError> {
+    async fn subscribe(
+        &self,
+        connection: &mut MultiplexedConnection,
+        channels: &[String],
+    ) -> Result<(), FabricError> {
         for batch in channels.chunks(BATCH) {
             within(self.store.timeout, connection.subscribe(batch)).await?;
         }
@@ -261,7 +295,10 @@ fn confirm(waiting: Vec<(String, oneshot::Sender<()>)>) {
     }
 }
 
-async fn within<T>(time: Duration, asking: impl Future<Output = Result<T, RedisError>>) -> Result<T, FabricError> {
+async fn within<T>(
+    time: Duration,
+    asking: impl Future<Output = Result<T, RedisError>>,
+) -> Result<T, FabricError> {
     match timeout(time, asking).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => Err(FabricError::unreachable(&error)),

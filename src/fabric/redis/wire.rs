@@ -12,7 +12,10 @@ use crate::model::{EntryId, NodeId, SessionId};
 #[derive(Debug)]
 pub(super) enum Heard {
     /// `S HOLDER\nID ENVELOPE[ID ENVELOPE…]`, published by `send.lua`.
-    Push { session: SessionId, entries: Vec<Entry> },
+    Push {
+        session: SessionId,
+        entries: Vec<Entry>,
+    },
     /// `B SESSION`: everything sent to the user before has arrived.
     Barrier(SessionId),
     /// `P`: the subscription is not deaf.
@@ -41,7 +44,11 @@ impl Heard {
                     })),
                     b'A' => {
                         let token = words.next()?.parse().ok()?;
-                        let verdict = if words.next()? == "1" { Verdict::Alive } else { Verdict::Gone };
+                        let verdict = if words.next()? == "1" {
+                            Verdict::Alive
+                        } else {
+                            Verdict::Gone
+                        };
                         Some(Self::Answer { token, verdict })
                     }
                     _ => None,
@@ -53,7 +60,12 @@ impl Heard {
     fn read_push(payload: Vec<u8>, known: &mut KnownSenders) -> Option<Self> {
         let mut payload = Bytes::from(payload);
         let end = payload.iter().position(|&byte| byte == b'\n')?;
-        let session = std::str::from_utf8(&payload[..end]).ok()?.split(' ').nth(2)?.parse().ok()?;
+        let session = std::str::from_utf8(&payload[..end])
+            .ok()?
+            .split(' ')
+            .nth(2)?
+            .parse()
+            .ok()?;
         payload = payload.slice(end + 1..);
         let mut entries: Vec<Entry> = Vec::with_capacity(1);
         while !payload.is_empty() {
@@ -71,7 +83,13 @@ pub(super) fn barrier(session: SessionId) -> String {
     format!("B {session}")
 }
 
-pub(super) fn question(Challenge { session, asker, token }: &Challenge) -> String {
+pub(super) fn question(
+    Challenge {
+        session,
+        asker,
+        token,
+    }: &Challenge,
+) -> String {
     format!("Q {session} {asker} {token}")
 }
 
@@ -81,22 +99,36 @@ pub(super) fn answer(token: u64, verdict: Verdict) -> String {
 
 /// Stream entries as XRANGE returns them. One that this release cannot read is passed over.
 pub(super) fn entries(value: Value) -> Result<Vec<Entry>, FabricError> {
-    let Value::Array(rows) = value else { return Err(unexpected()) };
+    let Value::Array(rows) = value else {
+        return Err(unexpected());
+    };
     Ok(rows.into_iter().filter_map(entry).collect())
 }
 
 fn entry(row: Value) -> Option<Entry> {
     let Value::Array(row) = row else { return None };
-    let [Value::BulkString(id), Value::Array(fields)] = <[Value; 2]>::try_from(row).ok()? else { return None };
+    let [Value::BulkString(id), Value::Array(fields)] = <[Value; 2]>::try_from(row).ok()? else {
+        return None;
+    };
     let id: EntryId = std::str::from_utf8(&id).ok()?.parse().ok()?;
-    let Value::BulkString(bytes) = fields.into_iter().nth(1)? else { return None };
-    Some(Entry { id, envelope: Envelope::decode(&bytes.into()).ok()? })
+    let Value::BulkString(bytes) = fields.into_iter().nth(1)? else {
+        return None;
+    };
+    Some(Entry {
+        id,
+        envelope: Envelope::decode(&bytes.into()).ok()?,
+    })
 }
 
 /// A lease as it is stored.
 pub(super) fn holder(value: &Value) -> Result<Holder, FabricError> {
-    let Value::BulkString(text) = value else { return Err(unexpected()) };
-    std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).ok_or_else(unexpected)
+    let Value::BulkString(text) = value else {
+        return Err(unexpected());
+    };
+    std::str::from_utf8(text)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .ok_or_else(unexpected)
 }
 
 /// A time as scripts take it.
@@ -121,19 +153,49 @@ mod tests {
 
     #[test]
     fn what_is_published_is_heard() {
-        let challenge = Challenge { session: SessionId::random(), asker: NodeId::known("n.1"), token: 7 };
-        assert!(matches!(hear(question(&challenge)), Some(Heard::Question(heard)) if heard == challenge));
+        let challenge = Challenge {
+            session: SessionId::random(),
+            asker: NodeId::known("n.1"),
+            token: 7,
+        };
+        assert!(
+            matches!(hear(question(&challenge)), Some(Heard::Question(heard)) if heard == challenge)
+        );
         let alive = hear(answer(7, Verdict::Alive));
-        assert!(matches!(alive, Some(Heard::Answer { token: 7, verdict: Verdict::Alive })));
+        assert!(matches!(
+            alive,
+            Some(Heard::Answer {
+                token: 7,
+                verdict: Verdict::Alive
+            })
+        ));
         let gone = hear(answer(7, Verdict::Gone));
-        assert!(matches!(gone, Some(Heard::Answer { token: 7, verdict: Verdict::Gone })));
+        assert!(matches!(
+            gone,
+            Some(Heard::Answer {
+                token: 7,
+                verdict: Verdict::Gone
+            })
+        ));
         let session = SessionId::random();
         assert!(matches!(hear(barrier(session)), Some(Heard::Barrier(heard)) if heard == session));
         let envelope = "1 0a 0 n.1 /a message 1 4\n {{}";
         let push = format!("S n.2 {session} 0 -\n17-3 {envelope}17-4 {envelope}");
-        let Some(Heard::Push { session: to, entries }) = hear(push) else { panic!("not heard") };
+        let Some(Heard::Push {
+            session: to,
+            entries,
+        }) = hear(push)
+        else {
+            panic!("not heard")
+        };
         assert_eq!(to, session);
-        assert_eq!(entries.iter().map(|entry| entry.id.sequence).collect::<Vec<_>>(), [3, 4]);
+        assert_eq!(
+            entries
+                .iter()
+                .map(|entry| entry.id.sequence)
+                .collect::<Vec<_>>(),
+            [3, 4]
+        );
         assert!(hear(format!("S n.2 {session} 0 -\n")).is_none());
     }
 
