@@ -8,6 +8,14 @@ use std::sync::Arc;
 use super::nodes::NodeWatch;
 use crate::model::{NodeId, SessionId, UserName};
 
+impl Call {
+    fn is_with_other_than(&self, session: SessionId) -> bool {
+        self.peer
+            .as_ref()
+            .is_some_and(|(known, _)| *known != session)
+    }
+}
+
 /// The calls of one session.
 #[derive(Debug)]
 pub(super) struct Calls {
@@ -18,7 +26,7 @@ pub(super) struct Calls {
 }
 
 /// One call, from one side.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Call {
     /// The peer's session and node; unknown until the outcome of the first offer.
     pub(super) peer: Option<(SessionId, NodeId)>,
@@ -28,6 +36,8 @@ pub(super) struct Call {
     pub(super) renewed: u64,
     /// The `n` of the last that was heard from the peer.
     pub(super) heard: u64,
+    /// The `n` of the peer's latest offer or answer: a leave that is older is of an earlier call.
+    pub(super) joined: u64,
 }
 
 /// What a peer's `leave` means.
@@ -55,49 +65,32 @@ impl Calls {
 
     /// We send an offer or an answer.
     pub(super) fn start(&mut self, peer: &UserName, n: u64) {
-        let fresh = || Call {
-            peer: None,
+        let call = self.peers.entry(peer.clone());
+        call.or_insert_with(|| Call {
             since: n,
-            renewed: n,
-            heard: 0,
-        };
-        self.peers.entry(peer.clone()).or_insert_with(fresh).renewed = n;
+            ..Call::default()
+        })
+        .renewed = n;
     }
 
     /// The peer's session sent an offer or an answer. True if a call with an earlier session of that name is over by this.
-    pub(super) fn join(&mut self, peer: &UserName, session: SessionId, node: &NodeId) -> bool {
-        let call = self.peers.get(peer);
-        let (fresh, superseded) = match call {
-            Some(Call {
-                peer: Some((known, _)),
-                ..
-            }) if *known == session => return false,
-            // Ours is under way to it: one call, begun from both sides.
-            Some(call @ Call { peer: None, .. }) => (call.clone(), false),
-            Some(_) => (
-                Call {
-                    peer: None,
-                    since: 0,
-                    renewed: 0,
-                    heard: 0,
-                },
-                true,
-            ),
-            None => (
-                Call {
-                    peer: None,
-                    since: 0,
-                    renewed: 0,
-                    heard: 0,
-                },
-                false,
-            ),
-        };
+    pub(super) fn join(
+        &mut self,
+        peer: &UserName,
+        session: SessionId,
+        node: &NodeId,
+        n: u64,
+    ) -> bool {
+        let before = self.peers.get(peer);
+        let superseded = before.is_some_and(|call| call.is_with_other_than(session));
+        // Ours may be under way to it: then it is one call, begun from both sides.
+        let call = before.filter(|_| !superseded).cloned().unwrap_or_default();
         self.put(
             peer,
             Call {
                 peer: Some((session, node.clone())),
-                ..fresh
+                joined: n,
+                ..call
             },
         );
         superseded
@@ -112,38 +105,34 @@ impl Calls {
         n: u64,
         starts: bool,
     ) -> bool {
-        match self.peers.get(peer) {
-            None => false,
-            Some(call) => match &call.peer {
-                Some((known, _)) if *known == session => false,
-                // Only what starts a call tells with whom: a candidate may have been sent before the call.
-                None if starts => {
-                    let call = Call {
-                        peer: Some((session, node.clone())),
-                        ..call.clone()
-                    };
-                    self.put(peer, call);
-                    false
-                }
-                None => false,
-                Some(_) => {
-                    if starts {
-                        self.put(
-                            peer,
-                            Call {
-                                peer: Some((session, node.clone())),
-                                since: n,
-                                renewed: n,
-                                heard: 0,
-                            },
-                        );
-                    } else {
-                        self.remove(peer);
-                    }
-                    true
-                }
-            },
+        let Some(call) = self.peers.get(peer) else {
+            return false;
+        };
+        let superseded = call.is_with_other_than(session);
+        let with = Some((session, node.clone()));
+        match (&call.peer, starts) {
+            (Some(_), _) if !superseded => {}
+            // Only what starts a call tells with whom: a candidate may have been sent before the call.
+            (None, false) => {}
+            (None, true) => {
+                let call = Call {
+                    peer: with,
+                    ..call.clone()
+                };
+                self.put(peer, call);
+            }
+            (Some(_), true) => self.put(
+                peer,
+                Call {
+                    peer: with,
+                    since: n,
+                    renewed: n,
+                    ..Call::default()
+                },
+            ),
+            (Some(_), false) => drop(self.remove(peer)),
         }
+        superseded
     }
 
     /// Our offer or answer reached nobody.
@@ -169,17 +158,18 @@ impl Calls {
         }
     }
 
-    /// A session of that name says that its call with us is over; the last that it heard from us was `heard`.
-    pub(super) fn end(&mut self, peer: &UserName, session: SessionId, heard: u64) -> Ending {
+    /// A session of that name said as its `n`th that its call with us is over; the last that it heard from us was `heard`.
+    pub(super) fn end(
+        &mut self,
+        peer: &UserName,
+        session: SessionId,
+        n: u64,
+        heard: u64,
+    ) -> Ending {
         let Some(call) = self.peers.get_mut(peer) else {
             return Ending::NotOurs;
         };
-        if call
-            .peer
-            .as_ref()
-            .is_some_and(|(known, _)| *known != session)
-            || heard < call.since
-        {
+        if call.is_with_other_than(session) || heard < call.since || n < call.joined {
             return Ending::NotOurs;
         }
         if heard < call.renewed {

@@ -10,8 +10,8 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio::time::sleep;
 
-use crate::fabric::{Entry, Envelope, Fabric, FabricError};
-use crate::model::{Address, EntryId};
+use crate::fabric::{Entry, Envelope, Fabric, FabricError, Lease};
+use crate::model::EntryId;
 
 /// The inbox of a plain session is a ring of this many entries: a whole ring of unread ones may have lost some.
 const RING: usize = 256;
@@ -56,9 +56,9 @@ impl CatchUp {
     }
 
     /// Pushes were missed.
-    pub(super) fn gap(&mut self, fabric: &Arc<dyn Fabric>, address: &Address) {
+    pub(super) fn gap(&mut self, fabric: &Arc<dyn Fabric>, lease: &Lease) {
         if self.level() {
-            self.read(fabric, address, Duration::ZERO);
+            self.read(fabric, lease, Duration::ZERO);
         } else {
             self.again = true;
         }
@@ -77,11 +77,11 @@ impl CatchUp {
         &mut self,
         result: Result<Vec<Entry>, FabricError>,
         fabric: &Arc<dyn Fabric>,
-        address: &Address,
+        lease: &Lease,
     ) -> Result<Vec<Envelope>, Overrun> {
         self.reading = None;
         let Ok(entries) = result else {
-            self.read(fabric, address, PAUSE);
+            self.read(fabric, lease, PAUSE);
             return Ok(Vec::new());
         };
         if entries.len() >= RING {
@@ -96,7 +96,7 @@ impl CatchUp {
             .filter_map(|entry| self.advance(entry))
             .collect();
         if std::mem::take(&mut self.again) || self.seen > self.last {
-            self.read(fabric, address, Duration::ZERO);
+            self.read(fabric, lease, Duration::ZERO);
         }
         Ok(delivered)
     }
@@ -108,12 +108,12 @@ impl CatchUp {
         })
     }
 
-    fn read(&mut self, fabric: &Arc<dyn Fabric>, address: &Address, pause: Duration) {
-        let (fabric, address, last) = (Arc::clone(fabric), address.clone(), self.last);
+    fn read(&mut self, fabric: &Arc<dyn Fabric>, lease: &Lease, pause: Duration) {
+        let (fabric, lease, last) = (Arc::clone(fabric), lease.clone(), self.last);
         self.told = self.seen;
         let reading = async move {
             sleep(pause).await;
-            fabric.read(&address, last).await
+            fabric.read(&lease, last).await
         };
         self.reading = Some(reading.boxed());
     }

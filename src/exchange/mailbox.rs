@@ -94,7 +94,12 @@ impl Mailbox {
             return Err(NotPosted);
         }
         let bytes = state.bytes + mail.bytes();
-        if state.queue.len() >= self.shared.bounds.events || bytes > self.shared.bounds.bytes {
+        let Bounds {
+            events,
+            bytes: most,
+        } = self.shared.bounds;
+        // What came in one push may be more than the bound by itself: whoever has read everything else gets it.
+        if state.queue.len() >= events || (bytes > most && !state.queue.is_empty()) {
             state.full = true;
         } else {
             state.bytes = bytes;
@@ -110,10 +115,10 @@ impl Mailbox {
 }
 
 impl Letterbox {
-    /// Waits until there is something to [`take`](Self::take).
+    /// Waits until there is something to [`take`](Self::take), or something did not fit.
     pub(super) async fn filled(&self) {
         self.shared
-            .wait_until(|state| !state.queue.is_empty())
+            .wait_until(|state| state.full || !state.queue.is_empty())
             .await;
     }
 
@@ -127,6 +132,11 @@ impl Letterbox {
     /// Waits until something did not fit.
     pub(super) async fn overflowed(&self) {
         self.shared.wait_until(|state| state.full).await;
+    }
+
+    /// Whether something did not fit: it is lost to this session.
+    pub(super) fn has_overflowed(&self) -> bool {
+        self.shared.lock().full
     }
 
     /// Takes no more mail, and hands out what is left.
@@ -181,6 +191,11 @@ mod tests {
         assert_eq!(mailbox.post(Mail::NameLost), Err(NotPosted));
         letterbox.overflowed().await;
         assert_eq!(letterbox.take().len(), 2);
+        letterbox.filled().await;
+        assert!(
+            letterbox.has_overflowed(),
+            "an empty box that was full is not forgotten"
+        );
         assert_eq!(
             mailbox.post(Mail::Gap),
             Err(NotPosted),

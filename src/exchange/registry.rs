@@ -59,7 +59,8 @@ impl Registry {
         self.lock().sessions.insert(lease.session, entry);
     }
 
-    /// The session has won its name. Returns what its barrier will tell.
+    /// The session has won its name, perhaps from one of this node whose lease ran out unnoticed: that one is told. Returns what the barrier
+    /// will tell.
     pub(super) fn claimed(&self, lease: &Lease) -> oneshot::Receiver<()> {
         let (sender, back) = oneshot::channel();
         let mut state = self.lock();
@@ -70,7 +71,12 @@ impl Registry {
                 reachable: false,
                 mailbox: entry.mailbox.clone(),
             };
-            state.seats.insert(lease.address.clone(), seated);
+            let before = state.seats.insert(lease.address.clone(), seated);
+            drop(state);
+            if let Some(loser) = before {
+                // One that is full ends anyway.
+                let _ = loser.mailbox.post(Mail::NameLost);
+            }
         }
         back
     }

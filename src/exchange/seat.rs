@@ -260,12 +260,15 @@ impl Seat {
                 for mail in self.letterbox.take() {
                     self.read(mail, turns);
                 }
+                if self.letterbox.has_overflowed() {
+                    turns.push(Turn::End(CloseReason::TooSlow));
+                }
             }
             Stirred::Outcome => {}
             Stirred::Caught(result) => {
                 match self
                     .catch_up
-                    .caught(result, &self.exchange.fabric, &self.lease.address)
+                    .caught(result, &self.exchange.fabric, &self.lease)
                 {
                     Ok(envelopes) => {
                         for envelope in envelopes {
@@ -290,9 +293,7 @@ impl Seat {
                     }
                 }
             }
-            Mail::Gap => self
-                .catch_up
-                .gap(&self.exchange.fabric, &self.lease.address),
+            Mail::Gap => self.catch_up.gap(&self.exchange.fabric, &self.lease),
             Mail::NodeLost(node) => self.node_lost(&node, turns),
             Mail::NameLost => turns.push(Turn::End(CloseReason::NameLost)),
             Mail::Challenge(challenge) => {
@@ -314,12 +315,12 @@ impl Seat {
         } = &*from;
         // No tenant reaches another: nobody addresses a realm but his own.
         let from = &address.name;
-        if !self.is_news(from, *session, *attach, n) {
-            return;
-        }
+        // A leave may come late: it is sent again until somebody has it. The call itself knows whether it is meant.
+        let is_news = self.is_news(from, *session, *attach, n);
         match parcel {
+            Parcel::Signal(_) if !is_news => {}
             Parcel::Signal(signal) => {
-                if signal.kind.starts_call() && self.calls.join(from, *session, node) {
+                if signal.kind.starts_call() && self.calls.join(from, *session, node, n) {
                     turns.push(left(from, LeaveReason::Lost));
                 }
                 self.calls.heard(from, *session, n);
@@ -329,7 +330,7 @@ impl Seat {
                 }));
             }
             Parcel::Leave { reason, heard } => {
-                if self.calls.end(from, *session, heard) == Ending::Over {
+                if self.calls.end(from, *session, n, heard) == Ending::Over {
                     turns.push(left(from, reason));
                 }
             }
@@ -538,25 +539,31 @@ impl Seat {
             }
             sleep(RETRY_LEAVE).await;
         };
-        for envelope in unread.into_iter().map(|entry| entry.envelope) {
-            self.hear(envelope, &mut Vec::new());
-        }
-        for mail in self.letterbox.close() {
-            match mail {
-                Mail::Direct(envelope) => self.hear(envelope, &mut Vec::new()),
-                Mail::Push(entries) => {
-                    for entry in entries {
-                        self.hear(entry.envelope, &mut Vec::new());
-                    }
-                }
-                Mail::Challenge(challenge) => self.doubts.push(challenge),
-                _ => {}
-            }
-        }
+        self.hear_the_rest(unread);
         self.leave_all(reason).await;
         self.exchange.registry.remove(&self.lease);
         for challenge in self.doubts.drain(..) {
             self.exchange.fabric.answer(challenge, Verdict::Gone);
+        }
+    }
+
+    /// Who called without our having read it is in a call with us. What came directly is older than what came by the fabric: that is the path
+    /// since the seat was given up.
+    fn hear_the_rest(&mut self, unread: Vec<Entry>) {
+        let (mut direct, mut pushed) = (Vec::new(), unread);
+        for mail in self.letterbox.close() {
+            match mail {
+                Mail::Direct(envelope) => direct.push(envelope),
+                Mail::Push(entries) => pushed.extend(entries),
+                Mail::Challenge(challenge) => self.doubts.push(challenge),
+                _ => {}
+            }
+        }
+        for envelope in direct
+            .into_iter()
+            .chain(pushed.into_iter().map(|entry| entry.envelope))
+        {
+            self.hear(envelope, &mut Vec::new());
         }
     }
 
@@ -591,6 +598,14 @@ impl Seat {
 
     fn address_of(&self, name: &UserName) -> Address {
         Address::new(self.lease.address.realm.clone(), name.clone())
+    }
+}
+
+/// A session that panicked leaves no zombie: its lease is not renewed, and runs out.
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.exchange.watches.forget(self.lease.session);
+        self.exchange.registry.remove(&self.lease);
     }
 }
 

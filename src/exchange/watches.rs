@@ -18,6 +18,9 @@ use crate::model::{Address, NodeId, Realm, Refusal, SessionId, UserName};
 /// How many names one session may watch, or ask for at once (PROTOCOL §2 "Presence").
 const NAMES: usize = 256;
 
+/// How many names are read at once: others wait for the store meanwhile.
+const READ_AT_ONCE: usize = 500;
+
 /// Who watches whom in this node.
 #[derive(Debug, Default)]
 pub(super) struct Watches {
@@ -153,7 +156,10 @@ impl Exchange {
 
     /// Whether each of these has a lease whose node lives.
     async fn here(&self, addresses: &[Address]) -> Result<Vec<bool>, FabricError> {
-        let holders = self.fabric.holders(addresses).await?;
+        let mut holders = Vec::with_capacity(addresses.len());
+        for some in addresses.chunks(READ_AT_ONCE) {
+            holders.extend(self.fabric.holders(some).await?);
+        }
         let nodes: BTreeSet<NodeId> = holders
             .iter()
             .flatten()

@@ -197,12 +197,11 @@ impl Fabric for Socket {
         receipt.settle(outcome);
     }
 
-    async fn read(&self, address: &Address, last: EntryId) -> Result<Vec<Entry>, FabricError> {
+    async fn read(&self, lease: &Lease, last: EntryId) -> Result<Vec<Entry>, FabricError> {
         let state = self.switch.reach()?;
-        Ok(state
-            .names
-            .get(address)
-            .map_or_else(Vec::new, |name| name.after(last)))
+        let name = state.names.get(&lease.address);
+        let ours = name.filter(|name| name.holder.session == lease.session);
+        Ok(ours.map_or_else(Vec::new, |name| name.after(last)))
     }
 
     async fn holders(&self, addresses: &[Address]) -> Result<Vec<Option<Holder>>, FabricError> {

@@ -163,28 +163,32 @@ impl Envelope {
         }
     }
 
-    /// Reads the first of several envelopes, and takes it away.
+    /// Takes the first of several envelopes away, and reads it. One that cannot be read is taken away too, as far as it can be told from what
+    /// follows.
     pub(super) fn take(
         bytes: &mut Bytes,
         known: &mut KnownSenders,
     ) -> Result<Self, UnknownEnvelope> {
-        let end = bytes
+        // Whatever happens, what was looked at is gone.
+        let all = std::mem::take(bytes);
+        let end = all
             .iter()
             .position(|&byte| byte == b'\n')
             .ok_or(UnknownEnvelope)?;
-        let line = std::str::from_utf8(&bytes[..end]).map_err(|_| UnknownEnvelope)?;
+        let line = std::str::from_utf8(&all[..end]).map_err(|_| UnknownEnvelope)?;
         let (end_of_head, _) = line.match_indices(' ').nth(4).ok_or(UnknownEnvelope)?;
         let (head, rest) = line.split_at(end_of_head + 1);
-        let from = known.find(head)?;
         let mut words = rest.split(' ');
         let mut word = || words.next().ok_or(UnknownEnvelope);
-        let kind = word()?;
-        let n = word()?.parse().map_err(|_| UnknownEnvelope)?;
-        let length: usize = word()?.parse().map_err(|_| UnknownEnvelope)?;
+        let (kind, n, length) = (word()?, word()?, word()?);
+        let length: usize = length.parse().map_err(|_| UnknownEnvelope)?;
         let end_of_body = (end + 1)
             .checked_add(length)
-            .filter(|end| *end <= bytes.len())
+            .filter(|end| *end <= all.len())
             .ok_or(UnknownEnvelope)?;
+        *bytes = all.slice(end_of_body..);
+        let from = known.find(head)?;
+        let n = n.parse().map_err(|_| UnknownEnvelope)?;
         let parcel = if kind == "leave" {
             let reason = word()?;
             let reason = LeaveReason::ALL
@@ -200,14 +204,13 @@ impl Envelope {
                 .into_iter()
                 .find(|known| known.word() == kind)
                 .ok_or(UnknownEnvelope)?;
-            let body = bytes.slice(end + 1..end_of_body);
+            let body = all.slice(end + 1..end_of_body);
             std::str::from_utf8(&body).map_err(|_| UnknownEnvelope)?;
             Parcel::Signal(Signal {
                 kind,
                 body: Body(body),
             })
         };
-        *bytes = bytes.slice(end_of_body..);
         Ok(Self { from, n, parcel })
     }
 }

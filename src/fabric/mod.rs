@@ -57,8 +57,8 @@ pub trait Fabric: Send + Sync + fmt::Debug + 'static {
     /// Sends to whoever holds the name, or only to the session `only`; the receipt is told what became of it.
     fn send(&self, to: &Address, only: Option<SessionId>, envelope: Envelope, receipt: Receipt);
 
-    /// What the inbox holds after `last`, oldest first.
-    async fn read(&self, address: &Address, last: EntryId) -> Result<Vec<Entry>, FabricError>;
+    /// What the inbox of a lease holds after `last`, oldest first; nothing if the name is somebody else's by now.
+    async fn read(&self, lease: &Lease, last: EntryId) -> Result<Vec<Entry>, FabricError>;
 
     /// Who holds these names, in their order.
     async fn holders(&self, addresses: &[Address]) -> Result<Vec<Option<Holder>>, FabricError>;

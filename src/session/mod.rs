@@ -6,12 +6,11 @@ mod socket;
 pub use heartbeat::Clocks;
 pub use socket::{Gone, Received, Sending, Socket};
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
@@ -51,7 +50,7 @@ pub struct Call {
 /// Holds the conversation until it ends, and leaves nothing behind.
 pub async fn run(socket: impl Socket, dialect: impl Dialect, call: Call) -> CloseReason {
     let heartbeat = Heartbeat::start(call.clocks);
-    let drain = FuturesUnordered::from_iter([call.stop.clone().cancelled_owned()]);
+    let drain = Box::pin(call.stop.clone().cancelled_owned());
     let mut session = Session {
         socket,
         dialect,
@@ -90,7 +89,8 @@ pub async fn run(socket: impl Socket, dialect: impl Dialect, call: Call) -> Clos
         }
     };
     // Peers and names do not wait for a client that takes its time to say goodbye, nor the client for a fabric that is away.
-    tokio::join!(farewell(socket, dialect, reason), Box::pin(departing));
+    let farewell = Box::pin(farewell(socket, dialect, reason));
+    tokio::join!(farewell, Box::pin(departing));
     reason
 }
 
@@ -99,11 +99,18 @@ struct Session<S, D> {
     dialect: D,
     call: Call,
     heartbeat: Heartbeat,
-    /// Polls the token only when it was woken by it: all sessions share one token, and looking at it takes a lock.
-    drain: FuturesUnordered<WaitForCancellationFutureOwned>,
+    /// Kept from turn to turn: to register anew with the token that all sessions share would cost more than a turn.
+    drain: Pin<Box<WaitForCancellationFutureOwned>>,
     seat: Option<Seat>,
     /// What is to be said; emptied by every wake.
     turns: Vec<Turn>,
+}
+
+/// Whether a command waited for the fabric: then everything else gets its turn before the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Took {
+    NoTime,
+    Long,
 }
 
 /// Everything that can happen to a session.
@@ -120,7 +127,7 @@ impl<S: Socket, D: Dialect> Session<S, D> {
             let busy = self.seat.as_ref().is_some_and(Seat::busy);
             // Arms only wait, bodies act. Not biased: neither a loud client nor a loud peer may keep the other waiting.
             let wake = tokio::select! {
-                Some(()) = self.drain.next() => Wake::Drain,
+                () = self.drain.as_mut() => Wake::Drain,
                 () = self.heartbeat.due() => Wake::Clock,
                 received = self.socket.next(), if !busy => Wake::Received(received),
                 stirred = stirred(&mut self.seat) => Wake::Stirred(stirred),
@@ -152,7 +159,9 @@ impl<S: Socket, D: Dialect> Session<S, D> {
                 Some(Received::Alive) => self.alive(),
                 Some(Received::Frame(frame)) => {
                     self.alive();
-                    self.hear(&frame).await?;
+                    if self.hear(&frame).await? == Took::Long {
+                        break;
+                    }
                 }
             }
             if heard == HEARD_AT_ONCE || self.seat.as_ref().is_some_and(Seat::busy) {
@@ -175,7 +184,7 @@ impl<S: Socket, D: Dialect> Session<S, D> {
         }
     }
 
-    async fn hear(&mut self, frame: &Frame) -> Result<(), CloseReason> {
+    async fn hear(&mut self, frame: &Frame) -> Result<Took, CloseReason> {
         if let Err(too_fast) = self.call.pace.step() {
             if too_fast.again_and_again {
                 return Err(CloseReason::TooFast);
@@ -189,19 +198,24 @@ impl<S: Socket, D: Dialect> Session<S, D> {
                 .hear(frame)
                 .map_or_else(|misheard| misheard.id, Command::into_id);
             self.refuse(refusal, id, None);
-            return Ok(());
+            return Ok(Took::NoTime);
         }
         match self.dialect.hear(frame) {
-            Ok(command) => self.act(command).await,
-            Err(Misheard { refusal, id, name }) => self.refuse(refusal, id, name),
+            Ok(command) => Ok(self.act(command).await),
+            Err(Misheard { refusal, id, name }) => {
+                self.refuse(refusal, id, name);
+                Ok(Took::NoTime)
+            }
         }
-        Ok(())
     }
 
-    async fn act(&mut self, command: Command) {
+    async fn act(&mut self, command: Command) -> Took {
         match (command, &mut self.seat) {
             (Command::Ping { id }, _) => self.tell(Event::Pong { id }),
-            (Command::Login { request, id }, None) => Box::pin(self.login(request, id)).await,
+            (Command::Login { request, id }, None) => {
+                Box::pin(self.login(request, id)).await;
+                return Took::Long;
+            }
             (Command::Login { id, .. }, Some(_)) => {
                 self.tell(Event::LoginRefused {
                     refusal: Refusal::AlreadyLoggedIn,
@@ -221,10 +235,12 @@ impl<S: Socket, D: Dialect> Session<S, D> {
                     },
                 };
                 self.tell(told);
+                return Took::Long;
             }
             // A plain session has nothing to confirm.
             (Command::Confirm, Some(_)) => {}
         }
+        Took::NoTime
     }
 
     async fn login(&mut self, request: LoginRequest, id: Option<Correlation>) {
@@ -276,6 +292,11 @@ impl<S: Socket, D: Dialect> Session<S, D> {
         match self.heartbeat.beat() {
             Pulse::Steady => Ok(()),
             Pulse::Ping => self.write(vec![Sending::Ping]).await,
+            Pulse::Stopped(CloseReason::Silent) => match self.socket.next().now_or_never() {
+                // It was this node that did not listen.
+                Some(received) => self.receive(received).await,
+                None => Err(CloseReason::Silent),
+            },
             Pulse::Stopped(reason) => Err(reason),
         }
     }

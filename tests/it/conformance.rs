@@ -214,10 +214,27 @@ async fn a_won_name_starts_with_an_empty_inbox(ground: &Ground) {
     );
     assert!(
         here.fabric
-            .read(&second.address, EntryId::default())
+            .read(&second, EntryId::default())
             .await
             .unwrap()
             .is_empty()
+    );
+    here.sends(&second.address, None, saying(&first, &here.node, 2))
+        .await
+        .unwrap();
+    here.hears_push().await;
+    let read = here.fabric.read(&first, EntryId::default()).await.unwrap();
+    assert!(
+        read.is_empty(),
+        "whoever lost the name does not read its inbox"
+    );
+    assert_eq!(
+        here.fabric
+            .read(&second, EntryId::default())
+            .await
+            .unwrap()
+            .len(),
+        1
     );
     let third = lease("user");
     let claim = here.fabric.claim(&third, Some(&holder)).await.unwrap();
@@ -375,7 +392,7 @@ async fn what_was_missed_is_announced_and_found(ground: &Ground) {
             .all(|(entry, n)| entry.envelope.n == n)
     );
     let last = pushed.last().map(|entry| entry.id).unwrap_or_default();
-    let read = there.fabric.read(&user.address, last).await.unwrap();
+    let read = there.fabric.read(&user, last).await.unwrap();
     assert_eq!(pushed.len() + read.len(), 50);
     here.sends(&user.address, None, saying(&sender, &here.node, 51))
         .await
@@ -386,15 +403,7 @@ async fn what_was_missed_is_announced_and_found(ground: &Ground) {
             break pushed;
         }
     };
-    assert_eq!(
-        there
-            .fabric
-            .read(&user.address, entry.id)
-            .await
-            .unwrap()
-            .len(),
-        0
-    );
+    assert_eq!(there.fabric.read(&user, entry.id).await.unwrap().len(), 0);
 }
 
 async fn a_lease_that_is_not_renewed_is_gone(ground: &Ground) {

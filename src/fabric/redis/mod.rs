@@ -27,7 +27,7 @@ use self::batch::Letter;
 use self::connect::Store;
 use self::keys::Keys;
 use self::lane::Lane;
-use self::scripts::Scripts;
+use self::scripts::{Loaded, Scripts};
 use self::subscriber::{Listening, Subscriber, Wants};
 use self::wire::{Heard, entries, holder, millis, unexpected};
 use super::intake::{Intake, Line};
@@ -185,16 +185,16 @@ impl RedisFabric {
         self.token.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn release_command(&self, lease: &Lease, last: EntryId) -> Cmd {
+    /// A script about the inbox of a lease.
+    fn of_lease(&self, script: &Loaded, lease: &Lease, last: EntryId) -> Cmd {
         let keys = [
             self.keys.presence(&lease.address),
             self.keys.inbox(&lease.address),
         ];
-        let mut release = self.scripts.release.on(&keys);
-        release
-            .arg(lease.held_by(&self.node).to_string())
+        let mut call = script.on(&keys);
+        call.arg(lease.held_by(&self.node).to_string())
             .arg(last.to_string());
-        release
+        call
     }
 
     fn renew_command(&self, leases: &[&Lease]) -> Cmd {
@@ -246,7 +246,7 @@ impl Fabric for RedisFabric {
             Ok(value) => Ok(Claim::Held(holder(&value)?)),
             Err(error) => {
                 // It may have been won without our knowing.
-                drop(lane.ask(self.release_command(lease, EntryId::default())));
+                drop(lane.ask(self.of_lease(&self.scripts.release, lease, EntryId::default())));
                 Err(error)
             }
         }
@@ -298,9 +298,9 @@ impl Fabric for RedisFabric {
         lease: &Lease,
         last: EntryId,
     ) -> BoxFuture<'static, Result<Vec<Entry>, FabricError>> {
-        let unread = self
-            .lane(&lease.address)
-            .ask(self.release_command(lease, last));
+        let unread =
+            self.lane(&lease.address)
+                .ask(self.of_lease(&self.scripts.release, lease, last));
         let (wants, session, channel) = (
             Arc::clone(&self.wants),
             lease.session,
@@ -324,12 +324,9 @@ impl Fabric for RedisFabric {
         self.lane(to).send(letter);
     }
 
-    async fn read(&self, address: &Address, last: EntryId) -> Result<Vec<Entry>, FabricError> {
-        let mut read = redis::cmd("XRANGE");
-        read.arg(self.keys.inbox(address))
-            .arg(format!("({last}"))
-            .arg("+");
-        self.lane(address).ask(read).await.and_then(entries)
+    async fn read(&self, lease: &Lease, last: EntryId) -> Result<Vec<Entry>, FabricError> {
+        let read = self.of_lease(&self.scripts.read, lease, last);
+        self.lane(&lease.address).ask(read).await.and_then(entries)
     }
 
     async fn holders(&self, addresses: &[Address]) -> Result<Vec<Option<Holder>>, FabricError> {
@@ -340,7 +337,8 @@ impl Fabric for RedisFabric {
         for address in addresses {
             read.arg(self.keys.presence(address));
         }
-        let values = array(self.own_lane.ask(read).await?)?;
+        // Not by the node's own lane: its lease must not wait for a long answer.
+        let values = array(self.lanes[0].ask(read).await?)?;
         Ok(values.iter().map(|value| holder(value).ok()).collect())
     }
 

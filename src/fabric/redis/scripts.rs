@@ -10,6 +10,7 @@ pub(super) struct Scripts {
     pub(super) release: Loaded,
     pub(super) send: Loaded,
     pub(super) beat: Loaded,
+    pub(super) read: Loaded,
 }
 
 /// One script with its hash.
@@ -31,6 +32,7 @@ impl Default for Scripts {
             release: script(include_str!("release.lua")),
             send: script(include_str!("send.lua")),
             beat: script(include_str!("beat.lua")),
+            read: script(include_str!("read.lua")),
         }
     }
 }
@@ -44,9 +46,10 @@ impl Scripts {
             release,
             send,
             beat,
+            read,
         } = self;
         let mut load = Pipeline::new();
-        for script in [claim, renew, release, send, beat] {
+        for script in [claim, renew, release, send, beat, read] {
             load.cmd("SCRIPT").arg("LOAD").arg(script.text);
         }
         load

@@ -13,7 +13,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{PushInfo, PushKind, RedisError, Value};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::connect::Store;
 use super::lane::Lane;
@@ -28,8 +28,13 @@ const BATCH: usize = 1000;
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 /// How long it may be deaf to its own probes.
 const DEAF_AFTER: Duration = Duration::from_secs(3);
-/// How long to rest between two tries to connect; the first is made at once.
+/// How long to rest between two tries to connect.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
+
+/// After how many connections in a row that break at once somebody should look at it.
+const REFUSALS_TOLD: u32 = 20;
+/// How much longer to rest after each of them.
+const REFUSED_PAUSE: Duration = Duration::from_millis(5);
 
 /// What the node wants to hear.
 #[derive(Debug, Default)]
@@ -102,6 +107,13 @@ impl Wants {
         }
     }
 
+    /// Forgets who waits no longer.
+    fn give_up(&self) {
+        self.lock()
+            .waiting
+            .retain(|(_, waiter)| !waiter.is_closed());
+    }
+
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -147,11 +159,25 @@ struct Pulse {
 
 impl Subscriber {
     pub(super) async fn run(self) {
+        let mut refusals: u32 = 0;
         for number in 1.. {
             let pulse = Arc::new(Pulse::default());
             let error = match self.connect(Line(number), Arc::clone(&pulse)).await {
                 Ok(connection) => {
+                    let begun = Instant::now();
                     let Err(error) = self.serve(connection, Line(number), &pulse).await;
+                    self.intake.shut();
+                    // The first try after a break is made at once.
+                    refusals = if begun.elapsed() > PROBE_EVERY {
+                        0
+                    } else {
+                        refusals + 1
+                    };
+                    if refusals == REFUSALS_TOLD {
+                        warn!(%error, "Redis does not let this node subscribe: nothing arrives from other nodes. Look at the rights of \
+                               its user (ACL: +subscribe, and & for the channels of redis.prefix)");
+                    }
+                    sleep(REFUSED_PAUSE * refusals.min(REFUSALS_TOLD)).await;
                     error
                 }
                 Err(error) => {
@@ -160,7 +186,7 @@ impl Subscriber {
                 }
             };
             debug!(%error, "The subscription to Redis broke");
-            self.intake.shut();
+            self.wants.give_up();
         }
     }
 
@@ -257,7 +283,9 @@ impl Subscriber {
     async fn follow(&self, connection: &mut MultiplexedConnection) -> Result<(), FabricError> {
         let (waiting, mut dropped) = {
             let mut table = self.wants.lock();
-            let waiting = std::mem::take(&mut table.waiting);
+            let mut waiting = std::mem::take(&mut table.waiting);
+            // Whoever gave up has forgotten the channel: nobody would unsubscribe it again.
+            waiting.retain(|(_, waiter)| !waiter.is_closed());
             let mut dropped = std::mem::take(&mut table.dropped);
             dropped.retain(|channel| !table.wanted.contains_key(channel));
             (waiting, dropped)

@@ -72,8 +72,10 @@ impl Heard {
             let end = payload.iter().position(|&byte| byte == b' ')?;
             let id = std::str::from_utf8(&payload[..end]).ok()?.parse().ok()?;
             payload = payload.slice(end + 1..);
-            let envelope = Envelope::take(&mut payload, known).ok()?;
-            entries.push(Entry { id, envelope });
+            // One that only a later release can read does not take the others with it.
+            if let Ok(envelope) = Envelope::take(&mut payload, known) {
+                entries.push(Entry { id, envelope });
+            }
         }
         (!entries.is_empty()).then_some(Self::Push { session, entries })
     }
@@ -180,7 +182,8 @@ mod tests {
         let session = SessionId::random();
         assert!(matches!(hear(barrier(session)), Some(Heard::Barrier(heard)) if heard == session));
         let envelope = "1 0a 0 n.1 /a message 1 4\n {{}";
-        let push = format!("S n.2 {session} 0 -\n17-3 {envelope}17-4 {envelope}");
+        let later = "1 0a 0 n.1 /a knock 1 2\n{}";
+        let push = format!("S n.2 {session} 0 -\n17-3 {envelope}17-5 {later}17-4 {envelope}");
         let Some(Heard::Push {
             session: to,
             entries,
