@@ -34,7 +34,7 @@
 //!   | a node's inbox | 8,192 events | the session has a gap, and reads its inbox in the store |
 //!   | a lane to Redis | 8,192 jobs | the sender is told: unavailable |
 //!   | sends of one session that wait for the fabric | 32 | the session hears nothing more until one is known |
-//!   | a user's inbox in the store | 256 entries | the oldest goes; a session that had not read it ends rather than miss it silently |
+//!   | a user's inbox in the store | 1,000 entries, 200 with large ones among them | the oldest goes; a session that had not read it ends rather than miss it silently |
 //!
 //! - A name has one holder. Whoever lost it is told, and delivers nothing more.
 //! - After any kind of ending each call peer hears exactly one `leave`.

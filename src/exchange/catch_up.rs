@@ -10,11 +10,11 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio::time::sleep;
 
-use crate::fabric::{Entry, Envelope, Fabric, FabricError, Lease};
+use crate::fabric::{Entry, Envelope, Fabric, FabricError, Lease, ring};
 use crate::model::EntryId;
 
-/// The inbox of a plain session is a ring of this many entries: a whole ring of unread ones may have lost some.
-const RING: usize = 256;
+/// The most that an envelope is larger than what it carries, in bytes: then no inbox is smaller than it is taken for.
+const HEAD: usize = 1024;
 /// How long to rest after a read that failed.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -84,7 +84,13 @@ impl CatchUp {
             self.read(fabric, lease, PAUSE);
             return Ok(Vec::new());
         };
-        if entries.len() >= RING {
+        // A whole ring of unread ones may have lost some.
+        let largest = entries
+            .iter()
+            .map(|entry| entry.envelope.body_len())
+            .max()
+            .unwrap_or_default();
+        if entries.len() >= ring(largest + HEAD) {
             return Err(Overrun);
         }
         if entries.is_empty() {

@@ -14,12 +14,9 @@ use tokio::time::{Instant, timeout};
 use super::intake::{Intake, Line};
 use super::{
     Beat, Challenge, Claim, Entry, Envelope, Fabric, FabricError, Holder, Inbound, Lease, Opened,
-    Receipt, Renewal, Sent, Terms, Verdict,
+    Receipt, Renewal, Sent, Terms, Verdict, ring,
 };
 use crate::model::{Address, EntryId, NodeId, SessionId};
-
-/// How many entries a user's inbox keeps.
-const RING: usize = 256;
 
 /// The switch. Clones are the same switch.
 #[derive(Clone, Debug)]
@@ -326,7 +323,7 @@ impl State {
             },
             envelope,
         };
-        if name.inbox.len() == RING {
+        while name.inbox.len() >= ring(entry.envelope.body_len()) {
             name.inbox.pop_front();
         }
         name.inbox.push_back(entry.clone());

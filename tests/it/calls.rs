@@ -49,7 +49,7 @@ async fn more_than_the_inbox_keeps_ends_the_session_rather_than_losing_silently(
     let mut other = cluster.login(1, "other").await;
     one.calls(&mut other).await;
     switch.deafen(&cluster.nodes[1].id);
-    for number in 0..300 {
+    for number in 0..1100 {
         one.sends_message("other", &number.to_string()).await;
     }
     switch.undeafen(&cluster.nodes[1].id).await;

@@ -11,7 +11,7 @@ use redis::{Cmd, Pipeline, Value};
 use super::lane::{Caller, Job};
 use super::scripts::Scripts;
 use super::wire;
-use crate::fabric::{FabricError, Outcome, Receipt, Sent};
+use crate::fabric::{FabricError, Outcome, Receipt, Sent, ring};
 use crate::model::SessionId;
 
 /// How many names one call serves at most: others wait for Redis meanwhile.
@@ -66,6 +66,17 @@ pub(super) enum Asker {
     Senders(Vec<Vec<Receipt>>),
     /// Anyone else.
     Caller(Caller),
+}
+
+impl Bundle {
+    /// The size of the largest envelope, in bytes.
+    fn largest(&self) -> usize {
+        self.envelopes
+            .iter()
+            .map(Vec::len)
+            .max()
+            .unwrap_or_default()
+    }
 }
 
 impl<'a> Batch<'a> {
@@ -144,20 +155,17 @@ impl<'a> Batch<'a> {
         call.arg(wire::millis(self.inbox_ttl));
         let mut senders = Vec::with_capacity(self.bundles.len());
         for bundle in self.bundles.drain(..) {
+            // By chance, so that no pattern of senders keeps an inbox from being cut.
+            let count = bundle.envelopes.len();
+            let cut = count > rand::random_range(0..CUT_ONE_IN);
+            let hundreds = if cut { ring(bundle.largest()) / 100 } else { 0 };
             call.arg(bundle.to.channel).arg(
                 bundle
                     .only
                     .map(|session| session.to_string())
                     .unwrap_or_default(),
             );
-            // By chance, so that no pattern of senders keeps an inbox from being cut.
-            let cut = bundle.envelopes.len() > rand::random_range(0..CUT_ONE_IN);
-            let count = bundle.envelopes.len();
-            call.arg(if cut {
-                format!("-{count}")
-            } else {
-                count.to_string()
-            });
+            call.arg(count + 1000 * hundreds);
             for envelope in &bundle.envelopes {
                 call.arg(envelope);
             }

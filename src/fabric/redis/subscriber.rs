@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ const DEAF_AFTER: Duration = Duration::from_secs(3);
 /// How long to rest between two tries to connect.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 
-/// After how many connections in a row that break at once somebody should look at it.
+/// After how many connections in a row that cannot be used somebody should look at it.
 const REFUSALS_TOLD: u32 = 20;
 /// How much longer to rest after each of them.
 const REFUSED_PAUSE: Duration = Duration::from_millis(5);
@@ -153,6 +153,8 @@ pub(super) struct Subscriber {
 #[derive(Debug, Default)]
 struct Pulse {
     broken: Notify,
+    /// Whether everything that is wanted was subscribed once.
+    subscribed: AtomicBool,
     /// Counts everything heard on the own channel.
     heard: AtomicU64,
 }
@@ -164,15 +166,11 @@ impl Subscriber {
             let pulse = Arc::new(Pulse::default());
             let error = match self.connect(Line(number), Arc::clone(&pulse)).await {
                 Ok(connection) => {
-                    let begun = Instant::now();
                     let Err(error) = self.serve(connection, Line(number), &pulse).await;
                     self.intake.shut();
-                    // The first try after a break is made at once.
-                    refusals = if begun.elapsed() > PROBE_EVERY {
-                        0
-                    } else {
-                        refusals + 1
-                    };
+                    // One that worked is replaced at once: what is sent meanwhile has to fit into the inboxes.
+                    let worked = pulse.subscribed.load(Ordering::Relaxed);
+                    refusals = if worked { 0 } else { refusals + 1 };
                     if refusals == REFUSALS_TOLD {
                         warn!(%error, "Redis does not let this node subscribe: nothing arrives from other nodes. Look at the rights of \
                                its user (ACL: +subscribe, and & for the channels of redis.prefix)");
@@ -238,6 +236,7 @@ impl Subscriber {
     ) -> Result<Infallible, FabricError> {
         self.subscribe_all(&mut connection).await?;
         self.intake.open(line).await;
+        pulse.subscribed.store(true, Ordering::Relaxed);
         let mut probe = interval(PROBE_EVERY);
         probe.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut heard, mut heard_at) = (0, Instant::now());
