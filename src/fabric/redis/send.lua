@@ -21,8 +21,10 @@ end
 local at = 2
 for i = 1, names do
   local holder, only, count = held[i], ARGV[at + 1], tonumber(ARGV[at + 2])
-  local cut = math.floor(count / 1000)
-  count = count % 1000
+  local cut = 0
+  if count >= 1000 then
+    count, cut = count % 1000, (count - count % 1000) / 10
+  end
   if holder and (only == '' or find(holder, only, 1, true)) then
     local inbox, push = KEYS[names + i], nil
     if count == 1 then
@@ -38,7 +40,7 @@ for i = 1, names do
       push = concat(parts)
     end
     if cut > 0 then
-      call('XTRIM', inbox, 'MAXLEN', '~', cut * 100)
+      call('XTRIM', inbox, 'MAXLEN', '~', cut)
     end
     call('PUBLISH', ARGV[at], push)
   else
