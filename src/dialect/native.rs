@@ -359,7 +359,8 @@ fn millis_up(time: Duration) -> u128 {
 }
 
 fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+    // A text is always JSON.
+    serde_json::to_string(text).unwrap_or_default()
 }
 
 #[cfg(test)]

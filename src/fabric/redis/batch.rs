@@ -11,7 +11,7 @@ use redis::{Cmd, Pipeline, Value};
 use super::lane::{Caller, Job};
 use super::scripts::Scripts;
 use super::wire;
-use crate::fabric::{FabricError, Outcome, Receipt, Sent, ring};
+use crate::fabric::{FabricError, Holder, Outcome, Receipt, Sent, ring};
 use crate::model::SessionId;
 
 /// How many names one call serves at most: others wait for Redis meanwhile.
@@ -182,7 +182,7 @@ impl<'a> Batch<'a> {
 
 impl Asker {
     /// Tells everybody what Redis answered. An error of Redis that a new connection may cure is returned.
-    pub(super) fn hears(self, answer: Value) -> Result<(), FabricError> {
+    pub(super) fn hears(self, answer: Value, known: &mut KnownHolders) -> Result<(), FabricError> {
         if let Value::ServerError(error) = answer {
             let told = FabricError::unreachable(&error);
             self.fail(&told);
@@ -199,7 +199,7 @@ impl Asker {
             (Self::Senders(senders), Value::Array(results)) => {
                 // A result that is missing leaves its receipts unsettled, which tells their senders.
                 for (receipts, result) in senders.into_iter().zip(results) {
-                    let outcome = sent(&result);
+                    let outcome = known.outcome(result);
                     for receipt in receipts {
                         receipt.settle(outcome.clone());
                     }
@@ -225,9 +225,30 @@ impl Asker {
     }
 }
 
-fn sent(result: &Value) -> Outcome {
-    match result {
-        Value::Nil => Ok(Sent::Absent),
-        held => wire::holder(held).map(Sent::To),
+/// Holders that were answered lately: most signals go to somebody who was sent one before.
+#[derive(Debug, Default)]
+pub(super) struct KnownHolders {
+    by_lease: HashMap<Vec<u8>, Holder>,
+}
+
+impl KnownHolders {
+    /// How many are remembered before all are forgotten.
+    const MOST: usize = 4096;
+
+    fn outcome(&mut self, result: Value) -> Outcome {
+        let lease = match result {
+            Value::Nil => return Ok(Sent::Absent),
+            Value::BulkString(lease) => lease,
+            _ => return Err(wire::unexpected()),
+        };
+        if let Some(known) = self.by_lease.get(&lease) {
+            return Ok(Sent::To(known.clone()));
+        }
+        let holder = wire::holder(&lease)?;
+        if self.by_lease.len() >= Self::MOST {
+            self.by_lease.clear();
+        }
+        self.by_lease.insert(lease, holder.clone());
+        Ok(Sent::To(holder))
     }
 }

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 
-use super::batch::{Batch, Letter};
+use super::batch::{Batch, KnownHolders, Letter};
 use super::connect::Store;
 use super::scripts::Scripts;
 use crate::fabric::FabricError;
@@ -22,6 +22,8 @@ use crate::fabric::FabricError;
 const WAITING: usize = 8192;
 /// How many leave in one pipeline.
 const BATCH: usize = 256;
+/// How often a lane lets others go first.
+const YIELDS: usize = 4;
 /// How long a lane rests between two tries to connect.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -54,6 +56,7 @@ impl Lane {
             jobs,
             store,
             scripts,
+            known: KnownHolders::default(),
         };
         (Self { jobs: sender }, driver.run())
     }
@@ -94,6 +97,7 @@ struct Driver {
     jobs: mpsc::Receiver<Job>,
     store: Store,
     scripts: Arc<Scripts>,
+    known: KnownHolders,
 }
 
 impl Driver {
@@ -122,19 +126,25 @@ impl Driver {
 
     /// Moves pipelines until the connection breaks (the error) or nobody can ask any more (`None`).
     async fn serve(&mut self, connection: &mut Connection) -> Option<FabricError> {
-        let mut jobs = Vec::with_capacity(BATCH);
+        let (mut jobs, scripts) = (Vec::with_capacity(BATCH), Arc::clone(&self.scripts));
         loop {
             if self.jobs.recv_many(&mut jobs, BATCH).await == 0 {
                 return None;
             }
-            // Lets sessions that are ready add to this pipeline: a tenth less CPU, no latency (measured).
-            tokio::task::yield_now().await;
-            while jobs.len() < BATCH
-                && let Ok(job) = self.jobs.try_recv()
-            {
-                jobs.push(job);
+            // Lets sessions that are ready add to this pipeline, as long as more come of it: a tenth less CPU, no latency (measured).
+            for _ in 0..YIELDS {
+                let before = jobs.len();
+                tokio::task::yield_now().await;
+                while jobs.len() < BATCH
+                    && let Ok(job) = self.jobs.try_recv()
+                {
+                    jobs.push(job);
+                }
+                if jobs.len() == before {
+                    break;
+                }
             }
-            let mut batch = Batch::new(&self.scripts, self.store.inbox_ttl);
+            let mut batch = Batch::new(&scripts, self.store.inbox_ttl);
             jobs.drain(..).for_each(|job| batch.add(job));
             if let Err(error) = self.exchange(connection, batch).await {
                 return Some(error);
@@ -144,7 +154,7 @@ impl Driver {
 
     /// Sends one pipeline and hands out its answers.
     async fn exchange(
-        &self,
+        &mut self,
         connection: &mut Connection,
         batch: Batch<'_>,
     ) -> Result<(), FabricError> {
@@ -155,7 +165,7 @@ impl Driver {
                 let told = askers
                     .into_iter()
                     .zip(answers)
-                    .map(|(asker, answer)| asker.hears(answer));
+                    .map(|(asker, answer)| asker.hears(answer, &mut self.known));
                 // Everybody is told, whatever is wrong with some.
                 return told.fold(Ok(()), Result::and);
             }

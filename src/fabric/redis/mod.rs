@@ -243,7 +243,8 @@ impl Fabric for RedisFabric {
                 listening.keep(lease.session);
                 Ok(Claim::Won)
             }
-            Ok(value) => Ok(Claim::Held(holder(&value)?)),
+            Ok(Value::BulkString(lease)) => Ok(Claim::Held(holder(&lease)?)),
+            Ok(_) => Err(unexpected()),
             Err(error) => {
                 // It may have been won without our knowing.
                 drop(lane.ask(self.of_lease(&self.scripts.release, lease, EntryId::default())));
@@ -339,7 +340,11 @@ impl Fabric for RedisFabric {
         }
         // Not by the node's own lane: its lease must not wait for a long answer.
         let values = array(self.lanes[0].ask(read).await?)?;
-        Ok(values.iter().map(|value| holder(value).ok()).collect())
+        let holders = values.into_iter().map(|value| match value {
+            Value::BulkString(lease) => holder(&lease).ok(),
+            _ => None,
+        });
+        Ok(holders.collect())
     }
 
     async fn beat(&self, watched: &[NodeId]) -> Result<Beat, FabricError> {

@@ -123,13 +123,9 @@ fn entry(row: Value) -> Option<Entry> {
 }
 
 /// A lease as it is stored.
-pub(super) fn holder(value: &Value) -> Result<Holder, FabricError> {
-    let Value::BulkString(text) = value else {
-        return Err(unexpected());
-    };
-    std::str::from_utf8(text)
-        .ok()
-        .and_then(|text| text.parse().ok())
+pub(super) fn holder(text: &[u8]) -> Result<Holder, FabricError> {
+    let text = std::str::from_utf8(text).ok();
+    text.and_then(|text| text.parse().ok())
         .ok_or_else(unexpected)
 }
 
