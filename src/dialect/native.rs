@@ -41,7 +41,7 @@ impl Dialect for Native {
     }
 
     fn say(&mut self, event: &Event) -> Option<Frame> {
-        Some(say(event)?.into())
+        Some(say(event).into())
     }
 }
 
@@ -237,9 +237,9 @@ fn shortened(word: &str) -> &str {
 }
 
 /// Words that need no quoting are written as they are; the rest by `quoted`.
-fn say(event: &Event) -> Option<String> {
+fn say(event: &Event) -> String {
     let said = match event {
-        Event::Signal { from, signal } => return Some(say_signal(from, signal)),
+        Event::Signal { from, signal } => return say_signal(from, signal),
         Event::Welcome(welcome) => say_welcome(welcome),
         Event::LoginRefused { refusal, id } => {
             let mut said = String::from(r#"{"type":"login","success":false"#);
@@ -293,9 +293,8 @@ fn say(event: &Event) -> Option<String> {
                 reconnect_in.as_millis()
             )
         }
-        Event::Closing(_) => return None,
     };
-    Some(said + "}")
+    said + "}"
 }
 
 /// The hot path: one allocation, the body as it came.

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{CloseReason, LeaveReason, NodeId, SessionId};
+use crate::model::{LeaveReason, NodeId, SessionId};
 
 /// The transcript of the language: what is heard in each frame, one below the other.
 const HEARD: &str = include_str!("native.transcript");
@@ -143,7 +143,6 @@ fn every_event_has_its_words() {
     ] {
         assert_eq!(said(&event), words);
     }
-    assert_eq!(Native.say(&Event::Closing(CloseReason::Silent)), None);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{CloseReason, Correlation, NodeId, Refusal, SessionId, Signal, UserName};
+use super::{Correlation, NodeId, Refusal, SessionId, Signal, UserName};
 
 /// One thing to tell a client, as any language says it.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,8 +63,6 @@ pub enum Event {
         /// How long until it does.
         reconnect_in: Duration,
     },
-    /// The conversation ends here.
-    Closing(CloseReason),
 }
 
 /// What a successful login tells.
