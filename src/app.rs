@@ -29,11 +29,18 @@ const FABRIC_WITHIN: Duration = Duration::from_secs(5);
 pub struct App {
     exchange: Arc<Exchange>,
     phase: Phase,
-    drain_deadline: Duration,
+    drain: Drain,
     doors: (TcpListener, axum::Router),
     admin: (TcpListener, axum::Router),
     inbox: Inbox,
     drivers: Drivers,
+}
+
+/// How long a drain may take, and over how much of it the sessions are told to go.
+#[derive(Clone, Copy, Debug)]
+struct Drain {
+    window: Duration,
+    deadline: Duration,
 }
 
 struct Drivers(Vec<(&'static str, BoxFuture<'static, ()>)>);
@@ -111,7 +118,10 @@ impl App {
         Ok(Self {
             exchange,
             phase,
-            drain_deadline: config.drain_deadline,
+            drain: Drain {
+                window: config.drain_window,
+                deadline: config.drain_deadline,
+            },
             doors: (bind(config.listen, "listen")?, doors),
             admin: (bind(config.admin_listen, "admin.listen")?, admin),
             inbox,
@@ -139,7 +149,7 @@ impl App {
         let Self {
             exchange,
             phase,
-            drain_deadline,
+            drain,
             doors,
             admin,
             inbox,
@@ -180,7 +190,7 @@ impl App {
             }
         };
         info!(sessions = phase.sessions(), "Draining");
-        let empty = phase.drain(drain_deadline).await;
+        let empty = phase.drain(drain.window, drain.deadline).await;
         if !empty {
             let left = phase.sessions();
             warn!(

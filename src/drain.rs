@@ -1,5 +1,6 @@
 //! How a node stops: Serving, then Draining until the last session is gone, then Stopped.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -7,11 +8,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+/// How much time each session gets to itself: the nodes that take them over are not to be run down.
+const EACH: Duration = Duration::from_millis(5);
+
 /// Where a node is on its way from start to stop. Clones are of the same node.
 #[derive(Clone, Debug, Default)]
 pub struct Phase {
     draining: CancellationToken,
     sessions: TaskTracker,
+    spread: Arc<OnceLock<Duration>>,
 }
 
 impl Phase {
@@ -25,6 +30,12 @@ impl Phase {
         self.draining.clone()
     }
 
+    /// When a session of a draining node is to go, each at a time of its own.
+    pub fn goes_in(&self) -> Duration {
+        let spread = self.spread.get().copied().unwrap_or_default();
+        spread.mul_f64(rand::random_range(0.0..1.0))
+    }
+
     /// Counts a session, until the token is dropped.
     pub fn track(&self) -> TaskTrackerToken {
         self.sessions.token()
@@ -35,8 +46,11 @@ impl Phase {
         self.sessions.len()
     }
 
-    /// Tells every session to go, and waits until they have. False if some had not by the deadline.
-    pub async fn drain(&self, deadline: Duration) -> bool {
+    /// Tells every session to go, spread over `window` or less if they are few, and waits until they have. False if some had not by the deadline.
+    pub async fn drain(&self, window: Duration, deadline: Duration) -> bool {
+        let sessions = u32::try_from(self.sessions()).unwrap_or(u32::MAX);
+        // Set once: whoever drains again finds the node draining.
+        let _ = self.spread.set(window.min(EACH.saturating_mul(sessions)));
         self.draining.cancel();
         self.sessions.close();
         timeout(deadline, self.sessions.wait()).await.is_ok()

@@ -17,7 +17,7 @@
 //! ## Arrows
 //!
 //! `edge → session → exchange → fabric → model` and `session → dialect → model`; `edge` also sees `dialect` (which language a door speaks),
-//! `exchange` (to hand it on, and to show it to operators), `drain` and `limits`, and `session` sees `limits`. `config` knows the settings of each room,
+//! `exchange` (to hand it on, and to show it to operators), `drain` and `limits`, and `session` sees `limits` and `drain`. `config` knows the settings of each room,
 //! never its behaviour. Only [`app`] sees everything. `tests/it/tidy.rs` holds these arrows.
 //!
 //! ## Invariants

@@ -37,6 +37,8 @@ pub struct Config {
     pub admin_listen: SocketAddr,
     /// What joins it with other nodes.
     pub backend: Backend,
+    /// Over how long the sessions of a draining node are told to go.
+    pub drain_window: Duration,
     /// How long sessions may take to say goodbye.
     pub drain_deadline: Duration,
     /// How log lines look.
@@ -69,6 +71,7 @@ struct Presence {
 struct Session {
     clocks: Clocks,
     write_timeout: Duration,
+    max_age: Duration,
     frame_bytes: usize,
     mailbox: Bounds,
 }
@@ -99,6 +102,7 @@ impl Config {
             ),
             admin_listen: reader.parsed("admin.listen", "an address such as 127.0.0.1:9091"),
             backend: read_backend(reader),
+            drain_window: reader.duration("drain.window"),
             drain_deadline: reader.duration("drain.deadline"),
             log_format: reader.one_of(
                 "log.format",
@@ -123,6 +127,7 @@ impl Config {
                     doubt: DOUBT,
                 },
                 write_timeout: reader.duration("session.write_timeout"),
+                max_age: reader.duration("session.max_age"),
                 frame_bytes: reader.parsed("session.frame_bytes", "a number of bytes"),
                 mailbox: Bounds {
                     events: reader.parsed("session.mailbox_events", "a number"),
@@ -173,6 +178,9 @@ impl Config {
                  before its session does",
             );
         }
+        if self.drain_window >= self.drain_deadline {
+            reader.mistake("drain.window", "must be shorter than drain.deadline");
+        }
         if self.session.clocks.silent_after <= self.session.clocks.ping_every {
             reader.mistake(
                 "session.silent_after",
@@ -206,6 +214,7 @@ impl Config {
             user_ttl: self.presence.ttl,
             node_ttl: self.presence.node_ttl,
             challenge: CHALLENGE,
+            grace: self.presence.grace,
         }
     }
 
@@ -213,7 +222,6 @@ impl Config {
     pub fn exchange(&self) -> exchange::Settings {
         exchange::Settings {
             mailbox: self.session.mailbox,
-            grace: self.presence.grace,
             watch_every: self.presence.watch_every,
         }
     }
@@ -223,6 +231,7 @@ impl Config {
         edge::Settings {
             clocks: self.session.clocks,
             write_timeout: self.session.write_timeout,
+            max_age: self.session.max_age,
             frame_bytes: self.session.frame_bytes,
             signals_per_second: self.limits.signals_per_second,
             connections_per_ip: self.limits.connections_per_ip,

@@ -13,8 +13,8 @@ use serde_json::value::RawValue;
 
 use super::{Dialect, Misheard};
 use crate::model::{
-    AckStatus, Body, Command, Correlation, Event, Frame, LoginRequest, Refusal, Signal, SignalKind,
-    UserName, Welcome, Whom,
+    AckStatus, Body, Command, Correlation, EntryId, Event, Frame, LoginRequest, Refusal, Signal,
+    SignalKind, UserName, Welcome, Whom,
 };
 
 /// The longest `id`, in bytes of what it says.
@@ -72,6 +72,10 @@ struct Wire<'a> {
     resumable: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "as_written")]
     resume: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "as_written")]
+    last: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "as_written")]
+    seq: Option<&'a RawValue>,
 }
 
 /// Keeps a `null` that was written apart from a field that was not.
@@ -140,7 +144,9 @@ impl<'a> Wire<'a> {
             "leave" => self.leave(id),
             "presence" => self.presence(id),
             "ping" => Ok(Command::Ping { id }),
-            "ack" => Ok(Command::Confirm),
+            "ack" => Ok(Command::Confirm {
+                seq: place(self.seq)?.ok_or(Refusal::BadMessage("The seq is missing"))?,
+            }),
             unknown => Err(Refusal::UnknownType(shortened(unknown).to_owned())),
         }
     }
@@ -180,6 +186,7 @@ impl<'a> Wire<'a> {
             token: string(self.token, "A token is a string")?,
             resumable: boolean(self.resumable, "resumable is true or false")?.unwrap_or_default(),
             resume: string(self.resume, "A resume secret is a string")?,
+            last: place(self.last)?,
         })
     }
 
@@ -223,6 +230,17 @@ fn text(raw: &str) -> Option<Cow<'_, str>> {
         .map(|text| text.0)
 }
 
+/// A place in an inbox, as the server has told it.
+fn place(field: Option<&RawValue>) -> Result<Option<EntryId>, Refusal> {
+    match field.map(RawValue::get) {
+        None | Some("null") => Ok(None),
+        Some(raw) => text(raw)
+            .and_then(|text| text.parse().ok())
+            .map(Some)
+            .ok_or(Refusal::BadMessage("That is no seq that was told")),
+    }
+}
+
 fn boolean(field: Option<&RawValue>, wrong: &'static str) -> Result<Option<bool>, Refusal> {
     match field.map(RawValue::get) {
         None | Some("null") => Ok(None),
@@ -239,19 +257,26 @@ fn shortened(word: &str) -> &str {
 /// Words that need no quoting are written as they are; the rest by `quoted`.
 fn say(event: &Event) -> String {
     let said = match event {
-        Event::Signal { from, signal } => return say_signal(from, signal),
+        Event::Signal { from, signal, seq } => return say_signal(from, signal, *seq),
         Event::Welcome(welcome) => say_welcome(welcome),
         Event::LoginRefused { refusal, id } => {
             let mut said = String::from(r#"{"type":"login","success":false"#);
             say_refusal(&mut said, refusal, id.as_ref());
             said
         }
-        Event::Left { from, reason } => {
-            format!(
+        Event::Left { from, reason, seq } => {
+            let mut said = format!(
                 r#"{{"type":"leave","name":{},"reason":"{}""#,
                 quoted(from.as_str()),
                 reason.word()
-            )
+            );
+            push_seq(&mut said, *seq);
+            said
+        }
+        Event::Status { reached, missed } => {
+            let fabric = if *reached { "ok" } else { "degraded" };
+            let missed = if *missed { r#","missed":true"# } else { "" };
+            format!(r#"{{"type":"status","fabric":"{fabric}"{missed}"#)
         }
         Event::Ack { id, status } => {
             let status = match status {
@@ -298,12 +323,12 @@ fn say(event: &Event) -> String {
 }
 
 /// The hot path: one allocation, the body as it came.
-fn say_signal(from: &UserName, signal: &Signal) -> String {
+fn say_signal(from: &UserName, signal: &Signal, seq: Option<EntryId>) -> String {
     let name = quoted(from.as_str());
     let word = signal.kind.word();
     // A body is a slice of a frame that was read as JSON, so it is UTF-8; between nodes the envelope checks it again.
     let body = std::str::from_utf8(&signal.body.0).unwrap_or("null");
-    let mut said = String::with_capacity(body.len() + name.len() + 2 * word.len() + 24);
+    let mut said = String::with_capacity(body.len() + name.len() + 2 * word.len() + 64);
     for part in [
         r#"{"type":""#,
         word,
@@ -313,21 +338,26 @@ fn say_signal(from: &UserName, signal: &Signal) -> String {
         body,
         r#","name":"#,
         &name,
-        "}",
     ] {
         said.push_str(part);
     }
+    push_seq(&mut said, seq);
+    said.push('}');
     said
 }
 
 fn say_welcome(welcome: &Welcome) -> String {
     let mut said = format!(
-        r#"{{"type":"login","success":true,"name":{},"session":"{}","node":{},"iceServers":[],"resumed":false,"grace_ms":{}"#,
+        r#"{{"type":"login","success":true,"name":{},"session":"{}","node":{},"iceServers":[],"resumed":{},"grace_ms":{}"#,
         quoted(welcome.name.as_str()),
         welcome.session,
         quoted(welcome.node.as_str()),
+        welcome.resumed,
         welcome.grace.as_millis(),
     );
+    if let Some(secret) = &welcome.resume {
+        push(&mut said, "resume", &quoted(secret.expose()));
+    }
     push_id(&mut said, welcome.id.as_ref());
     said
 }
@@ -344,6 +374,12 @@ fn say_refusal(said: &mut String, refusal: &Refusal, id: Option<&Correlation>) {
 fn push(said: &mut String, field: &str, json: &str) {
     // Writing to a String cannot fail.
     let _ = write!(said, r#","{field}":{json}"#);
+}
+
+fn push_seq(said: &mut String, seq: Option<EntryId>) {
+    if let Some(seq) = seq {
+        push(said, "seq", &format!("\"{seq}\""));
+    }
 }
 
 fn push_id(said: &mut String, id: Option<&Correlation>) {

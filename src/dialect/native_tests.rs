@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{LeaveReason, NodeId, SessionId};
+use crate::model::{EntryId, LeaveReason, NodeId, Secret, SessionId};
 
 /// The transcript of the language: what is heard in each frame, one below the other.
 const HEARD: &str = include_str!("native.transcript");
@@ -23,7 +23,7 @@ fn describe(text: &str) -> String {
             format!("presence of {names:?}, watch {watch:?}{}", with(id))
         }
         Ok(Command::Ping { id }) => format!("ping{}", with(id)),
-        Ok(Command::Confirm) => "confirm".to_owned(),
+        Ok(Command::Confirm { seq }) => format!("confirm up to {seq}"),
         Err(Misheard { refusal, id, name }) => {
             let name = name
                 .map(|name| format!(" about {name}"))
@@ -80,8 +80,20 @@ fn every_event_has_its_words() {
         session: "0a".parse::<SessionId>().unwrap(),
         node: NodeId::known("n.1"),
         grace: Duration::from_secs(10),
+        resume: None,
+        resumed: false,
         id: None,
     };
+    let secret = Secret::claimed("5e");
+    let resumed = Welcome {
+        resume: Some(secret),
+        resumed: true,
+        ..welcome.clone()
+    };
+    let seq = Some(EntryId {
+        millis: 17,
+        sequence: 2,
+    });
     let refusal = Refusal::NameTaken {
         retry_after: Some(Duration::from_micros(1500)),
     };
@@ -91,10 +103,48 @@ fn every_event_has_its_words() {
                 from: name("ü\"\\"),
                 signal: Signal {
                     kind: SignalKind::Offer,
-                    body,
+                    body: body.clone(),
                 },
+                seq: None,
             },
             r#"{"type":"offer","offer":{ "a":1},"name":"ü\"\\"}"#,
+        ),
+        (
+            Event::Signal {
+                from: name("b"),
+                signal: Signal {
+                    kind: SignalKind::Candidate,
+                    body,
+                },
+                seq,
+            },
+            r#"{"type":"candidate","candidate":{ "a":1},"name":"b","seq":"17-2"}"#,
+        ),
+        (
+            Event::Welcome(Box::new(resumed)),
+            r#"{"type":"login","success":true,"name":"User\"A","session":"0000000000000000000000000000000a","node":"n.1","iceServers":[],"resumed":true,"grace_ms":10000,"resume":"5e"}"#,
+        ),
+        (
+            Event::Status {
+                reached: false,
+                missed: false,
+            },
+            r#"{"type":"status","fabric":"degraded"}"#,
+        ),
+        (
+            Event::Status {
+                reached: true,
+                missed: true,
+            },
+            r#"{"type":"status","fabric":"ok","missed":true}"#,
+        ),
+        (
+            Event::Left {
+                from: name("b"),
+                reason: LeaveReason::Hangup,
+                seq,
+            },
+            r#"{"type":"leave","name":"b","reason":"hangup","seq":"17-2"}"#,
         ),
         (
             Event::Welcome(Box::new(welcome)),
@@ -108,6 +158,7 @@ fn every_event_has_its_words() {
             Event::Left {
                 from: name("b"),
                 reason: LeaveReason::NodeLost,
+                seq: None,
             },
             r#"{"type":"leave","name":"b","reason":"node_lost"}"#,
         ),
@@ -183,7 +234,7 @@ proptest! {
         let message = format!("{{\"type\":\"message\",{space}\"message\":{space}{body}{space},\"name\":\"b\"}}");
         let Ok(Command::Send { signal, .. }) = Native.hear(&frame(&message)) else { panic!("not heard: {message}") };
         prop_assert_eq!(std::str::from_utf8(&signal.body.0).unwrap(), body.as_str());
-        let told = said(&Event::Signal { from: name("a"), signal });
+        let told = said(&Event::Signal { from: name("a"), signal, seq: None });
         prop_assert_eq!(told, format!("{{\"type\":\"message\",\"message\":{body},\"name\":\"a\"}}"));
     }
 

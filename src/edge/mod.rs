@@ -27,6 +27,8 @@ pub struct Settings {
     pub clocks: Clocks,
     /// How long one write may take.
     pub write_timeout: std::time::Duration,
+    /// How long a resumable session keeps its connection; zero for ever.
+    pub max_age: std::time::Duration,
     /// The longest message, in bytes.
     pub frame_bytes: usize,
     /// Messages a second for one connection; 0 for no limit.

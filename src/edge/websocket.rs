@@ -24,6 +24,8 @@ use crate::session::{self, Call, Gone, Received, Sending};
 const READ_BUFFER: usize = 2 * 1024;
 /// Collected before a write begins; allocated as needed.
 const WRITE_BUFFER: usize = 16 * 1024;
+/// How clients close that do not come back: normally, or leaving the page (RFC 6455, section 7.4.1), or without a word.
+const CLOSED_FOR_GOOD: [u16; 3] = [1000, 1001, 1005];
 
 /// Lets a WebSocket in; says what this is to whoever asks otherwise.
 pub(super) async fn enter(
@@ -55,7 +57,8 @@ pub(super) async fn enter(
         clocks: doors.settings.clocks,
         write_timeout: doors.settings.write_timeout,
         pace: Pace::new(doors.settings.signals_per_second),
-        stop: doors.phase.draining(),
+        phase: doors.phase.clone(),
+        max_age: doors.settings.max_age,
     };
     // Taken before the upgrade is answered, so that a drain cannot miss the session.
     let tracked = doors.phase.track();
@@ -94,11 +97,22 @@ impl Stream for Door {
             None => None,
             Some(Ok(Message::Text(text))) => Some(Received::Frame(Frame::Text(text.into()))),
             Some(Ok(Message::Binary(bytes))) => Some(Received::Frame(Frame::Binary(bytes))),
-            Some(Ok(Message::Ping(_) | Message::Pong(_))) => Some(Received::Alive),
-            Some(Ok(Message::Close(_))) => Some(Received::Closed),
+            Some(Ok(Message::Ping(_))) => Some(Received::Alive),
+            Some(Ok(Message::Pong(payload))) => Some(answered(&payload)),
+            Some(Ok(Message::Close(frame))) => Some(Received::Closed {
+                for_good: frame.is_none_or(|frame| CLOSED_FOR_GOOD.contains(&frame.code)),
+            }),
             Some(Err(error)) => is_too_large(error).then_some(Received::TooLarge),
         };
         Poll::Ready(received)
+    }
+}
+
+/// A client may also say pong unasked, which answers nothing.
+fn answered(payload: &[u8]) -> Received {
+    match payload.try_into() {
+        Ok(number) => Received::Answered(u64::from_be_bytes(number)),
+        Err(_) => Received::Alive,
     }
 }
 
@@ -126,7 +140,9 @@ impl Sink<Sending> for Door {
                 Message::Text(Utf8Bytes::try_from(text).map_err(|_| Gone)?)
             }
             Sending::Frame(Frame::Binary(bytes)) => Message::Binary(bytes),
-            Sending::Ping => Message::Ping(bytes::Bytes::new()),
+            Sending::Ping(number) => {
+                Message::Ping(bytes::Bytes::copy_from_slice(&number.to_be_bytes()))
+            }
             Sending::Close(reason) => Message::Close(close_frame(reason)),
         };
         Pin::new(&mut self.socket)

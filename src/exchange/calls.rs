@@ -3,6 +3,7 @@
 //! A call is with a session, not with a name, so a late `leave` cannot end the next call with somebody of the same name.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 
 use super::nodes::NodeWatch;
@@ -38,6 +39,46 @@ pub(super) struct Call {
     pub(super) heard: u64,
     /// The `n` of the peer's latest offer or answer: a leave that is older is of an earlier call.
     pub(super) joined: u64,
+    /// Our own node has found the peer gone; its leave is on the way to our inbox.
+    pub(super) given_up: bool,
+}
+
+/// As it is noted: `SESSION NODE SINCE RENEWED HEARD JOINED`, with `-` for what is not known.
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.peer {
+            Some((session, node)) => write!(f, "{session} {node}")?,
+            None => f.write_str("- -")?,
+        }
+        let Self {
+            since,
+            renewed,
+            heard,
+            joined,
+            ..
+        } = self;
+        write!(f, " {since} {renewed} {heard} {joined}")
+    }
+}
+
+impl Call {
+    /// Reads the words of a note.
+    pub(super) fn read<'a>(mut words: impl Iterator<Item = &'a str>) -> Option<Self> {
+        let (session, node) = (words.next()?, words.next()?);
+        let peer = match session {
+            "-" => None,
+            session => Some((session.parse().ok()?, NodeId::known(node))),
+        };
+        let mut number = || words.next()?.parse().ok();
+        Some(Self {
+            peer,
+            since: number()?,
+            renewed: number()?,
+            heard: number()?,
+            joined: number()?,
+            given_up: false,
+        })
+    }
 }
 
 /// What a peer's `leave` means.
@@ -63,14 +104,63 @@ impl Calls {
         self.peers.get(peer)
     }
 
-    /// We send an offer or an answer.
-    pub(super) fn start(&mut self, peer: &UserName, n: u64) {
+    /// The session that the call with this user is with, if it is known.
+    pub(super) fn session(&self, peer: &UserName) -> Option<SessionId> {
+        let (session, _) = self.peers.get(peer)?.peer.as_ref()?;
+        Some(*session)
+    }
+
+    /// A call of a session that is resumed.
+    pub(super) fn restore(&mut self, peer: &UserName, call: Call) {
+        self.put(peer, call);
+    }
+
+    /// We send an offer or an answer. Returns the `n` of the one before.
+    pub(super) fn start(&mut self, peer: &UserName, n: u64) -> u64 {
         let call = self.peers.entry(peer.clone());
-        call.or_insert_with(|| Call {
+        let call = call.or_insert_with(|| Call {
             since: n,
             ..Call::default()
-        })
-        .renewed = n;
+        });
+        std::mem::replace(&mut call.renewed, n)
+    }
+
+    /// Our offer or answer of that `n` was one that had been sent before, under another.
+    pub(super) fn repeated(&mut self, peer: &UserName, n: u64, before: u64) {
+        if let Some(call) = self.peers.get_mut(peer)
+            && call.renewed == n
+        {
+            call.renewed = before;
+            // A call that began with it began at the earlier `n`, which nobody knows any more.
+            if call.since == n {
+                call.since = 0;
+            }
+        }
+    }
+
+    /// The peer's session has been resumed on this node. False if we are in no call with it.
+    pub(super) fn moved(&mut self, peer: &UserName, session: SessionId, node: &NodeId) -> bool {
+        let known = self.peers.get(peer);
+        let Some(call) = known.filter(|call| {
+            call.peer
+                .as_ref()
+                .is_some_and(|(known, _)| *known == session)
+        }) else {
+            return false;
+        };
+        let call = Call {
+            peer: Some((session, node.clone())),
+            ..call.clone()
+        };
+        self.put(peer, call);
+        true
+    }
+
+    /// Our own node has found the peer gone.
+    pub(super) fn give_up(&mut self, peer: &UserName) {
+        if let Some(call) = self.peers.get_mut(peer) {
+            call.given_up = true;
+        }
     }
 
     /// The peer's session sent an offer or an answer. True if a call with an earlier session of that name is over by this.
@@ -183,7 +273,8 @@ impl Calls {
 
     /// Who is called on this node.
     pub(super) fn on_node(&self, node: &NodeId) -> Vec<UserName> {
-        let there = |call: &Call| call.peer.as_ref().is_some_and(|(_, at)| at == node);
+        let there =
+            |call: &Call| !call.given_up && call.peer.as_ref().is_some_and(|(_, at)| at == node);
         self.peers
             .iter()
             .filter(|(_, call)| there(call))

@@ -10,7 +10,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio::time::sleep;
 
-use crate::fabric::{Entry, Envelope, Fabric, FabricError, Lease, ring};
+use crate::fabric::{Entry, Fabric, FabricError, Lease, ring};
 use crate::model::EntryId;
 
 /// The most that an envelope is larger than what it carries, in bytes: then no inbox is smaller than it is taken for.
@@ -40,13 +40,28 @@ impl CatchUp {
         self.reading.is_none()
     }
 
+    /// Begins behind this entry, where everything is still to be read.
+    pub(super) fn from(last: EntryId, fabric: &Arc<dyn Fabric>, lease: &Lease) -> Self {
+        let mut catch_up = Self {
+            last,
+            ..Self::default()
+        };
+        catch_up.read(fabric, lease, Duration::ZERO);
+        catch_up
+    }
+
+    /// Reads no more.
+    pub(super) fn stop(&mut self) {
+        self.reading = None;
+    }
+
     /// The last entry that was handed out.
     pub(super) fn last(&self) -> EntryId {
         self.last
     }
 
     /// A push came: what is to be delivered, if anything.
-    pub(super) fn push(&mut self, entry: Entry) -> Option<Envelope> {
+    pub(super) fn push(&mut self, entry: Entry) -> Option<Entry> {
         if self.level() {
             self.advance(entry)
         } else {
@@ -78,7 +93,7 @@ impl CatchUp {
         result: Result<Vec<Entry>, FabricError>,
         fabric: &Arc<dyn Fabric>,
         lease: &Lease,
-    ) -> Result<Vec<Envelope>, Overrun> {
+    ) -> Result<Vec<Entry>, Overrun> {
         self.reading = None;
         let Ok(entries) = result else {
             self.read(fabric, lease, PAUSE);
@@ -90,7 +105,8 @@ impl CatchUp {
             .map(|entry| entry.envelope.body_len())
             .max()
             .unwrap_or_default();
-        if entries.len() >= ring(largest + HEAD) {
+        // The inbox of a resumable session keeps everything.
+        if !lease.flags.resumable && entries.len() >= ring(largest + HEAD) {
             return Err(Overrun);
         }
         if entries.is_empty() {
@@ -107,10 +123,11 @@ impl CatchUp {
         Ok(delivered)
     }
 
-    fn advance(&mut self, entry: Entry) -> Option<Envelope> {
+    /// Takes an entry whose turn it is, once.
+    pub(super) fn advance(&mut self, entry: Entry) -> Option<Entry> {
         (entry.id > self.last).then(|| {
             self.last = entry.id;
-            entry.envelope
+            entry
         })
     }
 

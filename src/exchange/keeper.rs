@@ -1,6 +1,7 @@
 //! The lease keeper: renews the node's own lease and those of its users, notices dead nodes, and sets the hold guard after a stall.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::time::{MissedTickBehavior, interval, sleep};
@@ -35,6 +36,7 @@ impl Exchange {
                 Ok(found) => {
                     let turn = self.hold.beat(found.own);
                     if let Some(since) = outage.take() {
+                        self.tell_everybody(true);
                         info!(
                             outage_seconds = since.elapsed().as_secs_f32(),
                             "The fabric is back"
@@ -51,11 +53,19 @@ impl Exchange {
                 Err(error) => {
                     if self.hold.missed() {
                         outage = Some(Instant::now());
+                        self.tell_everybody(false);
                         warn!(%error, "The fabric is away: logins and calls to other nodes are refused until it is back. \
                                If it stays so, check that Redis runs and that redis.url is right");
                     }
                 }
             }
+        }
+    }
+
+    fn tell_everybody(&self, reached: bool) {
+        for mailbox in self.registry.mailboxes() {
+            // One that is full ends its session.
+            let _ = mailbox.post(Mail::Fabric { reached });
         }
     }
 
@@ -72,6 +82,7 @@ impl Exchange {
                 "The fabric has lost this node's lease: nobody is believed dead until everybody has renewed"
             );
         }
+        self.store_forgot.fetch_or(!own, Ordering::Relaxed);
         self.renew_all.notify_one();
     }
 
@@ -91,29 +102,33 @@ impl Exchange {
         let every = self.terms.user_ttl / 3 / u32::try_from(GROUPS).unwrap_or(1);
         // After a stall the whole round takes 2 s of a node lease of 5 s, at most.
         let hurried = every.min(self.terms.node_ttl * 2 / 5 / u32::try_from(GROUPS).unwrap_or(1));
-        let mut hurry = 0;
+        let (mut hurry, mut forgot) = (0, false);
         for group in (0..GROUPS).cycle() {
             if hurry == 0 {
                 tokio::select! {
                     () = sleep(every) => {}
-                    () = self.renew_all.notified() => hurry = GROUPS,
+                    () = self.renew_all.notified() => {
+                        hurry = GROUPS;
+                        forgot = self.store_forgot.swap(false, Ordering::Relaxed);
+                    }
                 }
             } else {
                 hurry -= 1;
                 sleep(hurried.mul_f32(rand::random_range(0.5..1.0))).await;
             }
-            self.renew(group).await;
+            self.renew(group, forgot && hurry > 0).await;
         }
     }
 
-    async fn renew(&self, group: usize) {
+    /// Renews a group. What belongs to the sessions of a store that has forgotten some of them is written anew for all.
+    async fn renew(&self, group: usize, forgot: bool) {
         let (leases, renewing) = self.registry.with_leases(group, GROUPS, |leases| {
             let renewing = (!leases.is_empty()).then(|| self.fabric.renew(leases.clone()));
             (leases, renewing)
         });
         let Some(renewing) = renewing else { return };
         match renewing.await {
-            Ok(results) => tell_losers(&self.registry, leases, &results),
+            Ok(results) => tell_losers(&self.registry, leases, &results, forgot),
             Err(error) => {
                 debug!(%error, "Leases were not renewed");
                 // Their turn comes again before they run out; after an outage they are renewed at once.
@@ -122,7 +137,7 @@ impl Exchange {
     }
 }
 
-fn tell_losers(registry: &Registry, leases: Vec<Lease>, results: &[Renewal]) {
+fn tell_losers(registry: &Registry, leases: Vec<Lease>, results: &[Renewal], forgot: bool) {
     let regained = results
         .iter()
         .filter(|result| **result == Renewal::Regained)
@@ -133,11 +148,14 @@ fn tell_losers(registry: &Registry, leases: Vec<Lease>, results: &[Renewal]) {
             "The fabric had lost leases of this node: they are taken back"
         );
     }
-    for (lease, _) in leases
-        .into_iter()
-        .zip(results)
-        .filter(|(_, result)| **result == Renewal::Lost)
-    {
-        registry.post(lease.session, Mail::NameLost);
+    for (lease, result) in leases.into_iter().zip(results) {
+        let mail = match result {
+            Renewal::Regained if lease.flags.resumable => Mail::Regained,
+            Renewal::Mine if lease.flags.resumable && forgot => Mail::Regained,
+            Renewal::Mine | Renewal::Regained => continue,
+            Renewal::Replaced => Mail::Replaced(u32::MAX),
+            Renewal::Lost => Mail::NameLost,
+        };
+        registry.post(lease.session, mail);
     }
 }

@@ -12,8 +12,8 @@ use tracing::warn;
 use super::mailbox::mailbox;
 use super::seat::Seat;
 use super::{Exchange, Registry};
-use crate::fabric::{Claim, FabricError, Flags, Holder, Lease, Verdict};
-use crate::model::{Address, EntryId, Refusal, SessionId};
+use crate::fabric::{Claim, FabricError, Flags, Holder, Lease, Resume, Verdict};
+use crate::model::{Address, CloseReason, EntryId, Refusal, Secret, SecretHash, SessionId};
 
 /// How long a barrier may take before the login is given up.
 const BARRIER_WITHIN: Duration = Duration::from_secs(2);
@@ -37,18 +37,49 @@ impl Drop for Arrival<'_> {
     }
 }
 
+/// Why a barrier did not come back.
+enum Unheard {
+    /// It takes too long.
+    InTime,
+    /// A newer connection of the session waits for its own.
+    Replaced,
+}
+
+/// Why a session was not resumed.
+#[derive(Debug)]
+pub enum ResumeError {
+    /// It cannot be, or not now.
+    Refused(Refusal),
+    /// The secret is not that of the session: somebody is guessing.
+    WrongSecret,
+    /// It is ours, but what is sent to it may not arrive, or a newer connection has it already: the conversation is over.
+    Unheard(Box<Seat>, CloseReason),
+}
+
 impl Exchange {
     /// Logs a user in. Must be driven to its end: a login that is dropped half-way leaves its lease to expire.
-    pub async fn login(self: &Arc<Self>, address: Address) -> Result<Seat, Refusal> {
+    pub async fn login(
+        self: &Arc<Self>,
+        address: Address,
+        resumable: bool,
+    ) -> Result<Seat, Refusal> {
         if let Some(retry_after) = self.hold.holds() {
             return Err(Refusal::Unavailable { retry_after });
         }
         let (mailbox, letterbox) = mailbox(self.settings.mailbox);
+        let secret = resumable.then(|| {
+            let secret = Secret::random();
+            let hash = secret.hash_for(&address);
+            (secret, hash)
+        });
         let lease = Lease {
             address,
             session: SessionId::random(),
             attach: 0,
-            flags: Flags::default(),
+            flags: Flags {
+                resumable,
+                detached: false,
+            },
         };
         self.registry.arrive(&lease, mailbox);
         let mut arrival = Arrival {
@@ -56,24 +87,65 @@ impl Exchange {
             lease: lease.clone(),
             welcome: false,
         };
-        self.win(&lease).await?;
-        if let Err(refusal) = self.confirm(&lease).await {
+        self.win(&lease, secret.as_ref().map(|(_, hash)| hash))
+            .await?;
+        let confirmed = match self.is_really_ours().await {
+            Ok(()) => {
+                let heard = self.hears(&lease).await;
+                heard.map_err(|_| unavailable(FabricError::TimedOut))
+            }
+            refused => refused,
+        };
+        if let Err(refusal) = confirmed {
             drop(arrival);
             // Nothing can be in an inbox that nobody was told of.
             drop(self.fabric.release(&lease, EntryId::default()).await);
             return Err(refusal);
         }
         arrival.welcome = true;
-        Ok(Seat::new(Arc::clone(self), lease, letterbox))
+        Ok(Seat::new(Arc::clone(self), lease, letterbox, secret))
+    }
+
+    /// Takes a session over from its earlier connection. The hold guard does not matter: who knows the secret has the name. Must be driven to
+    /// its end, as a login.
+    pub async fn resume(
+        self: &Arc<Self>,
+        address: Address,
+        secret: Secret,
+        last: Option<EntryId>,
+    ) -> Result<Seat, ResumeError> {
+        let hash = secret.hash_for(&address);
+        let resume = self.fabric.resume(&address, &hash, last).await;
+        let resumed = match resume.map_err(|error| ResumeError::Refused(unavailable(error)))? {
+            Resume::Won(resumed) => resumed,
+            Resume::Gone => return Err(ResumeError::Refused(Refusal::ResumeFailed)),
+            Resume::Wrong => return Err(ResumeError::WrongSecret),
+        };
+        let (mailbox, letterbox) = mailbox(self.settings.mailbox);
+        self.registry.arrive(&resumed.lease, mailbox);
+        let heard = self.hears(&resumed.lease).await;
+        let exchange = Arc::clone(self);
+        let seat = Seat::resume(exchange, &resumed, letterbox, (secret, hash), last);
+        match heard {
+            Ok(()) => Ok(seat),
+            Err(Unheard::Replaced) => {
+                Err(ResumeError::Unheard(Box::new(seat), CloseReason::Replaced))
+            }
+            // The session must be held all the same, since nobody else does.
+            Err(Unheard::InTime) => Err(ResumeError::Unheard(
+                Box::new(seat),
+                CloseReason::Overloaded,
+            )),
+        }
     }
 
     /// Claims the name until it is won, or a holder turns out to live.
-    async fn win(&self, lease: &Lease) -> Result<(), Refusal> {
+    async fn win(&self, lease: &Lease, secret: Option<&SecretHash>) -> Result<(), Refusal> {
         let mut over = None;
         for _ in 0..TRIES {
             let claim = self
                 .fabric
-                .claim(lease, over.as_ref())
+                .claim(lease, over.as_ref(), secret)
                 .await
                 .map_err(unavailable)?;
             let Claim::Held(holder) = claim else {
@@ -94,9 +166,25 @@ impl Exchange {
             .map_err(unavailable)?;
         if alive == [false] {
             // The guard may have been set since the login began.
-            return self.hold.holds().map_or(Ok(()), |retry_after| {
-                Err(Refusal::Unavailable { retry_after })
-            });
+            if let Some(retry_after) = self.hold.holds() {
+                return Err(Refusal::Unavailable { retry_after });
+            }
+            let left = self
+                .terms
+                .grace
+                .checked_sub(self.call_nodes.dead_for(&holder.node));
+            return match left {
+                // Until then only the session itself may come back.
+                Some(retry_after) if holder.flags.resumable && !retry_after.is_zero() => {
+                    let retry_after = Some(retry_after);
+                    Err(Refusal::NameTaken { retry_after })
+                }
+                _ => Ok(()),
+            };
+        }
+        if holder.flags.detached {
+            let retry_after = Some(self.terms.grace);
+            return Err(Refusal::NameTaken { retry_after });
         }
         match self
             .doubts
@@ -106,6 +194,9 @@ impl Exchange {
         {
             Verdict::Gone => Ok(()),
             Verdict::Alive => Err(Refusal::NameTaken { retry_after: None }),
+            Verdict::Detached => Err(Refusal::NameTaken {
+                retry_after: Some(self.terms.grace),
+            }),
             // Its node may be frozen: if it stays so, its lease runs out.
             Verdict::Silent => Err(Refusal::NameTaken {
                 retry_after: Some(self.terms.node_ttl),
@@ -113,22 +204,30 @@ impl Exchange {
         }
     }
 
-    /// Makes sure that the name was really free when it was won, and that whatever is sent to it arrives.
-    async fn confirm(&self, lease: &Lease) -> Result<(), Refusal> {
+    /// Makes sure that the name was really free when it was won.
+    async fn is_really_ours(&self) -> Result<(), Refusal> {
         let intact = self.fabric.intact().await.map_err(unavailable)?;
         if !intact {
             // The store lost its data: whoever held the name has not had time to say so.
             warn!("Redis has lost this node's lease: no new logins until everybody has renewed");
             self.hold.set();
         }
-        if let Some(retry_after) = self.hold.holds() {
-            return Err(Refusal::Unavailable { retry_after });
+        match self.hold.holds() {
+            Some(retry_after) => Err(Refusal::Unavailable { retry_after }),
+            None => Ok(()),
         }
+    }
+
+    /// Makes sure that whatever is sent to the name arrives.
+    async fn hears(&self, lease: &Lease) -> Result<(), Unheard> {
         let back = self.registry.claimed(lease);
-        self.fabric.barrier(lease).await.map_err(unavailable)?;
+        let asked = self.fabric.barrier(lease).await;
+        asked.map_err(|_| Unheard::InTime)?;
         match timeout(BARRIER_WITHIN, back).await {
             Ok(Ok(())) => Ok(()),
-            _ => Err(unavailable(FabricError::TimedOut)),
+            // The registry waits for another's.
+            Ok(Err(_)) => Err(Unheard::Replaced),
+            Err(_) => Err(Unheard::InTime),
         }
     }
 }

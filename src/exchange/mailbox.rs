@@ -33,6 +33,15 @@ pub(super) enum Mail {
     NodeLost(NodeId),
     /// The name is somebody else's.
     NameLost,
+    /// A newer connection of the same session has taken over, which was resumed so often.
+    Replaced(u32),
+    /// The store had forgotten this session; its lease is taken back.
+    Regained,
+    /// The fabric went away, or is back.
+    Fabric {
+        /// Whether it answers.
+        reached: bool,
+    },
     /// Somebody wants the name, and doubts that this session lives.
     Challenge(Challenge),
     /// Watched users came or went.
@@ -137,6 +146,11 @@ impl Letterbox {
     /// Whether something did not fit: it is lost to this session.
     pub(super) fn has_overflowed(&self) -> bool {
         self.shared.lock().full
+    }
+
+    /// Takes mail again, after something did not fit that is not lost: it is in the session's inbox.
+    pub(super) fn reopen(&self) {
+        self.shared.lock().full = false;
     }
 
     /// Takes no more mail, and hands out what is left.

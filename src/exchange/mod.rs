@@ -2,19 +2,26 @@
 
 mod calls;
 mod catch_up;
+mod departure;
+mod heard;
 mod hold;
 mod keeper;
 mod login;
+mod lost;
 mod mailbox;
+mod memory;
 mod nodes;
+mod outbox;
 mod registry;
 mod seat;
 mod watches;
 
+pub use login::ResumeError;
 pub use mailbox::Bounds;
 pub use seat::{Seat, Stirred, Turn};
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use self::hold::Hold;
@@ -23,8 +30,10 @@ use self::mailbox::Mail;
 use self::nodes::NodeWatch;
 use self::registry::{Registry, Whereabouts};
 use self::watches::Watches;
-use crate::fabric::{Envelope, Fabric, Holder, Inbound, Inbox, Receipt, Sent, Terms, Verdict};
-use crate::model::{Address, NodeId, SessionId};
+use crate::fabric::{
+    Envelope, Fabric, Holder, Inbound, Inbox, Postage, Receipt, Sent, Terms, Verdict,
+};
+use crate::model::{Address, NodeId};
 
 /// Names and signals of one node. Cheap to clone through its `Arc`; its services are `listen`, `keep_node`, `keep_users` and `watch`.
 #[derive(Debug)]
@@ -40,6 +49,10 @@ pub struct Exchange {
     doubts: Doubts,
     /// Told when every lease should be renewed soon, not when its turn comes.
     renew_all: tokio::sync::Notify,
+    /// Set when the store was seen to have lost data, until everybody was told.
+    store_forgot: AtomicBool,
+    /// Set when a session was left to whoever resumes it.
+    left_behind: AtomicBool,
 }
 
 /// What the operator decides.
@@ -47,8 +60,6 @@ pub struct Exchange {
 pub struct Settings {
     /// How much may wait for one session.
     pub mailbox: Bounds,
-    /// How long a resumable session survives without a connection.
-    pub grace: Duration,
     /// How often watched users are looked for.
     pub watch_every: Duration,
 }
@@ -78,6 +89,8 @@ impl Exchange {
             watches: Watches::default(),
             doubts: Doubts::default(),
             renew_all: tokio::sync::Notify::new(),
+            store_forgot: AtomicBool::new(false),
+            left_behind: AtomicBool::new(false),
         }
     }
 
@@ -95,9 +108,16 @@ impl Exchange {
         }
     }
 
-    /// Gives the node's own lease back; the last thing that is done.
+    /// A session of this node is left to whoever resumes it; should nobody do so, others must see this node die.
+    fn leave_behind(&self) {
+        self.left_behind.store(true, Ordering::Relaxed);
+    }
+
+    /// Gives the node's own lease back, the last thing that is done; or leaves it to run out, for sessions that may yet be resumed.
     pub async fn close(&self) {
-        self.fabric.close().await;
+        if !self.left_behind.load(Ordering::Relaxed) {
+            self.fabric.close().await;
+        }
     }
 
     /// Service: delivers what comes out of the fabric.
@@ -111,8 +131,13 @@ impl Exchange {
     fn deliver(&self, inbound: Inbound) {
         match inbound {
             // A session that is gone has read its inbox when it gave its name back.
-            Inbound::Push { session, entries } => {
-                self.registry.post(session, Mail::Push(entries));
+            Inbound::Push {
+                session,
+                attach,
+                entries,
+            } => self.registry.push(session, attach, entries),
+            Inbound::Replaced { session, attach } => {
+                self.registry.post(session, Mail::Replaced(attach));
             }
             Inbound::Barrier(session) => self.registry.barrier(session),
             Inbound::Gap(Some(session)) => {
@@ -143,10 +168,12 @@ impl Exchange {
     }
 
     /// Sends on the path that this receiver always has: directly if it is in this node, through the fabric if not.
-    fn route(&self, to: &Address, only: Option<SessionId>, envelope: Envelope, receipt: Receipt) {
+    fn route(&self, to: &Address, postage: Postage, envelope: Envelope, receipt: Receipt) {
         match self.registry.find(to) {
-            Whereabouts::Elsewhere => self.fabric.send(to, only, envelope, receipt),
-            Whereabouts::Here(session, mailbox) if only.is_none_or(|only| only == session) => {
+            Whereabouts::Elsewhere => self.fabric.send(to, postage, envelope, receipt),
+            Whereabouts::Here(session, mailbox)
+                if postage.only.is_none_or(|only| only == session) =>
+            {
                 let posted = mailbox.post(Mail::Direct(envelope));
                 let holder = Holder {
                     node: self.node.clone(),

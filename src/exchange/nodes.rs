@@ -17,7 +17,8 @@ pub(super) struct NodeWatch {
 
 #[derive(Debug)]
 struct Known {
-    dead: bool,
+    /// Since when it is known to be dead.
+    dead_since: Option<Instant>,
     named_at: Instant,
     /// How many call peers of which session are there.
     calls: HashMap<SessionId, usize>,
@@ -49,7 +50,15 @@ impl NodeWatch {
         let mut nodes = self.lock();
         let known = known(&mut nodes, node);
         known.named_at = Instant::now();
-        known.dead
+        known.dead_since.is_some()
+    }
+
+    /// A node was just found dead by somebody else: for how long that is known.
+    pub(super) fn dead_for(&self, node: &NodeId) -> Duration {
+        let mut nodes = self.lock();
+        let known = known(&mut nodes, node);
+        known.named_at = Instant::now();
+        known.dead_since.get_or_insert_with(Instant::now).elapsed()
     }
 
     /// Whose leases to read. Nodes without call peers are forgotten when nobody was found there for so long.
@@ -65,10 +74,11 @@ impl NodeWatch {
         let Some(known) = nodes.get_mut(node) else {
             return Vec::new();
         };
-        known.dead = !alive;
         if alive {
+            known.dead_since = None;
             Vec::new()
         } else {
+            known.dead_since.get_or_insert_with(Instant::now);
             known.calls.keys().copied().collect()
         }
     }
@@ -81,7 +91,7 @@ impl NodeWatch {
 fn known<'a>(nodes: &'a mut HashMap<NodeId, Known>, node: &NodeId) -> &'a mut Known {
     if !nodes.contains_key(node) {
         let fresh = Known {
-            dead: false,
+            dead_since: None,
             named_at: Instant::now(),
             calls: HashMap::new(),
         };

@@ -32,6 +32,9 @@ struct Entry {
 #[derive(Debug)]
 struct Seated {
     session: SessionId,
+    attach: u32,
+    /// Then it is reached by its inbox, and by nothing else.
+    resumable: bool,
     /// From the barrier on; until then the user is not here yet.
     reachable: bool,
     mailbox: Mailbox,
@@ -44,19 +47,23 @@ pub(super) enum Whereabouts {
     Here(SessionId, Mailbox),
     /// In this node, but its login is not answered yet.
     Arriving,
-    /// Not in this node.
+    /// Not in this node, or only to be reached as if it were not.
     Elsewhere,
 }
 
 impl Registry {
-    /// A session that tries to log in: mail can reach it, its name does not point to it yet.
+    /// A session that tries to log in: mail can reach it, its name does not point to it yet. An earlier connection of it is told.
     pub(super) fn arrive(&self, lease: &Lease, mailbox: Mailbox) {
         let entry = Entry {
             lease: lease.clone(),
             mailbox,
             barrier: None,
         };
-        self.lock().sessions.insert(lease.session, entry);
+        let before = self.lock().sessions.insert(lease.session, entry);
+        if let Some(before) = before {
+            // One that is full ends anyway.
+            let _ = before.mailbox.post(Mail::Replaced(lease.attach));
+        }
     }
 
     /// The session has won its name, perhaps from one of this node whose lease ran out unnoticed: that one is told. Returns what the barrier
@@ -68,12 +75,14 @@ impl Registry {
             entry.barrier = Some(sender);
             let seated = Seated {
                 session: lease.session,
+                attach: lease.attach,
+                resumable: lease.flags.resumable,
                 reachable: false,
                 mailbox: entry.mailbox.clone(),
             };
             let before = state.seats.insert(lease.address.clone(), seated);
             drop(state);
-            if let Some(loser) = before {
+            if let Some(loser) = before.filter(|before| before.session != lease.session) {
                 // One that is full ends anyway.
                 let _ = loser.mailbox.post(Mail::NameLost);
             }
@@ -105,20 +114,38 @@ impl Registry {
         if state
             .seats
             .get(&lease.address)
-            .is_some_and(|seat| seat.session == lease.session)
+            .is_some_and(|seat| (seat.session, seat.attach) == (lease.session, lease.attach))
         {
             state.seats.remove(&lease.address);
         }
     }
 
-    /// The session is no more.
+    /// This connection of the session is no more.
     pub(super) fn remove(&self, lease: &Lease) {
         self.unseat(lease);
-        self.lock().sessions.remove(&lease.session);
+        let mut state = self.lock();
+        let known = state.sessions.get(&lease.session);
+        if known.is_some_and(|known| known.lease.attach == lease.attach) {
+            state.sessions.remove(&lease.session);
+        }
+    }
+
+    /// The session has no connection any more. Calls `with` on its lease as it is from now on, under the lock, as [`with_leases`](Self::with_leases)
+    /// does: no renewal of the earlier one comes after it.
+    pub(super) fn detach<T>(&self, lease: &mut Lease, with: impl FnOnce(&Lease) -> T) -> T {
+        let mut state = self.lock();
+        lease.flags.detached = true;
+        if let Some(entry) = state.sessions.get_mut(&lease.session)
+            && entry.lease.attach == lease.attach
+        {
+            entry.lease = lease.clone();
+        }
+        with(lease)
     }
 
     pub(super) fn find(&self, address: &Address) -> Whereabouts {
         match self.lock().seats.get(address) {
+            Some(seat) if seat.resumable => Whereabouts::Elsewhere,
             Some(seat) if seat.reachable => Whereabouts::Here(seat.session, seat.mailbox.clone()),
             Some(_) => Whereabouts::Arriving,
             None => Whereabouts::Elsewhere,
@@ -156,8 +183,10 @@ impl Registry {
             .filter(|seat| seat.session.group(of) == group);
         with(
             seated
-                .filter_map(|seat| state.sessions.get(&seat.session))
-                .map(|entry| entry.lease.clone())
+                .filter_map(|seat| {
+                    let entry = state.sessions.get(&seat.session)?;
+                    (entry.lease.attach == seat.attach).then(|| entry.lease.clone())
+                })
                 .collect(),
         )
     }
@@ -165,6 +194,25 @@ impl Registry {
     /// How many sessions are seated.
     pub(super) fn seated(&self) -> usize {
         self.lock().seats.len()
+    }
+
+    /// Hands on what was pushed to this connection of a session. A later one than ours has taken over: the entries are its own.
+    pub(super) fn push(&self, session: SessionId, attach: u32, entries: Vec<crate::fabric::Entry>) {
+        let state = self.lock();
+        let Some(known) = state.sessions.get(&session) else {
+            return;
+        };
+        let mailbox = known.mailbox.clone();
+        let ours = known.lease.attach;
+        drop(state);
+        let mail = match attach.cmp(&ours) {
+            std::cmp::Ordering::Equal => Mail::Push(entries),
+            std::cmp::Ordering::Greater => Mail::Replaced(attach),
+            // It is in the inbox, which a session that is resumed reads first.
+            std::cmp::Ordering::Less => return,
+        };
+        // One that is full ends its session.
+        let _ = mailbox.post(mail);
     }
 
     /// Posts to one session, if it is here.

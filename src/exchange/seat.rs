@@ -2,84 +2,49 @@
 //!
 //! Whoever has one may send; whoever gives it up ends its calls, each with exactly one `leave`, and then its name.
 
-use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
 use super::Exchange;
 use super::calls::{Calls, Ending};
 use super::catch_up::{CatchUp, Overrun};
+use super::heard::Heard;
+use super::lost::{Answer, Fate, LostPeer, LostPeers};
 use super::mailbox::{Letterbox, Mail};
+use super::memory::{Decision, Memory, Noted};
+use super::outbox::{Notice, Outbox, RETRY_NOTICE};
 use crate::fabric::{
-    Challenge, Entry, Envelope, FabricError, Holder, Lease, Outcome, Parcel, Receipts, Sender,
-    Sent, Verdict,
+    Challenge, Entry, Envelope, FabricError, Holder, Lease, Parcel, Resumed, Sender, Verdict,
 };
 use crate::model::{
-    AckStatus, Address, CloseReason, Correlation, Event, LeaveReason, NodeId, Refusal, SessionId,
-    Signal, UserName, Whom,
+    AckStatus, Address, CloseReason, Correlation, EntryId, Event, LeaveReason, NodeId, Refusal,
+    Secret, SecretHash, SessionId, UserName, Whom,
 };
-
-/// How many sends of one session may wait for the fabric; until one is known, the session hears nothing more.
-const IN_FLIGHT: usize = 32;
-/// How long to rest before a `leave` is sent again.
-const RETRY_LEAVE: Duration = Duration::from_millis(250);
-/// How many senders are remembered that are in no call with us.
-const STRANGERS: usize = 1024;
-/// When a signal may be repeated whose outcome is unknown.
-const RETRY_SEND: Duration = Duration::from_secs(1);
 
 /// One session's place at the exchange.
 #[derive(Debug)]
 pub struct Seat {
-    exchange: Arc<Exchange>,
-    lease: Lease,
+    pub(super) exchange: Arc<Exchange>,
+    pub(super) lease: Lease,
     /// This session, as what it sends names it.
-    sender: Arc<Sender>,
-    letterbox: Letterbox,
-    calls: Calls,
-    /// The last `(session, attach, n)` of each sender: what is not greater was overtaken, or comes twice.
-    heard: HashMap<UserName, (SessionId, u32, u64)>,
-    catch_up: CatchUp,
-    /// Counts what was sent.
-    n: u64,
-    receipts: Receipts,
-    /// What the receipts are for, in their order.
-    pending: VecDeque<Pending>,
-    /// Leaves whose outcome is unknown: the one thing that is sent again until it is known.
-    unsure: Vec<Leaving>,
-    retry_at: Option<Instant>,
+    pub(super) sender: Arc<Sender>,
+    pub(super) letterbox: Letterbox,
+    pub(super) calls: Calls,
+    pub(super) heard: Heard,
+    pub(super) catch_up: CatchUp,
+    pub(super) outbox: Outbox,
+    pub(super) lost: LostPeers,
+    /// Of a resumable session.
+    pub(super) memory: Option<Box<Memory>>,
+    /// What was just heard has changed a call, which is not written down yet.
+    has_changed_calls: bool,
+    /// There is no connection any more.
+    pub(super) is_detached: bool,
     /// Who wants to know whether this session still answers.
-    doubts: Vec<Challenge>,
-}
-
-#[derive(Debug)]
-enum Pending {
-    Signal {
-        to: UserName,
-        n: u64,
-        starts_call: bool,
-        id: Option<Correlation>,
-    },
-    Leave {
-        leaving: Leaving,
-        id: Option<Correlation>,
-    },
-    /// Known without sending anything.
-    Told(Event),
-}
-
-#[derive(Clone, Debug)]
-struct Leaving {
-    to: UserName,
-    only: Option<SessionId>,
-    reason: LeaveReason,
-    heard: u64,
-    n: u64,
-    /// Since when nobody of that name was found.
-    absent_since: Option<Instant>,
+    pub(super) doubts: Vec<Challenge>,
 }
 
 /// Something happened at the exchange; [`Seat::stir`] says what it means.
@@ -91,7 +56,11 @@ pub enum Stirred {
     Outcome,
     /// The inbox was read.
     Caught(Result<Vec<Entry>, FabricError>),
-    /// It is time to send a `leave` again.
+    /// It is known whether something was written down.
+    Noted(Noted),
+    /// It is known what became of call peers whose node died.
+    Found(Answer),
+    /// It is time to send again what must arrive.
     Retry,
 }
 
@@ -102,12 +71,19 @@ pub enum Turn {
     Tell(Event),
     /// Find out whether the client still answers: somebody wants its name.
     Doubted,
+    /// Ping the client: its answer confirms what it was told.
+    Ask,
     /// The conversation is over.
     End(CloseReason),
 }
 
 impl Seat {
-    pub(super) fn new(exchange: Arc<Exchange>, lease: Lease, letterbox: Letterbox) -> Self {
+    pub(super) fn new(
+        exchange: Arc<Exchange>,
+        lease: Lease,
+        letterbox: Letterbox,
+        secret: Option<(Secret, SecretHash)>,
+    ) -> Self {
         let calls = Calls::new(
             lease.session,
             exchange.node.clone(),
@@ -120,20 +96,42 @@ impl Seat {
             exchange.node.clone(),
         );
         Self {
-            exchange,
-            lease,
             sender: Arc::new(sender),
             letterbox,
             calls,
-            heard: HashMap::new(),
+            heard: Heard::default(),
             catch_up: CatchUp::default(),
-            n: 0,
-            receipts: Receipts::default(),
-            pending: VecDeque::new(),
-            unsure: Vec::new(),
-            retry_at: None,
+            outbox: Outbox::of(lease.attach),
+            lost: LostPeers::default(),
+            memory: secret.map(|(secret, hash)| Box::new(Memory::new(secret, hash))),
+            has_changed_calls: false,
+            is_detached: false,
             doubts: Vec::new(),
+            exchange,
+            lease,
         }
+    }
+
+    /// Goes on where an earlier connection of the session ended: its call peers are told where it is, and what its client has not seen is read.
+    pub(super) fn resume(
+        exchange: Arc<Exchange>,
+        resumed: &Resumed,
+        letterbox: Letterbox,
+        (secret, hash): (Secret, SecretHash),
+        last: Option<EntryId>,
+    ) -> Self {
+        let mut seat = Self::new(exchange, resumed.lease.clone(), letterbox, None);
+        let (calls, heard) = (&mut seat.calls, &mut seat.heard);
+        let memory = Memory::restore(secret, hash, resumed, last, calls, heard);
+        seat.memory = Some(Box::new(memory));
+        seat.catch_up = CatchUp::from(resumed.confirmed, &seat.exchange.fabric, &seat.lease);
+        for peer in seat.calls.peers() {
+            let only = seat.calls.session(&peer);
+            let n = seat.outbox.next();
+            let sync = Notice::new(peer, only, Arc::clone(&seat.sender), n, Parcel::Sync);
+            seat.send_notice(sync, None);
+        }
+        seat
     }
 
     /// The session.
@@ -153,47 +151,25 @@ impl Seat {
 
     /// How long a resumable session survives without a connection.
     pub fn grace(&self) -> Duration {
-        self.exchange.settings.grace
+        self.exchange.terms.grace
+    }
+
+    /// What resumes the session, if it is resumable.
+    pub fn secret(&self) -> Option<&Secret> {
+        self.memory.as_ref().map(|memory| memory.secret())
+    }
+
+    /// Whether an earlier connection of the session went before.
+    pub fn is_resumed(&self) -> bool {
+        self.lease.attach > 0
     }
 
     /// Whether as many sends wait for the fabric as may.
     pub fn busy(&self) -> bool {
-        self.pending.len() >= IN_FLIGHT
+        self.outbox.is_busy()
     }
 
     // === What the client asks ===
-
-    /// Carries a signal to another user. What became of it is told in the order of sending.
-    pub fn send(&mut self, to: UserName, signal: Signal, id: Option<Correlation>) {
-        if self
-            .unsure
-            .iter()
-            .any(|leaving| leaving.to == to && leaving.absent_since.is_none())
-        {
-            // It must not overtake the leave.
-            let retry_after = RETRY_SEND;
-            return self.tell_in_order(Event::Refused {
-                refusal: Refusal::Unavailable { retry_after },
-                id,
-                name: Some(to),
-            });
-        }
-        self.n += 1;
-        let (n, starts_call) = (self.n, signal.kind.starts_call());
-        if starts_call {
-            self.calls.start(&to, n);
-        }
-        let receipt = self.receipts.issue(id.is_none() && !starts_call);
-        let envelope = self.envelope(n, Parcel::Signal(signal));
-        self.exchange
-            .route(&self.address_of(&to), None, envelope, receipt);
-        self.pending.push_back(Pending::Signal {
-            to,
-            n,
-            starts_call,
-            id,
-        });
-    }
 
     /// Ends the call with one user, or with all. Somebody who is in no call with us is told nothing.
     pub fn leave(&mut self, whom: Whom, id: Option<Correlation>) {
@@ -230,8 +206,36 @@ impl Seat {
 
     /// The client has given a sign of life: whoever doubted it is told.
     pub fn alive(&mut self) {
-        for challenge in self.doubts.drain(..) {
-            self.exchange.fabric.answer(challenge, Verdict::Alive);
+        self.answer_doubts(Verdict::Alive);
+    }
+
+    /// Whether the client should be pinged: its answer confirms what it was told.
+    pub fn asks(&self) -> bool {
+        self.memory.as_ref().is_some_and(|memory| memory.asks())
+    }
+
+    /// This ping was sent behind everything that the client was told.
+    pub fn pinged(&mut self, ping: u64) {
+        if let Some(memory) = &mut self.memory {
+            memory.pinged(ping);
+        }
+    }
+
+    /// The client answered this ping.
+    pub fn ponged(&mut self, ping: u64) {
+        let memory = self.memory.as_mut();
+        if let Some(last) = memory.and_then(|memory| memory.ponged(ping)) {
+            self.confirm(last);
+        }
+    }
+
+    /// The client has everything up to this.
+    pub fn confirm(&mut self, last: EntryId) {
+        if let Some(memory) = &mut self.memory {
+            memory.confirm(last);
+            if memory.has_freed() {
+                self.note();
+            }
         }
     }
 
@@ -242,9 +246,11 @@ impl Seat {
         let busy = self.busy();
         tokio::select! {
             () = self.letterbox.filled() => Stirred::Mail,
-            () = self.receipts.ready(busy), if !self.pending.is_empty() => Stirred::Outcome,
+            () = self.outbox.ready(busy), if !self.outbox.is_quiet() => Stirred::Outcome,
             caught = self.catch_up.next() => Stirred::Caught(caught),
-            () = due(self.retry_at) => Stirred::Retry,
+            () = due(self.outbox.retry_at) => Stirred::Retry,
+            noted = noted(&mut self.memory) => Stirred::Noted(noted),
+            found = self.lost.read(&self.exchange.fabric) => Stirred::Found(found),
         }
     }
 
@@ -260,7 +266,7 @@ impl Seat {
                 for mail in self.letterbox.take() {
                     self.read(mail, turns);
                 }
-                if self.letterbox.has_overflowed() {
+                if self.letterbox.has_overflowed() && !self.is_detached {
                     turns.push(Turn::End(CloseReason::TooSlow));
                 }
             }
@@ -270,342 +276,346 @@ impl Seat {
                     .catch_up
                     .caught(result, &self.exchange.fabric, &self.lease)
                 {
-                    Ok(envelopes) => {
-                        for envelope in envelopes {
-                            self.hear(envelope, turns);
+                    Ok(entries) => {
+                        for entry in entries {
+                            self.hear_entry(entry, turns);
                         }
+                        self.caught_up(turns);
                     }
                     Err(Overrun) => turns.push(Turn::End(CloseReason::TooSlow)),
                 }
             }
-            Stirred::Retry => self.retry(),
+            Stirred::Retry => {
+                self.retry();
+                if self
+                    .memory
+                    .as_ref()
+                    .is_some_and(|memory| memory.is_unwritten())
+                {
+                    self.note();
+                }
+            }
+            Stirred::Noted(noted) => self.noted(noted),
+            Stirred::Found(found) => {
+                for (peer, node_lives, holder) in found {
+                    self.found(peer, node_lives, holder, turns);
+                }
+            }
         }
         self.settle(turns);
     }
 
+    /// What an earlier connection's client has seen needs no confirmation any more; what it may never see is told it.
+    fn caught_up(&mut self, turns: &mut Vec<Turn>) {
+        let Some(memory) = self.memory.as_mut().filter(|_| self.catch_up.level()) else {
+            return;
+        };
+        if memory.tells_missed() {
+            turns.push(Turn::Tell(Event::Status {
+                reached: true,
+                missed: true,
+            }));
+        }
+        if memory.has_freed() {
+            self.note();
+        }
+    }
+
     fn read(&mut self, mail: Mail, turns: &mut Vec<Turn>) {
         match mail {
-            Mail::Direct(envelope) => self.hear(envelope, turns),
+            Mail::Direct(envelope) => {
+                self.hear(envelope, None, turns);
+            }
+            // Whoever resumes finds it in the inbox.
+            Mail::Push(_) | Mail::Gap if self.is_detached => {}
             Mail::Push(entries) => {
                 for entry in entries {
-                    if let Some(envelope) = self.catch_up.push(entry) {
-                        self.hear(envelope, turns);
+                    if let Some(entry) = self.catch_up.push(entry) {
+                        self.hear_entry(entry, turns);
                     }
                 }
             }
             Mail::Gap => self.catch_up.gap(&self.exchange.fabric, &self.lease),
-            Mail::NodeLost(node) => self.node_lost(&node, turns),
+            Mail::NodeLost(node) => self.node_lost(&node),
             Mail::NameLost => turns.push(Turn::End(CloseReason::NameLost)),
+            Mail::Replaced(attach) if attach > self.lease.attach => {
+                turns.push(Turn::End(CloseReason::Replaced));
+            }
+            Mail::Replaced(_) => {}
+            Mail::Regained => self.regained(turns),
             Mail::Challenge(challenge) => {
                 self.doubts.push(challenge);
                 turns.push(Turn::Doubted);
             }
             Mail::Presence(users) => turns.push(Turn::Tell(Event::Presence { users, id: None })),
+            Mail::Fabric { reached } => turns.push(Turn::Tell(Event::Status {
+                reached,
+                missed: false,
+            })),
         }
     }
 
-    fn hear(&mut self, envelope: Envelope, turns: &mut Vec<Turn>) {
-        let Envelope { from, n, parcel } = envelope;
-        let Sender {
-            address,
-            session,
-            attach,
-            node,
-            ..
-        } = &*from;
-        // No tenant reaches another: nobody addresses a realm but his own.
-        let from = &address.name;
-        // A leave may come late: it is sent again until somebody has it. The call itself knows whether it is meant.
-        let is_news = self.is_news(from, *session, *attach, n);
-        match parcel {
-            Parcel::Signal(_) if !is_news => {}
-            Parcel::Signal(signal) => {
-                if signal.kind.starts_call() && self.calls.join(from, *session, node, n) {
-                    turns.push(left(from, LeaveReason::Lost));
-                }
-                self.calls.heard(from, *session, n);
-                turns.push(Turn::Tell(Event::Signal {
-                    from: from.clone(),
-                    signal,
-                }));
-            }
-            Parcel::Leave { reason, heard } => {
-                if self.calls.end(from, *session, n, heard) == Ending::Over {
-                    turns.push(left(from, reason));
-                }
-            }
-        }
-    }
-
-    /// Whether this was not overtaken by, and is no repetition of, something that this sender's session said.
-    fn is_news(&mut self, from: &UserName, session: SessionId, attach: u32, n: u64) -> bool {
-        match self.heard.get_mut(from) {
-            Some(last) if last.0 == session && (last.1, last.2) >= (attach, n) => false,
-            Some(last) => {
-                *last = (session, attach, n);
-                true
-            }
-            None => {
-                if self.heard.len() >= STRANGERS {
-                    self.heard.retain(|name, _| self.calls.get(name).is_some());
-                }
-                self.heard.insert(from.clone(), (session, attach, n));
-                true
-            }
-        }
-    }
-
-    /// A node's lease ran out. Should it only have been frozen, its users are told that we have left them.
-    fn node_lost(&mut self, node: &NodeId, turns: &mut Vec<Turn>) {
-        for peer in self.calls.on_node(node) {
-            turns.push(left(&peer, LeaveReason::NodeLost));
-            self.leave_one(peer, LeaveReason::Lost, None);
-        }
-    }
-
-    // === What became of what was sent ===
-
-    fn settle(&mut self, turns: &mut Vec<Turn>) {
-        while let Some(outcome) = self.receipts.take() {
-            match self.pending.pop_front() {
-                Some(Pending::Signal {
-                    to,
-                    n,
-                    starts_call,
-                    id,
-                }) => {
-                    self.signal_settled(to, n, starts_call, id, outcome, turns);
-                }
-                Some(Pending::Leave { leaving, id }) => {
-                    turns.extend(self.leave_settled(leaving, id, &outcome));
-                }
-                Some(Pending::Told(event)) => turns.push(Turn::Tell(event)),
-                None => debug!("An outcome came for nothing that was sent"),
-            }
-        }
-    }
-
-    fn signal_settled(
-        &mut self,
-        to: UserName,
-        n: u64,
-        starts_call: bool,
-        id: Option<Correlation>,
-        outcome: Outcome,
-        turns: &mut Vec<Turn>,
-    ) {
-        let refusal = match outcome {
-            Ok(Sent::To(Holder {
-                session,
-                node,
-                flags,
-                ..
-            })) if self.exchange.believes_in(&node) => {
-                if self.calls.reached(&to, session, &node, n, starts_call) {
-                    turns.push(left(&to, LeaveReason::Lost));
-                }
-                let status = if flags.detached {
-                    AckStatus::Queued
-                } else {
-                    AckStatus::Delivered
-                };
-                return turns.extend(id.map(|id| acknowledged(id, status)));
-            }
-            // Nobody has the name, or somebody on a node that is known to be dead.
-            Ok(_) => {
-                if starts_call {
-                    self.calls.failed(&to, n);
-                }
-                // A peer that is gone would have left our call: the fabric may have forgotten it.
-                let in_call = self.calls.get(&to).map(|_| RETRY_SEND);
-                match self.exchange.hold.holds().or(in_call) {
-                    None => Refusal::UserUnavailable,
-                    Some(retry_after) => Refusal::Unavailable { retry_after },
-                }
-            }
-            Err(_) => Refusal::Unavailable {
-                retry_after: RETRY_SEND,
-            },
+    /// Hears an entry of the inbox, whose turn it is.
+    pub(super) fn hear_entry(&mut self, entry: Entry, turns: &mut Vec<Turn>) {
+        let Some(memory) = &mut self.memory else {
+            self.hear(entry.envelope, None, turns);
+            return;
         };
-        turns.push(Turn::Tell(Event::Refused {
-            refusal,
-            id,
-            name: Some(to),
-        }));
-    }
-
-    /// A leave counts as told when somebody has it, or when its peer is surely gone: a fabric that has just forgotten everybody finds nobody.
-    fn leave_settled(
-        &mut self,
-        mut leaving: Leaving,
-        id: Option<Correlation>,
-        outcome: &Outcome,
-    ) -> Option<Turn> {
-        let done = match outcome {
-            Ok(Sent::To(_)) => true,
-            Ok(Sent::Absent) => {
-                let since = *leaving.absent_since.get_or_insert_with(Instant::now);
-                self.exchange.hold.is_noticed_since(since)
-            }
-            Err(error) => {
-                debug!(%error, "The outcome of a leave is unknown: it is sent again");
-                leaving.absent_since = None;
+        let Entry { id, envelope, size } = entry;
+        let from = Arc::clone(&envelope.from);
+        let before = turns.len();
+        let silent = match memory.decision(id) {
+            Decision::None => !self.hear(envelope, Some(id), turns),
+            Decision::Silence => true,
+            Decision::Tell => {
+                turns.extend(told_again(id, envelope));
                 false
             }
         };
-        if !done {
-            self.unsure.push(leaving);
-            self.retry_at
-                .get_or_insert_with(|| Instant::now() + RETRY_LEAVE);
-        }
-        let refusal = Refusal::Unavailable {
-            retry_after: RETRY_SEND,
+        let Some(memory) = &mut self.memory else {
+            return;
         };
-        id.map(|id| match outcome {
-            Ok(_) => acknowledged(id, AckStatus::Delivered),
-            Err(_) => Turn::Tell(Event::Refused {
-                refusal,
-                id: Some(id),
-                name: None,
-            }),
-        })
+        memory.dealt(id, size, &from, silent);
+        if !memory.is_unseen(id) {
+            // Its client has seen it: it was heard for the sake of our calls only.
+            turns.truncate(before);
+            memory.confirm(id);
+        }
+        // Not before it is known what was decided.
+        if std::mem::take(&mut self.has_changed_calls) {
+            self.note();
+        }
     }
 
-    /// Tells the client something that must not overtake the outcomes before it.
-    fn tell_in_order(&mut self, event: Event) {
-        let receipt = self.receipts.issue(false);
-        self.pending.push_back(Pending::Told(event));
-        receipt.settle(Ok(Sent::Absent));
+    /// Hears what somebody said. Whether the client is told of it.
+    pub(super) fn hear(
+        &mut self,
+        envelope: Envelope,
+        seq: Option<EntryId>,
+        turns: &mut Vec<Turn>,
+    ) -> bool {
+        let Envelope {
+            from: sender,
+            n,
+            once,
+            parcel,
+        } = envelope;
+        let (session, node) = (sender.session, &sender.node);
+        // No tenant reaches another: nobody addresses a realm but his own.
+        let from = &sender.address.name;
+        match parcel {
+            Parcel::Signal(signal) => {
+                let calls = &self.calls;
+                let in_call = |name: &UserName| calls.get(name).is_some();
+                if !self.heard.is_news(&sender, n, once.as_ref(), in_call) {
+                    return false;
+                }
+                if signal.kind.starts_call() {
+                    if self.calls.join(from, session, node, n) {
+                        turns.push(left(from, LeaveReason::Lost, None));
+                    }
+                    self.change_call(from);
+                }
+                self.calls.heard(from, session, n);
+                turns.push(Turn::Tell(Event::Signal {
+                    from: from.clone(),
+                    signal,
+                    seq,
+                }));
+                true
+            }
+            // A leave may come late: it is sent again until somebody has it. The call itself knows whether it is meant.
+            Parcel::Leave { reason, heard } => {
+                let over = self.calls.end(from, session, n, heard) == Ending::Over;
+                if over {
+                    turns.push(left(from, reason, seq));
+                    self.change_call(from);
+                }
+                over
+            }
+            Parcel::Sync => {
+                if self.calls.moved(from, session, node) {
+                    self.change_call(from);
+                } else {
+                    let (n_of_sync, n) = (n, self.outbox.next());
+                    let parcel = Parcel::Leave {
+                        reason: LeaveReason::Lost,
+                        heard: n_of_sync,
+                    };
+                    let from = from.clone();
+                    let answer =
+                        Notice::new(from, Some(session), Arc::clone(&self.sender), n, parcel);
+                    self.send_notice(answer, None);
+                }
+                false
+            }
+            Parcel::Missed => {
+                if let Some(memory) = &mut self.memory {
+                    memory.has_missed();
+                }
+                self.caught_up(turns);
+                false
+            }
+        }
+    }
+
+    // === Call peers whose node died ===
+
+    fn node_lost(&mut self, node: &NodeId) {
+        for peer in self.calls.on_node(node) {
+            if let Some(session) = self.calls.session(&peer) {
+                self.lost.miss(self.address_of(&peer), session, node);
+            }
+        }
+    }
+
+    fn found(
+        &mut self,
+        peer: LostPeer,
+        node_lives: bool,
+        holder: Option<Holder>,
+        turns: &mut Vec<Turn>,
+    ) {
+        let call = self
+            .calls
+            .get(peer.name())
+            .and_then(|call| call.peer.as_ref());
+        if call.is_none_or(|(session, node)| (*session, node) != (peer.session, &peer.node)) {
+            // It is over, or goes on elsewhere: whoever said so has told us.
+            return;
+        }
+        if self.exchange.hold.holds().is_some() {
+            return self.lost.again(peer);
+        }
+        match peer.fate(node_lives, holder, self.grace()) {
+            Fate::Back => {}
+            Fate::Awaited(until) => self.lost.wait(peer, until),
+            Fate::Moved(node) => {
+                self.calls.moved(peer.name(), peer.session, &node);
+                self.note_call(peer.name());
+            }
+            Fate::Gone(holder) => {
+                if let Some(dead) = holder {
+                    // Should it fail, the name runs out.
+                    drop(self.exchange.fabric.free(&peer.address, &dead));
+                }
+                if self.memory.is_some() {
+                    self.is_gone(peer.name(), LeaveReason::NodeLost);
+                } else {
+                    turns.push(left(peer.name(), LeaveReason::NodeLost, None));
+                    self.leave_one(peer.name().clone(), LeaveReason::Lost, None);
+                }
+            }
+        }
+    }
+
+    /// This call peer is gone, which only we know: a resumable session tells itself by its own inbox, so that it is told once, whoever holds
+    /// it then. Should the peer live after all, it is told that we have left.
+    pub(super) fn is_gone(&mut self, peer: &UserName, reason: LeaveReason) {
+        let Some(call) = self.calls.get(peer).cloned() else {
+            return;
+        };
+        let Some((session, node)) = call.peer else {
+            return;
+        };
+        self.calls.give_up(peer);
+        let n = self.outbox.next();
+        let parcel = Parcel::Leave {
+            reason: LeaveReason::Lost,
+            heard: call.heard,
+        };
+        let from = Arc::clone(&self.sender);
+        self.send_notice(
+            Notice::new(peer.clone(), Some(session), from, n, parcel),
+            None,
+        );
+        let parcel = Parcel::Leave {
+            reason,
+            heard: call.renewed,
+        };
+        let its = Sender::new(self.address_of(peer), session, 0, node);
+        let own = self.lease.address.name.clone();
+        let n = call.heard.max(call.joined);
+        let only = Some(self.lease.session);
+        self.send_notice(Notice::new(own, only, Arc::new(its), n, parcel), None);
+    }
+
+    // === What is written down for whoever holds the session next ===
+
+    /// The call with this user has changed. Takes its place in the address's order now, before whatever is sent next.
+    pub(super) fn note_call(&mut self, peer: &UserName) {
+        if let Some(memory) = &mut self.memory {
+            memory.change(peer.clone());
+            self.note();
+        }
+    }
+
+    /// The same, by something that is being heard.
+    fn change_call(&mut self, peer: &UserName) {
+        if let Some(memory) = &mut self.memory {
+            memory.change(peer.clone());
+            self.has_changed_calls = true;
+        }
+    }
+
+    pub(super) fn note(&mut self) {
+        if let Some(memory) = &mut self.memory {
+            let (notes, written) = memory.notes(&self.calls, &self.heard);
+            let answer = self.exchange.fabric.note(&self.lease, notes);
+            memory.noting(written, answer);
+        }
+    }
+
+    /// The store had forgotten this session, or may have.
+    fn regained(&mut self, turns: &mut Vec<Turn>) {
+        let Some(memory) = &mut self.memory else {
+            return;
+        };
+        let (notes, written) = memory.anew(self.catch_up.last(), &self.calls, &self.heard);
+        let answer = self.exchange.fabric.note(&self.lease, notes);
+        memory.noting(written, answer);
+        if !self.is_detached {
+            // Its client confirms what the store has lost, as soon as it can.
+            turns.push(Turn::Ask);
+            self.caught_up(turns);
+        }
+    }
+
+    /// Something was written down, or was not. That the session is another's by now is told by the next renewal.
+    pub(super) fn noted(&mut self, noted: Noted) {
+        if let (Err(error), Some(memory)) = (&noted.result, &mut self.memory) {
+            debug!(%error, "What is known of a session could not be written down: it is written again");
+            memory.unwritten(noted);
+            self.outbox
+                .retry_at
+                .get_or_insert_with(|| Instant::now() + RETRY_NOTICE);
+        }
     }
 
     // === Leaving ===
 
-    fn leave_one(&mut self, peer: UserName, reason: LeaveReason, id: Option<Correlation>) {
+    pub(super) fn leave_one(
+        &mut self,
+        peer: UserName,
+        reason: LeaveReason,
+        id: Option<Correlation>,
+    ) {
         let Some(call) = self.calls.remove(&peer) else {
             return;
         };
-        self.n += 1;
+        let n = self.outbox.next();
         let only = call.peer.map(|(session, _)| session);
-        let leaving = Leaving {
-            to: peer,
-            only,
+        let parcel = Parcel::Leave {
             reason,
             heard: call.heard,
-            n: self.n,
-            absent_since: None,
         };
-        self.send_leave(leaving, id);
+        let leave = Notice::new(peer.clone(), only, Arc::clone(&self.sender), n, parcel);
+        self.send_notice(leave, id);
+        self.note_call(&peer);
     }
 
-    fn send_leave(&mut self, leaving: Leaving, id: Option<Correlation>) {
-        let receipt = self.receipts.issue(false);
-        let parcel = Parcel::Leave {
-            reason: leaving.reason,
-            heard: leaving.heard,
-        };
-        let envelope = self.envelope(leaving.n, parcel);
-        self.exchange.route(
-            &self.address_of(&leaving.to),
-            leaving.only,
-            envelope,
-            receipt,
-        );
-        self.pending.push_back(Pending::Leave { leaving, id });
-    }
-
-    /// Sends every unsure leave again, under its old number: whoever had it drops the repetition.
-    fn retry(&mut self) {
-        self.retry_at = None;
-        for leaving in std::mem::take(&mut self.unsure) {
-            self.send_leave(leaving, None);
-        }
-    }
-
-    /// Gives the seat up: tells every call peer, then frees the name, then tells whoever called meanwhile. Waits for the fabric as long as
-    /// the node lives, since nobody else can tell them.
-    pub async fn depart(mut self, reason: LeaveReason) {
-        self.exchange.watches.forget(self.lease.session);
-        self.exchange.registry.unseat(&self.lease);
-        self.leave_all(reason).await;
-        let unread = loop {
-            match self
-                .exchange
-                .fabric
-                .release(&self.lease, self.catch_up.last())
-                .await
-            {
-                Ok(unread) => break unread,
-                Err(error) => debug!(%error, "A name could not be given back yet"),
-            }
-            sleep(RETRY_LEAVE).await;
-        };
-        self.hear_the_rest(unread);
-        self.leave_all(reason).await;
-        self.exchange.registry.remove(&self.lease);
-        for challenge in self.doubts.drain(..) {
-            self.exchange.fabric.answer(challenge, Verdict::Gone);
-        }
-    }
-
-    /// Who called without our having read it is in a call with us. What came directly is older than what came by the fabric: that is the path
-    /// since the seat was given up.
-    fn hear_the_rest(&mut self, unread: Vec<Entry>) {
-        let (mut direct, mut pushed) = (Vec::new(), unread);
-        for mail in self.letterbox.close() {
-            match mail {
-                Mail::Direct(envelope) => direct.push(envelope),
-                Mail::Push(entries) => pushed.extend(entries),
-                Mail::Challenge(challenge) => self.doubts.push(challenge),
-                _ => {}
-            }
-        }
-        for envelope in direct
-            .into_iter()
-            .chain(pushed.into_iter().map(|entry| entry.envelope))
-        {
-            self.hear(envelope, &mut Vec::new());
-        }
-    }
-
-    async fn leave_all(&mut self, reason: LeaveReason) {
-        for peer in self.calls.peers() {
-            self.leave_one(peer, reason, None);
-        }
-        while !self.pending.is_empty() || !self.unsure.is_empty() {
-            if self.pending.is_empty() {
-                // The name is not kept waiting for peers that are gone.
-                if self.exchange.is_intact().await {
-                    self.unsure.retain(|leaving| leaving.absent_since.is_none());
-                    if self.unsure.is_empty() {
-                        break;
-                    }
-                }
-                sleep(RETRY_LEAVE).await;
-                self.retry();
-            }
-            self.receipts.ready(true).await;
-            self.settle(&mut Vec::new());
-        }
-    }
-
-    fn envelope(&self, n: u64, parcel: Parcel) -> Envelope {
-        Envelope {
-            from: Arc::clone(&self.sender),
-            n,
-            parcel,
-        }
-    }
-
-    fn address_of(&self, name: &UserName) -> Address {
+    pub(super) fn address_of(&self, name: &UserName) -> Address {
         Address::new(self.lease.address.realm.clone(), name.clone())
-    }
-}
-
-/// A session that panicked leaves no zombie: its lease is not renewed, and runs out.
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.exchange.watches.forget(self.lease.session);
-        self.exchange.registry.remove(&self.lease);
     }
 }
 
@@ -617,13 +627,31 @@ async fn due(at: Option<Instant>) {
     }
 }
 
-fn left(peer: &UserName, reason: LeaveReason) -> Turn {
+async fn noted(memory: &mut Option<Box<Memory>>) -> Noted {
+    match memory {
+        Some(memory) => memory.noted().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What an earlier connection had told of this entry.
+fn told_again(id: EntryId, envelope: Envelope) -> Option<Turn> {
+    let (from, seq) = (envelope.from.address.name.clone(), Some(id));
+    match envelope.parcel {
+        Parcel::Signal(signal) => Some(Turn::Tell(Event::Signal { from, signal, seq })),
+        Parcel::Leave { reason, .. } => Some(left(&from, reason, seq)),
+        Parcel::Sync | Parcel::Missed => None,
+    }
+}
+
+pub(super) fn left(peer: &UserName, reason: LeaveReason, seq: Option<EntryId>) -> Turn {
     Turn::Tell(Event::Left {
         from: peer.clone(),
         reason,
+        seq,
     })
 }
 
-fn acknowledged(id: Correlation, status: AckStatus) -> Turn {
+pub(super) fn acknowledged(id: Correlation, status: AckStatus) -> Turn {
     Turn::Tell(Event::Ack { id, status })
 }

@@ -171,10 +171,14 @@ impl Exchange {
             .cloned()
             .zip(self.fabric.alive(&nodes).await?)
             .collect();
+        // A session that may yet be resumed is here: a resume is no change.
+        let awaited = |holder: &Holder| {
+            holder.flags.resumable && self.call_nodes.dead_for(&holder.node) < self.terms.grace
+        };
         let here = |holder: &Option<Holder>| {
             holder
                 .as_ref()
-                .is_some_and(|holder| alive.get(&holder.node) == Some(&true))
+                .is_some_and(|holder| alive.get(&holder.node) == Some(&true) || awaited(holder))
         };
         Ok(holders.iter().map(here).collect())
     }

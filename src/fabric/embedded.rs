@@ -13,10 +13,11 @@ use tokio::time::{Instant, timeout};
 
 use super::intake::{Intake, Line};
 use super::{
-    Beat, Challenge, Claim, Entry, Envelope, Fabric, FabricError, Holder, Inbound, Lease, Opened,
-    Receipt, Renewal, Sent, Terms, Verdict, ring,
+    Beat, Challenge, Claim, Confirmed, Entry, Envelope, Fabric, FabricError, Holder, Inbound,
+    Lease, Notes, Opened, Postage, Receipt, Renewal, Resume, Resumed, Room, Sent, Terms, Verdict,
+    ring,
 };
-use crate::model::{Address, EntryId, NodeId, SessionId};
+use crate::model::{Address, Correlation, EntryId, NodeId, SecretHash, SessionId};
 
 /// The switch. Clones are the same switch.
 #[derive(Clone, Debug)]
@@ -41,7 +42,21 @@ struct Name {
     holder: Holder,
     until: Instant,
     inbox: VecDeque<Entry>,
+    /// What the next holder of a resumable session must know.
+    record: Option<Record>,
+    /// What each sender has sent to be delivered once, latest last, and whether the holder was detached then.
+    once: HashMap<SessionId, VecDeque<(Correlation, bool)>>,
 }
+
+#[derive(Debug)]
+struct Record {
+    hash: SecretHash,
+    confirmed: EntryId,
+    notes: HashMap<String, String>,
+}
+
+/// How many ids of one sender are remembered.
+const REMEMBERED: usize = 256;
 
 #[derive(Debug)]
 struct Plug {
@@ -137,15 +152,101 @@ struct Socket {
 
 #[async_trait]
 impl Fabric for Socket {
-    async fn claim(&self, lease: &Lease, over: Option<&Holder>) -> Result<Claim, FabricError> {
+    async fn claim(
+        &self,
+        lease: &Lease,
+        over: Option<&Holder>,
+        secret: Option<&SecretHash>,
+    ) -> Result<Claim, FabricError> {
         let mut state = self.switch.reach()?;
         if let Some(name) = state.live(&lease.address)
             && Some(&name.holder) != over
         {
             return Ok(Claim::Held(name.holder.clone()));
         }
-        state.put(lease, &self.node, self.switch.terms);
+        let record = secret.map(|hash| Record {
+            hash: hash.clone(),
+            confirmed: EntryId::default(),
+            notes: HashMap::new(),
+        });
+        state.put(lease, &self.node, self.switch.terms, record);
         Ok(Claim::Won)
+    }
+
+    async fn resume(
+        &self,
+        address: &Address,
+        secret: &SecretHash,
+        last: Option<EntryId>,
+    ) -> Result<Resume, FabricError> {
+        let mut state = self.switch.reach()?;
+        let now = Instant::now();
+        let live = state.names.get_mut(address).filter(|name| name.until > now);
+        let Some((name, record)) = live.and_then(|name| {
+            let record = name.record.take()?;
+            Some((name, record))
+        }) else {
+            return Ok(Resume::Gone);
+        };
+        let refused = if record.hash != *secret {
+            Some(Resume::Wrong)
+        } else if last.is_some_and(|last| last < record.confirmed) {
+            Some(Resume::Gone)
+        } else {
+            None
+        };
+        if let Some(refused) = refused {
+            name.record = Some(record);
+            return Ok(refused);
+        }
+        let before = name.holder.clone();
+        let lease = Lease {
+            address: address.clone(),
+            session: before.session,
+            attach: before.attach + 1,
+            flags: super::Flags {
+                resumable: true,
+                detached: false,
+            },
+        };
+        name.holder = lease.held_by(&self.node);
+        name.until = now + self.switch.terms.user_ttl;
+        let notes = record.notes.clone().into_iter().collect();
+        let confirmed = record.confirmed;
+        name.record = Some(record);
+        if let Some(plug) = state.nodes.get(&before.node) {
+            let (session, attach) = (lease.session, lease.attach);
+            plug.intake.post(Inbound::Replaced { session, attach });
+        }
+        Ok(Resume::Won(Box::new(Resumed {
+            lease,
+            confirmed,
+            notes,
+            missed: last.is_some_and(|last| last.millis > state.entries),
+        })))
+    }
+
+    fn note(&self, lease: &Lease, notes: Notes) -> BoxFuture<'static, Result<bool, FabricError>> {
+        let noted = self.switch.reach().map(|mut state| {
+            let name = state.names.get_mut(&lease.address);
+            let ours = name.filter(|name| name.holder == lease.held_by(&self.node));
+            ours.map(|name| name.note(notes)).is_some()
+        });
+        ready(noted).boxed()
+    }
+
+    fn free(
+        &self,
+        address: &Address,
+        dead: &Holder,
+    ) -> BoxFuture<'static, Result<(), FabricError>> {
+        let freed = self.switch.reach().map(|mut state| {
+            let name = state.names.get(address);
+            if name.is_some_and(|name| name.holder == *dead) {
+                state.names.remove(address);
+            }
+        });
+        ready(freed).boxed()
     }
 
     async fn barrier(&self, lease: &Lease) -> Result<(), FabricError> {
@@ -175,7 +276,7 @@ impl Fabric for Socket {
             let ours = state
                 .names
                 .get(&lease.address)
-                .is_some_and(|name| name.holder.session == lease.session);
+                .is_some_and(|name| name.holder == lease.held_by(&self.node));
             let name = if ours {
                 state.names.remove(&lease.address)
             } else {
@@ -186,18 +287,18 @@ impl Fabric for Socket {
         ready(unread).boxed()
     }
 
-    fn send(&self, to: &Address, only: Option<SessionId>, envelope: Envelope, receipt: Receipt) {
+    fn send(&self, to: &Address, postage: Postage, envelope: Envelope, receipt: Receipt) {
         let outcome = self
             .switch
             .reach()
-            .map(|mut state| state.send(to, only, envelope));
+            .map(|mut state| state.send(to, postage, envelope));
         receipt.settle(outcome);
     }
 
     async fn read(&self, lease: &Lease, last: EntryId) -> Result<Vec<Entry>, FabricError> {
         let state = self.switch.reach()?;
         let name = state.names.get(&lease.address);
-        let ours = name.filter(|name| name.holder.session == lease.session);
+        let ours = name.filter(|name| name.holder == lease.held_by(&self.node));
         Ok(ours.map_or_else(Vec::new, |name| name.after(last)))
     }
 
@@ -278,42 +379,79 @@ impl State {
         self.nodes.get(node).is_some_and(|plug| plug.until > now)
     }
 
-    fn put(&mut self, lease: &Lease, node: &NodeId, terms: Terms) {
+    fn put(&mut self, lease: &Lease, node: &NodeId, terms: Terms, record: Option<Record>) {
         let until = Instant::now() + terms.user_ttl;
         let name = Name {
             holder: lease.held_by(node),
             until,
             inbox: VecDeque::new(),
+            record,
+            once: HashMap::new(),
         };
         self.names.insert(lease.address.clone(), name);
     }
 
     fn renew(&mut self, lease: &Lease, node: &NodeId, terms: Terms) -> Renewal {
-        let now = Instant::now();
-        match self
-            .names
-            .get_mut(&lease.address)
-            .filter(|name| name.until > now)
-        {
-            Some(name) if name.holder == lease.held_by(node) => {
-                name.until = now + terms.user_ttl;
-                Renewal::Mine
-            }
-            Some(_) => Renewal::Lost,
-            None => {
-                self.put(lease, node, terms);
-                Renewal::Regained
-            }
+        let (now, ours) = (Instant::now(), lease.held_by(node));
+        let live = self.names.get_mut(&lease.address);
+        let Some(name) = live.filter(|name| name.until > now) else {
+            self.put(lease, node, terms, None);
+            return Renewal::Regained;
+        };
+        if name.holder.session != ours.session {
+            return Renewal::Lost;
+        }
+        if name.holder.attach > ours.attach {
+            return Renewal::Replaced;
+        }
+        // The same connection, perhaps with other flags.
+        name.holder = ours;
+        name.until = now + terms.user_ttl;
+        if lease.flags.resumable && name.record.is_none() {
+            Renewal::Regained
+        } else {
+            Renewal::Mine
         }
     }
 
-    fn send(&mut self, to: &Address, only: Option<SessionId>, envelope: Envelope) -> Sent {
+    fn send(&mut self, to: &Address, postage: Postage, envelope: Envelope) -> Sent {
         let now = Instant::now();
         let Some(name) = self.names.get_mut(to).filter(|name| name.until > now) else {
             return Sent::Absent;
         };
-        if only.is_some_and(|session| session != name.holder.session) {
+        let mut holder = name.holder.clone();
+        if postage
+            .only
+            .is_some_and(|session| session != holder.session)
+        {
             return Sent::Absent;
+        }
+        let sender = envelope.from.session;
+        let sent = name.once.get(&sender).into_iter().flatten();
+        let before = envelope
+            .once
+            .as_ref()
+            .and_then(|id| sent.rev().find(|(known, _)| known == id));
+        if let Some((_, detached)) = before {
+            holder.flags.detached = *detached;
+            return Sent::Again(holder);
+        }
+        let size = envelope.encode().len();
+        if holder.flags.resumable {
+            if !postage.urgent && !name.has_room(sender, size) {
+                return Sent::Full(holder);
+            }
+        } else {
+            while name.inbox.len() >= ring(envelope.body_len()) {
+                name.inbox.pop_front();
+            }
+        }
+        if let Some(id) = &envelope.once {
+            let sent = name.once.entry(sender).or_default();
+            if sent.len() == REMEMBERED {
+                sent.pop_front();
+            }
+            sent.push_back((id.clone(), holder.flags.detached));
         }
         self.entries += 1;
         let entry = Entry {
@@ -322,20 +460,52 @@ impl State {
                 sequence: 0,
             },
             envelope,
+            size,
         };
-        while name.inbox.len() >= ring(entry.envelope.body_len()) {
-            name.inbox.pop_front();
-        }
         name.inbox.push_back(entry.clone());
-        let session = name.holder.session;
-        if let Some(plug) = self.nodes.get(&name.holder.node) {
-            plug.intake.push(LINE, session, vec![entry]);
+        if let Some(plug) = self.nodes.get(&holder.node) {
+            plug.intake
+                .push(LINE, holder.session, holder.attach, vec![entry]);
         }
-        Sent::To(name.holder.clone())
+        Sent::To(holder)
     }
 }
 
 impl Name {
+    fn has_room(&self, sender: SessionId, size: usize) -> bool {
+        let room = Room::INBOX;
+        let bytes: usize = self.inbox.iter().map(|entry| entry.size).sum();
+        let own = self
+            .inbox
+            .iter()
+            .filter(|entry| entry.envelope.from.session == sender);
+        let share: usize = own.map(|entry| Room::weight(entry.size)).sum();
+        self.inbox.len() < room.entries
+            && bytes + size <= room.bytes
+            && share + Room::weight(size) <= room.share
+    }
+
+    fn note(&mut self, notes: Notes) {
+        if let Some((hash, _)) = notes.anew {
+            self.record = Some(Record {
+                hash,
+                confirmed: EntryId::default(),
+                notes: HashMap::new(),
+            });
+        }
+        let Some(record) = &mut self.record else {
+            return;
+        };
+        if let Some(Confirmed { last, .. }) = notes.confirmed {
+            record.confirmed = last;
+            self.inbox.retain(|entry| entry.id > last);
+        }
+        record.notes.extend(notes.set);
+        for field in notes.unset {
+            record.notes.remove(&field);
+        }
+    }
+
     fn after(&self, last: EntryId) -> Vec<Entry> {
         self.inbox
             .iter()

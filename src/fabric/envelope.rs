@@ -3,7 +3,11 @@
 //! ```text
 //! 1 <session> <attach> <node> <address> offer <n> <bytes of body>[ <word>…]\n<body>
 //! 1 <session> <attach> <node> <address> leave <n> 0 <reason> <heard>\n
+//! 1 <session> <attach> <node> <address> sync <n> 0\n
+//! 1 <session> <attach> <node> <address> missed <n> 0\n
 //! ```
+//! A signal that is delivered once however often it is sent bears the word `id=<its id, percent-encoded>`.
+//!
 //! What one session always says comes first, so it is written once and copied from then on. Words behind the known ones are ignored, so
 //! that a newer release can add some; a higher version is refused. The length makes envelopes that follow each other tell where they end.
 
@@ -11,11 +15,19 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-use crate::model::{Address, Body, LeaveReason, NodeId, SessionId, Signal, SignalKind};
+use crate::model::{
+    Address, Body, Correlation, LeaveReason, NodeId, SessionId, Signal, SignalKind,
+};
 
 /// The version that this release writes, and the only one that it reads.
 const VERSION: &str = "1";
+/// The words for what is no signal.
+const SYNC: &str = "sync";
+const MISSED: &str = "missed";
+/// How the word begins that bears an id.
+const ONCE: &str = "id=";
 
 /// Who says something, as its node knows it.
 #[derive(Debug)]
@@ -39,6 +51,8 @@ pub struct Envelope {
     pub from: Arc<Sender>,
     /// Counts what the session has sent.
     pub n: u64,
+    /// The id under which this is delivered once, however often the session sends it.
+    pub once: Option<Correlation>,
     /// What is said.
     pub parcel: Parcel,
 }
@@ -55,6 +69,10 @@ pub enum Parcel {
         /// The last `n` that the leaver heard from the other: a call that started later is not meant.
         heard: u64,
     },
+    /// The session was resumed on another node: whoever is in no call with it answers with a leave.
+    Sync,
+    /// Something that the session had sent may be lost with the store that had accepted it.
+    Missed,
 }
 
 /// Not an envelope of a version that this release knows.
@@ -130,7 +148,7 @@ impl Envelope {
     pub fn body_len(&self) -> usize {
         match &self.parcel {
             Parcel::Signal(signal) => signal.body.0.len(),
-            Parcel::Leave { .. } => 0,
+            Parcel::Leave { .. } | Parcel::Sync | Parcel::Missed => 0,
         }
     }
 
@@ -142,14 +160,32 @@ impl Envelope {
         match &self.parcel {
             Parcel::Signal(signal) => {
                 push(signal.kind.word());
-                push(&format!(" {} {}\n", self.n, signal.body.0.len()));
+                push(&format!(" {} {}", self.n, signal.body.0.len()));
+                if let Some(id) = &self.once {
+                    push(&format!(
+                        " {ONCE}{}",
+                        utf8_percent_encode(&id.0, NON_ALPHANUMERIC)
+                    ));
+                }
+                push("\n");
                 text.extend_from_slice(&signal.body.0);
             }
             Parcel::Leave { reason, heard } => {
                 push(&format!("leave {} 0 {} {heard}\n", self.n, reason.word()));
             }
+            Parcel::Sync => push(&format!("{SYNC} {} 0\n", self.n)),
+            Parcel::Missed => push(&format!("{MISSED} {} 0\n", self.n)),
         }
         text
+    }
+
+    /// The bytes of a [`Parcel::Missed`] from whoever sent the envelope of these bytes.
+    pub(super) fn missed_after(bytes: &[u8]) -> Vec<u8> {
+        let spaces = bytes.iter().enumerate().filter(|(_, byte)| **byte == b' ');
+        let end_of_head = spaces.map(|(at, _)| at + 1).nth(4).unwrap_or_default();
+        let mut word = bytes[..end_of_head].to_vec();
+        word.extend_from_slice(format!("{MISSED} 0 0\n").as_bytes());
+        word
     }
 
     /// Reads what [`encode`](Self::encode) wrote; the body is a slice of `bytes`.
@@ -189,7 +225,12 @@ impl Envelope {
         *bytes = all.slice(end_of_body..);
         let from = known.find(head)?;
         let n = n.parse().map_err(|_| UnknownEnvelope)?;
-        let parcel = if kind == "leave" {
+        let mut once = None;
+        let parcel = if kind == SYNC {
+            Parcel::Sync
+        } else if kind == MISSED {
+            Parcel::Missed
+        } else if kind == "leave" {
             let reason = word()?;
             let reason = LeaveReason::ALL
                 .into_iter()
@@ -206,12 +247,23 @@ impl Envelope {
                 .ok_or(UnknownEnvelope)?;
             let body = all.slice(end + 1..end_of_body);
             std::str::from_utf8(&body).map_err(|_| UnknownEnvelope)?;
+            if let Some(id) = words.find_map(|word| word.strip_prefix(ONCE)) {
+                let id = percent_decode_str(id)
+                    .decode_utf8()
+                    .map_err(|_| UnknownEnvelope)?;
+                once = Some(Correlation(id.into()));
+            }
             Parcel::Signal(Signal {
                 kind,
                 body: Body(body),
             })
         };
-        Ok(Self { from, n, parcel })
+        Ok(Self {
+            from,
+            n,
+            once,
+            parcel,
+        })
     }
 }
 
@@ -233,6 +285,7 @@ mod tests {
         Envelope {
             from: Arc::new(from),
             n: 17,
+            once: None,
             parcel,
         }
     }
@@ -251,6 +304,19 @@ mod tests {
             offer.encode(),
             b"1 00000000000000000000000000c0ffee 2 node-1.abc tenant%201/User%20A offer 17 10\n{\"sdp\": 1}"
         );
+        let repeated = Envelope {
+            once: Some(Correlation("\"a b\"".into())),
+            ..offer
+        };
+        assert_eq!(
+            repeated.encode(),
+            b"1 00000000000000000000000000c0ffee 2 node-1.abc tenant%201/User%20A offer 17 10 id=%22a%20b%22\n{\"sdp\": 1}"
+        );
+        assert_eq!(Envelope::decode(&repeated.encode().into()), Ok(repeated));
+        for parcel in [Parcel::Sync, Parcel::Missed] {
+            let word = envelope("b", parcel);
+            assert_eq!(Envelope::decode(&word.encode().into()), Ok(word));
+        }
         let leave = envelope(
             "b",
             Parcel::Leave {

@@ -50,14 +50,18 @@ impl Intake {
     }
 
     /// Takes a push from a line. One that comes by another line than the open one is in the inbox of its user, where the gap will find it.
-    pub(super) fn push(&self, line: Line, session: SessionId, entries: Vec<Entry>) {
+    pub(super) fn push(&self, line: Line, session: SessionId, attach: u32, entries: Vec<Entry>) {
         let mut gate = self.lock();
         if gate.open != Some(line) || gate.missed.contains(&session) {
             return;
         }
         if self
             .inbox
-            .try_send(Inbound::Push { session, entries })
+            .try_send(Inbound::Push {
+                session,
+                attach,
+                entries,
+            })
             .is_err()
         {
             gate.missed.insert(session);
@@ -137,7 +141,13 @@ mod tests {
                 millis,
                 sequence: 0,
             },
-            envelope: Envelope { from, n: 1, parcel },
+            envelope: Envelope {
+                from,
+                n: 1,
+                once: None,
+                parcel,
+            },
+            size: 0,
         }]
     }
 
@@ -146,7 +156,7 @@ mod tests {
         let (intake, mut inbox) = Intake::new(Some(Line(1)));
         let (intake, session) = (Arc::new(intake), SessionId::random());
         for millis in 0..INBOX_EVENTS as u64 + 5 {
-            intake.push(Line(1), session, entry(millis));
+            intake.push(Line(1), session, 0, entry(millis));
         }
         let announcer = tokio::spawn({
             let intake = Arc::clone(&intake);
@@ -158,7 +168,7 @@ mod tests {
         assert!(
             matches!(inbox.recv().await, Some(Inbound::Gap(Some(missed))) if missed == session)
         );
-        intake.push(Line(1), session, entry(1 << 20));
+        intake.push(Line(1), session, 0, entry(1 << 20));
         assert!(matches!(inbox.recv().await, Some(Inbound::Push { .. })));
         announcer.abort();
     }
@@ -167,10 +177,10 @@ mod tests {
     async fn a_broken_line_is_not_listened_to() {
         let (intake, mut inbox) = Intake::new(Some(Line(1)));
         intake.shut();
-        intake.push(Line(1), SessionId::random(), entry(1));
+        intake.push(Line(1), SessionId::random(), 0, entry(1));
         intake.open(Line(2)).await;
-        intake.push(Line(1), SessionId::random(), entry(2));
-        intake.push(Line(2), SessionId::random(), entry(3));
+        intake.push(Line(1), SessionId::random(), 0, entry(2));
+        intake.push(Line(2), SessionId::random(), 0, entry(3));
         assert!(matches!(inbox.recv().await, Some(Inbound::Gap(None))));
         assert!(
             matches!(inbox.recv().await, Some(Inbound::Push { entries, .. }) if entries[0].id.millis == 3)

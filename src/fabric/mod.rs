@@ -19,27 +19,48 @@ use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
-use crate::model::{Address, EntryId, NodeId, SessionId};
+use crate::model::{Address, EntryId, NodeId, SecretHash, SessionId};
 
 /// Presence and delivery between nodes. `tests/it/conformance.rs` holds every implementation to these promises:
 ///
 /// 1. A name has one holder. [`claim`](Self::claim) is one atomic step: it wins a free name or tells who holds it, and a name that was won
 ///    starts with an empty inbox. The node listens for the name before it claims it; once a [`barrier`](Self::barrier) came
 ///    back, whatever is sent to the name reaches this node.
-/// 2. [`renew`](Self::renew) prolongs only what is still ours, takes back what is nobody's, and reports what is somebody else's.
+/// 2. [`renew`](Self::renew) prolongs only what is still ours, takes back what is nobody's or was ours before a resume that the store has
+///    forgotten, and reports what is somebody else's.
 /// 3. [`release`](Self::release) frees only what is ours, and hands back what was sent to us but never read.
 /// 4. [`send`](Self::send) tells what became of the envelope by the lease it found in the same step; a leave for one session reaches no other.
+///    The inbox of a resumable session keeps everything until it is confirmed by a [`note`](Self::note); what does not fit is refused.
 /// 5. Envelopes from one sender to one address arrive in the order in which they were sent, each at most once for every time it is
-///    sent. An error means that the outcome is unknown; nothing is repeated by the fabric.
+///    sent, and one that is sent [once](Envelope::once) at most once however often it is sent. An error means that the outcome is unknown.
+///    Nothing is repeated by the fabric, but for what was accepted by a store that has lost it since.
 /// 6. A push that was missed is announced by [`Inbound::Gap`] before anything newer of that session arrives, and is found by [`read`](Self::read).
 /// 7. A lease that is not renewed within its time to live is gone for every reader at once.
-/// 8. Nothing waits longer than the fabric's time-out; away means an error, not silence. A claim or a renewal that was given up has no effect later.
+/// 8. [`resume`](Self::resume) is one atomic step: whoever proves a session by its secret has it from then on, and no earlier connection of it
+///    is addressed any more. Its notes are as its last holder left them.
+/// 9. Nothing waits longer than the fabric's time-out; away means an error, not silence. A claim or a renewal that was given up has no effect later.
 ///
-/// [`send`](Self::send), [`renew`](Self::renew) and [`release`](Self::release) take their place in the address's order when they are called, not when they are awaited.
+/// [`send`](Self::send), [`renew`](Self::renew), [`note`](Self::note) and [`release`](Self::release) take their place in the address's order when they are called, not when they are awaited.
 #[async_trait]
 pub trait Fabric: Send + Sync + fmt::Debug + 'static {
-    /// Claims a name; `over` is a holder that is known to be dead, whose lease may be replaced.
-    async fn claim(&self, lease: &Lease, over: Option<&Holder>) -> Result<Claim, FabricError>;
+    /// Claims a name; `over` is a holder that is known to be dead, whose lease may be replaced. A resumable session brings the hash of its secret.
+    async fn claim(
+        &self,
+        lease: &Lease,
+        over: Option<&Holder>,
+        secret: Option<&SecretHash>,
+    ) -> Result<Claim, FabricError>;
+
+    /// Takes a session over from its earlier connection, wherever that is; `last` is the last entry that its client has seen, if it knows.
+    async fn resume(
+        &self,
+        address: &Address,
+        secret: &SecretHash,
+        last: Option<EntryId>,
+    ) -> Result<Resume, FabricError>;
+
+    /// Writes down what the next holder of a resumable session must know. False if the session is somebody else's by now.
+    fn note(&self, lease: &Lease, notes: Notes) -> BoxFuture<'static, Result<bool, FabricError>>;
 
     /// Sends the name's own node an [`Inbound::Barrier`] behind everything that was sent to the name before, the way everything comes.
     async fn barrier(&self, lease: &Lease) -> Result<(), FabricError>;
@@ -54,8 +75,12 @@ pub trait Fabric: Send + Sync + fmt::Debug + 'static {
         last: EntryId,
     ) -> BoxFuture<'static, Result<Vec<Entry>, FabricError>>;
 
-    /// Sends to whoever holds the name, or only to the session `only`; the receipt is told what became of it.
-    fn send(&self, to: &Address, only: Option<SessionId>, envelope: Envelope, receipt: Receipt);
+    /// Frees the name of a holder that is known to be dead, if it is still that one's.
+    fn free(&self, address: &Address, dead: &Holder)
+    -> BoxFuture<'static, Result<(), FabricError>>;
+
+    /// Sends to whoever holds the name; the receipt is told what became of it.
+    fn send(&self, to: &Address, postage: Postage, envelope: Envelope, receipt: Receipt);
 
     /// What the inbox of a lease holds after `last`, oldest first; nothing if the name is somebody else's by now.
     async fn read(&self, lease: &Lease, last: EntryId) -> Result<Vec<Entry>, FabricError>;
@@ -118,6 +143,8 @@ pub struct Terms {
     pub node_ttl: Duration,
     /// How long a holder may take to answer a challenge.
     pub challenge: Duration,
+    /// How long a resumable session survives without a connection.
+    pub grace: Duration,
 }
 
 /// One session's hold on one name.
@@ -210,13 +237,95 @@ pub enum Claim {
     Held(Holder),
 }
 
+/// What became of a resume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resume {
+    /// The session is ours.
+    Won(Box<Resumed>),
+    /// There is no such session any more, or it does not reach back as far as its client needs.
+    Gone,
+    /// The secret is not that of the session.
+    Wrong,
+}
+
+/// A session as its last holder left it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resumed {
+    /// How it is held now.
+    pub lease: Lease,
+    /// Up to where its inbox was confirmed: everything after it is still there.
+    pub confirmed: EntryId,
+    /// What was written down, by field.
+    pub notes: Vec<(String, String)>,
+    /// The store has lost entries that its client has seen, and perhaps others.
+    pub missed: bool,
+}
+
+/// What the next holder of a resumable session must know: fields that nobody but the exchange understands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Notes {
+    /// Fields to write.
+    pub set: Vec<(String, String)>,
+    /// Fields to forget.
+    pub unset: Vec<String>,
+    /// What the client is known to have: it leaves the inbox.
+    pub confirmed: Option<Confirmed>,
+    /// The store has forgotten the session: everything is written anew, and later entries come behind this place.
+    pub anew: Option<(SecretHash, EntryId)>,
+}
+
+/// Entries that leave an inbox.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Confirmed {
+    /// The last of them.
+    pub last: EntryId,
+    /// How many bytes of which sender's they are.
+    pub sizes: Vec<(SessionId, usize)>,
+}
+
+/// How much of a resumable session's inbox may wait for its client's confirmation.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    /// Entries.
+    pub entries: usize,
+    /// Bytes.
+    pub bytes: usize,
+    /// How many [weights](Self::weight) of it one sender may fill.
+    pub share: usize,
+}
+
+impl Room {
+    /// The room of every inbox (DESIGN §3); one sender may fill the half of it.
+    pub const INBOX: Self = Self {
+        entries: 256,
+        bytes: 1 << 20,
+        share: 128,
+    };
+
+    /// How much of its sender's share an envelope of so many bytes takes.
+    pub fn weight(bytes: usize) -> usize {
+        bytes.div_ceil(4096).max(1)
+    }
+}
+
+/// How an envelope is to be carried.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Postage {
+    /// The session that alone is meant.
+    pub only: Option<SessionId>,
+    /// It must arrive, even where there is no room.
+    pub urgent: bool,
+}
+
 /// What became of one renewal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Renewal {
     /// Prolonged.
     Mine,
-    /// Was nobody's: the store lost it, and it is ours again.
+    /// Was nobody's, or ours before a resume: the store lost it, and it is ours again.
     Regained,
+    /// A newer connection of the same session has it.
+    Replaced,
     /// Somebody else's.
     Lost,
 }
@@ -226,17 +335,23 @@ pub enum Renewal {
 pub enum Sent {
     /// Accepted for this holder.
     To(Holder),
+    /// It was accepted before, when it was sent [once](Envelope::once) already. The holder is told as it was detached then.
+    Again(Holder),
+    /// As much waits for this holder as may, of all senders or of this one.
+    Full(Holder),
     /// Nobody holds the name, or not the session that was meant.
     Absent,
 }
 
 /// One thing that was sent to a user.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
     /// Its place.
     pub id: EntryId,
     /// What it is.
     pub envelope: Envelope,
+    /// How many bytes of the inbox it takes.
+    pub size: usize,
 }
 
 /// What a beat found.
@@ -253,6 +368,8 @@ pub struct Beat {
 pub enum Verdict {
     /// The session answered: the name is taken.
     Alive,
+    /// The session has no connection, but may be resumed: the name is taken until its grace is over.
+    Detached,
     /// There is no such session, or it is released: the name is free.
     Gone,
     /// The node did not answer in time.
@@ -277,8 +394,17 @@ pub enum Inbound {
     Push {
         /// The session that held the name then.
         session: SessionId,
+        /// How often it had been resumed then.
+        attach: u32,
         /// What was sent, oldest first; never empty.
         entries: Vec<Entry>,
+    },
+    /// A newer connection has taken this session over.
+    Replaced {
+        /// The session.
+        session: SessionId,
+        /// How often it has been resumed now.
+        attach: u32,
     },
     /// The barrier of this session came back.
     Barrier(SessionId),

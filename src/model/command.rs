@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Signal, UserName};
+use super::{EntryId, Signal, UserName};
 
 /// The client's own words for one request, echoed in its answer as they were written.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -49,8 +49,11 @@ pub enum Command {
         /// Echoed in the reply.
         id: Option<Correlation>,
     },
-    /// Confirm what was received; means nothing to a plain session.
-    Confirm,
+    /// Confirm what was received, up to and with this; means nothing to a plain session.
+    Confirm {
+        /// The last place that was received.
+        seq: EntryId,
+    },
 }
 
 impl Command {
@@ -62,7 +65,7 @@ impl Command {
             | Self::Leave { id, .. }
             | Self::Presence { id, .. }
             | Self::Ping { id } => id,
-            Self::Confirm => None,
+            Self::Confirm { .. } => None,
         }
     }
 }
@@ -89,6 +92,8 @@ pub struct LoginRequest {
     pub resumable: bool,
     /// The secret of the session to resume.
     pub resume: Option<String>,
+    /// The last place of the inbox that the client has seen; `None`: what the server knows to be confirmed.
+    pub last: Option<EntryId>,
 }
 
 /// Hides token and secret.
@@ -99,6 +104,7 @@ impl fmt::Debug for LoginRequest {
             .field("token", &self.token.is_some())
             .field("resumable", &self.resumable)
             .field("resume", &self.resume.is_some())
+            .field("last", &self.last)
             .finish()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Correlation, NodeId, Refusal, SessionId, Signal, UserName};
+use super::{Correlation, EntryId, NodeId, Refusal, Secret, SessionId, Signal, UserName};
 
 /// One thing to tell a client, as any language says it.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,6 +22,8 @@ pub enum Event {
         from: UserName,
         /// What was carried.
         signal: Signal,
+        /// Its place in the inbox of a resumable session.
+        seq: Option<EntryId>,
     },
     /// The call with this user is over.
     Left {
@@ -29,6 +31,8 @@ pub enum Event {
         from: UserName,
         /// Why it ended.
         reason: LeaveReason,
+        /// Its place in the inbox of a resumable session.
+        seq: Option<EntryId>,
     },
     /// A request with an id was done.
     Ack {
@@ -63,6 +67,13 @@ pub enum Event {
         /// How long until it does.
         reconnect_in: Duration,
     },
+    /// What joins the nodes went away, or is back.
+    Status {
+        /// Whether it answers.
+        reached: bool,
+        /// Whether something may have been lost that was sent to this session.
+        missed: bool,
+    },
 }
 
 /// What a successful login tells.
@@ -76,6 +87,10 @@ pub struct Welcome {
     pub node: NodeId,
     /// How long a resumable session survives without a connection.
     pub grace: Duration,
+    /// What resumes a resumable session.
+    pub resume: Option<Secret>,
+    /// Whether an earlier session goes on.
+    pub resumed: bool,
     /// The request's own words.
     pub id: Option<Correlation>,
 }

@@ -179,6 +179,16 @@ pub struct EntryId {
     pub sequence: u64,
 }
 
+impl EntryId {
+    /// The first place behind this one.
+    pub fn next(self) -> Self {
+        Self {
+            sequence: self.sequence.saturating_add(1),
+            ..self
+        }
+    }
+}
+
 impl fmt::Display for EntryId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.millis, self.sequence)

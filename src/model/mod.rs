@@ -8,6 +8,7 @@ mod event;
 mod frame;
 mod id;
 mod outcome;
+mod secret;
 mod signal;
 
 pub use command::{Command, Correlation, LoginRequest, Whom};
@@ -15,4 +16,5 @@ pub use event::{AckStatus, Event, LeaveReason, Welcome};
 pub use frame::Frame;
 pub use id::{Address, EntryId, InvalidAddress, InvalidName, NodeId, Realm, SessionId, UserName};
 pub use outcome::{Blame, CloseReason, Refusal};
+pub use secret::{Secret, SecretHash};
 pub use signal::{Body, Signal, SignalKind};

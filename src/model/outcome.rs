@@ -43,6 +43,11 @@ pub enum Refusal {
         /// When trying again makes sense.
         retry_after: Duration,
     },
+    /// As much waits for the receiver as may; repeat with the same id.
+    InboxFull {
+        /// When trying again makes sense.
+        retry_after: Duration,
+    },
     /// Somebody else has the name.
     NameTaken {
         /// When it may be free, if its holder may be gone.
@@ -72,6 +77,7 @@ impl Refusal {
             Self::UserUnavailable => "user_unavailable",
             Self::RateLimited { .. } => "rate_limited",
             Self::Unavailable { .. } => "unavailable",
+            Self::InboxFull { .. } => "inbox_full",
             Self::NameTaken { .. } => "name_taken",
             Self::InvalidName => "invalid_name",
             Self::Unauthorized(_) => "unauthorized",
@@ -98,6 +104,9 @@ impl Refusal {
             Self::Unavailable { .. } => {
                 "No answer in time: try again, a signal with the same id".into()
             }
+            Self::InboxFull { .. } => {
+                "As much waits for this user as may: try again, with the same id".into()
+            }
             Self::NameTaken { .. } => "The name is taken".into(),
             Self::InvalidName => {
                 "A name is 1 to 128 bytes of text without control characters".into()
@@ -110,9 +119,9 @@ impl Refusal {
     /// When the same request may succeed, if that is known.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::RateLimited { retry_after } | Self::Unavailable { retry_after } => {
-                Some(*retry_after)
-            }
+            Self::RateLimited { retry_after }
+            | Self::Unavailable { retry_after }
+            | Self::InboxFull { retry_after } => Some(*retry_after),
             Self::NameTaken { retry_after } => *retry_after,
             _ => None,
         }
@@ -130,6 +139,10 @@ pub enum CloseReason {
     TooLarge,
     /// The node is shutting down.
     Draining,
+    /// The node cannot make sure that it is reached.
+    Overloaded,
+    /// A newer connection of the same session took over.
+    Replaced,
     /// The name was lost while the node was cut off.
     NameLost,
     /// The client reads slower than others speak to it.
@@ -149,6 +162,8 @@ impl CloseReason {
             Self::ByClient | Self::Dropped => None,
             Self::TooLarge => Some(1009),
             Self::Draining => Some(1012),
+            Self::Overloaded => Some(1013),
+            Self::Replaced => Some(4000),
             Self::NameLost => Some(4001),
             Self::TooSlow => Some(4008),
             Self::NoLogin => Some(4009),
@@ -164,6 +179,8 @@ impl CloseReason {
             Self::Dropped => "connection lost",
             Self::TooLarge => "frame over the limit",
             Self::Draining => "node is draining: reconnect",
+            Self::Overloaded => "node is overloaded: back off, reconnect",
+            Self::Replaced => "replaced by a newer connection of this session",
             Self::NameLost => "the name was lost: log in again",
             Self::TooSlow => "too slow a reader",
             Self::NoLogin => "no login within the limit",
@@ -177,8 +194,27 @@ impl CloseReason {
         match self {
             Self::ByClient | Self::Draining => LeaveReason::Closed,
             Self::TooLarge | Self::TooFast => LeaveReason::Kicked,
-            Self::Dropped | Self::NameLost | Self::TooSlow | Self::NoLogin | Self::Silent => {
-                LeaveReason::Lost
+            Self::Replaced => LeaveReason::Replaced,
+            Self::Dropped
+            | Self::Overloaded
+            | Self::NameLost
+            | Self::TooSlow
+            | Self::NoLogin
+            | Self::Silent => LeaveReason::Lost,
+        }
+    }
+
+    /// Whether a resumable session outlives a connection that ended for this reason.
+    pub fn can_resume(self) -> bool {
+        match self {
+            Self::Dropped
+            | Self::Draining
+            | Self::Overloaded
+            | Self::TooSlow
+            | Self::Silent
+            | Self::TooFast => true,
+            Self::ByClient | Self::TooLarge | Self::Replaced | Self::NameLost | Self::NoLogin => {
+                false
             }
         }
     }
@@ -186,7 +222,7 @@ impl CloseReason {
     /// Whose fault it was.
     pub fn blame(self) -> Blame {
         match self {
-            Self::Draining => Blame::Node,
+            Self::Draining | Self::Overloaded => Blame::Node,
             Self::NameLost => Blame::Fabric,
             _ => Blame::Client,
         }

@@ -12,23 +12,27 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
-use tokio::time::{sleep, timeout};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 use tracing::{debug, info};
 
 use self::heartbeat::{Heartbeat, Pulse};
 use crate::dialect::{Dialect, Misheard};
-use crate::exchange::{Exchange, Seat, Stirred, Turn};
+use crate::drain::Phase;
+use crate::exchange::{Exchange, ResumeError, Seat, Stirred, Turn};
 use crate::limits::Pace;
 use crate::model::{
     Address, Blame, CloseReason, Command, Correlation, Event, Frame, LoginRequest, Realm, Refusal,
-    UserName, Welcome,
+    Secret, UserName, Welcome,
 };
 
 /// How many frames are heard before what they caused is said.
 const HEARD_AT_ONCE: usize = 32;
 /// How long a goodbye may take, and how long the client may take to answer it.
 const FAREWELL: Duration = Duration::from_secs(1);
+/// How long it takes to be told that a secret is wrong, and how many wrong ones end a connection.
+const WRONG_SECRET_COSTS: Duration = Duration::from_secs(1);
+const WRONG_SECRETS: u32 = 5;
 
 /// What a conversation needs to know; prepared at the door.
 #[derive(Debug)]
@@ -43,14 +47,17 @@ pub struct Call {
     pub write_timeout: Duration,
     /// How fast the client may speak.
     pub pace: Pace,
-    /// Cancelled when the node drains.
-    pub stop: CancellationToken,
+    /// Whether the node drains.
+    pub phase: Phase,
+    /// How long a resumable session keeps its connection; zero for ever.
+    pub max_age: Duration,
 }
 
 /// Holds the conversation until it ends, and leaves nothing behind.
 pub async fn run(socket: impl Socket, dialect: impl Dialect, call: Call) -> CloseReason {
     let heartbeat = Heartbeat::start(call.clocks);
-    let drain = Box::pin(call.stop.clone().cancelled_owned());
+    let stop = call.phase.draining();
+    let drain = Box::pin(stop.clone().cancelled_owned());
     let mut session = Session {
         socket,
         dialect,
@@ -58,20 +65,25 @@ pub async fn run(socket: impl Socket, dialect: impl Dialect, call: Call) -> Clos
         heartbeat,
         drain,
         seat: None,
+        pings: 0,
+        wrong_secrets: 0,
+        goes_at: None,
+        is_told_to_go: false,
         turns: Vec::new(),
     };
     let reason = session.converse().await;
-    let Session {
-        socket,
-        dialect,
-        seat,
-        ..
-    } = session;
+    let Session { socket, seat, .. } = session;
     let id = seat
         .as_ref()
         .map(|seat| tracing::field::display(seat.session()));
     match (reason, reason.blame()) {
-        (CloseReason::ByClient | CloseReason::Dropped | CloseReason::Draining, _) => {
+        (
+            CloseReason::ByClient
+            | CloseReason::Dropped
+            | CloseReason::Draining
+            | CloseReason::Replaced,
+            _,
+        ) => {
             debug!(session.id = id, reason = reason.words(), "A session ended");
         }
         (_, Blame::Client | Blame::Node | Blame::Fabric) => {
@@ -85,11 +97,11 @@ pub async fn run(socket: impl Socket, dialect: impl Dialect, call: Call) -> Clos
     }
     let departing = async {
         if let Some(seat) = seat {
-            seat.depart(reason.leave_reason()).await;
+            seat.end(reason, &stop).await;
         }
     };
     // Peers and names do not wait for a client that takes its time to say goodbye, nor the client for a fabric that is away.
-    let farewell = Box::pin(farewell(socket, dialect, reason));
+    let farewell = Box::pin(farewell(socket, reason));
     tokio::join!(farewell, Box::pin(departing));
     reason
 }
@@ -102,6 +114,13 @@ struct Session<S, D> {
     /// Kept from turn to turn: to register anew with the token that all sessions share would cost more than a turn.
     drain: Pin<Box<WaitForCancellationFutureOwned>>,
     seat: Option<Seat>,
+    /// Counts what was sent to see whether the client is there.
+    pings: u64,
+    /// How often the client has tried a secret that was not its own.
+    wrong_secrets: u32,
+    /// When the connection is to end, as its client was or will be told.
+    goes_at: Option<Instant>,
+    is_told_to_go: bool,
     /// What is to be said; emptied by every wake.
     turns: Vec<Turn>,
 }
@@ -116,6 +135,7 @@ enum Took {
 /// Everything that can happen to a session.
 enum Wake {
     Drain,
+    Goes,
     Clock,
     Received(Option<Received>),
     Stirred(Stirred),
@@ -127,13 +147,17 @@ impl<S: Socket, D: Dialect> Session<S, D> {
             let busy = self.seat.as_ref().is_some_and(Seat::busy);
             // Arms only wait, bodies act. Not biased: neither a loud client nor a loud peer may keep the other waiting.
             let wake = tokio::select! {
-                () = self.drain.as_mut() => Wake::Drain,
+                () = self.drain.as_mut(), if !self.is_told_to_go => Wake::Drain,
+                () = due(self.goes_at) => Wake::Goes,
                 () = self.heartbeat.due() => Wake::Clock,
                 received = self.socket.next(), if !busy => Wake::Received(received),
                 stirred = stirred(&mut self.seat) => Wake::Stirred(stirred),
             };
             let acted = match wake {
-                Wake::Drain => Err(CloseReason::Draining),
+                Wake::Drain => self.go(self.call.phase.goes_in()),
+                // A connection that is too old goes as those of a draining node do.
+                Wake::Goes if !self.is_told_to_go => self.go(Duration::ZERO),
+                Wake::Goes => Err(CloseReason::Draining),
                 Wake::Clock => self.beat().await,
                 Wake::Received(received) => self.receive(received).await,
                 Wake::Stirred(stirred) => {
@@ -154,9 +178,15 @@ impl<S: Socket, D: Dialect> Session<S, D> {
         for heard in 1.. {
             match received {
                 None => return Err(CloseReason::Dropped),
-                Some(Received::Closed) => return Err(CloseReason::ByClient),
+                Some(Received::Closed { for_good }) => return Err(self.closed(for_good)),
                 Some(Received::TooLarge) => return Err(CloseReason::TooLarge),
                 Some(Received::Alive) => self.alive(),
+                Some(Received::Answered(ping)) => {
+                    self.alive();
+                    if let Some(seat) = &mut self.seat {
+                        seat.ponged(ping);
+                    }
+                }
                 Some(Received::Frame(frame)) => {
                     self.alive();
                     if self.hear(&frame).await? == Took::Long {
@@ -175,6 +205,27 @@ impl<S: Socket, D: Dialect> Session<S, D> {
         // Takes the outcomes that nobody was woken for.
         self.stir(Stirred::Outcome);
         Ok(())
+    }
+
+    /// Tells the client to go, and when.
+    fn go(&mut self, reconnect_in: Duration) -> Result<(), CloseReason> {
+        self.is_told_to_go = true;
+        self.goes_at = Some(Instant::now() + reconnect_in);
+        self.tell(Event::GoAway { reconnect_in });
+        Ok(())
+    }
+
+    /// A client that was told to go, or that closes as clients do that reconnect, may come back to its session.
+    fn closed(&self, for_good: bool) -> CloseReason {
+        let may_resume = self
+            .seat
+            .as_ref()
+            .is_some_and(|seat| seat.secret().is_some());
+        if may_resume && (self.is_told_to_go || !for_good) {
+            CloseReason::Dropped
+        } else {
+            CloseReason::ByClient
+        }
     }
 
     fn alive(&mut self) {
@@ -201,7 +252,7 @@ impl<S: Socket, D: Dialect> Session<S, D> {
             return Ok(Took::NoTime);
         }
         match self.dialect.hear(frame) {
-            Ok(command) => Ok(self.act(command).await),
+            Ok(command) => self.act(command).await,
             Err(Misheard { refusal, id, name }) => {
                 self.refuse(refusal, id, name);
                 Ok(Took::NoTime)
@@ -209,12 +260,12 @@ impl<S: Socket, D: Dialect> Session<S, D> {
         }
     }
 
-    async fn act(&mut self, command: Command) -> Took {
+    async fn act(&mut self, command: Command) -> Result<Took, CloseReason> {
         match (command, &mut self.seat) {
             (Command::Ping { id }, _) => self.tell(Event::Pong { id }),
             (Command::Login { request, id }, None) => {
-                Box::pin(self.login(request, id)).await;
-                return Took::Long;
+                Box::pin(self.login(request, id)).await?;
+                return Ok(Took::Long);
             }
             (Command::Login { id, .. }, Some(_)) => {
                 self.tell(Event::LoginRefused {
@@ -235,25 +286,34 @@ impl<S: Socket, D: Dialect> Session<S, D> {
                     },
                 };
                 self.tell(told);
-                return Took::Long;
+                return Ok(Took::Long);
             }
-            // A plain session has nothing to confirm.
-            (Command::Confirm, Some(_)) => {}
+            (Command::Confirm { seq }, Some(seat)) => seat.confirm(seq),
         }
-        Took::NoTime
+        Ok(Took::NoTime)
     }
 
-    async fn login(&mut self, request: LoginRequest, id: Option<Correlation>) {
-        let told = match self.try_login(request).await {
+    async fn login(
+        &mut self,
+        request: LoginRequest,
+        id: Option<Correlation>,
+    ) -> Result<(), CloseReason> {
+        let told = match self.try_login(request).await? {
             Ok(seat) => {
                 let welcome = Welcome {
                     name: seat.name().clone(),
                     session: seat.session(),
                     node: seat.node().clone(),
                     grace: seat.grace(),
+                    resume: seat.secret().cloned(),
+                    resumed: seat.is_resumed(),
                     id,
                 };
-                debug!(session.id = %seat.session(), "A user logged in");
+                debug!(session.id = %seat.session(), resumed = seat.is_resumed(), "A user logged in");
+                if seat.secret().is_some() && !self.call.max_age.is_zero() {
+                    let age = self.call.max_age.mul_f64(rand::random_range(0.5..1.0));
+                    self.goes_at.get_or_insert_with(|| Instant::now() + age);
+                }
                 self.seat = Some(seat);
                 self.heartbeat.logged_in();
                 Event::Welcome(Box::new(welcome))
@@ -261,25 +321,47 @@ impl<S: Socket, D: Dialect> Session<S, D> {
             Err(refusal) => Event::LoginRefused { refusal, id },
         };
         self.tell(told);
+        Ok(())
     }
 
-    async fn try_login(&mut self, request: LoginRequest) -> Result<Seat, Refusal> {
-        if self.call.stop.is_cancelled() {
-            return Err(Refusal::Draining);
+    async fn try_login(
+        &mut self,
+        request: LoginRequest,
+    ) -> Result<Result<Seat, Refusal>, CloseReason> {
+        if self.call.phase.is_draining() {
+            return Ok(Err(Refusal::Draining));
         }
         if request.token.is_some() {
-            return Err(Refusal::Unauthorized(
+            return Ok(Err(Refusal::Unauthorized(
                 "This server does not check tokens: log in without one",
-            ));
+            )));
         }
-        if request.resume.is_some() {
-            return Err(Refusal::ResumeFailed);
+        let Ok(name) = UserName::parse(&request.name) else {
+            return Ok(Err(Refusal::InvalidName));
+        };
+        let address = Address::new(self.call.realm.clone(), name);
+        let exchange = Arc::clone(&self.call.exchange);
+        let Some(secret) = request.resume else {
+            return Ok(exchange.login(address, request.resumable).await);
+        };
+        let secret = Secret::claimed(&secret);
+        match exchange.resume(address, secret, request.last).await {
+            Ok(seat) => Ok(Ok(seat)),
+            Err(ResumeError::Refused(refusal)) => Ok(Err(refusal)),
+            Err(ResumeError::Unheard(seat, reason)) => {
+                self.seat = Some(*seat);
+                Err(reason)
+            }
+            Err(ResumeError::WrongSecret) => {
+                // A client knows its secret: whoever does not is guessing, and gets few tries, each of which takes its time.
+                sleep(WRONG_SECRET_COSTS).await;
+                self.wrong_secrets += 1;
+                if self.wrong_secrets == WRONG_SECRETS {
+                    return Err(CloseReason::TooFast);
+                }
+                Ok(Err(Refusal::ResumeFailed))
+            }
         }
-        let name = UserName::parse(&request.name).map_err(|_| Refusal::InvalidName)?;
-        self.call
-            .exchange
-            .login(Address::new(self.call.realm.clone(), name))
-            .await
     }
 
     fn stir(&mut self, stirred: Stirred) {
@@ -291,7 +373,10 @@ impl<S: Socket, D: Dialect> Session<S, D> {
     async fn beat(&mut self) -> Result<(), CloseReason> {
         match self.heartbeat.beat() {
             Pulse::Steady => Ok(()),
-            Pulse::Ping => self.write(vec![Sending::Ping]).await,
+            Pulse::Ping => {
+                let ping = self.ping();
+                self.write(vec![ping]).await
+            }
             Pulse::Stopped(CloseReason::Silent) => match self.socket.next().now_or_never() {
                 // It was this node that did not listen.
                 Some(received) => self.receive(received).await,
@@ -299,6 +384,15 @@ impl<S: Socket, D: Dialect> Session<S, D> {
             },
             Pulse::Stopped(reason) => Err(reason),
         }
+    }
+
+    /// A ping that leaves now, behind everything that was said.
+    fn ping(&mut self) -> Sending {
+        self.pings += 1;
+        if let Some(seat) = &mut self.seat {
+            seat.pinged(self.pings);
+        }
+        Sending::Ping(self.pings)
     }
 
     fn tell(&mut self, event: Event) {
@@ -316,15 +410,20 @@ impl<S: Socket, D: Dialect> Session<S, D> {
         }
         let mut sending = Vec::with_capacity(self.turns.len());
         let mut end = Ok(());
+        let mut asks = self.seat.as_ref().is_some_and(Seat::asks);
         for turn in self.turns.drain(..) {
             match turn {
                 Turn::Tell(event) => sending.extend(self.dialect.say(&event).map(Sending::Frame)),
                 Turn::Doubted => {
                     self.heartbeat.doubted();
-                    sending.push(Sending::Ping);
+                    asks = true;
                 }
+                Turn::Ask => asks = true,
                 Turn::End(reason) => end = Err(reason),
             }
+        }
+        if asks {
+            sending.push(self.ping());
         }
         self.write(sending).await.and(end)
     }
@@ -356,27 +455,27 @@ impl<S: Socket, D: Dialect> Session<S, D> {
 }
 
 /// Says why, and waits for the client to take note: closing at once could reset the connection before it has read the reason.
-async fn farewell(mut socket: impl Socket, mut dialect: impl Dialect, reason: CloseReason) {
+async fn farewell(mut socket: impl Socket, reason: CloseReason) {
     let goodbye = async {
         if reason.code().is_none() {
             // Answers the close of a client that closed cleanly.
             return socket.close().await;
         }
-        if reason == CloseReason::Draining {
-            let goaway = Event::GoAway {
-                reconnect_in: Duration::ZERO,
-            };
-            if let Some(frame) = dialect.say(&goaway) {
-                socket.feed(Sending::Frame(frame)).await?;
-            }
-        }
         socket.feed(Sending::Close(reason)).await?;
         socket.flush().await?;
-        while !matches!(socket.next().await, None | Some(Received::Closed)) {}
+        while !matches!(socket.next().await, None | Some(Received::Closed { .. })) {}
         Ok(())
     };
     // Whoever does not answer is left.
     let _ = timeout(FAREWELL, goodbye).await;
+}
+
+/// Waits until then, or for ever.
+async fn due(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn stirred(seat: &mut Option<Seat>) -> Stirred {

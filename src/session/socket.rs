@@ -11,10 +11,15 @@ pub enum Received {
     Frame(Frame),
     /// A sign of life without a message.
     Alive,
+    /// The answer to the ping of this number.
+    Answered(u64),
     /// A message over the limit.
     TooLarge,
     /// The client closed cleanly.
-    Closed,
+    Closed {
+        /// It is not coming back, as far as its close code tells.
+        for_good: bool,
+    },
 }
 
 /// What a transport is asked to carry.
@@ -22,8 +27,8 @@ pub enum Received {
 pub enum Sending {
     /// A message for the client.
     Frame(Frame),
-    /// A question whether it is there, which its transport answers with [`Received::Alive`].
-    Ping,
+    /// A question whether it is there, which its transport answers with [`Received::Answered`], behind everything that was said before.
+    Ping(u64),
     /// The end, and why.
     Close(CloseReason),
 }

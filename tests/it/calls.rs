@@ -124,17 +124,20 @@ async fn a_stall_of_the_fabric_ends_no_call_and_a_leave_waits_for_its_end() {
     let mut late = cluster.connect(0).await;
     assert_eq!(late.tries_login("late").await["code"], "unavailable");
     // Longer than a node lease lives.
-    assert!(one.listens(Duration::from_millis(1500)).await.is_empty());
+    assert_eq!(
+        one.listens(Duration::from_millis(1500)).await,
+        [json!({"type": "status", "fabric": "degraded"})]
+    );
     switch.set_away(false);
     assert_eq!(
-        one.hears().await,
+        one.hears_of("leave").await,
         json!({"type": "leave", "name": "third", "reason": "closed"})
     );
     eventually("the call goes on", async || {
         (one.sends_message("other", "2").await["status"] == "delivered").then_some(())
     })
     .await;
-    assert_eq!(other.hears().await["message"], "2");
+    assert_eq!(other.hears_of("message").await["message"], "2");
     one.hears_nothing_more().await;
 }
 

@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use switchboard::fabric::embedded::Switch;
 use switchboard::fabric::{
     self, Claim, Entry, Envelope, Fabric, Flags, Holder, Inbound, Inbox, Lease, Opened, Outcome,
-    Parcel, Receipts, Renewal, Sender, Sent, Terms, Verdict,
+    Parcel, Postage, Receipts, Renewal, Sender, Sent, Terms, Verdict,
 };
 use switchboard::model::{
     Address, Body, EntryId, LeaveReason, NodeId, Realm, SessionId, Signal, SignalKind, UserName,
@@ -24,6 +24,7 @@ const TERMS: Terms = Terms {
     user_ttl: Duration::from_millis(1500),
     node_ttl: Duration::from_secs(1),
     challenge: Duration::from_millis(500),
+    grace: Duration::from_millis(500),
 };
 
 /// Something that nodes plug into.
@@ -112,7 +113,9 @@ impl Plug {
     async fn hears_push(&mut self) -> (SessionId, Entry) {
         if self.pushed.is_empty() {
             match self.hears().await {
-                Inbound::Push { session, entries } => {
+                Inbound::Push {
+                    session, entries, ..
+                } => {
                     self.pushed
                         .extend(entries.into_iter().map(|entry| (session, entry)));
                 }
@@ -123,12 +126,24 @@ impl Plug {
     }
 
     async fn wins(&self, lease: &Lease) {
-        assert_eq!(self.fabric.claim(lease, None).await.unwrap(), Claim::Won);
+        assert_eq!(
+            self.fabric.claim(lease, None, None).await.unwrap(),
+            Claim::Won
+        );
     }
 
     async fn sends(&self, to: &Address, only: Option<SessionId>, envelope: Envelope) -> Outcome {
+        let postage = Postage {
+            only,
+            urgent: false,
+        };
+        self.posts(to, postage, envelope).await
+    }
+
+    async fn posts(&self, to: &Address, postage: Postage, envelope: Envelope) -> Outcome {
         let receipts = Receipts::default();
-        self.fabric.send(to, only, envelope, receipts.issue(false));
+        self.fabric
+            .send(to, postage, envelope, receipts.issue(false));
         outcome(&receipts).await
     }
 }
@@ -163,6 +178,7 @@ fn saying(from: &Lease, node: &NodeId, n: u64) -> Envelope {
     Envelope {
         from: Arc::new(from),
         n,
+        once: None,
         parcel: Parcel::Signal(signal),
     }
 }
@@ -172,7 +188,7 @@ async fn a_name_has_one_holder(ground: &Ground) {
     let leases: Vec<Lease> = (0..100).map(|_| lease("wanted")).collect();
     let claims = leases.iter().enumerate().map(|(number, lease)| {
         let plug = [&here, &there][number % 2];
-        async move { plug.fabric.claim(lease, None).await.unwrap() }
+        async move { plug.fabric.claim(lease, None, None).await.unwrap() }
     });
     let claims = join_all(claims).await;
     let winner = claims
@@ -208,7 +224,10 @@ async fn a_won_name_starts_with_an_empty_inbox(ground: &Ground) {
     here.hears_push().await;
     let holder = first.held_by(&here.node);
     assert_eq!(
-        here.fabric.claim(&second, Some(&holder)).await.unwrap(),
+        here.fabric
+            .claim(&second, Some(&holder), None)
+            .await
+            .unwrap(),
         Claim::Won,
         "its holder is known to be dead"
     );
@@ -237,7 +256,11 @@ async fn a_won_name_starts_with_an_empty_inbox(ground: &Ground) {
         1
     );
     let third = lease("user");
-    let claim = here.fabric.claim(&third, Some(&holder)).await.unwrap();
+    let claim = here
+        .fabric
+        .claim(&third, Some(&holder), None)
+        .await
+        .unwrap();
     assert_eq!(
         claim,
         Claim::Held(second.held_by(&here.node)),
@@ -346,7 +369,7 @@ async fn what_is_sent_arrives_in_order_and_the_barrier_behind_it(ground: &Ground
     for n in 1..=1000 {
         here.fabric.send(
             &user.address,
-            None,
+            Postage::default(),
             saying(&sender, &here.node, n),
             receipts.issue(false),
         );
@@ -489,6 +512,14 @@ async fn a_challenge_is_answered_by_the_holders_node(ground: &Ground) {
     );
 }
 
+mod resumable;
+
+use resumable::{
+    a_full_inbox_is_told, a_resumed_session_is_as_it_was_left,
+    a_session_is_resumed_by_its_secret_only, an_inbox_keeps_what_is_not_confirmed,
+    one_sender_fills_half_of_an_inbox, what_is_sent_once_arrives_once,
+};
+
 macro_rules! conforms {
     ($($case:ident),* $(,)?) => {
         mod switch {$(
@@ -517,4 +548,10 @@ conforms! {
     a_lease_that_is_not_renewed_is_gone,
     a_node_that_does_not_beat_is_dead,
     a_challenge_is_answered_by_the_holders_node,
+    a_session_is_resumed_by_its_secret_only,
+    a_resumed_session_is_as_it_was_left,
+    an_inbox_keeps_what_is_not_confirmed,
+    a_full_inbox_is_told,
+    one_sender_fills_half_of_an_inbox,
+    what_is_sent_once_arrives_once,
 }

@@ -11,5 +11,6 @@ mod defences;
 mod drain;
 mod ops;
 mod presence;
+mod resume;
 mod tidy;
 mod transcripts;

@@ -10,7 +10,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("fabric", &["model"]),
     ("exchange", &["fabric", "model"]),
     ("limits", &[]),
-    ("session", &["dialect", "exchange", "limits", "model"]),
+    (
+        "session",
+        &["dialect", "drain", "exchange", "limits", "model"],
+    ),
     ("drain", &[]),
     // The arrow to dialect is the choice of the language at the door.
     (

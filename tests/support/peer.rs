@@ -26,9 +26,20 @@ enum Heard {
     Closed(Option<u16>),
 }
 
+/// What a client needs to resume its session.
+#[derive(Clone, Debug, Default)]
+pub struct Ticket {
+    pub name: String,
+    pub secret: String,
+    /// The last seq that it heard.
+    pub last: Option<String>,
+}
+
 /// One client. It listens all the time, so it answers pings also while the test looks away.
 pub struct Peer {
     pub name: String,
+    /// What resumes its session, if it is resumable.
+    pub ticket: Ticket,
     sink: SplitSink<Socket, Message>,
     heard: mpsc::UnboundedReceiver<Heard>,
     listener: Listener,
@@ -90,6 +101,7 @@ impl Peer {
         });
         Self {
             name: String::new(),
+            ticket: Ticket::default(),
             sink,
             heard,
             listener: Listener(listener),
@@ -108,6 +120,63 @@ impl Peer {
     pub async fn tries_login(&mut self, name: &str) -> Value {
         self.says(&json!({"type": "login", "name": name})).await;
         name.clone_into(&mut self.name);
+        loop {
+            let reply = self.hears().await;
+            if reply["type"] == "login" {
+                return reply;
+            }
+        }
+    }
+
+    /// Connects and logs in with a session that outlives its connection.
+    pub async fn login_resumable(address: SocketAddr, name: &str) -> Self {
+        let mut peer = Self::connect(address).await;
+        peer.says(&json!({"type": "login", "name": name, "resumable": true}))
+            .await;
+        let reply = peer.hears_of("login").await;
+        assert_eq!(reply["success"], true, "{name} cannot log in: {reply}");
+        name.clone_into(&mut peer.name);
+        peer.ticket = Ticket {
+            name: name.to_owned(),
+            secret: reply["resume"].as_str().expect("a secret").to_owned(),
+            last: None,
+        };
+        peer
+    }
+
+    /// Connects and resumes a session.
+    pub async fn resume(address: SocketAddr, ticket: &Ticket) -> Self {
+        let mut peer = Self::connect(address).await;
+        let reply = peer.tries_to_resume(ticket).await;
+        assert_eq!(
+            reply["success"], true,
+            "{ticket:?} does not resume: {reply}"
+        );
+        assert_eq!(reply["resumed"], true, "{reply}");
+        assert_eq!(reply["resume"], ticket.secret.as_str(), "the secret stays");
+        peer
+    }
+
+    /// Resumes a session that others want too; false if one of them was later, and this one is told so.
+    pub async fn races_to_resume(&mut self, ticket: &Ticket) -> bool {
+        let login = json!({"type": "login", "name": ticket.name, "resume": ticket.secret});
+        self.says(&login).await;
+        let reply = self.hears_or_is_closed(4000).await;
+        reply.is_some_and(|reply| {
+            assert_eq!(reply["resumed"], true, "{reply}");
+            true
+        })
+    }
+
+    /// Tries to resume a session and returns the reply.
+    pub async fn tries_to_resume(&mut self, ticket: &Ticket) -> Value {
+        let mut login = json!({"type": "login", "name": ticket.name, "resume": ticket.secret});
+        if let Some(last) = &ticket.last {
+            login["last"] = last.as_str().into();
+        }
+        self.says(&login).await;
+        self.name.clone_from(&ticket.name);
+        self.ticket = ticket.clone();
         loop {
             let reply = self.hears().await;
             if reply["type"] == "login" {
@@ -138,8 +207,12 @@ impl Peer {
 
     pub async fn hears(&mut self) -> Value {
         let text = self.hears_text().await;
-        serde_json::from_str(&text)
-            .unwrap_or_else(|error| panic!("{} heard {text}: {error}", self.name))
+        let message: Value = serde_json::from_str(&text)
+            .unwrap_or_else(|error| panic!("{} heard {text}: {error}", self.name));
+        if let Some(seq) = message["seq"].as_str() {
+            self.ticket.last = Some(seq.to_owned());
+        }
+        message
     }
 
     pub async fn hears_text(&mut self) -> String {
@@ -207,8 +280,30 @@ impl Peer {
         }
     }
 
+    /// The next message; `None` if the node closes first, with this code.
+    pub async fn hears_or_is_closed(&mut self, code: u16) -> Option<Value> {
+        match timeout(PATIENCE, self.heard.recv()).await {
+            Ok(Some(Heard::Text(text, _))) => Some(serde_json::from_str(&text).unwrap()),
+            Ok(Some(Heard::Closed(closed))) => {
+                assert_eq!(closed, Some(code), "{}", self.name);
+                None
+            }
+            _ => panic!("{} neither heard anything nor was closed", self.name),
+        }
+    }
+
     pub async fn closes(mut self) {
         self.sink.send(Message::Close(None)).await.unwrap();
+        let _ = self.is_closed().await;
+    }
+
+    /// Closes with this code and waits until the node has.
+    pub async fn closes_with(mut self, code: u16) {
+        let frame = tokio_tungstenite::tungstenite::protocol::CloseFrame {
+            code: code.into(),
+            reason: "".into(),
+        };
+        self.sink.send(Message::Close(Some(frame))).await.unwrap();
         let _ = self.is_closed().await;
     }
 

@@ -4,32 +4,47 @@
 //! cost a third of sixteen calls (measured). Envelopes to one address keep their order, and nothing else about that address overtakes them.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::sync::Arc;
 
 use redis::{Cmd, Pipeline, Value};
 
+use super::connect::Lives;
 use super::lane::{Caller, Job};
+use super::ledger::Ledger;
 use super::scripts::Scripts;
-use super::wire;
-use crate::fabric::{FabricError, Holder, Outcome, Receipt, Sent, ring};
-use crate::model::SessionId;
+use super::wire::{self, KnownHolders};
+use crate::fabric::{FabricError, Outcome, Postage, Receipt, Room, ring};
+use crate::model::Correlation;
 
 /// How many names one call serves at most: others wait for Redis meanwhile.
 const NAMES_AT_ONCE: usize = 64;
 /// How often an inbox is cut to its length.
 const CUT_ONE_IN: usize = 16;
+/// What is added to the count of envelopes that bear ids…
+const WITH_IDS: usize = 100_000;
+/// …and of those that are urgent.
+const URGENT: usize = 200_000;
 
 /// An envelope on its way.
 #[derive(Debug)]
 pub(super) struct Letter {
     /// The receiver's presence key, inbox and channel.
-    pub(super) to: Destination,
-    /// The session that alone is meant.
-    pub(super) only: Option<SessionId>,
-    /// The envelope as it is sent.
+    pub(super) to: Arc<Destination>,
+    /// How it is carried.
+    pub(super) postage: Postage,
+    /// What is carried.
+    pub(super) sheet: Sheet,
+    /// Who hears what becomes of it; nobody, of one that is sent again.
+    pub(super) receipt: Option<Receipt>,
+}
+
+/// An envelope as it is sent.
+#[derive(Debug)]
+pub(super) struct Sheet {
+    /// Its bytes.
     pub(super) bytes: Vec<u8>,
-    /// Who hears what becomes of it.
-    pub(super) receipt: Receipt,
+    /// The id under which it is delivered once.
+    pub(super) once: Option<Correlation>,
 }
 
 /// The names that belong to one address.
@@ -43,48 +58,93 @@ pub(super) struct Destination {
 /// A pipeline that is being filled.
 pub(super) struct Batch<'a> {
     scripts: &'a Scripts,
-    inbox_ttl: Duration,
+    lives: Lives,
     pipeline: Pipeline,
     askers: Vec<Asker>,
     /// The letters of the next call, by receiver, in the order of their first one.
     bundles: Vec<Bundle>,
     /// The last bundle of each receiver.
-    last: HashMap<String, usize>,
+    last: HashMap<Arc<Destination>, usize>,
 }
 
 /// Letters that one receiver gets at once.
-struct Bundle {
-    to: Destination,
-    only: Option<SessionId>,
-    envelopes: Vec<Vec<u8>>,
-    receipts: Vec<Receipt>,
+#[derive(Debug)]
+pub(super) struct Bundle {
+    pub(super) to: Arc<Destination>,
+    pub(super) postage: Postage,
+    pub(super) sheets: Vec<(Sheet, Option<Receipt>)>,
 }
 
 /// Who hears the answer to one command.
 pub(super) enum Asker {
     /// The senders of each bundle of a call.
-    Senders(Vec<Vec<Receipt>>),
+    Senders(Vec<Bundle>),
     /// Anyone else.
     Caller(Caller),
+}
+
+impl PartialEq for Destination {
+    fn eq(&self, other: &Self) -> bool {
+        self.presence == other.presence
+    }
+}
+
+impl Eq for Destination {}
+
+impl std::hash::Hash for Destination {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.presence.hash(state);
+    }
 }
 
 impl Bundle {
     /// The size of the largest envelope, in bytes.
     fn largest(&self) -> usize {
-        self.envelopes
+        let sizes = self.sheets.iter().map(|(sheet, _)| sheet.bytes.len());
+        sizes.max().unwrap_or_default()
+    }
+
+    fn bytes(&self) -> usize {
+        let ids = |sheet: &Sheet| sheet.once.as_ref().map_or(0, |id| id.0.len());
+        let sizes = self
+            .sheets
             .iter()
-            .map(Vec::len)
-            .max()
-            .unwrap_or_default()
+            .map(|(sheet, _)| sheet.bytes.len() + ids(sheet));
+        sizes.sum::<usize>() + 128
+    }
+
+    fn has_ids(&self) -> bool {
+        self.sheets.iter().any(|(sheet, _)| sheet.once.is_some())
+    }
+
+    /// Writes the bundle as the script reads it.
+    fn write(&self, call: &mut Cmd) {
+        let count = self.sheets.len();
+        // By chance, so that no pattern of senders keeps an inbox from being cut.
+        let cut = count > rand::random_range(0..CUT_ONE_IN);
+        let hundreds = if cut { ring(self.largest()) / 100 } else { 0 };
+        let with_ids = self.has_ids();
+        let how =
+            if with_ids { WITH_IDS } else { 0 } + if self.postage.urgent { URGENT } else { 0 };
+        let only = self.postage.only.map(|session| session.to_string());
+        call.arg(&self.to.channel)
+            .arg(only.unwrap_or_default())
+            .arg(count + 1000 * hundreds + how);
+        for (sheet, _) in &self.sheets {
+            call.arg(&sheet.bytes);
+            if with_ids {
+                call.arg(sheet.once.as_ref().map_or("", |id| &*id.0));
+            }
+        }
     }
 }
 
 impl<'a> Batch<'a> {
-    pub(super) fn new(scripts: &'a Scripts, inbox_ttl: Duration) -> Self {
+    pub(super) fn new(scripts: &'a Scripts, lives: Lives) -> Self {
         let (pipeline, askers) = (Pipeline::new(), Vec::new());
         Self {
             scripts,
-            inbox_ttl,
+            lives,
             pipeline,
             askers,
             bundles: Vec::new(),
@@ -112,26 +172,24 @@ impl<'a> Batch<'a> {
     fn bundle(&mut self, letter: Letter) {
         let Letter {
             to,
-            only,
-            bytes,
+            postage,
+            sheet,
             receipt,
         } = letter;
-        if let Some(&known) = self.last.get(&to.presence)
-            && self.bundles[known].only == only
+        if let Some(&known) = self.last.get(&to)
+            && self.bundles[known].postage == postage
         {
-            self.bundles[known].envelopes.push(bytes);
-            self.bundles[known].receipts.push(receipt);
+            self.bundles[known].sheets.push((sheet, receipt));
             return;
         }
         if self.bundles.len() == NAMES_AT_ONCE {
             self.send_bundles();
         }
-        self.last.insert(to.presence.clone(), self.bundles.len());
+        self.last.insert(Arc::clone(&to), self.bundles.len());
         self.bundles.push(Bundle {
             to,
-            only,
-            envelopes: vec![bytes],
-            receipts: vec![receipt],
+            postage,
+            sheets: vec![(sheet, receipt)],
         });
     }
 
@@ -140,38 +198,29 @@ impl<'a> Batch<'a> {
             return;
         }
         self.last.clear();
-        let (presences, inboxes) = (self.bundles.iter(), self.bundles.iter());
-        let keys = presences
-            .map(|bundle| &bundle.to.presence)
-            .chain(inboxes.map(|bundle| &bundle.to.inbox));
-        let bytes_of = |bundle: &Bundle| bundle.envelopes.iter().map(Vec::len).sum::<usize>() + 128;
-        let bytes = self.bundles.iter().map(bytes_of).sum();
-        let args = self
-            .bundles
+        let bundles = std::mem::take(&mut self.bundles);
+        let keys = bundles
             .iter()
-            .map(|bundle| bundle.envelopes.len() + 3)
-            .sum();
-        let mut call = self.scripts.send.with_room(keys, args, bytes);
-        call.arg(wire::millis(self.inbox_ttl));
-        let mut senders = Vec::with_capacity(self.bundles.len());
-        for bundle in self.bundles.drain(..) {
-            // By chance, so that no pattern of senders keeps an inbox from being cut.
-            let count = bundle.envelopes.len();
-            let cut = count > rand::random_range(0..CUT_ONE_IN);
-            let hundreds = if cut { ring(bundle.largest()) / 100 } else { 0 };
-            call.arg(bundle.to.channel).arg(
-                bundle
-                    .only
-                    .map(|session| session.to_string())
-                    .unwrap_or_default(),
-            );
-            call.arg(count + 1000 * hundreds);
-            for envelope in &bundle.envelopes {
-                call.arg(envelope);
-            }
-            senders.push(bundle.receipts);
+            .map(|bundle| &bundle.to.presence)
+            .chain(bundles.iter().map(|bundle| &bundle.to.inbox));
+        let bytes = bundles.iter().map(Bundle::bytes).sum();
+        let args = bundles.iter().map(|bundle| 2 * bundle.sheets.len() + 3);
+        let mut call = self.scripts.send.with_room(keys, args.sum(), bytes);
+        let Room {
+            entries,
+            bytes,
+            share,
+        } = Room::INBOX;
+        call.arg(wire::millis(self.lives.inbox))
+            .arg(wire::millis(self.lives.resumable_inbox))
+            .arg(self.lives.prefix)
+            .arg(entries)
+            .arg(bytes)
+            .arg(share);
+        for bundle in &bundles {
+            bundle.write(&mut call);
         }
-        self.push(call, Asker::Senders(senders));
+        self.push(call, Asker::Senders(bundles));
     }
 
     fn push(&mut self, command: Cmd, asker: Asker) {
@@ -182,10 +231,15 @@ impl<'a> Batch<'a> {
 
 impl Asker {
     /// Tells everybody what Redis answered. An error of Redis that a new connection may cure is returned.
-    pub(super) fn hears(self, answer: Value, known: &mut KnownHolders) -> Result<(), FabricError> {
+    pub(super) fn hears(
+        self,
+        answer: Value,
+        known: &mut KnownHolders,
+        ledger: &mut Ledger,
+    ) -> Result<(), FabricError> {
         if let Value::ServerError(error) = answer {
             let told = FabricError::unreachable(&error);
-            self.fail(&told);
+            self.fail(&told, ledger);
             // A claim or a renewal that came too late says nothing of the connection. Anything else does: a new one loads the scripts, or
             // finds the primary. The command is not repeated.
             return if error.code() == "LATE" {
@@ -196,28 +250,26 @@ impl Asker {
         }
         match (self, answer) {
             (Self::Caller(caller), answer) => drop(caller.send(Ok(answer))),
-            (Self::Senders(senders), Value::Array(results)) => {
+            (Self::Senders(bundles), Value::Array(results)) => {
                 // A result that is missing leaves its receipts unsettled, which tells their senders.
-                for (receipts, result) in senders.into_iter().zip(results) {
-                    let outcome = known.outcome(result);
-                    for receipt in receipts {
-                        receipt.settle(outcome.clone());
-                    }
+                for (bundle, result) in bundles.into_iter().zip(results) {
+                    let outcomes = known.outcomes(result, bundle.sheets.len());
+                    settle(bundle, outcomes, ledger);
                 }
             }
-            (senders @ Self::Senders(_), _) => senders.fail(&wire::unexpected()),
+            (senders @ Self::Senders(_), _) => senders.fail(&wire::unexpected(), ledger),
         }
         Ok(())
     }
 
     /// Tells everybody that the outcome is unknown.
-    pub(super) fn fail(self, error: &FabricError) {
+    pub(super) fn fail(self, error: &FabricError, ledger: &mut Ledger) {
         match self {
-            Self::Senders(senders) => {
-                senders
-                    .into_iter()
-                    .flatten()
-                    .for_each(|receipt| receipt.settle(Err(error.clone())));
+            Self::Senders(bundles) => {
+                for bundle in bundles {
+                    let outcomes = vec![Err(error.clone()); bundle.sheets.len()];
+                    settle(bundle, outcomes, ledger);
+                }
             }
             // Whoever gave up waiting needs no answer.
             Self::Caller(caller) => drop(caller.send(Err(error.clone()))),
@@ -225,30 +277,16 @@ impl Asker {
     }
 }
 
-/// Holders that were answered lately: most signals go to somebody who was sent one before.
-#[derive(Debug, Default)]
-pub(super) struct KnownHolders {
-    by_lease: HashMap<Vec<u8>, Holder>,
-}
-
-impl KnownHolders {
-    /// How many are remembered before all are forgotten.
-    const MOST: usize = 4096;
-
-    fn outcome(&mut self, result: Value) -> Outcome {
-        let lease = match result {
-            Value::Nil => return Ok(Sent::Absent),
-            Value::BulkString(lease) => lease,
-            _ => return Err(wire::unexpected()),
-        };
-        if let Some(known) = self.by_lease.get(&lease) {
-            return Ok(Sent::To(known.clone()));
+fn settle(bundle: Bundle, outcomes: Vec<Outcome>, ledger: &mut Ledger) {
+    let Bundle {
+        to,
+        postage,
+        sheets,
+    } = bundle;
+    for ((sheet, receipt), outcome) in sheets.into_iter().zip(outcomes) {
+        ledger.enter(&to, postage, sheet, receipt.is_none(), &outcome);
+        if let Some(receipt) = receipt {
+            receipt.settle(outcome);
         }
-        let holder = wire::holder(&lease)?;
-        if self.by_lease.len() >= Self::MOST {
-            self.by_lease.clear();
-        }
-        self.by_lease.insert(lease, holder.clone());
-        Ok(Sent::To(holder))
     }
 }

@@ -1,5 +1,7 @@
--- Takes a name that nobody holds, or that a dead holder holds. A won name starts with an empty inbox and no old session.
--- KEYS: presence, inbox, session record   ARGV: lease, ttl ms, lease of the dead holder or '', deadline (ms of the server's clock)
+-- Claims a name that is free, or whose known holder is dead; a new session starts with nothing.
+-- KEYS: presence, inbox, session record
+-- ARGV: lease, ttl ms, lease of the dead holder or '', deadline (ms of the server's clock), hash of the secret of a resumable session or '',
+--       its session, ttl ms of its record
 -- Returns: nil if won, else the holder's lease
 local now = redis.call('TIME')
 if now[1] * 1000 + now[2] / 1000 > tonumber(ARGV[4]) then
@@ -11,4 +13,8 @@ if held and held ~= ARGV[3] then
 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 redis.call('DEL', KEYS[2], KEYS[3])
+if ARGV[5] ~= '' then
+  redis.call('HSET', KEYS[3], 'session', ARGV[6], 'hash', ARGV[5], 'attach', 0, 'confirmed', '0-0')
+  redis.call('PEXPIRE', KEYS[3], ARGV[7])
+end
 return false

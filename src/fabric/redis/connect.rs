@@ -1,14 +1,17 @@
 //! How Redis is reached; the one place that knows which topology it has.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use deadpool_redis::{Manager, Pool, PoolError, Runtime};
+use deadpool_redis::{Connection, Manager, Pool, PoolError, Runtime};
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
 use redis::{
     AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo as _, ProtocolVersion,
     PushInfo, RedisError,
 };
+use tracing::warn;
 
 use super::Config;
 
@@ -21,8 +24,53 @@ pub(super) struct Store {
     pool: Pool,
     subscriber: Client,
     pub(super) timeout: Duration,
-    /// How long an inbox lives that nobody renews.
-    pub(super) inbox_ttl: Duration,
+    pub(super) lives: Lives,
+    identity: Arc<Identity>,
+}
+
+/// How long what belongs to a user lives if nobody renews it, and how its keys begin.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lives {
+    /// A presence lease.
+    pub(super) user: Duration,
+    /// The inbox of a plain user.
+    pub(super) inbox: Duration,
+    /// The inbox of a resumable user.
+    pub(super) resumable_inbox: Duration,
+    /// The record of a resumable session.
+    pub(super) record: Duration,
+    /// The length of the prefix of keys.
+    pub(super) prefix: usize,
+}
+
+/// Which Redis is reached: another one, or one that was started anew, may have lost what was told to the last.
+#[derive(Debug, Default)]
+pub(super) struct Identity {
+    known: Mutex<Option<String>>,
+    changes: AtomicU64,
+}
+
+impl Identity {
+    /// How often it has changed.
+    pub(super) fn generation(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// What it knew is lost, whoever it is. Returns the new generation.
+    pub(super) fn forgot(&self) -> u64 {
+        self.changes.fetch_add(1, Ordering::AcqRel) + 1
+    }
+
+    fn observe(&self, found: String) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.as_ref().is_some_and(|known| *known != found) {
+            warn!(
+                "Redis is another one than before, or was started anew: what it may have lost is sent again"
+            );
+            self.forgot();
+        }
+        *known = Some(found);
+    }
 }
 
 /// Redis cannot be used.
@@ -44,7 +92,7 @@ pub enum OpenError {
 
 impl Store {
     /// Prepares the ways; connects nothing.
-    pub(super) fn prepare(config: &Config, inbox_ttl: Duration) -> Result<Self, OpenError> {
+    pub(super) fn prepare(config: &Config, lives: Lives) -> Result<Self, OpenError> {
         let info = config
             .url
             .expose()
@@ -68,7 +116,8 @@ impl Store {
             pool,
             subscriber,
             timeout: config.timeout,
-            inbox_ttl,
+            lives,
+            identity: Arc::default(),
         })
     }
 
@@ -94,8 +143,30 @@ impl Store {
         Ok(())
     }
 
+    /// Which Redis it is.
+    pub(super) fn identity(&self) -> &Arc<Identity> {
+        &self.identity
+    }
+
+    /// Finds out which Redis this connection has reached.
+    pub(super) async fn identify(&self, connection: &mut Connection) -> Result<(), RedisError> {
+        let mut ask = redis::pipe();
+        ask.cmd("INFO").arg("server").cmd("INFO").arg("replication");
+        let (server, replication): (String, String) = ask.query_async(connection).await?;
+        let line = |info: &str, name: &str| {
+            let line = info.lines().find_map(|line| line.strip_prefix(name));
+            line.unwrap_or_default().to_owned()
+        };
+        let (run, history) = (
+            line(&server, "run_id:"),
+            line(&replication, "master_replid:"),
+        );
+        self.identity.observe(format!("{run} {history}"));
+        Ok(())
+    }
+
     /// A connection for commands, to be held: checking one out costs a round trip.
-    pub(super) async fn commands(&self) -> Result<deadpool_redis::Connection, PoolError> {
+    pub(super) async fn commands(&self) -> Result<Connection, PoolError> {
         self.pool.get().await
     }
 

@@ -16,6 +16,12 @@ impl Keys {
         }
     }
 
+    /// Presence, inbox and session record of a user, as scripts take them.
+    pub(super) fn of(&self, address: &Address) -> [String; 3] {
+        let address = address.to_string();
+        ['p', 'i', 's'].map(|kind| self.of_user(kind, &address))
+    }
+
     /// A node's lease; all in one slot.
     pub(super) fn node(&self, node: &NodeId) -> String {
         format!("{}{{n}}:{node}", self.prefix)
@@ -24,16 +30,6 @@ impl Keys {
     /// A user's presence lease.
     pub(super) fn presence(&self, address: &Address) -> String {
         self.of_user('p', &address.to_string())
-    }
-
-    /// A user's inbox.
-    pub(super) fn inbox(&self, address: &Address) -> String {
-        self.of_user('i', &address.to_string())
-    }
-
-    /// A resumable user's session record.
-    pub(super) fn session(&self, address: &Address) -> String {
-        self.of_user('s', &address.to_string())
     }
 
     /// A user's channel.
@@ -77,8 +73,10 @@ mod tests {
         let keys = Keys::new("sb:");
         let user = Address::new(Realm::default(), UserName::parse("UserA").unwrap());
         assert_eq!(keys.presence(&user), "sb:p:{/UserA}");
-        assert_eq!(keys.inbox(&user), "sb:i:{/UserA}");
-        assert_eq!(keys.session(&user), "sb:s:{/UserA}");
+        assert_eq!(
+            keys.of(&user),
+            ["sb:p:{/UserA}", "sb:i:{/UserA}", "sb:s:{/UserA}"]
+        );
         assert_eq!(keys.channel(&user), "sb:c:{/UserA}");
         assert_eq!(keys.node(&NodeId::known("n.1")), "sb:{n}:n.1");
         assert_eq!(keys.node_channel(&NodeId::known("n.1")), "sb:h:n.1");

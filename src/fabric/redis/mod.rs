@@ -1,18 +1,19 @@
 //! The fabric over Redis: keys with a time to live say who is where, one channel for each user carries what is sent.
 
 mod batch;
+mod clock;
 mod connect;
 mod keys;
 mod lane;
+mod ledger;
+mod questions;
 mod scripts;
 mod subscriber;
 mod wire;
 
 pub use connect::OpenError;
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,28 +21,31 @@ use async_trait::async_trait;
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, try_join_all};
 use redis::{Cmd, Value};
-use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
-use self::batch::Letter;
-use self::connect::Store;
+use self::batch::{Letter, Sheet};
+use self::clock::Clock;
+use self::connect::{Identity, Lives, Store};
 use self::keys::Keys;
 use self::lane::Lane;
+use self::questions::Questions;
 use self::scripts::{Loaded, Scripts};
 use self::subscriber::{Listening, Subscriber, Wants};
-use self::wire::{Heard, entries, holder, millis, unexpected};
-use super::intake::{Intake, Line};
+use self::wire::{entries, holder, millis, unexpected};
+use super::intake::Intake;
 use super::{
-    Beat, Challenge, Claim, Entry, Envelope, Fabric, FabricError, Holder, Inbound, Lease, Opened,
-    Receipt, Renewal, Terms, Verdict,
+    Beat, Challenge, Claim, Confirmed, Entry, Envelope, Fabric, FabricError, Holder, Lease, Notes,
+    Opened, Postage, Receipt, Renewal, Resume, Room, Terms, Verdict,
 };
-use crate::model::{Address, EntryId, NodeId, SessionId};
+use crate::model::{Address, EntryId, NodeId, SecretHash};
 
 /// How many leases one script call renews: more would make Redis' other users wait (2 ms at 500, measured).
 const RENEWED_AT_ONCE: usize = 500;
 
 /// How long a plain user's inbox lives from its beginning or its last renewal.
 const INBOX_LIVES: Duration = Duration::from_mins(1);
+/// The same, for a resumable user.
+const RESUMABLE_INBOX_LIVES: Duration = Duration::from_mins(10);
 
 /// How to use a Redis.
 #[derive(Clone, Debug)]
@@ -89,7 +93,14 @@ impl std::fmt::Debug for Url {
 
 /// Connects a node: checks the Redis, takes the node's own lease.
 pub async fn open(config: &Config, terms: Terms, node: NodeId) -> Result<Opened, OpenError> {
-    let store = Store::prepare(config, INBOX_LIVES.max(terms.user_ttl))?;
+    let lives = Lives {
+        user: terms.user_ttl,
+        inbox: INBOX_LIVES.max(terms.user_ttl),
+        resumable_inbox: RESUMABLE_INBOX_LIVES.max(terms.user_ttl),
+        record: terms.user_ttl + terms.grace,
+        prefix: config.prefix.len(),
+    };
+    let store = Store::prepare(config, lives)?;
     store.check().await?;
     let scripts = Arc::new(Scripts::default());
     let mut drivers: Vec<(&'static str, BoxFuture<'static, ()>)> = Vec::new();
@@ -108,13 +119,14 @@ pub async fn open(config: &Config, terms: Terms, node: NodeId) -> Result<Opened,
     let wants = Arc::<Wants>::default();
     let questions = Arc::<Questions>::default();
     let keys = Keys::new(&config.prefix);
+    let identity = Arc::clone(store.identity());
     let subscriber = Subscriber {
         store,
         wants: Arc::clone(&wants),
         intake: Arc::clone(&intake),
         ears: {
             let questions = Arc::clone(&questions);
-            Arc::new(move |heard, intake: &Intake, line| questions.hear(heard, intake, line))
+            Arc::new(move |heard, intake: &_, line| questions.hear(heard, intake, line))
         },
         own_channel: keys.node_channel(&node),
         lane: own_lane.clone(),
@@ -134,7 +146,9 @@ pub async fn open(config: &Config, terms: Terms, node: NodeId) -> Result<Opened,
         own_lane,
         wants,
         questions,
-        token: Mutex::default(),
+        lives,
+        identity,
+        beaten: Mutex::default(),
         clock: Clock::default(),
     };
     Ok(Opened {
@@ -156,9 +170,19 @@ struct RedisFabric {
     own_lane: Lane,
     wants: Arc<Wants>,
     questions: Arc<Questions>,
-    /// What the node's own lease says; another text means that it was lost in between.
-    token: Mutex<String>,
+    lives: Lives,
+    identity: Arc<Identity>,
+    beaten: Mutex<Beaten>,
     clock: Clock,
+}
+
+/// What the last beat found.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Beaten {
+    /// What the node's own lease says; another text means that it was lost in between.
+    token: String,
+    /// Which state of the store it was.
+    generation: u64,
 }
 
 impl RedisFabric {
@@ -181,66 +205,105 @@ impl RedisFabric {
         self.clock.now().saturating_add(millis(self.timeout))
     }
 
-    fn token(&self) -> MutexGuard<'_, String> {
-        self.token.lock().unwrap_or_else(PoisonError::into_inner)
+    fn beaten(&self) -> MutexGuard<'_, Beaten> {
+        self.beaten.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A script about the inbox of a lease.
     fn of_lease(&self, script: &Loaded, lease: &Lease, last: EntryId) -> Cmd {
-        let keys = [
-            self.keys.presence(&lease.address),
-            self.keys.inbox(&lease.address),
-        ];
-        let mut call = script.on(&keys);
-        call.arg(lease.held_by(&self.node).to_string())
-            .arg(last.to_string());
+        self.of_holder(script, &lease.address, &lease.held_by(&self.node), last)
+    }
+
+    fn of_holder(&self, script: &Loaded, address: &Address, holder: &Holder, last: EntryId) -> Cmd {
+        let mut call = script.on(&self.keys.of(address));
+        call.arg(holder.to_string()).arg(last.to_string());
         call
     }
 
     fn renew_command(&self, leases: &[&Lease]) -> Cmd {
         let keys: Vec<String> = leases
             .iter()
-            .flat_map(|lease| {
-                [
-                    self.keys.presence(&lease.address),
-                    self.keys.inbox(&lease.address),
-                ]
-            })
+            .flat_map(|lease| self.keys.of(&lease.address))
             .collect();
         let mut renew = self.scripts.renew.on(&keys);
         renew
-            .arg(millis(self.terms.user_ttl))
-            .arg(millis(INBOX_LIVES.max(self.terms.user_ttl)))
+            .arg(millis(self.lives.user))
+            .arg(millis(self.lives.inbox))
+            .arg(millis(self.lives.resumable_inbox))
+            .arg(millis(self.lives.record))
             .arg(self.deadline());
         for lease in leases {
             renew.arg(lease.held_by(&self.node).to_string());
         }
         renew
     }
+
+    fn note_command(&self, lease: &Lease, notes: Notes) -> Cmd {
+        let Notes {
+            set,
+            unset,
+            confirmed,
+            anew,
+        } = notes;
+        let mut note = self.scripts.note.on(&self.keys.of(&lease.address));
+        note.arg(lease.held_by(&self.node).to_string())
+            .arg(millis(self.lives.record))
+            .arg(millis(self.lives.resumable_inbox));
+        let confirmed = confirmed.map(|Confirmed { last, sizes }| {
+            note.arg(last.to_string()).arg(last.next().to_string());
+            sizes
+        });
+        if confirmed.is_none() {
+            note.arg("").arg("");
+        }
+        let sizes = confirmed.unwrap_or_default();
+        note.arg(sizes.iter().map(|(_, bytes)| bytes).sum::<usize>());
+        match anew {
+            None => note.arg("").arg("").arg("").arg(""),
+            Some((hash, last)) => note
+                .arg(hash.as_str())
+                .arg(lease.session.to_string())
+                .arg(lease.attach)
+                .arg(last.to_string()),
+        };
+        note.arg(sizes.len());
+        for (sender, bytes) in sizes {
+            note.arg(sender.to_string()).arg(Room::weight(bytes));
+        }
+        note.arg(set.len());
+        for (field, value) in set {
+            note.arg(field).arg(value);
+        }
+        note.arg(unset);
+        note
+    }
 }
 
 #[async_trait]
 impl Fabric for RedisFabric {
-    async fn claim(&self, lease: &Lease, over: Option<&Holder>) -> Result<Claim, FabricError> {
+    async fn claim(
+        &self,
+        lease: &Lease,
+        over: Option<&Holder>,
+        secret: Option<&SecretHash>,
+    ) -> Result<Claim, FabricError> {
         let listening: Listening = self
             .wants
             .listen(self.keys.channel(&lease.address), self.timeout)
             .await?;
-        let keys = [
-            self.keys.presence(&lease.address),
-            self.keys.inbox(&lease.address),
-            self.keys.session(&lease.address),
-        ];
-        let mut claim = self.scripts.claim.on(&keys);
+        let mut claim = self.scripts.claim.on(&self.keys.of(&lease.address));
         claim
             .arg(lease.held_by(&self.node).to_string())
-            .arg(millis(self.terms.user_ttl))
+            .arg(millis(self.lives.user))
             .arg(over.map(Holder::to_string).unwrap_or_default())
-            .arg(self.deadline());
+            .arg(self.deadline())
+            .arg(secret.map_or("", SecretHash::as_str))
+            .arg(lease.session.to_string())
+            .arg(millis(self.lives.record));
         let lane = self.lane(&lease.address);
         match lane.ask(claim).await {
             Ok(Value::Nil) => {
-                listening.keep(lease.session);
+                listening.keep(lease);
                 Ok(Claim::Won)
             }
             Ok(Value::BulkString(lease)) => Ok(Claim::Held(holder(&lease)?)),
@@ -251,6 +314,63 @@ impl Fabric for RedisFabric {
                 Err(error)
             }
         }
+    }
+
+    async fn resume(
+        &self,
+        address: &Address,
+        secret: &SecretHash,
+        last: Option<EntryId>,
+    ) -> Result<Resume, FabricError> {
+        let channel = self.keys.channel(address);
+        let listening: Listening = self.wants.listen(channel, self.timeout).await?;
+        let mut resume = self.scripts.resume.on(&self.keys.of(address));
+        resume
+            .arg(self.node.as_str())
+            .arg(secret.as_str())
+            .arg(millis(self.lives.user))
+            .arg(millis(self.lives.record))
+            .arg(millis(self.lives.resumable_inbox))
+            .arg(self.deadline())
+            .arg(last.map(|last| last.to_string()).unwrap_or_default());
+        let (resume, before) = wire::resume(address, self.lane(address).ask(resume).await?)?;
+        if let Resume::Won(resumed) = &resume {
+            let Lease {
+                session, attach, ..
+            } = resumed.lease;
+            listening.keep(&resumed.lease);
+            if let Some(before) = before {
+                // Should it be lost, the next renewal tells the same.
+                let told = publish(
+                    self.keys.node_channel(&before.node),
+                    wire::replaced(session, attach),
+                );
+                drop(self.own_lane.ask(told));
+            }
+        }
+        Ok(resume)
+    }
+
+    fn note(&self, lease: &Lease, notes: Notes) -> BoxFuture<'static, Result<bool, FabricError>> {
+        let note = self.note_command(lease, notes);
+        let noted = self.lane(&lease.address).ask(note);
+        async move {
+            match noted.await? {
+                Value::Int(noted) => Ok(noted == 1),
+                _ => Err(unexpected()),
+            }
+        }
+        .boxed()
+    }
+
+    fn free(
+        &self,
+        address: &Address,
+        dead: &Holder,
+    ) -> BoxFuture<'static, Result<(), FabricError>> {
+        let free = self.of_holder(&self.scripts.release, address, dead, EntryId::default());
+        let freed = self.lane(address).ask(free);
+        async move { freed.await.map(drop) }.boxed()
     }
 
     async fn barrier(&self, lease: &Lease) -> Result<(), FabricError> {
@@ -302,25 +422,28 @@ impl Fabric for RedisFabric {
         let unread =
             self.lane(&lease.address)
                 .ask(self.of_lease(&self.scripts.release, lease, last));
-        let (wants, session, channel) = (
+        let (wants, lease, channel) = (
             Arc::clone(&self.wants),
-            lease.session,
+            lease.clone(),
             self.keys.channel(&lease.address),
         );
         async move {
             let unread = unread.await.and_then(entries);
-            wants.end(session, channel);
+            wants.end(&lease, channel);
             unread
         }
         .boxed()
     }
 
-    fn send(&self, to: &Address, only: Option<SessionId>, envelope: Envelope, receipt: Receipt) {
+    fn send(&self, to: &Address, postage: Postage, envelope: Envelope, receipt: Receipt) {
         let letter = Letter {
-            to: self.keys.destination(to),
-            only,
-            bytes: envelope.encode(),
-            receipt,
+            to: Arc::new(self.keys.destination(to)),
+            postage,
+            sheet: Sheet {
+                bytes: envelope.encode(),
+                once: envelope.once,
+            },
+            receipt: Some(receipt),
         };
         self.lane(to).send(letter);
     }
@@ -357,7 +480,7 @@ impl Fabric for RedisFabric {
         for node in watched {
             read.arg(self.keys.node(node));
         }
-        let asked_at = self.clock.mark();
+        let (asked_at, generation) = (self.clock.mark(), self.identity.generation());
         let (beat, leases) = (self.own_lane.ask(beat), self.own_lane.ask(read));
         let beat = array(beat.await?)?;
         let [Value::Int(server_millis), Value::BulkString(token)] = &beat[..] else {
@@ -366,7 +489,21 @@ impl Fabric for RedisFabric {
         self.clock.set(asked_at, *server_millis);
         // Another token than the known one was set by a beat of ours that was given up, after the lease had been lost.
         let token = String::from_utf8_lossy(token).into_owned();
-        let own = std::mem::replace(&mut *self.token(), token.clone()) == token;
+        let found = Beaten { token, generation };
+        let before = std::mem::replace(&mut *self.beaten(), found);
+        let is_first = before.token.is_empty();
+        let same_lease = before.token == self.beaten().token;
+        if !same_lease && !is_first && before.generation == generation {
+            // The same Redis has forgotten it: by FLUSHALL, or by standing still for longer than the lease lives.
+            // One of ours that nobody else has noticed before is no news to the next beat.
+            let now = self.identity.forgot();
+            self.beaten().generation = if now == generation + 1 {
+                now
+            } else {
+                generation
+            };
+        }
+        let own = same_lease && before.generation == generation;
         let leases = array(leases.await?)?;
         Ok(Beat {
             own,
@@ -397,7 +534,9 @@ impl Fabric for RedisFabric {
             .own_lane
             .ask(redis::cmd("GET").arg(self.keys.node(&self.node)).clone())
             .await?;
-        Ok(matches!(value, Value::BulkString(token) if token == self.token().as_bytes()))
+        let beaten = self.beaten();
+        let same = self.identity.generation() == beaten.generation;
+        Ok(same && matches!(value, Value::BulkString(token) if token == beaten.token.as_bytes()))
     }
 
     async fn challenge(&self, _: &Address, holder: &Holder) -> Result<Verdict, FabricError> {
@@ -420,7 +559,7 @@ impl Fabric for RedisFabric {
                 .unwrap_or(Verdict::Silent)),
             Err(error) => Err(error),
         };
-        self.questions.lock().remove(&token);
+        self.questions.forget(token);
         verdict
     }
 
@@ -441,73 +580,6 @@ impl Fabric for RedisFabric {
     }
 }
 
-/// The questions that wait for an answer.
-#[derive(Debug, Default)]
-struct Questions {
-    /// Held for a map operation.
-    open: Mutex<HashMap<u64, oneshot::Sender<Verdict>>>,
-    asked: AtomicU64,
-}
-
-impl Questions {
-    fn ask(&self) -> (u64, oneshot::Receiver<Verdict>) {
-        let (sender, verdict) = oneshot::channel();
-        let token = self.asked.fetch_add(1, Ordering::Relaxed);
-        self.lock().insert(token, sender);
-        (token, verdict)
-    }
-
-    fn hear(&self, heard: Heard, intake: &Intake, line: Line) {
-        match heard {
-            Heard::Push { session, entries } => intake.push(line, session, entries),
-            // One that does not fit fails the login that questions for it, or is a holder that did not answer: both are tried again.
-            Heard::Barrier(session) => drop(intake.post(Inbound::Barrier(session))),
-            Heard::Question(challenge) => drop(intake.post(Inbound::Challenge(challenge))),
-            Heard::Answer { token, verdict } => {
-                let asker = self.lock().remove(&token);
-                let _ = asker.map(|asker| asker.send(verdict));
-            }
-            Heard::Probe => {}
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, oneshot::Sender<Verdict>>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The server's clock, as far ahead as it can be: a deadline is late by a round trip at most, never early.
-#[derive(Debug)]
-struct Clock {
-    started: Instant,
-    offset: AtomicI64,
-}
-
-impl Default for Clock {
-    fn default() -> Self {
-        // Before the first beat nothing is too late.
-        Self {
-            started: Instant::now(),
-            offset: AtomicI64::new(i64::MAX / 4),
-        }
-    }
-}
-
-impl Clock {
-    fn mark(&self) -> i64 {
-        millis(self.started.elapsed())
-    }
-
-    fn set(&self, asked_at: i64, server_millis: i64) {
-        self.offset
-            .store(server_millis - asked_at, Ordering::Relaxed);
-    }
-
-    fn now(&self) -> i64 {
-        self.mark() + self.offset.load(Ordering::Relaxed)
-    }
-}
-
 fn publish(channel: String, payload: String) -> Cmd {
     redis::cmd("PUBLISH").arg(channel).arg(payload).clone()
 }
@@ -523,6 +595,7 @@ fn renewals(value: Value) -> Result<Vec<Renewal>, FabricError> {
     let results = array(value)?.into_iter().map(|result| match result {
         Value::Int(1) => Ok(Renewal::Mine),
         Value::Int(2) => Ok(Renewal::Regained),
+        Value::Int(3) => Ok(Renewal::Replaced),
         Value::Int(_) => Ok(Renewal::Lost),
         _ => Err(unexpected()),
     });

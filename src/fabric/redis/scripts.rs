@@ -11,6 +11,8 @@ pub(super) struct Scripts {
     pub(super) send: Loaded,
     pub(super) beat: Loaded,
     pub(super) read: Loaded,
+    pub(super) resume: Loaded,
+    pub(super) note: Loaded,
 }
 
 /// One script with its hash.
@@ -33,6 +35,8 @@ impl Default for Scripts {
             send: script(include_str!("send.lua")),
             beat: script(include_str!("beat.lua")),
             read: script(include_str!("read.lua")),
+            resume: script(include_str!("resume.lua")),
+            note: script(include_str!("note.lua")),
         }
     }
 }
@@ -47,9 +51,11 @@ impl Scripts {
             send,
             beat,
             read,
+            resume,
+            note,
         } = self;
         let mut load = Pipeline::new();
-        for script in [claim, renew, release, send, beat, read] {
+        for script in [claim, renew, release, send, beat, read, resume, note] {
             load.cmd("SCRIPT").arg("LOAD").arg(script.text);
         }
         load

@@ -1,51 +1,117 @@
 -- Sends envelopes to whoever holds each name: appends them to the inbox, and pushes them to the holder's node in one message.
 -- Many names in one call where one server holds them all: what a signal costs here is above all the calls.
--- KEYS: presence of each name, then inbox of each name
--- ARGV: ttl ms of an inbox, then for each name: channel, session that alone is meant or '', count, envelope…;
---       a count of N thousands more: cut the inbox to N hundred entries. One in sixteen does: cutting costs a third of appending
--- Returns: for each name the holder's lease, or nil if there is nobody, or not the one that was meant
+-- KEYS: presence of each name, then inbox of each name. A resumable user's other keys are named after them: same slot
+-- ARGV: ttl ms of an inbox, ttl ms of a resumable user's inbox, length of the prefix of keys, room for entries, for bytes, for one sender,
+--       then for each name: channel, session that alone is meant or '', count and how, envelope…
+--       how: + 1,000 for each hundred entries to which the inbox is to be cut (one in sixteen is: cutting costs a third of appending),
+--       + 100,000: each envelope is followed by the id under which it is delivered once, or '',  + 200,000: there is always room
+-- Returns: for each name nil if there is nobody, or not the one that was meant; the holder's lease if all was accepted; or, of a resumable
+--          holder or sender, the lease and for each envelope d = accepted, q = accepted while detached, D and Q = accepted before, f = full
 local call, find, concat = redis.call, string.find, table.concat
 local names = #KEYS / 2
 local held = call('MGET', unpack(KEYS, 1, names))
 
-local function append(inbox, envelope)
+local function append(inbox, envelope, ttl)
   -- The inbox is prolonged with the lease, not with every entry.
   local id = call('XADD', inbox, 'NOMKSTREAM', '*', 'e', envelope)
   if not id then
     id = call('XADD', inbox, '*', 'e', envelope)
-    call('PEXPIRE', inbox, ARGV[1])
+    call('PEXPIRE', inbox, ttl)
   end
   return id
 end
 
-local at = 2
+-- Where somebody is resumable: keeps within the room, and delivers once what is to be delivered once.
+local function carefully(i, at, count, holder, with_ids, urgent)
+  local presence, inbox = KEYS[i], KEYS[names + i]
+  local function key(kind)
+    return string.sub(presence, 1, ARGV[3]) .. kind .. string.sub(presence, ARGV[3] + 2)
+  end
+  local resumable = string.sub(holder, -1) ~= '-'
+  local now = string.sub(holder, -1) == 'd' and 'q' or 'd'
+  local record, entries, known = key('s'), 0, false
+  if resumable then
+    entries = call('XLEN', inbox)
+    known = call('HEXISTS', record, 'session') == 1
+  end
+  local result, parts = {holder}, {'S ', holder, '\n'}
+  local stride = with_ids and 2 or 1
+  for n = at + 3, at + 2 + count * stride, stride do
+    local envelope, id, code = ARGV[n], with_ids and ARGV[n + 1] or '', nil
+    local sender = string.match(envelope, '^%S+ (%S+)')
+    local seen = key('d') .. ':' .. sender
+    if id ~= '' then
+      code = call('HGET', seen, id) or call('HGET', seen .. ':old', id)
+      code = code and string.upper(code)
+    end
+    local size = #envelope
+    local weight = math.max(1, math.ceil(size / 4096))
+    if not code and resumable and not urgent then
+      local filled = call('HMGET', record, 'bytes', 'q:' .. sender)
+      if entries >= tonumber(ARGV[4]) or (filled[1] or 0) + size > tonumber(ARGV[5]) or (filled[2] or 0) + weight > tonumber(ARGV[6]) then
+        code = 'f'
+      end
+    end
+    if not code then
+      code = now
+      parts[#parts + 1] = append(inbox, envelope, resumable and ARGV[2] or ARGV[1])
+      parts[#parts + 1] = ' '
+      parts[#parts + 1] = envelope
+      entries = entries + 1
+      if known then
+        call('HINCRBY', record, 'bytes', size)
+        call('HINCRBY', record, 'q:' .. sender, weight)
+      end
+      if id ~= '' then
+        call('HSET', seen, id, code)
+        if call('HLEN', seen) >= 256 then
+          call('RENAME', seen, seen .. ':old')
+          call('PEXPIRE', seen .. ':old', 60000)
+        else
+          call('PEXPIRE', seen, 60000)
+        end
+      end
+    end
+    result[#result + 1] = code
+  end
+  if #parts > 3 then
+    call('PUBLISH', ARGV[at], concat(parts))
+  end
+  return result, resumable
+end
+
+local at = 7
 for i = 1, names do
   local holder, only, count = held[i], ARGV[at + 1], tonumber(ARGV[at + 2])
-  local cut = 0
+  local how, cut, stride = 0, 0, 1
   if count >= 1000 then
+    how = math.floor(count / 100000)
+    count = count % 100000
     count, cut = count % 1000, (count - count % 1000) / 10
+    stride = how % 2 == 1 and 2 or 1
   end
   if holder and (only == '' or find(holder, only, 1, true)) then
-    local inbox, push = KEYS[names + i], nil
-    if count == 1 then
-      push = 'S ' .. holder .. '\n' .. append(inbox, ARGV[at + 3]) .. ' ' .. ARGV[at + 3]
+    local inbox, resumable = KEYS[names + i], false
+    if stride == 2 or string.byte(holder, -1) ~= 45 then
+      held[i], resumable = carefully(i, at, count, holder, stride == 2, how >= 2)
+    elseif count == 1 then
+      call('PUBLISH', ARGV[at], 'S ' .. holder .. '\n' .. append(inbox, ARGV[at + 3], ARGV[1]) .. ' ' .. ARGV[at + 3])
     else
       local parts = {'S ', holder, '\n'}
       for n = at + 3, at + 2 + count do
         local end_of_parts = #parts
-        parts[end_of_parts + 1] = append(inbox, ARGV[n])
+        parts[end_of_parts + 1] = append(inbox, ARGV[n], ARGV[1])
         parts[end_of_parts + 2] = ' '
         parts[end_of_parts + 3] = ARGV[n]
       end
-      push = concat(parts)
+      call('PUBLISH', ARGV[at], concat(parts))
     end
-    if cut > 0 then
+    if cut > 0 and not resumable then
       call('XTRIM', inbox, 'MAXLEN', '~', cut)
     end
-    call('PUBLISH', ARGV[at], push)
   else
     held[i] = false
   end
-  at = at + 3 + count
+  at = at + 3 + count * stride
 end
 return held

@@ -19,7 +19,7 @@ use super::connect::Store;
 use super::lane::Lane;
 use super::wire::Heard;
 use crate::fabric::intake::{Intake, Line};
-use crate::fabric::{FabricError, KnownSenders};
+use crate::fabric::{FabricError, KnownSenders, Lease};
 use crate::model::SessionId;
 
 /// How many channels one SUBSCRIBE names.
@@ -52,8 +52,8 @@ struct Table {
     waiting: Vec<(String, oneshot::Sender<()>)>,
     /// What may not be wanted any more.
     dropped: Vec<String>,
-    /// The sessions whose wish is kept until they end it.
-    kept: HashSet<SessionId>,
+    /// The sessions, and which connection of each, whose wish is kept until they end it.
+    kept: HashSet<(SessionId, u32)>,
 }
 
 /// One wish to hear a channel; forgotten when dropped, unless it was kept.
@@ -87,9 +87,9 @@ impl Wants {
         }
     }
 
-    /// Ends a wish that was kept for this session; once, however often it is called.
-    pub(super) fn end(&self, session: SessionId, channel: String) {
-        if self.lock().kept.remove(&session) {
+    /// Ends a wish that was kept for this lease; once, however often it is called.
+    pub(super) fn end(&self, lease: &Lease, channel: String) {
+        if self.lock().kept.remove(&(lease.session, lease.attach)) {
             self.forget(channel);
         }
     }
@@ -120,9 +120,10 @@ impl Wants {
 }
 
 impl Listening {
-    /// Keeps listening until the session [ends](Wants::end) the wish.
-    pub(super) fn keep(mut self, session: SessionId) {
-        self.wants.lock().kept.insert(session);
+    /// Keeps listening until the lease [ends](Wants::end) the wish.
+    pub(super) fn keep(mut self, lease: &Lease) {
+        let kept = (lease.session, lease.attach);
+        self.wants.lock().kept.insert(kept);
         self.channel = None;
     }
 }

@@ -1,12 +1,16 @@
 //! What is published on the channels, and what scripts return: read here, and nowhere else.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 use redis::Value;
 
-use crate::fabric::{Challenge, Entry, Envelope, FabricError, Holder, KnownSenders, Verdict};
-use crate::model::{EntryId, NodeId, SessionId};
+use crate::fabric::{
+    Challenge, Entry, Envelope, FabricError, Holder, KnownSenders, Lease, Outcome, Resume, Resumed,
+    Sent, Verdict,
+};
+use crate::model::{Address, EntryId, NodeId, SessionId};
 
 /// One message of a channel.
 #[derive(Debug)]
@@ -14,15 +18,18 @@ pub(super) enum Heard {
     /// `S HOLDER\nID ENVELOPE[ID ENVELOPE…]`, published by `send.lua`.
     Push {
         session: SessionId,
+        attach: u32,
         entries: Vec<Entry>,
     },
+    /// `R SESSION ATTACH`: a newer connection has taken the session over.
+    Replaced { session: SessionId, attach: u32 },
     /// `B SESSION`: everything sent to the user before has arrived.
     Barrier(SessionId),
     /// `P`: the subscription is not deaf.
     Probe,
     /// `Q SESSION ASKER TOKEN`: another node doubts a session.
     Question(Challenge),
-    /// `A TOKEN 0|1`: the session that we doubted is gone, or alive.
+    /// `A TOKEN 0|1|2`: the session that we doubted is gone, alive, or without a connection.
     Answer { token: u64, verdict: Verdict },
 }
 
@@ -37,6 +44,10 @@ impl Heard {
                 match kind {
                     b'B' => Some(Self::Barrier(words.next()?.parse().ok()?)),
                     b'P' => Some(Self::Probe),
+                    b'R' => Some(Self::Replaced {
+                        session: words.next()?.parse().ok()?,
+                        attach: words.next()?.parse().ok()?,
+                    }),
                     b'Q' => Some(Self::Question(Challenge {
                         session: words.next()?.parse().ok()?,
                         asker: NodeId::known(words.next()?),
@@ -44,10 +55,10 @@ impl Heard {
                     })),
                     b'A' => {
                         let token = words.next()?.parse().ok()?;
-                        let verdict = if words.next()? == "1" {
-                            Verdict::Alive
-                        } else {
-                            Verdict::Gone
+                        let verdict = match words.next()? {
+                            "1" => Verdict::Alive,
+                            "2" => Verdict::Detached,
+                            _ => Verdict::Gone,
                         };
                         Some(Self::Answer { token, verdict })
                     }
@@ -60,24 +71,30 @@ impl Heard {
     fn read_push(payload: Vec<u8>, known: &mut KnownSenders) -> Option<Self> {
         let mut payload = Bytes::from(payload);
         let end = payload.iter().position(|&byte| byte == b'\n')?;
-        let session = std::str::from_utf8(&payload[..end])
+        let mut words = std::str::from_utf8(&payload[..end])
             .ok()?
             .split(' ')
-            .nth(2)?
-            .parse()
-            .ok()?;
+            .skip(2);
+        let session = words.next()?.parse().ok()?;
+        let attach = words.next()?.parse().ok()?;
         payload = payload.slice(end + 1..);
         let mut entries: Vec<Entry> = Vec::with_capacity(1);
         while !payload.is_empty() {
             let end = payload.iter().position(|&byte| byte == b' ')?;
             let id = std::str::from_utf8(&payload[..end]).ok()?.parse().ok()?;
             payload = payload.slice(end + 1..);
+            let before = payload.len();
             // One that only a later release can read does not take the others with it.
             if let Ok(envelope) = Envelope::take(&mut payload, known) {
-                entries.push(Entry { id, envelope });
+                let size = before - payload.len();
+                entries.push(Entry { id, envelope, size });
             }
         }
-        (!entries.is_empty()).then_some(Self::Push { session, entries })
+        (!entries.is_empty()).then_some(Self::Push {
+            session,
+            attach,
+            entries,
+        })
     }
 }
 
@@ -96,7 +113,16 @@ pub(super) fn question(
 }
 
 pub(super) fn answer(token: u64, verdict: Verdict) -> String {
-    format!("A {token} {}", u8::from(verdict == Verdict::Alive))
+    let word = match verdict {
+        Verdict::Gone | Verdict::Silent => 0,
+        Verdict::Alive => 1,
+        Verdict::Detached => 2,
+    };
+    format!("A {token} {word}")
+}
+
+pub(super) fn replaced(session: SessionId, attach: u32) -> String {
+    format!("R {session} {attach}")
 }
 
 /// Stream entries as XRANGE returns them. One that this release cannot read is passed over.
@@ -118,8 +144,110 @@ fn entry(row: Value) -> Option<Entry> {
     };
     Some(Entry {
         id,
+        size: bytes.len(),
         envelope: Envelope::decode(&bytes.into()).ok()?,
     })
+}
+
+/// What `resume.lua` returns.
+pub(super) fn resume(
+    address: &Address,
+    value: Value,
+) -> Result<(Resume, Option<Holder>), FabricError> {
+    let words = match value {
+        Value::BulkString(word) if word == b"wrong" => return Ok((Resume::Wrong, None)),
+        Value::BulkString(_) => return Ok((Resume::Gone, None)),
+        Value::Array(words) => words,
+        _ => return Err(unexpected()),
+    };
+    let mut words = words.into_iter();
+    let mut text = || match words.next() {
+        Some(Value::BulkString(text)) => String::from_utf8(text).map_err(|_| unexpected()),
+        Some(Value::Int(number)) => Ok(number.to_string()),
+        _ => Err(unexpected()),
+    };
+    let (ours, before) = (holder(text()?.as_bytes())?, holder(text()?.as_bytes())?);
+    let confirmed = text()?.parse().map_err(|_| unexpected())?;
+    let missed = text()? != "0";
+    let mut notes = Vec::new();
+    while let Ok(field) = text() {
+        notes.push((field, text()?));
+    }
+    let resumed = Resumed {
+        lease: Lease {
+            address: address.clone(),
+            session: ours.session,
+            attach: ours.attach,
+            flags: ours.flags,
+        },
+        confirmed,
+        notes,
+        missed,
+    };
+    Ok((Resume::Won(Box::new(resumed)), Some(before)))
+}
+
+/// Holders that were answered lately: most signals go to somebody who was sent one before.
+#[derive(Debug, Default)]
+pub(super) struct KnownHolders {
+    by_lease: HashMap<Vec<u8>, Holder>,
+}
+
+impl KnownHolders {
+    /// How many are remembered before all are forgotten.
+    const MOST: usize = 4096;
+
+    /// What `send.lua` says of the `count` envelopes to one name.
+    pub(super) fn outcomes(&mut self, result: Value, count: usize) -> Vec<Outcome> {
+        let (lease, codes) = match result {
+            Value::Nil => return vec![Ok(Sent::Absent); count],
+            Value::BulkString(lease) => (lease, None),
+            Value::Array(words) => {
+                let mut words = words.into_iter();
+                match words.next() {
+                    Some(Value::BulkString(lease)) => (lease, Some(words)),
+                    _ => return vec![Err(unexpected()); count],
+                }
+            }
+            _ => return vec![Err(unexpected()); count],
+        };
+        let holder = match self.holder(lease) {
+            Ok(holder) => holder,
+            Err(error) => return vec![Err(error); count],
+        };
+        match codes {
+            None => vec![Ok(Sent::To(holder)); count],
+            Some(codes) => codes.map(|code| outcome(&holder, &code)).collect(),
+        }
+    }
+
+    fn holder(&mut self, lease: Vec<u8>) -> Result<Holder, FabricError> {
+        if let Some(known) = self.by_lease.get(&lease) {
+            return Ok(known.clone());
+        }
+        let holder = holder(&lease)?;
+        if self.by_lease.len() >= Self::MOST {
+            self.by_lease.clear();
+        }
+        self.by_lease.insert(lease, holder.clone());
+        Ok(holder)
+    }
+}
+
+fn outcome(holder: &Holder, code: &Value) -> Outcome {
+    let Value::BulkString(code) = code else {
+        return Err(unexpected());
+    };
+    let mut holder = holder.clone();
+    match &code[..] {
+        b"d" | b"q" => Ok(Sent::To(holder)),
+        b"D" | b"Q" => {
+            holder.flags.detached = code == b"Q";
+            Ok(Sent::Again(holder))
+        }
+        b"f" => Ok(Sent::Full(holder)),
+        _ => Err(unexpected()),
+    }
 }
 
 /// A lease as it is stored.
@@ -182,12 +310,17 @@ mod tests {
         let push = format!("S n.2 {session} 0 -\n17-3 {envelope}17-5 {later}17-4 {envelope}");
         let Some(Heard::Push {
             session: to,
+            attach,
             entries,
         }) = hear(push)
         else {
             panic!("not heard")
         };
-        assert_eq!(to, session);
+        assert_eq!((to, attach), (session, 0));
+        assert!(matches!(
+            hear(replaced(session, 3)),
+            Some(Heard::Replaced { session: heard, attach: 3 }) if heard == session
+        ));
         assert_eq!(
             entries
                 .iter()
@@ -200,7 +333,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn dirt_on_a_channel_never_panics(payload: Vec<u8>, text in "[SBPQA][ 0-9a-f.\\-\n]{0,40}") {
+        fn dirt_on_a_channel_never_panics(payload: Vec<u8>, text in "[SBPQAR][ 0-9a-f.\\-\n]{0,40}") {
             let _ = hear(payload);
             let _ = hear(text);
         }

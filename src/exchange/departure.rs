@@ -1,0 +1,221 @@
+//! How a session ends: each call with exactly one `leave`, then its name. A resumable one first waits for its client to come back.
+
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use super::mailbox::Mail;
+use super::outbox::RETRY_NOTICE;
+use super::seat::{Seat, Stirred, Turn};
+use crate::fabric::{Entry, Verdict};
+use crate::model::{CloseReason, LeaveReason};
+
+impl Seat {
+    /// The connection has ended for this reason. A resumable session waits for its client, if it may come back; `stop` tells it that the node
+    /// cannot wait any longer. Returns when nothing is left to do here.
+    pub async fn end(mut self, reason: CloseReason, stop: &CancellationToken) {
+        if reason == CloseReason::Replaced {
+            return self.vanish().await;
+        }
+        if self.memory.is_some() && reason.can_resume() {
+            match self.wait_for_resume(stop).await {
+                Wait::Resumed => return self.vanish().await,
+                Wait::Stopped => return self.exchange.leave_behind(),
+                Wait::Over => {}
+            }
+        }
+        self.depart(reason.leave_reason()).await;
+    }
+
+    /// Without a connection, until the grace is over.
+    async fn wait_for_resume(&mut self, stop: &CancellationToken) -> Wait {
+        let until = Instant::now() + self.grace();
+        self.detach();
+        let mut turns = Vec::new();
+        loop {
+            let stirred = tokio::select! {
+                stirred = self.stirred() => Some(stirred),
+                () = stop.cancelled() => None,
+                () = sleep_until(until) => {
+                    // Nobody can resume anywhere while the store is away.
+                    match self.exchange.hold.holds() {
+                        Some(longer) => sleep(longer.min(RETRY_NOTICE)).await,
+                        None => return Wait::Over,
+                    }
+                    Some(Stirred::Outcome)
+                }
+            };
+            let Some(stirred) = stirred else {
+                self.write_down().await;
+                return Wait::Stopped;
+            };
+            self.stir(stirred, &mut turns);
+            for turn in turns.drain(..) {
+                match turn {
+                    Turn::End(CloseReason::Replaced) => return Wait::Resumed,
+                    Turn::End(CloseReason::NameLost) => return Wait::Over,
+                    // Nobody is there to be told, and full is no harm: everything is in the inbox.
+                    Turn::End(_) | Turn::Tell(_) | Turn::Ask => {}
+                    Turn::Doubted => self.answer_doubts(Verdict::Detached),
+                }
+            }
+        }
+    }
+
+    fn detach(&mut self) {
+        self.exchange.watches.forget(self.lease.session);
+        self.catch_up.stop();
+        self.letterbox.reopen();
+        self.is_detached = true;
+        self.answer_doubts(Verdict::Detached);
+        if let Some(memory) = &mut self.memory {
+            memory.detached();
+        }
+        let fabric = &self.exchange.fabric;
+        let told = self
+            .exchange
+            .registry
+            .detach(&mut self.lease, |lease| fabric.renew(vec![lease.clone()]));
+        // It takes its place in the order of the address now; should it fail, the next renewal says the same.
+        drop(told);
+        self.note();
+    }
+
+    /// The node stops: what others must know is written before it does.
+    async fn write_down(&mut self) {
+        while !self.outbox.is_settled() {
+            if self.outbox.is_quiet() {
+                sleep(RETRY_NOTICE).await;
+                self.retry();
+            }
+            self.outbox.ready(true).await;
+            self.settle(&mut Vec::new());
+        }
+        let mut renewed = self.exchange.fabric.renew(vec![self.lease.clone()]).await;
+        self.note();
+        loop {
+            let Some(memory) = &mut self.memory else {
+                return;
+            };
+            if memory.is_noting() {
+                let noted = memory.noted().await;
+                self.noted(noted);
+            } else if renewed.is_ok() && !memory.is_unwritten() {
+                return;
+            } else {
+                sleep(RETRY_NOTICE).await;
+                self.note();
+                renewed = self.exchange.fabric.renew(vec![self.lease.clone()]).await;
+            }
+        }
+    }
+
+    /// A newer connection has the session: nothing is said to anybody.
+    async fn vanish(mut self) {
+        self.exchange.watches.forget(self.lease.session);
+        self.exchange.registry.remove(&self.lease);
+        self.answer_doubts(Verdict::Alive);
+        // Frees nothing, since the lease is another's; ends the listening.
+        drop(
+            self.exchange
+                .fabric
+                .release(&self.lease, self.catch_up.last())
+                .await,
+        );
+    }
+
+    /// Gives the seat up: tells every call peer, then frees the name, then tells whoever called meanwhile. Waits for the fabric as long as
+    /// the node lives, since nobody else can tell them.
+    async fn depart(mut self, reason: LeaveReason) {
+        self.exchange.watches.forget(self.lease.session);
+        self.exchange.registry.unseat(&self.lease);
+        self.leave_all(reason).await;
+        if self.is_detached {
+            // Should the store not know it yet: only what it knows can be given back. Takes its place before the release.
+            drop(self.exchange.fabric.renew(vec![self.lease.clone()]));
+        }
+        let unread = loop {
+            match self
+                .exchange
+                .fabric
+                .release(&self.lease, self.catch_up.last())
+                .await
+            {
+                Ok(unread) => break unread,
+                Err(error) => debug!(%error, "A name could not be given back yet"),
+            }
+            sleep(RETRY_NOTICE).await;
+        };
+        self.hear_the_rest(unread);
+        self.leave_all(reason).await;
+        self.exchange.registry.remove(&self.lease);
+        self.answer_doubts(Verdict::Gone);
+    }
+
+    /// Who called without our having read it is in a call with us. What came directly is older than what came by the fabric: that is the path
+    /// since the seat was given up.
+    fn hear_the_rest(&mut self, unread: Vec<Entry>) {
+        let (mut direct, mut pushed) = (Vec::new(), unread);
+        for mail in self.letterbox.close() {
+            match mail {
+                Mail::Direct(envelope) => direct.push(envelope),
+                Mail::Push(entries) => pushed.extend(entries),
+                Mail::Challenge(challenge) => self.doubts.push(challenge),
+                _ => {}
+            }
+        }
+        for envelope in direct {
+            self.hear(envelope, None, &mut Vec::new());
+        }
+        for entry in pushed {
+            if let Some(entry) = self.catch_up.advance(entry) {
+                self.hear_entry(entry, &mut Vec::new());
+            }
+        }
+    }
+
+    async fn leave_all(&mut self, reason: LeaveReason) {
+        for peer in self.calls.peers() {
+            self.leave_one(peer, reason, None);
+        }
+        while !self.outbox.is_settled() {
+            if self.outbox.is_quiet() {
+                // The name is not kept waiting for peers that are gone.
+                if self.exchange.is_intact().await {
+                    self.outbox.give_up_on_absent();
+                    if self.outbox.is_settled() {
+                        break;
+                    }
+                }
+                sleep(RETRY_NOTICE).await;
+                self.retry();
+            }
+            self.outbox.ready(true).await;
+            self.settle(&mut Vec::new());
+        }
+    }
+
+    pub(super) fn answer_doubts(&mut self, verdict: Verdict) {
+        for challenge in self.doubts.drain(..) {
+            self.exchange.fabric.answer(challenge, verdict);
+        }
+    }
+}
+
+/// How the wait for a client ended.
+enum Wait {
+    /// A newer connection has the session.
+    Resumed,
+    /// The grace is over, or the name is somebody else's.
+    Over,
+    /// The node cannot wait any longer.
+    Stopped,
+}
+
+/// A session that panicked leaves no zombie: its lease is not renewed, and runs out.
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.exchange.watches.forget(self.lease.session);
+        self.exchange.registry.remove(&self.lease);
+    }
+}

@@ -1,0 +1,116 @@
+//! What was heard last from whom: whatever was overtaken, or comes twice, is dropped.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher as _, RandomState};
+
+use crate::fabric::Sender;
+use crate::model::{Correlation, SessionId, UserName};
+
+/// How many senders are remembered that are in no call with us.
+const STRANGERS: usize = 1024;
+/// How many ids of one sender are remembered (PROTOCOL §2 "Correlation").
+const IDS: usize = 256;
+
+/// The senders of one session.
+#[derive(Debug, Default)]
+pub(super) struct Heard {
+    by_name: HashMap<UserName, Last>,
+    hasher: RandomState,
+}
+
+/// The last that one sender's session said.
+#[derive(Debug)]
+struct Last {
+    session: SessionId,
+    /// How often the sender had been resumed, and its count of what it has sent.
+    at: (u32, u64),
+    /// The hashes of the ids that came with it lately, of a sender that may repeat itself.
+    ids: VecDeque<u64>,
+}
+
+impl Heard {
+    /// Whether this was not overtaken by, and is no repetition of, something that this sender's session said.
+    pub(super) fn is_news(
+        &mut self,
+        from: &Sender,
+        n: u64,
+        once: Option<&Correlation>,
+        in_call: impl Fn(&UserName) -> bool,
+    ) -> bool {
+        let name = &from.address.name;
+        let at = (from.attach, n);
+        if !self.by_name.contains_key(name) {
+            if self.by_name.len() >= STRANGERS {
+                self.by_name.retain(|name, _| in_call(name));
+            }
+            self.restore(name.clone(), from.session, (0, 0));
+        }
+        let Some(last) = self.by_name.get_mut(name) else {
+            return true;
+        };
+        if last.session != from.session {
+            *last = Last::new(from.session, (0, 0));
+        }
+        if last.at >= at {
+            return false;
+        }
+        last.at = at;
+        let Some(id) = once else { return true };
+        let id = self.hasher.hash_one(id);
+        if last.ids.contains(&id) {
+            return false;
+        }
+        if last.ids.len() == IDS {
+            last.ids.pop_front();
+        }
+        last.ids.push_back(id);
+        true
+    }
+
+    /// What an earlier connection of this session has heard.
+    pub(super) fn restore(&mut self, name: UserName, session: SessionId, at: (u32, u64)) {
+        self.by_name.insert(name, Last::new(session, at));
+    }
+
+    /// The last that was heard from this user.
+    pub(super) fn last(&self, name: &UserName) -> Option<(SessionId, (u32, u64))> {
+        self.by_name.get(name).map(|last| (last.session, last.at))
+    }
+}
+
+impl Last {
+    fn new(session: SessionId, at: (u32, u64)) -> Self {
+        Self {
+            session,
+            at,
+            ids: VecDeque::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Address, NodeId, Realm};
+
+    #[test]
+    fn what_is_old_or_comes_twice_is_no_news() {
+        let (mut heard, session) = (Heard::default(), SessionId::random());
+        let sender = |session, attach| {
+            let address = Address::new(Realm::default(), UserName::parse("a").unwrap());
+            Sender::new(address, session, attach, NodeId::known("n"))
+        };
+        let id = |text: &str| Some(Correlation(text.into()));
+        let mut news = |session, attach, n, id: Option<Correlation>| {
+            heard.is_news(&sender(session, attach), n, id.as_ref(), |_| true)
+        };
+        assert!(news(session, 0, 1, id("1")));
+        assert!(news(session, 0, 3, id("3")));
+        assert!(!news(session, 0, 2, id("2")), "overtaken");
+        assert!(!news(session, 0, 3, None), "the same again");
+        assert!(!news(session, 1, 1, id("3")), "repeated after a resume");
+        assert!(news(session, 1, 2, id("4")));
+        assert!(!news(session, 0, 9, None), "from before the resume");
+        assert!(news(SessionId::random(), 0, 1, id("1")), "somebody else");
+    }
+}

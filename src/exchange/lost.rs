@@ -1,0 +1,198 @@
+//! Call peers whose node died: who of them is gone, who went on elsewhere, and whom to wait for.
+//!
+//! Each node decides for its own sessions, by what it reads itself: so every peer hears exactly one `leave`, wherever it sits.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use tokio::time::{Instant, sleep_until};
+
+use crate::fabric::{Fabric, FabricError, Holder};
+use crate::model::{Address, NodeId, SessionId, UserName};
+
+/// When to ask again that could not be answered.
+const AGAIN: Duration = Duration::from_millis(250);
+
+/// The lost peers of one session.
+#[derive(Default)]
+pub(super) struct LostPeers {
+    peers: Vec<LostPeer>,
+    asking: Option<BoxFuture<'static, Answer>>,
+}
+
+/// A call peer whose node died.
+#[derive(Clone, Debug)]
+pub struct LostPeer {
+    /// The user.
+    pub(super) address: Address,
+    /// The session that the call is with.
+    pub(super) session: SessionId,
+    /// The node that died.
+    pub(super) node: NodeId,
+    /// When that was noticed.
+    since: Instant,
+    /// When to look for it.
+    look_at: Instant,
+}
+
+/// What was read about those whose time had come: for each, whether its node lives after all, and who has the name.
+pub(super) type Answer = Vec<(LostPeer, bool, Option<Holder>)>;
+
+/// What became of a lost peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// Its node was only frozen.
+    Back,
+    /// It was resumed on this node.
+    Moved(NodeId),
+    /// It may yet be resumed, until then.
+    Awaited(Instant),
+    /// It is gone; the holder's name can be freed, if it still has it.
+    Gone(Option<Holder>),
+}
+
+impl LostPeer {
+    /// What became of it, by what was read; a resumable session is awaited for `grace` from when it was missed.
+    pub(super) fn fate(&self, node_lives: bool, holder: Option<Holder>, grace: Duration) -> Fate {
+        if node_lives {
+            return Fate::Back;
+        }
+        match holder {
+            Some(holder) if holder.session != self.session => Fate::Gone(None),
+            None => Fate::Gone(None),
+            Some(holder) if holder.node != self.node => Fate::Moved(holder.node),
+            Some(holder) if !holder.flags.resumable => Fate::Gone(None),
+            Some(_) if self.since.elapsed() < grace => Fate::Awaited(self.since + grace),
+            Some(holder) => Fate::Gone(Some(holder)),
+        }
+    }
+
+    /// The user's name.
+    pub(super) fn name(&self) -> &UserName {
+        &self.address.name
+    }
+}
+
+impl LostPeers {
+    /// The node of this call peer has died.
+    pub(super) fn miss(&mut self, address: Address, session: SessionId, node: &NodeId) {
+        let known = |peer: &LostPeer| peer.address == address && peer.node == *node;
+        if !self.peers.iter().any(known) {
+            let now = Instant::now();
+            self.peers.push(LostPeer {
+                address,
+                session,
+                node: node.clone(),
+                since: now,
+                look_at: now,
+            });
+        }
+    }
+
+    /// It is awaited until then.
+    pub(super) fn wait(&mut self, peer: LostPeer, look_at: Instant) {
+        self.peers.push(LostPeer { look_at, ..peer });
+    }
+
+    /// It could not be looked for.
+    pub(super) fn again(&mut self, peer: LostPeer) {
+        self.wait(peer, Instant::now() + AGAIN);
+    }
+
+    /// Waits until something was read about some of them; for ever if there are none. Can be given up.
+    pub(super) async fn read(&mut self, fabric: &Arc<dyn Fabric>) -> Answer {
+        if self.asking.is_none() {
+            match self.peers.iter().map(|peer| peer.look_at).min() {
+                Some(next) => sleep_until(next).await,
+                None => return std::future::pending().await,
+            }
+            let now = Instant::now();
+            let (due, later) = self.peers.drain(..).partition(|peer| peer.look_at <= now);
+            self.peers = later;
+            self.asking = Some(look_for(Arc::clone(fabric), due).boxed());
+        }
+        let answer = match &mut self.asking {
+            Some(asking) => asking.await,
+            None => return std::future::pending().await,
+        };
+        self.asking = None;
+        answer
+    }
+}
+
+async fn look_for(fabric: Arc<dyn Fabric>, peers: Vec<LostPeer>) -> Answer {
+    let addresses: Vec<Address> = peers.iter().map(|peer| peer.address.clone()).collect();
+    let nodes: Vec<NodeId> = peers.iter().map(|peer| peer.node.clone()).collect();
+    loop {
+        let read = async {
+            let holders = fabric.holders(&addresses).await?;
+            let alive = fabric.alive(&nodes).await?;
+            Ok::<_, FabricError>((holders, alive))
+        };
+        // An outage is waited for: whoever is asked about is in a call with us until somebody knows better.
+        let Ok((holders, alive)) = read.await else {
+            tokio::time::sleep(AGAIN).await;
+            continue;
+        };
+        let answers = peers.into_iter().zip(alive).zip(holders);
+        return answers
+            .map(|((peer, alive), holder)| (peer, alive, holder))
+            .collect();
+    }
+}
+
+impl std::fmt::Debug for LostPeers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LostPeers")
+            .field("peers", &self.peers)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fabric::Flags;
+    use crate::model::Realm;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_is_gone_resumed_or_awaited() {
+        let (dead, other) = (NodeId::known("dead"), NodeId::known("other"));
+        let session = SessionId::random();
+        let now = Instant::now();
+        let peer = LostPeer {
+            address: Address::new(Realm::default(), UserName::parse("a").unwrap()),
+            session,
+            node: dead.clone(),
+            since: now,
+            look_at: now,
+        };
+        let holder = |node: &NodeId, session, resumable| {
+            Some(Holder {
+                node: node.clone(),
+                session,
+                attach: 0,
+                flags: Flags {
+                    resumable,
+                    detached: false,
+                },
+            })
+        };
+        let grace = Duration::from_secs(10);
+        let fate = |lives, holder| peer.fate(lives, holder, grace);
+        let plain = holder(&dead, session, false);
+        let resumable = holder(&dead, session, true);
+        assert_eq!(fate(true, plain.clone()), Fate::Back);
+        assert_eq!(fate(false, plain), Fate::Gone(None));
+        assert_eq!(fate(false, None), Fate::Gone(None));
+        let stranger = holder(&other, SessionId::random(), true);
+        assert_eq!(fate(false, stranger), Fate::Gone(None));
+        let resumed = holder(&other, session, true);
+        assert_eq!(fate(false, resumed), Fate::Moved(other.clone()));
+        assert_eq!(fate(false, resumable.clone()), Fate::Awaited(now + grace));
+        tokio::time::advance(grace).await;
+        assert_eq!(fate(false, resumable.clone()), Fate::Gone(resumable));
+    }
+}

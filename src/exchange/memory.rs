@@ -1,0 +1,378 @@
+//! What a resumable session remembers for whoever holds it next, and what of it its client has not confirmed yet.
+//!
+//! Over WebSockets confirmation is free: frames are ordered, so the answer to a ping confirms all that was said before it. What was decided
+//! about an entry is decided once: the next holder tells, or keeps silent about, what this one did.
+
+use std::collections::{HashSet, VecDeque};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use tokio::time::Instant;
+
+use super::calls::{Call, Calls};
+use super::heard::Heard;
+use crate::fabric::{Confirmed, FabricError, Notes, Resumed, Sender};
+use crate::model::{EntryId, Secret, SecretHash, SessionId, UserName};
+
+/// After how many unconfirmed entries the client is asked whether it has them.
+const ASK_AFTER: usize = 64;
+/// How long a session may have been detached before a loss of data that what it was sent since is sent again.
+const COVERED: Duration = Duration::from_secs(9);
+/// Fields of a note.
+const DECIDED: &str = "decided";
+const SILENT: &str = "silent";
+const MISSED: &str = "missed";
+/// How the field of a user begins.
+const USER: &str = "u:";
+
+/// The memory of one resumable session.
+#[derive(Debug)]
+pub(super) struct Memory {
+    secret: Secret,
+    hash: SecretHash,
+    /// Entries that the client may not have, oldest first.
+    unconfirmed: VecDeque<Unconfirmed>,
+    /// Which entry the client has when it answers this ping.
+    marks: VecDeque<(u64, EntryId)>,
+    asked_at: EntryId,
+    confirmed: EntryId,
+    /// Everything up to here was decided by an earlier connection.
+    decided: EntryId,
+    /// What of that was not told.
+    silent: HashSet<EntryId>,
+    /// Everything up to here was seen by the client on an earlier connection.
+    seen: EntryId,
+    /// Users about whom something is to be written.
+    changed: HashSet<UserName>,
+    /// What leaves the inbox with the next note.
+    freed: Vec<(SessionId, usize)>,
+    noting: FuturesUnordered<BoxFuture<'static, Noted>>,
+    /// A note was not written.
+    failed: bool,
+    /// The store has lost the entries up to here: if the client has not got them, nobody can tell it what they were.
+    lost_until: EntryId,
+    /// Something may have been lost that the client has not been told of.
+    missed: bool,
+    detached_at: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Unconfirmed {
+    id: EntryId,
+    sender: SessionId,
+    size: usize,
+    silent: bool,
+}
+
+/// What became of a note.
+#[derive(Debug)]
+pub struct Noted {
+    /// Whether the session is still ours.
+    pub(super) result: Result<bool, FabricError>,
+    users: Vec<UserName>,
+    sizes: Vec<(SessionId, usize)>,
+}
+
+/// What an earlier connection has decided about an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Decision {
+    /// Nothing: it is news.
+    None,
+    /// To tell it.
+    Tell,
+    /// To say nothing.
+    Silence,
+}
+
+impl Memory {
+    /// The memory of a new session.
+    pub(super) fn new(secret: Secret, hash: SecretHash) -> Self {
+        Self {
+            secret,
+            hash,
+            unconfirmed: VecDeque::new(),
+            marks: VecDeque::new(),
+            asked_at: EntryId::default(),
+            confirmed: EntryId::default(),
+            decided: EntryId::default(),
+            silent: HashSet::new(),
+            seen: EntryId::default(),
+            changed: HashSet::new(),
+            freed: Vec::new(),
+            noting: FuturesUnordered::new(),
+            failed: false,
+            lost_until: EntryId::default(),
+            missed: false,
+            detached_at: None,
+        }
+    }
+
+    /// The memory that an earlier connection has left, with its calls and what it has heard; `last` is what the client says that it has.
+    pub(super) fn restore(
+        secret: Secret,
+        hash: SecretHash,
+        resumed: &Resumed,
+        last: Option<EntryId>,
+        calls: &mut Calls,
+        heard: &mut Heard,
+    ) -> Self {
+        let mut memory = Self::new(secret, hash);
+        memory.confirmed = resumed.confirmed;
+        memory.seen = last.unwrap_or(resumed.confirmed);
+        memory.asked_at = memory.seen;
+        memory.missed = resumed.missed;
+        for (field, value) in &resumed.notes {
+            match field.as_str() {
+                DECIDED => memory.decided = value.parse().unwrap_or_default(),
+                SILENT => {
+                    let ids = value.split(' ').filter_map(|id| id.parse().ok());
+                    memory.silent = ids.collect();
+                }
+                MISSED => memory.missed = true,
+                user => {
+                    let name = user.strip_prefix(USER);
+                    let name = name.and_then(|name| UserName::parse(name).ok());
+                    if let Some(name) = name {
+                        read_user(name, value, calls, heard);
+                    }
+                }
+            }
+        }
+        memory
+    }
+
+    pub(super) fn secret(&self) -> &Secret {
+        &self.secret
+    }
+
+    /// What was decided about this entry on an earlier connection.
+    pub(super) fn decision(&self, id: EntryId) -> Decision {
+        if id > self.decided {
+            Decision::None
+        } else if self.silent.contains(&id) {
+            Decision::Silence
+        } else {
+            Decision::Tell
+        }
+    }
+
+    /// Whether the client has not seen this entry on an earlier connection.
+    pub(super) fn is_unseen(&self, id: EntryId) -> bool {
+        id > self.seen
+    }
+
+    /// An entry was dealt with; `silent` if the client was not told of it.
+    pub(super) fn dealt(&mut self, id: EntryId, size: usize, from: &Sender, silent: bool) {
+        self.unconfirmed.push_back(Unconfirmed {
+            id,
+            sender: from.session,
+            size,
+            silent,
+        });
+        if !self.changed.contains(&from.address.name) {
+            self.changed.insert(from.address.name.clone());
+        }
+    }
+
+    /// Something about the call with this user has changed.
+    pub(super) fn change(&mut self, user: UserName) {
+        self.changed.insert(user);
+    }
+
+    /// Whether the client should be asked for a sign of life, which confirms what it has.
+    pub(super) fn asks(&self) -> bool {
+        let unasked = self.unconfirmed.iter().rev();
+        unasked
+            .take_while(|entry| entry.id > self.asked_at)
+            .take(ASK_AFTER)
+            .count()
+            == ASK_AFTER
+    }
+
+    /// The client was sent this ping, behind everything that it was told.
+    pub(super) fn pinged(&mut self, ping: u64) {
+        if let Some(last) = self
+            .unconfirmed
+            .back()
+            .filter(|last| last.id > self.asked_at)
+        {
+            self.asked_at = last.id;
+            self.marks.push_back((ping, last.id));
+        }
+    }
+
+    /// The client answered this ping. What it has, if that is news.
+    pub(super) fn ponged(&mut self, ping: u64) -> Option<EntryId> {
+        let answered = self.marks.iter().take_while(|(sent, _)| *sent <= ping);
+        let has = answered.map(|(_, id)| *id).last();
+        self.marks.retain(|(sent, _)| *sent > ping);
+        has
+    }
+
+    /// The client has everything up to this.
+    pub(super) fn confirm(&mut self, last: EntryId) {
+        while let Some(entry) = self.unconfirmed.front().filter(|entry| entry.id <= last) {
+            if entry.size > 0 {
+                self.freed.push((entry.sender, entry.size));
+            }
+            self.confirmed = entry.id;
+            self.silent.remove(&entry.id);
+            self.unconfirmed.pop_front();
+        }
+    }
+
+    /// Whether there is something to confirm in the store.
+    pub(super) fn has_freed(&self) -> bool {
+        !self.freed.is_empty()
+    }
+
+    /// What is to be written now.
+    pub(super) fn notes(&mut self, calls: &Calls, heard: &Heard) -> (Notes, Written) {
+        self.failed = false;
+        let users: Vec<UserName> = self.changed.drain().collect();
+        let sizes = std::mem::take(&mut self.freed);
+        let mut notes = Notes::default();
+        for user in &users {
+            let field = format!("{USER}{user}");
+            match written(calls.get(user), heard.last(user)) {
+                Some(value) => notes.set.push((field, value)),
+                None => notes.unset.push(field),
+            }
+        }
+        let dealt = self
+            .unconfirmed
+            .back()
+            .map_or(self.confirmed, |last| last.id);
+        let decided = self.decided.max(dealt);
+        notes.set.push((DECIDED.to_owned(), decided.to_string()));
+        let silent = self.unconfirmed.iter().filter(|entry| entry.silent);
+        // Of what an earlier connection has decided, this one may not have come to everything yet.
+        let silent = silent
+            .map(|entry| entry.id)
+            .chain(self.silent.iter().copied());
+        let silent: Vec<String> = silent.map(|id| id.to_string()).collect();
+        notes.set.push((SILENT.to_owned(), silent.join(" ")));
+        let unsafe_ones = self.unconfirmed.front();
+        if self.missed || unsafe_ones.is_some_and(|entry| entry.id <= self.lost_until) {
+            notes.set.push((MISSED.to_owned(), "1".to_owned()));
+        } else {
+            notes.unset.push(MISSED.to_owned());
+        }
+        if !sizes.is_empty() {
+            notes.confirmed = Some(Confirmed {
+                last: self.confirmed,
+                sizes: sizes.clone(),
+            });
+        }
+        (notes, Written { users, sizes })
+    }
+
+    /// The store has forgotten everything: what it is to know anew.
+    pub(super) fn anew(&mut self, last: EntryId, calls: &Calls, heard: &Heard) -> (Notes, Written) {
+        self.changed.extend(calls.peers());
+        self.lost_until = last;
+        for entry in &mut self.unconfirmed {
+            // It takes no room any more.
+            entry.size = 0;
+        }
+        if self.detached_at.is_some_and(|at| at.elapsed() > COVERED) {
+            // What was sent to a session that had no connection for so long is not sent again.
+            self.missed = true;
+        }
+        let (mut notes, written) = self.notes(calls, heard);
+        let confirmed = notes.confirmed.get_or_insert_default();
+        confirmed.last = self.confirmed;
+        confirmed.sizes.clear();
+        notes.anew = Some((self.hash.clone(), last.max(self.decided)));
+        (notes, written)
+    }
+
+    /// A note is on its way.
+    pub(super) fn noting(
+        &mut self,
+        Written { users, sizes }: Written,
+        answer: BoxFuture<'static, Result<bool, FabricError>>,
+    ) {
+        self.noting.push(Box::pin(async move {
+            Noted {
+                result: answer.await,
+                users,
+                sizes,
+            }
+        }));
+    }
+
+    /// Whether something could not be written.
+    pub(super) fn is_unwritten(&self) -> bool {
+        self.failed
+    }
+
+    /// Whether a note is on its way.
+    pub(super) fn is_noting(&self) -> bool {
+        !self.noting.is_empty()
+    }
+
+    /// Waits until something is known of a note; for ever if there is none.
+    pub(super) async fn noted(&mut self) -> Noted {
+        match self.noting.next().await {
+            Some(noted) => noted,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// A note may not have been written: it is to be written again.
+    pub(super) fn unwritten(&mut self, noted: Noted) {
+        self.failed = true;
+        self.changed.extend(noted.users);
+        self.freed.extend(noted.sizes);
+    }
+
+    /// The connection is gone.
+    pub(super) fn detached(&mut self) {
+        self.detached_at = Some(Instant::now());
+        self.marks.clear();
+    }
+
+    /// Something was lost, as somebody else has found out.
+    pub(super) fn has_missed(&mut self) {
+        self.missed = true;
+    }
+
+    /// Whether the client is to be told that it may have missed something; once.
+    pub(super) fn tells_missed(&mut self) -> bool {
+        std::mem::take(&mut self.missed)
+    }
+}
+
+/// What a note has taken along.
+#[derive(Debug)]
+pub(super) struct Written {
+    users: Vec<UserName>,
+    sizes: Vec<(SessionId, usize)>,
+}
+
+/// What is noted of a user: `SESSION ATTACH N`, then the call with it, if there is one.
+fn written(call: Option<&Call>, heard: Option<(SessionId, (u32, u64))>) -> Option<String> {
+    let heard = heard.map_or_else(
+        || "- 0 0".to_owned(),
+        |(session, (attach, n))| format!("{session} {attach} {n}"),
+    );
+    match call {
+        Some(call) => Some(format!("{heard} {call}")),
+        None => (!heard.starts_with('-')).then_some(heard),
+    }
+}
+
+fn read_user(name: UserName, value: &str, calls: &mut Calls, heard: &mut Heard) {
+    let mut words = value.split(' ');
+    let mut word = || words.next().unwrap_or_default();
+    let (session, attach, n) = (word().parse(), word().parse(), word().parse());
+    if let (Ok(session), Ok(attach), Ok(n)) = (session, attach, n) {
+        heard.restore(name.clone(), session, (attach, n));
+    }
+    if let Some(call) = Call::read(words) {
+        calls.restore(&name, call);
+    }
+}

@@ -1,0 +1,341 @@
+//! What a session has sent, and what becomes of it: outcomes in the order of sending, and some words that are sent until they arrive.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::debug;
+
+use super::seat::{Seat, Turn, acknowledged, left};
+use crate::fabric::{Envelope, Holder, Outcome, Parcel, Postage, Receipts, Sender, Sent};
+use crate::model::{
+    AckStatus, Correlation, Event, LeaveReason, Refusal, SessionId, Signal, UserName,
+};
+
+/// How many sends of one session may wait for the fabric; until one is known, the session hears nothing more.
+const IN_FLIGHT: usize = 32;
+/// How long to rest before a word is sent again that must arrive.
+pub(super) const RETRY_NOTICE: Duration = Duration::from_millis(250);
+/// When a signal may be repeated whose outcome is unknown, or for which there was no room.
+const RETRY_SEND: Duration = Duration::from_secs(1);
+
+/// What one session has sent.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    /// Counts what was sent; goes on where an earlier connection of the session cannot have come to.
+    n: u64,
+    receipts: Receipts,
+    /// What the receipts are for, in their order.
+    pending: VecDeque<Pending>,
+    /// Words whose outcome is unknown: they are sent again until it is known.
+    unsure: Vec<Notice>,
+    pub(super) retry_at: Option<Instant>,
+}
+
+#[derive(Debug)]
+enum Pending {
+    Signal {
+        to: UserName,
+        n: u64,
+        /// The `n` of the offer or answer before this one.
+        starts_call: Option<u64>,
+        id: Option<Correlation>,
+    },
+    Notice {
+        notice: Notice,
+        id: Option<Correlation>,
+    },
+    /// Known without sending anything.
+    Told(Event),
+}
+
+/// A word that must arrive.
+#[derive(Clone, Debug)]
+pub(super) struct Notice {
+    pub(super) to: UserName,
+    pub(super) only: Option<SessionId>,
+    pub(super) from: Arc<Sender>,
+    pub(super) n: u64,
+    pub(super) parcel: Parcel,
+    /// Since when nobody of that name was found.
+    absent_since: Option<Instant>,
+}
+
+impl Outbox {
+    /// The outbox of a session that was resumed so often.
+    pub(super) fn of(attach: u32) -> Self {
+        Self {
+            n: u64::from(attach) << 32,
+            ..Self::default()
+        }
+    }
+
+    /// Whether as many sends wait for the fabric as may.
+    pub(super) fn is_busy(&self) -> bool {
+        self.pending.len() >= IN_FLIGHT
+    }
+
+    /// Whether everything is known.
+    pub(super) fn is_settled(&self) -> bool {
+        self.pending.is_empty() && self.unsure.is_empty()
+    }
+
+    /// Whether nothing is on its way.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    /// Forgets the words to those who were not found, of a store that knows everybody.
+    pub(super) fn give_up_on_absent(&mut self) {
+        self.unsure.retain(|notice| notice.absent_since.is_none());
+    }
+
+    /// Whether a word to this user may still be under way.
+    fn owes(&self, to: &UserName) -> bool {
+        let unknown = |notice: &Notice| notice.to == *to && notice.absent_since.is_none();
+        self.unsure.iter().any(unknown)
+    }
+
+    pub(super) fn next(&mut self) -> u64 {
+        self.n += 1;
+        self.n
+    }
+
+    /// Waits until an outcome is known; an `eager` sender wants to hear of every one.
+    pub(super) async fn ready(&self, eager: bool) {
+        self.receipts.ready(eager).await;
+    }
+}
+
+impl Notice {
+    pub(super) fn new(
+        to: UserName,
+        only: Option<SessionId>,
+        from: Arc<Sender>,
+        n: u64,
+        parcel: Parcel,
+    ) -> Self {
+        Self {
+            to,
+            only,
+            from,
+            n,
+            parcel,
+            absent_since: None,
+        }
+    }
+}
+
+impl Seat {
+    /// Carries a signal to another user. What became of it is told in the order of sending.
+    pub fn send(&mut self, to: UserName, signal: Signal, id: Option<Correlation>) {
+        if self.outbox.owes(&to) {
+            // It must not overtake the leave.
+            let retry_after = RETRY_SEND;
+            return self.tell_in_order(Event::Refused {
+                refusal: Refusal::Unavailable { retry_after },
+                id,
+                name: Some(to),
+            });
+        }
+        let n = self.outbox.next();
+        let mut starts_call = None;
+        if signal.kind.starts_call() {
+            starts_call = Some(self.calls.start(&to, n));
+            self.note_call(&to);
+        }
+        let receipt = self
+            .outbox
+            .receipts
+            .issue(id.is_none() && starts_call.is_none());
+        let envelope = Envelope {
+            from: Arc::clone(&self.sender),
+            n,
+            // A plain session cannot come back to repeat itself.
+            once: id.clone().filter(|_| self.memory.is_some()),
+            parcel: Parcel::Signal(signal),
+        };
+        let address = self.address_of(&to);
+        self.exchange
+            .route(&address, Postage::default(), envelope, receipt);
+        self.outbox.pending.push_back(Pending::Signal {
+            to,
+            n,
+            starts_call,
+            id,
+        });
+    }
+
+    /// Sends a word until it has arrived.
+    pub(super) fn send_notice(&mut self, notice: Notice, id: Option<Correlation>) {
+        let receipt = self.outbox.receipts.issue(false);
+        let envelope = Envelope {
+            from: Arc::clone(&notice.from),
+            n: notice.n,
+            once: None,
+            parcel: notice.parcel.clone(),
+        };
+        let postage = Postage {
+            only: notice.only,
+            urgent: true,
+        };
+        let address = self.address_of(&notice.to);
+        self.exchange.route(&address, postage, envelope, receipt);
+        self.outbox
+            .pending
+            .push_back(Pending::Notice { notice, id });
+    }
+
+    /// Sends every unsure word again, under its old number: whoever had it drops the repetition.
+    pub(super) fn retry(&mut self) {
+        self.outbox.retry_at = None;
+        for notice in std::mem::take(&mut self.outbox.unsure) {
+            self.send_notice(notice, None);
+        }
+    }
+
+    /// Tells the client something that must not overtake the outcomes before it.
+    pub(super) fn tell_in_order(&mut self, event: Event) {
+        let receipt = self.outbox.receipts.issue(false);
+        self.outbox.pending.push_back(Pending::Told(event));
+        receipt.settle(Ok(Sent::Absent));
+    }
+
+    /// Takes the outcomes that are known.
+    pub(super) fn settle(&mut self, turns: &mut Vec<Turn>) {
+        while let Some(outcome) = self.outbox.receipts.take() {
+            match self.outbox.pending.pop_front() {
+                Some(Pending::Signal {
+                    to,
+                    n,
+                    starts_call,
+                    id,
+                }) => {
+                    self.signal_settled(to, n, starts_call, id, outcome, turns);
+                }
+                Some(Pending::Notice { notice, id }) => {
+                    turns.extend(self.notice_settled(notice, id, &outcome));
+                }
+                Some(Pending::Told(event)) => turns.push(Turn::Tell(event)),
+                None => debug!("An outcome came for nothing that was sent"),
+            }
+        }
+    }
+
+    fn signal_settled(
+        &mut self,
+        to: UserName,
+        n: u64,
+        starts_call: Option<u64>,
+        id: Option<Correlation>,
+        outcome: Outcome,
+        turns: &mut Vec<Turn>,
+    ) {
+        let retry_after = RETRY_SEND;
+        let is_repetition = matches!(outcome, Ok(Sent::Again(_)));
+        let refusal = match outcome {
+            Ok(Sent::To(holder) | Sent::Again(holder)) => {
+                let Holder {
+                    session,
+                    node,
+                    flags,
+                    ..
+                } = holder;
+                let lives = self.exchange.believes_in(&node);
+                if lives || flags.resumable {
+                    if let (true, Some(before)) = (is_repetition, starts_call) {
+                        self.calls.repeated(&to, n, before);
+                    }
+                    if self
+                        .calls
+                        .reached(&to, session, &node, n, starts_call.is_some())
+                    {
+                        turns.push(left(&to, LeaveReason::Lost, None));
+                    }
+                    if starts_call.is_some() {
+                        self.note_call(&to);
+                    }
+                    let status = if flags.detached || !lives {
+                        AckStatus::Queued
+                    } else {
+                        AckStatus::Delivered
+                    };
+                    return turns.extend(id.map(|id| acknowledged(id, status)));
+                }
+                // Somebody on a node that is known to be dead.
+                self.nobody(&to, n, starts_call.is_some())
+            }
+            Ok(Sent::Absent) => self.nobody(&to, n, starts_call.is_some()),
+            Ok(Sent::Full(_)) => {
+                if starts_call.is_some() {
+                    self.calls.failed(&to, n);
+                    self.note_call(&to);
+                }
+                Refusal::InboxFull { retry_after }
+            }
+            Err(_) => Refusal::Unavailable { retry_after },
+        };
+        turns.push(Turn::Tell(Event::Refused {
+            refusal,
+            id,
+            name: Some(to),
+        }));
+    }
+
+    /// Nobody has the name.
+    fn nobody(&mut self, to: &UserName, n: u64, starts_call: bool) -> Refusal {
+        if starts_call {
+            self.calls.failed(to, n);
+            self.note_call(to);
+        }
+        // A peer that is gone would have left our call: the fabric may have forgotten it.
+        let in_call = self.calls.get(to).map(|_| RETRY_SEND);
+        match self.exchange.hold.holds().or(in_call) {
+            None => Refusal::UserUnavailable,
+            Some(retry_after) => Refusal::Unavailable { retry_after },
+        }
+    }
+
+    /// A word counts as told when somebody has it, or when its receiver is surely gone: a fabric that has just forgotten everybody finds nobody.
+    fn notice_settled(
+        &mut self,
+        mut notice: Notice,
+        id: Option<Correlation>,
+        outcome: &Outcome,
+    ) -> Option<Turn> {
+        let done = match outcome {
+            Ok(Sent::To(_) | Sent::Again(_)) => true,
+            Ok(Sent::Absent | Sent::Full(_)) => {
+                let since = *notice.absent_since.get_or_insert_with(Instant::now);
+                let noticed = self.exchange.hold.is_noticed_since(since);
+                // What we say to ourselves has arrived when we have heard it.
+                noticed && notice.to != self.lease.address.name
+            }
+            Err(error) => {
+                debug!(%error, "The outcome of a leave is unknown: it is sent again");
+                notice.absent_since = None;
+                false
+            }
+        };
+        if done && notice.parcel == Parcel::Sync && matches!(outcome, Ok(Sent::Absent)) {
+            self.is_gone(&notice.to, LeaveReason::Lost);
+        } else if !done {
+            self.outbox.unsure.push(notice);
+            self.outbox
+                .retry_at
+                .get_or_insert_with(|| Instant::now() + RETRY_NOTICE);
+        }
+        let refusal = Refusal::Unavailable {
+            retry_after: RETRY_SEND,
+        };
+        id.map(|id| match outcome {
+            Ok(_) => acknowledged(id, AckStatus::Delivered),
+            Err(_) => Turn::Tell(Event::Refused {
+                refusal,
+                id: Some(id),
+                name: None,
+            }),
+        })
+    }
+}

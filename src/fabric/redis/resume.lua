@@ -1,0 +1,62 @@
+-- Takes a session over for whoever knows its secret: from here on its earlier connections are not addressed any more.
+-- KEYS: presence, inbox, session record
+-- ARGV: node, hash of the secret, ttl ms, ttl ms of the record, ttl ms of the inbox, deadline (ms of the server's clock),
+--       id of the last entry that the client has seen or ''
+-- Returns: 'gone', 'wrong', or {lease, lease before, confirmed id, 1 if entries were lost, field, value…}
+local now = redis.call('TIME')
+if now[1] * 1000 + now[2] / 1000 > tonumber(ARGV[6]) then
+  return redis.error_reply('LATE the resume was given up before it ran')
+end
+local known = redis.call('HMGET', KEYS[3], 'session', 'hash', 'attach', 'confirmed')
+if not known[1] then
+  return 'gone'
+end
+if known[2] ~= ARGV[2] then
+  return 'wrong'
+end
+local held = redis.call('GET', KEYS[1])
+local attach = held and string.match(held, '^%S+ ' .. known[1] .. ' (%d+) ')
+if not attach then
+  return 'gone'
+end
+
+local function is_before(one, other)
+  local millis, sequence = string.match(one, '(%d+)-(%d+)')
+  local other_millis, other_sequence = string.match(other, '(%d+)-(%d+)')
+  millis, other_millis = tonumber(millis), tonumber(other_millis)
+  return millis < other_millis or (millis == other_millis and tonumber(sequence) < tonumber(other_sequence))
+end
+
+local confirmed, last = known[4], ARGV[7]
+if last == '' then
+  last = confirmed
+end
+if is_before(last, confirmed) then
+  return 'gone'
+end
+local newest = '0-0'
+if redis.call('EXISTS', KEYS[2]) == 1 then
+  local about = redis.call('XINFO', 'STREAM', KEYS[2])
+  for i = 1, #about, 2 do
+    if about[i] == 'last-generated-id' then
+      newest = about[i + 1]
+    end
+  end
+end
+local lost = 0
+if is_before(newest, last) then
+  -- Later entries must come behind what the client has seen.
+  lost = 1
+  redis.call('XADD', KEYS[2], last, 'behind', '')
+end
+
+local lease = ARGV[1] .. ' ' .. known[1] .. ' ' .. string.format('%d', math.max(tonumber(attach), tonumber(known[3])) + 1) .. ' r'
+redis.call('SET', KEYS[1], lease, 'PX', ARGV[3])
+redis.call('HSET', KEYS[3], 'attach', string.match(lease, '(%d+) r$'))
+redis.call('PEXPIRE', KEYS[3], ARGV[4])
+redis.call('PEXPIRE', KEYS[2], ARGV[5])
+local answer = {lease, held, confirmed, lost}
+for _, word in ipairs(redis.call('HGETALL', KEYS[3])) do
+  answer[#answer + 1] = word
+end
+return answer

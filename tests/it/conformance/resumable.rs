@@ -1,0 +1,291 @@
+//! What every fabric promises about sessions that outlive their connection.
+
+use switchboard::fabric::{
+    Confirmed, Entry, Envelope, Flags, Inbound, Lease, Notes, Postage, Renewal, Resume, Resumed,
+    Room, Sent,
+};
+use switchboard::model::{Body, Correlation, EntryId, Secret, SecretHash, Signal, SignalKind};
+
+use super::{Claim, Ground, Parcel, Plug, lease, saying};
+
+/// A resumable session that `plug` has claimed.
+async fn claimed(plug: &Plug, name: &str) -> (Lease, SecretHash) {
+    let lease = Lease {
+        flags: Flags {
+            resumable: true,
+            detached: false,
+        },
+        ..lease(name)
+    };
+    let hash = Secret::random().hash_for(&lease.address);
+    let claim = plug.fabric.claim(&lease, None, Some(&hash)).await.unwrap();
+    assert_eq!(claim, Claim::Won);
+    (lease, hash)
+}
+
+impl Plug {
+    async fn resumes(&self, lease: &Lease, hash: &SecretHash, last: Option<EntryId>) -> Resumed {
+        match self.fabric.resume(&lease.address, hash, last).await {
+            Ok(Resume::Won(resumed)) => *resumed,
+            other => panic!("not resumed: {other:?}"),
+        }
+    }
+
+    async fn reads(&self, lease: &Lease, last: EntryId) -> Vec<Entry> {
+        self.fabric.read(lease, last).await.unwrap()
+    }
+
+    async fn confirms(&self, lease: &Lease, entries: &[Entry]) {
+        let notes = Notes {
+            confirmed: Some(Confirmed {
+                last: entries.last().unwrap().id,
+                sizes: entries
+                    .iter()
+                    .map(|entry| (entry.envelope.from.session, entry.size))
+                    .collect(),
+            }),
+            ..Notes::default()
+        };
+        assert!(self.fabric.note(lease, notes).await.unwrap());
+    }
+}
+
+fn large(from: &Lease, plug: &Plug, n: u64, bytes: usize) -> Envelope {
+    let signal = Signal {
+        kind: SignalKind::Message,
+        body: Body("1".repeat(bytes).into()),
+    };
+    Envelope {
+        parcel: Parcel::Signal(signal),
+        ..saying(from, &plug.node, n)
+    }
+}
+
+pub(super) async fn a_session_is_resumed_by_its_secret_only(ground: &Ground) {
+    let (mut here, there) = (ground.plug().await, ground.plug().await);
+    let (user, hash) = claimed(&here, "user").await;
+    let foreign = Secret::random().hash_for(&user.address);
+    for (address, hash, answer) in [
+        (&user.address, &foreign, Resume::Wrong),
+        (&lease("nobody").address, &hash, Resume::Gone),
+    ] {
+        let tried = there.fabric.resume(address, hash, None).await.unwrap();
+        assert_eq!(tried, answer);
+    }
+    // Each resume counts, also of one whose answer was lost, and the last one has it.
+    for attach in 1..=3 {
+        let resumed = there.resumes(&user, &hash, None).await;
+        assert_eq!(
+            (resumed.lease.session, resumed.lease.attach),
+            (user.session, attach)
+        );
+        assert!(!resumed.missed);
+    }
+    assert!(
+        matches!(here.hears().await, Inbound::Replaced { session, attach: 1 } if session == user.session)
+    );
+    assert_eq!(
+        here.fabric.renew(vec![user.clone()]).await.unwrap(),
+        [Renewal::Replaced]
+    );
+    here.fabric
+        .release(&user, EntryId::default())
+        .await
+        .unwrap();
+    let last = Lease {
+        attach: 3,
+        ..user.clone()
+    };
+    assert_eq!(
+        there.fabric.renew(vec![last.clone()]).await.unwrap(),
+        [Renewal::Mine],
+        "an earlier connection has freed nothing"
+    );
+    assert!(
+        !here.fabric.note(&user, Notes::default()).await.unwrap(),
+        "nor does it write anything"
+    );
+    there
+        .fabric
+        .release(&last, EntryId::default())
+        .await
+        .unwrap();
+    let gone = there
+        .fabric
+        .resume(&user.address, &hash, None)
+        .await
+        .unwrap();
+    assert_eq!(gone, Resume::Gone);
+}
+
+pub(super) async fn a_resumed_session_is_as_it_was_left(ground: &Ground) {
+    let (mut here, there) = (ground.plug().await, ground.plug().await);
+    let (mut user, hash) = claimed(&here, "user").await;
+    let sender = lease("sender");
+    let field = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let notes = Notes {
+        set: vec![field("a", "1"), field("b", "2"), field("c", "")],
+        ..Notes::default()
+    };
+    assert!(here.fabric.note(&user, notes).await.unwrap());
+    let notes = Notes {
+        set: vec![field("b", "3")],
+        unset: vec!["a".to_owned()],
+        ..Notes::default()
+    };
+    assert!(here.fabric.note(&user, notes).await.unwrap());
+    here.sends(&user.address, None, saying(&sender, &here.node, 1))
+        .await
+        .unwrap();
+    let (_, seen) = here.hears_push().await;
+    user.flags.detached = true;
+    assert_eq!(
+        here.fabric.renew(vec![user.clone()]).await.unwrap(),
+        [Renewal::Mine]
+    );
+    let sent = here
+        .sends(&user.address, None, saying(&sender, &here.node, 2))
+        .await;
+    assert_eq!(
+        sent,
+        Ok(Sent::To(user.held_by(&here.node))),
+        "others see that it is detached"
+    );
+
+    let resumed = there.resumes(&user, &hash, Some(seen.id)).await;
+    assert!(!resumed.lease.flags.detached);
+    for (name, value) in [field("b", "3"), field("c", "")] {
+        assert!(resumed.notes.contains(&(name, value)), "{resumed:?}");
+    }
+    assert!(!resumed.notes.iter().any(|(name, _)| name == "a"));
+    let unread = there.reads(&resumed.lease, seen.id).await;
+    assert_eq!(unread.len(), 1);
+    assert_eq!(unread[0].envelope.n, 2);
+}
+
+pub(super) async fn an_inbox_keeps_what_is_not_confirmed(ground: &Ground) {
+    let (here, there) = (ground.plug().await, ground.plug().await);
+    let (user, hash) = claimed(&here, "user").await;
+    let sender = lease("sender");
+    for n in 1..=100 {
+        here.sends(&user.address, None, saying(&sender, &here.node, n))
+            .await
+            .unwrap();
+    }
+    let all = here.reads(&user, EntryId::default()).await;
+    assert_eq!(all.len(), 100);
+    here.confirms(&user, &all[..60]).await;
+    assert_eq!(here.reads(&user, EntryId::default()).await.len(), 40);
+
+    let too_old = there
+        .fabric
+        .resume(&user.address, &hash, Some(all[58].id))
+        .await
+        .unwrap();
+    assert_eq!(too_old, Resume::Gone, "it does not reach back so far");
+    let resumed = there.resumes(&user, &hash, None).await;
+    assert_eq!(resumed.confirmed, all[59].id);
+    assert_eq!(there.reads(&resumed.lease, all[59].id).await, all[60..]);
+}
+
+pub(super) async fn a_full_inbox_is_told(ground: &Ground) {
+    let here = ground.plug().await;
+    let (user, _) = claimed(&here, "user").await;
+    let (sender, other) = (lease("sender"), lease("other"));
+    let say = |from: &Lease, n| saying(from, &here.node, n);
+    for n in 1..=Room::INBOX.entries as u64 {
+        let from = [&sender, &other][usize::from(n % 2 == 0)];
+        let sent = here.sends(&user.address, None, say(from, n)).await;
+        assert!(matches!(sent, Ok(Sent::To(_))), "{n}: {sent:?}");
+    }
+    let full = here
+        .sends(&user.address, None, say(&lease("third"), 1))
+        .await;
+    assert!(matches!(full, Ok(Sent::Full(_))), "{full:?}");
+    let urgent = Postage {
+        only: Some(user.session),
+        urgent: true,
+    };
+    let sent = here.posts(&user.address, urgent, say(&sender, 1000)).await;
+    assert!(
+        matches!(sent, Ok(Sent::To(_))),
+        "there is always room for what must arrive"
+    );
+    let all = here.reads(&user, EntryId::default()).await;
+    here.confirms(&user, &all).await;
+    for n in 1..=100 {
+        let sent = here
+            .sends(&user.address, None, say(&sender, 1000 + n))
+            .await;
+        assert!(matches!(sent, Ok(Sent::To(_))), "{sent:?}");
+    }
+}
+
+pub(super) async fn one_sender_fills_half_of_an_inbox(ground: &Ground) {
+    let here = ground.plug().await;
+    let (user, _) = claimed(&here, "user").await;
+    let (greedy, other) = (lease("greedy"), lease("other"));
+    let mut accepted = 0;
+    loop {
+        let envelope = large(&greedy, &here, accepted + 1, 60_000);
+        match here.sends(&user.address, None, envelope).await {
+            Ok(Sent::To(_)) => accepted += 1,
+            Ok(Sent::Full(_)) => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(accepted, 8, "half of 1 MiB");
+    let sent = here
+        .sends(&user.address, None, large(&other, &here, 1, 60_000))
+        .await;
+    assert!(matches!(sent, Ok(Sent::To(_))), "others have the rest");
+    // Confirmed, its share is its own again.
+    let all = here.reads(&user, EntryId::default()).await;
+    here.confirms(&user, &all).await;
+    let sent = here
+        .sends(&user.address, None, large(&greedy, &here, 99, 60_000))
+        .await;
+    assert!(matches!(sent, Ok(Sent::To(_))), "{sent:?}");
+}
+
+pub(super) async fn what_is_sent_once_arrives_once(ground: &Ground) {
+    let mut here = ground.plug().await;
+    let (resumable, _) = claimed(&here, "resumable").await;
+    let plain = lease("plain");
+    here.wins(&plain).await;
+    let (sender, node) = (lease("sender"), here.node.clone());
+    let once = |n: u64, id: &str| Envelope {
+        once: Some(Correlation(id.into())),
+        ..saying(&sender, &node, n)
+    };
+    for user in [&resumable, &plain] {
+        let holder = user.held_by(&here.node);
+        let sent = here.sends(&user.address, None, once(1, "\"a\"")).await;
+        assert_eq!(sent, Ok(Sent::To(holder.clone())));
+        let sent = here.sends(&user.address, None, once(2, "\"a\"")).await;
+        assert_eq!(sent, Ok(Sent::Again(holder.clone())));
+        let sent = here.sends(&user.address, None, once(3, "7")).await;
+        assert_eq!(sent, Ok(Sent::To(holder)));
+        assert_eq!(here.reads(user, EntryId::default()).await.len(), 2);
+    }
+    for n in [1, 3, 1, 3] {
+        assert_eq!(here.hears_push().await.1.envelope.n, n);
+    }
+    let mut detached = resumable.clone();
+    detached.flags.detached = true;
+    here.fabric.renew(vec![detached]).await.unwrap();
+    let again = here.sends(&resumable.address, None, once(4, "7")).await;
+    assert_eq!(
+        again,
+        Ok(Sent::Again(resumable.held_by(&here.node))),
+        "the first outcome, though it is detached now"
+    );
+    // The last 256 of one sender are known.
+    for n in 0..255 {
+        let id = format!("\"{n}\"");
+        let sent = here.sends(&plain.address, None, once(10 + n, &id)).await;
+        assert!(matches!(sent, Ok(Sent::To(_))));
+    }
+    let sent = here.sends(&plain.address, None, once(1000, "7")).await;
+    assert!(matches!(sent, Ok(Sent::Again(_))), "{sent:?}");
+}
