@@ -84,7 +84,9 @@ async fn what_was_missed_comes_first_then_what_is_new_and_nothing_twice() {
         // Back and forth between the nodes; once without having noticed that the connection is gone.
         for (round, node) in [1, 0, 1].into_iter().enumerate() {
             let ticket = if round == 1 {
-                client.ticket.clone()
+                let ticket = client.ticket.clone();
+                client.vanishes();
+                ticket
             } else {
                 cluster.loses(&mut caller, client).await
             };
