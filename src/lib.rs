@@ -65,5 +65,7 @@ pub mod drain;
 pub mod config;
 pub mod telemetry;
 
+mod bugs;
+
 pub mod app;
 pub mod healthcheck;

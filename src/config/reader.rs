@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::bugs;
 use config::{Environment, File, FileFormat, Value, ValueKind};
 
 use super::DEFAULTS;
@@ -65,7 +66,7 @@ impl Reader {
             if known.contains_key(&key) {
                 variables.insert(key, variable.clone());
                 environment.insert(variable, value);
-            } else if !is_kubernetes_link(rest) {
+            } else if !is_kubernetes_link(rest) && !bugs::VARIABLES.contains(&&*variable) {
                 mistakes.push(format!("{variable} is not a setting"));
             }
         }

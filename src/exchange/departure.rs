@@ -7,6 +7,7 @@ use tracing::debug;
 use super::mailbox::Mail;
 use super::outbox::RETRY_NOTICE;
 use super::seat::{Seat, Stirred, Turn};
+use crate::bugs::{self, Bug};
 use crate::fabric::{Entry, Verdict};
 use crate::model::{CloseReason, LeaveReason};
 
@@ -17,7 +18,8 @@ impl Seat {
         if reason == CloseReason::Replaced {
             return self.vanish().await;
         }
-        if self.memory.is_some() && reason.can_resume() {
+        let hangs_up = reason == CloseReason::Draining && bugs::has(Bug::DrainHangsUp);
+        if self.memory.is_some() && reason.can_resume() && !hangs_up {
             match self.wait_for_resume(stop).await {
                 Wait::Resumed => return self.vanish().await,
                 Wait::Stopped => return self.exchange.leave_behind(),

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::seat::{Seat, Turn, acknowledged, left};
+use crate::bugs::{self, Bug};
 use crate::fabric::{Envelope, Holder, Outcome, Parcel, Postage, Receipts, Sender, Sent};
 use crate::model::{
     AckStatus, Correlation, Event, LeaveReason, Refusal, SessionId, Signal, UserName,
@@ -153,7 +154,9 @@ impl Seat {
             from: Arc::clone(&self.sender),
             n,
             // A plain session cannot come back to repeat itself.
-            once: id.clone().filter(|_| self.memory.is_some()),
+            once: id
+                .clone()
+                .filter(|_| self.memory.is_some() && !bugs::has(Bug::RepeatsDelivered)),
             parcel: Parcel::Signal(signal),
         };
         let address = self.address_of(&to);

@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
 use super::mailbox::{Mail, Mailbox};
+use crate::bugs::{self, Bug};
 use crate::fabric::Lease;
 use crate::model::{Address, SessionId};
 
@@ -205,11 +206,16 @@ impl Registry {
         let mailbox = known.mailbox.clone();
         let ours = known.lease.attach;
         drop(state);
-        let mail = match attach.cmp(&ours) {
+        let newest = if bugs::has(Bug::ReplacedUntold) {
+            ours
+        } else {
+            attach
+        };
+        let mail = match newest.cmp(&ours) {
             std::cmp::Ordering::Equal => Mail::Push(entries),
             std::cmp::Ordering::Greater => Mail::Replaced(attach),
-            // It is in the inbox, which a session that is resumed reads first.
-            std::cmp::Ordering::Less => return,
+            // It is in the inbox: a session that was just resumed reads that first, and one whose resume the store has lost has to read it now.
+            std::cmp::Ordering::Less => Mail::Gap,
         };
         // One that is full ends its session.
         let _ = mailbox.post(mail);

@@ -16,6 +16,7 @@ use super::lost::{Answer, Fate, LostPeer, LostPeers};
 use super::mailbox::{Letterbox, Mail};
 use super::memory::{Decision, Memory, Noted};
 use super::outbox::{Notice, Outbox, RETRY_NOTICE};
+use crate::bugs::{self, Bug};
 use crate::fabric::{
     Challenge, Entry, Envelope, FabricError, Holder, Lease, Parcel, Resumed, Sender, Verdict,
 };
@@ -303,6 +304,9 @@ impl Seat {
             }
         }
         self.settle(turns);
+        if bugs::has(Bug::ConfirmsUnheard) {
+            self.confirm(self.catch_up.last());
+        }
     }
 
     /// What an earlier connection's client has seen needs no confirmation any more; what it may never see is told it.
@@ -338,6 +342,7 @@ impl Seat {
             Mail::Gap => self.catch_up.gap(&self.exchange.fabric, &self.lease),
             Mail::NodeLost(node) => self.node_lost(&node),
             Mail::NameLost => turns.push(Turn::End(CloseReason::NameLost)),
+            Mail::Replaced(_) if bugs::has(Bug::ReplacedUntold) => {}
             Mail::Replaced(attach) if attach > self.lease.attach => {
                 turns.push(Turn::End(CloseReason::Replaced));
             }
@@ -417,6 +422,11 @@ impl Seat {
                     self.change_call(from);
                 }
                 self.calls.heard(from, session, n);
+                let from = if bugs::has(Bug::MislabelsSenders) {
+                    &self.lease.address.name
+                } else {
+                    from
+                };
                 turns.push(Turn::Tell(Event::Signal {
                     from: from.clone(),
                     signal,
@@ -575,6 +585,8 @@ impl Seat {
         let answer = self.exchange.fabric.note(&self.lease, notes);
         memory.noting(written, answer);
         if !self.is_detached {
+            // What was sent while the store did not know where we are is in the inbox.
+            self.catch_up.gap(&self.exchange.fabric, &self.lease);
             // Its client confirms what the store has lost, as soon as it can.
             turns.push(Turn::Ask);
             self.caught_up(turns);

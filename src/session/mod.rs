@@ -17,6 +17,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use tracing::{debug, info};
 
 use self::heartbeat::{Heartbeat, Pulse};
+use crate::bugs::{self, Bug};
 use crate::dialect::{Dialect, Misheard};
 use crate::drain::Phase;
 use crate::exchange::{Exchange, ResumeError, Seat, Stirred, Turn};
@@ -67,6 +68,7 @@ pub async fn run(socket: impl Socket, dialect: impl Dialect, call: Call) -> Clos
         seat: None,
         pings: 0,
         wrong_secrets: 0,
+        is_deaf: false,
         goes_at: None,
         is_told_to_go: false,
         turns: Vec::new(),
@@ -118,6 +120,8 @@ struct Session<S, D> {
     pings: u64,
     /// How often the client has tried a secret that was not its own.
     wrong_secrets: u32,
+    /// By a bug that is there on purpose.
+    is_deaf: bool,
     /// When the connection is to end, as its client was or will be told.
     goes_at: Option<Instant>,
     is_told_to_go: bool,
@@ -236,6 +240,9 @@ impl<S: Socket, D: Dialect> Session<S, D> {
     }
 
     async fn hear(&mut self, frame: &Frame) -> Result<Took, CloseReason> {
+        if self.is_deaf {
+            return Ok(Took::NoTime);
+        }
         if let Err(too_fast) = self.call.pace.step() {
             if too_fast.again_and_again {
                 return Err(CloseReason::TooFast);
@@ -254,6 +261,7 @@ impl<S: Socket, D: Dialect> Session<S, D> {
         match self.dialect.hear(frame) {
             Ok(command) => self.act(command).await,
             Err(Misheard { refusal, id, name }) => {
+                self.is_deaf = bugs::has(Bug::DeafAfterDirt);
                 self.refuse(refusal, id, name);
                 Ok(Took::NoTime)
             }
@@ -449,7 +457,7 @@ impl<S: Socket, D: Dialect> Session<S, D> {
             biased;
             written = writing => written.map_err(|Gone| CloseReason::Dropped),
             () = overflowed(&mut self.seat) => Err(CloseReason::TooSlow),
-            () = sleep(self.call.write_timeout) => Err(CloseReason::TooSlow),
+            () = sleep(self.call.write_timeout), if !bugs::has(Bug::BottomlessMailbox) => Err(CloseReason::TooSlow),
         }
     }
 }

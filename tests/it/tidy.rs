@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 /// Which rooms each room may use (lib.rs, "Arrows"). `app` and `main` see everything.
 const ARROWS: &[(&str, &[&str])] = &[
     ("model", &[]),
+    ("bugs", &[]),
     ("dialect", &["model"]),
-    ("fabric", &["model"]),
-    ("exchange", &["fabric", "model"]),
+    ("fabric", &["bugs", "model"]),
+    ("exchange", &["bugs", "fabric", "model"]),
     ("limits", &[]),
     (
         "session",
-        &["dialect", "drain", "exchange", "limits", "model"],
+        &["bugs", "dialect", "drain", "exchange", "limits", "model"],
     ),
     ("drain", &[]),
     // The arrow to dialect is the choice of the language at the door.
@@ -25,7 +26,14 @@ const ARROWS: &[(&str, &[&str])] = &[
     // Only the settings of each room, never its behaviour.
     (
         "config",
-        &["edge", "exchange", "fabric", "session", "telemetry"],
+        &[
+            "bugs",
+            "edge",
+            "exchange",
+            "fabric",
+            "session",
+            "telemetry",
+        ],
     ),
 ];
 

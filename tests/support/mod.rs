@@ -7,6 +7,8 @@ pub mod cluster;
 pub mod http;
 pub mod peer;
 pub mod process;
+pub mod proxy;
+pub mod talker;
 
 use std::time::Duration;
 

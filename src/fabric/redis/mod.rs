@@ -37,6 +37,7 @@ use super::{
     Beat, Challenge, Claim, Confirmed, Entry, Envelope, Fabric, FabricError, Holder, Lease, Notes,
     Opened, Postage, Receipt, Renewal, Resume, Room, Terms, Verdict,
 };
+use crate::bugs::{self, Bug};
 use crate::model::{Address, EntryId, NodeId, SecretHash};
 
 /// How many leases one script call renews: more would make Redis' other users wait (2 ms at 500, measured).
@@ -304,6 +305,10 @@ impl Fabric for RedisFabric {
         match lane.ask(claim).await {
             Ok(Value::Nil) => {
                 listening.keep(lease);
+                if bugs::has(Bug::ImmortalRecords) {
+                    let key = self.keys.presence(&lease.address);
+                    drop(lane.ask(redis::cmd("PERSIST").arg(key).clone()));
+                }
                 Ok(Claim::Won)
             }
             Ok(Value::BulkString(lease)) => Ok(Claim::Held(holder(&lease)?)),

@@ -1,0 +1,317 @@
+//! Calls of resumable sessions outlive nodes, deploys and a Redis that loses what it had acknowledged.
+//!
+//! `LONG=1` makes them as long as the README claims: `make endure`.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use crate::support::eventually;
+use crate::support::process::{Node, Redis};
+use crate::support::proxy::Proxy;
+use crate::support::talker::{Doors, Talker, assert_heard};
+
+/// Each side of a call says something so often: a call of two has 20 signals a second.
+const EVERY: Duration = Duration::from_millis(100);
+
+fn is_long() -> bool {
+    std::env::var("LONG").is_ok_and(|long| long == "1")
+}
+
+/// Three nodes, and calls over them.
+struct Town {
+    nodes: Vec<Node>,
+    doors: Doors,
+    calls: Vec<(Talker, Talker)>,
+    redis_url: String,
+    settings: Vec<(&'static str, String)>,
+}
+
+impl Town {
+    async fn build(redis_url: String, calls: usize, settings: &[(&'static str, &str)]) -> Self {
+        let settings = settings
+            .iter()
+            .map(|(key, value)| (*key, (*value).to_owned()));
+        let mut town = Self {
+            nodes: Vec::new(),
+            doors: Doors::default(),
+            calls: Vec::new(),
+            redis_url,
+            settings: settings.collect(),
+        };
+        for _ in 0..3 {
+            town.add_node().await;
+        }
+        for number in 0..calls {
+            let (one, other) = (format!("a{number}"), format!("b{number}"));
+            let answers = Talker::start(&town.doors, &other, &one, false, EVERY);
+            eventually("it has logged in", async || answers.log().at).await;
+            town.calls.push((
+                Talker::start(&town.doors, &one, &other, true, EVERY),
+                answers,
+            ));
+        }
+        town.goes_on().await;
+        town
+    }
+
+    async fn add_node(&mut self) {
+        let mut settings: Vec<(&str, &str)> = vec![("redis.url", &self.redis_url)];
+        settings.extend(
+            self.settings
+                .iter()
+                .map(|(key, value)| (*key, value.as_str())),
+        );
+        let node = Node::start(None, &settings).await;
+        self.doors.lock().unwrap().push(node.address);
+        self.nodes.push(node);
+    }
+
+    fn talkers(&self) -> impl Iterator<Item = &Talker> {
+        self.calls.iter().flat_map(|(one, other)| [one, other])
+    }
+
+    /// Takes a node off the list that clients choose from.
+    fn removes(&mut self, number: usize) -> Node {
+        let node = self.nodes.remove(number);
+        self.doors
+            .lock()
+            .unwrap()
+            .retain(|door| *door != node.address);
+        node
+    }
+
+    /// Everybody says something new and has it acknowledged.
+    async fn goes_on(&self) {
+        for talker in self.talkers() {
+            let before = talker.log().acked;
+            eventually(&format!("{} talks", talker.name), async || {
+                let log = talker.log();
+                assert!(log.refused.is_empty(), "{}: {:?}", talker.name, log.refused);
+                (log.acked > before + 1).then_some(())
+            })
+            .await;
+        }
+    }
+
+    /// Everybody rests; everything was heard once and in order, and no leave.
+    async fn lost_nothing(&self) -> u64 {
+        for talker in self.talkers() {
+            talker.rests().await;
+        }
+        let mut signals = 0;
+        for (one, other) in &self.calls {
+            for (sender, receiver) in [(one, other), (other, one)] {
+                let said = sender.log().said;
+                receiver.hears(said).await;
+                assert_heard(sender, receiver);
+                signals += said;
+            }
+        }
+        for talker in self.talkers() {
+            let log = talker.log();
+            assert!(
+                log.leaves.is_empty(),
+                "{} heard {:?}",
+                talker.name,
+                log.leaves
+            );
+            assert!(log.refused.is_empty(), "{}: {:?}", talker.name, log.refused);
+            assert_eq!(log.missed, 0, "{} may have missed something", talker.name);
+        }
+        signals
+    }
+
+    fn resumes(&self) -> usize {
+        self.talkers().map(|talker| talker.log().resumes).sum()
+    }
+
+    fn longest_silence(&self) -> Duration {
+        let silences = self.talkers().map(|talker| talker.log().longest_silence);
+        silences.max().unwrap_or_default()
+    }
+
+    /// One side of each call closes: the other hears exactly one leave.
+    async fn ends(&self) {
+        for (one, other) in &self.calls {
+            one.closes().await;
+            let leaves = eventually("a leave", async || {
+                let leaves = other.log().leaves;
+                (!leaves.is_empty()).then_some(leaves)
+            })
+            .await;
+            assert_eq!(leaves[0]["reason"], "closed", "{leaves:?}");
+        }
+        // Nothing more comes: a leave that is too many is under way by now.
+        sleep(Duration::from_secs(1)).await;
+        for (_, other) in &self.calls {
+            assert_eq!(other.log().leaves.len(), 1, "{}", other.name);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_killed_node_costs_its_calls_nothing() {
+    let _alone = crate::alone().await;
+    for seed in 1..=if is_long() { 10 } else { 1 } {
+        let redis = Redis::start().await;
+        let mut town = Town::build(redis.url(), 200, &[]).await;
+        sleep(Duration::from_millis(rand::random_range(0..1000))).await;
+        let node = town.removes(rand::random_range(0..3));
+        node.process.signal("KILL");
+        town.goes_on().await;
+        let signals = town.lost_nothing().await;
+        println!(
+            "{seed}: {signals} signals of 200 calls, {} sessions resumed after kill -9, longest silence {:?}",
+            town.resumes(),
+            town.longest_silence(),
+        );
+        assert!(town.resumes() > 50);
+        // Then both nodes that a call may be on, in turn.
+        for _ in 0..2 {
+            town.add_node().await;
+            for talker in town.talkers() {
+                talker.talks();
+            }
+            town.goes_on().await;
+            let node = town.removes(0);
+            node.process.signal("KILL");
+            town.goes_on().await;
+        }
+        town.lost_nothing().await;
+        town.ends().await;
+    }
+}
+
+#[tokio::test]
+async fn rolling_restarts_cost_nothing() {
+    let _alone = crate::alone().await;
+    let redis = Redis::start().await;
+    let settings = [("drain.window", "1s"), ("drain.deadline", "10s")];
+    let mut town = Town::build(redis.url(), 200, &settings).await;
+    let rounds = if is_long() { 10 } else { 1 };
+    for _ in 0..rounds {
+        for _ in 0..3 {
+            town.add_node().await;
+            let mut node = town.removes(0);
+            node.process.signal("TERM");
+            let asked = Instant::now();
+            assert_eq!(node.process.ended().await, Some(0), "{}", node.log());
+            assert!(asked.elapsed() < Duration::from_secs(10));
+            town.goes_on().await;
+        }
+    }
+    let signals = town.lost_nothing().await;
+    println!(
+        "{signals} signals over {rounds} rolling restarts of 3 nodes: {} resumes, longest silence {:?}",
+        town.resumes(),
+        town.longest_silence()
+    );
+    town.ends().await;
+}
+
+/// What became of Redis, besides being away.
+#[derive(Clone, Copy, Debug)]
+enum Return {
+    WithItsData,
+    Empty,
+    Promoted,
+}
+
+/// Redis is away, and comes back in some way.
+async fn redis_is_away(how: Return, away: Duration) {
+    let mut redis = Redis::start().await;
+    let local = |port| std::net::SocketAddr::from(([127, 0, 0, 1], port));
+    let way = Proxy::to(local(redis.port)).await;
+    let replica = Redis::start().await;
+    let link = Proxy::to(local(redis.port)).await;
+    if let Return::Promoted = how {
+        let port = link.address.port();
+        replica.ask(&format!("REPLICAOF 127.0.0.1 {port}")).await;
+        eventually("the replica is level", async || {
+            let info: String =
+                redis::from_redis_value(replica.ask("INFO replication").await).unwrap();
+            info.contains("master_link_status:up").then_some(())
+        })
+        .await;
+    }
+    let url = format!("redis://{}", way.address);
+    let town = Town::build(url, 100, &[]).await;
+    let back = match how {
+        Return::WithItsData => {
+            redis.process.signal("STOP");
+            // Not a wait for anything: the length of the outage is what is tested.
+            sleep(away).await;
+            redis.process.signal("CONT");
+            Instant::now()
+        }
+        Return::Empty => {
+            redis.process.signal("KILL");
+            redis.process.ended().await;
+            sleep(away).await;
+            redis.is_replaced().await;
+            Instant::now()
+        }
+        Return::Promoted => {
+            // What is acknowledged from here on is lost.
+            link.block(true);
+            let said = || town.talkers().map(|talker| talker.log().acked).sum::<u64>();
+            let before = said();
+            eventually("much is acknowledged", async || {
+                (said() > before + 1000).then_some(())
+            })
+            .await;
+            redis.process.signal("KILL");
+            redis.process.ended().await;
+            sleep(away).await;
+            replica.ask("REPLICAOF NO ONE").await;
+            way.lead_to(local(replica.port));
+            Instant::now()
+        }
+    };
+    for node in &town.nodes {
+        let status = crate::support::http::status(node.admin, "/livez").await;
+        assert_eq!(status, Some(200));
+    }
+    town.goes_on().await;
+    let talking = back.elapsed();
+    let signals = town.lost_nothing().await;
+    println!(
+        "{how:?} after {away:?}: everybody talks {talking:?} after the return, {signals} signals, none lost or repeated"
+    );
+    assert!(talking < Duration::from_secs(5), "{talking:?}");
+    assert_eq!(town.resumes(), 0, "no connection was lost");
+    for talker in town.talkers() {
+        assert!(talker.log().statuses >= 2, "{} was told", talker.name);
+    }
+    town.ends().await;
+}
+
+fn outage() -> Duration {
+    Duration::from_secs(if is_long() { 60 } else { 8 })
+}
+
+#[tokio::test]
+async fn redis_is_away_and_comes_back_as_it_was() {
+    let _alone = crate::alone().await;
+    redis_is_away(Return::WithItsData, outage()).await;
+}
+
+#[tokio::test]
+async fn redis_is_away_and_comes_back_empty() {
+    let _alone = crate::alone().await;
+    redis_is_away(Return::Empty, outage()).await;
+}
+
+#[tokio::test]
+async fn redis_is_away_and_its_replica_is_promoted_without_the_last_writes() {
+    let _alone = crate::alone().await;
+    redis_is_away(Return::Promoted, outage()).await;
+}
+
+/// The replica takes over at once: its leases have not run out, so nothing but its name tells that it has lost something.
+#[tokio::test]
+async fn a_replica_is_promoted_at_once() {
+    let _alone = crate::alone().await;
+    redis_is_away(Return::Promoted, Duration::ZERO).await;
+}
