@@ -217,7 +217,7 @@ impl Cluster {
             node,
             from,
             until,
-            code: ended.flatten(),
+            code: ended.and_then(|status| status.code()),
         });
         self.history.trouble(Kind::NodeDrained, Some(node), from);
         Ok(())
@@ -238,12 +238,12 @@ impl Cluster {
             let Some(found) = &mut self.places[node].node else {
                 continue;
             };
-            let Some(code) = found.process.ended() else {
+            let Some(status) = found.process.ended() else {
                 continue;
             };
             let log = found.log();
             let last = log.last().map_or("", String::as_str);
-            let words = format!("node {node} ended by itself with {code:?}: {last}");
+            let words = format!("node {node} ended by itself ({status}): {last}");
             self.history.found(11, words);
             self.places[node].node = None;
             self.places[node].frozen = false;

@@ -60,11 +60,10 @@ pub(crate) async fn covet(stage: Arc<Stage>) {
             if dice.random_bool(0.3) {
                 request["resume"] = json!("a guess");
             }
-            if let Some(reply) = link.login(&request, Duration::from_secs(6)).await {
-                if reply["success"] == true {
-                    // Whoever was won is given back at once.
-                    link.close().await;
-                }
+            let reply = link.login(&request, Duration::from_secs(6)).await;
+            if reply.is_some_and(|reply| reply["success"] == true) {
+                // What was won is given back at once.
+                link.close().await;
             }
         }
         stage.rest(Duration::from_millis(150)).await;
@@ -110,7 +109,7 @@ pub(crate) async fn soil(stage: Arc<Stage>) {
                 if !heard {
                     // A connection that was not closed is deaf; whether it had a right to be is for the checker.
                     let closed = link.heard.is_closed();
-                    let waited = stage.history.now() - begun;
+                    let waited = stage.history.now().saturating_sub(begun);
                     if !closed && waited >= ANSWER_WITHIN {
                         let words =
                             format!("no answer on node {node} for {waited:?} after {words}");

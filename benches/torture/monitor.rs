@@ -22,7 +22,7 @@ pub(crate) async fn notice_stalls(history: Arc<History>) {
     loop {
         let before = history.now();
         sleep(TICK).await;
-        if history.now() - before > TICK + STALL {
+        if history.now().saturating_sub(before) > TICK + STALL {
             history.trouble(Kind::Stall, None, before);
         }
     }

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -53,13 +53,12 @@ impl Process {
         }
     }
 
-    /// Whether it has ended, and with which code.
-    pub(crate) fn ended(&mut self) -> Option<Option<i32>> {
-        let status = self.child.try_wait().ok()??;
-        Some(status.code())
+    /// How it has ended, if it has.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok()?
     }
 
-    pub(crate) async fn ends_within(&mut self, time: Duration) -> Option<Option<i32>> {
+    pub(crate) async fn ends_within(&mut self, time: Duration) -> Option<ExitStatus> {
         let begun = Instant::now();
         loop {
             let ended = self.ended();

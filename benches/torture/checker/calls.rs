@@ -200,7 +200,7 @@ fn expected(case: &mut Case<'_>, expectation: &Expectation) {
     let words = match &leaves[..] {
         [] => "heard no leave".to_owned(),
         [(at, said)] => {
-            let took = *at - *since;
+            let took = at.saturating_sub(*since);
             if took > *within {
                 format!("heard the leave after {took:.1?} and not within {within:.1?}")
             } else if reason.is_some_and(|reason| reason != said) {

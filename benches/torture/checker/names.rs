@@ -64,7 +64,7 @@ fn stolen(case: &Case<'_>, name: &str, win: &Conn<'_>) -> Option<String> {
             "a stranger won the name {name} on node {}, whose holder had been on node {} for {:?}",
             win.node,
             holder.node,
-            at - holder.from
+            at.saturating_sub(holder.from)
         ));
     }
     let away = at.saturating_sub(holder.until);
@@ -190,7 +190,7 @@ fn late(case: &mut Case<'_>) {
                 "{} came to a connection of {} that had been replaced {:?} before it was sent",
                 receipt.id,
                 event.who,
-                *sent - new.from
+                sent.saturating_sub(new.from)
             );
             case.violated(2, event.at, words);
         }

@@ -32,7 +32,7 @@ pub(super) fn judge(case: &mut Case<'_>) {
         case.judged(invariant);
     }
     let outages = record.troubles.iter().filter(|trouble| {
-        trouble.kind == Kind::RedisAway && trouble.until - trouble.from >= OUTAGE
+        trouble.kind == Kind::RedisAway && trouble.until.saturating_sub(trouble.from) >= OUTAGE
     });
     for outage in outages {
         sockets_stay(case, outage);
@@ -79,10 +79,11 @@ impl Case<'_> {
         later.any(|later| later.from <= at + secs(1.0))
     }
 
-    /// The connection that this client had all the time.
-    fn steady(&self, who: &str, from: Duration, until: Duration) -> Option<&Conn<'_>> {
+    /// The node that this client was at all the time, by one connection.
+    fn steady(&self, who: &str, from: Duration, until: Duration) -> Option<usize> {
         self.conns_of(who)
             .find(|conn| conn.from <= from && conn.until >= until)
+            .map(|conn| conn.node)
     }
 
     fn acknowledged(&self, who: &str, from: Duration, until: Duration) -> usize {
@@ -105,12 +106,7 @@ impl Case<'_> {
 fn neighbours_talk(case: &mut Case<'_>, outage: &Trouble) {
     let (from, until) = (outage.from + secs(0.3), outage.until);
     for (one, other) in SAME_NODE {
-        let steady = |who| {
-            Some(
-                case.steady(who, outage.from.saturating_sub(secs(1.0)), until)?
-                    .node,
-            )
-        };
+        let steady = |who| case.steady(who, outage.from.saturating_sub(secs(1.0)), until);
         let (Some(node), Some(there)) = (steady(one), steady(other)) else {
             continue;
         };
@@ -230,12 +226,15 @@ fn drained(case: &mut Case<'_>, drain: &Drain) {
     if code != Some(0) && !is_hindered {
         let words = format!(
             "node {node} drained for {:.1?} and ended with {code:?}",
-            until - from
+            until.saturating_sub(from)
         );
         case.violated(10, from, words);
     }
-    if until - from > DRAIN_DEADLINE + secs(1.0) {
-        let words = format!("node {node} took {:.1?} to drain", until - from);
+    if until.saturating_sub(from) > DRAIN_DEADLINE + secs(1.0) {
+        let words = format!(
+            "node {node} took {:.1?} to drain",
+            until.saturating_sub(from)
+        );
         case.violated(10, from, words);
     }
     let there: Vec<Conn<'_>> = case
