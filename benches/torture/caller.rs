@@ -8,8 +8,10 @@ use rand::rngs::StdRng;
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
+use crate::diary::Diary;
 use crate::history::What;
-use crate::link::{Diary, Heard, Link};
+use crate::link::Link;
+use crate::listener::Heard;
 use crate::stage::{Act, Parting, Stage};
 
 /// A signal every so often.
@@ -19,6 +21,8 @@ const OUTCOME_WITHIN: Duration = Duration::from_secs(3);
 const LOGIN_WITHIN: Duration = Duration::from_secs(4);
 /// Nodes ping every second: one that was silent for so long is given up.
 const SILENT_AFTER: Duration = Duration::from_millis(2500);
+/// How long after it was given up a resume may still take effect.
+const LATE_RESUMES: Duration = Duration::from_secs(15);
 /// How long an offer waits for its answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 /// How often, on average, a resumable client changes its connection without need.
@@ -71,6 +75,8 @@ pub(crate) struct Caller {
     owes_answer: bool,
     offered_at: Option<Instant>,
     lost_at: Option<usize>,
+    /// When a resume was last given up whose answer had not come.
+    gave_up_at: Option<Instant>,
     parted: bool,
 }
 
@@ -87,6 +93,7 @@ impl Caller {
             owes_answer: false,
             offered_at: None,
             lost_at: None,
+            gave_up_at: None,
             parted: false,
             part,
         }
@@ -169,7 +176,10 @@ impl Caller {
         let mut link = Link::open(&self.diary, node, self.stage.doors[node]).await?;
         let resuming = self.diary.memory().secret.is_some();
         let request = self.login_request();
-        let reply = link.login(&request, LOGIN_WITHIN).await?;
+        let Some(reply) = link.login(&request, LOGIN_WITHIN).await else {
+            self.gave_up_at = Some(Instant::now());
+            return None;
+        };
         if reply["success"] == true {
             if reply["resumed"] != true {
                 self.begins_life(&link, resuming);
@@ -275,7 +285,7 @@ impl Caller {
                 self.give_up(link);
                 return Over::Lost;
             }
-            if self.part.resumable && self.stage.act() == Act::Storm && Instant::now() > hop_at {
+            if self.may_hop() && Instant::now() > hop_at {
                 return match self.hop(link).await {
                     Some(next) => Over::Hopped(next),
                     None => Over::Lost,
@@ -283,6 +293,10 @@ impl Caller {
             }
             self.show_idle(self.is_idle());
         }
+    }
+
+    fn may_hop(&self) -> bool {
+        self.stage.act() == Act::Storm && self.diary.memory().secret.is_some()
     }
 
     fn is_idle(&self) -> bool {
@@ -314,11 +328,15 @@ impl Caller {
         match code {
             // Replaced: the one that replaced us is not us.
             Some(4000) => {
-                link.note(What::Wrong(
-                    2,
-                    "replaced by somebody else's connection".into(),
-                ));
-                Over::Done
+                // A node that was frozen may take up a resume that was given up long ago: that is still us.
+                let ours = self
+                    .gave_up_at
+                    .is_some_and(|at| at.elapsed() < LATE_RESUMES);
+                if !ours {
+                    let words = "replaced by somebody else's connection";
+                    link.note(What::Wrong(2, words.into()));
+                }
+                Over::Lost
             }
             Some(4001) => {
                 let mut memory = self.diary.memory();

@@ -10,8 +10,10 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
+use crate::diary::Diary;
 use crate::history::What;
-use crate::link::{Diary, Heard, Link};
+use crate::link::Link;
+use crate::listener::Heard;
 use crate::stage::{Act, Stage};
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
@@ -103,7 +105,8 @@ pub(crate) async fn soil(stage: Arc<Stage>) {
             while stage.act() < Act::Partings {
                 number += 1;
                 let victim = &stage.names[dice.random_range(0..stage.names.len())];
-                let (dirt, words) = dirt(&mut dice, number, victim, &link);
+                let life = diary.memory().life;
+                let (dirt, words) = dirt(&mut dice, (life, number), victim, &link);
                 let begun = stage.history.now();
                 let heard = link.send(dirt).await && is_heard(&mut link, number).await;
                 if !heard {
@@ -136,7 +139,7 @@ async fn is_heard(link: &mut Link, number: u64) -> bool {
 /// Some dirt, and what to call it.
 fn dirt(
     dice: &mut impl rand::Rng,
-    number: u64,
+    number: (u32, u64),
     victim: &str,
     link: &Link,
 ) -> (Message, &'static str) {
@@ -181,10 +184,10 @@ fn dirt(
 }
 
 /// A good message that claims to be from somebody else in every way that there is.
-fn spoof(number: u64, victim: &str, link: &Link) -> Message {
-    let id = format!("dirty.0.{number}");
+fn spoof((life, number): (u32, u64), victim: &str, link: &Link) -> Message {
+    let id = format!("dirty.{life}.{number}");
     let other = "p0";
-    let body = json!({"id": id, "from": "dirty", "to": victim, "n": number, "life": 0});
+    let body = json!({"id": id, "from": "dirty", "to": victim, "n": number, "life": life});
     let message = json!({
         "type": "message", "name": victim, "message": body, "id": id,
         "from": other, "sender": other, "src": other, "user": other, "username": other, "session": "0", "seq": "9",
@@ -213,7 +216,7 @@ pub(crate) async fn flood(stage: Arc<Stage>, node: usize, door: std::net::Socket
     let Some(mut link) = enter(&flooder, &stage, node, "flooder").await else {
         return;
     };
-    let victim = victim.goes_deaf();
+    victim.goes_deaf(true);
     let (mut under_way, mut taken, mut number) = (0, 0, 0_u64);
     let padding = "x".repeat(LARGE);
     let begun = Instant::now();
@@ -235,8 +238,14 @@ pub(crate) async fn flood(stage: Arc<Stage>, node: usize, door: std::net::Socket
         match said["code"].as_str() {
             None => taken += LARGE,
             Some("user_unavailable") => {
-                // The name is free, so the one that did not read was ended.
-                drop(victim);
+                // The name is free, so the one that did not read was ended. It may be told why, if there was room for that.
+                victim.goes_deaf(false);
+                if let Some(Some(code)) = victim.is_closed(Duration::from_secs(8)).await
+                    && code != 4008
+                {
+                    let words = format!("who did not read was closed with {code} and not 4008");
+                    stage.history.found(8, words);
+                }
                 return;
             }
             Some(_) => sleep(Duration::from_millis(50)).await,
@@ -246,5 +255,9 @@ pub(crate) async fn flood(stage: Arc<Stage>, node: usize, door: std::net::Socket
             stage.history.found(8, words);
             return;
         }
+    }
+    if stage.act() == Act::Storm && stage.history.lock().troubles.is_empty() {
+        let words = format!("a client that does not read was kept, for {taken} bytes");
+        stage.history.found(8, words);
     }
 }

@@ -16,10 +16,11 @@ use crate::bugs::{Bug, SCENARIO};
 use crate::caller::{Caller, Part, finish};
 use crate::checker::{Verdicts, judge};
 use crate::cluster::{Cluster, GRACE, NODE_TTL, NODES, TTL};
+use crate::diary::Diary;
 use crate::extras;
 use crate::faults::{self, Fault};
 use crate::history::{Expectation, History, What};
-use crate::link::{Diary, Link};
+use crate::link::Link;
 use crate::monitor;
 use crate::stage::{Act, Parting, Stage};
 

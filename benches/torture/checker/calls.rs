@@ -73,7 +73,7 @@ fn one_side(case: &mut Case<'_>, who: &str) {
                 if !belief.may_end && !belief.hung_up {
                     let words = format!("{who} heard a second leave of {from}, {reason}");
                     case.violated(5, event.at, words);
-                } else if let Some(why) = false_leave(case, from, belief.with, event.at) {
+                } else if let Some(why) = false_leave(case, from, who, belief.with, event.at) {
                     let words = format!("{who} heard that {from} has left, {reason}, but {why}");
                     blame(case, from, event.at, &words);
                 }
@@ -112,6 +112,7 @@ fn blame(case: &mut Case<'_>, left: &str, at: Duration, words: &str) {
 fn false_leave(
     case: &Case<'_>,
     left: &str,
+    told: &str,
     with: Option<(u32, Duration)>,
     at: Duration,
 ) -> Option<String> {
@@ -125,7 +126,8 @@ fn false_leave(
     let went = case.events_of(left).any(|(_, event)| {
         event.at <= by && matches!(event.what, What::HangsUp { .. } | What::Ends(_))
     });
-    if went {
+    // A node that was believed dead is told so: its users have been left.
+    if went || case.troubled_at(CUT_OFF, told, since, at) {
         return None;
     }
     if !last.resumable {
@@ -166,7 +168,7 @@ fn watched(case: &mut Case<'_>) {
         if !was_here || back || case.troubled_at(&forgotten, name, since, event.at) {
             continue;
         }
-        if let Some(why) = false_leave(case, name, None, event.at) {
+        if let Some(why) = false_leave(case, name, "watcher", None, event.at) {
             let words = format!("the watcher heard that {name} has gone, but {why}");
             blame(case, name, event.at, &words);
         }
