@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rand::Rng as _;
 use rand::rngs::StdRng;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::{sleep, timeout};
 
 use crate::diary::Diary;
@@ -14,17 +14,10 @@ use crate::link::Link;
 use crate::listener::Heard;
 use crate::stage::{Act, Parting, Stage};
 
-/// A signal every so often.
-const PACE: Duration = Duration::from_millis(50);
-/// How long the outcome of a signal may take before it is repeated.
-const OUTCOME_WITHIN: Duration = Duration::from_secs(3);
-const LOGIN_WITHIN: Duration = Duration::from_secs(4);
 /// Nodes ping every second: one that was silent for so long is given up.
 const SILENT_AFTER: Duration = Duration::from_millis(2500);
 /// How long after it was given up a resume may still take effect.
 const LATE_RESUMES: Duration = Duration::from_secs(15);
-/// How long an offer waits for its answer.
-const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 /// How often, on average, a resumable client changes its connection without need.
 const HOPS_EVERY: Duration = Duration::from_secs(8);
 
@@ -43,13 +36,13 @@ pub(crate) struct Part {
 }
 
 #[derive(Clone, Debug)]
-struct Signal {
-    id: String,
-    n: u64,
-    kind: &'static str,
+pub(crate) struct Signal {
+    pub(crate) id: String,
+    pub(crate) n: u64,
+    pub(crate) kind: &'static str,
     /// When it is to be sent again; `None`: it was, and its outcome is awaited.
-    repeat_at: Option<Instant>,
-    sent_at: Instant,
+    pub(crate) repeat_at: Option<Instant>,
+    pub(crate) sent_at: Instant,
 }
 
 /// Why a connection is over.
@@ -63,21 +56,21 @@ enum Over {
 }
 
 pub(crate) struct Caller {
-    part: Part,
-    stage: Arc<Stage>,
-    diary: Arc<Diary>,
-    dice: StdRng,
-    n: u64,
-    under_way: Option<Signal>,
-    next_at: Instant,
-    in_call: bool,
+    pub(crate) part: Part,
+    pub(crate) stage: Arc<Stage>,
+    pub(crate) diary: Arc<Diary>,
+    pub(crate) dice: StdRng,
+    pub(crate) n: u64,
+    pub(crate) under_way: Option<Signal>,
+    pub(crate) next_at: Instant,
+    pub(crate) in_call: bool,
     /// An offer was heard and not answered yet.
-    owes_answer: bool,
-    offered_at: Option<Instant>,
-    lost_at: Option<usize>,
+    pub(crate) owes_answer: bool,
+    pub(crate) offered_at: Option<Instant>,
+    pub(crate) lost_at: Option<usize>,
     /// When a resume was last given up whose answer had not come.
-    gave_up_at: Option<Instant>,
-    parted: bool,
+    pub(crate) gave_up_at: Option<Instant>,
+    pub(crate) parted: bool,
 }
 
 impl Caller {
@@ -126,7 +119,7 @@ impl Caller {
         self.show_idle(true);
     }
 
-    fn is_doomed(&self) -> bool {
+    pub(crate) fn is_doomed(&self) -> bool {
         self.stage.act() == Act::Curtain || self.stage.board().doomed.contains(&self.part.name)
     }
 
@@ -139,124 +132,12 @@ impl Caller {
         }
     }
 
-    // === Coming in ===
-
-    /// Connects and logs in, or resumes, again and again; nothing if it is not to come back.
-    async fn enter(&mut self) -> Option<Link> {
-        loop {
-            if self.is_doomed() {
-                let life = self.diary.memory().life;
-                let ends = What::Ends("does not come back");
-                self.diary.history.note(&self.diary.name, 0, life, ends);
-                return None;
-            }
-            let node = self.choose();
-            if let Some(link) = self.try_enter(node).await {
-                return Some(link);
-            }
-            self.lost_at = Some(node);
-            let rest = self.dice.random_range(50..250);
-            sleep(Duration::from_millis(rest)).await;
-        }
-    }
-
-    /// Another node than the one that was lost.
-    fn choose(&mut self) -> usize {
-        if let Some(home) = self.part.home {
-            return home;
-        }
-        let nodes = self.stage.doors.len();
-        match self.lost_at {
-            None => self.part.first,
-            Some(lost) => (lost + self.dice.random_range(1..nodes)) % nodes,
-        }
-    }
-
-    async fn try_enter(&mut self, node: usize) -> Option<Link> {
-        let mut link = Link::open(&self.diary, node, self.stage.doors[node]).await?;
-        let resuming = self.diary.memory().secret.is_some();
-        let request = self.login_request();
-        let Some(reply) = link.login(&request, LOGIN_WITHIN).await else {
-            self.gave_up_at = Some(Instant::now());
-            return None;
-        };
-        if reply["success"] == true {
-            if reply["resumed"] != true {
-                self.begins_life(&link, resuming);
-            } else if !resuming {
-                link.note(What::Wrong(7, "resumed what was never begun".into()));
-            }
-            self.outcome_is_open();
-            return Some(link);
-        }
-        let code = reply["code"].as_str().unwrap_or_default().to_owned();
-        self.refused(&link, &code, resuming);
-        if let Some(rest) = reply["retry_after_ms"].as_u64() {
-            // Somewhere else it may be let in earlier.
-            sleep(Duration::from_millis(rest.min(300))).await;
-        }
-        None
-    }
-
-    fn login_request(&self) -> Value {
-        let memory = self.diary.memory();
-        let mut request =
-            json!({"type": "login", "name": self.part.name, "resumable": self.part.resumable});
-        if let Some(secret) = &memory.secret {
-            request["resume"] = json!(secret);
-            if let Some(last) = &memory.last {
-                request["last"] = json!(last);
-            }
-        }
-        request
-    }
-
-    fn begins_life(&mut self, link: &Link, resuming: bool) {
-        if resuming {
-            link.note(What::Wrong(
-                7,
-                "a resume was answered with a fresh session".into(),
-            ));
-        }
-        if self.part.resumable && self.diary.memory().secret.is_none() {
-            link.note(What::Wrong(7, "no secret for a resumable session".into()));
-        }
-        self.in_call = false;
-        self.owes_answer = false;
-        self.offered_at = None;
-        // Its outcome will never be known: ids belong to a session.
-        self.under_way = None;
-    }
-
-    /// What was under way when a connection was lost is sent again.
-    fn outcome_is_open(&mut self) {
-        match &mut self.under_way {
-            Some(signal) if self.part.resumable => signal.repeat_at = Some(Instant::now()),
-            other => *other = None,
-        }
-    }
-
-    fn refused(&mut self, link: &Link, code: &str, resuming: bool) {
-        let heard = self.diary.memory().heard;
-        let silent_for = heard.map_or(Duration::MAX, |heard| heard.elapsed());
-        link.note(What::Refused {
-            code: code.to_owned(),
-            resuming,
-            silent_for,
-        });
-        if resuming && code == "resume_failed" {
-            let mut memory = self.diary.memory();
-            memory.secret = None;
-            memory.last = None;
-        }
-    }
-
     // === Being in ===
 
     async fn converse(&mut self, mut link: Link) -> Over {
         let mut act = self.stage.act.clone();
         act.mark_unchanged();
-        self.next_at = Instant::now() + PACE;
+        self.next_at = Instant::now();
         let hop_at = Instant::now() + HOPS_EVERY.mul_f32(self.dice.random_range(0.5..1.5));
         loop {
             if let Some(over) = self.takes_leave(&mut link).await {
@@ -348,145 +229,6 @@ impl Caller {
         }
     }
 
-    fn hear(&mut self, said: &Value) {
-        let from_peer = said["name"] == self.part.peer.as_str();
-        match said["type"].as_str().unwrap_or_default() {
-            "offer" if from_peer => {
-                self.owes_answer = true;
-                self.in_call = false;
-            }
-            "answer" if from_peer => {
-                self.in_call = self.part.calls;
-                self.offered_at = None;
-            }
-            "leave" if from_peer => {
-                self.in_call = false;
-                self.owes_answer = false;
-                self.offered_at = None;
-            }
-            "ack" => self.settled(said, None),
-            "error" => self.settled(said, said["code"].as_str()),
-            _ => {}
-        }
-    }
-
-    fn settled(&mut self, said: &Value, refused: Option<&str>) {
-        let Some(signal) = &mut self.under_way else {
-            return;
-        };
-        if said["id"] != signal.id.as_str() {
-            return;
-        }
-        let rest = said["retry_after_ms"].as_u64().unwrap_or(200).min(1000);
-        let rest = Duration::from_millis(rest);
-        let may_pass = ["unavailable", "inbox_full", "rate_limited"];
-        match refused {
-            Some(code) if self.part.resumable && may_pass.contains(&code) => {
-                signal.repeat_at = Some(Instant::now() + rest);
-            }
-            Some(_) => {
-                if signal.kind == "offer" {
-                    self.offered_at = None;
-                }
-                self.under_way = None;
-                self.next_at = Instant::now() + rest;
-            }
-            None => {
-                if signal.kind == "answer" {
-                    self.owes_answer = false;
-                    self.in_call = true;
-                }
-                self.under_way = None;
-            }
-        }
-    }
-
-    // === Speaking ===
-
-    fn wake_at(&self) -> Instant {
-        let silence = Instant::now() + Duration::from_millis(500);
-        let next = match &self.under_way {
-            Some(signal) => signal.repeat_at.unwrap_or(signal.sent_at + OUTCOME_WITHIN),
-            None => self.next_at,
-        };
-        next.min(silence)
-    }
-
-    /// Sends what is due; false if the connection does not take it.
-    async fn speak(&mut self, link: &mut Link) -> bool {
-        let now = Instant::now();
-        if let Some(signal) = &mut self.under_way {
-            let due = signal.repeat_at.unwrap_or(signal.sent_at + OUTCOME_WITHIN);
-            if now < due {
-                return true;
-            }
-            if !self.part.resumable {
-                // Only a resumable sender may repeat without being heard twice.
-                self.under_way = None;
-                return true;
-            }
-            signal.sent_at = now;
-            signal.repeat_at = None;
-        } else {
-            if now < self.next_at || self.parted {
-                return true;
-            }
-            self.next_at = now + PACE.mul_f32(self.dice.random_range(0.7..1.3));
-            let Some(kind) = self.next_kind() else {
-                return true;
-            };
-            self.n += 1;
-            let life = self.diary.memory().life;
-            self.under_way = Some(Signal {
-                id: format!("{}.{life}.{}", self.part.name, self.n),
-                n: self.n,
-                kind,
-                repeat_at: None,
-                sent_at: now,
-            });
-        }
-        self.send(link).await
-    }
-
-    fn next_kind(&mut self) -> Option<&'static str> {
-        if self.owes_answer {
-            return Some("answer");
-        }
-        let waits = self
-            .offered_at
-            .is_some_and(|at| at.elapsed() < ANSWER_WITHIN);
-        if self.part.calls && !self.in_call && !waits && self.stage.act() <= Act::Calm {
-            self.offered_at = Some(Instant::now());
-            return Some("offer");
-        }
-        if self.stage.act() != Act::Storm {
-            return None;
-        }
-        Some(if self.n.is_multiple_of(2) {
-            "candidate"
-        } else {
-            "message"
-        })
-    }
-
-    async fn send(&mut self, link: &mut Link) -> bool {
-        let Some(signal) = self.under_way.clone() else {
-            return true;
-        };
-        let body = json!({
-            "id": signal.id, "from": self.part.name, "to": self.part.peer, "n": signal.n,
-            "life": self.diary.memory().life,
-            "padding": "x".repeat(self.dice.random_range(0..400)),
-        });
-        let message = json!({"type": signal.kind, "name": self.part.peer, (signal.kind): body, "id": signal.id});
-        link.note(What::Sent {
-            id: signal.id,
-            kind: signal.kind,
-            to: self.part.peer.clone(),
-        });
-        link.say(&message).await
-    }
-
     // === Leaving ===
 
     /// Ends the call or everything, if that is its part now.
@@ -518,10 +260,7 @@ impl Caller {
                 link.note(What::Ends("vanishes"));
                 Some(Leaving::Silently)
             }
-            Parting::DiesWithNode => {
-                link.note(What::Ends("dies with its node"));
-                None
-            }
+            Parting::DiesWithNode => None,
         }
     }
 }

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use crate::Outcome;
 use crate::history::{Drain, History, Kind};
-use crate::processes::{Node, Redis, ask, free_port};
+use crate::processes::{Node, Redis, free_port};
 use crate::proxy::Proxy;
 
 pub(crate) const NODES: usize = 3;
@@ -59,18 +59,18 @@ pub(crate) struct Place {
 #[derive(Debug)]
 pub(crate) struct Cluster {
     pub(crate) places: Vec<Place>,
-    redis: Option<Redis>,
-    replica: Option<Redis>,
+    pub(crate) redis: Option<Redis>,
+    pub(crate) replica: Option<Redis>,
     /// Between the primary and the replica.
     pub(crate) link: Option<Proxy>,
-    port: u16,
-    redis_since: Option<Duration>,
-    redis_frozen: bool,
+    pub(crate) port: u16,
+    pub(crate) redis_since: Option<Duration>,
+    pub(crate) redis_frozen: bool,
     environment: Vec<(String, String)>,
-    history: Arc<History>,
+    pub(crate) history: Arc<History>,
     views: Views,
     /// Where Redis is, for those who look at it themselves.
-    redis_at: watch::Sender<SocketAddr>,
+    pub(crate) redis_at: watch::Sender<SocketAddr>,
 }
 
 impl Cluster {
@@ -249,93 +249,6 @@ impl Cluster {
             self.places[node].frozen = false;
             self.places[node].since = self.history.now();
             drop(self.view(node));
-        }
-    }
-
-    // === Redis ===
-
-    fn redis_goes(&mut self) {
-        let now = self.history.now();
-        self.redis_since.get_or_insert(now);
-    }
-
-    fn redis_returns(&mut self) {
-        if let Some(since) = self.redis_since.take() {
-            self.history.trouble(Kind::RedisAway, None, since);
-        }
-    }
-
-    pub(crate) fn freeze_redis(&mut self) -> Outcome<()> {
-        if let (Some(redis), false) = (&self.redis, self.redis_frozen) {
-            redis.process.signal("STOP")?;
-            self.redis_frozen = true;
-            self.redis_goes();
-        }
-        Ok(())
-    }
-
-    pub(crate) fn thaw_redis(&mut self) -> Outcome<()> {
-        if let (Some(redis), true) = (&self.redis, self.redis_frozen) {
-            redis.process.signal("CONT")?;
-            self.redis_frozen = false;
-            self.redis_returns();
-        }
-        Ok(())
-    }
-
-    pub(crate) fn kill_redis(&mut self) -> Outcome<()> {
-        self.thaw_redis()?;
-        if let Some(redis) = self.redis.take() {
-            // What it knew counts as lost from when it might not have reached anybody.
-            redis.process.signal("KILL")?;
-            self.redis_goes();
-        }
-        Ok(())
-    }
-
-    /// Starts it empty, if it is gone.
-    pub(crate) async fn restart_redis(&mut self) -> Outcome<()> {
-        if self.redis.is_none() {
-            let since = self.redis_since.unwrap_or_default();
-            self.redis = Some(Redis::start(self.port, None).await?);
-            self.history.trouble(Kind::DataLoss, None, since);
-            self.redis_returns();
-        }
-        Ok(())
-    }
-
-    /// The primary dies while the replica lags behind; the replica takes its place.
-    pub(crate) async fn promote(&mut self, blind_since: Duration) -> Outcome<()> {
-        let Some(replica) = self.replica.take() else {
-            return Ok(());
-        };
-        self.thaw_redis()?;
-        if let Some(primary) = self.redis.take() {
-            primary.process.signal("KILL")?;
-        }
-        self.redis_goes();
-        let promoted = replica.ask("REPLICAOF NO ONE").await;
-        if promoted.is_none() {
-            return Err("the replica cannot be promoted".into());
-        }
-        self.link = None;
-        self.port = replica.address.port();
-        self.redis_at.send_replace(replica.address);
-        self.redis = Some(replica);
-        for place in &self.places {
-            place.store.lead_to(self.redis_address());
-            place.store.cut();
-        }
-        self.history.trouble(Kind::DataLoss, None, blind_since);
-        self.redis_returns();
-        Ok(())
-    }
-
-    /// Asks Redis itself, without a proxy. `loses`: this makes it forget.
-    pub(crate) async fn tell_redis(&self, words: &str, kind: Kind) {
-        let since = self.history.now();
-        if ask(self.redis_address(), words).await.is_some() {
-            self.history.trouble(kind, None, since);
         }
     }
 

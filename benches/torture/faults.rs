@@ -126,13 +126,13 @@ enum Step {
     Repeat(What),
 }
 
-/// Does all of it, in time. Ends with everything healed.
+/// Does all of it, in time. Ends with everything healed; returns which faults did not fit to those before them.
 pub(crate) async fn strike(
     cluster: &mut Cluster,
     history: &History,
     faults: &[Fault],
     storm: Duration,
-) -> Outcome<()> {
+) -> Outcome<Vec<usize>> {
     let mut steps: BTreeMap<(Duration, usize), Step> = BTreeMap::new();
     for (number, fault) in faults.iter().enumerate() {
         let order = number * 1000;
@@ -166,7 +166,8 @@ pub(crate) async fn strike(
     }
     sleep((begun + storm).saturating_sub(history.now())).await;
     cluster.look_after();
-    cluster.heal().await
+    cluster.heal().await?;
+    Ok(skipped)
 }
 
 /// Two faults at once may not fit together.

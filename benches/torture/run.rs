@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
-use rand::seq::SliceRandom as _;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
@@ -15,19 +14,17 @@ use crate::Outcome;
 use crate::bugs::{Bug, SCENARIO};
 use crate::caller::{Caller, Part, finish};
 use crate::checker::{Verdicts, judge};
-use crate::cluster::{Cluster, GRACE, NODE_TTL, NODES, TTL};
+use crate::cluster::{Cluster, NODES, TTL};
 use crate::diary::Diary;
 use crate::extras;
 use crate::faults::{self, Fault};
-use crate::history::{Expectation, History, What};
+use crate::history::{History, What};
 use crate::link::Link;
 use crate::monitor;
-use crate::stage::{Act, Parting, Stage};
+use crate::stage::{Act, Stage};
 
 /// How long everybody may take to finish what is under way once all is healed.
 const CALM_WITHIN: Duration = Duration::from_secs(12);
-/// What a `leave` may take that is sent at once, on a busy machine.
-const AT_ONCE: Duration = Duration::from_millis(2500);
 
 /// What came of it.
 pub(crate) struct Report {
@@ -37,12 +34,12 @@ pub(crate) struct Report {
     pub(crate) took: Duration,
 }
 
-struct Run {
-    cluster: Cluster,
-    history: Arc<History>,
-    stage: Arc<Stage>,
-    act: watch::Sender<Act>,
-    parts: Vec<Part>,
+pub(crate) struct Run {
+    pub(crate) cluster: Cluster,
+    pub(crate) history: Arc<History>,
+    pub(crate) stage: Arc<Stage>,
+    pub(crate) act: watch::Sender<Act>,
+    pub(crate) parts: Vec<Part>,
 }
 
 /// Plays one seed, as it comes or as a bug's scenario.
@@ -100,10 +97,17 @@ pub(crate) async fn play(seed: u64, bug: Option<&Bug>) -> Outcome<Report> {
         act,
         parts,
     };
-    run.play(&faults, storm, &mut dice).await?;
+    let skipped = run.play(&faults, storm, &mut dice).await?;
     monitors.abort_all();
     run.end().await?;
-    let mut words: Vec<String> = faults.iter().map(Fault::to_string).collect();
+    let words = |(number, fault): (usize, &Fault)| {
+        if skipped.contains(&number) {
+            format!("({fault}: did not fit)")
+        } else {
+            fault.to_string()
+        }
+    };
+    let mut words: Vec<String> = faults.iter().enumerate().map(words).collect();
     if drops_pushes {
         words.push("30 % of pushes dropped".into());
     }
@@ -140,7 +144,12 @@ fn cast() -> Vec<Part> {
 }
 
 impl Run {
-    async fn play(&mut self, faults: &[Fault], storm: Duration, dice: &mut StdRng) -> Outcome<()> {
+    async fn play(
+        &mut self,
+        faults: &[Fault],
+        storm: Duration,
+        dice: &mut StdRng,
+    ) -> Outcome<Vec<usize>> {
         let mut callers = JoinSet::new();
         for part in &self.parts {
             callers.spawn(Caller::new(part.clone(), &self.stage).play());
@@ -156,7 +165,7 @@ impl Run {
         let direct = self.direct(0)?;
         others.spawn(extras::flood(Arc::clone(&self.stage), 0, direct));
 
-        faults::strike(&mut self.cluster, &self.history, faults, storm).await?;
+        let skipped = faults::strike(&mut self.cluster, &self.history, faults, storm).await?;
         self.act.send_replace(Act::Calm);
         self.calm_down().await;
         self.part(dice).await?;
@@ -165,7 +174,7 @@ impl Run {
         self.act.send_replace(Act::Curtain);
         finish(&mut callers, Duration::from_secs(4)).await;
         others.abort_all();
-        Ok(())
+        Ok(skipped)
     }
 
     fn direct(&self, node: usize) -> Outcome<SocketAddr> {
@@ -198,7 +207,7 @@ impl Run {
         }
     }
 
-    fn restless(&self) -> Vec<String> {
+    pub(crate) fn restless(&self) -> Vec<String> {
         let board = self.stage.board();
         let is_restless = |name: &&String| !board.idle.contains(*name);
         self.stage
@@ -207,127 +216,6 @@ impl Run {
             .filter(is_restless)
             .cloned()
             .collect()
-    }
-
-    /// One side of each call ends it, each in another way; then a node dies.
-    async fn part(&mut self, dice: &mut StdRng) -> Outcome<()> {
-        let mut pairs: Vec<(Part, Part)> = self
-            .parts
-            .chunks(2)
-            .map(|pair| (pair[0].clone(), pair[1].clone()))
-            .collect();
-        pairs.shuffle(dice);
-        let restless = self.restless();
-        pairs.retain(|(one, other)| {
-            !restless.contains(&one.name) && !restless.contains(&other.name)
-        });
-        let ways = [Parting::HangsUp, Parting::Closes, Parting::Vanishes];
-        // Three of the resumable and two of the plain wait for the death of a node.
-        let dying = self.dying(&pairs);
-        let mut latest = Duration::ZERO;
-        for (number, (goes, stays)) in pairs
-            .iter()
-            .filter(|(one, _)| !dying.contains(&one.name))
-            .enumerate()
-        {
-            let way = ways[number % ways.len()];
-            self.stage.board().partings.insert(goes.name.clone(), way);
-            latest = latest.max(self.expect(goes, stays, way));
-        }
-        self.act.send_replace(Act::Partings);
-        self.until_all_left(latest).await;
-        self.die(&pairs, &dying).await
-    }
-
-    /// Callers of pairs that are apart, so that the death of one's node is heard by the other.
-    fn dying(&self, pairs: &[(Part, Part)]) -> Vec<String> {
-        let board = self.stage.board();
-        let apart = pairs.iter().filter(|(one, other)| {
-            let (here, there) = (board.at.get(&one.name), board.at.get(&other.name));
-            here.is_some() && there.is_some() && here != there
-        });
-        let (resumable, plain): (Vec<_>, Vec<_>) = apart.partition(|(one, _)| one.resumable);
-        let some = resumable.iter().take(3).chain(plain.iter().take(1));
-        some.map(|(one, _)| one.name.clone()).collect()
-    }
-
-    fn expect(&self, goes: &Part, stays: &Part, way: Parting) -> Duration {
-        let grace = if goes.resumable {
-            GRACE
-        } else {
-            Duration::ZERO
-        };
-        let (within, reason, ending) = match way {
-            Parting::HangsUp => (AT_ONCE, Some("hangup"), "hung up"),
-            Parting::Closes => (AT_ONCE, Some("closed"), "closed"),
-            Parting::Vanishes => (AT_ONCE + grace, None, "vanished"),
-            Parting::DiesWithNode => {
-                let noticed = NODE_TTL * 7 / 5 + AT_ONCE;
-                (noticed + grace, None, "died with its node")
-            }
-        };
-        self.history.lock().expectations.push(Expectation {
-            who: stays.name.clone(),
-            from: goes.name.clone(),
-            since: self.history.now(),
-            within,
-            reason,
-            ending,
-        });
-        within
-    }
-
-    /// Until each was heard, or is late; and a little longer, for a second one.
-    async fn until_all_left(&self, latest: Duration) {
-        let begun = Instant::now();
-        while begun.elapsed() < latest {
-            {
-                let record = self.history.lock();
-                let is_heard = |expectation: &Expectation| {
-                    let mut newest = record.events.iter().rev();
-                    newest
-                        .by_ref()
-                        .take_while(|event| event.at >= expectation.since)
-                        .any(|event| {
-                            let left = matches!(&event.what, What::Left { from, .. } if *from == expectation.from);
-                            left && *event.who == *expectation.who
-                        })
-                };
-                if record.expectations.iter().all(is_heard) {
-                    break;
-                }
-            }
-            sleep(Duration::from_millis(50)).await;
-        }
-        sleep(Duration::from_secs(1)).await;
-    }
-
-    /// Kills the node of one of them; nobody who was there comes back.
-    async fn die(&mut self, pairs: &[(Part, Part)], dying: &[String]) -> Outcome<()> {
-        let mut latest = Duration::ZERO;
-        let victim = {
-            let mut board = self.stage.board();
-            let at = |name: &String| board.at.get(name).copied();
-            let Some(victim) = dying.iter().find_map(at) else {
-                return Ok(());
-            };
-            let there = board.at.iter().filter(|(_, node)| **node == victim);
-            let doomed: Vec<String> = there.map(|(name, _)| name.clone()).collect();
-            board.doomed.extend(doomed);
-            victim
-        };
-        let doomed = self.stage.board().doomed.clone();
-        for (one, other) in pairs.iter().filter(|(one, _)| dying.contains(&one.name)) {
-            let (goes, stays) = match (doomed.contains(&one.name), doomed.contains(&other.name)) {
-                (true, false) => (one, other),
-                (false, true) => (other, one),
-                _ => continue,
-            };
-            latest = latest.max(self.expect(goes, stays, Parting::DiesWithNode));
-        }
-        self.cluster.kill(victim)?;
-        self.until_all_left(latest).await;
-        self.cluster.revive(victim).await
     }
 
     /// I11: each node lets somebody new in.

@@ -4,6 +4,7 @@
 
 mod calls;
 mod delivery;
+mod losses;
 mod names;
 mod service;
 

@@ -125,7 +125,7 @@ const UNTOLD: &[Kind] = &[
 fn replaced(case: &mut Case<'_>) {
     for (old, new) in successions(case) {
         let (from, until) = (
-            new.from.saturating_sub(REPLACED_WITHIN),
+            new.from.saturating_sub(secs(1.0)),
             new.from + REPLACED_WITHIN,
         );
         if until > case.end || case.troubled(UNTOLD, old.node, from, until) {
