@@ -1,5 +1,6 @@
 //! What everybody did and saw, in the order of one clock.
 
+use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -204,6 +205,40 @@ impl History {
             invariant,
             evidence,
         });
+    }
+}
+
+impl Record {
+    /// Everything, a line each, for a person who wants to know why.
+    pub(crate) fn to_text(&self) -> String {
+        let mut lines: Vec<(Duration, String)> = Vec::new();
+        for event in &self.events {
+            let Event {
+                at,
+                who,
+                conn,
+                life,
+                what,
+            } = event;
+            lines.push((
+                *at,
+                format!("{who} life {life} connection {conn}: {what:?}"),
+            ));
+        }
+        for trouble in &self.troubles {
+            lines.push((trouble.from, format!("=== {trouble:?}")));
+        }
+        for expectation in &self.expectations {
+            lines.push((expectation.since, format!("=== {expectation:?}")));
+        }
+        // Stable: events keep their order.
+        lines.sort_by_key(|(at, _)| *at);
+        let mut text = String::new();
+        for (at, line) in lines {
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "{:9.3} {line}", at.as_secs_f64());
+        }
+        text
     }
 }
 

@@ -81,7 +81,9 @@ async fn torture(first: u64, seeds: u64) -> Outcome<bool> {
             .map_err(|error| format!("seed {seed}: {error}"))?;
         show(&report);
         if violations(&report) > 0 {
-            println!("  seed {seed} FAILED");
+            let path = format!("{}/torture-{seed}.log", env!("CARGO_TARGET_TMPDIR"));
+            std::fs::write(&path, &report.history)?;
+            println!("  seed {seed} FAILED; its whole history is in {path}");
             failed.push(seed);
         }
     }

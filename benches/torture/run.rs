@@ -31,6 +31,8 @@ pub(crate) struct Report {
     pub(crate) faults: Vec<String>,
     pub(crate) counts: String,
     pub(crate) verdicts: Verdicts,
+    /// The whole history.
+    pub(crate) history: String,
     pub(crate) took: Duration,
 }
 
@@ -116,6 +118,7 @@ pub(crate) async fn play(seed: u64, bug: Option<&Bug>) -> Outcome<Report> {
         faults: words,
         counts: counts(&record.events),
         verdicts: judge(&record),
+        history: record.to_text(),
         took: begun.elapsed(),
     })
 }

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::{Case, is_caller, secs};
+use crate::cluster::GRACE;
 use crate::history::{Event, Expectation, Kind, What};
 
 /// How long after a fault that cuts a node off its users may count as lost.
@@ -143,8 +144,15 @@ fn false_leave(
     if let Some(later) = resumes_later {
         return Some(format!("it resumed at {:.1?}", later.from));
     }
-    // Nothing of this life came later: it may have ended while it was away, but not while it was here.
-    (last.until > by).then(|| format!("was connected until {:.1?}", last.until))
+    // Nothing of this life came later: it may have ended while it was away for long, but not while it was here.
+    if last.until > by {
+        return Some(format!("was connected until {:.1?}", last.until));
+    }
+    let lost_its_name = matches!(last.closed, Some((_, Some(4001))));
+    let early = at + secs(0.3) < last.until + GRACE;
+    let unknown = [Kind::ClientEdge, Kind::DataLoss];
+    (early && !lost_its_name && !case.troubled_at(&unknown, left, since, at))
+        .then(|| format!("had its grace since {:.1?}", last.until))
 }
 
 /// Who watches somebody is not told that he has gone while he has not.
