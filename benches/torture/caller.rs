@@ -68,6 +68,8 @@ pub(crate) struct Caller {
     pub(crate) owes_answer: bool,
     pub(crate) offered_at: Option<Instant>,
     pub(crate) lost_at: Option<usize>,
+    /// Connections that are open, and not read until another has taken their place.
+    pub(crate) given_up: Vec<Link>,
     /// When a resume was last given up whose answer had not come.
     pub(crate) gave_up_at: Option<Instant>,
     pub(crate) parted: bool,
@@ -86,6 +88,7 @@ impl Caller {
             owes_answer: false,
             offered_at: None,
             lost_at: None,
+            given_up: Vec::new(),
             gave_up_at: None,
             parted: false,
             part,
@@ -190,19 +193,14 @@ impl Caller {
         while let Ok(Heard::Said(said)) = link.heard.try_recv() {
             self.hear(&said);
         }
-        link.abandon();
+        self.given_up.push(link);
     }
 
     /// Resumes elsewhere while this connection is open: it must be told that it was replaced.
-    async fn hop(&mut self, mut link: Link) -> Option<Link> {
+    async fn hop(&mut self, link: Link) -> Option<Link> {
         let node = self.dice.random_range(0..self.stage.doors.len());
-        link.retire();
-        while let Ok(Heard::Said(said)) = link.heard.try_recv() {
-            self.hear(&said);
-        }
-        let next = self.try_enter(node).await;
-        link.abandon();
-        next
+        self.give_up(link);
+        self.try_enter(node).await
     }
 
     fn closed(&mut self, link: &Link, code: Option<u16>) -> Over {

@@ -58,6 +58,7 @@ impl Caller {
             } else if !resuming {
                 link.note(What::Wrong(7, "resumed what was never begun".into()));
             }
+            self.given_up.drain(..).for_each(Link::lingers);
             self.outcome_is_open();
             return Some(link);
         }

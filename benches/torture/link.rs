@@ -133,15 +133,17 @@ impl Link {
         self.ear.silent_for()
     }
 
-    /// From now on another connection counts. What comes here is written down as late.
+    /// Gives the connection up without closing it. It is not read until [`lingers`](Self::lingers): what would come counts for another connection,
+    /// and a pong would confirm it.
     pub(crate) fn retire(&self) {
         self.ear.retired.store(true, Ordering::Relaxed);
+        self.goes_deaf(true);
+        self.note(What::Abandoned);
     }
 
-    /// Gives the connection up without closing it, and goes on listening for a while.
-    pub(crate) fn abandon(mut self) {
-        self.retire();
-        self.note(What::Abandoned);
+    /// Another connection has taken its place: listens how it ends, for a while. What comes is written down as late.
+    pub(crate) fn lingers(mut self) {
+        self.goes_deaf(false);
         if let Some(reader) = self.reader.take() {
             tokio::spawn(async move {
                 let abort = reader.abort_handle();

@@ -69,8 +69,10 @@ impl Listener {
         let code = loop {
             let _ = deaf.wait_for(|deaf| !deaf).await;
             let next = tokio::select! {
-                next = stream.next() => next,
+                // Not one more is read.
+                biased;
                 _ = deaf.wait_for(|deaf| *deaf) => continue,
+                next = stream.next() => next,
             };
             self.ear.heard();
             match next {
