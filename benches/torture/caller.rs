@@ -193,7 +193,10 @@ impl Caller {
         while let Ok(Heard::Said(said)) = link.heard.try_recv() {
             self.hear(&said);
         }
-        self.given_up.push(link);
+        // Who cannot resume lets go at once: the old connection only keeps the name from the next.
+        if self.diary.memory().secret.is_some() {
+            self.given_up.push(link);
+        }
     }
 
     /// Resumes elsewhere while this connection is open: it must be told that it was replaced.

@@ -118,6 +118,7 @@ impl Caller {
             silent_for,
         });
         if resuming && code == "resume_failed" {
+            self.given_up.clear();
             let mut memory = self.diary.memory();
             memory.secret = None;
             memory.last = None;
