@@ -50,9 +50,10 @@ pub(crate) async fn play(seed: u64, bug: Option<&Bug>) -> Outcome<Report> {
     let history = History::begin();
     let mut dice = StdRng::seed_from_u64(seed);
     let drawn = faults::draw(&mut dice);
-    let drops_pushes = bug.map_or(rand::Rng::random_bool(&mut dice, 0.3), |bug| {
-        bug.drops_pushes
-    });
+    let drawn_drops = rand::Rng::random_bool(&mut dice, 0.3);
+    // Only such a build can.
+    let drops_pushes =
+        cfg!(feature = "seeded-bugs") && bug.map_or(drawn_drops, |bug| bug.drops_pushes);
     let (faults, storm) = match bug {
         None => (drawn, faults::STORM),
         Some(bug) => (bug.faults(), SCENARIO),
