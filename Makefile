@@ -7,7 +7,7 @@ CARGO ?= cargo
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 DENY_VERSION := 0.20.2
 
-.PHONY: help setup setup-test setup-lint setup-bench run test lint fmt bench
+.PHONY: help setup setup-test setup-lint setup-bench run test lint fmt bench torture
 
 help: ## List what can be made.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -54,3 +54,6 @@ fmt: ## Format the code.
 
 bench: setup-bench ## Measure against the tutorial's server. REPS, SECONDS, PAIRS, IDLE and SCENARIOS may be set.
 	$(CARGO) bench --locked --bench relay
+
+torture: setup-test ## Break a cluster in every way there is, and judge what its clients saw. SEEDS=n (1), SEED=first, BUG=name|all.
+	$(CARGO) bench --locked --features seeded-bugs --bench torture

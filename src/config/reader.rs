@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::bugs;
 use config::{Environment, File, FileFormat, Value, ValueKind};
 
 use super::DEFAULTS;
+use crate::bugs;
 
 /// What every environment variable of ours begins with.
 const PREFIX: &str = "SWITCHBOARD";

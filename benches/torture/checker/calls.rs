@@ -1,0 +1,226 @@
+//! I5: each call's end is heard once by the peer, and nothing else is heard as an end.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use super::{Case, is_caller, secs};
+use crate::cluster::GRACE;
+use crate::history::{Event, Expectation, Kind, What};
+
+/// How long after a fault that cuts a node off its users may count as lost.
+const AFTERMATH: Duration = Duration::from_secs(10);
+const CUT_OFF: &[Kind] = &[Kind::NodeFrozen, Kind::RedisEdge, Kind::Stall];
+/// What also ends a session that does not outlive its connection.
+const UNPLUGGED: &[Kind] = &[
+    Kind::NodeFrozen,
+    Kind::RedisEdge,
+    Kind::Stall,
+    Kind::NodeDead,
+    Kind::NodeDrained,
+    Kind::ClientEdge,
+];
+/// How much later than its peer a client may learn that its own connection is over.
+const LEARNS_WITHIN: Duration = Duration::from_secs(2);
+
+pub(super) fn judge(case: &mut Case<'_>) {
+    let callers: HashSet<&str> = case
+        .conns
+        .iter()
+        .map(|conn| conn.who)
+        .filter(|who| is_caller(who))
+        .collect();
+    for who in callers {
+        one_side(case, who);
+    }
+    watched(case);
+    for expectation in &case.record.expectations {
+        expected(case, expectation);
+    }
+}
+
+/// What one side believes about its call.
+#[derive(Default)]
+struct Belief {
+    /// Something that may begin a call went either way since the last end.
+    may_end: bool,
+    /// The peer's session that spoke last, and when.
+    with: Option<(u32, Duration)>,
+    hung_up: bool,
+}
+
+fn one_side(case: &mut Case<'_>, who: &str) {
+    let mut belief = Belief::default();
+    let events: Vec<&Event> = case.events_of(who).map(|(_, event)| event).collect();
+    for event in events {
+        match &event.what {
+            What::Sent { kind, .. } if ["offer", "answer"].contains(kind) => belief.may_end = true,
+            What::Received(receipt) if ["offer", "answer"].contains(&&*receipt.kind) => {
+                let changed = belief.with.filter(|(life, _)| *life != receipt.from_life);
+                if let Some((life, since)) = changed {
+                    // A `leave` may have been lost with the rest.
+                    if !case.troubled(&[Kind::DataLoss], usize::MAX, since, event.at) {
+                        let words = format!(
+                            "{who} is called by session {} of {} and never heard the end of the call with session {life}",
+                            receipt.from_life, receipt.from
+                        );
+                        case.violated(5, event.at, words);
+                    }
+                }
+                belief.may_end = true;
+                belief.with = Some((receipt.from_life, event.at));
+            }
+            What::Left { from, reason } => {
+                case.judged(5);
+                if !belief.may_end && !belief.hung_up {
+                    let words = format!("{who} heard a second leave of {from}, {reason}");
+                    case.violated(5, event.at, words);
+                } else if let Some(why) = false_leave(case, from, who, belief.with, event.at) {
+                    let words = format!("{who} heard that {from} has left, {reason}, but {why}");
+                    blame(case, from, event.at, &words);
+                }
+                belief = Belief::default();
+            }
+            What::LoggedIn { resumed: false, .. } => belief = Belief::default(),
+            What::HangsUp { .. } => {
+                belief = Belief {
+                    hung_up: true,
+                    ..Belief::default()
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The same evidence speaks against whatever should have kept the session alive.
+fn blame(case: &mut Case<'_>, left: &str, at: Duration, words: &str) {
+    case.violated(5, at, words.to_owned());
+    let since = at.saturating_sub(secs(6.0));
+    if case.troubled_at(&[Kind::RedisAway], left, since, at) {
+        case.violated(9, at, words.to_owned());
+    }
+    let draining = case
+        .record
+        .drains
+        .iter()
+        .any(|drain| drain.from <= at && since <= drain.until);
+    if draining && left.starts_with('r') {
+        case.violated(10, at, words.to_owned());
+    }
+}
+
+/// Why this session, or the one that its client had at that time, has not ended.
+fn false_leave(
+    case: &Case<'_>,
+    left: &str,
+    told: &str,
+    with: Option<(u32, Duration)>,
+    at: Duration,
+) -> Option<String> {
+    let last = case.conns_of(left).rfind(|conn| conn.from <= at)?;
+    let life = with.map_or(last.life, |(life, _)| life);
+    let by = at + LEARNS_WITHIN;
+    let last = case
+        .conns_of(left)
+        .rfind(|conn| conn.from <= at && conn.life == life)?;
+    let since = at.saturating_sub(AFTERMATH);
+    let went = case.events_of(left).any(|(_, event)| {
+        event.at <= by && matches!(event.what, What::HangsUp { .. } | What::Ends(_))
+    });
+    // A node that was believed dead is told so: its users have been left.
+    if went || case.troubled_at(CUT_OFF, told, since, at) {
+        return None;
+    }
+    if !last.resumable {
+        let over = last.until <= by || case.troubled_at(UNPLUGGED, left, since, at);
+        return (!over).then(|| format!("has been connected since {:.1?}", last.from));
+    }
+    if case.troubled_at(CUT_OFF, left, since, at) {
+        return None;
+    }
+    let resumes_later = case
+        .conns_of(left)
+        .find(|conn| conn.from > at && conn.life == life && conn.resumed);
+    if let Some(later) = resumes_later {
+        return Some(format!("it resumed at {:.1?}", later.from));
+    }
+    // Nothing of this life came later: it may have ended while it was away for long, but not while it was here.
+    if last.until > by {
+        return Some(format!("was connected until {:.1?}", last.until));
+    }
+    let lost_its_name = matches!(last.closed, Some((_, Some(4001))));
+    let early = at + secs(0.3) < last.until + GRACE;
+    let unknown = [Kind::ClientEdge, Kind::DataLoss];
+    (early && !lost_its_name && !case.troubled_at(&unknown, left, since, at))
+        .then(|| format!("had its grace since {:.1?}", last.until))
+}
+
+/// Who watches somebody is not told that he has gone while he has not.
+fn watched(case: &mut Case<'_>) {
+    let events: Vec<&Event> = case.events_of("watcher").map(|(_, event)| event).collect();
+    for event in events {
+        let What::Presence { name, here: false } = &event.what else {
+            continue;
+        };
+        case.judged(5);
+        let since = event.at.saturating_sub(AFTERMATH);
+        let forgotten = [Kind::DataLoss, Kind::RedisAway];
+        let was_here = case
+            .conns_of(name)
+            .any(|conn| conn.from + secs(2.0) < event.at);
+        // Read a moment before it was told.
+        let read_at = event.at.saturating_sub(secs(1.0));
+        let back = case
+            .conns_of(name)
+            .any(|conn| !conn.resumed && conn.from > read_at && conn.from < event.at);
+        if !was_here || back || case.troubled_at(&forgotten, name, since, event.at) {
+            continue;
+        }
+        if let Some(why) = false_leave(case, name, "watcher", None, event.at) {
+            let words = format!("the watcher heard that {name} has gone, but {why}");
+            blame(case, name, event.at, &words);
+        }
+    }
+}
+
+/// After an end that the run itself caused, one leave comes, in time, with the right reason.
+fn expected(case: &mut Case<'_>, expectation: &Expectation) {
+    let Expectation {
+        who,
+        from,
+        since,
+        within,
+        reason,
+        ending,
+    } = expectation;
+    case.judged(5);
+    if case.troubled(&[Kind::Stall], usize::MAX, *since, *since + *within) {
+        return;
+    }
+    let left = |event: &Event| match &event.what {
+        What::Left { from: left, reason } if left == from && event.at >= *since => {
+            Some((event.at, reason.clone()))
+        }
+        _ => None,
+    };
+    let leaves: Vec<(Duration, String)> = case
+        .events_of(who)
+        .filter_map(|(_, event)| left(event))
+        .collect();
+    let words = match &leaves[..] {
+        [] => "heard no leave".to_owned(),
+        [(at, said)] => {
+            let took = at.saturating_sub(*since);
+            if took > *within {
+                format!("heard the leave after {took:.1?} and not within {within:.1?}")
+            } else if reason.is_some_and(|reason| reason != said) {
+                format!("heard the reason {said} and not {reason:?}")
+            } else {
+                return;
+            }
+        }
+        more => format!("heard {} leaves", more.len()),
+    };
+    let words = format!("after {from} {ending}, {who} {words}");
+    case.violated(5, *since, words);
+}

@@ -1,0 +1,187 @@
+//! Judges the invariants I1 to I12 by what clients saw, knowing what was done to the cluster.
+//!
+//! Sound before complete: where a fault makes an outcome legal, or the order of two events cannot be known, nothing is said.
+
+mod calls;
+mod delivery;
+mod losses;
+mod names;
+mod service;
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use crate::history::{Event, Kind, Record, What};
+
+pub(crate) const INVARIANTS: usize = 12;
+
+/// What is said about one invariant.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Verdict {
+    /// How many things could have broken it.
+    pub(crate) judged: usize,
+    pub(crate) violations: Vec<(Duration, String)>,
+}
+
+/// The verdicts, by invariant.
+pub(crate) type Verdicts = BTreeMap<usize, Verdict>;
+
+pub(crate) fn judge(record: &Record) -> Verdicts {
+    let mut case = Case::new(record);
+    names::judge(&mut case);
+    delivery::judge(&mut case);
+    calls::judge(&mut case);
+    service::judge(&mut case);
+    case.verdicts
+}
+
+/// A life of a connection, as its client saw it.
+#[derive(Clone, Debug)]
+struct Conn<'a> {
+    who: &'a str,
+    life: u32,
+    node: usize,
+    resumed: bool,
+    resumable: bool,
+    /// When it was logged in, by time and by order.
+    from: Duration,
+    index: usize,
+    /// When the client knew that it was over, or gave it up.
+    until: Duration,
+    until_index: usize,
+    /// When, and how, the server ended it.
+    closed: Option<(Duration, Option<u16>)>,
+    /// Given up for another while it was open.
+    abandoned: bool,
+}
+
+/// The record, indexed.
+struct Case<'a> {
+    record: &'a Record,
+    end: Duration,
+    /// Connections that were logged in, in their order.
+    conns: Vec<Conn<'a>>,
+    by_conn: HashMap<u64, usize>,
+    verdicts: Verdicts,
+}
+
+impl<'a> Case<'a> {
+    fn new(record: &'a Record) -> Self {
+        let end = record
+            .events
+            .last()
+            .map_or(Duration::ZERO, |event| event.at);
+        let mut case = Self {
+            record,
+            end,
+            conns: Vec::new(),
+            by_conn: HashMap::new(),
+            verdicts: (1..=INVARIANTS)
+                .map(|number| (number, Verdict::default()))
+                .collect(),
+        };
+        for (index, event) in record.events.iter().enumerate() {
+            case.index(index, event);
+        }
+        case
+    }
+
+    fn index(&mut self, index: usize, event: &'a Event) {
+        if let What::LoggedIn {
+            node,
+            resumed,
+            resumable,
+        } = &event.what
+        {
+            self.by_conn.insert(event.conn, self.conns.len());
+            self.conns.push(Conn {
+                who: &event.who,
+                life: event.life,
+                node: *node,
+                resumed: *resumed,
+                resumable: *resumable,
+                from: event.at,
+                index,
+                until: self.end,
+                until_index: usize::MAX,
+                closed: None,
+                abandoned: false,
+            });
+        }
+        let ends = matches!(
+            event.what,
+            What::Closed { .. } | What::Abandoned | What::Ends(_)
+        );
+        let Some(conn) = self.by_conn.get(&event.conn).filter(|_| ends) else {
+            return;
+        };
+        let conn = &mut self.conns[*conn];
+        if let What::Closed { code } = event.what {
+            conn.closed.get_or_insert((event.at, code));
+        }
+        conn.abandoned |= event.what == What::Abandoned;
+        if conn.until_index == usize::MAX {
+            (conn.until, conn.until_index) = (event.at, index);
+        }
+    }
+
+    fn conn(&self, conn: u64) -> Option<&Conn<'a>> {
+        Some(&self.conns[*self.by_conn.get(&conn)?])
+    }
+
+    /// The connections of one client, in their order.
+    fn conns_of<'b>(&'b self, who: &'b str) -> impl DoubleEndedIterator<Item = &'b Conn<'a>> {
+        self.conns.iter().filter(move |conn| conn.who == who)
+    }
+
+    fn events_of<'b>(&'b self, who: &'b str) -> impl Iterator<Item = (usize, &'a Event)> + 'b {
+        let events = self.record.events.iter().enumerate();
+        events.filter(move |(_, event)| &*event.who == who)
+    }
+
+    /// Whether something of these kinds struck this node, or all, in this time.
+    fn troubled(&self, kinds: &[Kind], node: usize, from: Duration, until: Duration) -> bool {
+        self.record.troubles.iter().any(|trouble| {
+            kinds.contains(&trouble.kind)
+                && trouble.node.is_none_or(|struck| struck == node)
+                && trouble.overlaps(from, until)
+        })
+    }
+
+    /// The same for any of the nodes that this client was lately at.
+    fn troubled_at(&self, kinds: &[Kind], who: &str, from: Duration, until: Duration) -> bool {
+        let lately = self
+            .conns_of(who)
+            .filter(|conn| conn.from <= until && conn.until + secs(5.0) >= from);
+        let mut nodes: Vec<usize> = lately.map(|conn| conn.node).collect();
+        nodes.extend(
+            self.conns_of(who)
+                .rfind(|conn| conn.from <= until)
+                .map(|conn| conn.node),
+        );
+        // One that is nowhere: what strikes all.
+        nodes.push(usize::MAX);
+        nodes
+            .into_iter()
+            .any(|node| self.troubled(kinds, node, from, until))
+    }
+
+    fn judged(&mut self, invariant: usize) {
+        self.verdicts.entry(invariant).or_default().judged += 1;
+    }
+
+    fn violated(&mut self, invariant: usize, at: Duration, evidence: String) {
+        let verdict = self.verdicts.entry(invariant).or_default();
+        verdict.violations.push((at, evidence));
+    }
+}
+
+fn secs(seconds: f32) -> Duration {
+    Duration::from_secs_f32(seconds)
+}
+
+/// A caller, and not one of the others that come and go as they like.
+fn is_caller(who: &str) -> bool {
+    let mut letters = who.chars();
+    matches!(letters.next(), Some('r' | 'p')) && letters.all(|letter| letter.is_ascii_digit())
+}
