@@ -7,7 +7,7 @@ CARGO ?= cargo
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 DENY_VERSION := 0.20.2
 
-.PHONY: help setup setup-test setup-lint setup-bench run test lint fmt bench
+.PHONY: help setup setup-test setup-lint setup-bench run test lint fmt bench bench-storm
 
 help: ## List what can be made.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -54,3 +54,6 @@ fmt: ## Format the code.
 
 bench: setup-bench ## Measure against the tutorial's server. REPS, SECONDS, PAIRS, IDLE and SCENARIOS may be set.
 	$(CARGO) bench --locked --bench relay
+
+bench-storm: setup-test ## Kill a node with a third of 18,000 resumable sessions, and see them resume. SESSIONS and RESUME_WITHIN may be set.
+	$(CARGO) bench --locked --bench storm
