@@ -1,5 +1,6 @@
 //! One client: it logs in, talks if it has a partner, and resumes elsewhere when its node dies, with the patience of a good client.
 
+use std::convert::Infallible;
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::socket::{Answer, Ended, Socket, text};
-use crate::wire::{Micros, Report, Stage};
+use crate::wire::{Micros, Report, Stage, Tally};
 use crate::worker::{World, tell};
 
 /// How often each end of a call says something.
@@ -71,7 +72,7 @@ pub(crate) async fn live(number: usize, world: Arc<World>) -> Ended {
 }
 
 impl Session {
-    async fn run(mut self) -> Result<std::convert::Infallible, Ended> {
+    async fn run(mut self) -> Result<Infallible, Ended> {
         let mut socket = self.log_in().await?;
         tell(&Report::LoggedIn);
         loop {
@@ -132,7 +133,6 @@ impl Session {
             sleep(rand::random_range(Duration::ZERO..wait).max(no_sooner)).await;
             wait = (wait * 2).min(LONGEST_WAIT);
             no_sooner = Duration::ZERO;
-            // A number at risk is a multiple of the doors, less one.
             let door = (self.number / (survivors + 1) + attempt) % survivors;
             let permit = self.world.resumes.acquire().await;
             let outcome = self.attempt(door, &request).await;
@@ -151,9 +151,8 @@ impl Session {
                 }
                 Err(ended) => ended,
             };
-            self.world.count(|tally| {
-                *tally.retries.entry(reason).or_default() += 1;
-            });
+            let retry = |tally: &mut Tally| *tally.retries.entry(reason).or_default() += 1;
+            self.world.count(retry);
         }
         Err("it ran out of attempts".to_owned())
     }
@@ -217,9 +216,8 @@ impl Session {
             "leave" => tell(&Report::Leave(format!("{} heard {heard}", self.name))),
             "error" => {
                 let code = text(&heard["code"]).unwrap_or_else(|| heard.to_string());
-                self.world.count(|tally| {
-                    *tally.refused.entry(code).or_default() += 1;
-                });
+                let refused = |tally: &mut Tally| *tally.refused.entry(code).or_default() += 1;
+                self.world.count(refused);
             }
             other => eprintln!("{} heard {other}: {heard}", self.name),
         }
