@@ -177,7 +177,7 @@ impl Session {
             }
             let mut stage = self.world.stage.clone();
             let _ = stage.wait_for(|stage| *stage >= Stage::Calling).await;
-            self.speaks_at = Some(soon());
+            self.speaks_at = Some(Instant::now() + rand::random_range(Duration::ZERO..CALL_WITHIN));
         }
         if let Some(at) = self.speaks_at {
             sleep_until(at).await;
@@ -240,10 +240,6 @@ impl Session {
         });
         partner.heard = partner.heard.max(number);
     }
-}
-
-fn soon() -> Instant {
-    Instant::now() + rand::random_range(Duration::ZERO..CALL_WITHIN)
 }
 
 fn description() -> String {

@@ -51,7 +51,7 @@ pub(crate) fn run(load: &Load) -> Outcome<Measured> {
 
     let logins_per_second = log_in(&mut crew, load.sessions)?;
     let (at_risk, calls) = (crew.at_risk(), crew.calls());
-    eprintln!("{calls} of them call another one");
+    eprintln!("{calls} calls begin");
     crew.order(Stage::Calling)?;
     crew.listen(Instant::now() + CALM, |_| false)?;
     let before = crew.order_tally(Stage::Braced)?;
