@@ -7,7 +7,7 @@ CARGO ?= cargo
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 DENY_VERSION := 0.20.2
 
-.PHONY: help setup setup-test setup-lint setup-bench run test lint fmt bench torture
+.PHONY: help setup setup-test setup-lint setup-bench run test lint fmt bench bench-storm torture endure
 
 help: ## List what can be made.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -55,5 +55,11 @@ fmt: ## Format the code.
 bench: setup-bench ## Measure against the tutorial's server. REPS, SECONDS, PAIRS, IDLE and SCENARIOS may be set.
 	$(CARGO) bench --locked --bench relay
 
+endure: setup-test ## The long versions of the tests of resumed calls: 10 kills, 10 rolling restarts, a minute without Redis.
+	LONG=1 $(CARGO) test --locked --test faults -- --test-threads=1 --nocapture resumed
+
 torture: setup-test ## Break a cluster in every way there is, and judge what its clients saw. SEEDS=n (1), SEED=first, BUG=name|all.
 	$(CARGO) bench --locked --features seeded-bugs --bench torture
+
+bench-storm: setup-test ## Kill a node with a third of 18,000 resumable sessions, and see them resume. SESSIONS and RESUME_WITHIN may be set.
+	$(CARGO) bench --locked --bench storm

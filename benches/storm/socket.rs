@@ -1,0 +1,97 @@
+//! A WebSocket to a node, from the handshake to the end, and what a login over it is answered.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::{WebSocketStream, client_async_with_config};
+
+/// There are thousands of it, and what arrives is short.
+const BUFFER: usize = 2048;
+
+pub(crate) struct Socket(WebSocketStream<TcpStream>);
+
+/// How a connection ended, in words.
+pub(crate) type Ended = String;
+
+/// What a node says to a login.
+pub(crate) enum Answer {
+    Welcome {
+        secret: Option<String>,
+        resumed: bool,
+    },
+    Refused {
+        code: String,
+        retry_after: Duration,
+    },
+}
+
+impl Socket {
+    pub(crate) async fn open(door: SocketAddr) -> Result<Self, Ended> {
+        let stream = TcpStream::connect(door).await.map_err(in_words)?;
+        stream.set_nodelay(true).map_err(in_words)?;
+        let config = WebSocketConfig::default()
+            .read_buffer_size(BUFFER)
+            .write_buffer_size(0);
+        let upgrade = client_async_with_config(format!("ws://{door}/"), stream, Some(config));
+        let (socket, _) = Box::pin(upgrade).await.map_err(in_words)?;
+        Ok(Self(socket))
+    }
+
+    pub(crate) async fn send(&mut self, message: &Value) -> Result<(), Ended> {
+        let text = Message::text(message.to_string());
+        self.0.send(text).await.map_err(in_words)
+    }
+
+    /// The next message. Pings on the way are answered.
+    pub(crate) async fn next(&mut self) -> Result<Value, Ended> {
+        loop {
+            match self.0.next().await {
+                Some(Ok(Message::Text(text))) => {
+                    return serde_json::from_str(&text).map_err(in_words);
+                }
+                Some(Ok(Message::Close(frame))) => {
+                    return Err(frame.map_or("closed".to_owned(), |frame| {
+                        format!("closed with {}: {}", frame.code, frame.reason)
+                    }));
+                }
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Err(in_words(error)),
+                None => return Err("closed".to_owned()),
+            }
+        }
+    }
+
+    pub(crate) async fn login(&mut self, request: &Value) -> Result<Answer, Ended> {
+        self.send(request).await?;
+        let answer = self.next().await?;
+        if answer["type"] != "login" {
+            return Err(format!("a login was answered {answer}"));
+        }
+        Ok(if answer["success"] == true {
+            Answer::Welcome {
+                secret: text(&answer["resume"]),
+                resumed: answer["resumed"] == true,
+            }
+        } else {
+            let millis = answer["retry_after_ms"].as_u64().unwrap_or_default();
+            Answer::Refused {
+                code: text(&answer["code"]).unwrap_or_else(|| answer.to_string()),
+                retry_after: Duration::from_millis(millis),
+            }
+        })
+    }
+}
+
+/// A string, if it is one.
+pub(crate) fn text(value: &Value) -> Option<String> {
+    value.as_str().map(str::to_owned)
+}
+
+fn in_words(error: impl std::fmt::Display) -> Ended {
+    error.to_string()
+}
