@@ -26,14 +26,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     // Only the settings of each room, never its behaviour.
     (
         "config",
-        &[
-            "bugs",
-            "edge",
-            "exchange",
-            "fabric",
-            "session",
-            "telemetry",
-        ],
+        &["bugs", "edge", "exchange", "fabric", "session", "telemetry"],
     ),
 ];
 

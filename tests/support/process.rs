@@ -128,8 +128,17 @@ impl Redis {
 
     /// Kills it and starts another, empty, in its place.
     pub async fn is_replaced(&mut self) {
+        self.dies().await;
+        self.returns_empty().await;
+    }
+
+    pub async fn dies(&mut self) {
         self.process.signal("KILL");
         self.process.ended().await;
+    }
+
+    /// Another starts in its place, which knows nothing.
+    pub async fn returns_empty(&mut self) {
         *self = Self::start_on(self.port)
             .await
             .expect("the port is free again");

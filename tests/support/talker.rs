@@ -103,9 +103,14 @@ impl Talker {
         self.log.lock().unwrap().clone()
     }
 
-    /// Says nothing new, and waits until everything that was said is acknowledged.
-    pub async fn rests(&self) {
+    /// Says nothing new.
+    pub fn stops_talking(&self) {
         self.order.send_replace(Order::Rest);
+    }
+
+    /// Waits until everything that was said is acknowledged, and says nothing new.
+    pub async fn rests(&self) {
+        self.stops_talking();
         eventually(&format!("{} is acknowledged", self.name), async || {
             let log = self.log.lock().unwrap();
             (log.acked == log.said && log.at.is_some()).then_some(())
@@ -117,9 +122,13 @@ impl Talker {
         self.order.send_replace(Order::Talk);
     }
 
+    pub fn begins_to_close(&self) {
+        self.order.send_replace(Order::Close);
+    }
+
     /// Closes for good.
     pub async fn closes(&self) {
-        self.order.send_replace(Order::Close);
+        self.begins_to_close();
         eventually("it has closed", async || {
             self.log.lock().unwrap().over.then_some(())
         })
