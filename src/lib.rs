@@ -34,10 +34,14 @@
 //!   | a node's inbox | 8,192 events | the session has a gap, and reads its inbox in the store |
 //!   | a lane to Redis | 8,192 jobs | the sender is told: unavailable |
 //!   | sends of one session that wait for the fabric | 32 | the session hears nothing more until one is known |
-//!   | a user's inbox in the store | 1,000 entries, 200 with large ones among them | the oldest goes; a session that had not read it ends rather than miss it silently |
+//!   | a resumable user's inbox in the store | 256 entries and 1 MiB, of one sender half | the sender is told: inbox full |
+//!   | what a lane's store has accepted lately | 10 s, 32,768 letters, 16 MiB | the oldest goes; should the store lose it, its receiver is told that it missed something |
+//!   | a plain user's inbox in the store | 1,000 entries, 200 with large ones among them | the oldest goes; a session that had not read it ends rather than miss it silently |
 //!
 //! - A name has one holder. Whoever lost it is told, and delivers nothing more.
-//! - After any kind of ending each call peer hears exactly one `leave`.
+//! - After any kind of ending each call peer hears exactly one `leave`. A session that is resumed has not ended.
+//! - What is decided about an entry of a resumable session's inbox is decided once, and written down before it can be confirmed: whoever holds the
+//!   session next says what this one said.
 //! - Below `config` nobody reads the environment, and there is no mutable static: two nodes fit in one process.
 //!
 //! ## Tasks

@@ -72,6 +72,8 @@ fn said(event: &Event) -> String {
 }
 
 #[test]
+// A table.
+#[allow(clippy::too_many_lines)]
 fn every_event_has_its_words() {
     let id = || Some(Correlation("7".into()));
     let body = Body(Bytes::from_static(b"{ \"a\":1}"));

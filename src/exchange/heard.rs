@@ -11,11 +11,15 @@ use crate::model::{Correlation, SessionId, UserName};
 const STRANGERS: usize = 1024;
 /// How many ids of one sender are remembered (PROTOCOL §2 "Correlation").
 const IDS: usize = 256;
+/// How many earlier sessions of them are remembered.
+const EARLIER: usize = 64;
 
 /// The senders of one session.
 #[derive(Debug, Default)]
 pub(super) struct Heard {
     by_name: HashMap<UserName, Last>,
+    /// The last of earlier sessions of these names, latest last: what a store had lost may come again after a new one has spoken.
+    earlier: VecDeque<(SessionId, (u32, u64))>,
     hasher: RandomState,
 }
 
@@ -50,7 +54,19 @@ impl Heard {
             return true;
         };
         if last.session != from.session {
-            *last = Last::new(from.session, (0, 0));
+            let known = |(session, _): &(SessionId, (u32, u64))| *session == from.session;
+            if let Some((_, last)) = self.earlier.iter_mut().find(|earlier| known(earlier)) {
+                let is_news = *last < at;
+                *last = at.max(*last);
+                return is_news;
+            }
+            if self.earlier.len() == EARLIER {
+                self.earlier.pop_front();
+            }
+            self.earlier.push_back((last.session, last.at));
+            last.session = from.session;
+            last.at = (0, 0);
+            last.ids.clear();
         }
         if last.at >= at {
             return bugs::has(Bug::PushesWhileCatchingUp);
@@ -113,5 +129,7 @@ mod tests {
         assert!(news(session, 1, 2, id("4")));
         assert!(!news(session, 0, 9, None), "from before the resume");
         assert!(news(SessionId::random(), 0, 1, id("1")), "somebody else");
+        assert!(!news(session, 1, 2, None), "sent again by a store's loss");
+        assert!(news(session, 1, 3, None), "late, but news");
     }
 }

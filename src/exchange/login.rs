@@ -22,6 +22,8 @@ const BARRIER_WITHIN: Duration = Duration::from_secs(2);
 const TRIES: usize = 3;
 /// When a login makes sense again that failed because the fabric did not answer.
 const RETRY_UNAVAILABLE: Duration = Duration::from_secs(1);
+/// When a resume makes sense again that is too early after the store has lost data.
+const RETRY_LATER: Duration = Duration::from_millis(250);
 
 /// A session that is known to the registry, until its login fails.
 struct Arrival<'a> {
@@ -115,10 +117,17 @@ impl Exchange {
         secret: Secret,
         last: Option<EntryId>,
     ) -> Result<Seat, ResumeError> {
+        let refused = |error| ResumeError::Refused(unavailable(error));
         let hash = secret.hash_for(&address);
-        let resume = self.fabric.resume(&address, &hash, last).await;
-        let resumed = match resume.map_err(|error| ResumeError::Refused(unavailable(error)))? {
+        // Whoever holds the session gets time to tell a store that has forgotten what it knows.
+        let whole = last.is_some() && !self.is_intact().await;
+        let resume = self.fabric.resume(&address, &hash, last, whole).await;
+        let resumed = match resume.map_err(refused)? {
             Resume::Won(resumed) => resumed,
+            Resume::Later => {
+                let retry_after = RETRY_LATER;
+                return Err(ResumeError::Refused(Refusal::Unavailable { retry_after }));
+            }
             Resume::Gone => return Err(ResumeError::Refused(Refusal::ResumeFailed)),
             Resume::Wrong => return Err(ResumeError::WrongSecret),
         };

@@ -1,6 +1,6 @@
 //! What a resumable session remembers for whoever holds it next, and what of it its client has not confirmed yet.
 //!
-//! Over WebSockets confirmation is free: frames are ordered, so the answer to a ping confirms all that was said before it. What was decided
+//! Over a WebSocket confirmation is free: frames are ordered, so the answer to a ping confirms all that was said before it. What was decided
 //! about an entry is decided once: the next holder tells, or keeps silent about, what this one did.
 
 use std::collections::{HashSet, VecDeque};
@@ -24,6 +24,7 @@ const COVERED: Duration = Duration::from_secs(9);
 const DECIDED: &str = "decided";
 const SILENT: &str = "silent";
 const MISSED: &str = "missed";
+const LOST: &str = "lost";
 /// How the field of a user begins.
 const USER: &str = "u:";
 
@@ -131,15 +132,18 @@ impl Memory {
                     memory.silent = ids.collect();
                 }
                 MISSED => memory.missed = true,
+                // Whoever has seen them misses nothing.
+                LOST => memory.lost_until = value.parse().unwrap_or_default(),
                 user => {
                     let name = user.strip_prefix(USER);
                     let name = name.and_then(|name| UserName::parse(name).ok());
                     if let Some(name) = name {
-                        read_user(name, value, calls, heard);
+                        read_user(&name, value, calls, heard);
                     }
                 }
             }
         }
+        memory.missed |= memory.seen < memory.lost_until;
         memory
     }
 
@@ -254,11 +258,18 @@ impl Memory {
             .chain(self.silent.iter().copied());
         let silent: Vec<String> = silent.map(|id| id.to_string()).collect();
         notes.set.push((SILENT.to_owned(), silent.join(" ")));
-        let unsafe_ones = self.unconfirmed.front();
-        if self.missed || unsafe_ones.is_some_and(|entry| entry.id <= self.lost_until) {
+        if self.missed {
             notes.set.push((MISSED.to_owned(), "1".to_owned()));
         } else {
             notes.unset.push(MISSED.to_owned());
+        }
+        let unconfirmed = self.unconfirmed.front();
+        if unconfirmed.is_some_and(|entry| entry.id <= self.lost_until) {
+            notes
+                .set
+                .push((LOST.to_owned(), self.lost_until.to_string()));
+        } else {
+            notes.unset.push(LOST.to_owned());
         }
         if !sizes.is_empty() {
             notes.confirmed = Some(Confirmed {
@@ -365,7 +376,7 @@ fn written(call: Option<&Call>, heard: Option<(SessionId, (u32, u64))>) -> Optio
     }
 }
 
-fn read_user(name: UserName, value: &str, calls: &mut Calls, heard: &mut Heard) {
+fn read_user(name: &UserName, value: &str, calls: &mut Calls, heard: &mut Heard) {
     let mut words = value.split(' ');
     let mut word = || words.next().unwrap_or_default();
     let (session, attach, n) = (word().parse(), word().parse(), word().parse());
@@ -373,6 +384,6 @@ fn read_user(name: UserName, value: &str, calls: &mut Calls, heard: &mut Heard) 
         heard.restore(name.clone(), session, (attach, n));
     }
     if let Some(call) = Call::read(words) {
-        calls.restore(&name, call);
+        calls.restore(name, call);
     }
 }

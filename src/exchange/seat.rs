@@ -182,10 +182,10 @@ impl Seat {
         peers.retain(|peer| self.calls.get(peer).is_some());
         let last = peers.pop();
         for peer in peers {
-            self.leave_one(peer, LeaveReason::Hangup, None);
+            self.leave_one(&peer, LeaveReason::Hangup, None);
         }
         match (last, id) {
-            (Some(peer), id) => self.leave_one(peer, LeaveReason::Hangup, id),
+            (Some(peer), id) => self.leave_one(&peer, LeaveReason::Hangup, id),
             (None, Some(id)) => self.tell_in_order(Event::Ack {
                 id,
                 status: AckStatus::Delivered,
@@ -513,7 +513,7 @@ impl Seat {
                     self.is_gone(peer.name(), LeaveReason::NodeLost);
                 } else {
                     turns.push(left(peer.name(), LeaveReason::NodeLost, None));
-                    self.leave_one(peer.name().clone(), LeaveReason::Lost, None);
+                    self.leave_one(peer.name(), LeaveReason::Lost, None);
                 }
             }
         }
@@ -608,11 +608,11 @@ impl Seat {
 
     pub(super) fn leave_one(
         &mut self,
-        peer: UserName,
+        peer: &UserName,
         reason: LeaveReason,
         id: Option<Correlation>,
     ) {
-        let Some(call) = self.calls.remove(&peer) else {
+        let Some(call) = self.calls.remove(peer) else {
             return;
         };
         let n = self.outbox.next();
@@ -623,7 +623,7 @@ impl Seat {
         };
         let leave = Notice::new(peer.clone(), only, Arc::clone(&self.sender), n, parcel);
         self.send_notice(leave, id);
-        self.note_call(&peer);
+        self.note_call(peer);
     }
 
     pub(super) fn address_of(&self, name: &UserName) -> Address {

@@ -178,9 +178,10 @@ impl Fabric for Socket {
         address: &Address,
         secret: &SecretHash,
         last: Option<EntryId>,
+        whole: bool,
     ) -> Result<Resume, FabricError> {
         let mut state = self.switch.reach()?;
-        let now = Instant::now();
+        let (now, entries) = (Instant::now(), state.entries);
         let live = state.names.get_mut(address).filter(|name| name.until > now);
         let Some((name, record)) = live.and_then(|name| {
             let record = name.record.take()?;
@@ -188,8 +189,11 @@ impl Fabric for Socket {
         }) else {
             return Ok(Resume::Gone);
         };
+        let missed = last.is_some_and(|last| last.millis > entries);
         let refused = if record.hash != *secret {
             Some(Resume::Wrong)
+        } else if whole && missed {
+            Some(Resume::Later)
         } else if last.is_some_and(|last| last < record.confirmed) {
             Some(Resume::Gone)
         } else {
@@ -222,17 +226,17 @@ impl Fabric for Socket {
             lease,
             confirmed,
             notes,
-            missed: last.is_some_and(|last| last.millis > state.entries),
+            missed,
         })))
     }
 
     fn note(&self, lease: &Lease, notes: Notes) -> BoxFuture<'static, Result<bool, FabricError>> {
-        let noted = self.switch.reach().map(|mut state| {
+        let written = self.switch.reach().map(|mut state| {
             let name = state.names.get_mut(&lease.address);
             let ours = name.filter(|name| name.holder == lease.held_by(&self.node));
             ours.map(|name| name.note(notes)).is_some()
         });
-        ready(noted).boxed()
+        ready(written).boxed()
     }
 
     fn free(

@@ -51,12 +51,14 @@ pub trait Fabric: Send + Sync + fmt::Debug + 'static {
         secret: Option<&SecretHash>,
     ) -> Result<Claim, FabricError>;
 
-    /// Takes a session over from its earlier connection, wherever that is; `last` is the last entry that its client has seen, if it knows.
+    /// Takes a session over from its earlier connection, wherever that is; `last` is the last entry that its client has seen, if it knows. If
+    /// `whole`, the store must know that entry: one that has lost it may soon be told by whoever holds the session.
     async fn resume(
         &self,
         address: &Address,
         secret: &SecretHash,
         last: Option<EntryId>,
+        whole: bool,
     ) -> Result<Resume, FabricError>;
 
     /// Writes down what the next holder of a resumable session must know. False if the session is somebody else's by now.
@@ -246,6 +248,8 @@ pub enum Resume {
     Gone,
     /// The secret is not that of the session.
     Wrong,
+    /// The store has lost what the client has seen.
+    Later,
 }
 
 /// A session as its last holder left it.

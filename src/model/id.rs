@@ -181,6 +181,7 @@ pub struct EntryId {
 
 impl EntryId {
     /// The first place behind this one.
+    #[must_use]
     pub fn next(self) -> Self {
         Self {
             sequence: self.sequence.saturating_add(1),

@@ -158,9 +158,15 @@ impl<S: Socket, D: Dialect> Session<S, D> {
                 stirred = stirred(&mut self.seat) => Wake::Stirred(stirred),
             };
             let acted = match wake {
-                Wake::Drain => self.go(self.call.phase.goes_in()),
+                Wake::Drain => {
+                    self.go(self.call.phase.goes_in());
+                    Ok(())
+                }
                 // A connection that is too old goes as those of a draining node do.
-                Wake::Goes if !self.is_told_to_go => self.go(Duration::ZERO),
+                Wake::Goes if !self.is_told_to_go => {
+                    self.go(Duration::ZERO);
+                    Ok(())
+                }
                 Wake::Goes => Err(CloseReason::Draining),
                 Wake::Clock => self.beat().await,
                 Wake::Received(received) => self.receive(received).await,
@@ -212,11 +218,10 @@ impl<S: Socket, D: Dialect> Session<S, D> {
     }
 
     /// Tells the client to go, and when.
-    fn go(&mut self, reconnect_in: Duration) -> Result<(), CloseReason> {
+    fn go(&mut self, reconnect_in: Duration) {
         self.is_told_to_go = true;
         self.goes_at = Some(Instant::now() + reconnect_in);
         self.tell(Event::GoAway { reconnect_in });
-        Ok(())
     }
 
     /// A client that was told to go, or that closes as clients do that reconnect, may come back to its session.

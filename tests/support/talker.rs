@@ -31,6 +31,8 @@ enum Order {
     Talk,
     /// Say nothing new.
     Rest,
+    /// Lose the connection, and do not come back until told.
+    Away,
     /// Close for good.
     Close,
 }
@@ -122,6 +124,15 @@ impl Talker {
         self.order.send_replace(Order::Talk);
     }
 
+    /// Loses its connection, and does not come back until it [talks](Self::talks) again.
+    pub async fn goes_away(&self) {
+        self.order.send_replace(Order::Away);
+        eventually("it is away", async || {
+            self.log.lock().unwrap().at.is_none().then_some(())
+        })
+        .await;
+    }
+
     pub fn begins_to_close(&self) {
         self.order.send_replace(Order::Close);
     }
@@ -175,6 +186,10 @@ enum End {
 impl Life {
     async fn live(mut self) {
         loop {
+            let back = self.orders.wait_for(|order| *order != Order::Away).await;
+            if back.map(drop).is_err() {
+                return;
+            }
             if let Some((socket, door)) = self.enter().await {
                 self.log.lock().unwrap().at = Some(door);
                 let end = self.talk(socket).await;
@@ -244,6 +259,9 @@ impl Life {
                 let _ = socket.close(None).await;
                 while let Ok(Some(Ok(_))) = timeout(UNANSWERED, socket.next()).await {}
                 return End::Over;
+            }
+            if order == Order::Away {
+                return End::Lost;
             }
             if self.open.is_none() && order == Order::Talk && Instant::now() >= self.next_at {
                 let mut log = self.log.lock().unwrap();

@@ -163,15 +163,17 @@ impl Driver {
                 continue;
             }
             let mut batch = Batch::new(&scripts, self.store.lives);
-            owed.into_iter()
-                .for_each(|letter| batch.add(Job::Send(letter)));
+            for letter in owed {
+                batch.add(Job::Send(letter));
+            }
             for job in jobs.drain(..) {
                 if let Job::Send(letter) = &job
                     && self.ledger.owes(&letter.to)
                 {
                     let owed = self.ledger.pay(&letter.to);
-                    owed.into_iter()
-                        .for_each(|letter| batch.add(Job::Send(letter)));
+                    for letter in owed {
+                        batch.add(Job::Send(letter));
+                    }
                 }
                 batch.add(job);
             }

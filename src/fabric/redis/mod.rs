@@ -184,6 +184,8 @@ struct Beaten {
     token: String,
     /// Which state of the store it was.
     generation: u64,
+    /// When it was asked, by this node's clock.
+    at: i64,
 }
 
 impl RedisFabric {
@@ -326,6 +328,7 @@ impl Fabric for RedisFabric {
         address: &Address,
         secret: &SecretHash,
         last: Option<EntryId>,
+        whole: bool,
     ) -> Result<Resume, FabricError> {
         let channel = self.keys.channel(address);
         let listening: Listening = self.wants.listen(channel, self.timeout).await?;
@@ -337,7 +340,8 @@ impl Fabric for RedisFabric {
             .arg(millis(self.lives.record))
             .arg(millis(self.lives.resumable_inbox))
             .arg(self.deadline())
-            .arg(last.map(|last| last.to_string()).unwrap_or_default());
+            .arg(last.map(|last| last.to_string()).unwrap_or_default())
+            .arg(u8::from(whole));
         let (resume, before) = wire::resume(address, self.lane(address).ask(resume).await?)?;
         if let Resume::Won(resumed) = &resume {
             let Lease {
@@ -358,10 +362,10 @@ impl Fabric for RedisFabric {
 
     fn note(&self, lease: &Lease, notes: Notes) -> BoxFuture<'static, Result<bool, FabricError>> {
         let note = self.note_command(lease, notes);
-        let noted = self.lane(&lease.address).ask(note);
+        let answer = self.lane(&lease.address).ask(note);
         async move {
-            match noted.await? {
-                Value::Int(noted) => Ok(noted == 1),
+            match answer.await? {
+                Value::Int(is_ours) => Ok(is_ours == 1),
                 _ => Err(unexpected()),
             }
         }
@@ -494,12 +498,17 @@ impl Fabric for RedisFabric {
         self.clock.set(asked_at, *server_millis);
         // Another token than the known one was set by a beat of ours that was given up, after the lease had been lost.
         let token = String::from_utf8_lossy(token).into_owned();
-        let found = Beaten { token, generation };
+        let found = Beaten {
+            token,
+            generation,
+            at: asked_at,
+        };
         let before = std::mem::replace(&mut *self.beaten(), found);
         let is_first = before.token.is_empty();
         let same_lease = before.token == self.beaten().token;
-        if !same_lease && !is_first && before.generation == generation {
-            // The same Redis has forgotten it: by FLUSHALL, or by standing still for longer than the lease lives.
+        let in_time = asked_at - before.at < millis(self.terms.node_ttl);
+        if !same_lease && !is_first && in_time && before.generation == generation {
+            // The same Redis has forgotten a lease that had not run out: by FLUSHALL, for one.
             // One of ours that nobody else has noticed before is no news to the next beat.
             let now = self.identity.forgot();
             self.beaten().generation = if now == generation + 1 {

@@ -1,13 +1,13 @@
 -- Takes a session over for whoever knows its secret: from here on its earlier connections are not addressed any more.
 -- KEYS: presence, inbox, session record
 -- ARGV: node, hash of the secret, ttl ms, ttl ms of the record, ttl ms of the inbox, deadline (ms of the server's clock),
---       id of the last entry that the client has seen or ''
--- Returns: 'gone', 'wrong', or {lease, lease before, confirmed id, 1 if entries were lost, field, value…}
+--       id of the last entry that the client has seen or '', 1 if a record may be older than what its client has seen
+-- Returns: 'gone', 'wrong', 'later' if it is older indeed, or {lease, lease before, confirmed id, 1 if entries were lost, field, value…}
 local now = redis.call('TIME')
 if now[1] * 1000 + now[2] / 1000 > tonumber(ARGV[6]) then
   return redis.error_reply('LATE the resume was given up before it ran')
 end
-local known = redis.call('HMGET', KEYS[3], 'session', 'hash', 'attach', 'confirmed')
+local known = redis.call('HMGET', KEYS[3], 'session', 'hash', 'attach', 'confirmed', 'decided')
 if not known[1] then
   return 'gone'
 end
@@ -34,20 +34,15 @@ end
 if is_before(last, confirmed) then
   return 'gone'
 end
-local newest = '0-0'
-if redis.call('EXISTS', KEYS[2]) == 1 then
-  local about = redis.call('XINFO', 'STREAM', KEYS[2])
-  for i = 1, #about, 2 do
-    if about[i] == 'last-generated-id' then
-      newest = about[i + 1]
-    end
-  end
-end
 local lost = 0
-if is_before(newest, last) then
-  -- Later entries must come behind what the client has seen.
+if is_before(confirmed, last) and is_before(known[5] or '0-0', last) and #redis.call('XRANGE', KEYS[2], last, last) == 0 then
+  -- The client has seen what neither the inbox nor the record know: the store has lost it. Whoever held the session may know it still.
+  if ARGV[8] == '1' then
+    return 'later'
+  end
   lost = 1
-  redis.call('XADD', KEYS[2], last, 'behind', '')
+  -- Later entries must come behind what the client has seen.
+  pcall(redis.call, 'XADD', KEYS[2], last, 'behind', '')
 end
 
 local lease = ARGV[1] .. ' ' .. known[1] .. ' ' .. string.format('%d', math.max(tonumber(attach), tonumber(known[3])) + 1) .. ' r'

@@ -156,6 +156,7 @@ pub(super) fn resume(
 ) -> Result<(Resume, Option<Holder>), FabricError> {
     let words = match value {
         Value::BulkString(word) if word == b"wrong" => return Ok((Resume::Wrong, None)),
+        Value::BulkString(word) if word == b"later" => return Ok((Resume::Later, None)),
         Value::BulkString(_) => return Ok((Resume::Gone, None)),
         Value::Array(words) => words,
         _ => return Err(unexpected()),

@@ -25,7 +25,7 @@ async fn claimed(plug: &Plug, name: &str) -> (Lease, SecretHash) {
 
 impl Plug {
     async fn resumes(&self, lease: &Lease, hash: &SecretHash, last: Option<EntryId>) -> Resumed {
-        match self.fabric.resume(&lease.address, hash, last).await {
+        match self.fabric.resume(&lease.address, hash, last, false).await {
             Ok(Resume::Won(resumed)) => *resumed,
             other => panic!("not resumed: {other:?}"),
         }
@@ -69,7 +69,11 @@ pub(super) async fn a_session_is_resumed_by_its_secret_only(ground: &Ground) {
         (&user.address, &foreign, Resume::Wrong),
         (&lease("nobody").address, &hash, Resume::Gone),
     ] {
-        let tried = there.fabric.resume(address, hash, None).await.unwrap();
+        let tried = there
+            .fabric
+            .resume(address, hash, None, false)
+            .await
+            .unwrap();
         assert_eq!(tried, answer);
     }
     // Each resume counts, also of one whose answer was lost, and the last one has it.
@@ -112,7 +116,7 @@ pub(super) async fn a_session_is_resumed_by_its_secret_only(ground: &Ground) {
         .unwrap();
     let gone = there
         .fabric
-        .resume(&user.address, &hash, None)
+        .resume(&user.address, &hash, None, false)
         .await
         .unwrap();
     assert_eq!(gone, Resume::Gone);
@@ -179,7 +183,7 @@ pub(super) async fn an_inbox_keeps_what_is_not_confirmed(ground: &Ground) {
 
     let too_old = there
         .fabric
-        .resume(&user.address, &hash, Some(all[58].id))
+        .resume(&user.address, &hash, Some(all[58].id), false)
         .await
         .unwrap();
     assert_eq!(too_old, Resume::Gone, "it does not reach back so far");
