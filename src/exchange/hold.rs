@@ -30,6 +30,8 @@ struct State {
     /// The first beat after the last break; `None` during one.
     beating_since: Option<Instant>,
     held_until: Option<Instant>,
+    /// The last beat before the last stall.
+    stalled_at: Instant,
     ready: bool,
 }
 
@@ -50,6 +52,7 @@ impl Hold {
             last_beat: now,
             beating_since: None,
             held_until: Some(now + FOR_EVER),
+            stalled_at: now,
             ready: false,
         };
         Self {
@@ -65,6 +68,7 @@ impl Hold {
             last_beat: now,
             beating_since: Some(now),
             held_until: None,
+            stalled_at: now,
             ready: true,
         };
     }
@@ -77,19 +81,25 @@ impl Hold {
     /// A beat succeeded; `own` tells whether the node's lease was still there.
     pub(super) fn beat(&self, own: bool) -> Turn {
         let (mut state, now) = (self.lock(), Instant::now());
-        let gap = now - state.last_beat;
-        state.last_beat = now;
+        let last_beat = std::mem::replace(&mut state.last_beat, now);
+        let gap = now - last_beat;
         state.beating_since.get_or_insert(now);
         if own && gap <= self.longest_gap() {
             return Turn::Steady;
         }
         state.held_until = Some(now + self.node_ttl);
+        state.stalled_at = last_beat;
         Turn::Stalled(gap)
     }
 
     /// A beat failed. True for the first of an outage.
     pub(super) fn missed(&self) -> bool {
         self.lock().beating_since.take().is_some()
+    }
+
+    /// When the store was surely whole, before it stood still or lost data for the last time.
+    pub(super) fn stalled_at(&self) -> Instant {
+        self.lock().stalled_at
     }
 
     /// How the store was seen to have lost data between two beats.

@@ -280,15 +280,24 @@ impl Memory {
         (notes, Written { users, sizes })
     }
 
-    /// The store has forgotten everything: what it is to know anew.
-    pub(super) fn anew(&mut self, last: EntryId, calls: &Calls, heard: &Heard) -> (Notes, Written) {
+    /// The store, which was whole at that time, may have forgotten everything: what it is to know anew.
+    pub(super) fn anew(
+        &mut self,
+        last: EntryId,
+        whole_at: Instant,
+        calls: &Calls,
+        heard: &Heard,
+    ) -> (Notes, Written) {
         self.changed.extend(calls.peers());
         self.lost_until = last;
         for entry in &mut self.unconfirmed {
             // It takes no room any more.
             entry.size = 0;
         }
-        if self.detached_at.is_some_and(|at| at.elapsed() > COVERED) {
+        if self
+            .detached_at
+            .is_some_and(|at| whole_at.saturating_duration_since(at) > COVERED)
+        {
             // What was sent to a session that had no connection for so long is not sent again.
             self.missed = true;
         }

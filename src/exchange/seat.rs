@@ -581,7 +581,9 @@ impl Seat {
         let Some(memory) = &mut self.memory else {
             return;
         };
-        let (notes, written) = memory.anew(self.catch_up.last(), &self.calls, &self.heard);
+        let whole_at = self.exchange.hold.stalled_at();
+        let (notes, written) =
+            memory.anew(self.catch_up.last(), whole_at, &self.calls, &self.heard);
         let answer = self.exchange.fabric.note(&self.lease, notes);
         memory.noting(written, answer);
         if !self.is_detached {
