@@ -38,7 +38,8 @@ pub(crate) const BUGS: &[Bug] = &[
     bug(6, "immortal-records", &[]),
     bug(7, "confirms-unheard", REPLIES_LOST),
     bug(8, "bottomless-mailbox", &[]),
-    bug(9, "fearless", &[(What::FreezeRedis, 3.0, 5.0)]),
+    // Longer than a lease lives.
+    bug(9, "fearless", &[(What::FreezeRedis, 3.0, 13.5)]),
     bug(10, "drain-hangs-up", &[(What::RollingRestart, 3.0, 1.0)]),
     bug(11, "deaf-after-dirt", &[]),
     bug(12, "mislabels-senders", &[]),

@@ -68,7 +68,7 @@ pub(crate) async fn covet(stage: Arc<Stage>) {
                 link.close().await;
             }
         }
-        stage.rest(Duration::from_millis(150)).await;
+        stage.rest(Duration::from_millis(50)).await;
     }
 }
 

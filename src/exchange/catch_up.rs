@@ -76,7 +76,12 @@ impl CatchUp {
     /// Pushes were missed.
     pub(super) fn gap(&mut self, fabric: &Arc<dyn Fabric>, lease: &Lease) {
         if self.level() {
-            self.read(fabric, lease, Duration::ZERO);
+            let pause = if bugs::has(Bug::PushesWhileCatchingUp) {
+                PAUSE
+            } else {
+                Duration::ZERO
+            };
+            self.read(fabric, lease, pause);
         } else {
             self.again = true;
         }

@@ -131,6 +131,7 @@ impl Seat {
     async fn depart(mut self, reason: LeaveReason) {
         self.exchange.watches.forget(self.lease.session);
         self.exchange.registry.unseat(&self.lease);
+        self.read_up().await;
         self.leave_all(reason).await;
         if self.is_detached {
             // Should the store not know it yet: only what it knows can be given back. Takes its place before the release.
@@ -154,6 +155,32 @@ impl Seat {
         self.answer_doubts(Verdict::Gone);
     }
 
+    /// Reads what a resumable session was sent without a connection: a peer that has called again meanwhile is left once, not for each call.
+    async fn read_up(&mut self) {
+        if self.memory.is_none() {
+            return;
+        }
+        loop {
+            let read = self.exchange.fabric.read(&self.lease, self.catch_up.last());
+            match read.await {
+                Ok(entries) if entries.is_empty() => return,
+                Ok(entries) => self.hear_all(entries),
+                Err(error) => {
+                    debug!(%error, "An inbox could not be read yet");
+                    sleep(RETRY_NOTICE).await;
+                }
+            }
+        }
+    }
+
+    fn hear_all(&mut self, entries: Vec<Entry>) {
+        for entry in entries {
+            if let Some(entry) = self.catch_up.advance(entry) {
+                self.hear_entry(entry, &mut Vec::new());
+            }
+        }
+    }
+
     /// Who called without our having read it is in a call with us. What came directly is older than what came by the fabric: that is the path
     /// since the seat was given up.
     fn hear_the_rest(&mut self, unread: Vec<Entry>) {
@@ -169,11 +196,7 @@ impl Seat {
         for envelope in direct {
             self.hear(envelope, None, &mut Vec::new());
         }
-        for entry in pushed {
-            if let Some(entry) = self.catch_up.advance(entry) {
-                self.hear_entry(entry, &mut Vec::new());
-            }
-        }
+        self.hear_all(pushed);
     }
 
     async fn leave_all(&mut self, reason: LeaveReason) {

@@ -120,7 +120,7 @@ impl Exchange {
         let refused = |error| ResumeError::Refused(unavailable(error));
         let hash = secret.hash_for(&address);
         // Whoever holds the session gets time to tell a store that has forgotten what it knows.
-        let whole = last.is_some() && !self.is_intact().await;
+        let whole = !self.is_intact().await;
         let resume = self.fabric.resume(&address, &hash, last, whole).await;
         let resumed = match resume.map_err(refused)? {
             Resume::Won(resumed) => resumed,

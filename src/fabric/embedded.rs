@@ -187,7 +187,7 @@ impl Fabric for Socket {
             let record = name.record.take()?;
             Some((name, record))
         }) else {
-            return Ok(Resume::Gone);
+            return Ok(if whole { Resume::Later } else { Resume::Gone });
         };
         let missed = last.is_some_and(|last| last.millis > entries);
         let refused = if record.hash != *secret {

@@ -52,7 +52,7 @@ pub trait Fabric: Send + Sync + fmt::Debug + 'static {
     ) -> Result<Claim, FabricError>;
 
     /// Takes a session over from its earlier connection, wherever that is; `last` is the last entry that its client has seen, if it knows. If
-    /// `whole`, the store must know that entry: one that has lost it may soon be told by whoever holds the session.
+    /// `whole`, the store must know the session and that entry: one that has lost them may soon be told by whoever holds it.
     async fn resume(
         &self,
         address: &Address,

@@ -35,6 +35,10 @@ fn strangers(case: &mut Case<'_>) {
             let words = format!("a stranger resumed {name}'s session with a guessed secret");
             case.violated(1, win.from, words);
         } else if let Some(words) = stolen(case, name, &win) {
+            let since = win.from.saturating_sub(AFTERMATH);
+            if case.troubled(&[Kind::RedisAway], win.node, since, win.from) {
+                case.violated(9, win.from, words.clone());
+            }
             case.violated(1, win.from, words);
         }
     }

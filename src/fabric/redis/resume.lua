@@ -8,8 +8,10 @@ if now[1] * 1000 + now[2] / 1000 > tonumber(ARGV[6]) then
   return redis.error_reply('LATE the resume was given up before it ran')
 end
 local known = redis.call('HMGET', KEYS[3], 'session', 'hash', 'attach', 'confirmed', 'decided')
+-- A store that has lost data may soon be told of the session by whoever holds it.
+local gone = ARGV[8] == '1' and 'later' or 'gone'
 if not known[1] then
-  return 'gone'
+  return gone
 end
 if known[2] ~= ARGV[2] then
   return 'wrong'
@@ -17,7 +19,7 @@ end
 local held = redis.call('GET', KEYS[1])
 local attach = held and string.match(held, '^%S+ ' .. known[1] .. ' (%d+) ')
 if not attach then
-  return 'gone'
+  return gone
 end
 
 local function is_before(one, other)
