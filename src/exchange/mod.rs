@@ -3,7 +3,9 @@
 mod calls;
 mod catch_up;
 mod departure;
+mod gone;
 mod heard;
+mod hearing;
 mod hold;
 mod keeper;
 mod login;
@@ -11,6 +13,7 @@ mod lost;
 mod mailbox;
 mod memory;
 mod nodes;
+mod notes;
 mod outbox;
 mod registry;
 mod seat;

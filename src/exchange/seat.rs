@@ -6,20 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
-use tracing::debug;
 
 use super::Exchange;
-use super::calls::{Calls, Ending};
+use super::calls::Calls;
 use super::catch_up::{CatchUp, Overrun};
 use super::heard::Heard;
-use super::lost::{Answer, Fate, LostPeer, LostPeers};
+use super::lost::{Answer, LostPeers};
 use super::mailbox::{Letterbox, Mail};
-use super::memory::{Decision, Memory, Noted};
-use super::outbox::{Notice, Outbox, RETRY_NOTICE};
+use super::memory::{Memory, Noted};
+use super::outbox::{Notice, Outbox};
 use crate::bugs::{self, Bug};
-use crate::fabric::{
-    Challenge, Entry, Envelope, FabricError, Holder, Lease, Parcel, Resumed, Sender, Verdict,
-};
+use crate::fabric::{Challenge, Entry, FabricError, Lease, Parcel, Resumed, Sender, Verdict};
 use crate::model::{
     AckStatus, Address, CloseReason, Correlation, EntryId, Event, LeaveReason, NodeId, Refusal,
     Secret, SecretHash, SessionId, UserName, Whom,
@@ -41,7 +38,7 @@ pub struct Seat {
     /// Of a resumable session.
     pub(super) memory: Option<Box<Memory>>,
     /// What was just heard has changed a call, which is not written down yet.
-    has_changed_calls: bool,
+    pub(super) has_changed_calls: bool,
     /// There is no connection any more.
     pub(super) is_detached: bool,
     /// Who wants to know whether this session still answers.
@@ -310,7 +307,7 @@ impl Seat {
     }
 
     /// What an earlier connection's client has seen needs no confirmation any more; what it may never see is told it.
-    fn caught_up(&mut self, turns: &mut Vec<Turn>) {
+    pub(super) fn caught_up(&mut self, turns: &mut Vec<Turn>) {
         let Some(memory) = self.memory.as_mut().filter(|_| self.catch_up.level()) else {
             return;
         };
@@ -360,274 +357,6 @@ impl Seat {
         }
     }
 
-    /// Hears an entry of the inbox, whose turn it is.
-    pub(super) fn hear_entry(&mut self, entry: Entry, turns: &mut Vec<Turn>) {
-        let Some(memory) = &mut self.memory else {
-            self.hear(entry.envelope, None, turns);
-            return;
-        };
-        let Entry { id, envelope, size } = entry;
-        let from = Arc::clone(&envelope.from);
-        let before = turns.len();
-        let silent = match memory.decision(id) {
-            Decision::None => !self.hear(envelope, Some(id), turns),
-            Decision::Silence => true,
-            Decision::Tell => {
-                turns.extend(told_again(id, envelope));
-                false
-            }
-        };
-        let Some(memory) = &mut self.memory else {
-            return;
-        };
-        memory.dealt(id, size, &from, silent);
-        if !memory.is_unseen(id) {
-            // Its client has seen it: it was heard for the sake of our calls only.
-            turns.truncate(before);
-            memory.confirm(id);
-        }
-        // Not before it is known what was decided.
-        if std::mem::take(&mut self.has_changed_calls) {
-            self.note();
-        }
-    }
-
-    /// Hears what somebody said. Whether the client is told of it.
-    pub(super) fn hear(
-        &mut self,
-        envelope: Envelope,
-        seq: Option<EntryId>,
-        turns: &mut Vec<Turn>,
-    ) -> bool {
-        let Envelope {
-            from: sender,
-            n,
-            once,
-            parcel,
-        } = envelope;
-        let (session, node) = (sender.session, &sender.node);
-        // No tenant reaches another: nobody addresses a realm but his own.
-        let from = &sender.address.name;
-        match parcel {
-            Parcel::Signal(signal) => {
-                let calls = &self.calls;
-                let in_call = |name: &UserName| calls.get(name).is_some();
-                if !self.heard.is_news(&sender, n, once.as_ref(), in_call) {
-                    return false;
-                }
-                if signal.kind.starts_call() {
-                    if self.calls.join(from, session, node, n) {
-                        turns.push(left(from, LeaveReason::Lost, None));
-                    }
-                    self.change_call(from);
-                }
-                self.calls.heard(from, session, n);
-                let from = if bugs::has(Bug::MislabelsSenders) {
-                    &self.lease.address.name
-                } else {
-                    from
-                };
-                turns.push(Turn::Tell(Event::Signal {
-                    from: from.clone(),
-                    signal,
-                    seq,
-                }));
-                true
-            }
-            // A leave may come late: it is sent again until somebody has it. The call itself knows whether it is meant.
-            Parcel::Leave { reason, heard } => {
-                let over = self.calls.end(from, session, n, heard) == Ending::Over;
-                if over {
-                    turns.push(left(from, reason, seq));
-                    self.change_call(from);
-                }
-                over
-            }
-            Parcel::Sync => {
-                if self.calls.moved(from, session, node) {
-                    self.change_call(from);
-                } else {
-                    let (n_of_sync, n) = (n, self.outbox.next());
-                    let parcel = Parcel::Leave {
-                        reason: LeaveReason::Lost,
-                        heard: n_of_sync,
-                    };
-                    let from = from.clone();
-                    let answer =
-                        Notice::new(from, Some(session), Arc::clone(&self.sender), n, parcel);
-                    self.send_notice(answer, None);
-                }
-                false
-            }
-            Parcel::Missed => {
-                if let Some(memory) = &mut self.memory {
-                    memory.has_missed();
-                }
-                self.caught_up(turns);
-                false
-            }
-        }
-    }
-
-    // === Call peers whose node died ===
-
-    fn node_lost(&mut self, node: &NodeId) {
-        for peer in self.calls.on_node(node) {
-            if let Some(session) = self.calls.session(&peer) {
-                self.lost.miss(self.address_of(&peer), session, node);
-            }
-        }
-    }
-
-    fn found(
-        &mut self,
-        peer: LostPeer,
-        node_lives: bool,
-        holder: Option<Holder>,
-        turns: &mut Vec<Turn>,
-    ) {
-        let call = self
-            .calls
-            .get(peer.name())
-            .and_then(|call| call.peer.as_ref());
-        if call.is_none_or(|(session, node)| (*session, node) != (peer.session, &peer.node)) {
-            // It is over, or goes on elsewhere: whoever said so has told us.
-            return;
-        }
-        if self.exchange.hold.holds().is_some() {
-            return self.lost.again(peer);
-        }
-        match peer.fate(node_lives, holder, self.grace()) {
-            Fate::Back => {}
-            Fate::Awaited(until) => self.lost.wait(peer, until),
-            Fate::Moved(node) => {
-                self.calls.moved(peer.name(), peer.session, &node);
-                self.note_call(peer.name());
-            }
-            Fate::Gone(holder) => {
-                if let Some(dead) = holder {
-                    // Should it fail, the name runs out.
-                    drop(self.exchange.fabric.free(&peer.address, &dead));
-                }
-                if self.memory.is_some() {
-                    self.is_gone(peer.name(), LeaveReason::NodeLost);
-                } else {
-                    turns.push(left(peer.name(), LeaveReason::NodeLost, None));
-                    self.leave_one(peer.name(), LeaveReason::Lost, None);
-                }
-            }
-        }
-    }
-
-    /// This call peer is gone, which only we know: a resumable session tells itself by its own inbox, so that it is told once, whoever holds
-    /// it then. Should the peer live after all, it is told that we have left.
-    pub(super) fn is_gone(&mut self, peer: &UserName, reason: LeaveReason) {
-        let Some(call) = self.calls.get(peer).cloned() else {
-            return;
-        };
-        let Some((session, node)) = call.peer else {
-            return;
-        };
-        self.calls.give_up(peer);
-        let n = self.outbox.next();
-        let parcel = Parcel::Leave {
-            reason: LeaveReason::Lost,
-            heard: call.heard,
-        };
-        let from = Arc::clone(&self.sender);
-        self.send_notice(
-            Notice::new(peer.clone(), Some(session), from, n, parcel),
-            None,
-        );
-        let parcel = Parcel::Leave {
-            reason,
-            heard: call.renewed,
-        };
-        let its = Sender::new(self.address_of(peer), session, 0, node);
-        let own = self.lease.address.name.clone();
-        let n = call.heard.max(call.joined);
-        let only = Some(self.lease.session);
-        self.send_notice(Notice::new(own, only, Arc::new(its), n, parcel), None);
-    }
-
-    // === What is written down for whoever holds the session next ===
-
-    /// The call with this user has changed. Takes its place in the address's order now, before whatever is sent next.
-    pub(super) fn note_call(&mut self, peer: &UserName) {
-        if let Some(memory) = &mut self.memory {
-            memory.change(peer.clone());
-            self.note();
-        }
-    }
-
-    /// The same, by something that is being heard.
-    fn change_call(&mut self, peer: &UserName) {
-        if let Some(memory) = &mut self.memory {
-            memory.change(peer.clone());
-            self.has_changed_calls = true;
-        }
-    }
-
-    pub(super) fn note(&mut self) {
-        if let Some(memory) = &mut self.memory {
-            let (notes, written) = memory.notes(&self.calls, &self.heard);
-            let answer = self.exchange.fabric.note(&self.lease, notes);
-            memory.noting(written, answer);
-        }
-    }
-
-    /// The store had forgotten this session, or may have.
-    fn regained(&mut self, turns: &mut Vec<Turn>) {
-        let Some(memory) = &mut self.memory else {
-            return;
-        };
-        let whole_at = self.exchange.hold.stalled_at();
-        let (notes, written) =
-            memory.anew(self.catch_up.last(), whole_at, &self.calls, &self.heard);
-        let answer = self.exchange.fabric.note(&self.lease, notes);
-        memory.noting(written, answer);
-        if !self.is_detached {
-            // What was sent while the store did not know where we are is in the inbox.
-            self.catch_up.gap(&self.exchange.fabric, &self.lease);
-            // Its client confirms what the store has lost, as soon as it can.
-            turns.push(Turn::Ask);
-            self.caught_up(turns);
-        }
-    }
-
-    /// Something was written down, or was not. That the session is another's by now is told by the next renewal.
-    pub(super) fn noted(&mut self, noted: Noted) {
-        if let (Err(error), Some(memory)) = (&noted.result, &mut self.memory) {
-            debug!(%error, "What is known of a session could not be written down: it is written again");
-            memory.unwritten(noted);
-            self.outbox
-                .retry_at
-                .get_or_insert_with(|| Instant::now() + RETRY_NOTICE);
-        }
-    }
-
-    // === Leaving ===
-
-    pub(super) fn leave_one(
-        &mut self,
-        peer: &UserName,
-        reason: LeaveReason,
-        id: Option<Correlation>,
-    ) {
-        let Some(call) = self.calls.remove(peer) else {
-            return;
-        };
-        let n = self.outbox.next();
-        let only = call.peer.map(|(session, _)| session);
-        let parcel = Parcel::Leave {
-            reason,
-            heard: call.heard,
-        };
-        let leave = Notice::new(peer.clone(), only, Arc::clone(&self.sender), n, parcel);
-        self.send_notice(leave, id);
-        self.note_call(peer);
-    }
-
     pub(super) fn address_of(&self, name: &UserName) -> Address {
         Address::new(self.lease.address.realm.clone(), name.clone())
     }
@@ -645,16 +374,6 @@ async fn noted(memory: &mut Option<Box<Memory>>) -> Noted {
     match memory {
         Some(memory) => memory.noted().await,
         None => std::future::pending().await,
-    }
-}
-
-/// What an earlier connection had told of this entry.
-fn told_again(id: EntryId, envelope: Envelope) -> Option<Turn> {
-    let (from, seq) = (envelope.from.address.name.clone(), Some(id));
-    match envelope.parcel {
-        Parcel::Signal(signal) => Some(Turn::Tell(Event::Signal { from, signal, seq })),
-        Parcel::Leave { reason, .. } => Some(left(&from, reason, seq)),
-        Parcel::Sync | Parcel::Missed => None,
     }
 }
 
