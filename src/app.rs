@@ -119,7 +119,8 @@ impl App {
             exchange,
             phase,
             drain: Drain {
-                window: config.drain_window,
+                // What is left of the deadline is for what the last ones leave behind.
+                window: config.drain_window.min(config.drain_deadline / 2),
                 deadline: config.drain_deadline,
             },
             doors: (bind(config.listen, "listen")?, doors),

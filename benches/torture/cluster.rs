@@ -151,7 +151,10 @@ impl Cluster {
             return Ok(());
         }
         let store = self.places[node].store.address;
-        let started = Node::start(store, SETTINGS, &self.environment).await?;
+        let Some(started) = Node::start(store, SETTINGS, &self.environment).await? else {
+            // Whoever runs it starts it again: the next revival does.
+            return Ok(());
+        };
         self.places[node].door.lead_to(started.address);
         self.places[node].node = Some(started);
         if !self.places[node].since.is_zero() {
@@ -257,7 +260,15 @@ impl Cluster {
         self.restart_redis().await?;
         for node in 0..NODES {
             self.thaw(node)?;
-            self.revive(node).await?;
+            for _ in 0..10 {
+                self.revive(node).await?;
+                if self.places[node].node.is_some() {
+                    break;
+                }
+            }
+            if self.places[node].node.is_none() {
+                return Err(format!("node {node} finds no Redis, though all is well").into());
+            }
         }
         Ok(())
     }

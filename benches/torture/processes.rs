@@ -149,6 +149,9 @@ pub(crate) async fn ask(address: SocketAddr, words: &str) -> Option<redis::Value
     timeout(Duration::from_secs(1), asking).await.ok()?
 }
 
+/// How a node exits that finds no Redis.
+const REDIS_AWAY: i32 = 69;
+
 /// A node of the real binary.
 #[derive(Debug)]
 pub(crate) struct Node {
@@ -159,12 +162,12 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Starts one and waits until it listens.
+    /// Starts one and waits until it listens. Nothing if it ends since Redis does not answer.
     pub(crate) async fn start(
         redis: SocketAddr,
         settings: &[(&str, &str)],
         environment: &[(String, String)],
-    ) -> Outcome<Self> {
+    ) -> Outcome<Option<Self>> {
         let mut process = Process::spawn(env!("CARGO_BIN_EXE_switchboard"), |command| {
             command
                 .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
@@ -190,14 +193,18 @@ impl Node {
         loop {
             let found = lock(&log).iter().find_map(|line| addresses(line));
             if let Some((address, admin)) = found {
-                return Ok(Self {
+                return Ok(Some(Self {
                     process,
                     address,
                     admin,
                     log,
-                });
+                }));
             }
-            if process.ended().is_some() || begun.elapsed() > STARTS_WITHIN {
+            let ended = process.ended();
+            if ended.is_some_and(|status| status.code() == Some(REDIS_AWAY)) {
+                return Ok(None);
+            }
+            if ended.is_some() || begun.elapsed() > STARTS_WITHIN {
                 let said = lock(&log).join("\n");
                 return Err(format!("a node does not start:\n{said}").into());
             }

@@ -178,9 +178,6 @@ impl Config {
                  before its session does",
             );
         }
-        if self.drain_window >= self.drain_deadline {
-            reader.mistake("drain.window", "must be shorter than drain.deadline");
-        }
         if self.session.clocks.silent_after <= self.session.clocks.ping_every {
             reader.mistake(
                 "session.silent_after",

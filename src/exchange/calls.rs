@@ -150,6 +150,7 @@ impl Calls {
         };
         let call = Call {
             peer: Some((session, node.clone())),
+            given_up: false,
             ..call.clone()
         };
         self.put(peer, call);
@@ -180,6 +181,7 @@ impl Calls {
             Call {
                 peer: Some((session, node.clone())),
                 joined: n,
+                given_up: false,
                 ..call
             },
         );

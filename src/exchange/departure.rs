@@ -8,7 +8,7 @@ use super::mailbox::Mail;
 use super::outbox::RETRY_NOTICE;
 use super::seat::{Seat, Stirred, Turn};
 use crate::bugs::{self, Bug};
-use crate::fabric::{Entry, Verdict};
+use crate::fabric::{Entry, Renewal, Verdict};
 use crate::model::{CloseReason, LeaveReason};
 
 impl Seat {
@@ -16,12 +16,12 @@ impl Seat {
     /// cannot wait any longer. Returns when nothing is left to do here.
     pub async fn end(mut self, reason: CloseReason, stop: &CancellationToken) {
         if reason == CloseReason::Replaced {
-            return self.vanish().await;
+            return self.vanish();
         }
         let hangs_up = reason == CloseReason::Draining && bugs::has(Bug::DrainHangsUp);
         if self.memory.is_some() && reason.can_resume() && !hangs_up {
             match self.wait_for_resume(stop).await {
-                Wait::Resumed => return self.vanish().await,
+                Wait::Resumed => return self.vanish(),
                 Wait::Stopped => return self.exchange.leave_behind(),
                 Wait::Over => {}
             }
@@ -42,7 +42,12 @@ impl Seat {
                     // Nobody can resume anywhere while the store is away.
                     match self.exchange.hold.holds() {
                         Some(longer) => sleep(longer.min(RETRY_NOTICE)).await,
-                        None => return Wait::Over,
+                        // Only the store knows whether somebody has resumed it meanwhile.
+                        None => match self.exchange.fabric.renew(vec![self.lease.clone()]).await.as_deref() {
+                            Ok([Renewal::Replaced]) => return Wait::Resumed,
+                            Ok(_) => return Wait::Over,
+                            Err(_) => sleep(RETRY_NOTICE).await,
+                        },
                     }
                     Some(Stirred::Outcome)
                 }
@@ -65,7 +70,7 @@ impl Seat {
     }
 
     fn detach(&mut self) {
-        self.exchange.watches.forget(self.lease.session);
+        self.exchange.watches.forget(&self.lease);
         self.catch_up.stop();
         self.letterbox.reopen();
         self.is_detached = true;
@@ -112,24 +117,17 @@ impl Seat {
         }
     }
 
-    /// A newer connection has the session: nothing is said to anybody.
-    async fn vanish(mut self) {
-        self.exchange.watches.forget(self.lease.session);
+    /// A newer connection has the session: nothing is said to anybody, and nothing is freed.
+    fn vanish(mut self) {
         self.exchange.registry.remove(&self.lease);
         self.answer_doubts(Verdict::Alive);
-        // Frees nothing, since the lease is another's; ends the listening.
-        drop(
-            self.exchange
-                .fabric
-                .release(&self.lease, self.catch_up.last())
-                .await,
-        );
+        self.exchange.fabric.unlisten(&self.lease);
     }
 
     /// Gives the seat up: tells every call peer, then frees the name, then tells whoever called meanwhile. Waits for the fabric as long as
     /// the node lives, since nobody else can tell them.
     async fn depart(mut self, reason: LeaveReason) {
-        self.exchange.watches.forget(self.lease.session);
+        self.exchange.watches.forget(&self.lease);
         self.exchange.registry.unseat(&self.lease);
         self.read_up().await;
         self.leave_all(reason).await;
@@ -240,7 +238,7 @@ enum Wait {
 /// A session that panicked leaves no zombie: its lease is not renewed, and runs out.
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.exchange.watches.forget(self.lease.session);
+        self.exchange.watches.forget(&self.lease);
         self.exchange.registry.remove(&self.lease);
     }
 }

@@ -20,6 +20,8 @@ pub(super) struct Heard {
     by_name: HashMap<UserName, Last>,
     /// The last of earlier sessions of these names, latest last: what a store had lost may come again after a new one has spoken.
     earlier: VecDeque<(SessionId, (u32, u64))>,
+    /// Whoever was forgotten lately, for what is written of them elsewhere.
+    pub(super) forgotten: Vec<UserName>,
     hasher: RandomState,
 }
 
@@ -46,7 +48,8 @@ impl Heard {
         let at = (from.attach, n);
         if !self.by_name.contains_key(name) {
             if self.by_name.len() >= STRANGERS {
-                self.by_name.retain(|name, _| in_call(name));
+                let forgotten = self.by_name.extract_if(|name, _| !in_call(name));
+                self.forgotten.extend(forgotten.map(|(name, _)| name));
             }
             self.restore(name.clone(), from.session, (0, 0));
         }

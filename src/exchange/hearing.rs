@@ -37,6 +37,9 @@ impl Seat {
             turns.truncate(before);
             memory.confirm(id);
         }
+        for name in self.heard.forgotten.drain(..) {
+            memory.change(name);
+        }
         // Not before it is known what was decided.
         if std::mem::take(&mut self.has_changed_calls) {
             self.note();

@@ -54,8 +54,7 @@ pub(super) struct Memory {
     failed: bool,
     /// The store has lost the entries up to here: if the client has not got them, nobody can tell it what they were.
     lost_until: EntryId,
-    /// Something may have been lost that the client has not been told of.
-    missed: bool,
+    missed: Missed,
     detached_at: Option<Instant>,
 }
 
@@ -65,6 +64,16 @@ struct Unconfirmed {
     sender: SessionId,
     size: usize,
     silent: bool,
+}
+
+/// Whether something may have been lost, and whether the client knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Missed {
+    Nothing,
+    Untold,
+    Told,
+    /// It knows when it has answered this ping.
+    Asked(u64),
 }
 
 /// What became of a note.
@@ -105,7 +114,7 @@ impl Memory {
             noting: FuturesUnordered::new(),
             failed: false,
             lost_until: EntryId::default(),
-            missed: false,
+            missed: Missed::Nothing,
             detached_at: None,
         }
     }
@@ -123,7 +132,9 @@ impl Memory {
         memory.confirmed = resumed.confirmed;
         memory.seen = last.unwrap_or(resumed.confirmed);
         memory.asked_at = memory.seen;
-        memory.missed = resumed.missed;
+        if resumed.missed {
+            memory.has_missed();
+        }
         for (field, value) in &resumed.notes {
             match field.as_str() {
                 DECIDED => memory.decided = value.parse().unwrap_or_default(),
@@ -131,7 +142,7 @@ impl Memory {
                     let ids = value.split(' ').filter_map(|id| id.parse().ok());
                     memory.silent = ids.collect();
                 }
-                MISSED => memory.missed = true,
+                MISSED => memory.has_missed(),
                 // Whoever has seen them misses nothing.
                 LOST => memory.lost_until = value.parse().unwrap_or_default(),
                 user => {
@@ -143,7 +154,9 @@ impl Memory {
                 }
             }
         }
-        memory.missed |= memory.seen < memory.lost_until;
+        if memory.seen < memory.lost_until {
+            memory.has_missed();
+        }
         memory
     }
 
@@ -187,6 +200,9 @@ impl Memory {
 
     /// Whether the client should be asked for a sign of life, which confirms what it has.
     pub(super) fn asks(&self) -> bool {
+        if self.missed == Missed::Told {
+            return true;
+        }
         let unasked = self.unconfirmed.iter().rev();
         unasked
             .take_while(|entry| entry.id > self.asked_at)
@@ -197,6 +213,9 @@ impl Memory {
 
     /// The client was sent this ping, behind everything that it was told.
     pub(super) fn pinged(&mut self, ping: u64) {
+        if self.missed == Missed::Told {
+            self.missed = Missed::Asked(ping);
+        }
         if let Some(last) = self
             .unconfirmed
             .back()
@@ -209,6 +228,12 @@ impl Memory {
 
     /// The client answered this ping. What it has, if that is news.
     pub(super) fn ponged(&mut self, ping: u64) -> Option<EntryId> {
+        if let Missed::Asked(asked) = self.missed
+            && asked <= ping
+        {
+            // The next note says so.
+            self.missed = Missed::Nothing;
+        }
         let answered = self.marks.iter().take_while(|(sent, _)| *sent <= ping);
         let has = answered.map(|(_, id)| *id).last();
         self.marks.retain(|(sent, _)| *sent > ping);
@@ -218,9 +243,7 @@ impl Memory {
     /// The client has everything up to this.
     pub(super) fn confirm(&mut self, last: EntryId) {
         while let Some(entry) = self.unconfirmed.front().filter(|entry| entry.id <= last) {
-            if entry.size > 0 {
-                self.freed.push((entry.sender, entry.size));
-            }
+            self.freed.push((entry.sender, entry.size));
             self.confirmed = entry.id;
             self.silent.remove(&entry.id);
             self.unconfirmed.pop_front();
@@ -258,10 +281,10 @@ impl Memory {
             .chain(self.silent.iter().copied());
         let silent: Vec<String> = silent.map(|id| id.to_string()).collect();
         notes.set.push((SILENT.to_owned(), silent.join(" ")));
-        if self.missed {
-            notes.set.push((MISSED.to_owned(), "1".to_owned()));
-        } else {
+        if self.missed == Missed::Nothing {
             notes.unset.push(MISSED.to_owned());
+        } else {
+            notes.set.push((MISSED.to_owned(), "1".to_owned()));
         }
         let unconfirmed = self.unconfirmed.front();
         if unconfirmed.is_some_and(|entry| entry.id <= self.lost_until) {
@@ -299,7 +322,7 @@ impl Memory {
             .is_some_and(|at| whole_at.saturating_duration_since(at) > COVERED)
         {
             // What was sent to a session that had no connection for so long is not sent again.
-            self.missed = true;
+            self.missed = Missed::Untold;
         }
         let (mut notes, written) = self.notes(calls, heard);
         let confirmed = notes.confirmed.get_or_insert_default();
@@ -355,14 +378,18 @@ impl Memory {
         self.marks.clear();
     }
 
-    /// Something was lost, as somebody else has found out.
+    /// Something may have been lost.
     pub(super) fn has_missed(&mut self) {
-        self.missed = true;
+        self.missed = Missed::Untold;
     }
 
-    /// Whether the client is to be told that it may have missed something; once.
+    /// Whether the client is to be told now that it may have missed something.
     pub(super) fn tells_missed(&mut self) -> bool {
-        std::mem::take(&mut self.missed)
+        let tells = self.missed == Missed::Untold;
+        if tells {
+            self.missed = Missed::Told;
+        }
+        tells
     }
 }
 

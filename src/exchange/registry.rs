@@ -60,7 +60,16 @@ impl Registry {
             mailbox,
             barrier: None,
         };
-        let before = self.lock().sessions.insert(lease.session, entry);
+        let before = {
+            let mut state = self.lock();
+            let known = state.sessions.get(&lease.session);
+            if known.is_some_and(|known| known.lease.attach > lease.attach) {
+                // It was overtaken on its way here.
+                let _ = entry.mailbox.post(Mail::Replaced(lease.attach + 1));
+                return;
+            }
+            state.sessions.insert(lease.session, entry)
+        };
         if let Some(before) = before {
             // One that is full ends anyway.
             let _ = before.mailbox.post(Mail::Replaced(lease.attach));
@@ -72,7 +81,8 @@ impl Registry {
     pub(super) fn claimed(&self, lease: &Lease) -> oneshot::Receiver<()> {
         let (sender, back) = oneshot::channel();
         let mut state = self.lock();
-        if let Some(entry) = state.sessions.get_mut(&lease.session) {
+        let known = state.sessions.get_mut(&lease.session);
+        if let Some(entry) = known.filter(|known| known.lease.attach == lease.attach) {
             entry.barrier = Some(sender);
             let seated = Seated {
                 session: lease.session,

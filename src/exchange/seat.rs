@@ -197,9 +197,7 @@ impl Seat {
         names: Vec<UserName>,
         watch: Option<bool>,
     ) -> Result<Vec<(UserName, bool)>, Refusal> {
-        self.exchange
-            .presence(self.lease.session, &self.lease.address.realm, names, watch)
-            .await
+        self.exchange.presence(&self.lease, names, watch).await
     }
 
     /// The client has given a sign of life: whoever doubted it is told.

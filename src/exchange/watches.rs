@@ -12,7 +12,7 @@ use tracing::debug;
 
 use super::mailbox::Mail;
 use super::{Exchange, Holder};
-use crate::fabric::FabricError;
+use crate::fabric::{FabricError, Lease};
 use crate::model::{Address, NodeId, Realm, Refusal, SessionId, UserName};
 
 /// How many names one session may watch, or ask for at once (PROTOCOL §2 "Presence").
@@ -25,7 +25,7 @@ const READ_AT_ONCE: usize = 500;
 #[derive(Debug, Default)]
 pub(super) struct Watches {
     /// What each session was told last. Held for map operations only.
-    told: Mutex<HashMap<SessionId, Watch>>,
+    told: Mutex<HashMap<(SessionId, u32), Watch>>,
 }
 
 #[derive(Debug)]
@@ -35,11 +35,11 @@ struct Watch {
 }
 
 impl Watches {
-    pub(super) fn forget(&self, session: SessionId) {
-        self.lock().remove(&session);
+    pub(super) fn forget(&self, lease: &Lease) {
+        self.lock().remove(&(lease.session, lease.attach));
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<SessionId, Watch>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<(SessionId, u32), Watch>> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -59,11 +59,11 @@ impl Exchange {
     /// Answers who of these users is here, and changes what the session watches (`None`: nothing).
     pub(super) async fn presence(
         &self,
-        session: SessionId,
-        realm: &Realm,
+        lease: &Lease,
         names: Vec<UserName>,
         watch: Option<bool>,
     ) -> Result<Vec<(UserName, bool)>, Refusal> {
+        let (session, realm) = ((lease.session, lease.attach), &lease.address.realm);
         if names.len() > NAMES {
             return Err(Refusal::TooMany("At most 256 names at once"));
         }
@@ -146,7 +146,7 @@ impl Exchange {
                 }
             }
             if !changed.is_empty() {
-                news.push((*session, changed));
+                news.push((session.0, changed));
             }
         }
         for (session, changed) in news {

@@ -291,6 +291,8 @@ impl Fabric for Socket {
         ready(unread).boxed()
     }
 
+    fn unlisten(&self, _: &Lease) {}
+
     fn send(&self, to: &Address, postage: Postage, envelope: Envelope, receipt: Receipt) {
         let outcome = self
             .switch

@@ -81,6 +81,9 @@ pub trait Fabric: Send + Sync + fmt::Debug + 'static {
     fn free(&self, address: &Address, dead: &Holder)
     -> BoxFuture<'static, Result<(), FabricError>>;
 
+    /// Stops listening for a lease that is another's by now.
+    fn unlisten(&self, lease: &Lease);
+
     /// Sends to whoever holds the name; the receipt is told what became of it.
     fn send(&self, to: &Address, postage: Postage, envelope: Envelope, receipt: Receipt);
 

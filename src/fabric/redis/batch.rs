@@ -18,6 +18,8 @@ use crate::model::Correlation;
 
 /// How many names one call serves at most: others wait for Redis meanwhile.
 const NAMES_AT_ONCE: usize = 64;
+/// How many envelopes to one name one call carries at most: the script reads the rest of the number as something else.
+const SHEETS_AT_ONCE: usize = 256;
 /// How often an inbox is cut to its length.
 const CUT_ONE_IN: usize = 16;
 /// What is added to the count of envelopes that bear ids…
@@ -178,6 +180,7 @@ impl<'a> Batch<'a> {
         } = letter;
         if let Some(&known) = self.last.get(&to)
             && self.bundles[known].postage == postage
+            && self.bundles[known].sheets.len() < SHEETS_AT_ONCE
         {
             self.bundles[known].sheets.push((sheet, receipt));
             return;
@@ -283,7 +286,9 @@ fn settle(bundle: Bundle, outcomes: Vec<Outcome>, ledger: &mut Ledger) {
         postage,
         sheets,
     } = bundle;
-    for ((sheet, receipt), outcome) in sheets.into_iter().zip(outcomes) {
+    let mut outcomes = outcomes.into_iter();
+    for (sheet, receipt) in sheets {
+        let outcome = outcomes.next().unwrap_or_else(|| Err(wire::unexpected()));
         ledger.enter(&to, postage, sheet, receipt.is_none(), &outcome);
         if let Some(receipt) = receipt {
             receipt.settle(outcome);

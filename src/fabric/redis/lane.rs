@@ -141,10 +141,7 @@ impl Driver {
     async fn serve(&mut self, connection: &mut Connection) -> Option<FabricError> {
         let (mut jobs, scripts) = (Vec::with_capacity(BATCH), Arc::clone(&self.scripts));
         loop {
-            let generation = self.store.identity().generation();
-            if std::mem::replace(&mut self.generation, generation) != generation {
-                self.ledger.owe();
-            }
+            self.notice_loss();
             let owed = self.ledger.pay_some(BATCH);
             if owed.is_empty() {
                 tokio::select! {
@@ -162,6 +159,8 @@ impl Driver {
             if owed.is_empty() && jobs.is_empty() {
                 continue;
             }
+            // It may have been noticed while this lane had nothing to do.
+            self.notice_loss();
             let mut batch = Batch::new(&scripts, self.store.lives);
             for letter in owed {
                 batch.add(Job::Send(letter));
@@ -180,6 +179,14 @@ impl Driver {
             if let Err(error) = self.exchange(connection, batch).await {
                 return Some(error);
             }
+        }
+    }
+
+    /// What the store has lost is owed to it.
+    fn notice_loss(&mut self) {
+        let generation = self.store.identity().generation();
+        if std::mem::replace(&mut self.generation, generation) != generation {
+            self.ledger.owe();
         }
     }
 

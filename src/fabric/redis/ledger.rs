@@ -3,7 +3,7 @@
 //! A primary that dies takes with it what its replica had not got yet; one that is started anew may have lost everything. What was
 //! acknowledged in the last seconds is sent again then, before anything newer to the same user: its inbox and its session drop what they have.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,11 +30,19 @@ const RETRY_OWED: Duration = Duration::from_millis(250);
 pub(super) struct Ledger {
     kept: VecDeque<Kept>,
     bytes: usize,
-    owed: HashMap<Arc<Destination>, VecDeque<Kept>>,
+    owed: HashMap<Arc<Destination>, Owed>,
     /// Who was sent what had to be dropped before its time, and since when: all that can be told them is that they may have missed something.
     uncovered: HashMap<Arc<Destination>, Kept>,
     owed_until: Option<Instant>,
     retry_at: Option<Instant>,
+}
+
+/// What is owed to one user.
+#[derive(Debug)]
+struct Owed {
+    letters: VecDeque<Kept>,
+    /// When it should be tried.
+    at: Instant,
 }
 
 /// A letter that was accepted.
@@ -77,12 +85,7 @@ impl Ledger {
                         sheet,
                         at: Instant::now(),
                     };
-                    self.owed
-                        .entry(kept.to.clone())
-                        .or_default()
-                        .push_back(kept);
-                    self.retry_at
-                        .get_or_insert_with(|| Instant::now() + RETRY_OWED);
+                    self.put(kept, Instant::now() + RETRY_OWED);
                 }
             }
         }
@@ -97,6 +100,9 @@ impl Ledger {
             && let Some(gone) = self.kept.pop_front()
         {
             self.bytes -= gone.sheet.bytes.len();
+            if self.uncovered.len() >= MOST_UNCOVERED {
+                self.uncovered.retain(|_, word| word.at >= oldest);
+            }
             if gone.at >= oldest && self.uncovered.len() < MOST_UNCOVERED {
                 let word = Kept {
                     sheet: Sheet {
@@ -122,13 +128,19 @@ impl Ledger {
             kept.retain(|kept| last.saturating_duration_since(kept.at) <= KEPT_FOR);
         }
         for kept in kept {
-            self.owed
-                .entry(kept.to.clone())
-                .or_default()
-                .push_back(kept);
+            self.put(kept, now);
         }
         self.owed_until = Some(now + OWED_FOR);
-        self.retry_at = Some(now);
+    }
+
+    fn put(&mut self, kept: Kept, at: Instant) {
+        let fresh = || Owed {
+            letters: VecDeque::new(),
+            at,
+        };
+        let owed = self.owed.entry(Arc::clone(&kept.to)).or_insert_with(fresh);
+        owed.letters.push_back(kept);
+        self.retry_at = Some(self.retry_at.map_or(at, |known| known.min(at)));
     }
 
     /// Whether anything is owed to this user: it goes before whatever is sent now.
@@ -138,11 +150,12 @@ impl Ledger {
 
     /// What is owed to this user.
     pub(super) fn pay(&mut self, to: &Arc<Destination>) -> Vec<Letter> {
-        let owed = self.owed.remove(to).unwrap_or_default();
-        owed.into_iter().map(Kept::into_letter).collect()
+        let owed = self.owed.remove(to).map(|owed| owed.letters);
+        let letters = owed.unwrap_or_default().into_iter();
+        letters.map(Kept::into_letter).collect()
     }
 
-    /// Up to so many letters that are owed, if it is time to try.
+    /// Some letters that are owed, if it is time to try: those to one user together, so many users that there are hardly more.
     pub(super) fn pay_some(&mut self, most: usize) -> Vec<Letter> {
         let now = Instant::now();
         if self.retry_at.is_none_or(|at| at > now) {
@@ -151,15 +164,16 @@ impl Ledger {
         if self.owed_until.is_none_or(|until| until < now) {
             self.owed.clear();
         }
+        let due = self.owed.iter().filter(|(_, owed)| owed.at <= now);
+        let users: Vec<_> = due.map(|(user, _)| Arc::clone(user)).collect();
         let mut letters = Vec::new();
-        let users: HashSet<_> = self.owed.keys().cloned().collect();
         for user in users {
             if letters.len() >= most {
                 break;
             }
             letters.extend(self.pay(&user));
         }
-        self.retry_at = (!self.owed.is_empty()).then_some(now);
+        self.retry_at = self.owed.values().map(|owed| owed.at).min();
         letters
     }
 

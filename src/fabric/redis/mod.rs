@@ -269,9 +269,11 @@ impl RedisFabric {
                 .arg(lease.attach)
                 .arg(last.to_string()),
         };
-        note.arg(sizes.len());
+        note.arg(self.deadline()).arg(sizes.len());
         for (sender, bytes) in sizes {
-            note.arg(sender.to_string()).arg(Room::weight(bytes));
+            // What takes no room any more has been forgotten with all its senders.
+            let weight = if bytes > 0 { Room::weight(bytes) } else { 0 };
+            note.arg(sender.to_string()).arg(weight);
         }
         note.arg(set.len());
         for (field, value) in set {
@@ -442,6 +444,10 @@ impl Fabric for RedisFabric {
             unread
         }
         .boxed()
+    }
+
+    fn unlisten(&self, lease: &Lease) {
+        self.wants.end(lease, self.keys.channel(&lease.address));
     }
 
     fn send(&self, to: &Address, postage: Postage, envelope: Envelope, receipt: Receipt) {

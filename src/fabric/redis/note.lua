@@ -2,9 +2,13 @@
 -- KEYS: presence, inbox, session record
 -- ARGV: lease, ttl ms of the record, ttl ms of the inbox, confirmed id or '', the id behind it, bytes that leave the inbox,
 --       hash and session and attach and last id of a session that is written anew or four '',
---       count of senders whose entries leave, then (sender, weight)…, count of fields to set, then (field, value)…, fields to forget…
+--       deadline (ms of the server's clock), count of senders whose entries leave, then (sender, weight)…, count of fields to set, then (field, value)…, fields to forget…
 -- Returns: 1, or 0 if the session is somebody else's by now
 local call = redis.call
+local now = call('TIME')
+if now[1] * 1000 + now[2] / 1000 > tonumber(ARGV[11]) then
+  return redis.error_reply('LATE the note was given up before it ran')
+end
 if call('GET', KEYS[1]) ~= ARGV[1] then
   return 0
 end
@@ -29,7 +33,7 @@ end
 if ARGV[6] ~= '0' then
   less('bytes', ARGV[6])
 end
-local at = 11
+local at = 12
 for _ = 1, tonumber(ARGV[at]) do
   less('q:' .. ARGV[at + 1], ARGV[at + 2])
   at = at + 2

@@ -33,7 +33,9 @@ local confirmed, last = known[4], ARGV[7]
 if last == '' then
   last = confirmed
 end
-if is_before(last, confirmed) then
+-- Nobody has seen what the server's clock has not come to: it would leave no room for later entries.
+local millis = tonumber(string.match(last, '^%d+'))
+if is_before(last, confirmed) or millis > now[1] * 1000 + 60000 then
   return 'gone'
 end
 local lost = 0
@@ -45,6 +47,7 @@ if is_before(confirmed, last) and is_before(known[5] or '0-0', last) and #redis.
   lost = 1
   -- Later entries must come behind what the client has seen.
   pcall(redis.call, 'XADD', KEYS[2], last, 'behind', '')
+  redis.call('HSET', KEYS[3], 'missed', 1)
 end
 
 local lease = ARGV[1] .. ' ' .. known[1] .. ' ' .. string.format('%d', math.max(tonumber(attach), tonumber(known[3])) + 1) .. ' r'

@@ -52,9 +52,19 @@ local function carefully(i, at, count, holder, with_ids, urgent)
         code = 'f'
       end
     end
+    local entry
     if not code then
+      -- An inbox that takes nothing must not fail the others of this call.
+      local taken, answer = pcall(append, inbox, envelope, resumable and ARGV[2] or ARGV[1])
+      if taken then
+        entry = answer
+      else
+        code = 'f'
+      end
+    end
+    if entry then
       code = now
-      parts[#parts + 1] = append(inbox, envelope, resumable and ARGV[2] or ARGV[1])
+      parts[#parts + 1] = entry
       parts[#parts + 1] = ' '
       parts[#parts + 1] = envelope
       entries = entries + 1
