@@ -2,6 +2,7 @@
 
 mod batch;
 mod clock;
+mod commands;
 mod connect;
 mod keys;
 mod lane;
@@ -29,13 +30,13 @@ use self::connect::{Identity, Lives, Store};
 use self::keys::Keys;
 use self::lane::Lane;
 use self::questions::Questions;
-use self::scripts::{Loaded, Scripts};
+use self::scripts::Scripts;
 use self::subscriber::{Listening, Subscriber, Wants};
 use self::wire::{entries, holder, millis, unexpected};
 use super::intake::Intake;
 use super::{
-    Beat, Challenge, Claim, Confirmed, Entry, Envelope, Fabric, FabricError, Holder, Lease, Notes,
-    Opened, Postage, Receipt, Renewal, Resume, Room, Terms, Verdict,
+    Beat, Challenge, Claim, Entry, Envelope, Fabric, FabricError, Holder, Lease, Notes, Opened,
+    Postage, Receipt, Renewal, Resume, Terms, Verdict,
 };
 use crate::bugs::{self, Bug};
 use crate::model::{Address, EntryId, NodeId, SecretHash};
@@ -159,7 +160,7 @@ pub async fn open(config: &Config, terms: Terms, node: NodeId) -> Result<Opened,
     })
 }
 
-/// One node at one Redis.
+/// One node at one Redis; what it asks of it is written in `commands`.
 #[derive(Debug)]
 struct RedisFabric {
     node: NodeId,
@@ -211,77 +212,6 @@ impl RedisFabric {
     fn beaten(&self) -> MutexGuard<'_, Beaten> {
         self.beaten.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    /// A script about the inbox of a lease.
-    fn of_lease(&self, script: &Loaded, lease: &Lease, last: EntryId) -> Cmd {
-        self.of_holder(script, &lease.address, &lease.held_by(&self.node), last)
-    }
-
-    fn of_holder(&self, script: &Loaded, address: &Address, holder: &Holder, last: EntryId) -> Cmd {
-        let mut call = script.on(&self.keys.of(address));
-        call.arg(holder.to_string()).arg(last.to_string());
-        call
-    }
-
-    fn renew_command(&self, leases: &[&Lease]) -> Cmd {
-        let keys: Vec<String> = leases
-            .iter()
-            .flat_map(|lease| self.keys.of(&lease.address))
-            .collect();
-        let mut renew = self.scripts.renew.on(&keys);
-        renew
-            .arg(millis(self.lives.user))
-            .arg(millis(self.lives.inbox))
-            .arg(millis(self.lives.resumable_inbox))
-            .arg(millis(self.lives.record))
-            .arg(self.deadline());
-        for lease in leases {
-            renew.arg(lease.held_by(&self.node).to_string());
-        }
-        renew
-    }
-
-    fn note_command(&self, lease: &Lease, notes: Notes) -> Cmd {
-        let Notes {
-            set,
-            unset,
-            confirmed,
-            anew,
-        } = notes;
-        let mut note = self.scripts.note.on(&self.keys.of(&lease.address));
-        note.arg(lease.held_by(&self.node).to_string())
-            .arg(millis(self.lives.record))
-            .arg(millis(self.lives.resumable_inbox));
-        let confirmed = confirmed.map(|Confirmed { last, sizes }| {
-            note.arg(last.to_string()).arg(last.next().to_string());
-            sizes
-        });
-        if confirmed.is_none() {
-            note.arg("").arg("");
-        }
-        let sizes = confirmed.unwrap_or_default();
-        note.arg(sizes.iter().map(|(_, bytes)| bytes).sum::<usize>());
-        match anew {
-            None => note.arg("").arg("").arg("").arg(""),
-            Some((hash, last)) => note
-                .arg(hash.as_str())
-                .arg(lease.session.to_string())
-                .arg(lease.attach)
-                .arg(last.to_string()),
-        };
-        note.arg(self.deadline()).arg(sizes.len());
-        for (sender, bytes) in sizes {
-            // What takes no room any more has been forgotten with all its senders.
-            let weight = if bytes > 0 { Room::weight(bytes) } else { 0 };
-            note.arg(sender.to_string()).arg(weight);
-        }
-        note.arg(set.len());
-        for (field, value) in set {
-            note.arg(field).arg(value);
-        }
-        note.arg(unset);
-        note
-    }
 }
 
 #[async_trait]
@@ -296,15 +226,7 @@ impl Fabric for RedisFabric {
             .wants
             .listen(self.keys.channel(&lease.address), self.timeout)
             .await?;
-        let mut claim = self.scripts.claim.on(&self.keys.of(&lease.address));
-        claim
-            .arg(lease.held_by(&self.node).to_string())
-            .arg(millis(self.lives.user))
-            .arg(over.map(Holder::to_string).unwrap_or_default())
-            .arg(self.deadline())
-            .arg(secret.map_or("", SecretHash::as_str))
-            .arg(lease.session.to_string())
-            .arg(millis(self.lives.record));
+        let claim = self.claim_command(lease, over, secret);
         let lane = self.lane(&lease.address);
         match lane.ask(claim).await {
             Ok(Value::Nil) => {
@@ -334,16 +256,7 @@ impl Fabric for RedisFabric {
     ) -> Result<Resume, FabricError> {
         let channel = self.keys.channel(address);
         let listening: Listening = self.wants.listen(channel, self.timeout).await?;
-        let mut resume = self.scripts.resume.on(&self.keys.of(address));
-        resume
-            .arg(self.node.as_str())
-            .arg(secret.as_str())
-            .arg(millis(self.lives.user))
-            .arg(millis(self.lives.record))
-            .arg(millis(self.lives.resumable_inbox))
-            .arg(self.deadline())
-            .arg(last.map(|last| last.to_string()).unwrap_or_default())
-            .arg(u8::from(whole));
+        let resume = self.resume_command(address, secret, last, whole);
         let (resume, before) = wire::resume(address, self.lane(address).ask(resume).await?)?;
         if let Resume::Won(resumed) = &resume {
             let Lease {

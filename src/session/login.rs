@@ -1,0 +1,91 @@
+//! How a conversation gets its seat: a new one, or that of an earlier connection.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use tracing::debug;
+
+use super::{Session, Socket};
+use crate::dialect::Dialect;
+use crate::exchange::{ResumeError, Seat};
+use crate::model::{
+    Address, CloseReason, Correlation, Event, LoginRequest, Refusal, Secret, UserName, Welcome,
+};
+
+/// How long it takes to be told that a secret is wrong, and how many wrong ones end a connection.
+const WRONG_SECRET_COSTS: Duration = Duration::from_secs(1);
+const WRONG_SECRETS: u32 = 5;
+
+impl<S: Socket, D: Dialect> Session<S, D> {
+    pub(super) async fn login(
+        &mut self,
+        request: LoginRequest,
+        id: Option<Correlation>,
+    ) -> Result<(), CloseReason> {
+        let told = match self.try_login(request).await? {
+            Ok(seat) => {
+                let welcome = Welcome {
+                    name: seat.name().clone(),
+                    session: seat.session(),
+                    node: seat.node().clone(),
+                    grace: seat.grace(),
+                    resume: seat.secret().cloned(),
+                    resumed: seat.is_resumed(),
+                    id,
+                };
+                debug!(session.id = %seat.session(), resumed = seat.is_resumed(), "A user logged in");
+                if seat.secret().is_some() && !self.call.max_age.is_zero() {
+                    let age = self.call.max_age.mul_f64(rand::random_range(0.5..1.0));
+                    self.goes_at.get_or_insert_with(|| Instant::now() + age);
+                }
+                self.seat = Some(seat);
+                self.heartbeat.logged_in();
+                Event::Welcome(Box::new(welcome))
+            }
+            Err(refusal) => Event::LoginRefused { refusal, id },
+        };
+        self.tell(told);
+        Ok(())
+    }
+
+    async fn try_login(
+        &mut self,
+        request: LoginRequest,
+    ) -> Result<Result<Seat, Refusal>, CloseReason> {
+        if self.call.phase.is_draining() {
+            return Ok(Err(Refusal::Draining));
+        }
+        if request.token.is_some() {
+            return Ok(Err(Refusal::Unauthorized(
+                "This server does not check tokens: log in without one",
+            )));
+        }
+        let Ok(name) = UserName::parse(&request.name) else {
+            return Ok(Err(Refusal::InvalidName));
+        };
+        let address = Address::new(self.call.realm.clone(), name);
+        let exchange = Arc::clone(&self.call.exchange);
+        let Some(secret) = request.resume else {
+            return Ok(exchange.login(address, request.resumable).await);
+        };
+        let secret = Secret::claimed(&secret);
+        match exchange.resume(address, secret, request.last).await {
+            Ok(seat) => Ok(Ok(seat)),
+            Err(ResumeError::Refused(refusal)) => Ok(Err(refusal)),
+            Err(ResumeError::Unheard(seat, reason)) => {
+                self.seat = Some(*seat);
+                Err(reason)
+            }
+            Err(ResumeError::WrongSecret) => {
+                // A client knows its secret: whoever does not is guessing, and gets few tries, each of which takes its time.
+                sleep(WRONG_SECRET_COSTS).await;
+                self.wrong_secrets += 1;
+                if self.wrong_secrets == WRONG_SECRETS {
+                    return Err(CloseReason::TooFast);
+                }
+                Ok(Err(Refusal::ResumeFailed))
+            }
+        }
+    }
+}
