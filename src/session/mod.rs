@@ -23,7 +23,9 @@ use crate::dialect::{Dialect, Misheard};
 use crate::drain::Phase;
 use crate::exchange::{Exchange, Seat, Stirred, Turn};
 use crate::limits::Pace;
-use crate::model::{Blame, CloseReason, Command, Correlation, Event, Frame, Realm, Refusal};
+use crate::model::{
+    Blame, CloseReason, Command, Correlation, Event, Frame, Realm, Refusal, UserName,
+};
 
 /// How many frames are heard before what they caused is said.
 const HEARD_AT_ONCE: usize = 32;
