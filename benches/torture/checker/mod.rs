@@ -53,6 +53,16 @@ struct Conn<'a> {
     closed: Option<(Duration, Option<u16>)>,
     /// Given up for another while it was open.
     abandoned: bool,
+    /// Since when it was not read.
+    unread_since: Option<Duration>,
+}
+
+impl Conn<'_> {
+    /// How long it had not been read at this time.
+    fn unread_for(&self, at: Duration) -> Duration {
+        let since = self.unread_since.unwrap_or(at);
+        at.saturating_sub(since)
+    }
 }
 
 /// The record, indexed.
@@ -106,6 +116,7 @@ impl<'a> Case<'a> {
                 until_index: usize::MAX,
                 closed: None,
                 abandoned: false,
+                unread_since: None,
             });
         }
         let ends = matches!(
@@ -119,7 +130,10 @@ impl<'a> Case<'a> {
         if let What::Closed { code } = event.what {
             conn.closed.get_or_insert((event.at, code));
         }
-        conn.abandoned |= event.what == What::Abandoned;
+        if event.what == What::Abandoned {
+            conn.abandoned = true;
+            conn.unread_since = Some(event.at);
+        }
         if conn.until_index == usize::MAX {
             (conn.until, conn.until_index) = (event.at, index);
         }

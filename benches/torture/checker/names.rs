@@ -11,6 +11,8 @@ use crate::history::{Kind, What};
 const AFTERMATH: Duration = Duration::from_secs(8);
 /// What makes a node look dead although its users are there.
 const CUT_OFF: &[Kind] = &[Kind::NodeFrozen, Kind::RedisEdge, Kind::Stall];
+/// How long a client may not read before it counts as gone.
+const UNREAD: Duration = Duration::from_secs(4);
 const REPLACED_WITHIN: Duration = Duration::from_secs(5);
 
 pub(super) fn judge(case: &mut Case<'_>) {
@@ -139,6 +141,8 @@ fn replaced(case: &mut Case<'_>) {
         let told = [4000, 4001, 4010, 4008, 1012];
         let words = match old.closed {
             Some((at, Some(code))) if at <= until && told.contains(&code) => continue,
+            // It was not read for so long that the server has given it up: what it said then may be lost with the connection.
+            Some((at, None)) if at <= until && old.unread_for(new.from) > UNREAD => continue,
             Some((at, code)) if at <= until => format!("was closed with {code:?}"),
             _ => format!("was open {REPLACED_WITHIN:?} later"),
         };
