@@ -120,24 +120,26 @@ impl Exchange {
                 hurry -= 1;
                 sleep(hurried.mul_f32(rand::random_range(0.5..1.0))).await;
             }
-            self.renew(group, forgot && hurry > 0).await;
+            // One that fails is tried again: whoever waits for its turn would wait for a third of a lease.
+            while self.renew(group, forgot && hurry > 0).await.is_err() {
+                sleep(hurried.mul_f32(rand::random_range(0.5..1.0))).await;
+            }
         }
     }
 
     /// Renews a group. What belongs to the sessions of a store that has forgotten some of them is written anew for all.
-    async fn renew(&self, group: usize, forgot: bool) {
+    async fn renew(&self, group: usize, forgot: bool) -> Result<(), FabricError> {
         let (leases, renewing) = self.registry.with_leases(group, GROUPS, |leases| {
             let renewing = (!leases.is_empty()).then(|| self.fabric.renew(leases.clone()));
             (leases, renewing)
         });
-        let Some(renewing) = renewing else { return };
-        match renewing.await {
-            Ok(results) => tell_losers(&self.registry, leases, &results, forgot),
-            Err(error) => {
-                debug!(%error, "Leases were not renewed");
-                // Their turn comes again before they run out; after an outage they are renewed at once.
-            }
+        if let Some(renewing) = renewing {
+            let results = renewing.await.inspect_err(|error| {
+                debug!(%error, "Leases were not renewed yet");
+            })?;
+            tell_losers(&self.registry, leases, &results, forgot);
         }
+        Ok(())
     }
 }
 

@@ -38,6 +38,14 @@ for _ = 1, tonumber(ARGV[at]) do
   less('q:' .. ARGV[at + 1], ARGV[at + 2])
   at = at + 2
 end
+if ARGV[4] ~= '' and call('XLEN', KEYS[2]) == 0 then
+  -- An empty inbox holds nobody's entries, whatever a store that has lost some of our notes believes.
+  for _, field in ipairs(call('HKEYS', KEYS[3])) do
+    if field == 'bytes' or string.sub(field, 1, 2) == 'q:' then
+      call('HDEL', KEYS[3], field)
+    end
+  end
+end
 at = at + 1
 for _ = 1, tonumber(ARGV[at]) do
   call('HSET', KEYS[3], ARGV[at + 1], ARGV[at + 2])
