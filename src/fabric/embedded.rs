@@ -189,12 +189,10 @@ impl Fabric for Socket {
         }) else {
             return Ok(if whole { Resume::Later } else { Resume::Gone });
         };
-        let missed = last.is_some_and(|last| last.millis > entries);
+        let is_kept = |last: EntryId| last >= record.confirmed && last.millis <= entries;
         let refused = if record.hash != *secret {
             Some(Resume::Wrong)
-        } else if whole && missed {
-            Some(Resume::Later)
-        } else if last.is_some_and(|last| last < record.confirmed) {
+        } else if !last.is_none_or(is_kept) {
             Some(Resume::Gone)
         } else {
             None
@@ -226,7 +224,7 @@ impl Fabric for Socket {
             lease,
             confirmed,
             notes,
-            missed,
+            missed: false,
         })))
     }
 

@@ -280,6 +280,28 @@ async fn a_secret_fits_one_session_and_guessing_takes_its_time() {
 }
 
 #[tokio::test]
+async fn a_last_that_was_never_told_is_refused_and_harms_nobody() {
+    for cluster in grounds(&[]).await {
+        let mut caller = cluster.login(0, "caller").await;
+        let client = cluster.login_resumable(0, "client").await;
+        let ticket = cluster.loses(&mut caller, client).await;
+        let greatest = u64::MAX;
+        let absurd = Ticket {
+            last: Some(format!("{greatest}-{greatest}")),
+            ..ticket.clone()
+        };
+        let mut liar = cluster.connect(1).await;
+        let refused = liar.tries_to_resume(&absurd).await;
+        assert_eq!(refused["code"], "resume_failed");
+        caller.says_candidate("client", 1).await;
+        let mut client = cluster.resume(1, &ticket).await;
+        client.hears_candidates([1]).await;
+        caller.says_candidate("client", 2).await;
+        client.hears_candidates([2]).await;
+    }
+}
+
+#[tokio::test]
 async fn what_is_repeated_under_its_id_is_delivered_once() {
     for cluster in grounds(&[]).await {
         for resumable in [false, true] {
