@@ -24,7 +24,6 @@ const COVERED: Duration = Duration::from_secs(9);
 const DECIDED: &str = "decided";
 const SILENT: &str = "silent";
 const MISSED: &str = "missed";
-const LOST: &str = "lost";
 /// How the field of a user begins.
 const USER: &str = "u:";
 
@@ -52,8 +51,6 @@ pub(super) struct Memory {
     noting: FuturesUnordered<BoxFuture<'static, Noted>>,
     /// A note was not written.
     failed: bool,
-    /// The store has lost the entries up to here: if the client has not got them, nobody can tell it what they were.
-    lost_until: EntryId,
     missed: Missed,
     detached_at: Option<Instant>,
 }
@@ -113,7 +110,6 @@ impl Memory {
             freed: Vec::new(),
             noting: FuturesUnordered::new(),
             failed: false,
-            lost_until: EntryId::default(),
             missed: Missed::Nothing,
             detached_at: None,
         }
@@ -143,8 +139,6 @@ impl Memory {
                     memory.silent = ids.collect();
                 }
                 MISSED => memory.has_missed(),
-                // Whoever has seen them misses nothing.
-                LOST => memory.lost_until = value.parse().unwrap_or_default(),
                 user => {
                     let name = user.strip_prefix(USER);
                     let name = name.and_then(|name| UserName::parse(name).ok());
@@ -153,9 +147,6 @@ impl Memory {
                     }
                 }
             }
-        }
-        if memory.seen < memory.lost_until {
-            memory.has_missed();
         }
         memory
     }
@@ -286,14 +277,6 @@ impl Memory {
         } else {
             notes.set.push((MISSED.to_owned(), "1".to_owned()));
         }
-        let unconfirmed = self.unconfirmed.front();
-        if unconfirmed.is_some_and(|entry| entry.id <= self.lost_until) {
-            notes
-                .set
-                .push((LOST.to_owned(), self.lost_until.to_string()));
-        } else {
-            notes.unset.push(LOST.to_owned());
-        }
         if !sizes.is_empty() {
             notes.confirmed = Some(Confirmed {
                 last: self.confirmed,
@@ -312,7 +295,6 @@ impl Memory {
         heard: &Heard,
     ) -> (Notes, Written) {
         self.changed.extend(calls.peers());
-        self.lost_until = last;
         for entry in &mut self.unconfirmed {
             // It takes no room any more.
             entry.size = 0;
@@ -328,7 +310,8 @@ impl Memory {
         let confirmed = notes.confirmed.get_or_insert_default();
         confirmed.last = self.confirmed;
         confirmed.sizes.clear();
-        notes.anew = Some((self.hash.clone(), last.max(self.decided)));
+        // Behind it, so that it does not pass for what was lost.
+        notes.anew = Some((self.hash.clone(), last.max(self.decided).next()));
         (notes, written)
     }
 

@@ -489,3 +489,30 @@ async fn the_state_of_the_fabric_is_told() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_peer_that_died_after_both_had_moved_is_missed() {
+    for mut cluster in grounds(&SHORT).await {
+        cluster.add_node().await;
+        let mut one = cluster.login_resumable(0, "one").await;
+        let mut other = cluster.login_resumable(1, "other").await;
+        one.calls(&mut other).await;
+        // Each time somebody moves, the other knows where to.
+        for node in [2, 0, 2] {
+            one = cluster.resume(node, &one.ticket).await;
+            one.says_candidate("other", node).await;
+            other.hears_candidates([node]).await;
+            other = cluster.resume(2 - node, &other.ticket).await;
+            other.says_candidate("one", node).await;
+            one.hears_candidates([node]).await;
+        }
+        one.vanishes();
+        drop(cluster.nodes.remove(2));
+        assert_eq!(
+            other.hears().await["reason"],
+            "node_lost",
+            "the node of its peer died"
+        );
+        other.hears_nothing_more().await;
+    }
+}

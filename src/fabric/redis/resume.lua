@@ -38,9 +38,14 @@ local millis = tonumber(string.match(last, '^%d+'))
 if is_before(last, confirmed) or millis > now[1] * 1000 + 60000 then
   return 'gone'
 end
-local lost = 0
-if is_before(confirmed, last) and is_before(known[5] or '0-0', last) and #redis.call('XRANGE', KEYS[2], last, last) == 0 then
-  -- The client has seen what neither the inbox nor the record know: the store has lost it. Whoever held the session may know it still.
+-- Whatever was dealt with and is not confirmed is in the inbox, unless the store has lost it: then its client may not have it.
+local function is_missing(id)
+  return is_before(confirmed, id) and #redis.call('XRANGE', KEYS[2], id, id) == 0
+end
+local decided, lost = known[5] or '0-0', 0
+local unknown = is_before(decided, last) and is_missing(last)
+if unknown or (is_before(last, decided) and is_missing(decided)) then
+  -- Whoever held the session may know it still.
   if ARGV[8] == '1' then
     return 'later'
   end
