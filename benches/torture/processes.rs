@@ -103,8 +103,13 @@ pub(crate) struct Redis {
 impl Redis {
     /// Starts one on this port, following a primary or not.
     pub(crate) async fn start(port: u16, primary: Option<SocketAddr>) -> Outcome<Self> {
+        // A replica writes down what it is sent; whoever starts in its place must not read it.
+        let directory = env!("CARGO_TARGET_TMPDIR");
+        let file = format!("torture-{port}.rdb");
+        let _ = std::fs::remove_file(std::path::Path::new(directory).join(&file));
         let process = Process::spawn("redis-server", |command| {
             command
+                .args(["--dir", directory, "--dbfilename", &file])
                 .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
                 .args(["--save", "", "--appendonly", "no"])
                 .args(["--repl-diskless-sync-delay", "0"]);

@@ -97,6 +97,10 @@ impl Redis {
     }
 
     async fn start_on(port: u16) -> Option<Self> {
+        // A replica writes down what it is sent; whoever starts in its place must not read it.
+        let directory = env!("CARGO_TARGET_TMPDIR");
+        let file = format!("{port}.rdb");
+        let _ = std::fs::remove_file(std::path::Path::new(directory).join(&file));
         let mut command = Command::new("redis-server");
         command.args([
             "--port",
@@ -107,6 +111,10 @@ impl Redis {
             "",
             "--appendonly",
             "no",
+            "--dir",
+            directory,
+            "--dbfilename",
+            &file,
         ]);
         let mut redis = Self {
             process: Process::spawn(&mut command),
