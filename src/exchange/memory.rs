@@ -49,6 +49,9 @@ pub(super) struct Memory {
     /// What leaves the inbox with the next note.
     freed: Vec<(SessionId, usize)>,
     noting: FuturesUnordered<BoxFuture<'static, Noted>>,
+    /// Users that notes on their way are about. Later notes are about them too: a later note that is written tells how far things were decided,
+    /// which must not be true without what an earlier one said that was not.
+    underway: HashSet<UserName>,
     /// A note was not written.
     failed: bool,
     missed: Missed,
@@ -109,6 +112,7 @@ impl Memory {
             changed: HashSet::new(),
             freed: Vec::new(),
             noting: FuturesUnordered::new(),
+            underway: HashSet::new(),
             failed: false,
             missed: Missed::Nothing,
             detached_at: None,
@@ -249,6 +253,7 @@ impl Memory {
     /// What is to be written now.
     pub(super) fn notes(&mut self, calls: &Calls, heard: &Heard) -> (Notes, Written) {
         self.failed = false;
+        self.changed.extend(self.underway.iter().cloned());
         let users: Vec<UserName> = self.changed.drain().collect();
         let sizes = std::mem::take(&mut self.freed);
         let mut notes = Notes::default();
@@ -321,6 +326,7 @@ impl Memory {
         Written { users, sizes }: Written,
         answer: BoxFuture<'static, Result<bool, FabricError>>,
     ) {
+        self.underway.extend(users.iter().cloned());
         self.noting.push(Box::pin(async move {
             Noted {
                 result: answer.await,
@@ -343,7 +349,12 @@ impl Memory {
     /// Waits until something is known of a note; for ever if there is none.
     pub(super) async fn noted(&mut self) -> Noted {
         match self.noting.next().await {
-            Some(noted) => noted,
+            Some(noted) => {
+                if self.noting.is_empty() {
+                    self.underway.clear();
+                }
+                noted
+            }
             None => std::future::pending().await,
         }
     }
@@ -404,5 +415,46 @@ fn read_user(name: &UserName, value: &str, calls: &mut Calls, heard: &mut Heard)
     }
     if let Some(call) = Call::read(words) {
         calls.restore(name, call);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use futures_util::future::ready;
+
+    use super::*;
+    use crate::exchange::nodes::NodeWatch;
+    use crate::model::{Address, NodeId, Realm};
+
+    #[tokio::test]
+    async fn a_later_note_says_what_an_earlier_one_may_not_have_said() {
+        let name = |text| UserName::parse(text).unwrap();
+        let address = Address::new(Realm::default(), name("a"));
+        let secret = Secret::random();
+        let hash = secret.hash_for(&address);
+        let mut memory = Memory::new(secret, hash);
+        let watch = Arc::<NodeWatch>::default();
+        let mut calls = Calls::new(SessionId::random(), NodeId::known("n"), watch);
+        let heard = Heard::default();
+        calls.start(&name("b"), 1);
+        calls.start(&name("c"), 2);
+        let about = |notes: &Notes, user: &str| {
+            let field = format!("{USER}{user}");
+            notes.set.iter().any(|(name, _)| *name == field)
+        };
+        memory.change(name("b"));
+        let (first, written) = memory.notes(&calls, &heard);
+        assert!(about(&first, "b"));
+        memory.noting(written, Box::pin(ready(Err(FabricError::TimedOut))));
+        memory.change(name("c"));
+        let (second, written) = memory.notes(&calls, &heard);
+        assert!(about(&second, "b") && about(&second, "c"));
+        memory.noting(written, Box::pin(ready(Ok(true))));
+        memory.noted().await;
+        memory.noted().await;
+        let (third, _) = memory.notes(&calls, &heard);
+        assert!(!about(&third, "b") && !about(&third, "c"), "all is known");
     }
 }
