@@ -13,7 +13,7 @@ use tracing::{error, info, warn};
 
 use crate::config::{Backend, Config};
 use crate::drain::Phase;
-use crate::edge::{self, Doors, NodeView};
+use crate::edge::{self, Doors, NodeView, Tls};
 use crate::exchange::Exchange;
 use crate::fabric::embedded::Switch;
 use crate::fabric::{self, Inbox, Opened};
@@ -31,6 +31,7 @@ pub struct App {
     phase: Phase,
     drain: Drain,
     doors: (TcpListener, axum::Router),
+    tls: Option<Tls>,
     admin: (TcpListener, axum::Router),
     inbox: Inbox,
     drivers: Drivers,
@@ -66,6 +67,9 @@ pub enum StartError {
         /// Why not.
         source: std::io::Error,
     },
+    /// The certificate cannot be served.
+    #[error(transparent)]
+    Tls(#[from] edge::TlsError),
     /// Redis cannot be used.
     #[error(transparent)]
     Redis(#[from] fabric::redis::OpenError),
@@ -124,6 +128,7 @@ impl App {
                 deadline: config.drain_deadline,
             },
             doors: (bind(config.listen, "listen")?, doors),
+            tls: config.tls.clone().map(Tls::load).transpose()?,
             admin: (bind(config.admin_listen, "admin.listen")?, admin),
             inbox,
             drivers: Drivers(drivers),
@@ -152,6 +157,7 @@ impl App {
             phase,
             drain,
             doors,
+            tls,
             admin,
             inbox,
             drivers,
@@ -167,7 +173,10 @@ impl App {
             service(name, driver);
         }
         service("inbox", Box::pin(Arc::clone(&exchange).listen(inbox)));
-        service("admin listener", Box::pin(edge::serve(admin.0, admin.1)));
+        service(
+            "admin listener",
+            Box::pin(edge::serve(admin.0, admin.1, None)),
+        );
         if timeout(FABRIC_WITHIN, first_beat(&exchange)).await.is_err() {
             warn!("The fabric does not answer yet: nobody can log in until it does");
         }
@@ -180,7 +189,10 @@ impl App {
             Box::pin(Arc::clone(&exchange).keep_users()),
         );
         service("presence watch", Box::pin(Arc::clone(&exchange).watch()));
-        service("listener", Box::pin(edge::serve(doors.0, doors.1)));
+        if let Some(tls) = tls.clone() {
+            service("certificate keeper", Box::pin(tls.keep()));
+        }
+        service("listener", Box::pin(edge::serve(doors.0, doors.1, tls)));
 
         let as_asked = tokio::select! {
             () = stop.cancelled() => true,

@@ -47,8 +47,8 @@
 //! ## Tasks
 //!
 //! Tasks begin in two places. [`app`] runs the services, and a node drains if one of them ends: the fabric's drivers (publisher lanes, node
-//! lane, subscriber, gap announcer), the inbox pump, the two lease keepers, the presence watch, the two listeners. [`edge`] runs one task for each
-//! connection, which becomes its session.
+//! lane, subscriber, gap announcer), the inbox pump, the two lease keepers, the presence watch, the certificate keeper, the two listeners.
+//! [`edge`] runs one task for each connection, which becomes its session.
 
 pub mod model;
 

@@ -143,10 +143,11 @@ async fn serve(config: Config) -> ExitCode {
             error!("{error}");
             let usage = matches!(
                 error,
-                StartError::Redis(
-                    switchboard::fabric::redis::OpenError::Url(_)
-                        | switchboard::fabric::redis::OpenError::TooOld { .. }
-                )
+                StartError::Tls(_)
+                    | StartError::Redis(
+                        switchboard::fabric::redis::OpenError::Url(_)
+                            | switchboard::fabric::redis::OpenError::TooOld { .. }
+                    )
             );
             return ExitCode::from(if usage { EX_USAGE } else { EX_UNAVAILABLE });
         }

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use self::reader::Reader;
+use crate::edge::TlsFiles;
 use crate::exchange::Bounds;
 use crate::fabric::{Terms, redis};
 use crate::session::Clocks;
@@ -29,6 +30,8 @@ const CHALLENGE: Duration = Duration::from_millis(2600);
 pub struct Config {
     /// Where clients connect.
     pub listen: SocketAddr,
+    /// The certificate that clients are shown; none for plain connections.
+    pub tls: Option<TlsFiles>,
     /// What the node is called.
     pub node_id: String,
     /// Threads that do the work.
@@ -95,6 +98,7 @@ impl Config {
     fn read(reader: &mut Reader) -> Self {
         Self {
             listen: reader.parsed("listen", "an address such as 0.0.0.0:9090"),
+            tls: read_tls(reader),
             node_id: reader.text("node_id"),
             workers: reader.parsed(
                 "workers",
@@ -235,6 +239,20 @@ impl Config {
             origins: self.limits.origins.clone(),
         }
     }
+}
+
+fn read_tls(reader: &mut Reader) -> Option<TlsFiles> {
+    let (certificate, key) = (reader.text("tls.certificate"), reader.text("tls.key"));
+    match (certificate.is_empty(), key.is_empty()) {
+        (true, true) => return None,
+        (false, false) => {}
+        (true, false) => reader.mistake("tls.certificate", "is missing: tls.key is set"),
+        (false, true) => reader.mistake("tls.key", "is missing: tls.certificate is set"),
+    }
+    Some(TlsFiles {
+        certificate: certificate.into(),
+        key: key.into(),
+    })
 }
 
 fn read_backend(reader: &mut Reader) -> Backend {

@@ -11,11 +11,16 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
+use super::Tls;
+
+/// How long a client may take to agree on keys.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 /// How long a client may take to send the head of its request.
 const HEADERS_WITHIN: Duration = Duration::from_secs(10);
 /// The largest head, in bytes.
@@ -23,13 +28,15 @@ const HEAD_BYTES: usize = 16 * 1024;
 /// How long to rest when the process has no file handle left.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
-/// Accepts connections for as long as it is driven.
-pub async fn serve(listener: TcpListener, routes: Router) {
+/// Accepts connections for as long as it is driven; with TLS, those that speak it.
+pub async fn serve(listener: TcpListener, routes: Router, tls: Option<Tls>) {
     // Ends with the loop that fills it: requests are short, and upgraded sockets are tracked by the drain.
     let connections = TaskTracker::new();
     loop {
         match listener.accept().await {
-            Ok((stream, from)) => drop(connections.spawn(converse(stream, from, routes.clone()))),
+            Ok((stream, from)) => {
+                connections.spawn(welcome(stream, from, routes.clone(), tls.clone()));
+            }
             Err(error) if is_of_one_connection(&error) => {
                 debug!(%error, "A connection broke before it was accepted");
             }
@@ -49,9 +56,24 @@ fn is_of_one_connection(error: &std::io::Error) -> bool {
     )
 }
 
-async fn converse(stream: TcpStream, from: SocketAddr, routes: Router) {
+async fn welcome(stream: TcpStream, from: SocketAddr, routes: Router, tls: Option<Tls>) {
     // Without it a call set-up takes 44 ms: the delayed acknowledgement of the other side (measured).
     let _ = stream.set_nodelay(true);
+    let Some(tls) = tls else {
+        return converse(stream, from, routes).await;
+    };
+    match timeout(HANDSHAKE_WITHIN, tls.acceptor().accept(stream)).await {
+        Ok(Ok(stream)) => converse(stream, from, routes).await,
+        Ok(Err(error)) => debug!(%error, "A client and this node did not agree on TLS"),
+        Err(_) => debug!("A client took too long to agree on TLS"),
+    }
+}
+
+async fn converse(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    from: SocketAddr,
+    routes: Router,
+) {
     let routes = TowerToHyperService::new(routes);
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let mut request: Request<Incoming> = request;

@@ -3,10 +3,12 @@
 mod listener;
 mod ops;
 mod reject;
+mod tls;
 mod websocket;
 
 pub use listener::serve;
 pub use ops::{NodeView, admin_routes};
+pub use tls::{Tls, TlsError, TlsFiles};
 
 use std::sync::Arc;
 

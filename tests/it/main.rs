@@ -13,4 +13,5 @@ mod ops;
 mod presence;
 mod resume;
 mod tidy;
+mod tls;
 mod transcripts;
