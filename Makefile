@@ -14,14 +14,14 @@ help: ## List what can be made.
 
 setup: setup-test setup-lint setup-bench ## Install everything that the other targets need.
 
-setup-test: ## Install what tests need: redis-server 7.0 or newer, and setpriv.
-	@if ! command -v redis-server >/dev/null || ! command -v setpriv >/dev/null; then \
+setup-test: ## Install what tests need: redis-server 7.0 or newer, haproxy 2.6 or newer, and setpriv.
+	@if ! command -v redis-server >/dev/null || ! command -v haproxy >/dev/null || ! command -v setpriv >/dev/null; then \
 	  if command -v apt-get >/dev/null; then \
 	    $(SUDO) apt-get update -qq && \
-	    $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends redis-server util-linux; \
+	    $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends redis-server haproxy util-linux; \
 	  else \
-	    echo "Install redis-server (7.0 or newer) and setpriv (util-linux) with your package manager:"; \
-	    echo "  dnf install redis util-linux    pacman -S redis util-linux    apk add redis setpriv"; exit 1; \
+	    echo "Install redis-server (7.0 or newer), haproxy (2.6 or newer) and setpriv (util-linux) with your package manager:"; \
+	    echo "  dnf install redis haproxy util-linux    pacman -S redis haproxy util-linux    apk add redis haproxy setpriv"; exit 1; \
 	  fi; \
 	fi
 	@version=$$(redis-server --version | sed -E 's/.* v=([0-9]+)\.([0-9]+).*/\1 \2/'); set -- $$version; \
@@ -42,6 +42,7 @@ run: ## Run one node: clients at :9090, operators at 127.0.0.1:9091.
 test: setup-test ## Run all tests, on the embedded fabric and on real Redis servers.
 	$(CARGO) test --locked --lib --bins --test it
 	$(CARGO) test --locked --test faults -- --test-threads=1 --nocapture
+	$(CARGO) test --locked --test deploy -- --test-threads=1 --nocapture
 
 lint: setup-lint ## Check format, lints, docs, licences and sources.
 	$(CARGO) fmt --check

@@ -56,6 +56,10 @@ pub struct Log {
     pub statuses: usize,
     /// How often it could not connect or was put off.
     pub put_off: usize,
+    /// Upgrades that were refused or broke off.
+    pub failed_upgrades: usize,
+    /// How its connections ended, by close code; `None` without one.
+    pub closes: Vec<Option<u16>>,
     /// Where it is connected.
     pub at: Option<SocketAddr>,
     over: bool,
@@ -213,7 +217,11 @@ impl Life {
             doors[rand::random_range(0..doors.len())]
         };
         let connecting = connect_async_with_config(format!("ws://{door}/"), None, true);
-        let (mut socket, _) = timeout(UNANSWERED, connecting).await.ok()?.ok()?;
+        let connected = timeout(UNANSWERED, connecting).await.ok()?;
+        if connected.is_err() {
+            self.log.lock().unwrap().failed_upgrades += 1;
+        }
+        let (mut socket, _) = connected.ok()?;
         let mut login = json!({"type": "login", "name": self.name});
         match &self.secret {
             None => login["resumable"] = true.into(),
@@ -299,12 +307,17 @@ impl Life {
                 _ = self.orders.changed() => {}
                 message = socket.next() => match message {
                     Some(Ok(Message::Text(text))) => self.hear(&serde_json::from_str(&text).unwrap()),
-                    Some(Ok(Message::Close(_))) => {
+                    Some(Ok(Message::Close(frame))) => {
+                        let code = frame.map(|frame| frame.code.into());
+                        self.log.lock().unwrap().closes.push(code);
                         while let Ok(Some(Ok(_))) = timeout(UNANSWERED, socket.next()).await {}
                         return End::Lost;
                     }
                     Some(Ok(_)) => {}
-                    Some(Err(_)) | None => return End::Lost,
+                    Some(Err(_)) | None => {
+                        self.log.lock().unwrap().closes.push(None);
+                        return End::Lost;
+                    }
                 },
             }
         }

@@ -1,0 +1,237 @@
+//! Through the load balancer: calls are spread, and neither a drain nor a death of a node costs a resumable client anything.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Mutex, MutexGuard};
+use tokio::time::{Instant, sleep};
+
+use crate::haproxy::Haproxy;
+use crate::support::peer::Peer;
+use crate::support::process::{Node, Redis};
+use crate::support::talker::{Doors, Talker, assert_heard};
+use crate::support::{eventually, http};
+
+/// How many calls there are, each of two resumable users.
+const CALLS: usize = 300;
+/// How often each side says something.
+const EVERY: Duration = Duration::from_millis(500);
+
+static MACHINE: Mutex<()> = Mutex::const_new(());
+
+/// These measure, so each has the machine to itself.
+async fn alone() -> MutexGuard<'static, ()> {
+    MACHINE.lock().await
+}
+
+struct Cluster {
+    nodes: Vec<Node>,
+    front: Haproxy,
+    calls: Vec<(Talker, Talker)>,
+    _redis: Redis,
+}
+
+impl Cluster {
+    async fn under_load() -> Self {
+        let redis = Redis::start().await;
+        let mut nodes = Vec::new();
+        for name in ["one", "two", "three"] {
+            nodes.push(Node::start(Some(&redis), &[("node_id", name)]).await);
+        }
+        let front = Haproxy::before(&nodes).await;
+        eventually("all nodes are behind it", async || {
+            let servers = front.servers().await;
+            (servers.len() == 3 && servers.iter().all(|server| server.is_up)).then_some(())
+        })
+        .await;
+        let doors: Doors = Arc::new(std::sync::Mutex::new(vec![front.address]));
+        let mut calls = Vec::new();
+        for number in 0..CALLS {
+            let (one, other) = (format!("a{number}"), format!("b{number}"));
+            let answers = Talker::start(&doors, &other, &one, false, EVERY);
+            eventually("it has logged in", async || answers.log().at).await;
+            calls.push((Talker::start(&doors, &one, &other, true, EVERY), answers));
+        }
+        let cluster = Self {
+            nodes,
+            front,
+            calls,
+            _redis: redis,
+        };
+        cluster.goes_on().await;
+        cluster
+    }
+
+    fn talkers(&self) -> impl Iterator<Item = &Talker> {
+        self.calls.iter().flat_map(|(one, other)| [one, other])
+    }
+
+    /// How many sessions each node has.
+    async fn sessions(&self) -> Vec<u64> {
+        let mut sessions = Vec::new();
+        for node in &self.nodes {
+            sessions.push(node.status().await["sessions"].as_u64().unwrap());
+        }
+        sessions
+    }
+
+    /// Everybody says something new and has it acknowledged.
+    async fn goes_on(&self) {
+        let before: Vec<u64> = self.talkers().map(|talker| talker.log().acked).collect();
+        for (talker, before) in self.talkers().zip(before) {
+            eventually(&format!("{} talks", talker.name), async || {
+                (talker.log().acked > before + 1).then_some(())
+            })
+            .await;
+        }
+    }
+
+    /// Everybody rests: everything was heard once and in order, nobody heard a leave, no upgrade failed. How many signals there were.
+    async fn lost_nothing(&self) -> u64 {
+        for talker in self.talkers() {
+            talker.stops_talking();
+        }
+        let mut signals = 0;
+        for talker in self.talkers() {
+            talker.rests().await;
+        }
+        for (one, other) in &self.calls {
+            for (sender, receiver) in [(one, other), (other, one)] {
+                let said = sender.log().said;
+                receiver.hears(said).await;
+                assert_heard(sender, receiver);
+                signals += said;
+            }
+        }
+        for talker in self.talkers() {
+            let (log, name) = (talker.log(), &talker.name);
+            assert!(log.leaves.is_empty(), "{name} heard {:?}", log.leaves);
+            assert!(log.refused.is_empty(), "{name}: {:?}", log.refused);
+            assert_eq!(log.missed, 0, "{name} may have missed something");
+            assert_eq!(log.failed_upgrades, 0, "{name} was turned away");
+        }
+        signals
+    }
+
+    /// How the connections of all ended, but for those that live.
+    fn closes(&self) -> Vec<Option<u16>> {
+        self.talkers()
+            .flat_map(|talker| talker.log().closes)
+            .collect()
+    }
+
+    fn longest_silence(&self) -> Duration {
+        let silences = self.talkers().map(|talker| talker.log().longest_silence);
+        silences.max().unwrap_or_default()
+    }
+}
+
+/// People come in, one after the other, for as long as this lives; everyone is let in.
+struct Newcomers {
+    stop: Arc<std::sync::atomic::AtomicBool>,
+    task: tokio::task::JoinHandle<usize>,
+}
+
+impl Newcomers {
+    fn at(front: std::net::SocketAddr) -> Self {
+        let stop = Arc::<std::sync::atomic::AtomicBool>::default();
+        let stopped = Arc::clone(&stop);
+        let task = tokio::spawn(async move {
+            let mut came = 0;
+            while !stopped.load(std::sync::atomic::Ordering::Relaxed) {
+                if let Err(status) = Peer::try_connect(front, &[]).await {
+                    panic!("the {came}th newcomer was turned away: {status}");
+                }
+                came += 1;
+                sleep(Duration::from_millis(10)).await;
+            }
+            came
+        });
+        Self { stop, task }
+    }
+
+    /// How many came in.
+    async fn end(self) -> usize {
+        self.stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.task.await.expect("every newcomer is let in")
+    }
+}
+
+#[tokio::test]
+async fn calls_are_spread_and_a_drained_node_costs_nothing() {
+    let _alone = alone().await;
+    let mut cluster = Cluster::under_load().await;
+    let sessions = cluster.sessions().await;
+    let fair = CALLS as u64 * 2 / 3;
+    for (node, count) in cluster.nodes.iter().zip(&sessions) {
+        let spread = fair / 2..fair * 2;
+        assert!(
+            spread.contains(count),
+            "{}: {count} of {sessions:?}",
+            node.address
+        );
+    }
+
+    let newcomers = Newcomers::at(cluster.front.address);
+    let mut leaving = cluster.nodes.remove(0);
+    leaving.process.signal("TERM");
+    let asked = Instant::now();
+    assert_eq!(leaving.process.ended().await, Some(0), "{}", leaving.log());
+    let drained = asked.elapsed();
+    cluster.goes_on().await;
+    let came = newcomers.end().await;
+    let signals = cluster.lost_nothing().await;
+
+    let closes = cluster.closes();
+    assert!(closes.iter().all(|code| *code == Some(1012)), "{closes:?}");
+    assert_eq!(
+        closes.len() as u64,
+        sessions[0],
+        "everybody on it was told, nobody else"
+    );
+    println!(
+        "HAProxy, {CALLS} calls spread {sessions:?}: a node drained in {drained:?}, {} were told 1012, {came} newcomers all let in, \
+         {signals} signals, none lost or repeated, longest silence {:?}",
+        closes.len(),
+        cluster.longest_silence(),
+    );
+}
+
+#[tokio::test]
+async fn a_killed_node_costs_resumable_clients_nothing() {
+    let _alone = alone().await;
+    let mut cluster = Cluster::under_load().await;
+    let sessions = cluster.sessions().await;
+    // One call of plain users, one of them on the node that dies.
+    let doomed = &cluster.nodes[0];
+    let mut plain = Peer::login(doomed.address, "plain").await;
+    let mut behind = Peer::login(cluster.nodes[1].address, "left-behind").await;
+    plain.calls(&mut behind).await;
+
+    let newcomers = Newcomers::at(cluster.front.address);
+    let killed = cluster.nodes.remove(0);
+    killed.process.signal("KILL");
+    let killed_at = Instant::now();
+    let leave = behind.hears_of("leave").await;
+    assert_eq!(
+        (&leave["name"], &leave["reason"]),
+        (&"plain".into(), &"node_lost".into())
+    );
+    let noticed = killed_at.elapsed();
+    cluster.goes_on().await;
+    let came = newcomers.end().await;
+    let signals = cluster.lost_nothing().await;
+
+    let closes = cluster.closes();
+    assert!(closes.iter().all(Option::is_none), "{closes:?}");
+    assert_eq!(closes.len() as u64, sessions[0], "those on it, nobody else");
+    for node in &cluster.nodes {
+        assert_eq!(http::status(node.admin, "/readyz").await, Some(200));
+    }
+    println!(
+        "HAProxy, kill -9 of a node with {} sessions: {came} newcomers all let in, {signals} signals, none lost or repeated, longest \
+         silence {:?}, a plain user's peer heard it after {noticed:?}",
+        sessions[0],
+        cluster.longest_silence(),
+    );
+}

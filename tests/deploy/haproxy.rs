@@ -1,0 +1,108 @@
+//! HAProxy with `deploy/haproxy/haproxy.cfg`, on free ports and with these nodes instead of Docker's.
+
+use std::net::{SocketAddr, TcpListener};
+use std::process::Command;
+
+use crate::support::process::{Node, Process};
+use crate::support::{eventually, http};
+
+const SHIPPED: &str = include_str!("../../deploy/haproxy/haproxy.cfg");
+
+#[derive(Debug)]
+pub struct Haproxy {
+    /// Where clients connect.
+    pub address: SocketAddr,
+    /// Where operators look.
+    pub operators: SocketAddr,
+    _process: Process,
+    _folder: tempfile::TempDir,
+}
+
+/// What HAProxy says of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    pub sessions: u32,
+    pub is_up: bool,
+}
+
+impl Haproxy {
+    pub async fn before(nodes: &[Node]) -> Self {
+        for _ in 0..5 {
+            if let Some(started) = Self::try_before(nodes).await {
+                return started;
+            }
+        }
+        panic!("haproxy does not start: run `make setup`");
+    }
+
+    /// `None` if somebody else was given a port meanwhile.
+    async fn try_before(nodes: &[Node]) -> Option<Self> {
+        let (address, operators) = (free(), free());
+        let servers: Vec<String> = nodes
+            .iter()
+            .enumerate()
+            .map(|(number, node)| {
+                let (client, admin) = (node.address, node.admin.port());
+                format!("  server node{number} {client} port {admin}")
+            })
+            .collect();
+        let config: Vec<String> = SHIPPED
+            .lines()
+            .map(
+                |line| match line.split_whitespace().collect::<Vec<_>>()[..] {
+                    ["bind", ":9090"] => format!("  bind {address}"),
+                    ["bind", ":8404"] => format!("  bind {operators}"),
+                    ["server-template", ..] => servers.join("\n"),
+                    _ => line.to_owned(),
+                },
+            )
+            .collect();
+        let changed = config.iter().zip(SHIPPED.lines());
+        let changed = changed.filter(|(ours, shipped)| ours != shipped).count();
+        assert_eq!(
+            changed, 3,
+            "two doors and the servers are ours, all else is as shipped"
+        );
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("haproxy.cfg");
+        std::fs::write(&file, config.join("\n") + "\n").unwrap();
+        let mut process = Process::spawn(Command::new("haproxy").arg("-db").arg("-f").arg(&file));
+        let up = eventually("HAProxy has found its nodes, or ended", async || {
+            if process.has_ended() {
+                return Some(false);
+            }
+            let healthy = http::status(operators, "/healthz").await == Some(200);
+            healthy.then_some(true)
+        })
+        .await;
+        let haproxy = Self {
+            address,
+            operators,
+            _process: process,
+            _folder: folder,
+        };
+        if !up {
+            return None;
+        }
+        Some(haproxy)
+    }
+
+    /// What it says of its nodes, in their order.
+    pub async fn servers(&self) -> Vec<Server> {
+        let answer = http::get(self.operators, "/stats;csv", "").await.unwrap();
+        answer
+            .lines()
+            .map(|line| line.split(',').collect::<Vec<_>>())
+            .filter(|fields| fields[0] == "nodes" && fields[1].starts_with("node"))
+            .map(|fields| Server {
+                sessions: fields[4].parse().unwrap(),
+                is_up: fields[17].starts_with("UP"),
+            })
+            .collect()
+    }
+}
+
+fn free() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap()
+}

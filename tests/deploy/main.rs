@@ -1,0 +1,15 @@
+//! The cluster that `deploy/` describes, as plain processes: HAProxy with the shipped configuration, three nodes, a Redis.
+
+// What was measured is printed: `make test` shows it.
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    missing_docs,
+    unreachable_pub
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod front;
+mod haproxy;
