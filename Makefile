@@ -7,7 +7,12 @@ CARGO ?= cargo
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 DENY_VERSION := 0.20.2
 
-.PHONY: help setup setup-test setup-lint setup-bench run test lint fmt bench bench-storm torture endure
+HOST := $(shell rustc --print host-tuple 2>/dev/null)
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p;T;q' Cargo.toml)
+BUILDER_IMAGE := $(shell sed -n 's/^BUILDER_IMAGE=//p' .env)
+URL ?= ws://localhost:9090
+
+.PHONY: help setup setup-test setup-lint setup-bench run test lint fmt bench bench-storm torture endure dist demo-call compose-test
 
 help: ## List what can be made.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -52,6 +57,21 @@ lint: setup-lint ## Check format, lints, docs, licences and sources.
 
 fmt: ## Format the code.
 	$(CARGO) fmt
+
+dist: ## Build a static binary for this kind of machine, and an archive with it: dist/.
+	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --locked --profile dist --bin switchboard --target $(HOST)
+	@mkdir -p dist
+	cp target/$(HOST)/dist/switchboard dist/switchboard
+	tar -czf dist/switchboard-$(VERSION)-$(HOST).tar.gz --owner=0 --group=0 \
+	  -C dist switchboard -C .. LICENSE CHANGELOG.md src/config/default.toml deploy/systemd
+
+demo-call: ## A call of two resumable users that goes on whatever you kill. URL=ws://... (ws://localhost:9090), SECONDS=n (until Ctrl-C).
+	$(CARGO) run --locked --quiet --example demo-call -- $(URL) $(if $(filter command line environment,$(origin SECONDS)),$(SECONDS))
+
+compose-test: ## Bring docker-compose.yml up on this machine's Docker engine, and kill, stop, scale and replace what it runs.
+	@docker compose version >/dev/null || { echo "A Docker engine with Compose v2 is needed: https://docs.docker.com/engine/install/"; exit 1; }
+	@docker image inspect $(BUILDER_IMAGE) >/dev/null 2>&1 || docker pull -q $(BUILDER_IMAGE) 2>/dev/null || $(MAKE) dist
+	$(CARGO) test --locked --test compose
 
 bench: setup-bench ## Measure against the tutorial's server. REPS, SECONDS, PAIRS, IDLE and SCENARIOS may be set.
 	$(CARGO) bench --locked --bench relay

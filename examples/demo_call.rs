@@ -23,8 +23,8 @@ type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// How long an answer may take before the connection counts as lost.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long to go on trying to come back.
-const GIVE_UP: Duration = Duration::from_mins(1);
+/// How long to go on trying to come in at all, and to come back.
+const GIVE_UP: [Duration; 2] = [Duration::from_secs(5), Duration::from_mins(1)];
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -110,18 +110,28 @@ impl Client {
     /// Talks, and comes back after every loss, until it is stopped.
     async fn lives(mut self) -> Result<Self, String> {
         let mut lost_at = Instant::now();
+        let mut told = String::new();
         loop {
             match self.enters().await {
                 Ok(socket) => {
+                    told.clear();
                     if self.talks(socket).await {
                         return Ok(self);
                     }
                     lost_at = Instant::now();
                 }
-                Err(why) if lost_at.elapsed() > GIVE_UP => {
-                    return Err(format!("{}: {why} ({})", self.name, self.url));
+                Err(why) => {
+                    if lost_at.elapsed() > GIVE_UP[usize::from(self.secret.is_some())] {
+                        return Err(format!(
+                            "{} cannot come in at {}: {why}",
+                            self.name, self.url
+                        ));
+                    }
+                    if told != why {
+                        self.tells(&format!("cannot come in: {why}"));
+                        told = why;
+                    }
                 }
-                Err(why) => self.tells(&format!("cannot come in: {why}")),
             }
             // At random, so that the clients of a node which dies do not come back all at once.
             sleep(Duration::from_millis(rand::random_range(0..300))).await;

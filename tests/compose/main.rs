@@ -1,1 +1,270 @@
-fn main() {}
+//! The cluster of the shipped `docker-compose.yml`, on a real Docker engine: `make compose-test`.
+//!
+//! One story, in order: up, calls, a node is killed, Redis is away, more nodes, every node is replaced. All the time 60 calls of resumable
+//! users go on through the load balancer; at the end every signal was heard once and in order, and nobody heard a leave.
+
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    missing_docs,
+    unreachable_pub
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod engine;
+mod images;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::json;
+use support::peer::Peer;
+use support::talker::{Talker, assert_heard};
+use support::{eventually, http};
+use tokio::time::{Instant, sleep};
+
+use crate::engine::Project;
+
+/// Calls of two resumable users, and how often each says something.
+const CALLS: usize = 60;
+const EVERY: Duration = Duration::from_millis(250);
+
+#[tokio::main]
+async fn main() {
+    assert!(
+        engine::succeeds("docker version") && engine::succeeds("docker compose version"),
+        "no Docker engine with Compose v2 answers: install one, or run this where there is one"
+    );
+    let begun = Instant::now();
+    let images = images::gather();
+    let project = Project::new(&images.settings);
+    tells(begun, "images are here; not the real thing:");
+    for stand_in in &images.stand_ins {
+        println!("            {stand_in}");
+    }
+    project.compose("config --quiet").await;
+    project.compose("build node").await;
+    let size = "docker image inspect --format '{{.Size}}' switchboard:test";
+    let size: u64 = project.run(size).await.trim().parse().unwrap();
+    tells(
+        begun,
+        &format!("the image of a node is built: {} MB", size / 1_000_000),
+    );
+
+    let up = Instant::now();
+    project
+        .compose(&format!("up --detach --wait {}", images.services.join(" ")))
+        .await;
+    let mut town = Town::build(&project).await;
+    tells(
+        begun,
+        &format!(
+            "the first call {:.1} s after `docker compose up`",
+            up.elapsed().as_secs_f32()
+        ),
+    );
+    town.fill(CALLS).await;
+    let spread = town.spread().await;
+    assert!(
+        spread.len() == 3 && spread.iter().all(|count| *count >= 20),
+        "{spread:?}"
+    );
+    tells(
+        begun,
+        &format!("{CALLS} calls, through HAProxy, on three nodes: {spread:?} sessions"),
+    );
+
+    a_node_is_killed(&town).await;
+    tells(
+        begun,
+        "a node was killed: a plain user's peer heard node_lost, nobody else noticed",
+    );
+    project.compose("up --detach --wait node").await;
+
+    let silence = redis_is_away(&town).await;
+    tells(
+        begun,
+        &format!("Redis was stopped for {silence:.0?}: everybody talks again"),
+    );
+
+    project
+        .compose("up --detach --wait --no-recreate --scale node=5 node")
+        .await;
+    eventually("five nodes are behind HAProxy", async || {
+        (town.spread().await.len() == 5).then_some(())
+    })
+    .await;
+    town.fill(30).await;
+    let spread = town.spread().await;
+    assert!(spread.iter().all(|count| *count >= 5), "{spread:?}");
+    tells(
+        begun,
+        &format!("two more nodes, and 30 more calls: {spread:?}"),
+    );
+
+    let before = project.containers("node").await;
+    let rolled = Instant::now();
+    project.run("deploy/docker/roll.sh").await;
+    let after = project.containers("node").await;
+    assert!(
+        after.len() == 5 && after.iter().all(|new| !before.contains(new)),
+        "{after:?}"
+    );
+    town.goes_on().await;
+    tells(
+        begun,
+        &format!(
+            "each of five nodes was replaced, in {:.0?}",
+            rolled.elapsed()
+        ),
+    );
+
+    let (signals, resumes) = town.lost_nothing().await;
+    tells(
+        begun,
+        &format!(
+            "{signals} signals, {resumes} resumes: none lost, none repeated, no leave, no upgrade refused"
+        ),
+    );
+}
+
+fn tells(begun: Instant, what: &str) {
+    println!("{:7.1} s   {what}", begun.elapsed().as_secs_f32());
+}
+
+/// Calls that go on through the front.
+struct Town<'a> {
+    project: &'a Project,
+    doors: support::talker::Doors,
+    calls: Vec<(Talker, Talker)>,
+}
+
+impl<'a> Town<'a> {
+    async fn build(project: &'a Project) -> Self {
+        let mut town = Self {
+            project,
+            doors: Arc::new(Mutex::new(vec![project.front])),
+            calls: Vec::new(),
+        };
+        town.fill(1).await;
+        town
+    }
+
+    /// So many calls more.
+    async fn fill(&mut self, calls: usize) {
+        for _ in 0..calls {
+            let number = self.calls.len();
+            let (one, other) = (format!("a{number}"), format!("b{number}"));
+            let answers = Talker::start(&self.doors, &other, &one, false, EVERY);
+            eventually("it has logged in", async || answers.log().at).await;
+            let calls = Talker::start(&self.doors, &one, &other, true, EVERY);
+            self.calls.push((calls, answers));
+        }
+        self.goes_on().await;
+    }
+
+    fn talkers(&self) -> impl Iterator<Item = &Talker> {
+        self.calls.iter().flat_map(|(one, other)| [one, other])
+    }
+
+    async fn goes_on(&self) {
+        let before: Vec<u64> = self.talkers().map(|talker| talker.log().acked).collect();
+        for (talker, before) in self.talkers().zip(before) {
+            eventually(&format!("{} talks", talker.name), async || {
+                (talker.log().acked > before + 1).then_some(())
+            })
+            .await;
+        }
+    }
+
+    /// How many connections each node has that HAProxy takes for healthy.
+    async fn spread(&self) -> Vec<u32> {
+        let page = http::get(self.project.operators, "/stats;csv", "").await;
+        let page = page.expect("HAProxy's page");
+        page.lines()
+            .map(|line| line.split(',').collect::<Vec<_>>())
+            .filter(|fields| fields[0] == "nodes" && fields[1].starts_with("node"))
+            .filter(|fields| fields[17] == "UP")
+            .map(|fields| fields[4].parse().unwrap())
+            .collect()
+    }
+
+    /// Everybody rests; how many signals there were, and how many sessions were resumed.
+    async fn lost_nothing(&self) -> (u64, usize) {
+        for talker in self.talkers() {
+            talker.stops_talking();
+        }
+        for talker in self.talkers() {
+            talker.rests().await;
+        }
+        let mut signals = 0;
+        for (one, other) in &self.calls {
+            for (sender, receiver) in [(one, other), (other, one)] {
+                receiver.hears(sender.log().said).await;
+                assert_heard(sender, receiver);
+                signals += sender.log().said;
+            }
+        }
+        for talker in self.talkers() {
+            let (log, name) = (talker.log(), &talker.name);
+            assert!(log.leaves.is_empty(), "{name} heard {:?}", log.leaves);
+            assert!(log.refused.is_empty(), "{name}: {:?}", log.refused);
+            assert_eq!(log.missed, 0, "{name} may have missed something");
+            assert_eq!(log.failed_upgrades, 0, "{name} was turned away");
+        }
+        (
+            signals,
+            self.talkers().map(|talker| talker.log().resumes).sum(),
+        )
+    }
+}
+
+/// `docker kill`: resumable users come back elsewhere, the peer of a plain one hears that it is gone.
+async fn a_node_is_killed(town: &Town<'_>) {
+    let front = town.project.front;
+    let (mut plain, node) = login(front, "plain").await;
+    let mut behind = loop {
+        let (behind, elsewhere) = login(front, "left-behind").await;
+        if elsewhere != node {
+            break behind;
+        }
+        behind.closes().await;
+    };
+    plain.calls(&mut behind).await;
+    let container = town.project.container_of(&node).await;
+    town.project.run(&format!("docker kill {container}")).await;
+    let leave = behind.hears_of("leave").await;
+    assert_eq!(
+        leave,
+        json!({"type": "leave", "name": "plain", "reason": "node_lost"})
+    );
+    town.goes_on().await;
+}
+
+async fn login(front: std::net::SocketAddr, name: &str) -> (Peer, String) {
+    let mut peer = Peer::connect(front).await;
+    let reply = peer.tries_login(name).await;
+    assert_eq!(reply["success"], true, "{reply}");
+    (peer, reply["node"].as_str().unwrap().to_owned())
+}
+
+/// `docker compose stop redis`, and back: connections stay. How long it was away.
+async fn redis_is_away(town: &Town<'_>) -> Duration {
+    let resumes = || {
+        town.talkers()
+            .map(|talker| talker.log().resumes)
+            .sum::<usize>()
+    };
+    let before = resumes();
+    town.project.compose("stop redis").await;
+    let stopped = Instant::now();
+    // Not a wait for anything: the length of the outage is what is tested.
+    sleep(Duration::from_secs(5)).await;
+    town.project.compose("start redis").await;
+    let away = stopped.elapsed();
+    town.goes_on().await;
+    assert_eq!(resumes(), before, "no connection was lost");
+    away
+}

@@ -1,0 +1,122 @@
+//! The Docker engine of this machine, and the project that the test brings up on it.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::process::{Command, Stdio};
+
+/// A compose project of the test's own, of the shipped file. Gone, with its volumes, when this is dropped.
+#[derive(Debug)]
+pub struct Project {
+    environment: BTreeMap<String, String>,
+    /// The port that clients connect to.
+    pub front: SocketAddr,
+    /// HAProxy's page.
+    pub operators: SocketAddr,
+}
+
+impl Project {
+    /// Under a name and ports of its own, so that a cluster that runs here is left alone.
+    pub fn new(settings: &[(&str, String)]) -> Self {
+        let [front, operators, jaeger, grafana, prometheus] = [(); 5].map(|()| free());
+        let mut environment: BTreeMap<String, String> = [
+            ("COMPOSE_PROJECT_NAME", "switchboard-test".to_owned()),
+            ("SWITCHBOARD_IMAGE", "switchboard:test".to_owned()),
+            ("FRONT_PORT", front.port().to_string()),
+            ("HAPROXY_STATS_PORT", operators.port().to_string()),
+            ("JAEGER_PORT", jaeger.port().to_string()),
+            ("GRAFANA_PORT", grafana.port().to_string()),
+            ("PROMETHEUS_PORT", prometheus.port().to_string()),
+        ]
+        .map(|(key, value)| (key.to_owned(), value))
+        .into();
+        let settings = settings.iter();
+        environment.extend(settings.map(|(key, value)| ((*key).to_owned(), value.clone())));
+        Self {
+            environment,
+            front,
+            operators,
+        }
+    }
+
+    /// `docker compose`, with these words after it.
+    pub async fn compose(&self, words: &str) -> String {
+        self.run(&format!("docker compose {words}")).await
+    }
+
+    /// A shell command in the project's environment; what it prints.
+    pub async fn run(&self, command: &str) -> String {
+        let environment = self.environment.clone();
+        let command = command.to_owned();
+        let running = tokio::task::spawn_blocking(move || {
+            let output = shell(&command).envs(&environment).output().unwrap();
+            let (told, trouble) = (text(&output.stdout), text(&output.stderr));
+            assert!(output.status.success(), "{command}\n{told}\n{trouble}");
+            told
+        });
+        running.await.unwrap()
+    }
+
+    /// The containers of a service that run.
+    pub async fn containers(&self, service: &str) -> Vec<String> {
+        let told = self.compose(&format!("ps -q {service}")).await;
+        told.lines().map(str::to_owned).collect()
+    }
+
+    /// The container in which the node of this name runs.
+    pub async fn container_of(&self, node: &str) -> String {
+        for container in self.containers("node").await {
+            let log = self.run(&format!("docker logs {container} 2>&1")).await;
+            if log.contains(&format!("\"node.id\":\"{node}\"")) {
+                return container;
+            }
+        }
+        panic!("no container runs {node}");
+    }
+}
+
+impl Drop for Project {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let mut logs = shell("docker compose ps -a; docker compose logs --tail 40");
+            let output = logs.envs(&self.environment).output().unwrap();
+            eprintln!("{}{}", text(&output.stdout), text(&output.stderr));
+        }
+        let down = "docker compose down --volumes --timeout 5 --remove-orphans";
+        let _ = shell(down).envs(&self.environment).output();
+    }
+}
+
+/// The settings of the shipped `.env`.
+pub fn shipped() -> BTreeMap<String, String> {
+    include_str!("../../.env")
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split_once('='))
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect()
+}
+
+/// Whether a shell command goes well.
+pub fn succeeds(command: &str) -> bool {
+    let mut command = shell(command);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().unwrap().success()
+}
+
+fn shell(command: &str) -> Command {
+    let mut shell = Command::new("bash");
+    shell.args(["-c", command]);
+    shell
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .stdin(Stdio::null());
+    shell
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn free() -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap()
+}
