@@ -12,7 +12,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p;T;q' Cargo.toml)
 BUILDER_IMAGE := $(shell sed -n 's/^BUILDER_IMAGE=//p' .env)
 URL ?= ws://localhost:9090
 
-.PHONY: help setup setup-test setup-lint setup-bench run test lint fmt bench bench-storm torture endure dist demo-call compose-test
+.PHONY: help setup setup-test setup-lint setup-bench run test lint lint-deploy fmt bench bench-storm torture endure dist demo-call compose-test
 
 help: ## List what can be made.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -34,8 +34,19 @@ setup-test: ## Install what tests need: redis-server 7.0 or newer, haproxy 2.6 o
 	  echo "redis-server $$1.$$2 is too old: 7.0 or newer is needed (packages.redis.io has them for older systems)"; exit 1; \
 	fi
 
-setup-lint: ## Install what the linters need: cargo-deny.
+setup-lint: setup-test target/lint/ready ## Install what the linters need: cargo-deny, and a Python environment and kubectl in target/lint.
 	@$(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) install cargo-deny --locked --version $(DENY_VERSION)
+
+target/lint/ready: .ci/requirements.txt .ci/kubectl.sh
+	@python3 -c 'import ensurepip, venv, tomllib' 2>/dev/null || { \
+	  if command -v apt-get >/dev/null; then \
+	    $(SUDO) apt-get update -qq && \
+	    $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv; \
+	  else echo "Install Python 3.11 or newer, with venv and pip"; exit 1; fi; }
+	python3 -m venv target/lint
+	target/lint/bin/pip install --quiet --disable-pip-version-check -r .ci/requirements.txt
+	.ci/kubectl.sh target/lint/bin
+	@touch $@
 
 setup-bench: setup-test ## Install what the benchmark needs: Node.js' ws package, for the tutorial's server.
 	@command -v npm >/dev/null || { echo "Install Node.js 20 or newer, with npm: the benchmark's reference is a Node.js server"; exit 1; }
@@ -49,11 +60,18 @@ test: setup-test ## Run all tests, on the embedded fabric and on real Redis serv
 	$(CARGO) test --locked --test faults -- --test-threads=1 --nocapture
 	$(CARGO) test --locked --test deploy -- --test-threads=1 --nocapture
 
-lint: setup-lint ## Check format, lints, docs, licences and sources.
+lint: setup-lint lint-deploy ## Check format, lints, docs, licences and sources, and everything in deploy/.
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
 	$(CARGO) deny --config .ci/deny.toml check bans licenses sources
+
+lint-deploy: setup-test target/lint/ready ## Check the Dockerfile, the compose file, HAProxy's configuration and the Kubernetes manifests; and the checker by typos.
+	target/lint/bin/hadolint deploy/docker/Dockerfile
+	target/lint/bin/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	haproxy -c -q -f deploy/haproxy/haproxy.cfg
+	PATH=$(CURDIR)/target/lint/bin:$$PATH target/lint/bin/python .ci/manifests/check.py
+	PATH=$(CURDIR)/target/lint/bin:$$PATH target/lint/bin/python .ci/manifests/test_check.py
 
 fmt: ## Format the code.
 	$(CARGO) fmt

@@ -1,0 +1,343 @@
+#!/usr/bin/env python3
+"""Checks what deploys Switchboard, without a cluster and without an engine.
+
+Kubernetes: every overlay, and every component on the base, is built by kustomize; each object is validated strictly against the schemas
+of several versions of Kubernetes (a kind without a schema is a mistake); and objects have to fit each other: selectors, ports, references,
+targets, grace periods, settings, restricted pod security. Compose: variables, settings, grace period.
+"""
+
+import functools
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import tomllib
+from pathlib import Path
+
+import jsonschema
+import kubernetes_validate
+import yaml
+
+VERSIONS = ["1.30", "1.32", "1.34", kubernetes_validate.latest_version()]
+SCHEMAS = {path.stem: json.loads(path.read_text()) for path in (Path(__file__).parent / "schemas").glob("*.json")}
+# What the operator makes: prod's README line says how.
+EXTERNAL_SECRETS = {"switchboard-redis", "switchboard-tls"}
+# After drain.deadline a node still says its last words to Redis (app.rs, FABRIC_WITHIN).
+LAST_WORDS = 5
+
+
+def main():
+    found = mistakes(Path(__file__).resolve().parents[2])
+    for mistake in found:
+        print(mistake, file=sys.stderr)
+    if not found:
+        print(f"deploy/k8s is valid for Kubernetes {', '.join(VERSIONS)}, and its objects fit each other")
+    return 1 if found else 0
+
+
+def mistakes(top, only=None):
+    """What is wrong below this folder; with `only`, as overlays/dev, in that way of using deploy/k8s."""
+    found = []
+    settings = known_settings(top)
+    for name, objects in renders(top, only, found):
+        found += [f"{name}: {mistake}" for mistake in check_objects(objects, settings)]
+    return found + [f"docker-compose.yml: {mistake}" for mistake in check_compose(top, settings)]
+
+
+def known_settings(top):
+    """Every setting with its default, by its variable."""
+    def visit(prefix, table):
+        for key, value in table.items():
+            if isinstance(value, dict):
+                yield from visit(f"{prefix}{key.upper()}__", value)
+            else:
+                yield f"{prefix}{key.upper()}", value
+    return dict(visit("SWITCHBOARD_", tomllib.loads((top / "src/config/default.toml").read_text())))
+
+
+def renders(top, only, found):
+    """Every way in which deploy/k8s is meant to be used, built."""
+    k8s = top / "deploy/k8s"
+    ways = [(f"overlays/{overlay.name}", overlay) for overlay in sorted((k8s / "overlays").iterdir())]
+    with tempfile.TemporaryDirectory(dir=k8s) as folder:
+        for component in sorted((k8s / "components").iterdir()):
+            way = Path(folder) / component.name
+            way.mkdir()
+            text = f"resources: [../../base]\ncomponents: [../../components/{component.name}]\n"
+            (way / "kustomization.yaml").write_text(text)
+            ways.append((f"components/{component.name}", way))
+        for name, way in ways:
+            if only not in (None, name):
+                continue
+            built = subprocess.run(["kubectl", "kustomize", str(way)], capture_output=True, text=True)
+            if built.returncode:
+                found.append(f"{name}: {built.stderr.strip()}")
+            else:
+                yield name, [object for object in yaml.safe_load_all(built.stdout) if object]
+
+
+def check_objects(objects, settings):
+    for object in objects:
+        for mistake in check_schema(json.dumps(object)):
+            yield f"{describe(object)}: {mistake}"
+    try:
+        yield from Cluster(objects, settings).mistakes()
+    except (KeyError, TypeError, AttributeError) as error:
+        yield f"its objects cannot be read: {error!r}"
+
+
+@functools.cache
+def check_schema(text):
+    """Most objects are the same in every way: each is looked at once."""
+    return list(schema_mistakes(json.loads(text)))
+
+
+def schema_mistakes(object):
+    if object["kind"] in SCHEMAS:
+        validator = jsonschema.Draft202012Validator(SCHEMAS[object["kind"]])
+        for error in validator.iter_errors(object):
+            yield f"{'.'.join(map(str, error.absolute_path))}: {error.message}"
+        return
+    for version in VERSIONS:
+        try:
+            kubernetes_validate.validate(object, version, strict=True)
+        except kubernetes_validate.ValidationError as error:
+            yield f"Kubernetes {version}: {'.'.join(map(str, error.path))}: {error.message}"
+        except (kubernetes_validate.SchemaNotFoundError, kubernetes_validate.InvalidSchemaError) as error:
+            yield f"Kubernetes {version} has no schema for it: {error}"
+
+
+def describe(object):
+    return f"{object['kind']} {object['metadata']['name']}"
+
+
+def fits(selector, labels):
+    """Whether a selector of labels (no expressions in here) takes these."""
+    return selector.get("matchLabels", {}).items() <= labels.items()
+
+
+def seconds(text):
+    number, unit = re.fullmatch(r"(\d+)(ms|s|m)?", str(text)).groups()
+    return int(number) * {"ms": 0.001, "m": 60}.get(unit, 1)
+
+
+class Cluster:
+    """The objects of one way, as Kubernetes would see them together."""
+
+    def __init__(self, objects, settings):
+        self.settings = settings
+        self.by_kind = {}
+        for object in objects:
+            self.by_kind.setdefault(object["kind"], {})[object["metadata"]["name"]] = object
+        self.workloads = [*self.all("Deployment"), *self.all("StatefulSet")]
+
+    def all(self, kind):
+        return self.by_kind.get(kind, {}).values()
+
+    def has(self, kind, name):
+        return name in self.by_kind.get(kind, {})
+
+    def pods(self, selector):
+        """The templates of the pods that a selector takes."""
+        templates = [workload["spec"]["template"] for workload in self.workloads]
+        return [template for template in templates if fits(selector, template["metadata"]["labels"])]
+
+    def mistakes(self):
+        checks = [
+            self.check_workload, self.check_pod_security, self.check_references, self.check_settings, self.check_grace,
+        ]
+        for workload in self.workloads:
+            for check in checks:
+                for mistake in check(workload):
+                    yield f"{describe(workload)}: {mistake}"
+        by_kind = {
+            "Service": self.check_service, "PodDisruptionBudget": self.check_budget, "NetworkPolicy": self.check_policy,
+            "HorizontalPodAutoscaler": self.check_scaler, "ScaledObject": self.check_scaler, "Ingress": self.check_ingress,
+            "HTTPRoute": self.check_route, "ServiceMonitor": self.check_monitor,
+        }
+        for kind, check in by_kind.items():
+            for object in self.all(kind):
+                for mistake in check(object):
+                    yield f"{describe(object)}: {mistake}"
+
+    def check_workload(self, workload):
+        template, spec = workload["spec"]["template"], workload["spec"]["template"]["spec"]
+        labels = template["metadata"]["labels"]
+        if not fits(workload["spec"]["selector"], labels):
+            yield f"its selector does not take its own pods ({labels})"
+        for spread in spec.get("topologySpreadConstraints", []):
+            if not fits(spread["labelSelector"], labels):
+                yield f"the spread over {spread['topologyKey']} does not count its own pods"
+        if workload["kind"] == "StatefulSet" and not self.has("Service", workload["spec"]["serviceName"]):
+            yield f"there is no Service {workload['spec']['serviceName']}"
+        for container in spec["containers"]:
+            ports = port_names(template)
+            for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+                port = container.get(probe, {}).get("httpGet", {}).get("port")
+                if port is not None and port not in ports:
+                    yield f"{probe} asks port {port}, which the pod does not have ({shown(ports)})"
+            if "memory" not in container.get("resources", {}).get("limits", {}):
+                yield f"{container['name']} has no memory limit"
+
+    def check_pod_security(self, workload):
+        """What the restricted level asks for."""
+        spec = workload["spec"]["template"]["spec"]
+        pod = spec.get("securityContext", {})
+        for container in spec["containers"]:
+            own = container.get("securityContext", {})
+            wanted = {
+                "runAsNonRoot": {**pod, **own}.get("runAsNonRoot") is True,
+                "seccompProfile": {**pod, **own}.get("seccompProfile", {}).get("type") == "RuntimeDefault",
+                "allowPrivilegeEscalation": own.get("allowPrivilegeEscalation") is False,
+                "capabilities": own.get("capabilities", {}).get("drop") == ["ALL"],
+                "readOnlyRootFilesystem": own.get("readOnlyRootFilesystem") is True,
+            }
+            for field, is_so in wanted.items():
+                if not is_so:
+                    yield f"{container['name']} is not restricted: {field}"
+
+    def check_references(self, workload):
+        spec = workload["spec"]["template"]["spec"]
+        account = spec.get("serviceAccountName", "default")
+        if account != "default" and not self.has("ServiceAccount", account):
+            yield f"there is no ServiceAccount {account}"
+        for container in spec["containers"]:
+            for source in container.get("envFrom", []):
+                name = source["configMapRef"]["name"]
+                if not self.has("ConfigMap", name):
+                    yield f"there is no ConfigMap {name}"
+            seen = set()
+            for variable in container.get("env", []):
+                reference = variable.get("valueFrom", {}).get("secretKeyRef")
+                if reference:
+                    secret = self.by_kind.get("Secret", {}).get(reference["name"])
+                    if secret is None and reference["name"] not in EXTERNAL_SECRETS:
+                        yield f"there is no Secret {reference['name']}"
+                    if secret and reference["key"] not in {**secret.get("data", {}), **secret.get("stringData", {})}:
+                        yield f"Secret {reference['name']} has no key {reference['key']}"
+                for used in re.findall(r"\$\((\w+)\)", variable.get("value", "")):
+                    if used not in seen:
+                        yield f"{variable['name']} uses $({used}), which is not declared before it"
+                seen.add(variable["name"])
+
+    def variables(self, container):
+        """What a container's environment sets, with what is known of it."""
+        given = {}
+        for source in container.get("envFrom", []):
+            config = self.by_kind.get("ConfigMap", {}).get(source["configMapRef"]["name"], {})
+            given.update(config.get("data", {}))
+        given.update({variable["name"]: variable.get("value") for variable in container.get("env", [])})
+        return given
+
+    def check_settings(self, workload):
+        for container in workload["spec"]["template"]["spec"]["containers"]:
+            for variable in self.variables(container):
+                if variable.startswith("SWITCHBOARD_") and variable not in self.settings:
+                    yield f"{variable} is not a setting"
+
+    def check_grace(self, workload):
+        spec = workload["spec"]["template"]["spec"]
+        for container in spec["containers"]:
+            given = self.variables(container)
+            if not any(variable.startswith("SWITCHBOARD_") for variable in given):
+                continue
+            deadline = given.get("SWITCHBOARD_DRAIN__DEADLINE", self.settings["SWITCHBOARD_DRAIN__DEADLINE"])
+            pause = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
+            needed, grace = pause + seconds(deadline) + LAST_WORDS, spec.get("terminationGracePeriodSeconds", 30)
+            if pause == 0:
+                yield "without a preStop sleep it drains before load balancers know"
+            if grace <= needed:
+                yield f"terminationGracePeriodSeconds {grace} is not more than preStop, drain.deadline and {LAST_WORDS} s: {needed:g}"
+
+    def check_service(self, service):
+        pods = self.pods({"matchLabels": service["spec"]["selector"]})
+        if not pods:
+            yield f"its selector takes no pods: {service['spec']['selector']}"
+        for port in service["spec"]["ports"]:
+            target = port.get("targetPort", port["port"])
+            for pod in pods:
+                if target not in port_names(pod):
+                    yield f"port {target} is none of its pods' ({shown(port_names(pod))})"
+
+    def check_budget(self, budget):
+        if not self.pods(budget["spec"]["selector"]):
+            yield "its selector takes no pods"
+
+    def check_policy(self, policy):
+        pods = self.pods(policy["spec"]["podSelector"])
+        if not pods:
+            yield "its selector takes no pods"
+        named = {port for pod in pods for port in port_names(pod) if isinstance(port, str)}
+        for rule in policy["spec"].get("ingress", []):
+            for port in rule.get("ports", []):
+                if isinstance(port["port"], str) and port["port"] not in named:
+                    yield f"port {port['port']} is none of its pods' ({shown(named)})"
+            for peer in rule.get("from", []):
+                if "podSelector" in peer and "namespaceSelector" not in peer and not self.pods(peer["podSelector"]):
+                    yield f"it lets in pods that are not there: {peer['podSelector']}"
+        egress = policy["spec"].get("egress", [])
+        if egress and not any(port["port"] == 53 for rule in egress for port in rule.get("ports", [])):
+            yield "without port 53 nothing finds anything"
+
+    def check_scaler(self, scaler):
+        target = scaler["spec"]["scaleTargetRef"]
+        kind = target.get("kind", "Deployment")
+        if not self.has(kind, target["name"]):
+            yield f"there is no {kind} {target['name']}"
+        elif "replicas" in self.by_kind[kind][target["name"]]["spec"]:
+            yield f"{kind} {target['name']} says how many replicas it has: both would set it"
+
+    def backend(self, name, port):
+        service = self.by_kind.get("Service", {}).get(name)
+        if service is None:
+            yield f"there is no Service {name}"
+        elif not any(port in (each["port"], each.get("name")) for each in service["spec"]["ports"]):
+            yield f"Service {name} has no port {port}"
+
+    def check_ingress(self, ingress):
+        for rule in ingress["spec"]["rules"]:
+            for path in rule["http"]["paths"]:
+                service = path["backend"]["service"]
+                yield from self.backend(service["name"], *service["port"].values())
+
+    def check_route(self, route):
+        for rule in route["spec"]["rules"]:
+            for backend in rule["backendRefs"]:
+                yield from self.backend(backend["name"], backend["port"])
+
+    def check_monitor(self, monitor):
+        services = [service for service in self.all("Service") if fits(monitor["spec"]["selector"], service["metadata"].get("labels", {}))]
+        if len(services) != 1:
+            yield f"its selector takes {len(services)} Services"
+        for endpoint in monitor["spec"]["endpoints"]:
+            for service in services:
+                yield from self.backend(service["metadata"]["name"], endpoint["port"])
+
+
+def port_names(template):
+    """The ports of a pod, by name and by number."""
+    ports = [port for container in template["spec"]["containers"] for port in container.get("ports", [])]
+    return {port["name"] for port in ports} | {port["containerPort"] for port in ports}
+
+
+def shown(ports):
+    return ", ".join(sorted(map(str, ports)))
+
+
+def check_compose(top, settings):
+    text = (top / "docker-compose.yml").read_text()
+    variables = {line.split("=")[0] for line in (top / ".env").read_text().splitlines() if re.match(r"\w+=", line)}
+    for used in sorted(set(re.findall(r"\$\{(\w+)", text)) - variables):
+        yield f"${{{used}}} is not in .env"
+    node = yaml.safe_load(text)["services"]["node"]
+    for variable in node["environment"]:
+        if variable.startswith("SWITCHBOARD_") and variable not in settings:
+            yield f"{variable} is not a setting"
+    deadline = node["environment"].get("SWITCHBOARD_DRAIN__DEADLINE", settings["SWITCHBOARD_DRAIN__DEADLINE"])
+    if seconds(node["stop_grace_period"]) <= seconds(deadline) + LAST_WORDS:
+        yield f"stop_grace_period {node['stop_grace_period']} is not more than drain.deadline and {LAST_WORDS} s"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

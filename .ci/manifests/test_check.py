@@ -1,0 +1,72 @@
+#!/usr/bin/env python3
+"""The checker notices typos: each is planted in a copy of the manifests, and has to be told by its name."""
+
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import check
+
+TOP = Path(__file__).resolve().parents[2]
+
+# file, what is there, what is put in its place, what has to be told
+TYPOS = [
+    ("base/deployment.yaml", "readOnlyRootFilesystem", "readOnlyRootFileSystem", "readOnlyRootFileSystem"),
+    ("base/deployment.yaml", "minReadySeconds: 5", 'minReadySeconds: "5"', "minReadySeconds"),
+    ("base/disruption.yaml", "kind: PodDisruptionBudget", "kind: PodDisruptionBudgte", "has no schema for it"),
+    ("base/deployment.yaml", "terminationGracePeriodSeconds: 45", "terminationGracePeriodSeconds: 30", "terminationGracePeriodSeconds 30"),
+    ("base/deployment.yaml", "              port: admin", "              port: adnim", "adnim"),
+    ("base/deployment.yaml", "name: POD_UID", "name: POD_UDI", "$(POD_UID)"),
+    ("base/services.yaml", "targetPort: ws", "targetPort: sw", "port sw is none"),
+    ("base/services.yaml", "  selector:\n    app.kubernetes.io/name: switchboard", "  selector:\n    app.kubernetes.io/name: switchbord", "takes no pods"),
+    ("base/disruption.yaml", "unhealthyPodEvictionPolicy", "unhealthyPodEvictonPolicy", "unhealthyPodEvictonPolicy"),
+    ("base/disruption.yaml", "name: switchboard\n", "name: switchbord\n", "PodDisruptionBudget"),
+    ("base/network.yaml", "        - port: 53\n          protocol: UDP\n        - port: 53\n          protocol: TCP", "        - port: 35", "without port 53"),
+    ("base/kustomization.yaml", "SWITCHBOARD_DRAIN__DEADLINE", "SWITCHBOARD_DRAIN__DEADLNE", "SWITCHBOARD_DRAIN__DEADLNE is not a setting"),
+    ("overlays/dev/redis.yaml", "serviceName: redis", "serviceName: rdis", "there is no Service rdis"),
+    ("overlays/dev/jaeger.yaml", "containerPort: 16686", "containerport: 16686", "containerPort"),
+    ("overlays/prod/kustomization.yaml", "../../components/hpa", "../../components/hap", "overlays/prod"),
+    ("components/hpa/autoscaler.yaml", "    kind: Deployment\n    name: switchboard", "    kind: Deployment\n    name: switchbord", "there is no Deployment switchbord"),
+    ("components/hpa/autoscaler.yaml", "stabilizationWindowSeconds: 900", "stabilisationWindowSeconds: 900", "stabilisationWindowSeconds"),
+    ("components/keda/scaledobject.yaml", "minReplicaCount", "minReplicasCount", "minReplicasCount"),
+    ("components/servicemonitor/servicemonitor.yaml", "port: admin", "port: metrics", "no port metrics"),
+    ("components/gateway/httproute.yaml", "port: 9090", "port: 9009", "no port 9009"),
+    ("components/ingress/ingress.yaml", "pathType: Exact", "pathtype: Exact", "pathType"),
+]
+
+
+def plant(typo):
+    """What is wrong with how the checker takes a typo; None if nothing is."""
+    file, right, wrong, word = typo
+    with tempfile.TemporaryDirectory() as folder:
+        top = Path(folder)
+        for part in ("deploy/k8s", "src/config"):
+            shutil.copytree(TOP / part, top / part)
+        for part in ("docker-compose.yml", ".env"):
+            shutil.copy(TOP / part, top / part)
+        path = top / "deploy/k8s" / file
+        text = path.read_text()
+        if right not in text:
+            return f"{file} has no {right!r}"
+        path.write_text(text.replace(right, wrong))
+        # Whatever is in the base is in dev too.
+        folder, name, *_ = file.split("/")
+        told = "\n".join(check.mistakes(top, "overlays/dev" if folder == "base" else f"{folder}/{name}"))
+    if word not in told:
+        return f"{wrong!r} in {file} is not noticed as {word!r}:\n{told}"
+    return None
+
+
+def main():
+    untouched = check.mistakes(TOP)
+    if untouched:
+        print("\n".join(untouched), file=sys.stderr)
+        return 1
+    missed = [trouble for trouble in map(plant, TYPOS) if trouble]
+    print("\n".join(missed) or f"{len(TYPOS)} typos were planted, and each was noticed")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
