@@ -281,6 +281,17 @@ pub struct Notes {
     pub anew: Option<(SecretHash, EntryId)>,
 }
 
+impl Notes {
+    /// Sets a field, or forgets it if there is nothing to say.
+    pub fn put(&mut self, field: &str, value: String) {
+        if value.is_empty() {
+            self.unset.push(field.to_owned());
+        } else {
+            self.set.push((field.to_owned(), value));
+        }
+    }
+}
+
 /// Entries that leave an inbox.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Confirmed {
@@ -436,6 +447,9 @@ pub enum FabricError {
     /// More is waiting for the store than it takes.
     #[error("too much is waiting for the store")]
     Busy,
+    /// What was to be delivered [once](Envelope::once) was sent by a connection after whose end a later one of the same session has spoken.
+    #[error("a later connection of the sender has spoken")]
+    Overtaken,
 }
 
 impl FabricError {

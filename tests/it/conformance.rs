@@ -174,7 +174,12 @@ fn saying(from: &Lease, node: &NodeId, n: u64) -> Envelope {
         kind: SignalKind::Message,
         body: Body(Bytes::from(n.to_string())),
     };
-    let from = Sender::new(from.address.clone(), from.session, 0, node.clone());
+    let from = Sender::new(
+        from.address.clone(),
+        from.session,
+        from.attach,
+        node.clone(),
+    );
     Envelope {
         from: Arc::new(from),
         n,
@@ -516,8 +521,9 @@ mod resumable;
 
 use resumable::{
     a_full_inbox_is_told, a_resumed_session_is_as_it_was_left,
-    a_session_is_resumed_by_its_secret_only, an_inbox_keeps_what_is_not_confirmed,
-    one_sender_fills_half_of_an_inbox, what_is_sent_once_arrives_once,
+    a_session_is_resumed_by_its_secret_only, a_session_that_is_written_anew_confirms_what_was_lost,
+    an_inbox_keeps_what_is_not_confirmed, one_sender_fills_half_of_an_inbox,
+    what_an_earlier_connection_says_late_is_not_taken, what_is_sent_once_arrives_once,
 };
 
 macro_rules! conforms {
@@ -553,5 +559,7 @@ conforms! {
     an_inbox_keeps_what_is_not_confirmed,
     a_full_inbox_is_told,
     one_sender_fills_half_of_an_inbox,
+    a_session_that_is_written_anew_confirms_what_was_lost,
     what_is_sent_once_arrives_once,
+    what_an_earlier_connection_says_late_is_not_taken,
 }

@@ -247,6 +247,7 @@ fn outcome(holder: &Holder, code: &Value) -> Outcome {
             Ok(Sent::Again(holder))
         }
         b"f" => Ok(Sent::Full(holder)),
+        b"s" => Err(FabricError::Overtaken),
         _ => Err(unexpected()),
     }
 }
