@@ -50,10 +50,16 @@ impl Seat {
 
     /// Something that was sent to us will not be heard.
     pub(super) fn has_missed(&mut self, turns: &mut Vec<Turn>) {
-        if let Some(memory) = &mut self.memory {
-            memory.has_missed();
+        let Some(memory) = &mut self.memory else {
+            return;
+        };
+        memory.has_missed();
+        if self.is_detached {
+            // Whoever resumes it tells its client.
+            self.note();
+        } else {
+            self.caught_up(turns);
         }
-        self.caught_up(turns);
     }
 
     /// Hears what somebody said. Whether the client is told of it.

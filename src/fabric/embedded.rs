@@ -322,7 +322,11 @@ impl Fabric for Socket {
             .collect())
     }
 
-    async fn beat(&self, watched: &[NodeId]) -> Result<Beat, FabricError> {
+    async fn is_whole(&self) -> Result<bool, FabricError> {
+        self.switch.reach().map(|_| true)
+    }
+
+    async fn beat(&self, watched: &[NodeId], _: bool) -> Result<Beat, FabricError> {
         let mut state = self.switch.reach()?;
         let now = Instant::now();
         let own = state.alive(&self.node, now);

@@ -68,7 +68,10 @@ impl Ground {
         for (_, driver) in drivers {
             running.spawn(driver);
         }
-        eventually("the fabric beats", async || fabric.beat(&[]).await.ok()).await;
+        eventually("the fabric beats", async || {
+            fabric.beat(&[], true).await.ok()
+        })
+        .await;
         let mut plug = Plug {
             node,
             fabric,
@@ -444,7 +447,7 @@ async fn a_lease_that_is_not_renewed_is_gone(ground: &Ground) {
             here.fabric.renew(vec![kept.clone()]).await.unwrap(),
             [Renewal::Mine]
         );
-        there.fabric.beat(&[]).await.unwrap();
+        there.fabric.beat(&[], true).await.unwrap();
         let holders = there
             .fabric
             .holders(std::slice::from_ref(&user.address))
@@ -471,7 +474,7 @@ async fn a_node_that_does_not_beat_is_dead(ground: &Ground) {
     let nodes = [there.node.clone(), NodeId::known("never.was")];
     assert_eq!(here.fabric.alive(&nodes).await.unwrap(), [true, false]);
     let beat = eventually("the other node's lease runs out", async || {
-        let beat = here.fabric.beat(&nodes).await.unwrap();
+        let beat = here.fabric.beat(&nodes, true).await.unwrap();
         (!beat.alive[0]).then_some(beat)
     })
     .await;
@@ -480,7 +483,10 @@ async fn a_node_that_does_not_beat_is_dead(ground: &Ground) {
         !there.fabric.intact().await.unwrap(),
         "its own lease is gone"
     );
-    assert!(!there.fabric.beat(&[]).await.unwrap().own, "and taken anew");
+    assert!(
+        !there.fabric.beat(&[], true).await.unwrap().own,
+        "and taken anew"
+    );
     assert!(there.fabric.intact().await.unwrap());
     here.fabric.close().await;
     assert_eq!(
@@ -515,6 +521,32 @@ async fn a_challenge_is_answered_by_the_holders_node(ground: &Ground) {
         here.fabric.challenge(&user.address, &holder).await.unwrap(),
         Verdict::Silent
     );
+}
+
+/// It knows nobody whom it could ask: a store that has lost its data knows nobody either.
+#[tokio::test]
+async fn a_node_that_comes_anew_believes_a_redis_that_the_others_believe() {
+    let ground = Ground::Redis(Redis::start().await);
+    let Ground::Redis(redis) = &ground else {
+        unreachable!()
+    };
+    let first = ground.plug().await;
+    eventually(
+        "nobody else is here, and Redis is no longer new",
+        async || first.fabric.is_whole().await.unwrap().then_some(()),
+    )
+    .await;
+    first.fabric.beat(&[], true).await.unwrap();
+    let second = ground.plug().await;
+    assert!(second.fabric.is_whole().await.unwrap());
+    redis.ask("FLUSHALL").await;
+    assert!(!second.fabric.is_whole().await.unwrap());
+    // The first notices the loss, and says nothing until it believes that everybody is known again.
+    first.fabric.beat(&[], true).await.unwrap();
+    first.fabric.beat(&[], false).await.unwrap();
+    assert!(!second.fabric.is_whole().await.unwrap());
+    first.fabric.beat(&[], true).await.unwrap();
+    assert!(second.fabric.is_whole().await.unwrap());
 }
 
 mod resumable;
