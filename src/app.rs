@@ -179,6 +179,8 @@ impl App {
         );
         if timeout(FABRIC_WITHIN, first_beat(&exchange)).await.is_err() {
             warn!("The fabric does not answer yet: nobody can log in until it does");
+        } else {
+            exchange.settle().await;
         }
         service(
             "node lease keeper",
