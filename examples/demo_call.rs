@@ -24,7 +24,7 @@ type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 /// How long an answer may take before the connection counts as lost.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long to go on trying to come in at all, and to come back.
-const GIVE_UP: [Duration; 2] = [Duration::from_secs(5), Duration::from_mins(1)];
+const GIVE_UP: [Duration; 2] = [Duration::from_secs(15), Duration::from_mins(1)];
 
 #[tokio::main]
 async fn main() -> ExitCode {
