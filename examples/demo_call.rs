@@ -272,7 +272,17 @@ impl Client {
                 "hears that {} has left: {}",
                 self.peer, message["reason"]
             )),
-            "status" => self.tells(&format!("hears that Redis is {}", message["fabric"])),
+            "status" => {
+                let missed = if message["missed"] == true {
+                    ", and that something may have been lost"
+                } else {
+                    ""
+                };
+                self.tells(&format!(
+                    "hears that Redis is {}{missed}",
+                    message["fabric"]
+                ));
+            }
             _ => {}
         }
     }
