@@ -29,8 +29,7 @@ impl Keys {
 
     /// Says which store is whole, by those who are at it; in the slot of the nodes' leases.
     pub(super) fn whole(&self) -> String {
-        // No node is called so: a node's name has a dot in it.
-        format!("{}{{n}}:whole", self.prefix)
+        format!("{}w:{{n}}", self.prefix)
     }
 
     /// Matches the channels of all nodes.
