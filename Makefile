@@ -55,8 +55,8 @@ fmt: ## Format the code.
 bench: setup-bench ## Measure against the tutorial's server. REPS, SECONDS, PAIRS, IDLE and SCENARIOS may be set.
 	$(CARGO) bench --locked --bench relay
 
-endure: setup-test ## The long versions of the tests of resumed calls: 10 kills, 10 rolling restarts, a minute without Redis.
-	LONG=1 $(CARGO) test --locked --test faults -- --test-threads=1 --nocapture resumed
+endure: setup-test ## The long versions of the tests of resumed calls: 10 kills, 10 rolling restarts, a minute without Redis, 30 % of pushes dropped.
+	LONG=1 $(CARGO) test --locked --features seeded-bugs --test faults -- --test-threads=1 --nocapture resumed
 
 torture: setup-test ## Break a cluster in every way there is, and judge what its clients saw. SEEDS=n (1), SEED=first, BUG=name|all.
 	$(CARGO) bench --locked --features seeded-bugs --bench torture

@@ -170,6 +170,8 @@ impl App {
         service("admin listener", Box::pin(edge::serve(admin.0, admin.1)));
         if timeout(FABRIC_WITHIN, first_beat(&exchange)).await.is_err() {
             warn!("The fabric does not answer yet: nobody can log in until it does");
+        } else {
+            exchange.settle().await;
         }
         service(
             "node lease keeper",

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use crate::Outcome;
 use crate::history::{Drain, History, Kind};
-use crate::processes::{Node, Redis, free_port};
+use crate::processes::{Node, Redis, free_port, own_host};
 use crate::proxy::Proxy;
 
 pub(crate) const NODES: usize = 3;
@@ -93,7 +93,7 @@ impl Cluster {
             environment,
             history: Arc::clone(history),
             views: Views::default(),
-            redis_at: watch::Sender::new((Ipv4Addr::LOCALHOST, port).into()),
+            redis_at: watch::Sender::new((own_host(), port).into()),
         };
         for node in 0..NODES {
             let store = Proxy::start(cluster.redis_address()).await?;
@@ -132,7 +132,7 @@ impl Cluster {
     }
 
     pub(crate) fn redis_address(&self) -> SocketAddr {
-        (Ipv4Addr::LOCALHOST, self.port).into()
+        (own_host(), self.port).into()
     }
 
     pub(crate) fn redis_is_well(&self) -> bool {

@@ -87,10 +87,14 @@ pub(crate) fn memory(pid: u32) -> Option<u64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
+/// A loopback address that is this process' own: what is killed here and comes back under its old port finds it free, whoever else is at work.
+pub(crate) fn own_host() -> Ipv4Addr {
+    let [.., high, middle, low] = std::process::id().to_be_bytes();
+    Ipv4Addr::new(127, 1 | high, middle, low.clamp(1, 254))
+}
+
 pub(crate) fn free_port() -> Outcome<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
-        .local_addr()?
-        .port())
+    Ok(TcpListener::bind((own_host(), 0))?.local_addr()?.port())
 }
 
 /// A redis-server without persistence.
@@ -105,12 +109,13 @@ impl Redis {
     pub(crate) async fn start(port: u16, primary: Option<SocketAddr>) -> Outcome<Self> {
         // A replica writes down what it is sent; whoever starts in its place must not read it.
         let directory = env!("CARGO_TARGET_TMPDIR");
-        let file = format!("torture-{port}.rdb");
+        let file = format!("torture-{}-{port}.rdb", std::process::id());
         let _ = std::fs::remove_file(std::path::Path::new(directory).join(&file));
         let process = Process::spawn("redis-server", |command| {
             command
                 .args(["--dir", directory, "--dbfilename", &file])
-                .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
+                .args(["--port", &port.to_string()])
+                .args(["--bind", &own_host().to_string()])
                 .args(["--save", "", "--appendonly", "no"])
                 .args(["--repl-diskless-sync-delay", "0"]);
             if let Some(primary) = primary {
@@ -121,7 +126,7 @@ impl Redis {
         })?;
         let mut redis = Self {
             process,
-            address: (Ipv4Addr::LOCALHOST, port).into(),
+            address: (own_host(), port).into(),
         };
         let begun = Instant::now();
         while redis.ask("PING").await.is_none() {

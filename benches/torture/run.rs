@@ -21,6 +21,7 @@ use crate::faults::{self, Fault};
 use crate::history::{History, What};
 use crate::link::Link;
 use crate::monitor;
+use crate::processes::ask;
 use crate::stage::{Act, Stage};
 
 /// How long everybody may take to finish what is under way once all is healed.
@@ -202,13 +203,29 @@ impl Run {
                 calm_since = None;
             }
             if begun.elapsed() > CALM_WITHIN {
+                let stored = self.stored(&restless).await;
                 let words = format!(
-                    "{CALM_WITHIN:?} after the last fault these were not back in their calls: {restless:?}"
+                    "{CALM_WITHIN:?} after the last fault these were not back in their calls: {restless:?}; {stored}"
                 );
                 return self.history.found(9, words);
             }
             sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    /// What the store says of them and their peers, for whoever looks for the cause.
+    async fn stored(&self, names: &[String]) -> String {
+        let mut said = Vec::new();
+        let meant = |part: &&Part| names.contains(&part.name) || names.contains(&part.peer);
+        for part in self.parts.iter().filter(meant) {
+            let name = &part.name;
+            for words in ["GET sb:p:", "XLEN sb:i:", "HGETALL sb:s:"] {
+                let words = format!("{words}{{/{name}}}");
+                let answer = ask(self.cluster.redis_address(), &words).await;
+                said.push(format!("{words} = {answer:?}"));
+            }
+        }
+        said.join("; ")
     }
 
     pub(crate) fn restless(&self) -> Vec<String> {

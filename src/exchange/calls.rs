@@ -7,13 +7,50 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::nodes::NodeWatch;
+use crate::fabric::{Holder, Sender};
 use crate::model::{NodeId, SessionId, UserName};
 
+/// What the leave of a session says that it has heard, which will hear nothing more: whatever is under way to it begins no call.
+pub(super) const EVERYTHING: u64 = u64::MAX;
+
+/// Where the peer of a call is. What tells of an earlier connection of its session may come later: the latest connection is believed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) session: SessionId,
+    /// How often the session had been resumed.
+    pub(super) attach: u32,
+    pub(super) node: NodeId,
+}
+
+impl From<&Holder> for Place {
+    fn from(holder: &Holder) -> Self {
+        Self {
+            session: holder.session,
+            attach: holder.attach,
+            node: holder.node.clone(),
+        }
+    }
+}
+
+impl From<&Sender> for Place {
+    fn from(sender: &Sender) -> Self {
+        Self {
+            session: sender.session,
+            attach: sender.attach,
+            node: sender.node.clone(),
+        }
+    }
+}
+
 impl Call {
-    fn is_with_other_than(&self, session: SessionId) -> bool {
+    fn is_with(&self, session: SessionId) -> bool {
         self.peer
             .as_ref()
-            .is_some_and(|(known, _)| *known != session)
+            .is_some_and(|peer| peer.session == session)
+    }
+
+    fn is_with_other_than(&self, session: SessionId) -> bool {
+        self.peer.is_some() && !self.is_with(session)
     }
 }
 
@@ -29,8 +66,8 @@ pub(super) struct Calls {
 /// One call, from one side.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Call {
-    /// The peer's session and node; unknown until the outcome of the first offer.
-    pub(super) peer: Option<(SessionId, NodeId)>,
+    /// Unknown until the outcome of the first offer.
+    pub(super) peer: Option<Place>,
     /// The `n` of our own signal that began this call; 0 if the peer's did.
     pub(super) since: u64,
     /// The `n` of our own latest offer or answer.
@@ -43,12 +80,12 @@ pub(super) struct Call {
     pub(super) given_up: bool,
 }
 
-/// As it is noted: `SESSION NODE SINCE RENEWED HEARD JOINED`, with `-` for what is not known.
+/// As it is noted: `SESSION ATTACH NODE SINCE RENEWED HEARD JOINED`, with `-` for what is not known.
 impl fmt::Display for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.peer {
-            Some((session, node)) => write!(f, "{session} {node}")?,
-            None => f.write_str("- -")?,
+            Some(peer) => write!(f, "{} {} {}", peer.session, peer.attach, peer.node)?,
+            None => f.write_str("- 0 -")?,
         }
         let Self {
             since,
@@ -64,10 +101,14 @@ impl fmt::Display for Call {
 impl Call {
     /// Reads the words of a note.
     pub(super) fn read<'a>(mut words: impl Iterator<Item = &'a str>) -> Option<Self> {
-        let (session, node) = (words.next()?, words.next()?);
+        let (session, attach, node) = (words.next()?, words.next()?, words.next()?);
         let peer = match session {
             "-" => None,
-            session => Some((session.parse().ok()?, NodeId::known(node))),
+            session => Some(Place {
+                session: session.parse().ok()?,
+                attach: attach.parse().ok()?,
+                node: NodeId::known(node),
+            }),
         };
         let mut number = || words.next()?.parse().ok();
         Some(Self {
@@ -106,8 +147,12 @@ impl Calls {
 
     /// The session that the call with this user is with, if it is known.
     pub(super) fn session(&self, peer: &UserName) -> Option<SessionId> {
-        let (session, _) = self.peers.get(peer)?.peer.as_ref()?;
-        Some(*session)
+        Some(self.peer(peer)?.session)
+    }
+
+    /// Where the peer of this call is, if that is known.
+    pub(super) fn peer(&self, peer: &UserName) -> Option<&Place> {
+        self.peers.get(peer)?.peer.as_ref()
     }
 
     /// A call of a session that is resumed.
@@ -138,23 +183,39 @@ impl Calls {
         }
     }
 
-    /// The peer's session has been resumed on this node. False if we are in no call with it.
-    pub(super) fn moved(&mut self, peer: &UserName, session: SessionId, node: &NodeId) -> bool {
-        let known = self.peers.get(peer);
-        let Some(call) = known.filter(|call| {
-            call.peer
-                .as_ref()
-                .is_some_and(|(known, _)| *known == session)
-        }) else {
-            return false;
-        };
-        let call = Call {
-            peer: Some((session, node.clone())),
-            given_up: false,
-            ..call.clone()
-        };
-        self.put(peer, call);
-        true
+    /// The peer's session has been resumed there. False if we are in no call with it.
+    pub(super) fn moved(&mut self, peer: &UserName, to: Place) -> bool {
+        match self.peers.get_mut(peer) {
+            // It has our offer, whose outcome we do not know yet.
+            Some(call) if call.peer.is_none() => {
+                let call = Call {
+                    peer: Some(to),
+                    ..call.clone()
+                };
+                self.put(peer, call);
+                true
+            }
+            Some(call) if call.is_with(to.session) => {
+                call.given_up = false;
+                self.seen(peer, to);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The peer's session was seen there: if that is its latest connection, it is there.
+    fn seen(&mut self, peer: &UserName, at: Place) {
+        let later = |known: &Place| known.session == at.session && known.attach < at.attach;
+        if let Some(call) = self.peers.get(peer)
+            && call.peer.as_ref().is_some_and(later)
+        {
+            let call = Call {
+                peer: Some(at),
+                ..call.clone()
+            };
+            self.put(peer, call);
+        }
     }
 
     /// Our own node has found the peer gone.
@@ -165,21 +226,16 @@ impl Calls {
     }
 
     /// The peer's session sent an offer or an answer. True if a call with an earlier session of that name is over by this.
-    pub(super) fn join(
-        &mut self,
-        peer: &UserName,
-        session: SessionId,
-        node: &NodeId,
-        n: u64,
-    ) -> bool {
+    pub(super) fn join(&mut self, peer: &UserName, at: Place, n: u64) -> bool {
         let before = self.peers.get(peer);
-        let superseded = before.is_some_and(|call| call.is_with_other_than(session));
+        let superseded = before.is_some_and(|call| call.is_with_other_than(at.session));
         // Ours may be under way to it: then it is one call, begun from both sides.
         let call = before.filter(|_| !superseded).cloned().unwrap_or_default();
+        let known = call.peer.clone().filter(|known| known.attach > at.attach);
         self.put(
             peer,
             Call {
-                peer: Some((session, node.clone())),
+                peer: Some(known.unwrap_or(at)),
                 joined: n,
                 given_up: false,
                 ..call
@@ -189,26 +245,18 @@ impl Calls {
     }
 
     /// Something of ours reached this session. True if a call with an earlier session of that name is over by this.
-    pub(super) fn reached(
-        &mut self,
-        peer: &UserName,
-        session: SessionId,
-        node: &NodeId,
-        n: u64,
-        starts: bool,
-    ) -> bool {
+    pub(super) fn reached(&mut self, peer: &UserName, at: Place, n: u64, starts: bool) -> bool {
         let Some(call) = self.peers.get(peer) else {
             return false;
         };
-        let superseded = call.is_with_other_than(session);
-        let with = Some((session, node.clone()));
+        let superseded = call.is_with_other_than(at.session);
         match (&call.peer, starts) {
-            (Some(_), _) if !superseded => {}
+            (Some(_), _) if !superseded => self.seen(peer, at),
             // Only what starts a call tells with whom: a candidate may have been sent before the call.
             (None, false) => {}
             (None, true) => {
                 let call = Call {
-                    peer: with,
+                    peer: Some(at),
                     ..call.clone()
                 };
                 self.put(peer, call);
@@ -216,7 +264,7 @@ impl Calls {
             (Some(_), true) => self.put(
                 peer,
                 Call {
-                    peer: with,
+                    peer: Some(at),
                     since: n,
                     renewed: n,
                     ..Call::default()
@@ -238,19 +286,25 @@ impl Calls {
         }
     }
 
-    /// Something was heard from this session of the peer.
-    pub(super) fn heard(&mut self, peer: &UserName, session: SessionId, n: u64) {
-        if let Some(call) = self.peers.get_mut(peer)
-            && call
-                .peer
-                .as_ref()
-                .is_none_or(|(known, _)| *known == session)
-        {
-            call.heard = n;
+    /// What an earlier connection had offered reached nobody whom it knew.
+    pub(super) fn forget_unanswered(&mut self, peer: &UserName) {
+        if self.peers.get(peer).is_some_and(|call| call.peer.is_none()) {
+            self.remove(peer);
         }
     }
 
-    /// A session of that name said as its `n`th that its call with us is over; the last that it heard from us was `heard`.
+    /// Something was heard from this session of the peer.
+    pub(super) fn heard(&mut self, peer: &UserName, at: Place, n: u64) {
+        if let Some(call) = self.peers.get_mut(peer)
+            && !call.is_with_other_than(at.session)
+        {
+            call.heard = n;
+            self.seen(peer, at);
+        }
+    }
+
+    /// A session of that name said as its `n`th that its call with us is over; the last that it heard from us was `heard`, or
+    /// [`EVERYTHING`] if it will hear nothing more.
     pub(super) fn end(
         &mut self,
         peer: &UserName,
@@ -276,7 +330,7 @@ impl Calls {
     /// Who is called on this node.
     pub(super) fn on_node(&self, node: &NodeId) -> Vec<UserName> {
         let there =
-            |call: &Call| !call.given_up && call.peer.as_ref().is_some_and(|(_, at)| at == node);
+            |call: &Call| !call.given_up && call.peer.as_ref().is_some_and(|at| at.node == *node);
         self.peers
             .iter()
             .filter(|(_, call)| there(call))
@@ -296,7 +350,7 @@ impl Calls {
     }
 
     fn put(&mut self, peer: &UserName, call: Call) {
-        if let Some((_, node)) = &call.peer
+        if let Some(Place { node, .. }) = &call.peer
             && *node != self.own_node
         {
             self.watch.bind(node, self.owner);
@@ -307,7 +361,7 @@ impl Calls {
     }
 
     fn unbind(&self, call: &Call) {
-        if let Some((_, node)) = &call.peer
+        if let Some(Place { node, .. }) = &call.peer
             && *node != self.own_node
         {
             self.watch.unbind(node, self.owner);

@@ -7,6 +7,14 @@ struct Fixture {
     far: NodeId,
 }
 
+fn at(session: SessionId, attach: u32, node: &NodeId) -> Place {
+    Place {
+        session,
+        attach,
+        node: node.clone(),
+    }
+}
+
 fn fixture() -> Fixture {
     let watch = Arc::<NodeWatch>::default();
     let calls = Calls::new(SessionId::random(), NodeId::known("here"), watch);
@@ -29,9 +37,9 @@ fn a_call_is_watched_as_long_as_it_lasts() {
     } = fixture();
     calls.start(&bob, 1);
     assert!(calls.watch.watched(std::time::Duration::ZERO).is_empty());
-    assert!(!calls.reached(&bob, session, &far, 1, true));
+    assert!(!calls.reached(&bob, at(session, 0, &far), 1, true));
     assert!(
-        !calls.join(&bob, session, &far, 1),
+        !calls.join(&bob, at(session, 0, &far), 1),
         "its answer is of the same call"
     );
     assert_eq!(
@@ -55,7 +63,7 @@ fn an_offer_to_nobody_starts_nothing_and_a_later_one_does() {
     calls.start(&bob, 1);
     calls.start(&bob, 2);
     calls.failed(&bob, 1);
-    calls.reached(&bob, session, &far, 2, true);
+    calls.reached(&bob, at(session, 0, &far), 2, true);
     assert_eq!(calls.peers(), std::slice::from_ref(&bob));
     calls.start(&bob, 3);
     calls.failed(&bob, 3);
@@ -70,16 +78,16 @@ fn the_next_session_of_a_name_ends_the_call_with_the_last() {
         session,
         far,
     } = fixture();
-    calls.join(&bob, session, &far, 1);
+    calls.join(&bob, at(session, 0, &far), 1);
     let next = SessionId::random();
-    assert!(calls.join(&bob, next, &NodeId::known("here"), 1));
+    assert!(calls.join(&bob, at(next, 0, &NodeId::known("here")), 1));
     assert_eq!(
         calls.end(&bob, session, 90, 9),
         Ending::NotOurs,
         "a late leave of the last session"
     );
     assert!(
-        calls.reached(&bob, SessionId::random(), &far, 4, false),
+        calls.reached(&bob, at(SessionId::random(), 0, &far), 4, false),
         "a candidate reached a third"
     );
     assert!(calls.peers().is_empty());
@@ -96,7 +104,7 @@ fn a_leave_that_did_not_hear_the_new_offer_does_not_end_the_new_call() {
     } = fixture();
     // We left the call before, and offer anew while the leave for the old call is under way.
     calls.start(&bob, 5);
-    calls.reached(&bob, session, &far, 5, true);
+    calls.reached(&bob, at(session, 0, &far), 5, true);
     assert_eq!(calls.end(&bob, session, 90, 3), Ending::NotOurs);
     // We renegotiate a call that the peer leaves meanwhile: over, and begun anew by what is under way.
     calls.start(&bob, 7);
@@ -114,9 +122,54 @@ fn a_leave_that_comes_late_does_not_end_the_call_that_was_offered_after_it() {
         session,
         far,
     } = fixture();
-    calls.join(&bob, session, &far, 1);
-    calls.join(&bob, session, &far, 11);
+    calls.join(&bob, at(session, 0, &far), 1);
+    calls.join(&bob, at(session, 0, &far), 11);
     assert_eq!(calls.end(&bob, session, 10, 0), Ending::NotOurs);
     assert_eq!(calls.end(&bob, session, 12, 0), Ending::Over);
     assert_eq!(calls.end(&bob, session, 12, 0), Ending::NotOurs, "once");
+}
+
+#[test]
+fn the_latest_connection_of_a_peer_is_believed() {
+    let Fixture {
+        mut calls,
+        bob,
+        session,
+        far,
+    } = fixture();
+    let (near, other) = (NodeId::known("near"), NodeId::known("other"));
+    assert!(!calls.moved(&bob, at(session, 1, &far)), "in no call");
+    calls.start(&bob, 1);
+    assert!(
+        calls.moved(&bob, at(session, 1, &far)),
+        "it has our offer, before we know"
+    );
+    assert!(!calls.reached(&bob, at(session, 0, &near), 1, true));
+    assert_eq!(calls.on_node(&far), std::slice::from_ref(&bob));
+    assert!(calls.moved(&bob, at(session, 3, &near)));
+    // Of an earlier connection, sent again, or late.
+    assert!(calls.moved(&bob, at(session, 2, &far)));
+    calls.join(&bob, at(session, 2, &far), 7);
+    assert_eq!(calls.on_node(&near), std::slice::from_ref(&bob));
+    calls.heard(&bob, at(session, 4, &other), 8);
+    assert_eq!(
+        calls.watch.watched(std::time::Duration::ZERO),
+        [other],
+        "whatever it says tells where it is"
+    );
+}
+
+#[test]
+fn who_leaves_for_good_leaves_what_is_under_way_to_it() {
+    let Fixture {
+        mut calls,
+        bob,
+        session,
+        far,
+    } = fixture();
+    calls.start(&bob, 1);
+    calls.reached(&bob, at(session, 0, &far), 1, true);
+    calls.start(&bob, 2);
+    assert_eq!(calls.end(&bob, session, 9, EVERYTHING), Ending::Over);
+    assert!(calls.peers().is_empty(), "the second offer begins nothing");
 }

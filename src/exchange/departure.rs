@@ -199,7 +199,7 @@ impl Seat {
 
     async fn leave_all(&mut self, reason: LeaveReason) {
         for peer in self.calls.peers() {
-            self.leave_one(&peer, reason, None);
+            self.leave_for_good(&peer, reason);
         }
         while !self.outbox.is_settled() {
             if self.outbox.is_quiet() {

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use super::calls::{EVERYTHING, Place};
 use super::lost::{Fate, LostPeer};
 use super::outbox::Notice;
 use super::seat::{Seat, Turn, left};
 use crate::fabric::{Holder, Parcel, Sender};
-use crate::model::{Correlation, LeaveReason, NodeId, UserName};
+use crate::model::{Correlation, LeaveReason, NodeId, SessionId, UserName};
 
 impl Seat {
     pub(super) fn leave_one(
@@ -15,15 +16,28 @@ impl Seat {
         reason: LeaveReason,
         id: Option<Correlation>,
     ) {
+        let heard = self.calls.get(peer).map_or(0, |call| call.heard);
+        self.leave_having_heard(peer, reason, id, heard);
+    }
+
+    /// The session ends: nothing that is under way to it begins a call any more.
+    pub(super) fn leave_for_good(&mut self, peer: &UserName, reason: LeaveReason) {
+        self.leave_having_heard(peer, reason, None, EVERYTHING);
+    }
+
+    fn leave_having_heard(
+        &mut self,
+        peer: &UserName,
+        reason: LeaveReason,
+        id: Option<Correlation>,
+        heard: u64,
+    ) {
         let Some(call) = self.calls.remove(peer) else {
             return;
         };
         let n = self.outbox.next();
-        let only = call.peer.map(|(session, _)| session);
-        let parcel = Parcel::Leave {
-            reason,
-            heard: call.heard,
-        };
+        let only = call.peer.map(|peer| peer.session);
+        let parcel = Parcel::Leave { reason, heard };
         let leave = Notice::new(peer.clone(), only, Arc::clone(&self.sender), n, parcel);
         self.send_notice(leave, id);
         self.note_call(peer);
@@ -48,18 +62,19 @@ impl Seat {
             .calls
             .get(peer.name())
             .and_then(|call| call.peer.as_ref());
-        if call.is_none_or(|(session, node)| (*session, node) != (peer.session, &peer.node)) {
+        if call.is_none_or(|at| (at.session, &at.node) != (peer.session, &peer.node)) {
             // It is over, or goes on elsewhere: whoever said so has told us.
             return;
         }
         if self.exchange.hold.holds().is_some() {
             return self.lost.again(peer);
         }
-        match peer.fate(node_lives, holder, self.grace()) {
+        let terms = self.exchange.terms;
+        match peer.fate(node_lives, holder, terms) {
             Fate::Back => {}
             Fate::Awaited(until) => self.lost.wait(peer, until),
-            Fate::Moved(node) => {
-                self.calls.moved(peer.name(), peer.session, &node);
+            Fate::Moved(to) => {
+                self.calls.moved(peer.name(), to);
                 self.note_call(peer.name());
             }
             Fate::Gone(holder) => {
@@ -67,25 +82,40 @@ impl Seat {
                     // Should it fail, the name runs out.
                     drop(self.exchange.fabric.free(&peer.address, &dead));
                 }
-                if self.memory.is_some() {
-                    self.is_gone(peer.name(), LeaveReason::NodeLost);
+                let reason = if node_lives {
+                    LeaveReason::Lost
                 } else {
-                    turns.push(left(peer.name(), LeaveReason::NodeLost, None));
+                    LeaveReason::NodeLost
+                };
+                if self.memory.is_some() {
+                    self.is_gone(peer.name(), peer.session, reason);
+                } else {
+                    turns.push(left(peer.name(), reason, None));
                     self.leave_one(peer.name(), LeaveReason::Lost, None);
                 }
             }
         }
     }
 
+    /// Nobody has the name of this call peer any more, or somebody else: a store that has lost it may soon be told better.
+    pub(super) fn is_absent(&mut self, peer: &UserName) {
+        if let Some(Place { session, node, .. }) = self.calls.peer(peer).cloned() {
+            self.lost.miss(self.address_of(peer), session, &node);
+        }
+    }
+
     /// This call peer is gone, which only we know: a resumable session tells itself by its own inbox, so that it is told once, whoever holds
     /// it then. Should the peer live after all, it is told that we have left.
-    pub(super) fn is_gone(&mut self, peer: &UserName, reason: LeaveReason) {
+    pub(super) fn is_gone(&mut self, peer: &UserName, session: SessionId, reason: LeaveReason) {
         let Some(call) = self.calls.get(peer).cloned() else {
             return;
         };
-        let Some((session, node)) = call.peer else {
+        let Some(at) = call.peer.filter(|at| at.session == session) else {
             return;
         };
+        if call.given_up {
+            return;
+        }
         self.calls.give_up(peer);
         let n = self.outbox.next();
         let parcel = Parcel::Leave {
@@ -99,9 +129,9 @@ impl Seat {
         );
         let parcel = Parcel::Leave {
             reason,
-            heard: call.renewed,
+            heard: EVERYTHING,
         };
-        let its = Sender::new(self.address_of(peer), session, 0, node);
+        let its = Sender::new(self.address_of(peer), session, at.attach, at.node);
         let own = self.lease.address.name.clone();
         let n = call.heard.max(call.joined);
         let only = Some(self.lease.session);

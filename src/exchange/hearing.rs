@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::calls::Ending;
-use super::memory::Decision;
+use super::calls::{Ending, Place};
+use super::heard::News;
+use super::memory::{Decision, Said};
 use super::outbox::Notice;
 use super::seat::{Seat, Turn, left};
 use crate::bugs::{self, Bug};
@@ -18,6 +19,7 @@ impl Seat {
             return;
         };
         let Entry { id, envelope, size } = entry;
+        let said = Said::of(&envelope);
         let from = Arc::clone(&envelope.from);
         let before = turns.len();
         let silent = match memory.decision(id) {
@@ -31,7 +33,7 @@ impl Seat {
         let Some(memory) = &mut self.memory else {
             return;
         };
-        memory.dealt(id, size, &from, silent);
+        memory.dealt(id, size, said, &from.address.name, silent);
         if !memory.is_unseen(id) {
             // Its client has seen it: it was heard for the sake of our calls only.
             turns.truncate(before);
@@ -43,6 +45,20 @@ impl Seat {
         // Not before it is known what was decided.
         if std::mem::take(&mut self.has_changed_calls) {
             self.note();
+        }
+    }
+
+    /// Something that was sent to us will not be heard.
+    pub(super) fn has_missed(&mut self, turns: &mut Vec<Turn>) {
+        let Some(memory) = &mut self.memory else {
+            return;
+        };
+        memory.has_missed();
+        if self.is_detached {
+            // Whoever resumes it tells its client.
+            self.note();
+        } else {
+            self.caught_up(turns);
         }
     }
 
@@ -59,23 +75,28 @@ impl Seat {
             once,
             parcel,
         } = envelope;
-        let (session, node) = (sender.session, &sender.node);
+        let (session, at) = (sender.session, Place::from(&*sender));
         // No tenant reaches another: nobody addresses a realm but his own.
         let from = &sender.address.name;
         match parcel {
             Parcel::Signal(signal) => {
                 let calls = &self.calls;
                 let in_call = |name: &UserName| calls.get(name).is_some();
-                if !self.heard.is_news(&sender, n, once.as_ref(), in_call) {
-                    return false;
+                match self.heard.is_news(&sender, n, once.as_ref(), in_call) {
+                    News::Yes => {}
+                    News::No => return false,
+                    News::Overtaken => {
+                        self.has_missed(turns);
+                        return false;
+                    }
                 }
                 if signal.kind.starts_call() {
-                    if self.calls.join(from, session, node, n) {
+                    if self.calls.join(from, at.clone(), n) {
                         turns.push(left(from, LeaveReason::Lost, None));
                     }
                     self.change_call(from);
                 }
-                self.calls.heard(from, session, n);
+                self.calls.heard(from, at, n);
                 let from = if bugs::has(Bug::MislabelsSenders) {
                     &self.lease.address.name
                 } else {
@@ -98,7 +119,7 @@ impl Seat {
                 over
             }
             Parcel::Sync => {
-                if self.calls.moved(from, session, node) {
+                if self.calls.moved(from, at) {
                     self.change_call(from);
                 } else {
                     let (n_of_sync, n) = (n, self.outbox.next());
@@ -114,10 +135,7 @@ impl Seat {
                 false
             }
             Parcel::Missed => {
-                if let Some(memory) = &mut self.memory {
-                    memory.has_missed();
-                }
-                self.caught_up(turns);
+                self.has_missed(turns);
                 false
             }
         }

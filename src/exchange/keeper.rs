@@ -16,13 +16,35 @@ use crate::model::NodeId;
 
 /// Users are renewed in this many groups, so that their renewals spread over the interval.
 const GROUPS: usize = 10;
+/// How much of the time in which all are renewed after a stall belongs to one user: everybody does so at once, and what they are sent comes with it.
+const RENEWED_EACH: Duration = Duration::from_micros(200);
+/// How long a node may send again what a store has lost.
+const SENT_AGAIN: Duration = Duration::from_secs(10);
 
 impl Exchange {
     /// Takes the node's own lease: nobody can log in before.
     pub async fn first_beat(&self) -> Result<(), FabricError> {
-        self.fabric.beat(&[]).await?;
+        self.fabric.beat(&[], false).await.map(drop)
+    }
+
+    /// Waits until this node, which comes anew, may believe what the store knows of names: one that has lost its data is told of everybody
+    /// by the nodes that are here, within about a node lease.
+    pub async fn settle(&self) {
+        let begun = Instant::now();
+        let mut is_told = false;
+        while !matches!(self.fabric.is_whole().await, Ok(true))
+            && begun.elapsed() < self.terms.node_ttl * 7 / 5
+        {
+            if !std::mem::replace(&mut is_told, true) {
+                info!(
+                    "Redis was started lately, or has lost data: the doors open when the other nodes had time to tell it who is here"
+                );
+            }
+            sleep(self.terms.node_ttl / 25).await;
+            // Should it fail, the next one says so.
+            let _ = self.first_beat().await;
+        }
         self.hold.first_beat();
-        Ok(())
     }
 
     /// Service: renews the node's own lease, and reads those of the nodes that call peers are on.
@@ -30,10 +52,12 @@ impl Exchange {
         let mut beat = interval(self.terms.node_ttl / 5);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut outage: Option<Instant> = None;
+        let mut suspects: Vec<NodeId> = Vec::new();
         loop {
             beat.tick().await;
             let watched = self.call_nodes.watched(self.terms.user_ttl);
-            match self.fabric.beat(&watched).await {
+            let whole = self.hold.holds().is_none();
+            match self.fabric.beat(&watched, whole).await {
                 Ok(found) => {
                     let turn = self.hold.beat(found.own);
                     if let Some(since) = outage.take() {
@@ -44,9 +68,16 @@ impl Exchange {
                         );
                     }
                     if let Turn::Stalled(gap) = turn {
+                        if !found.own {
+                            suspects = self.call_nodes.named_within(gap + SENT_AGAIN);
+                        }
                         self.stalled(gap, found.own);
                     } else if self.hold.holds().is_none() {
+                        let suspects = std::mem::take(&mut suspects);
                         for (node, alive) in watched.into_iter().zip(found.alive) {
+                            if !alive && suspects.contains(&node) {
+                                self.sent_nothing_again(&node);
+                            }
                             self.node_found(&node, alive);
                         }
                     }
@@ -58,6 +89,9 @@ impl Exchange {
                         warn!(%error, "The fabric is away: logins and calls to other nodes are refused until it is back. \
                                If it stays so, check that Redis runs and that redis.url is right");
                     }
+                    // Whoever waits for it should not wait for the next beat too.
+                    sleep(self.terms.node_ttl / 50).await;
+                    beat.reset_immediately();
                 }
             }
         }
@@ -90,6 +124,15 @@ impl Exchange {
         self.renew_all.notify_one();
     }
 
+    /// A node died about when the store lost data: what it had sent in its last seconds is sent again by nobody, and may have been for anybody.
+    fn sent_nothing_again(&self, node: &NodeId) {
+        warn!(node.lost = %node, "A node died when Redis lost data: resumable users are told that they may have missed something");
+        for mailbox in self.registry.mailboxes() {
+            // One that is full ends its session.
+            let _ = mailbox.post(Mail::Missed);
+        }
+    }
+
     fn node_found(&self, node: &NodeId, alive: bool) {
         let sessions = self.call_nodes.found(node, alive);
         if sessions.is_empty() || bugs::has(Bug::DeafToDeadNodes) {
@@ -105,14 +148,18 @@ impl Exchange {
     pub async fn keep_users(self: Arc<Self>) {
         let every = self.terms.user_ttl / 3 / u32::try_from(GROUPS).unwrap_or(1);
         // After a stall the whole round takes 2 s of a node lease of 5 s, at most.
-        let hurried = every.min(self.terms.node_ttl * 2 / 5 / u32::try_from(GROUPS).unwrap_or(1));
-        let (mut hurry, mut forgot) = (0, false);
+        let longest = every.min(self.terms.node_ttl * 2 / 5 / u32::try_from(GROUPS).unwrap_or(1));
+        let (mut hurried, mut hurry, mut forgot) = (longest, 0, false);
         for group in (0..GROUPS).cycle() {
             if hurry == 0 {
                 tokio::select! {
                     () = sleep(every) => {}
                     () = self.renew_all.notified() => {
                         hurry = GROUPS;
+                        // A few need not wait for their turn as thousands do.
+                        let users = u32::try_from(self.registry.seated()).unwrap_or(u32::MAX);
+                        let round = RENEWED_EACH.saturating_mul(users);
+                        hurried = longest.min(round / u32::try_from(GROUPS).unwrap_or(1));
                         forgot = self.store_forgot.swap(false, Ordering::Relaxed);
                     }
                 }
@@ -122,7 +169,7 @@ impl Exchange {
             }
             // One that fails is tried again: whoever waits for its turn would wait for a third of a lease.
             while self.renew(group, forgot && hurry > 0).await.is_err() {
-                sleep(hurried.mul_f32(rand::random_range(0.5..1.0))).await;
+                sleep(longest.mul_f32(rand::random_range(0.5..1.0))).await;
             }
         }
     }

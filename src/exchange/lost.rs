@@ -9,7 +9,8 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio::time::{Instant, sleep_until};
 
-use crate::fabric::{Fabric, FabricError, Holder};
+use super::calls::Place;
+use crate::fabric::{Fabric, FabricError, Holder, Terms};
 use crate::model::{Address, NodeId, SessionId, UserName};
 
 /// When to ask again that could not be answered.
@@ -29,7 +30,7 @@ pub struct LostPeer {
     pub(super) address: Address,
     /// The session that the call is with.
     pub(super) session: SessionId,
-    /// The node that died.
+    /// Its node, which died, or is not known to have the session any more.
     pub(super) node: NodeId,
     /// When that was noticed.
     since: Instant,
@@ -43,10 +44,10 @@ pub(super) type Answer = Vec<(LostPeer, bool, Option<Holder>)>;
 /// What became of a lost peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
-    /// Its node was only frozen.
+    /// It is where it was: its node was only frozen, or the store knows it again.
     Back,
-    /// It was resumed on this node.
-    Moved(NodeId),
+    /// It was resumed there.
+    Moved(Place),
     /// It may yet be resumed, until then.
     Awaited(Instant),
     /// It is gone; the holder's name can be freed, if it still has it.
@@ -54,18 +55,21 @@ pub(super) enum Fate {
 }
 
 impl LostPeer {
-    /// What became of it, by what was read; a resumable session is awaited for `grace` from when it was missed.
-    pub(super) fn fate(&self, node_lives: bool, holder: Option<Holder>, grace: Duration) -> Fate {
-        if node_lives {
-            return Fate::Back;
-        }
-        match holder {
-            Some(holder) if holder.session != self.session => Fate::Gone(None),
-            None => Fate::Gone(None),
-            Some(holder) if holder.node != self.node => Fate::Moved(holder.node),
-            Some(holder) if !holder.flags.resumable => Fate::Gone(None),
-            Some(_) if self.since.elapsed() < grace => Fate::Awaited(self.since + grace),
-            Some(holder) => Fate::Gone(Some(holder)),
+    /// What became of it, by what was read. The session of a dead node is awaited for the grace from when it was missed; a live node whose
+    /// session the store does not know gets the time of a node lease to say that it has it.
+    pub(super) fn fate(&self, node_lives: bool, holder: Option<Holder>, terms: Terms) -> Fate {
+        let missing = self.since.elapsed();
+        match holder.filter(|holder| holder.session == self.session) {
+            Some(holder) if holder.node != self.node => Fate::Moved(Place::from(&holder)),
+            Some(_) if node_lives => Fate::Back,
+            None if node_lives && missing < terms.node_ttl => {
+                Fate::Awaited(self.since + terms.node_ttl)
+            }
+            Some(holder) if holder.flags.resumable && missing < terms.grace => {
+                Fate::Awaited(self.since + terms.grace)
+            }
+            Some(holder) if holder.flags.resumable => Fate::Gone(Some(holder)),
+            Some(_) | None => Fate::Gone(None),
         }
     }
 
@@ -76,7 +80,7 @@ impl LostPeer {
 }
 
 impl LostPeers {
-    /// The node of this call peer has died.
+    /// The node of this call peer has died, or the store does not know the peer.
     pub(super) fn miss(&mut self, address: Address, session: SessionId, node: &NodeId) {
         let known = |peer: &LostPeer| peer.address == address && peer.node == *node;
         if !self.peers.iter().any(known) {
@@ -96,9 +100,10 @@ impl LostPeers {
         self.peers.push(LostPeer { look_at, ..peer });
     }
 
-    /// It could not be looked for.
+    /// It cannot be looked for, in a store that was told of nobody for a while: whoever is to be awaited is awaited from now on.
     pub(super) fn again(&mut self, peer: LostPeer) {
-        self.wait(peer, Instant::now() + AGAIN);
+        let now = Instant::now();
+        self.wait(LostPeer { since: now, ..peer }, now + AGAIN);
     }
 
     /// Waits until something was read about some of them; for ever if there are none. Can be given up.
@@ -129,10 +134,12 @@ async fn look_for(fabric: Arc<dyn Fabric>, peers: Vec<LostPeer>) -> Answer {
         let read = async {
             let holders = fabric.holders(&addresses).await?;
             let alive = fabric.alive(&nodes).await?;
-            Ok::<_, FabricError>((holders, alive))
+            // Last: a store that had lost its data by then would have told nothing.
+            let intact = fabric.intact().await?;
+            Ok::<_, FabricError>((holders, alive, intact))
         };
         // An outage is waited for: whoever is asked about is in a call with us until somebody knows better.
-        let Ok((holders, alive)) = read.await else {
+        let Ok((holders, alive, true)) = read.await else {
             tokio::time::sleep(AGAIN).await;
             continue;
         };
@@ -173,25 +180,43 @@ mod tests {
             Some(Holder {
                 node: node.clone(),
                 session,
-                attach: 0,
+                attach: 2,
                 flags: Flags {
                     resumable,
                     detached: false,
                 },
             })
         };
-        let grace = Duration::from_secs(10);
-        let fate = |lives, holder| peer.fate(lives, holder, grace);
+        let (grace, node_ttl) = (Duration::from_secs(10), Duration::from_secs(5));
+        let terms = Terms {
+            user_ttl: Duration::from_secs(30),
+            node_ttl,
+            challenge: Duration::from_secs(2),
+            grace,
+        };
+        let fate = |lives, holder| peer.fate(lives, holder, terms);
         let plain = holder(&dead, session, false);
         let resumable = holder(&dead, session, true);
+        let stranger = holder(&other, SessionId::random(), true);
         assert_eq!(fate(true, plain.clone()), Fate::Back);
         assert_eq!(fate(false, plain), Fate::Gone(None));
         assert_eq!(fate(false, None), Fate::Gone(None));
-        let stranger = holder(&other, SessionId::random(), true);
-        assert_eq!(fate(false, stranger), Fate::Gone(None));
+        assert_eq!(fate(false, stranger.clone()), Fate::Gone(None));
+        let moved = Fate::Moved(Place {
+            session,
+            attach: 2,
+            node: other.clone(),
+        });
         let resumed = holder(&other, session, true);
-        assert_eq!(fate(false, resumed), Fate::Moved(other.clone()));
+        assert_eq!(fate(false, resumed.clone()), moved);
+        assert_eq!(fate(true, resumed), moved);
         assert_eq!(fate(false, resumable.clone()), Fate::Awaited(now + grace));
+        // The store may have lost it, and be told of it again.
+        assert_eq!(fate(true, None), Fate::Awaited(now + node_ttl));
+        assert_eq!(fate(true, stranger.clone()), Fate::Awaited(now + node_ttl));
+        tokio::time::advance(node_ttl).await;
+        assert_eq!(fate(true, None), Fate::Gone(None));
+        assert_eq!(fate(true, stranger), Fate::Gone(None));
         tokio::time::advance(grace).await;
         assert_eq!(fate(false, resumable.clone()), Fate::Gone(resumable));
     }

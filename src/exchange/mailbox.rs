@@ -38,6 +38,8 @@ pub(super) enum Mail {
     Replaced(u32),
     /// The store had forgotten this session; its lease is taken back.
     Regained,
+    /// What the store has lost, and nobody sends again, may have been for this session.
+    Missed,
     /// The fabric went away, or is back.
     Fabric {
         /// Whether it answers.

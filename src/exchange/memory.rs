@@ -3,7 +3,7 @@
 //! Over a WebSocket confirmation is free: frames are ordered, so the answer to a ping confirms all that was said before it. What was decided
 //! about an entry is decided once: the next holder tells, or keeps silent about, what this one did.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::calls::{Call, Calls};
 use super::heard::Heard;
-use crate::fabric::{Confirmed, FabricError, Notes, Resumed, Sender};
+use crate::fabric::{Confirmed, Envelope, FabricError, Notes, Parcel, Resumed};
 use crate::model::{EntryId, Secret, SecretHash, SessionId, UserName};
 
 /// After how many unconfirmed entries the client is asked whether it has them.
@@ -23,6 +23,8 @@ const COVERED: Duration = Duration::from_secs(9);
 /// Fields of a note.
 const DECIDED: &str = "decided";
 const SILENT: &str = "silent";
+const COPIES: &str = "copies";
+const IN_DOUBT: &str = "in_doubt";
 const MISSED: &str = "missed";
 /// How the field of a user begins.
 const USER: &str = "u:";
@@ -42,6 +44,8 @@ pub(super) struct Memory {
     decided: EntryId,
     /// What of that was not told.
     silent: HashSet<EntryId>,
+    /// What was sent again by reason of a store's loss, and which entry had told it.
+    copies: HashMap<EntryId, EntryId>,
     /// Everything up to here was seen by the client on an earlier connection.
     seen: EntryId,
     /// Users about whom something is to be written.
@@ -61,9 +65,32 @@ pub(super) struct Memory {
 #[derive(Clone, Copy, Debug)]
 struct Unconfirmed {
     id: EntryId,
-    sender: SessionId,
+    said: Said,
     size: usize,
     silent: bool,
+    /// A store has lost it, and nobody has sent it again yet.
+    lost: bool,
+}
+
+/// What somebody said, whatever entry it is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Said {
+    session: SessionId,
+    attach: u32,
+    n: u64,
+    /// What we say in another's name is not numbered among what he says.
+    is_signal: bool,
+}
+
+impl Said {
+    pub(super) fn of(envelope: &Envelope) -> Self {
+        Self {
+            session: envelope.from.session,
+            attach: envelope.from.attach,
+            n: envelope.n,
+            is_signal: matches!(envelope.parcel, Parcel::Signal(_)),
+        }
+    }
 }
 
 /// Whether something may have been lost, and whether the client knows.
@@ -108,6 +135,7 @@ impl Memory {
             confirmed: EntryId::default(),
             decided: EntryId::default(),
             silent: HashSet::new(),
+            copies: HashMap::new(),
             seen: EntryId::default(),
             changed: HashSet::new(),
             freed: Vec::new(),
@@ -135,6 +163,7 @@ impl Memory {
         if resumed.missed {
             memory.has_missed();
         }
+        let mut copies = Vec::new();
         for (field, value) in &resumed.notes {
             match field.as_str() {
                 DECIDED => memory.decided = value.parse().unwrap_or_default(),
@@ -142,6 +171,12 @@ impl Memory {
                     let ids = value.split(' ').filter_map(|id| id.parse().ok());
                     memory.silent = ids.collect();
                 }
+                COPIES => copies.extend(value.split(' ').filter_map(read_copy)),
+                // It was told, lost by a store, and its client has not seen it.
+                IN_DOUBT if value.parse().is_ok_and(|last| memory.seen < last) => {
+                    memory.has_missed();
+                }
+                IN_DOUBT => {}
                 MISSED => memory.has_missed(),
                 user => {
                     let name = user.strip_prefix(USER);
@@ -152,6 +187,8 @@ impl Memory {
                 }
             }
         }
+        copies.retain(|(_, told)| memory.is_unseen(*told));
+        memory.copies.extend(copies);
         memory
     }
 
@@ -160,14 +197,20 @@ impl Memory {
     }
 
     /// What was decided about this entry on an earlier connection.
-    pub(super) fn decision(&self, id: EntryId) -> Decision {
+    pub(super) fn decision(&mut self, id: EntryId) -> Decision {
         if id > self.decided {
-            Decision::None
-        } else if self.silent.contains(&id) {
-            Decision::Silence
-        } else {
-            Decision::Tell
+            return Decision::None;
         }
+        if self.copies.remove(&id).is_some() {
+            // It takes the place of one that the store has lost.
+            self.silent.remove(&id);
+            return Decision::Tell;
+        }
+        if self.silent.contains(&id) {
+            return Decision::Silence;
+        }
+        self.copies.retain(|_, told| *told != id);
+        Decision::Tell
     }
 
     /// Whether the client has not seen this entry on an earlier connection.
@@ -175,16 +218,30 @@ impl Memory {
         id > self.seen
     }
 
-    /// An entry was dealt with; `silent` if the client was not told of it.
-    pub(super) fn dealt(&mut self, id: EntryId, size: usize, from: &Sender, silent: bool) {
+    /// An entry was dealt with; `silent` if the client was not told of it. What was told before by an entry that the client may not have seen
+    /// is told by whoever holds the session next, should the client say that it has not.
+    pub(super) fn dealt(
+        &mut self,
+        id: EntryId,
+        size: usize,
+        said: Said,
+        from: &UserName,
+        silent: bool,
+    ) {
+        let tells_it = |entry: &&mut Unconfirmed| entry.said == said && !entry.silent;
+        if silent && let Some(told) = self.unconfirmed.iter_mut().find(tells_it) {
+            told.lost = false;
+            self.copies.insert(id, told.id);
+        }
         self.unconfirmed.push_back(Unconfirmed {
             id,
-            sender: from.session,
+            said,
             size,
             silent,
+            lost: false,
         });
-        if !self.changed.contains(&from.address.name) {
-            self.changed.insert(from.address.name.clone());
+        if !self.changed.contains(from) {
+            self.changed.insert(from.clone());
         }
     }
 
@@ -238,9 +295,10 @@ impl Memory {
     /// The client has everything up to this.
     pub(super) fn confirm(&mut self, last: EntryId) {
         while let Some(entry) = self.unconfirmed.front().filter(|entry| entry.id <= last) {
-            self.freed.push((entry.sender, entry.size));
+            self.freed.push((entry.said.session, entry.size));
             self.confirmed = entry.id;
             self.silent.remove(&entry.id);
+            self.copies.remove(&entry.id);
             self.unconfirmed.pop_front();
         }
     }
@@ -277,11 +335,24 @@ impl Memory {
             .chain(self.silent.iter().copied());
         let silent: Vec<String> = silent.map(|id| id.to_string()).collect();
         notes.set.push((SILENT.to_owned(), silent.join(" ")));
-        if self.missed == Missed::Nothing {
-            notes.unset.push(MISSED.to_owned());
+        let copies = self.copies.iter();
+        let copies: Vec<String> = copies
+            .map(|(copy, told)| format!("{copy}={told}"))
+            .collect();
+        notes.put(COPIES, copies.join(" "));
+        let in_doubt = self.unconfirmed.iter().rfind(|entry| entry.lost);
+        notes.put(
+            IN_DOUBT,
+            in_doubt
+                .map(|entry| entry.id.to_string())
+                .unwrap_or_default(),
+        );
+        let missed = if self.missed == Missed::Nothing {
+            ""
         } else {
-            notes.set.push((MISSED.to_owned(), "1".to_owned()));
-        }
+            "1"
+        };
+        notes.put(MISSED, missed.to_owned());
         if !sizes.is_empty() {
             notes.confirmed = Some(Confirmed {
                 last: self.confirmed,
@@ -303,6 +374,7 @@ impl Memory {
         for entry in &mut self.unconfirmed {
             // It takes no room any more.
             entry.size = 0;
+            entry.lost = !entry.silent;
         }
         if self
             .detached_at
@@ -394,6 +466,11 @@ pub(super) struct Written {
     sizes: Vec<(SessionId, usize)>,
 }
 
+fn read_copy(words: &str) -> Option<(EntryId, EntryId)> {
+    let (copy, told) = words.split_once('=')?;
+    Some((copy.parse().ok()?, told.parse().ok()?))
+}
+
 /// What is noted of a user: `SESSION ATTACH N`, then the call with it, if there is one.
 fn written(call: Option<&Call>, heard: Option<(SessionId, (u32, u64))>) -> Option<String> {
     let heard = heard.map_or_else(
@@ -426,18 +503,52 @@ mod tests {
 
     use super::*;
     use crate::exchange::nodes::NodeWatch;
+    use crate::fabric::{Flags, Lease};
     use crate::model::{Address, NodeId, Realm};
+
+    fn name(text: &str) -> UserName {
+        UserName::parse(text).unwrap()
+    }
+
+    fn calls() -> Calls {
+        let watch = Arc::<NodeWatch>::default();
+        Calls::new(SessionId::random(), NodeId::known("n"), watch)
+    }
+
+    fn memory() -> Memory {
+        let secret = Secret::random();
+        let hash = secret.hash_for(&Address::new(Realm::default(), name("a")));
+        Memory::new(secret, hash)
+    }
+
+    fn id(millis: u64) -> EntryId {
+        EntryId {
+            millis,
+            sequence: 0,
+        }
+    }
+
+    /// What the next holder makes of these notes, if its client has seen everything up to `last`.
+    fn resumed(notes: &Notes, last: EntryId) -> Memory {
+        let resumed = Resumed {
+            lease: Lease {
+                address: Address::new(Realm::default(), name("a")),
+                session: SessionId::random(),
+                attach: 1,
+                flags: Flags::default(),
+            },
+            confirmed: EntryId::default(),
+            notes: notes.set.clone(),
+            missed: false,
+        };
+        let Memory { secret, hash, .. } = memory();
+        let (mut calls, mut heard) = (calls(), Heard::default());
+        Memory::restore(secret, hash, &resumed, Some(last), &mut calls, &mut heard)
+    }
 
     #[tokio::test]
     async fn a_later_note_says_what_an_earlier_one_may_not_have_said() {
-        let name = |text| UserName::parse(text).unwrap();
-        let address = Address::new(Realm::default(), name("a"));
-        let secret = Secret::random();
-        let hash = secret.hash_for(&address);
-        let mut memory = Memory::new(secret, hash);
-        let watch = Arc::<NodeWatch>::default();
-        let mut calls = Calls::new(SessionId::random(), NodeId::known("n"), watch);
-        let heard = Heard::default();
+        let (mut memory, mut calls, heard) = (memory(), calls(), Heard::default());
         calls.start(&name("b"), 1);
         calls.start(&name("c"), 2);
         let about = |notes: &Notes, user: &str| {
@@ -456,5 +567,38 @@ mod tests {
         memory.noted().await;
         let (third, _) = memory.notes(&calls, &heard);
         assert!(!about(&third, "b") && !about(&third, "c"), "all is known");
+    }
+
+    #[tokio::test]
+    async fn what_was_told_and_lost_is_told_again_or_missed_by_who_has_not_seen_it() {
+        let (mut memory, calls, heard) = (memory(), calls(), Heard::default());
+        let said = |n| Said {
+            session: SessionId::random(),
+            attach: 0,
+            n,
+            is_signal: true,
+        };
+        let told = [said(1), said(2), said(3)];
+        for (number, said) in (1..).zip(told) {
+            memory.dealt(id(number), 9, said, &name("b"), false);
+        }
+        // The store loses all three, and gets two of them again.
+        memory.dealt(id(11), 9, told[0], &name("b"), true);
+        let (notes, _) = memory.anew(id(11), Instant::now(), &calls, &heard);
+        assert!(resumed(&notes, id(1)).tells_missed(), "2 and 3 may be lost");
+        assert!(!resumed(&notes, id(3)).tells_missed(), "all was seen");
+        memory.dealt(id(12), 9, told[1], &name("b"), true);
+        memory.dealt(id(13), 9, told[2], &name("b"), true);
+        let (notes, _) = memory.notes(&calls, &heard);
+        let mut next = resumed(&notes, id(1));
+        assert!(!next.tells_missed());
+        let decisions = [11, 12, 13, 14].map(|number| next.decision(id(number)));
+        let tell = Decision::Tell;
+        assert_eq!(decisions, [Decision::Silence, tell, tell, Decision::None]);
+        // What the store had not lost after all is told by its own entry.
+        let mut next = resumed(&notes, EntryId::default());
+        assert_eq!(next.decision(id(2)), tell);
+        let decisions = [11, 12, 13].map(|number| next.decision(id(number)));
+        assert_eq!(decisions, [tell, Decision::Silence, tell]);
     }
 }

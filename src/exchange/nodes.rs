@@ -34,13 +34,17 @@ impl NodeWatch {
     /// One less.
     pub(super) fn unbind(&self, node: &NodeId, session: SessionId) {
         let mut nodes = self.lock();
-        let Some(Known { calls, .. }) = nodes.get_mut(node) else {
+        let Some(Known {
+            calls, named_at, ..
+        }) = nodes.get_mut(node)
+        else {
             return;
         };
         if let Some(count) = calls.get_mut(&session) {
             *count -= 1;
             if *count == 0 {
                 calls.remove(&session);
+                *named_at = Instant::now();
             }
         }
     }
@@ -69,6 +73,15 @@ impl NodeWatch {
         let mut nodes = self.lock();
         nodes.retain(|_, known| !known.calls.is_empty() || known.named_at.elapsed() < remember);
         nodes.keys().cloned().collect()
+    }
+
+    /// The nodes that call peers were on, or somebody who was sent something, within this time.
+    pub(super) fn named_within(&self, time: Duration) -> Vec<NodeId> {
+        let nodes = self.lock();
+        let named = nodes
+            .iter()
+            .filter(|(_, known)| !known.calls.is_empty() || known.named_at.elapsed() < time);
+        named.map(|(node, _)| node.clone()).collect()
     }
 
     /// A node was found alive, or dead: then, the sessions that have call peers there.

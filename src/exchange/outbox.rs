@@ -7,9 +7,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::debug;
 
+use super::calls::Place;
 use super::seat::{Seat, Turn, acknowledged, left};
 use crate::bugs::{self, Bug};
-use crate::fabric::{Envelope, Holder, Outcome, Parcel, Postage, Receipts, Sender, Sent};
+use crate::fabric::{Envelope, Outcome, Parcel, Postage, Receipts, Sender, Sent};
 use crate::model::{
     AckStatus, Correlation, Event, LeaveReason, Refusal, SessionId, Signal, UserName,
 };
@@ -239,20 +240,15 @@ impl Seat {
         let is_repetition = matches!(outcome, Ok(Sent::Again(_)));
         let refusal = match outcome {
             Ok(Sent::To(holder) | Sent::Again(holder)) => {
-                let Holder {
-                    session,
-                    node,
-                    flags,
-                    ..
-                } = holder;
-                let lives = self.exchange.believes_in(&node);
+                let flags = holder.flags;
+                let lives = self.exchange.believes_in(&holder.node);
                 if lives || flags.resumable {
                     if let (true, Some(before)) = (is_repetition, starts_call) {
                         self.calls.repeated(&to, n, before);
                     }
                     if self
                         .calls
-                        .reached(&to, session, &node, n, starts_call.is_some())
+                        .reached(&to, Place::from(&holder), n, starts_call.is_some())
                     {
                         turns.push(left(&to, LeaveReason::Lost, None));
                     }
@@ -292,7 +288,8 @@ impl Seat {
             self.calls.failed(to, n);
             self.note_call(to);
         }
-        // A peer that is gone would have left our call: the fabric may have forgotten it.
+        // A peer that is gone would have left our call: the fabric may have forgotten it, or its leave.
+        self.is_absent(to);
         let in_call = self.calls.get(to).map(|_| RETRY_SEND);
         match self.exchange.hold.holds().or(in_call) {
             None => Refusal::UserUnavailable,
@@ -322,7 +319,11 @@ impl Seat {
             }
         };
         if done && notice.parcel == Parcel::Sync && matches!(outcome, Ok(Sent::Absent)) {
-            self.is_gone(&notice.to, LeaveReason::Lost);
+            match notice.only {
+                Some(session) => self.is_gone(&notice.to, session, LeaveReason::Lost),
+                // An earlier connection had called, and never knew whom.
+                None => self.calls.forget_unanswered(&notice.to),
+            }
         } else if !done {
             self.outbox.unsure.push(notice);
             self.outbox

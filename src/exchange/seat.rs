@@ -343,6 +343,7 @@ impl Seat {
             }
             Mail::Replaced(_) => {}
             Mail::Regained => self.regained(turns),
+            Mail::Missed => self.has_missed(turns),
             Mail::Challenge(challenge) => {
                 self.doubts.push(challenge);
                 turns.push(Turn::Doubted);

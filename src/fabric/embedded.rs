@@ -14,8 +14,8 @@ use tokio::time::{Instant, timeout};
 use super::intake::{Intake, Line};
 use super::{
     Beat, Challenge, Claim, Confirmed, Entry, Envelope, Fabric, FabricError, Holder, Inbound,
-    Lease, Notes, Opened, Postage, Receipt, Renewal, Resume, Resumed, Room, Sent, Terms, Verdict,
-    ring,
+    Lease, Notes, Opened, Outcome, Postage, Receipt, Renewal, Resume, Resumed, Room, Sent, Terms,
+    Verdict, ring,
 };
 use crate::model::{Address, Correlation, EntryId, NodeId, SecretHash, SessionId};
 
@@ -44,8 +44,16 @@ struct Name {
     inbox: VecDeque<Entry>,
     /// What the next holder of a resumable session must know.
     record: Option<Record>,
-    /// What each sender has sent to be delivered once, latest last, and whether the holder was detached then.
-    once: HashMap<SessionId, VecDeque<(Correlation, bool)>>,
+    /// What each sender has sent to be delivered once.
+    once: HashMap<SessionId, Once>,
+}
+
+#[derive(Debug, Default)]
+struct Once {
+    /// The sender's latest connection.
+    attach: u32,
+    /// Latest last, and whether the holder was detached then.
+    ids: VecDeque<(Correlation, bool)>,
 }
 
 #[derive(Debug)]
@@ -295,7 +303,7 @@ impl Fabric for Socket {
         let outcome = self
             .switch
             .reach()
-            .map(|mut state| state.send(to, postage, envelope));
+            .and_then(|mut state| state.send(to, postage, envelope));
         receipt.settle(outcome);
     }
 
@@ -314,7 +322,11 @@ impl Fabric for Socket {
             .collect())
     }
 
-    async fn beat(&self, watched: &[NodeId]) -> Result<Beat, FabricError> {
+    async fn is_whole(&self) -> Result<bool, FabricError> {
+        self.switch.reach().map(|_| true)
+    }
+
+    async fn beat(&self, watched: &[NodeId], _: bool) -> Result<Beat, FabricError> {
         let mut state = self.switch.reach()?;
         let now = Instant::now();
         let own = state.alive(&self.node, now);
@@ -418,32 +430,32 @@ impl State {
         }
     }
 
-    fn send(&mut self, to: &Address, postage: Postage, envelope: Envelope) -> Sent {
+    fn send(&mut self, to: &Address, postage: Postage, envelope: Envelope) -> Outcome {
         let now = Instant::now();
         let Some(name) = self.names.get_mut(to).filter(|name| name.until > now) else {
-            return Sent::Absent;
+            return Ok(Sent::Absent);
         };
         let mut holder = name.holder.clone();
         if postage
             .only
             .is_some_and(|session| session != holder.session)
         {
-            return Sent::Absent;
+            return Ok(Sent::Absent);
         }
-        let sender = envelope.from.session;
-        let sent = name.once.get(&sender).into_iter().flatten();
-        let before = envelope
-            .once
-            .as_ref()
-            .and_then(|id| sent.rev().find(|(known, _)| known == id));
-        if let Some((_, detached)) = before {
-            holder.flags.detached = *detached;
-            return Sent::Again(holder);
+        let (sender, attach) = (envelope.from.session, envelope.from.attach);
+        if let (Some(id), Some(sent)) = (&envelope.once, name.once.get(&sender)) {
+            if let Some((_, detached)) = sent.ids.iter().rev().find(|(known, _)| known == id) {
+                holder.flags.detached = *detached;
+                return Ok(Sent::Again(holder));
+            }
+            if attach < sent.attach {
+                return Err(FabricError::Overtaken);
+            }
         }
         let size = envelope.encode().len();
         if holder.flags.resumable {
             if !postage.urgent && !name.has_room(sender, size) {
-                return Sent::Full(holder);
+                return Ok(Sent::Full(holder));
             }
         } else {
             while name.inbox.len() >= ring(envelope.body_len()) {
@@ -452,10 +464,11 @@ impl State {
         }
         if let Some(id) = &envelope.once {
             let sent = name.once.entry(sender).or_default();
-            if sent.len() == REMEMBERED {
-                sent.pop_front();
+            if sent.ids.len() == REMEMBERED {
+                sent.ids.pop_front();
             }
-            sent.push_back((id.clone(), holder.flags.detached));
+            sent.ids.push_back((id.clone(), holder.flags.detached));
+            sent.attach = attach;
         }
         self.entries += 1;
         let entry = Entry {
@@ -471,7 +484,7 @@ impl State {
             plug.intake
                 .push(LINE, holder.session, holder.attach, vec![entry]);
         }
-        Sent::To(holder)
+        Ok(Sent::To(holder))
     }
 }
 

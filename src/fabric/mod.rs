@@ -93,8 +93,13 @@ pub trait Fabric: Send + Sync + fmt::Debug + 'static {
     /// Who holds these names, in their order.
     async fn holders(&self, addresses: &[Address]) -> Result<Vec<Option<Holder>>, FabricError>;
 
-    /// Renews this node's own lease and reads whether those of other nodes are there, in their order.
-    async fn beat(&self, watched: &[NodeId]) -> Result<Beat, FabricError>;
+    /// Renews this node's own lease and reads whether those of other nodes are there, in their order. If `whole`, this node believes that the
+    /// store knows everybody, and tells it for those who come anew.
+    async fn beat(&self, watched: &[NodeId], whole: bool) -> Result<Beat, FabricError>;
+
+    /// Whether a node that comes anew may believe the store: the nodes that are here say that it is whole, or there are none. If not, it may have
+    /// lost its data, and will soon be told of everybody.
+    async fn is_whole(&self) -> Result<bool, FabricError>;
 
     /// Whether these nodes' leases are there, in their order.
     async fn alive(&self, nodes: &[NodeId]) -> Result<Vec<bool>, FabricError>;
@@ -281,6 +286,17 @@ pub struct Notes {
     pub anew: Option<(SecretHash, EntryId)>,
 }
 
+impl Notes {
+    /// Sets a field, or forgets it if there is nothing to say.
+    pub fn put(&mut self, field: &str, value: String) {
+        if value.is_empty() {
+            self.unset.push(field.to_owned());
+        } else {
+            self.set.push((field.to_owned(), value));
+        }
+    }
+}
+
 /// Entries that leave an inbox.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Confirmed {
@@ -436,6 +452,9 @@ pub enum FabricError {
     /// More is waiting for the store than it takes.
     #[error("too much is waiting for the store")]
     Busy,
+    /// What was to be delivered [once](Envelope::once) was sent by a connection after whose end a later one of the same session has spoken.
+    #[error("a later connection of the sender has spoken")]
+    Overtaken,
 }
 
 impl FabricError {

@@ -25,10 +25,20 @@ struct Town {
     calls: Vec<(Talker, Talker)>,
     redis_url: String,
     settings: Vec<(&'static str, String)>,
+    environment: &'static [(&'static str, &'static str)],
 }
 
 impl Town {
     async fn build(redis_url: String, calls: usize, settings: &[(&'static str, &str)]) -> Self {
+        Self::build_in(redis_url, calls, settings, &[]).await
+    }
+
+    async fn build_in(
+        redis_url: String,
+        calls: usize,
+        settings: &[(&'static str, &str)],
+        environment: &'static [(&'static str, &'static str)],
+    ) -> Self {
         let settings = settings
             .iter()
             .map(|(key, value)| (*key, (*value).to_owned()));
@@ -38,6 +48,7 @@ impl Town {
             calls: Vec::new(),
             redis_url,
             settings: settings.collect(),
+            environment,
         };
         for _ in 0..3 {
             town.add_node().await;
@@ -62,7 +73,7 @@ impl Town {
                 .iter()
                 .map(|(key, value)| (*key, value.as_str())),
         );
-        let node = Node::start(None, &settings).await;
+        let node = Node::start_in(None, &settings, self.environment).await;
         self.doors.lock().unwrap().push(node.address);
         self.nodes.push(node);
     }
@@ -213,6 +224,30 @@ async fn rolling_restarts_cost_nothing() {
         town.resumes(),
         town.longest_silence()
     );
+    town.ends().await;
+}
+
+/// Nodes that treat 30 % of what is pushed to them as if their intake were full. Such nodes are built with the feature only.
+#[cfg(feature = "seeded-bugs")]
+#[tokio::test]
+async fn pushes_that_do_not_fit_are_late_and_not_lost() {
+    let _alone = crate::alone().await;
+    let redis = Redis::start().await;
+    let drops = &[("SWITCHBOARD_DROP_PUSHES", "30")];
+    let town = Town::build_in(redis.url(), 100, &[], drops).await;
+    let heard = || {
+        let heard = town.talkers().map(|talker| talker.log().heard.len());
+        heard.sum::<usize>()
+    };
+    let much = heard() + 20_000;
+    eventually("much is heard", async || (heard() > much).then_some(())).await;
+    let signals = town.lost_nothing().await;
+    let longest = town.longest_silence();
+    println!(
+        "30 % of pushes dropped: {signals} signals, none lost or repeated, longest silence {longest:?}"
+    );
+    // Each hears something new ten times a second, in order: nothing is later than the longest time without.
+    assert!(longest < Duration::from_secs(2), "{longest:?}");
     town.ends().await;
 }
 

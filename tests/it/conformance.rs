@@ -68,7 +68,10 @@ impl Ground {
         for (_, driver) in drivers {
             running.spawn(driver);
         }
-        eventually("the fabric beats", async || fabric.beat(&[]).await.ok()).await;
+        eventually("the fabric beats", async || {
+            fabric.beat(&[], true).await.ok()
+        })
+        .await;
         let mut plug = Plug {
             node,
             fabric,
@@ -174,7 +177,12 @@ fn saying(from: &Lease, node: &NodeId, n: u64) -> Envelope {
         kind: SignalKind::Message,
         body: Body(Bytes::from(n.to_string())),
     };
-    let from = Sender::new(from.address.clone(), from.session, 0, node.clone());
+    let from = Sender::new(
+        from.address.clone(),
+        from.session,
+        from.attach,
+        node.clone(),
+    );
     Envelope {
         from: Arc::new(from),
         n,
@@ -439,7 +447,7 @@ async fn a_lease_that_is_not_renewed_is_gone(ground: &Ground) {
             here.fabric.renew(vec![kept.clone()]).await.unwrap(),
             [Renewal::Mine]
         );
-        there.fabric.beat(&[]).await.unwrap();
+        there.fabric.beat(&[], true).await.unwrap();
         let holders = there
             .fabric
             .holders(std::slice::from_ref(&user.address))
@@ -466,7 +474,7 @@ async fn a_node_that_does_not_beat_is_dead(ground: &Ground) {
     let nodes = [there.node.clone(), NodeId::known("never.was")];
     assert_eq!(here.fabric.alive(&nodes).await.unwrap(), [true, false]);
     let beat = eventually("the other node's lease runs out", async || {
-        let beat = here.fabric.beat(&nodes).await.unwrap();
+        let beat = here.fabric.beat(&nodes, true).await.unwrap();
         (!beat.alive[0]).then_some(beat)
     })
     .await;
@@ -475,7 +483,10 @@ async fn a_node_that_does_not_beat_is_dead(ground: &Ground) {
         !there.fabric.intact().await.unwrap(),
         "its own lease is gone"
     );
-    assert!(!there.fabric.beat(&[]).await.unwrap().own, "and taken anew");
+    assert!(
+        !there.fabric.beat(&[], true).await.unwrap().own,
+        "and taken anew"
+    );
     assert!(there.fabric.intact().await.unwrap());
     here.fabric.close().await;
     assert_eq!(
@@ -512,12 +523,39 @@ async fn a_challenge_is_answered_by_the_holders_node(ground: &Ground) {
     );
 }
 
+/// It knows nobody whom it could ask: a store that has lost its data knows nobody either.
+#[tokio::test]
+async fn a_node_that_comes_anew_believes_a_redis_that_the_others_believe() {
+    let ground = Ground::Redis(Redis::start().await);
+    let Ground::Redis(redis) = &ground else {
+        unreachable!()
+    };
+    let first = ground.plug().await;
+    eventually(
+        "nobody else is here, and Redis is no longer new",
+        async || first.fabric.is_whole().await.unwrap().then_some(()),
+    )
+    .await;
+    first.fabric.beat(&[], true).await.unwrap();
+    let second = ground.plug().await;
+    assert!(second.fabric.is_whole().await.unwrap());
+    redis.ask("FLUSHALL").await;
+    assert!(!second.fabric.is_whole().await.unwrap());
+    // The first notices the loss, and says nothing until it believes that everybody is known again.
+    first.fabric.beat(&[], true).await.unwrap();
+    first.fabric.beat(&[], false).await.unwrap();
+    assert!(!second.fabric.is_whole().await.unwrap());
+    first.fabric.beat(&[], true).await.unwrap();
+    assert!(second.fabric.is_whole().await.unwrap());
+}
+
 mod resumable;
 
 use resumable::{
     a_full_inbox_is_told, a_resumed_session_is_as_it_was_left,
-    a_session_is_resumed_by_its_secret_only, an_inbox_keeps_what_is_not_confirmed,
-    one_sender_fills_half_of_an_inbox, what_is_sent_once_arrives_once,
+    a_session_is_resumed_by_its_secret_only, a_session_that_is_written_anew_confirms_what_was_lost,
+    an_inbox_keeps_what_is_not_confirmed, one_sender_fills_half_of_an_inbox,
+    what_an_earlier_connection_says_late_is_not_taken, what_is_sent_once_arrives_once,
 };
 
 macro_rules! conforms {
@@ -553,5 +591,7 @@ conforms! {
     an_inbox_keeps_what_is_not_confirmed,
     a_full_inbox_is_told,
     one_sender_fills_half_of_an_inbox,
+    a_session_that_is_written_anew_confirms_what_was_lost,
     what_is_sent_once_arrives_once,
+    what_an_earlier_connection_says_late_is_not_taken,
 }

@@ -214,6 +214,15 @@ pub struct Node {
 impl Node {
     /// Starts the real binary, alone or at a Redis, with these settings.
     pub async fn start(redis: Option<&Redis>, settings: &[(&str, &str)]) -> Self {
+        Self::start_in(redis, settings, &[]).await
+    }
+
+    /// The same, in this environment.
+    pub async fn start_in(
+        redis: Option<&Redis>,
+        settings: &[(&str, &str)],
+        environment: &[(&str, &str)],
+    ) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_switchboard"));
         command.args([
             "--listen",
@@ -229,6 +238,7 @@ impl Node {
         for (key, value) in settings {
             command.args(["--set", &format!("{key}={value}")]);
         }
+        command.envs(environment.iter().copied());
         let mut process = Process::spawn(&mut command);
         let log = Arc::<Mutex<Vec<String>>>::default();
         let lines = BufReader::new(process.child.stderr.take().unwrap()).lines();

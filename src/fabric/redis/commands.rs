@@ -6,7 +6,7 @@ use super::RedisFabric;
 use super::scripts::Loaded;
 use super::wire::millis;
 use crate::fabric::{Confirmed, Holder, Lease, Notes, Room};
-use crate::model::{Address, EntryId, SecretHash};
+use crate::model::{Address, EntryId, SecretHash, SessionId};
 
 impl RedisFabric {
     pub(super) fn claim_command(
@@ -110,11 +110,12 @@ impl RedisFabric {
                 .arg(lease.attach)
                 .arg(last.to_string()),
         };
-        note.arg(self.deadline()).arg(sizes.len());
-        for (sender, bytes) in sizes {
-            // What takes no room any more has been forgotten with all its senders.
-            let weight = if bytes > 0 { Room::weight(bytes) } else { 0 };
-            note.arg(sender.to_string()).arg(weight);
+        // What takes no room any more has been forgotten with all its senders.
+        let takes_room = |(_, bytes): &&(SessionId, usize)| *bytes > 0;
+        let senders = sizes.iter().filter(takes_room);
+        note.arg(self.deadline()).arg(senders.clone().count());
+        for (sender, bytes) in senders {
+            note.arg(sender.to_string()).arg(Room::weight(*bytes));
         }
         note.arg(set.len());
         for (field, value) in set {

@@ -1,7 +1,7 @@
 //! How Redis is reached; the one place that knows which topology it has.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use deadpool_redis::{Connection, Manager, Pool, PoolError, Runtime};
@@ -56,13 +56,18 @@ impl Identity {
         self.changes.load(Ordering::Acquire)
     }
 
+    /// Which Redis it is, if that is known.
+    pub(super) fn name(&self) -> String {
+        self.known().clone().unwrap_or_default()
+    }
+
     /// What it knew is lost, whoever it is. Returns the new generation.
     pub(super) fn forgot(&self) -> u64 {
         self.changes.fetch_add(1, Ordering::AcqRel) + 1
     }
 
     fn observe(&self, found: String) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known();
         if known.as_ref().is_some_and(|known| *known != found) {
             warn!(
                 "Redis is another one than before, or was started anew: what it may have lost is sent again"
@@ -70,6 +75,10 @@ impl Identity {
             self.forgot();
         }
         *known = Some(found);
+    }
+
+    fn known(&self) -> MutexGuard<'_, Option<String>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

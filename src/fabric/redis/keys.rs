@@ -30,6 +30,25 @@ impl Keys {
         format!("{}{{n}}:{node}", self.prefix)
     }
 
+    /// Says which store is whole, by those who are at it; in the slot of the nodes' leases.
+    pub(super) fn whole(&self) -> String {
+        // No node is called so: a node's name has a dot in it.
+        format!("{}{{n}}:whole", self.prefix)
+    }
+
+    /// Matches the channels of all nodes.
+    pub(super) fn node_channels(&self) -> String {
+        let special = |letter| matches!(letter, '*' | '?' | '[' | ']' | '^' | '-' | '\\');
+        let mut pattern = String::new();
+        for letter in self.prefix.chars() {
+            if special(letter) {
+                pattern.push('\\');
+            }
+            pattern.push(letter);
+        }
+        pattern + "h:*"
+    }
+
     /// A user's presence lease.
     pub(super) fn presence(&self, address: &Address) -> String {
         self.of_user('p', &address.to_string())

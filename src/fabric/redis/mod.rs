@@ -400,17 +400,23 @@ impl Fabric for RedisFabric {
         Ok(holders.collect())
     }
 
-    async fn beat(&self, watched: &[NodeId]) -> Result<Beat, FabricError> {
+    async fn beat(&self, watched: &[NodeId], whole: bool) -> Result<Beat, FabricError> {
         let fresh = format!("{:016x}", rand::random::<u64>());
         let own_key = self.keys.node(&self.node);
-        let mut beat = self.scripts.beat.on([&own_key]);
-        beat.arg(&fresh).arg(millis(self.terms.node_ttl));
+        let mut beat = self.scripts.beat.on([&own_key, &self.keys.whole()]);
+        let (asked_at, generation) = (self.clock.mark(), self.identity.generation());
+        let whole = whole && self.beaten().generation == generation;
+        let store = if whole {
+            self.identity.name()
+        } else {
+            String::new()
+        };
+        beat.arg(&fresh).arg(millis(self.terms.node_ttl)).arg(store);
         let mut read = redis::cmd("MGET");
         read.arg(own_key);
         for node in watched {
             read.arg(self.keys.node(node));
         }
-        let (asked_at, generation) = (self.clock.mark(), self.identity.generation());
         let (beat, leases) = (self.own_lane.ask(beat), self.own_lane.ask(read));
         let beat = array(beat.await?)?;
         let [Value::Int(server_millis), Value::BulkString(token)] = &beat[..] else {
@@ -448,6 +454,28 @@ impl Fabric for RedisFabric {
                 .map(|lease| *lease != Value::Nil)
                 .collect(),
         })
+    }
+
+    async fn is_whole(&self) -> Result<bool, FabricError> {
+        let said = self
+            .own_lane
+            .ask(redis::cmd("GET").arg(self.keys.whole()).clone());
+        if said.await? == Value::BulkString(self.identity.name().into_bytes()) {
+            return Ok(true);
+        }
+        let server = self
+            .own_lane
+            .ask(redis::cmd("INFO").arg("server").clone())
+            .await?;
+        if wire::uptime(&server)? < self.terms.node_ttl * 2 / 5 {
+            // Whoever was at the one before it is on the way here.
+            return Ok(false);
+        }
+        let mut ask = redis::cmd("PUBSUB");
+        ask.arg("CHANNELS").arg(self.keys.node_channels());
+        let own = Value::BulkString(self.keys.node_channel(&self.node).into_bytes());
+        let nodes = array(self.own_lane.ask(ask).await?)?;
+        Ok(nodes.iter().all(|channel| *channel == own))
     }
 
     async fn alive(&self, nodes: &[NodeId]) -> Result<Vec<bool>, FabricError> {

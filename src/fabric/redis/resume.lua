@@ -55,7 +55,9 @@ if unknown or (is_before(last, decided) and is_missing(decided)) then
   redis.call('HSET', KEYS[3], 'missed', 1)
 end
 
-local lease = ARGV[1] .. ' ' .. known[1] .. ' ' .. string.format('%d', math.max(tonumber(attach), tonumber(known[3])) + 1) .. ' r'
+-- Later than any that the store may have lost: what a session says is in order by it. A second has one resume, and the next ones count on.
+local later = math.max(math.max(tonumber(attach), tonumber(known[3])) + 1, now[1] - 1735689600)
+local lease = ARGV[1] .. ' ' .. known[1] .. ' ' .. string.format('%d', later) .. ' r'
 redis.call('SET', KEYS[1], lease, 'PX', ARGV[3])
 redis.call('HSET', KEYS[3], 'attach', string.match(lease, '(%d+) r$'))
 redis.call('PEXPIRE', KEYS[3], ARGV[4])

@@ -8,7 +8,8 @@
 --       how: + 1,000 for each hundred entries to which the inbox is to be cut (one in sixteen is: cutting costs a third of appending),
 --       + 100,000: each envelope is followed by the id under which it is delivered once, or '',  + 200,000: there is always room
 -- Returns: for each name nil if there is nobody, or not the one that was meant; the holder's lease if all was accepted; or, of a resumable
---          holder or sender, the lease and for each envelope d = accepted, q = accepted while detached, D and Q = accepted before, f = full
+--          holder or sender, the lease and for each envelope d = accepted, q = accepted while detached, D and Q = accepted before, f = full,
+--          s = not accepted, since a later connection of its sender has spoken
 local call, find, byte, concat = redis.call, string.find, string.byte, table.concat
 local names = #KEYS / 2
 local held = call('MGET', unpack(KEYS, 1, names))
@@ -40,11 +41,16 @@ local function carefully(i, channel, first, count, holder, with_ids, urgent)
   local stride = with_ids and 2 or 1
   for n = first, first + count * stride - 1, stride do
     local envelope, id, code = ARGV[n], with_ids and ARGV[n + 1] or '', nil
-    local sender = string.match(envelope, '^%S+ (%S+)')
+    local sender, attach = string.match(envelope, '^%S+ (%S+) (%d+)')
     local seen = key('d') .. ':' .. sender
     if id ~= '' then
-      code = call('HGET', seen, id) or call('HGET', seen .. ':old', id)
+      local told = call('HMGET', seen, id, '')
+      code = told[1] or call('HGET', seen .. ':old', id)
       code = code and string.upper(code)
+      -- A connection that its client has given up speaks late: what it says is said by the later one, if it is still meant.
+      if not code and not urgent and tonumber(attach) < tonumber(told[2] or 0) then
+        code = 's'
+      end
     end
     local size = #envelope
     local weight = math.max(1, math.ceil(size / 4096))
@@ -80,6 +86,10 @@ local function carefully(i, channel, first, count, holder, with_ids, urgent)
           call('RENAME', seen, seen .. ':old')
           call('PEXPIRE', seen .. ':old', 60000)
         else
+          call('PEXPIRE', seen, 60000)
+        end
+        if attach ~= '0' then
+          call('HSET', seen, '', attach)
           call('PEXPIRE', seen, 60000)
         end
       end

@@ -1,8 +1,8 @@
 //! What every fabric promises about sessions that outlive their connection.
 
 use switchboard::fabric::{
-    Confirmed, Entry, Envelope, Flags, Inbound, Lease, Notes, Postage, Renewal, Resume, Resumed,
-    Room, Sent,
+    Confirmed, Entry, Envelope, FabricError, Flags, Inbound, Lease, Notes, Postage, Renewal,
+    Resume, Resumed, Room, Sent,
 };
 use switchboard::model::{Body, Correlation, EntryId, Secret, SecretHash, Signal, SignalKind};
 
@@ -77,16 +77,19 @@ pub(super) async fn a_session_is_resumed_by_its_secret_only(ground: &Ground) {
         assert_eq!(tried, answer);
     }
     // Each resume counts, also of one whose answer was lost, and the last one has it.
-    for attach in 1..=3 {
+    let mut attaches = vec![user.attach];
+    for _ in 0..3 {
         let resumed = there.resumes(&user, &hash, None).await;
-        assert_eq!(
-            (resumed.lease.session, resumed.lease.attach),
-            (user.session, attach)
-        );
+        assert_eq!(resumed.lease.session, user.session);
+        attaches.push(resumed.lease.attach);
         assert!(!resumed.missed);
     }
     assert!(
-        matches!(here.hears().await, Inbound::Replaced { session, attach: 1 } if session == user.session)
+        attaches.is_sorted_by(|one, next| one < next),
+        "{attaches:?}"
+    );
+    assert!(
+        matches!(here.hears().await, Inbound::Replaced { session, attach } if session == user.session && attach == attaches[1])
     );
     assert_eq!(
         here.fabric.renew(vec![user.clone()]).await.unwrap(),
@@ -97,7 +100,7 @@ pub(super) async fn a_session_is_resumed_by_its_secret_only(ground: &Ground) {
         .await
         .unwrap();
     let last = Lease {
-        attach: 3,
+        attach: attaches[3],
         ..user.clone()
     };
     assert_eq!(
@@ -252,6 +255,36 @@ pub(super) async fn one_sender_fills_half_of_an_inbox(ground: &Ground) {
     assert!(matches!(sent, Ok(Sent::To(_))), "{sent:?}");
 }
 
+/// What a store has lost takes no room in it, and is confirmed all the same.
+pub(super) async fn a_session_that_is_written_anew_confirms_what_was_lost(ground: &Ground) {
+    let here = ground.plug().await;
+    let (user, hash) = claimed(&here, "user").await;
+    let sender = lease("sender");
+    let mut lost = Vec::new();
+    for n in 1..=3 {
+        here.sends(&user.address, None, saying(&sender, &here.node, n))
+            .await
+            .unwrap();
+        lost = here.reads(&user, EntryId::default()).await;
+    }
+    let anew = Notes {
+        anew: Some((hash, lost[2].id.next())),
+        ..Notes::default()
+    };
+    assert!(here.fabric.note(&user, anew).await.unwrap());
+    here.sends(&user.address, None, saying(&sender, &here.node, 4))
+        .await
+        .unwrap();
+    let new = here.reads(&user, lost[2].id).await;
+    assert_eq!(new.len(), 1);
+    for entry in &mut lost {
+        entry.size = 0;
+    }
+    here.confirms(&user, &lost).await;
+    here.confirms(&user, &new).await;
+    assert!(here.reads(&user, EntryId::default()).await.is_empty());
+}
+
 pub(super) async fn what_is_sent_once_arrives_once(ground: &Ground) {
     let mut here = ground.plug().await;
     let (resumable, _) = claimed(&here, "resumable").await;
@@ -292,4 +325,39 @@ pub(super) async fn what_is_sent_once_arrives_once(ground: &Ground) {
     }
     let sent = here.sends(&plain.address, None, once(1000, "7")).await;
     assert!(matches!(sent, Ok(Sent::Again(_))), "{sent:?}");
+}
+
+/// A frame that was given to a node which stood still, and that its client has repeated elsewhere since.
+pub(super) async fn what_an_earlier_connection_says_late_is_not_taken(ground: &Ground) {
+    let here = ground.plug().await;
+    let (user, _) = claimed(&here, "user").await;
+    let (sender, node) = (lease("sender"), here.node.clone());
+    let once = |attach, n, id: &str| {
+        let sender = Lease {
+            attach,
+            ..sender.clone()
+        };
+        Envelope {
+            once: Some(Correlation(id.into())),
+            ..saying(&sender, &node, n)
+        }
+    };
+    let taken = Ok(Sent::To(user.held_by(&here.node)));
+    assert_eq!(
+        here.sends(&user.address, None, once(0, 1, "1")).await,
+        taken
+    );
+    assert_eq!(
+        here.sends(&user.address, None, once(1, 9, "2")).await,
+        taken
+    );
+    let late = here.sends(&user.address, None, once(0, 2, "3")).await;
+    assert_eq!(late, Err(FabricError::Overtaken));
+    let known = here.sends(&user.address, None, once(0, 2, "1")).await;
+    assert!(matches!(known, Ok(Sent::Again(_))), "{known:?}");
+    let meant = here.sends(&user.address, None, once(1, 10, "3")).await;
+    assert_eq!(meant, taken, "by the connection that has spoken last");
+    let kept = here.reads(&user, EntryId::default()).await;
+    let kept: Vec<u64> = kept.iter().map(|entry| entry.envelope.n).collect();
+    assert_eq!(kept, [1, 9, 10]);
 }
