@@ -27,7 +27,7 @@ use tokio::time::timeout;
 use self::batch::{Letter, Sheet};
 use self::clock::Clock;
 use self::connect::{Identity, Lives, Store};
-use self::keys::Keys;
+use self::keys::{Keys, KnownDestinations};
 use self::lane::Lane;
 use self::questions::Questions;
 use self::scripts::Scripts;
@@ -141,6 +141,7 @@ pub async fn open(config: &Config, terms: Terms, node: NodeId) -> Result<Opened,
     let fabric = RedisFabric {
         node,
         keys,
+        destinations: KnownDestinations::default(),
         terms,
         timeout: config.timeout,
         scripts,
@@ -165,6 +166,7 @@ pub async fn open(config: &Config, terms: Terms, node: NodeId) -> Result<Opened,
 struct RedisFabric {
     node: NodeId,
     keys: Keys,
+    destinations: KnownDestinations,
     terms: Terms,
     timeout: Duration,
     scripts: Arc<Scripts>,
@@ -390,7 +392,7 @@ impl Fabric for RedisFabric {
 
     fn send(&self, to: &Address, postage: Postage, envelope: Envelope, receipt: Receipt) {
         let letter = Letter {
-            to: Arc::new(self.keys.destination(to)),
+            to: self.destinations.find(&self.keys, to),
             postage,
             sheet: Sheet {
                 bytes: envelope.encode(),
