@@ -41,7 +41,7 @@ impl Dialect for Native {
     }
 
     fn say(&mut self, event: &Event) -> Option<Frame> {
-        Some(say(event).into())
+        Some(say(event))
     }
 }
 
@@ -225,6 +225,12 @@ fn text(raw: &str) -> Option<Cow<'_, str>> {
     /// Borrows where nothing is escaped, which a plain `Cow` never does.
     #[derive(Deserialize)]
     struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+    // Nearly always nothing is escaped: then what is between the quotes is what it says.
+    if !raw.as_bytes().contains(&b'\\')
+        && let Some(inside) = raw.strip_prefix('"')
+    {
+        return inside.strip_suffix('"').map(Cow::Borrowed);
+    }
     serde_json::from_str::<Text<'_>>(raw)
         .ok()
         .map(|text| text.0)
@@ -255,7 +261,7 @@ fn shortened(word: &str) -> &str {
 }
 
 /// Words that need no quoting are written as they are; the rest by `quoted`.
-fn say(event: &Event) -> String {
+fn say(event: &Event) -> Frame {
     let said = match event {
         Event::Signal { from, signal, seq } => return say_signal(from, signal, *seq),
         Event::Welcome(welcome) => say_welcome(welcome),
@@ -319,31 +325,31 @@ fn say(event: &Event) -> String {
             )
         }
     };
-    said + "}"
+    Frame::from(said + "}")
 }
 
 /// The hot path: one allocation, the body as it came.
-fn say_signal(from: &UserName, signal: &Signal, seq: Option<EntryId>) -> String {
+fn say_signal(from: &UserName, signal: &Signal, seq: Option<EntryId>) -> Frame {
     let name = quoted(from.as_str());
     let word = signal.kind.word();
-    // A body is a slice of a frame that was read as JSON, so it is UTF-8; between nodes the envelope checks it again.
-    let body = std::str::from_utf8(&signal.body.0).unwrap_or("null");
-    let mut said = String::with_capacity(body.len() + name.len() + 2 * word.len() + 64);
-    for part in [
-        r#"{"type":""#,
-        word,
-        r#"",""#,
-        word,
-        r#"":"#,
+    let mut end = String::new();
+    push_seq(&mut end, seq);
+    let body = &signal.body.0;
+    let said = [
+        br#"{"type":""#,
+        word.as_bytes(),
+        br#"",""#,
+        word.as_bytes(),
+        br#"":"#,
+        // A slice of a frame that was read as JSON, so it is UTF-8; between nodes the envelope checks it again.
         body,
-        r#","name":"#,
-        &name,
-    ] {
-        said.push_str(part);
-    }
-    push_seq(&mut said, seq);
-    said.push('}');
-    said
+        br#","name":"#,
+        name.as_bytes(),
+        end.as_bytes(),
+        b"}",
+    ]
+    .concat();
+    Frame::Text(said.into())
 }
 
 fn say_welcome(welcome: &Welcome) -> String {

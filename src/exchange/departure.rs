@@ -1,14 +1,17 @@
 //! How a session ends: each call with exactly one `leave`, then its name. A resumable one first waits for its client to come back.
 
+use std::sync::Arc;
+
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use super::login::BARRIER_WITHIN;
 use super::mailbox::Mail;
 use super::outbox::RETRY_NOTICE;
 use super::seat::{Seat, Stirred, Turn};
 use crate::bugs::{self, Bug};
-use crate::fabric::{Entry, Renewal, Verdict};
+use crate::fabric::{Entry, Holder, Renewal, Verdict};
 use crate::model::{CloseReason, LeaveReason};
 
 impl Seat {
@@ -24,6 +27,14 @@ impl Seat {
                 Wait::Resumed => return self.vanish(),
                 Wait::Stopped => return self.exchange.leave_behind(),
                 Wait::Over => {}
+                Wait::Unheld(holder) => {
+                    let address = self.lease.address.clone();
+                    let exchange = Arc::clone(&self.exchange);
+                    self.depart(reason.leave_reason()).await;
+                    // Should it fail, the name runs out.
+                    let _ = exchange.fabric.free(&address, &holder).await;
+                    return;
+                }
             }
         }
         self.depart(reason.leave_reason()).await;
@@ -44,7 +55,7 @@ impl Seat {
                         Some(longer) => sleep(longer.min(RETRY_NOTICE)).await,
                         // Only the store knows whether somebody has resumed it meanwhile.
                         None => match self.exchange.fabric.renew(vec![self.lease.clone()]).await.as_deref() {
-                            Ok([Renewal::Replaced]) => return Wait::Resumed,
+                            Ok([Renewal::Replaced]) => return self.look_for_successor().await,
                             Ok(_) => return Wait::Over,
                             Err(_) => sleep(RETRY_NOTICE).await,
                         },
@@ -66,6 +77,36 @@ impl Seat {
                     Turn::Doubted => self.answer_doubts(Verdict::Detached),
                 }
             }
+        }
+    }
+
+    /// The store says that a newer connection has the session. A resume whose answer was lost leaves it to a node that does not know of it,
+    /// and only this one can tell its call peers.
+    async fn look_for_successor(&mut self) -> Wait {
+        let fabric = Arc::clone(&self.exchange.fabric);
+        let addresses = [self.lease.address.clone()];
+        let mut unheld = None;
+        loop {
+            let Ok(holders) = fabric.holders(&addresses).await else {
+                sleep(RETRY_NOTICE).await;
+                continue;
+            };
+            let newer = |holder: &Holder| {
+                holder.session == self.lease.session && holder.attach > self.lease.attach
+            };
+            let Some(holder) = holders.into_iter().flatten().find(newer) else {
+                return Wait::Resumed;
+            };
+            match fabric.challenge(&addresses[0], &holder).await {
+                Ok(Verdict::Gone) if unheld.as_ref() == Some(&holder) => {
+                    return Wait::Unheld(holder);
+                }
+                // Its node may have won it in this moment.
+                Ok(Verdict::Gone) => unheld = Some(holder),
+                Ok(_) => return Wait::Resumed,
+                Err(_) => {}
+            }
+            sleep(BARRIER_WITHIN).await;
         }
     }
 
@@ -233,6 +274,8 @@ enum Wait {
     Over,
     /// The node cannot wait any longer.
     Stopped,
+    /// The store names this holder, who does not know of it.
+    Unheld(Holder),
 }
 
 /// A session that panicked leaves no zombie: its lease is not renewed, and runs out.

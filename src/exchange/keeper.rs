@@ -206,7 +206,7 @@ fn tell_losers(registry: &Registry, leases: Vec<Lease>, results: &[Renewal], for
             Renewal::Regained if lease.flags.resumable => Mail::Regained,
             Renewal::Mine if lease.flags.resumable && forgot => Mail::Regained,
             Renewal::Mine | Renewal::Regained => continue,
-            Renewal::Replaced => Mail::Replaced(lease.attach + 1),
+            Renewal::Replaced => Mail::Overtaken(lease.attach + 1),
             Renewal::Lost => Mail::NameLost,
         };
         registry.post(lease.session, mail);

@@ -17,7 +17,7 @@ use crate::fabric::{Claim, FabricError, Flags, Holder, Lease, Resume, Verdict};
 use crate::model::{Address, CloseReason, EntryId, Refusal, Secret, SecretHash, SessionId};
 
 /// How long a barrier may take before the login is given up.
-const BARRIER_WITHIN: Duration = Duration::from_secs(2);
+pub(super) const BARRIER_WITHIN: Duration = Duration::from_secs(2);
 /// How often a name is tried that its holder gives up meanwhile: others may want it too.
 const TRIES: usize = 3;
 /// When a login makes sense again that failed because the fabric did not answer.

@@ -36,6 +36,8 @@ pub(super) enum Mail {
     NameLost,
     /// A newer connection of the same session has taken over, which was resumed so often.
     Replaced(u32),
+    /// The same, as the store has it: whether anybody holds that connection is not known.
+    Overtaken(u32),
     /// The store had forgotten this session; its lease is taken back.
     Regained,
     /// What the store has lost, and nobody sends again, may have been for this session.

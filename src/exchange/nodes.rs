@@ -52,7 +52,10 @@ impl NodeWatch {
     /// Somebody there was sent something. Whether the node is known to be dead.
     pub(super) fn note(&self, node: &NodeId) -> bool {
         let mut nodes = self.lock();
-        let known = known(&mut nodes, node);
+        let known = match nodes.get_mut(node) {
+            Some(known) => known,
+            None => known(&mut nodes, node),
+        };
         known.named_at = Instant::now();
         known.dead_since.is_some()
     }

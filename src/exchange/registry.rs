@@ -223,7 +223,7 @@ impl Registry {
         };
         let mail = match newest.cmp(&ours) {
             std::cmp::Ordering::Equal => Mail::Push(entries),
-            std::cmp::Ordering::Greater => Mail::Replaced(attach),
+            std::cmp::Ordering::Greater => Mail::Overtaken(attach),
             // It is in the inbox: a session that was just resumed reads that first, and one whose resume the store has lost has to read it now.
             std::cmp::Ordering::Less => Mail::Gap,
         };

@@ -337,11 +337,13 @@ impl Seat {
             Mail::Gap => self.catch_up.gap(&self.exchange.fabric, &self.lease),
             Mail::NodeLost(node) => self.node_lost(&node),
             Mail::NameLost => turns.push(Turn::End(CloseReason::NameLost)),
-            Mail::Replaced(_) if bugs::has(Bug::ReplacedUntold) => {}
-            Mail::Replaced(attach) if attach > self.lease.attach => {
+            Mail::Replaced(_) | Mail::Overtaken(_) if bugs::has(Bug::ReplacedUntold) => {}
+            // At the end of the grace it is seen whether anybody holds it.
+            Mail::Overtaken(_) if self.is_detached => {}
+            Mail::Replaced(attach) | Mail::Overtaken(attach) if attach > self.lease.attach => {
                 turns.push(Turn::End(CloseReason::Replaced));
             }
-            Mail::Replaced(_) => {}
+            Mail::Replaced(_) | Mail::Overtaken(_) => {}
             Mail::Regained => self.regained(turns),
             Mail::Missed => self.has_missed(turns),
             Mail::Challenge(challenge) => {

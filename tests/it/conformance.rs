@@ -487,6 +487,7 @@ async fn a_node_that_does_not_beat_is_dead(ground: &Ground) {
         !there.fabric.beat(&[], true).await.unwrap().own,
         "and taken anew"
     );
+    there.fabric.beat(&[], true).await.unwrap();
     assert!(there.fabric.intact().await.unwrap());
     here.fabric.close().await;
     assert_eq!(

@@ -71,6 +71,41 @@ impl Peer {
     }
 }
 
+/// The answer of Redis to the node was lost, and the client does not try again.
+#[tokio::test]
+async fn a_resume_that_nobody_knows_of_ends_with_the_grace() {
+    let cluster = Cluster::redis(2, &SHORT).await;
+    let Ground::Redis(redis) = &cluster.ground else {
+        unreachable!()
+    };
+    let mut caller = cluster.login(0, "caller").await;
+    let mut client = cluster.login_resumable(0, "client").await;
+    caller.calls(&mut client).await;
+    let holder = redis.ask("GET sb:p:{/client}").await;
+    let holder: String = redis::from_redis_value(holder).unwrap();
+    let session = holder.split(' ').nth(1).unwrap().to_owned();
+    client.vanishes();
+    let node = &cluster.nodes[1].id;
+    let mut connection = redis.connection().await;
+    redis::cmd("SET")
+        .arg("sb:p:{/client}")
+        .arg(format!("{node} {session} 7 r"))
+        .arg("PX")
+        .arg(60_000)
+        .query_async::<()>(&mut connection)
+        .await
+        .unwrap();
+    // That it is somewhere else by now is told by whatever is sent to it.
+    caller.sends_message("client", "1").await;
+    let leave = caller.hears().await;
+    assert_eq!(leave["type"], "leave", "{leave}");
+    caller.hears_nothing_more().await;
+    eventually("the name is free", async || {
+        (redis.ask("GET sb:p:{/client}").await == redis::Value::Nil).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn what_was_missed_comes_first_then_what_is_new_and_nothing_twice() {
     for cluster in grounds(&[]).await {

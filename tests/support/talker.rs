@@ -366,10 +366,11 @@ pub fn assert_heard(sender: &Talker, receiver: &Talker) {
             .position(|(heard, expected)| heard != expected)
             .unwrap_or(heard.len().min(expected.len()));
         panic!(
-            "{} said {}, {} heard {} of them: from the {at}th on {:?}",
+            "{} said {}, {}, resumed {} times, heard {} of them: from the {at}th on {:?}",
             sender.name,
             sent.said,
             receiver.name,
+            receiver.log().resumes,
             heard.len(),
             &heard[at..heard.len().min(at + 8)]
         );

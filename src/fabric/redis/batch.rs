@@ -22,6 +22,8 @@ const NAMES_AT_ONCE: usize = 64;
 const SHEETS_AT_ONCE: usize = 256;
 /// How often an inbox is cut to its length.
 const CUT_ONE_IN: usize = 16;
+/// To how many entries an inbox is cut that was sent something of a usual size.
+const PLAIN_RING: usize = ring(0);
 /// What is added to the count of envelopes that bear ids…
 const WITH_IDS: usize = 100_000;
 /// …and of those that are urgent.
@@ -100,6 +102,13 @@ impl std::hash::Hash for Destination {
 }
 
 impl Bundle {
+    /// Whether it is one envelope of a usual size, for whoever has the name: most are.
+    fn is_plain(&self) -> bool {
+        let plain =
+            |(sheet, _): &(Sheet, _)| sheet.once.is_none() && ring(sheet.bytes.len()) == PLAIN_RING;
+        self.postage == Postage::default() && matches!(&self.sheets[..], [one] if plain(one))
+    }
+
     /// The size of the largest envelope, in bytes.
     fn largest(&self) -> usize {
         let sizes = self.sheets.iter().map(|(sheet, _)| sheet.bytes.len());
@@ -121,15 +130,19 @@ impl Bundle {
 
     /// Writes the bundle as the script reads it.
     fn write(&self, call: &mut Cmd) {
+        if self.is_plain() {
+            call.arg(&self.to.channel).arg(&self.sheets[0].0.bytes);
+            return;
+        }
         let count = self.sheets.len();
-        // By chance, so that no pattern of senders keeps an inbox from being cut.
         let cut = count > rand::random_range(0..CUT_ONE_IN);
         let hundreds = if cut { ring(self.largest()) / 100 } else { 0 };
         let with_ids = self.has_ids();
         let how =
             if with_ids { WITH_IDS } else { 0 } + if self.postage.urgent { URGENT } else { 0 };
         let only = self.postage.only.map(|session| session.to_string());
-        call.arg(&self.to.channel)
+        call.arg("")
+            .arg(&self.to.channel)
             .arg(only.unwrap_or_default())
             .arg(count + 1000 * hundreds + how);
         for (sheet, _) in &self.sheets {
@@ -142,15 +155,17 @@ impl Bundle {
 }
 
 impl<'a> Batch<'a> {
-    pub(super) fn new(scripts: &'a Scripts, lives: Lives) -> Self {
+    /// A pipeline for about so many jobs.
+    pub(super) fn new(scripts: &'a Scripts, lives: Lives, jobs: usize) -> Self {
         let (pipeline, askers) = (Pipeline::new(), Vec::new());
+        let names = jobs.min(NAMES_AT_ONCE);
         Self {
             scripts,
             lives,
             pipeline,
             askers,
-            bundles: Vec::new(),
-            last: HashMap::new(),
+            bundles: Vec::with_capacity(names),
+            last: HashMap::with_capacity(names),
         }
     }
 
@@ -207,7 +222,7 @@ impl<'a> Batch<'a> {
             .map(|bundle| &bundle.to.presence)
             .chain(bundles.iter().map(|bundle| &bundle.to.inbox));
         let bytes = bundles.iter().map(Bundle::bytes).sum();
-        let args = bundles.iter().map(|bundle| 2 * bundle.sheets.len() + 3);
+        let args = bundles.iter().map(|bundle| 2 * bundle.sheets.len() + 4);
         let mut call = self.scripts.send.with_room(keys, args.sum(), bytes);
         let Room {
             entries,
@@ -219,7 +234,10 @@ impl<'a> Batch<'a> {
             .arg(self.lives.prefix)
             .arg(entries)
             .arg(bytes)
-            .arg(share);
+            .arg(share)
+            .arg(PLAIN_RING)
+            // By chance, so that no pattern of senders keeps an inbox from being cut.
+            .arg(rand::random_range(0..CUT_ONE_IN));
         for bundle in &bundles {
             bundle.write(&mut call);
         }

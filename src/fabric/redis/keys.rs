@@ -1,5 +1,8 @@
 //! Every key and channel name (DESIGN §3). All keys of one user share a hash tag, so each script touches one slot.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use super::batch::Destination;
 use crate::model::{Address, NodeId};
 
@@ -29,8 +32,7 @@ impl Keys {
 
     /// Says which store is whole, by those who are at it; in the slot of the nodes' leases.
     pub(super) fn whole(&self) -> String {
-        // No node is called so: a node's name has a dot in it.
-        format!("{}{{n}}:whole", self.prefix)
+        format!("{}w:{{n}}", self.prefix)
     }
 
     /// Matches the channels of all nodes.
@@ -57,7 +59,7 @@ impl Keys {
     }
 
     /// All that a signal needs; the address is encoded once.
-    pub(super) fn destination(&self, address: &Address) -> Destination {
+    fn destination(&self, address: &Address) -> Destination {
         let address = address.to_string();
         Destination {
             presence: self.of_user('p', &address),
@@ -79,6 +81,35 @@ impl Keys {
     /// A node's own channel.
     pub(super) fn node_channel(&self, node: &NodeId) -> String {
         format!("{}h:{node}", self.prefix)
+    }
+}
+
+/// Names that were written lately: whoever was sent one signal is sent the next, and to write them costs as much as all the rest of it.
+#[derive(Debug, Default)]
+pub(super) struct KnownDestinations {
+    /// Held for a map operation.
+    by_address: Mutex<HashMap<Address, Arc<Destination>>>,
+}
+
+impl KnownDestinations {
+    /// How many are remembered before all are forgotten.
+    const MOST: usize = 4096;
+
+    /// All that a signal to this user needs.
+    pub(super) fn find(&self, keys: &Keys, address: &Address) -> Arc<Destination> {
+        let mut known = self
+            .by_address
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known.get(address) {
+            return Arc::clone(known);
+        }
+        let destination = Arc::new(keys.destination(address));
+        if known.len() >= Self::MOST {
+            known.clear();
+        }
+        known.insert(address.clone(), Arc::clone(&destination));
+        destination
     }
 }
 

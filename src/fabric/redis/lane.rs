@@ -161,7 +161,7 @@ impl Driver {
             }
             // It may have been noticed while this lane had nothing to do.
             self.notice_loss();
-            let mut batch = Batch::new(&scripts, self.store.lives);
+            let mut batch = Batch::new(&scripts, self.store.lives, owed.len() + jobs.len());
             for letter in owed {
                 batch.add(Job::Send(letter));
             }

@@ -27,7 +27,7 @@ use tokio::time::timeout;
 use self::batch::{Letter, Sheet};
 use self::clock::Clock;
 use self::connect::{Identity, Lives, Store};
-use self::keys::Keys;
+use self::keys::{Keys, KnownDestinations};
 use self::lane::Lane;
 use self::questions::Questions;
 use self::scripts::Scripts;
@@ -141,6 +141,7 @@ pub async fn open(config: &Config, terms: Terms, node: NodeId) -> Result<Opened,
     let fabric = RedisFabric {
         node,
         keys,
+        destinations: KnownDestinations::default(),
         terms,
         timeout: config.timeout,
         scripts,
@@ -165,6 +166,7 @@ pub async fn open(config: &Config, terms: Terms, node: NodeId) -> Result<Opened,
 struct RedisFabric {
     node: NodeId,
     keys: Keys,
+    destinations: KnownDestinations,
     terms: Terms,
     timeout: Duration,
     scripts: Arc<Scripts>,
@@ -187,6 +189,8 @@ struct Beaten {
     generation: u64,
     /// When it was asked, by this node's clock.
     at: i64,
+    /// It found that the store had lost data: until the next one nobody takes the store for whole, whoever hears of it first.
+    lost: bool,
 }
 
 impl RedisFabric {
@@ -207,6 +211,29 @@ impl RedisFabric {
     /// Until when a command that was just given may run, by the server's clock.
     fn deadline(&self) -> i64 {
         self.clock.now().saturating_add(millis(self.timeout))
+    }
+
+    /// Takes what a beat has found. Whether the node's lease was still there.
+    fn takes(&self, found: Beaten) -> bool {
+        let (generation, at) = (found.generation, found.at);
+        let mut beaten = self.beaten();
+        let before = std::mem::replace(&mut *beaten, found);
+        let is_first = before.token.is_empty();
+        let same_lease = before.token == beaten.token;
+        let in_time = at - before.at < millis(self.terms.node_ttl);
+        if !same_lease && !is_first && in_time && before.generation == generation {
+            // The same Redis has forgotten a lease that had not run out: by FLUSHALL, for one.
+            // One of ours that nobody else has noticed before is no news to the next beat.
+            let now = self.identity.forgot();
+            beaten.generation = if now == generation + 1 {
+                now
+            } else {
+                generation
+            };
+        }
+        let own = same_lease && before.generation == generation;
+        beaten.lost = !own && !is_first;
+        own
     }
 
     fn beaten(&self) -> MutexGuard<'_, Beaten> {
@@ -365,7 +392,7 @@ impl Fabric for RedisFabric {
 
     fn send(&self, to: &Address, postage: Postage, envelope: Envelope, receipt: Receipt) {
         let letter = Letter {
-            to: Arc::new(self.keys.destination(to)),
+            to: self.destinations.find(&self.keys, to),
             postage,
             sheet: Sheet {
                 bytes: envelope.encode(),
@@ -427,22 +454,9 @@ impl Fabric for RedisFabric {
             token,
             generation,
             at: asked_at,
+            lost: false,
         };
-        let before = std::mem::replace(&mut *self.beaten(), found);
-        let is_first = before.token.is_empty();
-        let same_lease = before.token == self.beaten().token;
-        let in_time = asked_at - before.at < millis(self.terms.node_ttl);
-        if !same_lease && !is_first && in_time && before.generation == generation {
-            // The same Redis has forgotten a lease that had not run out: by FLUSHALL, for one.
-            // One of ours that nobody else has noticed before is no news to the next beat.
-            let now = self.identity.forgot();
-            self.beaten().generation = if now == generation + 1 {
-                now
-            } else {
-                generation
-            };
-        }
-        let own = same_lease && before.generation == generation;
+        let own = self.takes(found);
         let leases = array(leases.await?)?;
         Ok(Beat {
             own,
@@ -496,7 +510,7 @@ impl Fabric for RedisFabric {
             .ask(redis::cmd("GET").arg(self.keys.node(&self.node)).clone())
             .await?;
         let beaten = self.beaten();
-        let same = self.identity.generation() == beaten.generation;
+        let same = self.identity.generation() == beaten.generation && !beaten.lost;
         Ok(same && matches!(value, Value::BulkString(token) if token == beaten.token.as_bytes()))
     }
 

@@ -2,13 +2,15 @@
 -- Many names in one call where one server holds them all: what a signal costs here is above all the calls.
 -- KEYS: presence of each name, then inbox of each name. A resumable user's other keys are named after them: same slot
 -- ARGV: ttl ms of an inbox, ttl ms of a resumable user's inbox, length of the prefix of keys, room for entries, for bytes, for one sender,
---       then for each name: channel, session that alone is meant or '', count and how, envelope…
+--       to how many entries a plain user's inbox is cut, at every sixteenth name from which on,
+--       then for each name: channel, envelope; or '', channel, session that alone is meant or '', count and how, envelope…
+--       The short form is what most signals take: every string that the script is given costs as much as its bytes are long, twice.
 --       how: + 1,000 for each hundred entries to which the inbox is to be cut (one in sixteen is: cutting costs a third of appending),
 --       + 100,000: each envelope is followed by the id under which it is delivered once, or '',  + 200,000: there is always room
 -- Returns: for each name nil if there is nobody, or not the one that was meant; the holder's lease if all was accepted; or, of a resumable
 --          holder or sender, the lease and for each envelope d = accepted, q = accepted while detached, D and Q = accepted before, f = full,
 --          s = not accepted, since a later connection of its sender has spoken
-local call, find, concat = redis.call, string.find, table.concat
+local call, find, byte, concat = redis.call, string.find, string.byte, table.concat
 local names = #KEYS / 2
 local held = call('MGET', unpack(KEYS, 1, names))
 
@@ -23,7 +25,7 @@ local function append(inbox, envelope, ttl)
 end
 
 -- Where somebody is resumable: keeps within the room, and delivers once what is to be delivered once.
-local function carefully(i, at, count, holder, with_ids, urgent)
+local function carefully(i, channel, first, count, holder, with_ids, urgent)
   local presence, inbox = KEYS[i], KEYS[names + i]
   local function key(kind)
     return string.sub(presence, 1, ARGV[3]) .. kind .. string.sub(presence, ARGV[3] + 2)
@@ -37,7 +39,7 @@ local function carefully(i, at, count, holder, with_ids, urgent)
   end
   local result, parts = {holder}, {'S ', holder, '\n'}
   local stride = with_ids and 2 or 1
-  for n = at + 3, at + 2 + count * stride, stride do
+  for n = first, first + count * stride - 1, stride do
     local envelope, id, code = ARGV[n], with_ids and ARGV[n + 1] or '', nil
     local sender, attach = string.match(envelope, '^%S+ (%S+) (%d+)')
     local seen = key('d') .. ':' .. sender
@@ -95,14 +97,14 @@ local function carefully(i, at, count, holder, with_ids, urgent)
     result[#result + 1] = code
   end
   if #parts > 3 then
-    call('PUBLISH', ARGV[at], concat(parts))
+    call('PUBLISH', channel, concat(parts))
   end
   return result, resumable
 end
 
-local at = 7
-for i = 1, names do
-  local holder, only, count = held[i], ARGV[at + 1], tonumber(ARGV[at + 2])
+-- Any number of envelopes, however they are to be carried. Returns how many arguments they took.
+local function at_length(i, at)
+  local holder, channel, only, count = held[i], ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
   local how, cut, stride = 0, 0, 1
   if count >= 1000 then
     how = math.floor(count / 100000)
@@ -112,10 +114,8 @@ for i = 1, names do
   end
   if holder and (only == '' or find(holder, only, 1, true)) then
     local inbox, resumable = KEYS[names + i], false
-    if stride == 2 or string.byte(holder, -1) ~= 45 then
-      held[i], resumable = carefully(i, at, count, holder, stride == 2, how >= 2)
-    elseif count == 1 then
-      call('PUBLISH', ARGV[at], 'S ' .. holder .. '\n' .. append(inbox, ARGV[at + 3], ARGV[1]) .. ' ' .. ARGV[at + 3])
+    if stride == 2 or byte(holder, -1) ~= 45 then
+      held[i], resumable = carefully(i, channel, at + 3, count, holder, stride == 2, how >= 2)
     else
       local parts = {'S ', holder, '\n'}
       for n = at + 3, at + 2 + count do
@@ -124,7 +124,7 @@ for i = 1, names do
         parts[end_of_parts + 2] = ' '
         parts[end_of_parts + 3] = ARGV[n]
       end
-      call('PUBLISH', ARGV[at], concat(parts))
+      call('PUBLISH', channel, concat(parts))
     end
     if cut > 0 and not resumable then
       call('XTRIM', inbox, 'MAXLEN', '~', cut)
@@ -132,6 +132,26 @@ for i = 1, names do
   else
     held[i] = false
   end
-  at = at + 3 + count * stride
+  return 3 + count * stride
+end
+
+local at, cut_at = 9, tonumber(ARGV[8])
+for i = 1, names do
+  local holder, channel, envelope = held[i], ARGV[at], ARGV[at + 1]
+  if channel == '' then
+    at = at + 1 + at_length(i, at + 1)
+  else
+    at = at + 2
+    if holder and byte(holder, -1) ~= 45 then
+      held[i] = carefully(i, channel, at - 1, 1, holder, false, false)
+    elseif holder then
+      local inbox, id = KEYS[names + i], nil
+      if i % 16 == cut_at then
+        id = call('XADD', inbox, 'NOMKSTREAM', 'MAXLEN', '~', ARGV[7], '*', 'e', envelope)
+      end
+      id = id or append(inbox, envelope, ARGV[1])
+      call('PUBLISH', channel, 'S ' .. holder .. '\n' .. id .. ' ' .. envelope)
+    end
+  end
 end
 return held

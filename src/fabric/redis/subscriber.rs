@@ -17,9 +17,9 @@ use tracing::{debug, warn};
 
 use super::connect::Store;
 use super::lane::Lane;
-use super::wire::Heard;
+use super::wire::{Heard, Known};
 use crate::fabric::intake::{Intake, Line};
-use crate::fabric::{FabricError, KnownSenders, Lease};
+use crate::fabric::{FabricError, Lease};
 use crate::model::SessionId;
 
 /// How many channels one SUBSCRIBE names.
@@ -200,7 +200,7 @@ impl Subscriber {
             self.own_channel.clone(),
         );
         // One reader calls this, so nobody waits for the lock.
-        let known = Mutex::new(KnownSenders::default());
+        let known = Mutex::new(Known::default());
         let connecting = self
             .store
             .subscriptions(move |info: PushInfo| match info.kind {

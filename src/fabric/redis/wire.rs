@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
+use memchr::memchr;
 use redis::Value;
 
 use crate::fabric::{
@@ -35,7 +36,7 @@ pub(super) enum Heard {
 
 impl Heard {
     /// Reads a payload; `None` for what no release that we know publishes.
-    pub(super) fn read(payload: Vec<u8>, known: &mut KnownSenders) -> Option<Self> {
+    pub(super) fn read(payload: Vec<u8>, known: &mut Known) -> Option<Self> {
         match payload.first()? {
             b'S' => Self::read_push(payload, known),
             kind => {
@@ -68,24 +69,21 @@ impl Heard {
         }
     }
 
-    fn read_push(payload: Vec<u8>, known: &mut KnownSenders) -> Option<Self> {
+    fn read_push(payload: Vec<u8>, known: &mut Known) -> Option<Self> {
         let mut payload = Bytes::from(payload);
-        let end = payload.iter().position(|&byte| byte == b'\n')?;
-        let mut words = std::str::from_utf8(&payload[..end])
-            .ok()?
-            .split(' ')
-            .skip(2);
-        let session = words.next()?.parse().ok()?;
-        let attach = words.next()?.parse().ok()?;
-        payload = payload.slice(end + 1..);
+        let end = memchr(b'\n', &payload)?;
+        let lease = payload[..end].strip_prefix(b"S ")?;
+        let holder = known.holders.find(lease).ok()?;
+        let (session, attach) = (holder.session, holder.attach);
+        payload.advance(end + 1);
         let mut entries: Vec<Entry> = Vec::with_capacity(1);
         while !payload.is_empty() {
-            let end = payload.iter().position(|&byte| byte == b' ')?;
+            let end = memchr(b' ', &payload)?;
             let id = std::str::from_utf8(&payload[..end]).ok()?.parse().ok()?;
-            payload = payload.slice(end + 1..);
+            payload.advance(end + 1);
             let before = payload.len();
             // One that only a later release can read does not take the others with it.
-            if let Ok(envelope) = Envelope::take(&mut payload, known) {
+            if let Ok(envelope) = Envelope::take(&mut payload, &mut known.senders) {
                 let size = before - payload.len();
                 entries.push(Entry { id, envelope, size });
             }
@@ -188,7 +186,14 @@ pub(super) fn resume(
     Ok((Resume::Won(Box::new(resumed)), Some(before)))
 }
 
-/// Holders that were answered lately: most signals go to somebody who was sent one before.
+/// Who was read lately, on one connection.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    senders: KnownSenders,
+    holders: KnownHolders,
+}
+
+/// Holders that were read lately: most signals go to somebody who was sent one before.
 #[derive(Debug, Default)]
 pub(super) struct KnownHolders {
     by_lease: HashMap<Vec<u8>, Holder>,
@@ -212,7 +217,7 @@ impl KnownHolders {
             }
             _ => return vec![Err(unexpected()); count],
         };
-        let holder = match self.holder(lease) {
+        let holder = match self.find(&lease) {
             Ok(holder) => holder,
             Err(error) => return vec![Err(error); count],
         };
@@ -222,15 +227,15 @@ impl KnownHolders {
         }
     }
 
-    fn holder(&mut self, lease: Vec<u8>) -> Result<Holder, FabricError> {
-        if let Some(known) = self.by_lease.get(&lease) {
+    fn find(&mut self, lease: &[u8]) -> Result<Holder, FabricError> {
+        if let Some(known) = self.by_lease.get(lease) {
             return Ok(known.clone());
         }
-        let holder = holder(&lease)?;
+        let holder = holder(lease)?;
         if self.by_lease.len() >= Self::MOST {
             self.by_lease.clear();
         }
-        self.by_lease.insert(lease, holder.clone());
+        self.by_lease.insert(lease.to_vec(), holder.clone());
         Ok(holder)
     }
 }
@@ -289,7 +294,7 @@ mod tests {
     use super::*;
 
     fn hear(payload: impl Into<Vec<u8>>) -> Option<Heard> {
-        Heard::read(payload.into(), &mut KnownSenders::default())
+        Heard::read(payload.into(), &mut Known::default())
     }
 
     #[test]
