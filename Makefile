@@ -6,27 +6,28 @@ CARGO ?= cargo
 # Root needs no sudo, and a container often has none.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 DENY_VERSION := 0.20.2
+comma := ,
 
 HOST := $(shell rustc --print host-tuple 2>/dev/null)
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p;T;q' Cargo.toml)
 BUILDER_IMAGE := $(shell sed -n 's/^BUILDER_IMAGE=//p' .env)
 URL ?= ws://localhost:9090
 
-.PHONY: help setup setup-test setup-lint setup-bench run test lint lint-deploy fmt bench bench-storm torture endure dist demo-call compose-test
+.PHONY: help setup setup-test setup-lint setup-bench run test lint lint-deploy fmt bench bench-storm bench-telemetry torture endure dist demo-call compose-test
 
 help: ## List what can be made.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 setup: setup-test setup-lint setup-bench ## Install everything that the other targets need.
 
-setup-test: ## Install what tests need: redis-server 7.0 or newer, haproxy 2.6 or newer, and setpriv.
-	@if ! command -v redis-server >/dev/null || ! command -v haproxy >/dev/null || ! command -v setpriv >/dev/null; then \
+setup-test: ## Install what tests need: redis-server 7.0 or newer, haproxy 2.6 or newer, prometheus with promtool, and setpriv.
+	@if ! command -v redis-server >/dev/null || ! command -v haproxy >/dev/null || ! command -v promtool >/dev/null || ! command -v setpriv >/dev/null; then \
 	  if command -v apt-get >/dev/null; then \
 	    $(SUDO) apt-get update -qq && \
-	    $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends redis-server haproxy util-linux; \
+	    $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends redis-server haproxy prometheus util-linux; \
 	  else \
-	    echo "Install redis-server (7.0 or newer), haproxy (2.6 or newer) and setpriv (util-linux) with your package manager:"; \
-	    echo "  dnf install redis haproxy util-linux    pacman -S redis haproxy util-linux    apk add redis haproxy setpriv"; exit 1; \
+	    echo "Install redis-server (7.0 or newer), haproxy (2.6 or newer), prometheus and setpriv (util-linux) with your package manager:"; \
+	    echo "  dnf install redis haproxy golang-github-prometheus util-linux    pacman -S redis haproxy prometheus util-linux    apk add redis haproxy prometheus setpriv"; exit 1; \
 	  fi; \
 	fi
 	@version=$$(redis-server --version | sed -E 's/.* v=([0-9]+)\.([0-9]+).*/\1 \2/'); set -- $$version; \
@@ -57,6 +58,7 @@ run: ## Run one node: clients at :9090, operators at 127.0.0.1:9091.
 
 test: setup-test ## Run all tests, on the embedded fabric and on real Redis servers.
 	$(CARGO) test --locked --lib --bins --test it
+	$(CARGO) test --locked --test telemetry -- --test-threads=1 --nocapture
 	$(CARGO) test --locked --test faults -- --test-threads=1 --nocapture
 	$(CARGO) test --locked --test deploy -- --test-threads=1 --nocapture
 
@@ -93,6 +95,9 @@ compose-test: ## Bring docker-compose.yml up on this machine's Docker engine, an
 
 bench: setup-bench ## Measure against the tutorial's server. REPS, SECONDS, PAIRS, IDLE and SCENARIOS may be set.
 	$(CARGO) bench --locked --bench relay
+
+bench-telemetry: setup-test ## Measure what tracing costs, in turns: off, 1 % of calls, all, and with collectors that are away. BEFORE=binary adds another build.
+	SUBJECTS=$${SUBJECTS:-switchboard$(if $(BEFORE),$(comma)before),sampled,traced,traced-refused,traced-slow,traced-gone} SCENARIOS=$${SCENARIOS:-w16,calls} $(CARGO) bench --locked --bench relay
 
 endure: setup-test ## The long versions of the tests of resumed calls: 10 kills, 10 rolling restarts, a minute without Redis, 30 % of pushes dropped.
 	LONG=1 $(CARGO) test --locked --features seeded-bugs --test faults -- --test-threads=1 --nocapture resumed

@@ -18,6 +18,7 @@ use crate::exchange::Exchange;
 use crate::fabric::embedded::Switch;
 use crate::fabric::{self, Inbox, Opened};
 use crate::model::NodeId;
+use crate::telemetry::{Telemetry, View};
 
 /// Connections that may wait to be accepted: after a deploy everybody comes at once.
 const BACKLOG: u32 = 4096;
@@ -76,19 +77,28 @@ pub enum StartError {
 }
 
 impl App {
-    /// Binds the ports and connects the fabric.
+    /// Binds the ports and connects the fabric. Exports nothing.
     pub async fn build(config: &Config) -> Result<Self, StartError> {
         let node = NodeId::start(&config.node_id);
+        Self::build_as(node, config, Telemetry::default()).await
+    }
+
+    /// The same, as this node, which tells its operator what the telemetry exports.
+    pub async fn build_as(
+        node: NodeId,
+        config: &Config,
+        telemetry: Telemetry,
+    ) -> Result<Self, StartError> {
         match &config.backend {
-            Backend::Embedded => Self::wire(
-                config,
-                Switch::new(config.terms()).plug(node.clone()),
-                node,
-                "embedded",
-            ),
+            Backend::Embedded => {
+                let opened = Switch::new(config.terms()).plug(node.clone());
+                Self::wire(config, opened, node, "embedded", telemetry)
+            }
             Backend::Redis(redis) => {
-                let opened = fabric::redis::open(redis, config.terms(), node.clone()).await?;
-                Self::wire(config, opened, node, "redis")
+                let metrics = Arc::clone(&telemetry.metrics);
+                let opened =
+                    fabric::redis::open(redis, config.terms(), node.clone(), metrics).await?;
+                Self::wire(config, opened, node, "redis", telemetry)
             }
         }
     }
@@ -96,7 +106,8 @@ impl App {
     /// The same, plugged into a switch that other nodes of this process share.
     pub fn plug_into(switch: &Switch, config: &Config) -> Result<Self, StartError> {
         let node = NodeId::start(&config.node_id);
-        Self::wire(config, switch.plug(node.clone()), node, "embedded")
+        let opened = switch.plug(node.clone());
+        Self::wire(config, opened, node, "embedded", Telemetry::default())
     }
 
     fn wire(
@@ -104,6 +115,7 @@ impl App {
         opened: Opened,
         node: NodeId,
         kind: &'static str,
+        telemetry: Telemetry,
     ) -> Result<Self, StartError> {
         let Opened {
             fabric,
@@ -115,8 +127,13 @@ impl App {
             fabric,
             config.terms(),
             config.exchange(),
+            telemetry,
         ));
         let phase = Phase::default();
+        exchange
+            .telemetry()
+            .metrics
+            .observe(kind, seen_by(&exchange, &phase));
         let doors = Doors::new(config.edge(), Arc::clone(&exchange), phase.clone()).routes();
         let admin = edge::admin_routes(NodeView::new(Arc::clone(&exchange), phase.clone(), kind));
         Ok(Self {
@@ -216,6 +233,29 @@ impl App {
         let _ = timeout(FABRIC_WITHIN, exchange.close()).await;
         services.shutdown().await;
         as_asked && empty
+    }
+}
+
+/// What the operator's figures look up, for as long as there is a node.
+fn seen_by(
+    exchange: &Arc<Exchange>,
+    phase: &Phase,
+) -> impl Fn() -> View + Clone + Send + Sync + 'static {
+    let (exchange, phase) = (Arc::downgrade(exchange), phase.clone());
+    move || {
+        let Some(exchange) = exchange.upgrade() else {
+            return View::default();
+        };
+        let (health, draining) = (exchange.health(), phase.is_draining());
+        View {
+            names: health.sessions as u64,
+            calls: health.calls,
+            nodes_seen: exchange.nodes_seen().len() as u64,
+            ready: health.ready && !draining,
+            draining,
+            fabric_reached: health.fabric_reached,
+            fabric_queue: health.fabric_queue,
+        }
     }
 }
 

@@ -17,7 +17,8 @@
 //! ## Arrows
 //!
 //! `edge → session → exchange → fabric → model` and `session → dialect → model`; `edge` also sees `dialect` (which language a door speaks),
-//! `exchange` (to hand it on, and to show it to operators), `drain` and `limits`, and `session` sees `limits` and `drain`. `config` knows the settings of each room,
+//! `exchange` (to hand it on, and to show it to operators), `drain` and `limits`, and `session` sees `limits` and `drain`. `fabric` and those above it tell
+//! `telemetry` what happens, which knows nothing but `model`. `config` knows the settings of each room,
 //! never its behaviour. Only [`app`] sees everything. `tests/it/tidy.rs` holds these arrows.
 //!
 //! ## Invariants
@@ -35,6 +36,7 @@
 //!   | a lane to Redis | 8,192 jobs | the sender is told: unavailable |
 //!   | sends of one session that wait for the fabric | 32 | the session hears nothing more until one is known |
 //!   | a resumable user's inbox in the store | 256 entries and 1 MiB, of one sender half | the sender is told: inbox full |
+//!   | spans that wait for the collector | 2,048 (`OTEL_BSP_MAX_QUEUE_SIZE`) | the span is dropped |
 //!   | what a lane's store has accepted lately | 10 s, 32,768 letters, 16 MiB | the oldest goes; should the store lose it, its receiver is told that it missed something |
 //!   | a plain user's inbox in the store | 1,000 entries, 200 with large ones among them | the oldest goes; a session that had not read it ends rather than miss it silently |
 //!
@@ -42,6 +44,7 @@
 //! - After any kind of ending each call peer hears exactly one `leave`. A session that is resumed has not ended.
 //! - What is decided about an entry of a resumable session's inbox is decided once, and written down before it can be confirmed: whoever holds the
 //!   session next says what this one said.
+//! - What is counted for every signal is a plain atomic. A call's spans are built if its offer was sampled; without tracing nothing of it is built at all.
 //! - Below `config` nobody reads the environment, and there is no mutable static: two nodes fit in one process.
 //!
 //! ## Tasks
@@ -66,8 +69,9 @@ pub mod edge;
 
 pub mod drain;
 
-pub mod config;
 pub mod telemetry;
+
+pub mod config;
 
 mod bugs;
 

@@ -2,12 +2,16 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use switchboard::app::{App, StartError};
 use switchboard::config::{Config, Sources};
+use switchboard::model::NodeId;
+use switchboard::telemetry::Telemetry;
 use switchboard::{healthcheck, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
@@ -15,6 +19,9 @@ use tracing::{error, info};
 const EX_USAGE: u8 = 64;
 /// Something that the node needs is not there (`EX_UNAVAILABLE`).
 const EX_UNAVAILABLE: u8 = 69;
+
+/// How long the last spans and figures may take to leave.
+const LAST_WORDS_WITHIN: Duration = Duration::from_secs(3);
 
 /// A WebRTC signalling server that scales out.
 #[derive(Debug, Parser)]
@@ -110,13 +117,21 @@ fn main() -> ExitCode {
                 }
             }
         }),
-        None => {
-            if let Err(error) = telemetry::start(config.log_format, &config.log_level) {
-                eprintln!("{error}");
-                return ExitCode::from(EX_USAGE);
-            }
-            block_on(config.workers, serve(config))
-        }
+        None => block_on(config.workers, async move {
+            let node = NodeId::start(&config.node_id);
+            let (telemetry, running) = match telemetry::start(&config.telemetry, &node) {
+                Ok(started) => started,
+                Err(error) => {
+                    eprintln!("{error}");
+                    return ExitCode::from(EX_USAGE);
+                }
+            };
+            let code = serve(config, node, telemetry).await;
+            // It blocks, and its last words travel by this runtime.
+            let stop = tokio::task::spawn_blocking(|| running.stop());
+            let _ = timeout(LAST_WORDS_WITHIN, stop).await;
+            code
+        }),
     }
 }
 
@@ -128,7 +143,12 @@ fn block_on(workers: usize, running: impl Future<Output = ExitCode>) -> ExitCode
         .enable_all()
         .build()
     {
-        Ok(runtime) => runtime.block_on(running),
+        Ok(runtime) => {
+            let code = runtime.block_on(running);
+            // Nothing is left to be waited for but a collector that does not answer.
+            runtime.shutdown_background();
+            code
+        }
         Err(error) => {
             eprintln!("no threads or timers to be had from the system: {error}");
             ExitCode::from(EX_UNAVAILABLE)
@@ -136,8 +156,8 @@ fn block_on(workers: usize, running: impl Future<Output = ExitCode>) -> ExitCode
     }
 }
 
-async fn serve(config: Config) -> ExitCode {
-    let app = match App::build(&config).await {
+async fn serve(config: Config, node: NodeId, telemetry: Telemetry) -> ExitCode {
+    let app = match App::build_as(node, &config, telemetry).await {
         Ok(app) => app,
         Err(error) => {
             error!("{error}");

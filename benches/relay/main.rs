@@ -1,6 +1,8 @@
 //! `cargo bench --bench relay`: two nodes and a Redis beside the tutorial's server, under the same load, in turns.
 //!
-//! Settings by environment: `REPS` (3), `SECONDS` (5, the measured window), `PAIRS` (200), `IDLE` (5000), and `SCENARIOS` (`w1,w16,calls,idle`).
+//! Settings by environment: `REPS` (3), `SECONDS` (5, the measured window), `PAIRS` (200), `IDLE` (5000), `SCENARIOS` (`w1,w16,calls,idle`), and
+//! `SUBJECTS` (`tutorial,switchboard`): what is compared with the first of them. `before` is the binary that `BEFORE` names; `sampled` traces one call
+//! in a hundred and `traced` all, both also with a collector that refuses, never answers or is not there: `traced-refused`, `-slow`, `-gone`.
 //! Needs Linux (`/proc`, `setpriv`), `redis-server` and `node`. Results go to stdout, progress to stderr. What is measured is only printed if
 //! every message came, once, whole, in order and to whom it was meant for: anything else ends the run with an error.
 
@@ -8,6 +10,7 @@
 
 mod calls;
 mod client;
+mod collector;
 mod gauge;
 mod idle;
 mod message;
@@ -64,18 +67,19 @@ async fn run_all() -> Outcome<()> {
     if repetitions == 0 || load.pairs == 0 || load.idle == 0 || load.window.is_zero() {
         return Err("REPS, PAIRS, IDLE and SECONDS must be more than 0".into());
     }
-    server::check()?;
+    let subjects: String = setting("SUBJECTS", "tutorial,switchboard".to_owned())?;
+    let subjects = subjects
+        .split(',')
+        .map(Subject::named)
+        .collect::<Outcome<Vec<_>>>()?;
+    server::check(&subjects)?;
 
     println!("{}\n", report::machine()?);
     for scenario in scenarios {
-        let mut tutorial = Vec::new();
-        let mut switchboard = Vec::new();
+        let mut results: Vec<_> = subjects.iter().map(|_| Vec::new()).collect();
         // In turns, so that a slow minute of the machine strikes both.
         for repetition in 1..=repetitions {
-            for (subject, results) in [
-                (Subject::Tutorial, &mut tutorial),
-                (Subject::Switchboard, &mut switchboard),
-            ] {
+            for (&subject, results) in subjects.iter().zip(&mut results) {
                 let result = scenario.run(subject, &load).await.map_err(|error| {
                     format!("{} against {}: {error}", scenario.name(), subject.name())
                 })?;
@@ -87,10 +91,7 @@ async fn run_all() -> Outcome<()> {
                 results.push(result);
             }
         }
-        println!(
-            "{}",
-            report::table(scenario, &load, &tutorial, &switchboard)
-        );
+        println!("{}", report::table(scenario, &load, &subjects, &results));
     }
     Ok(())
 }

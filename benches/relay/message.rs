@@ -113,7 +113,7 @@ impl Route<'_> {
         let sent = format!(r#"{{"type":"leave","name":"{}"}}"#, self.to);
         let received = match self.subject {
             Subject::Tutorial => r#"{"type":"leave"}"#.to_owned(),
-            Subject::Switchboard => format!(
+            _ => format!(
                 r#"{{"type":"leave","name":"{}","reason":"hangup"}}"#,
                 self.from
             ),

@@ -38,17 +38,14 @@ pub(crate) fn brief(subject: Subject, measured: &Measured) -> String {
 pub(crate) fn table(
     scenario: Scenario,
     load: &Load,
-    tutorial: &[Measured],
-    switchboard: &[Measured],
+    subjects: &[Subject],
+    results: &[Vec<Measured>],
 ) -> String {
-    let mut table = heading(scenario, load);
-    for (subject, runs) in [
-        (Subject::Tutorial, tutorial),
-        (Subject::Switchboard, switchboard),
-    ] {
+    let mut table = heading(scenario, load, subjects[0]);
+    for (subject, runs) in subjects.iter().zip(results) {
         let ratios: Vec<f64> = runs
             .iter()
-            .zip(tutorial)
+            .zip(&results[0])
             .map(|(run, reference)| sum_micros(run) / sum_micros(reference))
             .collect();
         let _ = write!(
@@ -76,7 +73,8 @@ pub(crate) fn table(
     table
 }
 
-fn heading(scenario: Scenario, load: &Load) -> String {
+fn heading(scenario: Scenario, load: &Load, first: Subject) -> String {
+    let first = first.name();
     let Load { pairs, idle, .. } = load;
     let (title, unit) = match scenario {
         Scenario::Relay(window) => (
@@ -95,7 +93,7 @@ fn heading(scenario: Scenario, load: &Load) -> String {
         ("", "")
     };
     format!(
-        "### {title}\n\n| server | {unit}s/s | p50 / p99 ms | CPU µs per {unit}, by process | sum | to the tutorial's | \
+        "### {title}\n\n| server | {unit}s/s | p50 / p99 ms | CPU µs per {unit}, by process | sum | to {first} | \
          cores used by load generator / others |{more}\n|---|---:|---:|---|---:|---:|---:|{rule}\n"
     )
 }

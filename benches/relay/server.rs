@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::Outcome;
+use crate::collector::{self, Manner};
 
 const TUTORIAL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/tutorial");
 const SWITCHBOARD: &str = env!("CARGO_BIN_EXE_switchboard");
@@ -21,6 +22,10 @@ pub(crate) enum Subject {
     Tutorial,
     /// Two nodes and their Redis.
     Switchboard,
+    /// The same, of another binary: `BEFORE` has its path.
+    Before,
+    /// The same, with one call in a hundred traced, or with all.
+    Traced { all: bool, collector: Manner },
 }
 
 impl Subject {
@@ -28,14 +33,77 @@ impl Subject {
         match self {
             Self::Tutorial => "tutorial",
             Self::Switchboard => "switchboard",
+            Self::Before => "before",
+            Self::Traced {
+                all: false,
+                collector: Manner::Kind,
+            } => "sampled",
+            Self::Traced {
+                all: false,
+                collector: Manner::Refusing,
+            } => "sampled-refused",
+            Self::Traced {
+                all: false,
+                collector: Manner::Slow,
+            } => "sampled-slow",
+            Self::Traced {
+                all: false,
+                collector: Manner::Gone,
+            } => "sampled-gone",
+            Self::Traced {
+                all: true,
+                collector: Manner::Kind,
+            } => "traced",
+            Self::Traced {
+                all: true,
+                collector: Manner::Refusing,
+            } => "traced-refused",
+            Self::Traced {
+                all: true,
+                collector: Manner::Slow,
+            } => "traced-slow",
+            Self::Traced {
+                all: true,
+                collector: Manner::Gone,
+            } => "traced-gone",
         }
+    }
+
+    pub(crate) fn named(name: &str) -> Outcome<Self> {
+        let manners = [Manner::Kind, Manner::Refusing, Manner::Slow, Manner::Gone];
+        let traced = [false, true].into_iter().flat_map(|all| {
+            manners
+                .into_iter()
+                .map(move |collector| Self::Traced { all, collector })
+        });
+        let mut all = [Self::Tutorial, Self::Switchboard, Self::Before]
+            .into_iter()
+            .chain(traced);
+        all.find(|subject| subject.name() == name.trim())
+            .ok_or_else(|| format!("SUBJECTS={name}: nobody is called that").into())
     }
 
     /// Starts fresh processes and waits until they can be used.
     pub(crate) fn start(self) -> Outcome<Servers> {
         match self {
             Self::Tutorial => start_tutorial(),
-            Self::Switchboard => start_switchboard(),
+            Self::Switchboard => start_switchboard(SWITCHBOARD, &[]),
+            Self::Before => {
+                let binary = std::env::var("BEFORE");
+                let binary = binary.map_err(|_| "BEFORE is to be the path of a switchboard")?;
+                start_switchboard(&binary, &[])
+            }
+            Self::Traced { all, collector } => {
+                let endpoint = format!("http://{}", collector::start(collector)?);
+                let ratio = if all { "1" } else { "0.01" };
+                let environment = [
+                    ("OTEL_EXPORTER_OTLP_ENDPOINT", &*endpoint),
+                    ("OTEL_METRICS_EXPORTER", "none"),
+                    ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"),
+                    ("OTEL_TRACES_SAMPLER_ARG", ratio),
+                ];
+                start_switchboard(SWITCHBOARD, &environment)
+            }
         }
     }
 }
@@ -93,8 +161,10 @@ impl Drop for Process {
 }
 
 /// Says what is missing before anything is started.
-pub(crate) fn check() -> Outcome<()> {
-    if !Path::new(TUTORIAL).join("node_modules/ws").is_dir() {
+pub(crate) fn check(subjects: &[Subject]) -> Outcome<()> {
+    if subjects.contains(&Subject::Tutorial)
+        && !Path::new(TUTORIAL).join("node_modules/ws").is_dir()
+    {
         return Err("the tutorial's server lacks its npm package `ws`: run `make setup-bench` first (npm ci in benches/tutorial)".into());
     }
     for (program, what) in [
@@ -127,7 +197,7 @@ fn start_tutorial() -> Outcome<Servers> {
     })
 }
 
-fn start_switchboard() -> Outcome<Servers> {
+fn start_switchboard(binary: &str, environment: &[(&str, &str)]) -> Outcome<Servers> {
     let directory = TempDir::new()?;
     let redis_door = free_address()?;
     let redis = Process::start("redis", false, "redis-server", |command| {
@@ -143,8 +213,8 @@ fn start_switchboard() -> Outcome<Servers> {
             .arg(directory.path());
     })?;
     wait_until("Redis", || answers(redis_door, "PING\r\n", "+PONG"))?;
-    let (first, first_door) = start_node("node 1", redis_door)?;
-    let (second, second_door) = start_node("node 2", redis_door)?;
+    let (first, first_door) = start_node("node 1", redis_door, binary, environment)?;
+    let (second, second_door) = start_node("node 2", redis_door, binary, environment)?;
     Ok(Servers {
         processes: vec![first, second, redis],
         doors: [first_door, second_door],
@@ -152,15 +222,21 @@ fn start_switchboard() -> Outcome<Servers> {
     })
 }
 
-fn start_node(role: &'static str, redis: SocketAddr) -> Outcome<(Process, SocketAddr)> {
+fn start_node(
+    role: &'static str,
+    redis: SocketAddr,
+    binary: &str,
+    environment: &[(&str, &str)],
+) -> Outcome<(Process, SocketAddr)> {
     let (door, admin) = (free_address()?, free_address()?);
-    let node = Process::start(role, true, SWITCHBOARD, |command| {
+    let node = Process::start(role, true, binary, |command| {
+        command.envs(environment.iter().copied());
         command.env("SWITCHBOARD_LISTEN", door.to_string());
         command.env("SWITCHBOARD_ADMIN__LISTEN", admin.to_string());
         command.env("SWITCHBOARD_REDIS__URL", format!("redis://{redis}"));
         command.env("SWITCHBOARD_LIMITS__SIGNALS_PER_SECOND", "0");
         command.env("SWITCHBOARD_NODE_ID", role.replace(' ', ""));
-        command.env("SWITCHBOARD_LOG__LEVEL", "warn");
+        command.env("SWITCHBOARD_LOG__LEVEL", "error");
     })?;
     let question = format!("GET /readyz HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n");
     wait_until(role, || answers(admin, &question, "HTTP/1.1 200"))?;

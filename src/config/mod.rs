@@ -1,5 +1,6 @@
 //! The configuration: `default.toml`, then a file, then the environment, then flags. Every mistake is reported at once.
 
+mod otel;
 mod reader;
 #[cfg(test)]
 mod tests;
@@ -14,7 +15,7 @@ use crate::edge::TlsFiles;
 use crate::exchange::Bounds;
 use crate::fabric::{Terms, redis};
 use crate::session::Clocks;
-use crate::telemetry::LogFormat;
+use crate::telemetry::{self, LogFormat};
 use crate::{edge, exchange};
 
 /// The operator's manual: every setting with its default.
@@ -44,10 +45,8 @@ pub struct Config {
     pub drain_window: Duration,
     /// How long sessions may take to say goodbye.
     pub drain_deadline: Duration,
-    /// How log lines look.
-    pub log_format: LogFormat,
-    /// Which log lines are written.
-    pub log_level: String,
+    /// Logs, figures and traces.
+    pub telemetry: telemetry::Settings,
     presence: Presence,
     session: Session,
     limits: Limits,
@@ -60,6 +59,16 @@ pub enum Backend {
     Embedded,
     /// A Redis.
     Redis(redis::Config),
+}
+
+impl Backend {
+    /// What spans call it.
+    fn system(&self) -> &'static str {
+        match self {
+            Self::Embedded => "memory",
+            Self::Redis(_) => "redis",
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -96,7 +105,19 @@ impl Config {
     }
 
     fn read(reader: &mut Reader) -> Self {
+        let backend = read_backend(reader);
+        let log_format = reader.one_of(
+            "log.format",
+            &[
+                ("auto", LogFormat::Auto),
+                ("human", LogFormat::Human),
+                ("json", LogFormat::Json),
+            ],
+        );
+        let log_level = reader.text("log.level");
         Self {
+            telemetry: otel::read(reader, log_format, log_level, backend.system()),
+            backend,
             listen: reader.parsed("listen", "an address such as 0.0.0.0:9090"),
             tls: read_tls(reader),
             node_id: reader.text("node_id"),
@@ -105,18 +126,8 @@ impl Config {
                 "a number of threads; 0 for one for every two cores",
             ),
             admin_listen: reader.parsed("admin.listen", "an address such as 127.0.0.1:9091"),
-            backend: read_backend(reader),
             drain_window: reader.duration("drain.window"),
             drain_deadline: reader.duration("drain.deadline"),
-            log_format: reader.one_of(
-                "log.format",
-                &[
-                    ("auto", LogFormat::Auto),
-                    ("human", LogFormat::Human),
-                    ("json", LogFormat::Json),
-                ],
-            ),
-            log_level: reader.text("log.level"),
             presence: Presence {
                 ttl: reader.duration("presence.ttl"),
                 grace: reader.duration("presence.grace"),
@@ -201,7 +212,7 @@ impl Config {
                 "must hold a message of session.frame_bytes, and mailbox_events one event",
             );
         }
-        if let Err(error) = tracing_subscriber::EnvFilter::try_new(&self.log_level) {
+        if let Err(error) = tracing_subscriber::EnvFilter::try_new(&self.telemetry.log_level) {
             reader.mistake(
                 "log.level",
                 &format!("is not a filter such as info or switchboard=debug: {error}"),

@@ -48,6 +48,8 @@ pub(super) struct Reader {
     settings: config::Config,
     /// The environment variable of each setting that came from there, for a mistake to name it.
     variables: HashMap<String, String>,
+    /// The variables of others that concern us.
+    foreign: HashMap<String, String>,
     secrets: Vec<&'static str>,
     mistakes: Vec<String>,
 }
@@ -57,9 +59,13 @@ impl Reader {
         let known = flat(&parse(config::Config::builder())?);
         let mut mistakes = Vec::new();
         let mut variables = HashMap::new();
-        let mut environment = HashMap::new();
+        let (mut environment, mut foreign) = (HashMap::new(), HashMap::new());
         for (variable, value) in sources.environment {
             let Some(rest) = variable.strip_prefix(&format!("{PREFIX}_")) else {
+                // The standard says that an empty one is as one that is not set.
+                if !value.is_empty() {
+                    foreign.insert(variable, value);
+                }
                 continue;
             };
             let key = rest.replace("__", ".").to_lowercase();
@@ -94,6 +100,7 @@ impl Reader {
         Ok(Self {
             settings,
             variables,
+            foreign,
             secrets: Vec::new(),
             mistakes,
         })
@@ -113,6 +120,17 @@ impl Reader {
             .unwrap_or_default();
         self.mistakes
             .push(format!("{key} = {value:?}{from} {what}"));
+    }
+
+    /// A variable of the environment that is not ours.
+    pub(super) fn foreign(&self, variable: &str) -> Option<&str> {
+        self.foreign.get(variable).map(String::as_str)
+    }
+
+    /// Notes a mistake in one.
+    pub(super) fn foreign_mistake(&mut self, variable: &str, what: &str) {
+        let value = self.foreign(variable).unwrap_or_default();
+        self.mistakes.push(format!("{variable} = {value:?} {what}"));
     }
 
     /// A text.

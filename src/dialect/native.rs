@@ -13,14 +13,16 @@ use serde_json::value::RawValue;
 
 use super::{Dialect, Misheard};
 use crate::model::{
-    AckStatus, Body, Command, Correlation, EntryId, Event, Frame, LoginRequest, Refusal, Signal,
-    SignalKind, UserName, Welcome, Whom,
+    AckStatus, Body, Command, Correlation, EntryId, Event, Frame, LoginRequest, PairKind,
+    PeerState, Refusal, Report, Signal, SignalKind, UserName, Welcome, Whom,
 };
 
 /// The longest `id`, in bytes of what it says.
 const MAX_ID_BYTES: usize = 64;
 /// How much of an unknown `type` is echoed, in bytes.
 const MAX_ECHO_BYTES: usize = 128;
+/// The longest time that a report may tell.
+const LONGEST_REPORT_MS: f64 = 86_400_000.0;
 /// What the tutorial's server says to anything that is not a message.
 const UNDEFINED: Refusal = Refusal::BadMessage("Command not found: undefined");
 
@@ -76,6 +78,14 @@ struct Wire<'a> {
     last: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "as_written")]
     seq: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "as_written")]
+    traceparent: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "as_written")]
+    state: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "as_written")]
+    ms: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "as_written")]
+    pair: Option<&'a RawValue>,
 }
 
 /// Keeps a `null` that was written apart from a field that was not.
@@ -143,6 +153,7 @@ impl<'a> Wire<'a> {
             }),
             "leave" => self.leave(id),
             "presence" => self.presence(id),
+            "report" => self.report(id),
             "ping" => Ok(Command::Ping { id }),
             "ack" => Ok(Command::Confirm {
                 seq: place(self.seq)?.ok_or(Refusal::BadMessage("The seq is missing"))?,
@@ -165,6 +176,10 @@ impl<'a> Wire<'a> {
         Ok(Command::Send {
             to: self.user()?,
             signal: Signal { kind, body },
+            // One that cannot be read is as none, says the standard.
+            trace: self
+                .traceparent
+                .and_then(|raw| text(raw.get())?.parse().ok()),
             id,
         })
     }
@@ -200,6 +215,46 @@ impl<'a> Wire<'a> {
             },
         };
         Ok(Command::Leave { whom, id })
+    }
+
+    fn report(&self, id: Option<Correlation>) -> Result<Command, Refusal> {
+        const STATE: Refusal = Refusal::BadMessage("A state is connected, failed or disconnected");
+        let said = |raw: Option<&RawValue>| raw.and_then(|raw| Some(text(raw.get())?.into_owned()));
+        let state = said(self.state).ok_or(STATE)?;
+        let state = PeerState::ALL
+            .into_iter()
+            .find(|known| known.word() == state);
+        let after = match self.ms.map(RawValue::get) {
+            None | Some("null") => None,
+            // JavaScript's clocks give fractions.
+            Some(raw) => {
+                let millis: Option<f64> = raw.parse().ok();
+                let millis = millis.filter(|millis| (0.0..=LONGEST_REPORT_MS).contains(millis));
+                let millis = millis.ok_or(Refusal::BadMessage(
+                    "ms is a number of milliseconds, of a day at most",
+                ))?;
+                Some(Duration::from_secs_f64(millis / 1000.0))
+            }
+        };
+        let pair = match self.pair.map(RawValue::get) {
+            None | Some("null") => None,
+            Some(raw) => {
+                let kind = text(raw).unwrap_or_default();
+                let kind = PairKind::ALL.into_iter().find(|known| known.word() == kind);
+                Some(kind.ok_or(Refusal::BadMessage(
+                    "A pair is host, srflx, prflx or relay: never an address",
+                ))?)
+            }
+        };
+        Ok(Command::Report {
+            with: self.user()?,
+            report: Report {
+                state: state.ok_or(STATE)?,
+                after,
+                pair,
+            },
+            id,
+        })
     }
 
     fn presence(&self, id: Option<Correlation>) -> Result<Command, Refusal> {

@@ -13,9 +13,29 @@ fn frame(text: &str) -> Frame {
 /// What was heard, in words, bodies included.
 fn describe(text: &str) -> String {
     match Native.hear(&frame(text)) {
-        Ok(Command::Send { to, signal, id }) => {
+        Ok(Command::Send {
+            to,
+            signal,
+            trace,
+            id,
+        }) => {
             let body = String::from_utf8_lossy(&signal.body.0).into_owned();
-            format!("{} to {to}{}: {body}", signal.kind.word(), with(id))
+            let trace = trace
+                .map(|trace| format!(" in {trace}"))
+                .unwrap_or_default();
+            format!("{} to {to}{}{trace}: {body}", signal.kind.word(), with(id))
+        }
+        Ok(Command::Report {
+            with: peer,
+            report,
+            id,
+        }) => {
+            let Report { state, after, pair } = report;
+            let (state, pair) = (state.word(), pair.map(PairKind::word));
+            format!(
+                "report on {peer}{}: {state} after {after:?} by {pair:?}",
+                with(id)
+            )
         }
         Ok(Command::Login { request, id }) => format!("{request:?}{}", with(id)),
         Ok(Command::Leave { whom, id }) => format!("leave {whom:?}{}", with(id)),

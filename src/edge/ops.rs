@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -42,6 +42,10 @@ struct Status {
     draining: bool,
     ready: bool,
     sessions: usize,
+    /// Sides of calls: a call has two, on one node or on two.
+    calls: u64,
+    /// Other nodes that call peers or receivers were lately found on.
+    nodes_seen: Vec<String>,
     fabric: FabricStatus,
 }
 
@@ -49,6 +53,8 @@ struct Status {
 struct FabricStatus {
     kind: &'static str,
     reached: bool,
+    /// Signals and questions that wait to leave.
+    queue: u64,
 }
 
 /// What the admin listener serves.
@@ -57,6 +63,7 @@ pub fn admin_routes(view: NodeView) -> Router {
         .route("/livez", get(async || "alive\n"))
         .route("/readyz", get(readyz))
         .route("/status", get(status))
+        .route("/metrics", get(metrics))
         .with_state(view)
 }
 
@@ -74,8 +81,14 @@ async fn readyz(State(view): State<NodeView>) -> Response {
     }
 }
 
+async fn metrics(State(view): State<NodeView>) -> Response {
+    let (kind, text) = view.exchange.telemetry().metrics.exposition();
+    ([(header::CONTENT_TYPE, kind)], text).into_response()
+}
+
 async fn status(State(view): State<NodeView>) -> Json<Status> {
     let (health, draining) = (view.exchange.health(), view.phase.is_draining());
+    let seen = view.exchange.nodes_seen();
     Json(Status {
         node: view.exchange.node().to_string(),
         version: env!("CARGO_PKG_VERSION"),
@@ -83,9 +96,12 @@ async fn status(State(view): State<NodeView>) -> Json<Status> {
         draining,
         ready: health.ready && !draining,
         sessions: health.sessions,
+        calls: health.calls,
+        nodes_seen: seen.iter().map(ToString::to_string).collect(),
         fabric: FabricStatus {
             kind: view.fabric,
             reached: health.fabric_reached,
+            queue: health.fabric_queue,
         },
     })
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::nodes::NodeWatch;
 use crate::fabric::{Holder, Sender};
-use crate::model::{NodeId, SessionId, UserName};
+use crate::model::{NodeId, PeerState, SessionId, TraceContext, UserName};
 
 /// What the leave of a session says that it has heard, which will hear nothing more: whatever is under way to it begins no call.
 pub(super) const EVERYTHING: u64 = u64::MAX;
@@ -78,9 +78,38 @@ pub(super) struct Call {
     pub(super) joined: u64,
     /// Our own node has found the peer gone; its leave is on the way to our inbox.
     pub(super) given_up: bool,
+    /// Its trace, if calls are traced.
+    pub(super) trace: Option<CallTrace>,
+    /// A bit for each state that the client has reported since the last offer or answer.
+    reported: u8,
 }
 
-/// As it is noted: `SESSION ATTACH NODE SINCE RENEWED HEARD JOINED`, with `-` for what is not known.
+/// The trace of one call, from one side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct CallTrace {
+    /// What further spans are children of.
+    pub(super) context: TraceContext,
+    /// The peer is known to be in it too.
+    pub(super) shared: bool,
+    /// The client has told how it ended: another offer begins another.
+    pub(super) ended: bool,
+    /// A failure was told of a call whose spans are not built.
+    pub(super) failed: bool,
+}
+
+impl CallTrace {
+    /// One that this side begins, or has from its peer.
+    pub(super) fn new(context: TraceContext, shared: bool) -> Self {
+        Self {
+            context,
+            shared,
+            ended: false,
+            failed: false,
+        }
+    }
+}
+
+/// As it is noted: `SESSION ATTACH NODE SINCE RENEWED HEARD JOINED`, with `-` for what is not known, and a traceparent if there is one.
 impl fmt::Display for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.peer {
@@ -94,7 +123,11 @@ impl fmt::Display for Call {
             joined,
             ..
         } = self;
-        write!(f, " {since} {renewed} {heard} {joined}")
+        write!(f, " {since} {renewed} {heard} {joined}")?;
+        match &self.trace {
+            Some(trace) => write!(f, " {}", trace.context),
+            None => Ok(()),
+        }
     }
 }
 
@@ -118,6 +151,11 @@ impl Call {
             heard: number()?,
             joined: number()?,
             given_up: false,
+            trace: words
+                .next()
+                .and_then(|word| word.parse().ok())
+                .map(|context| CallTrace::new(context, true)),
+            reported: 0,
         })
     }
 }
@@ -145,6 +183,35 @@ impl Calls {
         self.peers.get(peer)
     }
 
+    /// The trace of the call with this user.
+    pub(super) fn trace(&self, peer: &UserName) -> Option<CallTrace> {
+        self.peers.get(peer)?.trace
+    }
+
+    /// Changes it.
+    pub(super) fn set_trace(&mut self, peer: &UserName, trace: CallTrace) {
+        if let Some(call) = self.peers.get_mut(peer) {
+            call.trace = Some(trace);
+        }
+    }
+
+    /// The traces of all calls.
+    pub(super) fn traces(&self) -> impl Iterator<Item = (&UserName, CallTrace)> {
+        self.peers
+            .iter()
+            .filter_map(|(peer, call)| Some((peer, call.trace?)))
+    }
+
+    /// The client reports that state of the call. False if there is no call, or it has said so already.
+    pub(super) fn reports(&mut self, peer: &UserName, state: PeerState) -> bool {
+        let Some(call) = self.peers.get_mut(peer) else {
+            return false;
+        };
+        let before = call.reported;
+        call.reported |= 1 << state as u8;
+        call.reported != before
+    }
+
     /// The session that the call with this user is with, if it is known.
     pub(super) fn session(&self, peer: &UserName) -> Option<SessionId> {
         Some(self.peer(peer)?.session)
@@ -163,10 +230,15 @@ impl Calls {
     /// We send an offer or an answer. Returns the `n` of the one before.
     pub(super) fn start(&mut self, peer: &UserName, n: u64) -> u64 {
         let call = self.peers.entry(peer.clone());
-        let call = call.or_insert_with(|| Call {
-            since: n,
-            ..Call::default()
+        let watch = &self.watch;
+        let call = call.or_insert_with(|| {
+            watch.count(1, 0);
+            Call {
+                since: n,
+                ..Call::default()
+            }
         });
+        call.reported = 0;
         std::mem::replace(&mut call.renewed, n)
     }
 
@@ -238,6 +310,7 @@ impl Calls {
                 peer: Some(known.unwrap_or(at)),
                 joined: n,
                 given_up: false,
+                reported: 0,
                 ..call
             },
         );
@@ -345,6 +418,7 @@ impl Calls {
 
     pub(super) fn remove(&mut self, peer: &UserName) -> Option<Call> {
         let call = self.peers.remove(peer)?;
+        self.watch.count(0, 1);
         self.unbind(&call);
         Some(call)
     }
@@ -357,6 +431,8 @@ impl Calls {
         }
         if let Some(before) = self.peers.insert(peer.clone(), call) {
             self.unbind(&before);
+        } else {
+            self.watch.count(1, 0);
         }
     }
 
@@ -371,6 +447,7 @@ impl Calls {
 
 impl Drop for Calls {
     fn drop(&mut self) {
+        self.watch.count(0, self.peers.len());
         for call in self.peers.values() {
             self.unbind(call);
         }

@@ -18,6 +18,9 @@ impl Seat {
     /// The connection has ended for this reason. A resumable session waits for its client, if it may come back; `stop` tells it that the node
     /// cannot wait any longer. Returns when nothing is left to do here.
     pub async fn end(mut self, reason: CloseReason, stop: &CancellationToken) {
+        if self.letterbox.has_overflowed() {
+            self.exchange.telemetry.metrics.mailbox_overflowed();
+        }
         if reason == CloseReason::Replaced {
             return self.vanish();
         }
@@ -73,7 +76,7 @@ impl Seat {
                     Turn::End(CloseReason::Replaced) => return Wait::Resumed,
                     Turn::End(CloseReason::NameLost) => return Wait::Over,
                     // Nobody is there to be told, and full is no harm: everything is in the inbox.
-                    Turn::End(_) | Turn::Tell(_) | Turn::Ask => {}
+                    Turn::End(_) | Turn::Tell(_) | Turn::Ask | Turn::Traced(_) => {}
                     Turn::Doubted => self.answer_doubts(Verdict::Detached),
                 }
             }
@@ -111,6 +114,7 @@ impl Seat {
     }
 
     fn detach(&mut self) {
+        self.mark("detached");
         self.exchange.watches.forget(&self.lease);
         self.catch_up.stop();
         self.letterbox.reopen();

@@ -38,13 +38,15 @@ impl Seat {
         let n = self.outbox.next();
         let only = call.peer.map(|peer| peer.session);
         let parcel = Parcel::Leave { reason, heard };
+        let trace = self.trace_leave(peer, call.trace, reason, n);
         let leave = Notice::new(peer.clone(), only, Arc::clone(&self.sender), n, parcel);
-        self.send_notice(leave, id);
+        self.send_notice(leave.traced(trace), id);
         self.note_call(peer);
     }
 
     pub(super) fn node_lost(&mut self, node: &NodeId) {
         for peer in self.calls.on_node(node) {
+            self.mark_one(&peer, "peer's node lost", None);
             if let Some(session) = self.calls.session(&peer) {
                 self.lost.miss(self.address_of(&peer), session, node);
             }
@@ -74,6 +76,7 @@ impl Seat {
             Fate::Back => {}
             Fate::Awaited(until) => self.lost.wait(peer, until),
             Fate::Moved(to) => {
+                self.mark_one(peer.name(), "peer resumed elsewhere", None);
                 self.calls.moved(peer.name(), to);
                 self.note_call(peer.name());
             }
@@ -90,6 +93,8 @@ impl Seat {
                 if self.memory.is_some() {
                     self.is_gone(peer.name(), peer.session, reason);
                 } else {
+                    self.exchange.telemetry.metrics.left(reason);
+                    self.mark_one(peer.name(), "peer gone", Some(reason.word()));
                     turns.push(left(peer.name(), reason, None));
                     self.leave_one(peer.name(), LeaveReason::Lost, None);
                 }
@@ -117,6 +122,7 @@ impl Seat {
             return;
         }
         self.calls.give_up(peer);
+        let trace = self.mark_one(peer, "peer gone", Some(reason.word()));
         let n = self.outbox.next();
         let parcel = Parcel::Leave {
             reason: LeaveReason::Lost,
@@ -135,6 +141,7 @@ impl Seat {
         let own = self.lease.address.name.clone();
         let n = call.heard.max(call.joined);
         let only = Some(self.lease.session);
-        self.send_notice(Notice::new(own, only, Arc::new(its), n, parcel), None);
+        let leave = Notice::new(own, only, Arc::new(its), n, parcel);
+        self.send_notice(leave.traced(trace), None);
     }
 }

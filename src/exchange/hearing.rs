@@ -73,6 +73,7 @@ impl Seat {
             from: sender,
             n,
             once,
+            trace,
             parcel,
         } = envelope;
         let (session, at) = (sender.session, Place::from(&*sender));
@@ -92,11 +93,13 @@ impl Seat {
                 }
                 if signal.kind.starts_call() {
                     if self.calls.join(from, at.clone(), n) {
+                        self.exchange.telemetry.metrics.left(LeaveReason::Lost);
                         turns.push(left(from, LeaveReason::Lost, None));
                     }
                     self.change_call(from);
                 }
                 self.calls.heard(from, at, n);
+                let span = self.trace_heard(&sender, trace, n, &signal);
                 let from = if bugs::has(Bug::MislabelsSenders) {
                     &self.lease.address.name
                 } else {
@@ -107,19 +110,25 @@ impl Seat {
                     signal,
                     seq,
                 }));
+                turns.extend(span.map(Turn::Traced));
                 true
             }
             // A leave may come late: it is sent again until somebody has it. The call itself knows whether it is meant.
             Parcel::Leave { reason, heard } => {
+                let call = self.calls.trace(from);
                 let over = self.calls.end(from, session, n, heard) == Ending::Over;
                 if over {
+                    self.exchange.telemetry.metrics.left(reason);
                     turns.push(left(from, reason, seq));
+                    let span = self.trace_left(&sender, trace, call, n, reason);
+                    turns.extend(span.map(Turn::Traced));
                     self.change_call(from);
                 }
                 over
             }
             Parcel::Sync => {
                 if self.calls.moved(from, at) {
+                    self.mark_one(from, "peer resumed", None);
                     self.change_call(from);
                 } else {
                     let (n_of_sync, n) = (n, self.outbox.next());

@@ -13,6 +13,7 @@ use super::{Exchange, Registry};
 use crate::bugs::{self, Bug};
 use crate::fabric::{FabricError, Lease, Renewal};
 use crate::model::NodeId;
+use crate::telemetry::{Metrics, Renewed};
 
 /// Users are renewed in this many groups, so that their renewals spread over the interval.
 const GROUPS: usize = 10;
@@ -182,11 +183,27 @@ impl Exchange {
         });
         if let Some(renewing) = renewing {
             let results = renewing.await.inspect_err(|error| {
+                self.telemetry
+                    .metrics
+                    .renewed(Renewed::Failed, leases.len());
                 debug!(%error, "Leases were not renewed yet");
             })?;
+            count(&self.telemetry.metrics, &results);
             tell_losers(&self.registry, leases, &results, forgot);
         }
         Ok(())
+    }
+}
+
+fn count(metrics: &Metrics, results: &[Renewal]) {
+    for (renewal, renewed) in [
+        (Renewal::Mine, Renewed::Renewed),
+        (Renewal::Regained, Renewed::Regained),
+        (Renewal::Replaced, Renewed::Replaced),
+        (Renewal::Lost, Renewed::Lost),
+    ] {
+        let count = results.iter().filter(|result| **result == renewal).count();
+        metrics.renewed(renewed, count);
     }
 }
 

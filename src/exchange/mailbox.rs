@@ -7,10 +7,14 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
+use std::time::Instant;
 
 use crate::bugs::{self, Bug};
 use crate::fabric::{Challenge, Entry, Envelope};
 use crate::model::{NodeId, UserName};
+
+/// Of how many one is timed: two looks at the clock cost a hundredth of a relay.
+const TIMED_ONE_IN: u8 = 16;
 
 /// How much may wait for one session.
 #[derive(Clone, Copy, Debug)]
@@ -84,6 +88,10 @@ struct State {
     closed: bool,
     /// The session's task, while it waits.
     waiting: Option<Waker>,
+    /// Counts what was posted.
+    posted: u8,
+    /// When the oldest that waits was posted, if it is one of those that are timed.
+    since: Option<Instant>,
 }
 
 /// A mailbox with its letterbox.
@@ -118,6 +126,10 @@ impl Mailbox {
             state.full = true;
         } else {
             state.bytes = bytes;
+            state.posted = state.posted.wrapping_add(1);
+            if state.posted.is_multiple_of(TIMED_ONE_IN) && state.queue.is_empty() {
+                state.since = Some(Instant::now());
+            }
             state.queue.push_back(mail);
         }
         let (full, waiting) = (state.full, state.waiting.take());
@@ -137,11 +149,11 @@ impl Letterbox {
             .await;
     }
 
-    /// Everything that has arrived.
-    pub(super) fn take(&self) -> VecDeque<Mail> {
+    /// Everything that has arrived, and since when the oldest waits, if that is timed.
+    pub(super) fn take(&self) -> (VecDeque<Mail>, Option<Instant>) {
         let mut state = self.shared.lock();
         state.bytes = 0;
-        std::mem::take(&mut state.queue)
+        (std::mem::take(&mut state.queue), state.since.take())
     }
 
     /// Waits until something did not fit.
@@ -210,7 +222,7 @@ mod tests {
         mailbox.post(Mail::Gap).unwrap();
         assert_eq!(mailbox.post(Mail::NameLost), Err(NotPosted));
         letterbox.overflowed().await;
-        assert_eq!(letterbox.take().len(), 2);
+        assert_eq!(letterbox.take().0.len(), 2);
         letterbox.filled().await;
         assert!(
             letterbox.has_overflowed(),

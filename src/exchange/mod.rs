@@ -17,6 +17,7 @@ mod notes;
 mod outbox;
 mod registry;
 mod seat;
+mod traced;
 mod watches;
 
 pub use login::ResumeError;
@@ -37,6 +38,7 @@ use crate::fabric::{
     Envelope, Fabric, Holder, Inbound, Inbox, Postage, Receipt, Sent, Terms, Verdict,
 };
 use crate::model::{Address, NodeId};
+use crate::telemetry::Telemetry;
 
 /// Names and signals of one node. Cheap to clone through its `Arc`; its services are `listen`, `keep_node`, `keep_users` and `watch`.
 #[derive(Debug)]
@@ -45,6 +47,7 @@ pub struct Exchange {
     fabric: Arc<dyn Fabric>,
     terms: Terms,
     settings: Settings,
+    telemetry: Telemetry,
     registry: Registry,
     hold: Hold,
     call_nodes: Arc<NodeWatch>,
@@ -72,20 +75,31 @@ pub struct Settings {
 pub struct Health {
     /// Sessions with a name.
     pub sessions: usize,
+    /// Sides of calls: a call has two, here or elsewhere.
+    pub calls: u64,
     /// Whether the fabric answers.
     pub fabric_reached: bool,
+    /// How much waits for the fabric.
+    pub fabric_queue: u64,
     /// Whether new sessions should come here.
     pub ready: bool,
 }
 
 impl Exchange {
     /// An exchange for this node.
-    pub fn new(node: NodeId, fabric: Arc<dyn Fabric>, terms: Terms, settings: Settings) -> Self {
+    pub fn new(
+        node: NodeId,
+        fabric: Arc<dyn Fabric>,
+        terms: Terms,
+        settings: Settings,
+        telemetry: Telemetry,
+    ) -> Self {
         Self {
             node,
             fabric,
             terms,
             settings,
+            telemetry,
             registry: Registry::default(),
             hold: Hold::new(terms.node_ttl),
             call_nodes: Arc::default(),
@@ -106,9 +120,21 @@ impl Exchange {
     pub fn health(&self) -> Health {
         Health {
             sessions: self.registry.seated(),
+            calls: self.call_nodes.calls(),
             fabric_reached: self.hold.reached(),
+            fabric_queue: self.fabric.waiting() as u64,
             ready: self.hold.ready(),
         }
+    }
+
+    /// What is told to the operator.
+    pub fn telemetry(&self) -> &Telemetry {
+        &self.telemetry
+    }
+
+    /// Other nodes that matter to this one now, and live as far as it knows.
+    pub fn nodes_seen(&self) -> Vec<NodeId> {
+        self.call_nodes.living()
     }
 
     /// A session of this node is left to whoever resumes it; should nobody do so, others must see this node die.
@@ -144,9 +170,11 @@ impl Exchange {
             }
             Inbound::Barrier(session) => self.registry.barrier(session),
             Inbound::Gap(Some(session)) => {
+                self.telemetry.metrics.gap(true);
                 self.registry.post(session, Mail::Gap);
             }
             Inbound::Gap(None) => {
+                self.telemetry.metrics.gap(false);
                 for mailbox in self.registry.mailboxes() {
                     // One that is full ends its session.
                     let _ = mailbox.post(Mail::Gap);

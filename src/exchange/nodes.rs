@@ -1,6 +1,7 @@
 //! The other nodes that matter to this one, and which of them are dead: their leases are read with every beat.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +14,8 @@ use crate::model::{NodeId, SessionId};
 pub(super) struct NodeWatch {
     /// Held for a map operation.
     nodes: Mutex<HashMap<NodeId, Known>>,
+    /// Sides of calls of all sessions of this node.
+    calls: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -29,6 +32,23 @@ impl NodeWatch {
     pub(super) fn bind(&self, node: &NodeId, session: SessionId) {
         let mut nodes = self.lock();
         *known(&mut nodes, node).calls.entry(session).or_default() += 1;
+    }
+
+    /// So many sides of calls more, and so many less.
+    pub(super) fn count(&self, more: usize, less: usize) {
+        self.calls.fetch_add(more as u64, Ordering::Relaxed);
+        self.calls.fetch_sub(less as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn calls(&self) -> u64 {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    /// Who is not known to be dead.
+    pub(super) fn living(&self) -> Vec<NodeId> {
+        let nodes = self.lock();
+        let living = nodes.iter().filter(|(_, known)| known.dead_since.is_none());
+        living.map(|(node, _)| node.clone()).collect()
     }
 
     /// One less.

@@ -9,11 +9,14 @@ use tracing::debug;
 
 use super::calls::Place;
 use super::seat::{Seat, Turn, acknowledged, left};
+use super::traced::Traced;
 use crate::bugs::{self, Bug};
 use crate::fabric::{Envelope, Outcome, Parcel, Postage, Receipts, Sender, Sent};
 use crate::model::{
-    AckStatus, Correlation, Event, LeaveReason, Refusal, SessionId, Signal, UserName,
+    AckStatus, Correlation, Event, LeaveReason, Refusal, SessionId, Signal, SignalKind,
+    TraceContext, UserName,
 };
+use crate::telemetry::Fate;
 
 /// How many sends of one session may wait for the fabric; until one is known, the session hears nothing more.
 const IN_FLIGHT: usize = 32;
@@ -39,10 +42,12 @@ pub(super) struct Outbox {
 enum Pending {
     Signal {
         to: UserName,
+        kind: SignalKind,
         n: u64,
         /// The `n` of the offer or answer before this one.
         starts_call: Option<u64>,
         id: Option<Correlation>,
+        traced: Option<Box<Traced>>,
     },
     Notice {
         notice: Notice,
@@ -60,6 +65,7 @@ pub(super) struct Notice {
     pub(super) from: Arc<Sender>,
     pub(super) n: u64,
     pub(super) parcel: Parcel,
+    pub(super) trace: Option<TraceContext>,
     /// Since when nobody of that name was found.
     absent_since: Option<Instant>,
 }
@@ -124,15 +130,29 @@ impl Notice {
             from,
             n,
             parcel,
+            trace: None,
             absent_since: None,
         }
+    }
+
+    /// The same, as part of a trace.
+    pub(super) fn traced(self, trace: Option<TraceContext>) -> Self {
+        Self { trace, ..self }
     }
 }
 
 impl Seat {
     /// Carries a signal to another user. What became of it is told in the order of sending.
-    pub fn send(&mut self, to: UserName, signal: Signal, id: Option<Correlation>) {
+    pub fn send(
+        &mut self,
+        to: UserName,
+        signal: Signal,
+        trace: Option<TraceContext>,
+        id: Option<Correlation>,
+    ) {
+        let kind = signal.kind;
         if self.outbox.owes(&to) {
+            self.count(kind, Fate::Unavailable);
             // It must not overtake the leave.
             let retry_after = RETRY_SEND;
             return self.tell_in_order(Event::Refused {
@@ -147,6 +167,7 @@ impl Seat {
             starts_call = Some(self.calls.start(&to, n));
             self.note_call(&to);
         }
+        let traced = self.trace_send(&to, &signal, n, trace);
         let receipt = self
             .outbox
             .receipts
@@ -158,6 +179,7 @@ impl Seat {
             once: id
                 .clone()
                 .filter(|_| self.memory.is_some() && !bugs::has(Bug::RepeatsDelivered)),
+            trace: traced.as_ref().map(|traced| traced.context),
             parcel: Parcel::Signal(signal),
         };
         let address = self.address_of(&to);
@@ -165,9 +187,11 @@ impl Seat {
             .route(&address, Postage::default(), envelope, receipt);
         self.outbox.pending.push_back(Pending::Signal {
             to,
+            kind,
             n,
             starts_call,
             id,
+            traced,
         });
     }
 
@@ -178,6 +202,7 @@ impl Seat {
             from: Arc::clone(&notice.from),
             n: notice.n,
             once: None,
+            trace: notice.trace,
             parcel: notice.parcel.clone(),
         };
         let postage = Postage {
@@ -212,11 +237,20 @@ impl Seat {
             match self.outbox.pending.pop_front() {
                 Some(Pending::Signal {
                     to,
+                    kind,
                     n,
                     starts_call,
                     id,
+                    traced,
                 }) => {
-                    self.signal_settled(to, n, starts_call, id, outcome, turns);
+                    let call = self.exchange.telemetry.calls.as_ref();
+                    let call = call.and_then(|_| self.calls.trace(&to));
+                    let name = (traced.is_some() || call.is_some()).then(|| to.clone());
+                    let fate = self.signal_settled(to, n, starts_call, id, outcome, turns);
+                    self.count(kind, fate);
+                    if let Some(name) = name {
+                        self.trace_outcome(&name, kind, fate, traced, call);
+                    }
                 }
                 Some(Pending::Notice { notice, id }) => {
                     turns.extend(self.notice_settled(notice, id, &outcome));
@@ -235,7 +269,7 @@ impl Seat {
         id: Option<Correlation>,
         outcome: Outcome,
         turns: &mut Vec<Turn>,
-    ) {
+    ) -> Fate {
         let retry_after = RETRY_SEND;
         let is_repetition = matches!(outcome, Ok(Sent::Again(_)));
         let refusal = match outcome {
@@ -250,6 +284,7 @@ impl Seat {
                         .calls
                         .reached(&to, Place::from(&holder), n, starts_call.is_some())
                     {
+                        self.exchange.telemetry.metrics.left(LeaveReason::Lost);
                         turns.push(left(&to, LeaveReason::Lost, None));
                     }
                     if starts_call.is_some() {
@@ -260,7 +295,12 @@ impl Seat {
                     } else {
                         AckStatus::Delivered
                     };
-                    return turns.extend(id.map(|id| acknowledged(id, status)));
+                    turns.extend(id.map(|id| acknowledged(id, status)));
+                    return match status {
+                        _ if is_repetition => Fate::Repeated,
+                        AckStatus::Queued => Fate::Queued,
+                        AckStatus::Delivered => Fate::Delivered,
+                    };
                 }
                 // Somebody on a node that is known to be dead.
                 self.nobody(&to, n, starts_call.is_some())
@@ -275,11 +315,18 @@ impl Seat {
             }
             Err(_) => Refusal::Unavailable { retry_after },
         };
+        let fate = match refusal {
+            Refusal::UserUnavailable => Fate::Absent,
+            Refusal::InboxFull { .. } => Fate::Full,
+            _ => Fate::Unavailable,
+        };
+        self.exchange.telemetry.metrics.refused(&refusal);
         turns.push(Turn::Tell(Event::Refused {
             refusal,
             id,
             name: Some(to),
         }));
+        fate
     }
 
     /// Nobody has the name.
@@ -304,6 +351,13 @@ impl Seat {
         id: Option<Correlation>,
         outcome: &Outcome,
     ) -> Option<Turn> {
+        if let Parcel::Leave { .. } = notice.parcel {
+            self.exchange.telemetry.metrics.leave_sent(match outcome {
+                Ok(Sent::Absent) => Fate::Absent,
+                Ok(_) => Fate::Delivered,
+                Err(_) => Fate::Unavailable,
+            });
+        }
         let done = match outcome {
             Ok(Sent::To(_) | Sent::Again(_)) => true,
             Ok(Sent::Absent | Sent::Full(_)) => {

@@ -21,6 +21,7 @@ use crate::model::{
     AckStatus, Address, CloseReason, Correlation, EntryId, Event, LeaveReason, NodeId, Refusal,
     Secret, SecretHash, SessionId, UserName, Whom,
 };
+use crate::telemetry::CallSpan;
 
 /// One session's place at the exchange.
 #[derive(Debug)]
@@ -43,6 +44,8 @@ pub struct Seat {
     pub(super) is_detached: bool,
     /// Who wants to know whether this session still answers.
     pub(super) doubts: Vec<Challenge>,
+    /// Since when the mail waited that is being told, if that is timed.
+    pub(super) since: Option<std::time::Instant>,
 }
 
 /// Something happened at the exchange; [`Seat::stir`] says what it means.
@@ -67,6 +70,8 @@ pub enum Stirred {
 pub enum Turn {
     /// Tell the client.
     Tell(Event),
+    /// What was told before was a part of this: it ends when that is written.
+    Traced(CallSpan),
     /// Find out whether the client still answers: somebody wants its name.
     Doubted,
     /// Ping the client: its answer confirms what it was told.
@@ -105,6 +110,7 @@ impl Seat {
             has_changed_calls: false,
             is_detached: false,
             doubts: Vec::new(),
+            since: None,
             exchange,
             lease,
         }
@@ -126,7 +132,9 @@ impl Seat {
         for peer in seat.calls.peers() {
             let only = seat.calls.session(&peer);
             let n = seat.outbox.next();
+            let trace = seat.trace_resume(&peer);
             let sync = Notice::new(peer, only, Arc::clone(&seat.sender), n, Parcel::Sync);
+            let sync = sync.traced(trace);
             seat.send_notice(sync, None);
         }
         seat
@@ -259,9 +267,11 @@ impl Seat {
     pub fn stir(&mut self, stirred: Stirred, turns: &mut Vec<Turn>) {
         match stirred {
             Stirred::Mail => {
-                for mail in self.letterbox.take() {
+                let (mails, since) = self.letterbox.take();
+                for mail in mails {
                     self.read(mail, turns);
                 }
+                self.since = since.filter(|_| !turns.is_empty());
                 if self.letterbox.has_overflowed() && !self.is_detached {
                     turns.push(Turn::End(CloseReason::TooSlow));
                 }
@@ -351,10 +361,17 @@ impl Seat {
                 turns.push(Turn::Doubted);
             }
             Mail::Presence(users) => turns.push(Turn::Tell(Event::Presence { users, id: None })),
-            Mail::Fabric { reached } => turns.push(Turn::Tell(Event::Status {
-                reached,
-                missed: false,
-            })),
+            Mail::Fabric { reached } => {
+                self.mark(if reached {
+                    "fabric ok"
+                } else {
+                    "fabric degraded"
+                });
+                turns.push(Turn::Tell(Event::Status {
+                    reached,
+                    missed: false,
+                }));
+            }
         }
     }
 

@@ -6,7 +6,8 @@
 //! 1 <session> <attach> <node> <address> sync <n> 0\n
 //! 1 <session> <attach> <node> <address> missed <n> 0\n
 //! ```
-//! A signal that is delivered once however often it is sent bears the word `id=<its id, percent-encoded>`.
+//! A signal that is delivered once however often it is sent bears the word `id=<its id, percent-encoded>`; whatever belongs to the trace of a
+//! call, `t=<traceparent>`.
 //!
 //! What one session always says comes first, so it is written once and copied from then on. Words behind the known ones are ignored, so
 //! that a newer release can add some; a higher version is refused. The length makes envelopes that follow each other tell where they end.
@@ -19,7 +20,7 @@ use memchr::{memchr, memchr_iter};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use crate::model::{
-    Address, Body, Correlation, LeaveReason, NodeId, SessionId, Signal, SignalKind,
+    Address, Body, Correlation, LeaveReason, NodeId, SessionId, Signal, SignalKind, TraceContext,
 };
 
 /// The version that this release writes, and the only one that it reads.
@@ -29,6 +30,8 @@ const SYNC: &str = "sync";
 const MISSED: &str = "missed";
 /// How the word begins that bears an id.
 const ONCE: &str = "id=";
+/// How the word begins that bears the place in a trace.
+const TRACE: &str = "t=";
 
 /// Who says something, as its node knows it.
 #[derive(Debug)]
@@ -54,6 +57,8 @@ pub struct Envelope {
     pub n: u64,
     /// The id under which this is delivered once, however often the session sends it.
     pub once: Option<Correlation>,
+    /// The span that it was sent in, of a call that is traced.
+    pub trace: Option<TraceContext>,
     /// What is said.
     pub parcel: Parcel,
 }
@@ -171,14 +176,19 @@ impl Envelope {
                         utf8_percent_encode(&id.0, NON_ALPHANUMERIC)
                     ));
                 }
-                push("\n");
-                text.extend_from_slice(&signal.body.0);
             }
             Parcel::Leave { reason, heard } => {
-                push(&format!("leave {} 0 {} {heard}\n", self.n, reason.word()));
+                push(&format!("leave {} 0 {} {heard}", self.n, reason.word()));
             }
-            Parcel::Sync => push(&format!("{SYNC} {} 0\n", self.n)),
-            Parcel::Missed => push(&format!("{MISSED} {} 0\n", self.n)),
+            Parcel::Sync => push(&format!("{SYNC} {} 0", self.n)),
+            Parcel::Missed => push(&format!("{MISSED} {} 0", self.n)),
+        }
+        if let Some(trace) = &self.trace {
+            push(&format!(" {TRACE}{trace}"));
+        }
+        push("\n");
+        if let Parcel::Signal(signal) = &self.parcel {
+            text.extend_from_slice(&signal.body.0);
         }
         text
     }
@@ -237,7 +247,6 @@ impl Envelope {
         *end_of_this = Some(end_of_body);
         let from = known.find(head)?;
         let n = n.parse().map_err(|_| UnknownEnvelope)?;
-        let mut once = None;
         let parcel = if kind == SYNC {
             Parcel::Sync
         } else if kind == MISSED {
@@ -259,21 +268,28 @@ impl Envelope {
                 .ok_or(UnknownEnvelope)?;
             let body = all.slice(end + 1..end_of_body);
             std::str::from_utf8(&body).map_err(|_| UnknownEnvelope)?;
-            if let Some(id) = words.find_map(|word| word.strip_prefix(ONCE)) {
-                let id = percent_decode_str(id)
-                    .decode_utf8()
-                    .map_err(|_| UnknownEnvelope)?;
-                once = Some(Correlation(id.into()));
-            }
             Parcel::Signal(Signal {
                 kind,
                 body: Body(body),
             })
         };
+        let (mut once, mut trace) = (None, None);
+        for word in words {
+            if let Some(id) = word.strip_prefix(ONCE) {
+                let id = percent_decode_str(id)
+                    .decode_utf8()
+                    .map_err(|_| UnknownEnvelope)?;
+                once = Some(Correlation(id.into()));
+            } else if let Some(context) = word.strip_prefix(TRACE) {
+                // A trace is no reason to lose a signal.
+                trace = context.parse().ok();
+            }
+        }
         Ok(Self {
             from,
             n,
             once,
+            trace,
             parcel,
         })
     }
@@ -310,6 +326,7 @@ mod tests {
             from: Arc::new(from),
             n: 17,
             once: None,
+            trace: None,
             parcel,
         }
     }
@@ -336,7 +353,37 @@ mod tests {
             repeated.encode(),
             b"1 00000000000000000000000000c0ffee 2 node-1.abc tenant%201/User%20A offer 17 10 id=%22a%20b%22\n{\"sdp\": 1}"
         );
-        assert_eq!(Envelope::decode(&repeated.encode().into()), Ok(repeated));
+        assert_eq!(
+            Envelope::decode(&repeated.encode().into()),
+            Ok(repeated.clone())
+        );
+        let traced = Envelope {
+            trace: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+                .parse()
+                .ok(),
+            ..repeated.clone()
+        };
+        assert_eq!(
+            traced.encode(),
+            b"1 00000000000000000000000000c0ffee 2 node-1.abc tenant%201/User%20A offer 17 10 id=%22a%20b%22 \
+              t=00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\n{\"sdp\": 1}"
+        );
+        for parcel in [
+            traced.parcel.clone(),
+            Parcel::Sync,
+            Parcel::Leave {
+                reason: LeaveReason::Lost,
+                heard: 1,
+            },
+        ] {
+            let once = traced.once.clone().filter(|_| parcel == traced.parcel);
+            let traced = Envelope {
+                once,
+                parcel,
+                ..traced.clone()
+            };
+            assert_eq!(Envelope::decode(&traced.encode().into()), Ok(traced));
+        }
         for parcel in [Parcel::Sync, Parcel::Missed] {
             let word = envelope("b", parcel);
             assert_eq!(Envelope::decode(&word.encode().into()), Ok(word));

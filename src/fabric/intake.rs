@@ -143,6 +143,7 @@ mod tests {
                 from,
                 n: 1,
                 once: None,
+                trace: None,
                 parcel,
             },
             size: 0,

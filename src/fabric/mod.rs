@@ -113,6 +113,11 @@ pub trait Fabric: Send + Sync + fmt::Debug + 'static {
     /// Answers a challenge that came by the inbox.
     fn answer(&self, challenge: Challenge, verdict: Verdict);
 
+    /// How many envelopes and questions wait to leave.
+    fn waiting(&self) -> usize {
+        0
+    }
+
     /// Gives this node's own lease back.
     async fn close(&self);
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::{EntryId, Signal, UserName};
+use super::{EntryId, Report, Signal, TraceContext, UserName};
 
 /// The client's own words for one request, echoed in its answer as they were written.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -25,6 +25,8 @@ pub enum Command {
         to: UserName,
         /// What to carry.
         signal: Signal,
+        /// The client's own span that this belongs to.
+        trace: Option<TraceContext>,
         /// Asks for an acknowledgement.
         id: Option<Correlation>,
     },
@@ -42,6 +44,15 @@ pub enum Command {
         /// `Some(true)`: tell every change too; `Some(false)`: no more; `None`: just now.
         watch: Option<bool>,
         /// Echoed in the reply.
+        id: Option<Correlation>,
+    },
+    /// Say how the connection to a call peer is doing.
+    Report {
+        /// The call peer.
+        with: UserName,
+        /// How it is doing.
+        report: Report,
+        /// Asks for an acknowledgement.
         id: Option<Correlation>,
     },
     /// Ask for a sign of life.
@@ -64,6 +75,7 @@ impl Command {
             | Self::Send { id, .. }
             | Self::Leave { id, .. }
             | Self::Presence { id, .. }
+            | Self::Report { id, .. }
             | Self::Ping { id } => id,
             Self::Confirm { .. } => None,
         }

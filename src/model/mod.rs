@@ -8,13 +8,17 @@ mod event;
 mod frame;
 mod id;
 mod outcome;
+mod report;
 mod secret;
 mod signal;
+mod trace;
 
 pub use command::{Command, Correlation, LoginRequest, Whom};
 pub use event::{AckStatus, Event, LeaveReason, Welcome};
 pub use frame::Frame;
 pub use id::{Address, EntryId, InvalidAddress, InvalidName, NodeId, Realm, SessionId, UserName};
 pub use outcome::{Blame, CloseReason, Refusal};
+pub use report::{PairKind, PeerState, Report};
 pub use secret::{Secret, SecretHash};
 pub use signal::{Body, Signal, SignalKind};
+pub use trace::{InvalidTraceparent, TraceContext};

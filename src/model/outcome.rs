@@ -66,6 +66,25 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Every code.
+    pub const CODES: [&'static str; 15] = [
+        "unknown_type",
+        "bad_json",
+        "bad_message",
+        "not_logged_in",
+        "already_logged_in",
+        "user_unavailable",
+        "rate_limited",
+        "unavailable",
+        "inbox_full",
+        "name_taken",
+        "invalid_name",
+        "unauthorized",
+        "resume_failed",
+        "draining",
+        "too_many",
+    ];
+
     /// The machine-readable code, as PROTOCOL lists it.
     pub fn code(&self) -> &'static str {
         match self {
@@ -169,6 +188,38 @@ impl CloseReason {
             Self::NoLogin => Some(4009),
             Self::Silent => Some(4010),
             Self::TooFast => Some(4029),
+        }
+    }
+
+    /// All reasons.
+    pub const ALL: [Self; 11] = [
+        Self::ByClient,
+        Self::Dropped,
+        Self::TooLarge,
+        Self::Draining,
+        Self::Overloaded,
+        Self::Replaced,
+        Self::NameLost,
+        Self::TooSlow,
+        Self::NoLogin,
+        Self::Silent,
+        Self::TooFast,
+    ];
+
+    /// The one word for it that telemetry uses.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::ByClient => "closed",
+            Self::Dropped => "lost",
+            Self::TooLarge => "too_large",
+            Self::Draining => "draining",
+            Self::Overloaded => "overloaded",
+            Self::Replaced => "replaced",
+            Self::NameLost => "name_lost",
+            Self::TooSlow => "too_slow",
+            Self::NoLogin => "no_login",
+            Self::Silent => "silent",
+            Self::TooFast => "too_fast",
         }
     }
 

@@ -23,8 +23,20 @@ impl<S: Socket, D: Dialect> Session<S, D> {
         request: LoginRequest,
         id: Option<Correlation>,
     ) -> Result<(), CloseReason> {
-        let told = match self.try_login(request).await? {
+        let resumes = request.resume.is_some();
+        let metrics = Arc::clone(&self.call.exchange.telemetry().metrics);
+        let count = |result: Result<(), &Refusal>| {
+            if resumes {
+                metrics.resume(result.map_err(Refusal::code));
+            } else {
+                metrics.login(result);
+            }
+        };
+        let tried = self.try_login(request).await;
+        let told = match tried.inspect_err(|reason| metrics.resume(Err(reason.label())))? {
             Ok(seat) => {
+                count(Ok(()));
+                self.present = Some(metrics.logged_in());
                 let welcome = Welcome {
                     name: seat.name().clone(),
                     session: seat.session(),
@@ -43,7 +55,10 @@ impl<S: Socket, D: Dialect> Session<S, D> {
                 self.heartbeat.logged_in();
                 Event::Welcome(Box::new(welcome))
             }
-            Err(refusal) => Event::LoginRefused { refusal, id },
+            Err(refusal) => {
+                count(Err(&refusal));
+                Event::LoginRefused { refusal, id }
+            }
         };
         self.tell(told);
         Ok(())

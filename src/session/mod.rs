@@ -26,6 +26,7 @@ use crate::limits::Pace;
 use crate::model::{
     Blame, CloseReason, Command, Correlation, Event, Frame, Realm, Refusal, UserName,
 };
+use crate::telemetry::Present;
 
 /// How many frames are heard before what they caused is said.
 const HEARD_AT_ONCE: usize = 32;
@@ -63,6 +64,7 @@ pub async fn run(socket: impl Socket, dialect: impl Dialect, call: Call) -> Clos
         heartbeat,
         drain,
         seat: None,
+        present: None,
         pings: 0,
         wrong_secrets: 0,
         is_deaf: false,
@@ -70,7 +72,10 @@ pub async fn run(socket: impl Socket, dialect: impl Dialect, call: Call) -> Clos
         is_told_to_go: false,
         turns: Vec::new(),
     };
+    let metrics = Arc::clone(&session.call.exchange.telemetry().metrics);
+    let connected = metrics.connected();
     let reason = session.converse().await;
+    metrics.ended(reason);
     let Session { socket, seat, .. } = session;
     let id = seat
         .as_ref()
@@ -99,6 +104,7 @@ pub async fn run(socket: impl Socket, dialect: impl Dialect, call: Call) -> Clos
             seat.end(reason, &stop).await;
         }
     };
+    drop(connected);
     // Peers and names do not wait for a client that takes its time to say goodbye, nor the client for a fabric that is away.
     let farewell = Box::pin(farewell(socket, reason));
     tokio::join!(farewell, Box::pin(departing));
@@ -113,6 +119,8 @@ struct Session<S, D> {
     /// Kept from turn to turn: to register anew with the token that all sessions share would cost more than a turn.
     drain: Pin<Box<WaitForCancellationFutureOwned>>,
     seat: Option<Seat>,
+    /// Counted as logged in.
+    present: Option<Present>,
     /// Counts what was sent to see whether the client is there.
     pings: u64,
     /// How often the client has tried a secret that was not its own.
@@ -217,6 +225,9 @@ impl<S: Socket, D: Dialect> Session<S, D> {
     /// Tells the client to go, and when.
     fn go(&mut self, reconnect_in: Duration) {
         self.is_told_to_go = true;
+        if let Some(seat) = &self.seat {
+            seat.mark("goaway");
+        }
         self.goes_at = Some(Instant::now() + reconnect_in);
         self.tell(Event::GoAway { reconnect_in });
     }
@@ -284,16 +295,24 @@ impl<S: Socket, D: Dialect> Session<S, D> {
                 });
             }
             (command, None) => self.refuse(Refusal::NotLoggedIn, command.into_id(), None),
-            (Command::Send { to, signal, id }, Some(seat)) => seat.send(to, signal, id),
+            (
+                Command::Send {
+                    to,
+                    signal,
+                    trace,
+                    id,
+                },
+                Some(seat),
+            ) => seat.send(to, signal, trace, id),
+            (Command::Report { with, report, id }, Some(seat)) => seat.report(&with, report, id),
             (Command::Leave { whom, id }, Some(seat)) => seat.leave(whom, id),
             (Command::Presence { names, watch, id }, Some(seat)) => {
                 let told = match Box::pin(seat.presence(names, watch)).await {
                     Ok(users) => Event::Presence { users, id },
-                    Err(refusal) => Event::Refused {
-                        refusal,
-                        id,
-                        name: None,
-                    },
+                    Err(refusal) => {
+                        self.refuse(refusal, id, None);
+                        return Ok(Took::Long);
+                    }
                 };
                 self.tell(told);
                 return Ok(Took::Long);
@@ -339,6 +358,7 @@ impl<S: Socket, D: Dialect> Session<S, D> {
     }
 
     fn refuse(&mut self, refusal: Refusal, id: Option<Correlation>, name: Option<UserName>) {
+        self.call.exchange.telemetry().metrics.refused(&refusal);
         self.tell(Event::Refused { refusal, id, name });
     }
 
@@ -348,6 +368,8 @@ impl<S: Socket, D: Dialect> Session<S, D> {
             return Ok(());
         }
         let mut sending = Vec::with_capacity(self.turns.len());
+        // They end when everything is written.
+        let mut spans = Vec::new();
         let mut end = Ok(());
         let mut asks = self.seat.as_ref().is_some_and(Seat::asks);
         for turn in self.turns.drain(..) {
@@ -357,6 +379,7 @@ impl<S: Socket, D: Dialect> Session<S, D> {
                     self.heartbeat.doubted();
                     asks = true;
                 }
+                Turn::Traced(span) => spans.push(span),
                 Turn::Ask => asks = true,
                 Turn::End(reason) => end = Err(reason),
             }
@@ -364,7 +387,12 @@ impl<S: Socket, D: Dialect> Session<S, D> {
         if asks {
             sending.push(self.ping());
         }
-        self.write(sending).await.and(end)
+        let written = self.write(sending).await;
+        if let Some(seat) = &mut self.seat {
+            seat.written();
+        }
+        drop(spans);
+        written.and(end)
     }
 
     /// Writes within the limit; a mailbox that overflows meanwhile ends it early.

@@ -96,6 +96,13 @@ pub fn shipped() -> BTreeMap<String, String> {
         .collect()
 }
 
+/// Where containers find this machine.
+pub fn gateway() -> String {
+    let asked = "docker network inspect bridge --format '{{(index .IPAM.Config 0).Gateway}}'";
+    let output = shell(asked).output().unwrap();
+    text(&output.stdout).trim().to_owned()
+}
+
 /// Whether a shell command goes well.
 pub fn succeeds(command: &str) -> bool {
     let mut command = shell(command);

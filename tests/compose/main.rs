@@ -13,9 +13,12 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[path = "../telemetry/collector.rs"]
+mod collector;
 mod engine;
 mod images;
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -25,6 +28,7 @@ use support::talker::{Talker, assert_heard};
 use support::{eventually, http};
 use tokio::time::{Instant, sleep};
 
+use crate::collector::{Collector, Seen};
 use crate::engine::Project;
 
 /// Calls of two resumable users, and how often each says something.
@@ -39,7 +43,12 @@ async fn main() {
     );
     let begun = Instant::now();
     let images = images::gather();
-    let project = Project::new(&images.settings);
+    // In Jaeger's place, to see what it would get: on every address, since the nodes are in a network of their own.
+    let collector = Collector::start_on("0.0.0.0").await;
+    let endpoint = format!("http://{}:{}", engine::gateway(), collector.grpc.port());
+    let mut settings = images.settings.clone();
+    settings.push(("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint));
+    let project = Project::new(&settings);
     tells(begun, "images are here; not the real thing:");
     for stand_in in &images.stand_ins {
         println!("            {stand_in}");
@@ -74,6 +83,12 @@ async fn main() {
     tells(
         begun,
         &format!("{CALLS} calls, through HAProxy, on three nodes: {spread:?} sessions"),
+    );
+
+    let (trace, containers) = one_trace(&project, &collector).await;
+    tells(
+        begun,
+        &format!("one call is one trace, {trace}, with spans of {containers:?}"),
     );
 
     // Before a node dies: what that one had sent lately nobody could send again to a Redis that was restarted, and `missed` would be told.
@@ -220,6 +235,34 @@ impl<'a> Town<'a> {
             self.talkers().map(|talker| talker.log().resumes).sum(),
         )
     }
+}
+
+/// A call between two nodes: its trace, and the containers whose spans are in it.
+async fn one_trace(project: &Project, collector: &Collector) -> (String, Vec<String>) {
+    let (mut one, node) = login(project.front, "traced-one").await;
+    let (mut other, elsewhere) = loop {
+        let (other, elsewhere) = login(project.front, "traced-other").await;
+        if elsewhere != node {
+            break (other, elsewhere);
+        }
+        other.closes().await;
+    };
+    one.calls(&mut other).await;
+    let trace = collector
+        .shows("one trace with spans of both nodes", |spans| {
+            let of = |node: &str| {
+                let spans = spans.iter().filter(|seen| seen.instance() == node);
+                spans.map(Seen::trace).collect::<BTreeSet<_>>()
+            };
+            // This call's or another's between the same two nodes: any shows it.
+            of(&node).intersection(&of(&elsewhere)).next().cloned()
+        })
+        .await;
+    let mut containers = Vec::new();
+    for node in [&node, &elsewhere] {
+        containers.push(project.container_of(node).await.chars().take(12).collect());
+    }
+    (trace, containers)
 }
 
 /// `docker kill`: resumable users come back elsewhere, the peer of a plain one hears that it is gone.

@@ -59,7 +59,7 @@ impl Ground {
                     lanes: 2,
                     timeout: Duration::from_secs(2),
                 };
-                fabric::redis::open(&config, TERMS, node.clone())
+                fabric::redis::open(&config, TERMS, node.clone(), Arc::default())
                     .await
                     .unwrap()
             }
@@ -187,6 +187,7 @@ fn saying(from: &Lease, node: &NodeId, n: u64) -> Envelope {
         from: Arc::new(from),
         n,
         once: None,
+        trace: None,
         parcel: Parcel::Signal(signal),
     }
 }

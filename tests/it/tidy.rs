@@ -8,12 +8,20 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("bugs", &[]),
     ("dialect", &["model"]),
-    ("fabric", &["bugs", "model"]),
-    ("exchange", &["bugs", "fabric", "model"]),
+    ("fabric", &["bugs", "model", "telemetry"]),
+    ("exchange", &["bugs", "fabric", "model", "telemetry"]),
     ("limits", &[]),
     (
         "session",
-        &["bugs", "dialect", "drain", "exchange", "limits", "model"],
+        &[
+            "bugs",
+            "dialect",
+            "drain",
+            "exchange",
+            "limits",
+            "model",
+            "telemetry",
+        ],
     ),
     ("drain", &[]),
     // The arrow to dialect is the choice of the language at the door.
@@ -21,7 +29,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "edge",
         &["dialect", "drain", "exchange", "limits", "model", "session"],
     ),
-    ("telemetry", &[]),
+    ("telemetry", &["model"]),
     ("healthcheck", &[]),
     // Only the settings of each room, never its behaviour.
     (
@@ -37,6 +45,8 @@ const BORDERS: &[(&str, &[&str])] = &[
     ("axum", &["edge", "app.rs"]),
     ("serde_json", &["dialect"]),
     ("governor", &["limits.rs"]),
+    ("opentelemetry", &["telemetry"]),
+    ("prometheus::", &["telemetry"]),
 ];
 
 fn sources() -> BTreeMap<String, String> {

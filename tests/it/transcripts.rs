@@ -47,7 +47,7 @@ async fn play_all(cluster: &Cluster) {
     let mut transcripts = Vec::new();
     find(&folder, &mut transcripts);
     assert!(
-        transcripts.len() >= 23,
+        transcripts.len() >= 24,
         "only {} transcripts",
         transcripts.len()
     );

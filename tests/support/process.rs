@@ -55,6 +55,7 @@ impl Process {
         status.code()
     }
 
+    /// Whether it has ended.
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
     }
@@ -172,7 +173,8 @@ impl Redis {
             .unwrap_or_else(|| panic!("Redis does not answer {words}"))
     }
 
-    async fn try_ask(&self, words: &str) -> Option<redis::Value> {
+    /// The same, of one that may not answer now.
+    pub async fn try_ask(&self, words: &str) -> Option<redis::Value> {
         let client = redis::Client::open(self.url()).unwrap();
         let mut connection = client.get_multiplexed_async_connection().await.ok()?;
         let mut words = words.split(' ');
@@ -228,6 +230,7 @@ impl Node {
         environment: &[(&str, &str)],
     ) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_switchboard"));
+        command.envs(environment.iter().copied());
         command.args([
             "--listen",
             "127.0.0.1:0",
@@ -279,6 +282,13 @@ impl Node {
 
     pub fn log(&self) -> String {
         self.log.lock().unwrap().join("\n")
+    }
+
+    /// What Prometheus reads.
+    pub async fn metrics(&self) -> String {
+        let answer = super::http::get(self.admin, "/metrics", "").await;
+        let answer = answer.expect("the node answers");
+        answer.split("\r\n\r\n").nth(1).unwrap().to_owned()
     }
 
     /// How the node describes itself.

@@ -69,6 +69,8 @@ pub(super) struct Batch<'a> {
     bundles: Vec<Bundle>,
     /// The last bundle of each receiver.
     last: HashMap<Arc<Destination>, usize>,
+    /// How many jobs it holds.
+    size: usize,
 }
 
 /// Letters that one receiver gets at once.
@@ -166,10 +168,12 @@ impl<'a> Batch<'a> {
             askers,
             bundles: Vec::with_capacity(names),
             last: HashMap::with_capacity(names),
+            size: 0,
         }
     }
 
     pub(super) fn add(&mut self, job: Job) {
+        self.size += 1;
         match job {
             Job::Send(letter) => self.bundle(letter),
             Job::Ask(command, caller) => {
@@ -178,6 +182,10 @@ impl<'a> Batch<'a> {
                 self.push(command, Asker::Caller(caller));
             }
         }
+    }
+
+    pub(super) fn size(&self) -> usize {
+        self.size
     }
 
     /// The pipeline, and who hears each answer.

@@ -14,6 +14,7 @@ use redis::{
 use tracing::warn;
 
 use super::Config;
+use crate::telemetry::Metrics;
 
 /// The oldest Redis whose scripts and streams behave as ours need.
 const OLDEST: (u32, u32) = (7, 0);
@@ -26,6 +27,7 @@ pub(super) struct Store {
     pub(super) timeout: Duration,
     pub(super) lives: Lives,
     identity: Arc<Identity>,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 /// How long what belongs to a user lives if nobody renews it, and how its keys begin.
@@ -101,7 +103,11 @@ pub enum OpenError {
 
 impl Store {
     /// Prepares the ways; connects nothing.
-    pub(super) fn prepare(config: &Config, lives: Lives) -> Result<Self, OpenError> {
+    pub(super) fn prepare(
+        config: &Config,
+        lives: Lives,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, OpenError> {
         let info = config
             .url
             .expose()
@@ -127,6 +133,7 @@ impl Store {
             timeout: config.timeout,
             lives,
             identity: Arc::default(),
+            metrics,
         })
     }
 

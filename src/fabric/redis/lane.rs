@@ -19,6 +19,7 @@ use super::ledger::Ledger;
 use super::scripts::Scripts;
 use super::wire::KnownHolders;
 use crate::fabric::FabricError;
+use crate::telemetry::{Metrics, RedisTrouble};
 
 /// How many jobs may wait for a lane; more are refused as busy.
 const WAITING: usize = 8192;
@@ -31,6 +32,7 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Clone, Debug)]
 pub(super) struct Lane {
     jobs: mpsc::Sender<Job>,
+    metrics: Arc<Metrics>,
 }
 
 /// What a lane does.
@@ -52,6 +54,7 @@ impl Lane {
         scripts: Arc<Scripts>,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (sender, jobs) = mpsc::channel(WAITING);
+        let metrics = Arc::clone(&store.metrics);
         let driver = Driver {
             jobs,
             store,
@@ -60,7 +63,11 @@ impl Lane {
             generation: 0,
             ledger: Ledger::default(),
         };
-        (Self { jobs: sender }, driver.run())
+        let lane = Self {
+            jobs: sender,
+            metrics,
+        };
+        (lane, driver.run())
     }
 
     /// Takes a place in the lane for an envelope.
@@ -78,8 +85,14 @@ impl Lane {
         async { answer.await.unwrap_or(Err(FabricError::TimedOut)) }
     }
 
+    /// How many jobs wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.jobs.max_capacity() - self.jobs.capacity()
+    }
+
     fn enter(&self, job: Job) {
         if let Err(refused) = self.jobs.try_send(job) {
+            self.metrics.redis_failed(RedisTrouble::Busy);
             refused.into_inner().fail(&FabricError::Busy);
         }
     }
@@ -196,19 +209,29 @@ impl Driver {
         connection: &mut Connection,
         batch: Batch<'_>,
     ) -> Result<(), FabricError> {
+        let (size, begun) = (batch.size(), Instant::now());
         let (pipeline, askers) = batch.finish();
         let asking = connection.req_packed_commands(&pipeline, 0, askers.len());
         let error = match timeout(self.store.timeout, asking).await {
             Ok(Ok(answers)) => {
+                self.store.metrics.pipeline(size, begun.elapsed());
                 let told = askers
                     .into_iter()
                     .zip(answers)
                     .map(|(asker, answer)| asker.hears(answer, &mut self.known, &mut self.ledger));
                 // Everybody is told, whatever is wrong with some.
-                return told.fold(Ok(()), Result::and);
+                let told = told.fold(Ok(()), Result::and);
+                return told
+                    .inspect_err(|_| self.store.metrics.redis_failed(RedisTrouble::Refused));
             }
-            Ok(Err(error)) => FabricError::unreachable(&error),
-            Err(_) => FabricError::TimedOut,
+            Ok(Err(error)) => {
+                self.store.metrics.redis_failed(RedisTrouble::Connection);
+                FabricError::unreachable(&error)
+            }
+            Err(_) => {
+                self.store.metrics.redis_failed(RedisTrouble::Timeout);
+                FabricError::TimedOut
+            }
         };
         for asker in askers {
             asker.fail(&error, &mut self.ledger);
@@ -245,6 +268,7 @@ async fn connect_patiently(store: Store, scripts: Arc<Scripts>) -> Connection {
             }
             drop(Connection::take(connection));
         }
+        store.metrics.redis_failed(RedisTrouble::Connection);
         sleep(RECONNECT_PAUSE).await;
     }
 }

@@ -40,6 +40,7 @@ use super::{
 };
 use crate::bugs::{self, Bug};
 use crate::model::{Address, EntryId, NodeId, SecretHash};
+use crate::telemetry::Metrics;
 
 /// How many leases one script call renews: more would make Redis' other users wait (2 ms at 500, measured).
 const RENEWED_AT_ONCE: usize = 500;
@@ -94,7 +95,12 @@ impl std::fmt::Debug for Url {
 }
 
 /// Connects a node: checks the Redis, takes the node's own lease.
-pub async fn open(config: &Config, terms: Terms, node: NodeId) -> Result<Opened, OpenError> {
+pub async fn open(
+    config: &Config,
+    terms: Terms,
+    node: NodeId,
+    metrics: Arc<Metrics>,
+) -> Result<Opened, OpenError> {
     let lives = Lives {
         user: terms.user_ttl,
         inbox: INBOX_LIVES.max(terms.user_ttl),
@@ -102,7 +108,7 @@ pub async fn open(config: &Config, terms: Terms, node: NodeId) -> Result<Opened,
         record: terms.user_ttl + terms.grace,
         prefix: config.prefix.len(),
     };
-    let store = Store::prepare(config, lives)?;
+    let store = Store::prepare(config, lives, metrics)?;
     store.check().await?;
     let scripts = Arc::new(Scripts::default());
     let mut drivers: Vec<(&'static str, BoxFuture<'static, ()>)> = Vec::new();
@@ -545,6 +551,11 @@ impl Fabric for RedisFabric {
             self.own_lane
                 .ask(publish(channel, wire::answer(challenge.token, verdict))),
         );
+    }
+
+    fn waiting(&self) -> usize {
+        let lanes = self.lanes.iter().chain([&self.own_lane]);
+        lanes.map(Lane::waiting).sum()
     }
 
     async fn close(&self) {

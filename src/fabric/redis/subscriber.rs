@@ -21,6 +21,7 @@ use super::wire::{Heard, Known};
 use crate::fabric::intake::{Intake, Line};
 use crate::fabric::{FabricError, Lease};
 use crate::model::SessionId;
+use crate::telemetry::RedisTrouble;
 
 /// How many channels one SUBSCRIBE names.
 const BATCH: usize = 1000;
@@ -158,6 +159,26 @@ struct Pulse {
     subscribed: AtomicBool,
     /// Counts everything heard on the own channel.
     heard: AtomicU64,
+    /// When the last probe left that has not come back.
+    probed_at: Mutex<Option<Instant>>,
+}
+
+impl Pulse {
+    fn probes(&self) {
+        *self
+            .probed_at
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// How long the probe was under way that has just come back.
+    fn probe_took(&self) -> Option<Duration> {
+        let mut probed_at = self
+            .probed_at
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        probed_at.take().map(|at| at.elapsed())
+    }
 }
 
 impl Subscriber {
@@ -185,6 +206,7 @@ impl Subscriber {
                 }
             };
             debug!(%error, "The subscription to Redis broke");
+            self.store.metrics.redis_failed(RedisTrouble::Connection);
             self.wants.give_up();
         }
     }
@@ -199,6 +221,7 @@ impl Subscriber {
             Arc::clone(&self.ears),
             self.own_channel.clone(),
         );
+        let metrics = Arc::clone(&self.store.metrics);
         // One reader calls this, so nobody waits for the lock.
         let known = Mutex::new(Known::default());
         let connecting = self
@@ -219,6 +242,9 @@ impl Subscriber {
                         &mut known.lock().unwrap_or_else(PoisonError::into_inner),
                     );
                     if let Some(heard) = heard {
+                        if let (Heard::Probe, Some(took)) = (&heard, pulse.probe_took()) {
+                            metrics.probed(took);
+                        }
                         ears(heard, &intake, line);
                     }
                 }
@@ -248,6 +274,7 @@ impl Subscriber {
                 () = self.wants.changed.notified() => self.follow(&mut connection).await?,
                 _ = probe.tick() => {
                     within(self.store.timeout, redis::cmd("PING").query_async::<Value>(&mut connection)).await?;
+                    pulse.probes();
                     // Not awaited: what tells is whether it comes back.
                     drop(self.lane.ask(redis::cmd("PUBLISH").arg(&self.own_channel).arg("P").clone()));
                     let now = pulse.heard.load(Ordering::Relaxed);

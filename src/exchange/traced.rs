@@ -1,0 +1,319 @@
+//! The traces of a session's calls: which spans there are, and whose children. Without tracing every one of these is a look at an empty option.
+
+use tracing::{debug, info};
+
+use super::calls::CallTrace;
+use super::seat::Seat;
+use crate::fabric::Sender;
+use crate::model::{
+    AckStatus, Correlation, Event, LeaveReason, PairKind, PeerState, Report, Signal, SignalKind,
+    TraceContext, UserName,
+};
+use crate::telemetry::{CallSpan, Fate, Message, signed};
+
+/// What is known of a signal's trace until its outcome is.
+#[derive(Debug)]
+pub(super) struct Traced {
+    /// Where the receiver goes on.
+    pub(super) context: TraceContext,
+    /// None, if spans of this call are not built.
+    span: Option<CallSpan>,
+}
+
+impl Seat {
+    pub(super) fn count(&self, kind: SignalKind, fate: Fate) {
+        self.exchange.telemetry.metrics.signal(kind, fate);
+    }
+
+    /// What was told is written now.
+    pub fn written(&mut self) {
+        if let Some(since) = self.since.take() {
+            self.exchange.telemetry.metrics.delivered(since.elapsed());
+        }
+    }
+
+    /// A signal leaves. An offer begins the trace of its call, or joins that of the client; so does one after a set-up whose end was reported.
+    /// Whatever else belongs to a call joins its trace.
+    pub(super) fn trace_send(
+        &mut self,
+        to: &UserName,
+        signal: &Signal,
+        n: u64,
+        client: Option<TraceContext>,
+    ) -> Option<Box<Traced>> {
+        let tracer = self.exchange.telemetry.calls.as_ref()?;
+        let known = self.calls.trace(to);
+        let is_over = known.is_none_or(|known| known.ended && signal.kind == SignalKind::Offer);
+        let starts_call = signal.kind.starts_call();
+        let is_built = known.is_some_and(|known| known.context.sampled);
+        if !starts_call && !is_built {
+            return None;
+        }
+        let message = Message {
+            kind: signal.kind.word(),
+            from: &self.lease.address,
+            to: &self.address_of(to),
+            session: self.lease.session,
+            n,
+            bytes: signal.body.0.len(),
+        };
+        if !is_over && let Some(CallTrace { context, .. }) = known {
+            if context.sampled {
+                let span = tracer.publish(Some(&context), client.as_ref(), message);
+                return Some(Box::new(Traced::of(span)));
+            }
+            // The receiver has it from the offer; it may have been resumed, or have begun a call of its own.
+            let span = None;
+            return Some(Box::new(Traced { context, span }));
+        }
+        let before = known.map(|known| known.context);
+        let begun = match tracer.leaves_out(client.as_ref()) {
+            Some(context) => Traced {
+                context,
+                span: None,
+            },
+            None => Traced::of(tracer.publish(client.as_ref(), before.as_ref(), message)),
+        };
+        self.calls
+            .set_trace(to, CallTrace::new(begun.context, false));
+        Some(Box::new(begun))
+    }
+
+    /// What became of it. `call` is the trace of the call that it belonged to, which it may have ended.
+    pub(super) fn trace_outcome(
+        &mut self,
+        to: &UserName,
+        kind: SignalKind,
+        fate: Fate,
+        traced: Option<Box<Traced>>,
+        call: Option<CallTrace>,
+    ) {
+        let failed = matches!(fate, Fate::Absent | Fate::Full | Fate::Unavailable);
+        let context = traced.as_ref().map(|traced| traced.context);
+        let Some(context) = context.or(call.map(|call| call.context)) else {
+            return;
+        };
+        if failed {
+            debug!(trace_id = context.trace_id(), session.id = %self.lease.session, signal = kind.word(),
+                   code = fate.word(), "A signal of a call was refused");
+        }
+        if let Some(span) = traced.and_then(|traced| traced.span) {
+            span.set("switchboard.outcome", fate.word());
+            if fate == Fate::Queued {
+                span.event("queued");
+            }
+            if failed {
+                span.fail(fate.word());
+            }
+        } else if failed {
+            self.tell_failure(to, context, call, "signal refused", fate.word());
+        }
+    }
+
+    /// A signal has arrived: the span that ends when it is told. An offer brings the trace of its call.
+    pub(super) fn trace_heard(
+        &mut self,
+        sender: &Sender,
+        trace: Option<TraceContext>,
+        n: u64,
+        signal: &Signal,
+    ) -> Option<CallSpan> {
+        let (context, tracer) = (trace?, self.exchange.telemetry.calls.as_ref()?);
+        let span = context.sampled.then(|| {
+            let message = Message {
+                kind: signal.kind.word(),
+                from: &sender.address,
+                to: &self.lease.address,
+                session: self.lease.session,
+                n,
+                bytes: signal.body.0.len(),
+            };
+            tracer.process(&context, message)
+        });
+        if signal.kind.starts_call() {
+            let from = &sender.address.name;
+            let known = self.calls.trace(from);
+            match known {
+                Some(known) if known.context.trace == context.trace => {
+                    let shared = true;
+                    self.calls.set_trace(from, CallTrace { shared, ..known });
+                }
+                // Of two who call each other at once, both go on in the lesser trace.
+                Some(known)
+                    if !known.shared && !known.ended && known.context.trace < context.trace => {}
+                _ => {
+                    let context = span.as_ref().map_or(context, CallSpan::context);
+                    self.calls.set_trace(from, CallTrace::new(context, true));
+                }
+            }
+        }
+        span
+    }
+
+    /// We leave: a message like any other, but it is sent until it arrives.
+    pub(super) fn trace_leave(
+        &self,
+        to: &UserName,
+        call: Option<CallTrace>,
+        reason: LeaveReason,
+        n: u64,
+    ) -> Option<TraceContext> {
+        let (tracer, call) = (self.exchange.telemetry.calls.as_ref()?, call?);
+        if !call.context.sampled {
+            return None;
+        }
+        let message = Message {
+            kind: "leave",
+            from: &self.lease.address,
+            to: &self.address_of(to),
+            session: self.lease.session,
+            n,
+            bytes: 0,
+        };
+        let span = tracer.publish(Some(&call.context), None, message);
+        span.set("switchboard.leave.reason", reason.word());
+        Some(span.context())
+    }
+
+    /// The peer has left, or is gone: then the call has failed.
+    pub(super) fn trace_left(
+        &self,
+        sender: &Sender,
+        trace: Option<TraceContext>,
+        call: Option<CallTrace>,
+        n: u64,
+        reason: LeaveReason,
+    ) -> Option<CallSpan> {
+        let tracer = self.exchange.telemetry.calls.as_ref()?;
+        let failure = matches!(reason, LeaveReason::Lost | LeaveReason::NodeLost);
+        let failure = failure.then(|| reason.word());
+        let call = call.map(|call| call.context);
+        if let (Some(context), Some(code)) = (trace.or(call), failure) {
+            debug!(trace_id = context.trace_id(), session.id = %self.lease.session, code, "A call peer is gone");
+        }
+        let Some(context) = trace.or(call).filter(|context| context.sampled) else {
+            return tracer.mark(&call?, "peer gone", failure);
+        };
+        let message = Message {
+            kind: "leave",
+            from: &sender.address,
+            to: &self.lease.address,
+            session: self.lease.session,
+            n,
+            bytes: 0,
+        };
+        let span = tracer.process(&context, message);
+        span.set("switchboard.leave.reason", reason.word());
+        if let Some(code) = failure {
+            span.fail(code);
+        }
+        Some(span)
+    }
+
+    /// The session was resumed: what its call peer is told of it is part of the call's trace.
+    pub(super) fn trace_resume(&self, peer: &UserName) -> Option<TraceContext> {
+        self.mark_one(peer, "resumed", None)
+    }
+
+    /// Something has happened that concerns every call.
+    pub fn mark(&self, what: &'static str) {
+        let Some(tracer) = &self.exchange.telemetry.calls else {
+            return;
+        };
+        for (_, call) in self.calls.traces() {
+            if let Some(span) = tracer.mark(&call.context, what, None) {
+                span.set("session.id", self.lease.session.to_string());
+            }
+        }
+    }
+
+    /// Something has happened to one call, perhaps its failure. Where that leaves a mark in its trace.
+    pub(super) fn mark_one(
+        &self,
+        peer: &UserName,
+        what: &'static str,
+        failure: Option<&'static str>,
+    ) -> Option<TraceContext> {
+        let tracer = self.exchange.telemetry.calls.as_ref()?;
+        let call = self.calls.trace(peer)?;
+        let span = tracer.mark(&call.context, what, failure)?;
+        span.set("session.id", self.lease.session.to_string());
+        span.set("switchboard.session.attach", i64::from(self.lease.attach));
+        call.context.sampled.then(|| span.context())
+    }
+
+    /// The client says how its connection to a call peer is. Whoever is in no call is not believed, and nobody is twice.
+    pub fn report(&mut self, with: &UserName, report: Report, id: Option<Correlation>) {
+        if self.calls.reports(with, report.state) {
+            self.exchange.telemetry.metrics.reported(report);
+            self.trace_report(with, report);
+        }
+        if let Some(id) = id {
+            let status = AckStatus::Delivered;
+            self.tell_in_order(Event::Ack { id, status });
+        }
+    }
+
+    fn trace_report(&mut self, with: &UserName, report: Report) {
+        let (Some(tracer), Some(call)) = (&self.exchange.telemetry.calls, self.calls.trace(with))
+        else {
+            return;
+        };
+        let (what, failure) = match report.state {
+            PeerState::Connected => ("connected", None),
+            PeerState::Failed => ("failed", Some("connection_failed")),
+            PeerState::Disconnected => ("disconnected", None),
+        };
+        if let Some(span) = tracer.mark(&call.context, what, failure) {
+            span.set("session.id", self.lease.session.to_string());
+            span.set("switchboard.report.state", report.state.word());
+            if let Some(after) = report.after {
+                span.set("switchboard.report.ms", signed(after.as_millis()));
+            }
+            if let Some(pair) = report.pair {
+                span.set("switchboard.report.pair", PairKind::word(pair));
+            }
+        }
+        if failure.is_some() {
+            info!(trace_id = call.context.trace_id(), session.id = %self.lease.session,
+                  "A client could not connect to its call peer");
+        }
+        let ended = call.ended || report.state != PeerState::Disconnected;
+        self.calls.set_trace(with, CallTrace { ended, ..call });
+    }
+
+    /// Of a call whose spans are not built, its first failure is told all the same.
+    fn tell_failure(
+        &mut self,
+        to: &UserName,
+        context: TraceContext,
+        call: Option<CallTrace>,
+        what: &'static str,
+        code: &'static str,
+    ) {
+        if call.is_some_and(|call| call.failed) {
+            return;
+        }
+        if let Some(tracer) = &self.exchange.telemetry.calls {
+            tracer.mark(&context, what, Some(code));
+        }
+        if let Some(call) = call {
+            self.calls.set_trace(
+                to,
+                CallTrace {
+                    failed: true,
+                    ..call
+                },
+            );
+        }
+    }
+}
+
+impl Traced {
+    fn of(span: CallSpan) -> Self {
+        Self {
+            context: span.context(),
+            span: Some(span),
+        }
+    }
+}

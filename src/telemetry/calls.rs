@@ -1,0 +1,285 @@
+//! Spans of calls: one trace from the offer to what the client reports, across both nodes.
+//!
+//! Names, kinds and attributes follow OpenTelemetry's messaging conventions: `publish user` is a producer's span and lasts until the outcome is
+//! known; `process user` is a consumer's, child of the former and linked to it, and lasts until the signal was written to the connection.
+//! Whether a call is traced is decided once, at its offer. Never a body, an address, a token or a secret.
+
+use std::fmt;
+
+use opentelemetry::trace::{
+    SpanContext, SpanId, SpanKind, Status, TraceContextExt as _, TraceFlags, TraceId, TraceState,
+};
+use opentelemetry::{Context, Value};
+use opentelemetry_sdk::trace::{SamplingDecision, ShouldSample};
+use sha2::{Digest as _, Sha256};
+use tracing::info_span;
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+
+use super::export::Sampling;
+use crate::model::{Address, SessionId, TraceContext};
+
+/// The target of these spans: they go to the collector, not into the log.
+pub(super) const TARGET: &str = "switchboard::call";
+
+/// How users are shown in spans.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UserNames {
+    /// As they are.
+    Plain,
+    /// The beginning of a hash, the same on every node.
+    Hashed,
+    /// Not at all.
+    Omit,
+}
+
+impl UserNames {
+    fn shown(self, user: &Address) -> Option<String> {
+        match self {
+            Self::Plain => Some(user.to_string()),
+            Self::Hashed => {
+                let hash = Sha256::digest(format!("switchboard user {user}"));
+                Some(hex::encode(&hash[..8]))
+            }
+            Self::Omit => None,
+        }
+    }
+}
+
+/// Who traces the calls of a node.
+pub struct CallTracer {
+    sampler: Box<dyn ShouldSample>,
+    names: UserNames,
+    /// What carries messages.
+    system: &'static str,
+}
+
+impl fmt::Debug for CallTracer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallTracer")
+            .field("sampler", &self.sampler)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is on its way, as a span shows it.
+#[derive(Clone, Copy, Debug)]
+pub struct Message<'a> {
+    /// The word for its kind.
+    pub kind: &'static str,
+    /// Who says it.
+    pub from: &'a Address,
+    /// To whom.
+    pub to: &'a Address,
+    /// Whose it is on this side.
+    pub session: SessionId,
+    /// The sender's count.
+    pub n: u64,
+    /// The size of its body.
+    pub bytes: usize,
+}
+
+/// A span that ends when it is dropped.
+#[derive(Debug)]
+pub struct CallSpan(tracing::Span);
+
+impl CallTracer {
+    pub(super) fn new(sampling: Sampling, names: UserNames, system: &'static str) -> Self {
+        Self {
+            sampler: sampling.sampler(),
+            names,
+            system,
+        }
+    }
+
+    /// A call begins, perhaps inside a trace of its client's. `None`: its spans are built. Otherwise they are not, and this is its trace all the
+    /// same.
+    pub fn leaves_out(&self, parent: Option<&TraceContext>) -> Option<TraceContext> {
+        let trace = parent.map_or_else(rand::random, |parent| parent.trace);
+        let context = parent.map(|parent| Context::new().with_remote_span_context(remote(parent)));
+        let decision = self.sampler.should_sample(
+            context.as_ref(),
+            TraceId::from_bytes(trace),
+            "publish user",
+            &SpanKind::Producer,
+            &[],
+            &[],
+        );
+        if decision.decision == SamplingDecision::RecordAndSample {
+            return None;
+        }
+        Some(TraceContext {
+            trace,
+            span: parent.map_or_else(rand::random, |parent| parent.span),
+            sampled: false,
+        })
+    }
+
+    /// A message leaves.
+    pub fn publish(
+        &self,
+        parent: Option<&TraceContext>,
+        link: Option<&TraceContext>,
+        message: Message<'_>,
+    ) -> CallSpan {
+        let span = CallSpan::open("publish user", "producer", parent, link);
+        span.set("messaging.operation.type", "send");
+        span.set("messaging.operation.name", "publish");
+        self.describe(&span, message);
+        span
+    }
+
+    /// A message has arrived.
+    pub fn process(&self, from: &TraceContext, message: Message<'_>) -> CallSpan {
+        let span = CallSpan::open("process user", "consumer", Some(from), Some(from));
+        span.set("messaging.operation.type", "process");
+        span.set("messaging.operation.name", "process");
+        self.describe(&span, message);
+        span
+    }
+
+    /// Something has happened to a call: it leaves a mark in its trace. One without spans shows failures only.
+    pub fn mark(
+        &self,
+        call: &TraceContext,
+        what: &'static str,
+        failure: Option<&'static str>,
+    ) -> Option<CallSpan> {
+        if !call.sampled && failure.is_none() {
+            return None;
+        }
+        let span = CallSpan::open(what, "internal", Some(call), None);
+        if let Some(code) = failure {
+            span.fail(code);
+        }
+        Some(span)
+    }
+
+    fn describe(&self, span: &CallSpan, message: Message<'_>) {
+        span.set("messaging.system", self.system);
+        span.set("messaging.destination.template", "user");
+        if let Some(to) = self.names.shown(message.to) {
+            span.set("messaging.destination.name", to);
+        }
+        if let Some(from) = self.names.shown(message.from) {
+            span.set("switchboard.sender", from);
+        }
+        span.set("switchboard.signal", message.kind);
+        span.set("session.id", message.session.to_string());
+        span.set("messaging.message.id", message.n.to_string());
+        span.set("messaging.message.body.size", signed(message.bytes));
+    }
+}
+
+impl CallSpan {
+    fn open(
+        name: &'static str,
+        kind: &'static str,
+        parent: Option<&TraceContext>,
+        link: Option<&TraceContext>,
+    ) -> Self {
+        let span =
+            info_span!(target: TARGET, parent: None, "call", otel.name = name, otel.kind = kind);
+        if let Some(parent) = parent {
+            // It fails only where nobody collects spans.
+            let _ = span.set_parent(Context::new().with_remote_span_context(remote(parent)));
+        }
+        if let Some(link) = link {
+            span.add_link(remote(link));
+        }
+        Self(span)
+    }
+
+    /// Where others can hook in.
+    pub fn context(&self) -> TraceContext {
+        let context = self.0.context();
+        let span = context.span();
+        let span = span.span_context();
+        TraceContext {
+            trace: span.trace_id().to_bytes(),
+            span: span.span_id().to_bytes(),
+            sampled: span.is_sampled(),
+        }
+    }
+
+    /// Says more.
+    pub fn set(&self, key: &'static str, value: impl Into<Value>) {
+        self.0.set_attribute(key, value.into());
+    }
+
+    /// Something happened meanwhile.
+    pub fn event(&self, name: &'static str) {
+        self.0.add_event(name, Vec::new());
+    }
+
+    /// It came to nothing, for this reason.
+    pub fn fail(&self, code: &'static str) {
+        self.set("error.type", code);
+        self.0.set_status(Status::error(code));
+    }
+}
+
+/// A number as spans have it.
+pub fn signed(number: impl TryInto<i64>) -> i64 {
+    number.try_into().unwrap_or(i64::MAX)
+}
+
+fn remote(context: &TraceContext) -> SpanContext {
+    let flags = if context.sampled {
+        TraceFlags::SAMPLED
+    } else {
+        TraceFlags::default()
+    };
+    SpanContext::new(
+        TraceId::from_bytes(context.trace),
+        SpanId::from_bytes(context.span),
+        flags,
+        true,
+        TraceState::default(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Realm, UserName};
+
+    fn tracer(ratio: f64, parent_decides: bool) -> CallTracer {
+        let sampling = Sampling {
+            ratio,
+            parent_decides,
+        };
+        CallTracer::new(sampling, UserNames::Hashed, "memory")
+    }
+
+    #[test]
+    fn the_decision_is_the_samplers_or_the_clients() {
+        let client = |sampled| TraceContext {
+            trace: [7; 16],
+            span: [8; 8],
+            sampled,
+        };
+        assert_eq!(tracer(1.0, true).leaves_out(None), None);
+        let left_out = tracer(0.0, true).leaves_out(None).unwrap();
+        assert!(!left_out.sampled && left_out.trace != [0; 16]);
+        assert_eq!(tracer(0.0, true).leaves_out(Some(&client(true))), None);
+        assert_eq!(
+            tracer(1.0, true).leaves_out(Some(&client(false))),
+            Some(client(false))
+        );
+        assert_eq!(tracer(1.0, false).leaves_out(Some(&client(false))), None);
+        let some = tracer(0.25, true);
+        let traced = (0..4000)
+            .filter(|_| some.leaves_out(None).is_none())
+            .count();
+        assert!((700..1300).contains(&traced), "{traced} of 4000");
+    }
+
+    #[test]
+    fn a_name_is_shown_as_the_operator_wants() {
+        let user = Address::new(Realm::default(), UserName::parse("UserA").unwrap());
+        assert_eq!(UserNames::Plain.shown(&user).unwrap(), "/UserA");
+        assert_eq!(UserNames::Omit.shown(&user), None);
+        let hashed = UserNames::Hashed.shown(&user).unwrap();
+        assert!(hashed.len() == 16 && !hashed.contains("UserA"), "{hashed}");
+    }
+}

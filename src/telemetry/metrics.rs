@@ -1,0 +1,393 @@
+//! What a node measures: called where something happens, read by whoever asks.
+//!
+//! What happens for every signal is an atomic; histograms are for what happens once a batch, once a second or once a call.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::{Histogram, Meter, MeterProvider as _};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::metrics::SdkMeterProvider;
+use prometheus::{Encoder as _, TextEncoder};
+
+use super::instruments::{self as is, Instrument};
+use super::tally::{Level, Present, Tally};
+use crate::model::{CloseReason, LeaveReason, PairKind, PeerState, Refusal, Report, SignalKind};
+
+/// What became of a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Accepted for a user who is connected.
+    Delivered,
+    /// Kept for a user who is between connections.
+    Queued,
+    /// Accepted before, under the same id.
+    Repeated,
+    /// Nobody of that name is here.
+    Absent,
+    /// As much waits for the receiver as may.
+    Full,
+    /// Unknown.
+    Unavailable,
+}
+
+impl Fate {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Delivered,
+        Self::Queued,
+        Self::Repeated,
+        Self::Absent,
+        Self::Full,
+        Self::Unavailable,
+    ];
+
+    /// The word for it; of a refusal, its code.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Queued => "queued",
+            Self::Repeated => "repeated",
+            Self::Absent => "user_unavailable",
+            Self::Full => "inbox_full",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
+/// What became of a renewal of a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Renewed {
+    /// It is prolonged.
+    Renewed,
+    /// The store had lost it; it is taken back.
+    Regained,
+    /// A newer connection of the session has it.
+    Replaced,
+    /// Somebody else has the name.
+    Lost,
+    /// It is not known, and tried again.
+    Failed,
+}
+
+/// What went wrong with Redis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RedisTrouble {
+    /// A connection could not be made, or broke.
+    Connection,
+    /// No answer in time.
+    Timeout,
+    /// It answered with an error.
+    Refused,
+    /// A lane was full.
+    Busy,
+}
+
+const RENEWALS: [&str; 5] = ["renewed", "regained", "replaced", "lost", "failed"];
+const TROUBLES: [&str; 4] = ["connection", "timeout", "refused", "busy"];
+/// The place of a leave among the kinds of signals.
+const LEAVE: usize = SignalKind::ALL.len();
+
+/// What can only be looked up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct View {
+    /// Names that are held.
+    pub names: u64,
+    /// Sides of calls.
+    pub calls: u64,
+    /// Other nodes that are known to live.
+    pub nodes_seen: u64,
+    /// Whether new sessions should come here.
+    pub ready: bool,
+    /// Whether the node drains.
+    pub draining: bool,
+    /// Whether the fabric answers.
+    pub fabric_reached: bool,
+    /// How much waits for the fabric.
+    pub fabric_queue: u64,
+}
+
+/// The instruments of one node.
+pub struct Metrics {
+    provider: SdkMeterProvider,
+    registry: prometheus::Registry,
+    meter: Meter,
+    connections: Level,
+    sessions: Level,
+    logins: Tally,
+    resumes: Tally,
+    ended: Tally,
+    signals: Tally,
+    refusals: Tally,
+    leaves: Tally,
+    reports: Tally,
+    overflows: Tally,
+    leases: Tally,
+    gaps: Tally,
+    troubles: Tally,
+    spans: Arc<Tally>,
+    setup: Histogram<f64>,
+    delivery: Histogram<f64>,
+    batch: Histogram<u64>,
+    redis: Histogram<f64>,
+    probe: Histogram<f64>,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new(Resource::builder_empty().build(), None)
+    }
+}
+
+impl Metrics {
+    /// The instruments of the node that the resource describes; `push` sends what they say somewhere from time to time.
+    pub(super) fn new(
+        resource: Resource,
+        push: Option<
+            opentelemetry_sdk::metrics::PeriodicReader<opentelemetry_otlp::MetricExporter>,
+        >,
+    ) -> Self {
+        let registry = prometheus::Registry::new();
+        let mut provider = SdkMeterProvider::builder().with_resource(resource);
+        let reader = opentelemetry_prometheus::exporter()
+            .with_registry(registry.clone())
+            .scope_info_enabled(false)
+            .without_target_info()
+            .build();
+        // It fails only where two exporters share a registry.
+        if let Ok(reader) = reader {
+            provider = provider.with_reader(reader);
+        }
+        if let Some(push) = push {
+            provider = provider.with_reader(push);
+        }
+        let provider = provider.build();
+        let meter = provider.meter("switchboard");
+        let by = |instrument, label, words| Tally::by(&meter, instrument, label, words);
+        let at_a_door = |instrument| {
+            let (transports, dialects) = (is::TRANSPORTS, is::DIALECTS);
+            Level::by_two(
+                &meter,
+                instrument,
+                ("transport", transports),
+                ("dialect", dialects),
+            )
+        };
+        Self {
+            connections: at_a_door(is::CONNECTIONS),
+            sessions: at_a_door(is::SESSIONS),
+            logins: by(is::LOGINS, "result", is::LOGIN_RESULTS.to_vec()),
+            resumes: by(is::RESUMES, "result", is::RESUME_RESULTS.to_vec()),
+            ended: by(is::ENDED, "reason", is::endings()),
+            signals: Tally::by_two(
+                &meter,
+                is::SIGNALS,
+                ("kind", is::signals()),
+                ("outcome", Fate::ALL.into_iter().map(Fate::word).collect()),
+            ),
+            refusals: by(is::REFUSALS, "code", is::codes()),
+            leaves: by(is::LEAVES, "reason", is::reasons()),
+            reports: Tally::by_two(
+                &meter,
+                is::REPORTS,
+                ("state", is::states()),
+                ("pair", is::pairs()),
+            ),
+            overflows: by(is::MAILBOX_OVERFLOWS, "", vec![""]),
+            leases: by(is::LEASES, "result", RENEWALS.to_vec()),
+            gaps: by(is::GAPS, "scope", is::GAP_SCOPES.to_vec()),
+            troubles: by(is::REDIS_ERRORS, "kind", TROUBLES.to_vec()),
+            spans: Arc::new(by(is::SPANS, "result", is::SPAN_RESULTS.to_vec())),
+            setup: seconds(&meter, is::SETUP, &SETUPS),
+            delivery: seconds(&meter, is::DELIVERY, &LATENCIES),
+            batch: meter
+                .u64_histogram(is::BATCH.name)
+                .with_unit(is::BATCH.unit)
+                .with_description(is::BATCH.help)
+                .with_boundaries(BATCHES.to_vec())
+                .build(),
+            redis: seconds(&meter, is::REDIS, &LATENCIES),
+            probe: seconds(&meter, is::PROBE, &LATENCIES),
+            meter,
+            provider,
+            registry,
+        }
+    }
+
+    /// From here on the node can be looked at. `fabric` is its kind.
+    pub fn observe(
+        &self,
+        fabric: &'static str,
+        view: impl Fn() -> View + Clone + Send + Sync + 'static,
+    ) {
+        let gauge = |instrument: Instrument, read: fn(View) -> u64| {
+            let view = view.clone();
+            let _ = self
+                .meter
+                .u64_observable_gauge(instrument.name)
+                .with_unit(instrument.unit)
+                .with_description(instrument.help)
+                .with_callback(move |observer| observer.observe(read(view()), &[]))
+                .build();
+        };
+        gauge(is::NAMES, |view| view.names);
+        gauge(is::CALLS, |view| view.calls);
+        gauge(is::NODES_SEEN, |view| view.nodes_seen);
+        gauge(is::READY, |view| u64::from(view.ready));
+        gauge(is::DRAINING, |view| u64::from(view.draining));
+        gauge(is::FABRIC_REACHED, |view| u64::from(view.fabric_reached));
+        gauge(is::FABRIC_QUEUE, |view| view.fabric_queue);
+        let labels = [
+            KeyValue::new("version", env!("CARGO_PKG_VERSION")),
+            KeyValue::new("fabric", fabric),
+        ];
+        let _ = self
+            .meter
+            .u64_observable_gauge(is::BUILD.name)
+            .with_description(is::BUILD.help)
+            .with_callback(move |observer| observer.observe(1, &labels))
+            .build();
+    }
+
+    /// What Prometheus reads, and its content type.
+    pub fn exposition(&self) -> (&'static str, Vec<u8>) {
+        let mut text = Vec::new();
+        // Writing to memory does not fail.
+        let _ = TextEncoder::new().encode(&self.registry.gather(), &mut text);
+        (prometheus::TEXT_FORMAT, text)
+    }
+
+    /// Sends what is to be pushed for the last time. Blocks.
+    pub(super) fn stop(&self, within: Duration) {
+        // There is nobody left to be told that it failed.
+        let _ = self.provider.shutdown_with_timeout(within);
+    }
+
+    // === What happens ===
+
+    /// A client has connected, by the first transport and in the first dialect that there is.
+    pub fn connected(&self) -> Present {
+        self.connections.enter(0, 0)
+    }
+
+    /// It has logged in.
+    pub fn logged_in(&self) -> Present {
+        self.sessions.enter(0, 0)
+    }
+
+    /// A login was answered.
+    pub fn login(&self, result: Result<(), &Refusal>) {
+        self.logins
+            .word(result.map_or_else(Refusal::code, |()| "ok"));
+    }
+
+    /// A try to resume a session was answered.
+    pub fn resume(&self, result: Result<(), &str>) {
+        self.resumes.word(match result {
+            Ok(()) => "ok",
+            Err(code) => code,
+        });
+    }
+
+    /// A connection ended.
+    pub fn ended(&self, reason: CloseReason) {
+        self.ended.word(reason.label());
+    }
+
+    /// A signal's outcome is known.
+    pub fn signal(&self, kind: SignalKind, fate: Fate) {
+        self.signals.one(kind as usize, fate as usize);
+    }
+
+    /// The outcome of a leave is known.
+    pub fn leave_sent(&self, fate: Fate) {
+        self.signals.one(LEAVE, fate as usize);
+    }
+
+    /// A client was told an error.
+    pub fn refused(&self, refusal: &Refusal) {
+        self.refusals.word(refusal.code());
+    }
+
+    /// A client was told that a call is over.
+    pub fn left(&self, reason: LeaveReason) {
+        self.leaves.word(reason.word());
+    }
+
+    /// A client said how its connection is.
+    pub fn reported(&self, report: Report) {
+        let pair = report.pair.map_or("unknown", PairKind::word);
+        self.reports.words(report.state.word(), pair);
+        if let (PeerState::Connected, Some(after)) = (report.state, report.after) {
+            self.setup
+                .record(after.as_secs_f64(), &[KeyValue::new("pair", pair)]);
+        }
+    }
+
+    /// A session's mailbox was full.
+    pub fn mailbox_overflowed(&self) {
+        self.overflows.one(0, 0);
+    }
+
+    /// Leases were renewed, or were not.
+    pub fn renewed(&self, result: Renewed, count: usize) {
+        self.leases.more(result as usize, 0, count as u64);
+    }
+
+    /// Pushes were missed: by one session, or possibly by all.
+    pub fn gap(&self, of_one: bool) {
+        self.gaps.one(usize::from(of_one), 0);
+    }
+
+    /// Something went wrong with Redis.
+    pub fn redis_failed(&self, trouble: RedisTrouble) {
+        self.troubles.one(trouble as usize, 0);
+    }
+
+    /// A pipeline was answered.
+    pub fn pipeline(&self, size: usize, took: Duration) {
+        self.batch.record(size as u64, &[]);
+        self.redis.record(took.as_secs_f64(), &[]);
+    }
+
+    /// A probe came back.
+    pub fn probed(&self, took: Duration) {
+        self.probe.record(took.as_secs_f64(), &[]);
+    }
+
+    /// Something was written to a connection, so long after it had arrived.
+    pub fn delivered(&self, took: Duration) {
+        self.delivery.record(took.as_secs_f64(), &[]);
+    }
+
+    /// Where the export of spans is counted.
+    pub(super) fn spans(&self) -> Arc<Tally> {
+        Arc::clone(&self.spans)
+    }
+}
+
+const LATENCIES: [f64; 15] = [
+    0.000_05, 0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0,
+    5.0,
+];
+const SETUPS: [f64; 13] = [
+    0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0,
+];
+const BATCHES: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
+
+fn seconds(meter: &Meter, instrument: Instrument, boundaries: &[f64]) -> Histogram<f64> {
+    meter
+        .f64_histogram(instrument.name)
+        .with_unit(instrument.unit)
+        .with_description(instrument.help)
+        .with_boundaries(boundaries.to_vec())
+        .build()
+}

@@ -1,0 +1,104 @@
+//! A collector that refuses, does not answer, or is gone costs nothing but its spans.
+
+use std::time::{Duration, Instant};
+
+use crate::collector::Manner;
+use crate::stage::{Stage, acked, call, candidate};
+use crate::support::eventually;
+use crate::support::peer::Peer;
+
+/// Signals of one round, each acknowledged before the next.
+const SIGNALS: usize = 300;
+
+async fn talk(a: &mut Peer, b: &mut Peer, round: usize) -> Duration {
+    let begun = Instant::now();
+    for n in 0..SIGNALS {
+        let id = format!("{round}-{n}");
+        assert_eq!(acked(a, &candidate(&b.name, &id)).await, "delivered");
+        b.hears_of("candidate").await;
+    }
+    begun.elapsed()
+}
+
+async fn signalling_goes_on(protocol: &'static str) {
+    // Every span is built, and the queue is full at once: the worst case.
+    let more = [
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "64"),
+        ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "64"),
+        ("OTEL_BSP_EXPORT_TIMEOUT", "1000"),
+    ];
+    let mut stage = Stage::of_two(protocol, &more).await;
+    let mut a = stage.login(0, "TracedUserA").await;
+    let mut b = stage.login(1, "TracedUserB").await;
+    call(&mut a, &mut b).await;
+    let mut times: [Vec<Duration>; 3] = Default::default();
+    let manners = [Manner::Kind, Manner::Refusing, Manner::Slow];
+    for round in 0..9 {
+        stage.collector.is(manners[round % 3]);
+        let asked = stage.collector.asked();
+        times[round % 3].push(talk(&mut a, &mut b, round).await);
+        eventually("somebody exports", async || {
+            // One that was not answered holds its exporter up for a while.
+            let is_slow = round % 3 == 2 && round > 2;
+            (is_slow || stage.collector.asked() > asked).then_some(())
+        })
+        .await;
+    }
+    let [kind, refusing, slow] = times.map(|mut times| {
+        times.sort_unstable();
+        times[1].as_secs_f64()
+    });
+    println!(
+        "{protocol}: {SIGNALS} signals in {kind:.3} s; with a collector that refuses {:.2} times as long, with one that does not answer {:.2}",
+        refusing / kind,
+        slow / kind
+    );
+    // A signal that waited for the collector would take seconds. Medians of three; the machine may be busy.
+    assert!(refusing < 3.0 * kind && slow < 3.0 * kind);
+    crate::stage::logged(&stage.nodes[0], &["Spans could not be exported"]).await;
+    let metrics = stage.nodes[0].metrics().await;
+    let failed = metrics
+        .lines()
+        .find(|line| line.starts_with("switchboard_spans_total{result=\"failed\"}"));
+    assert_ne!(failed.unwrap().split(' ').nth(1), Some("0"));
+    // It is asked to stop while nobody answers: that takes no longer than it may.
+    stage.collector.is(Manner::Slow);
+    drop((a, b));
+    let asked = Instant::now();
+    stage.nodes[0].process.signal("TERM");
+    assert_eq!(stage.nodes[0].process.ended().await, Some(0));
+    assert!(
+        asked.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        asked.elapsed()
+    );
+    stage.ends();
+}
+
+#[tokio::test]
+async fn signalling_goes_on_without_its_collector_over_grpc() {
+    signalling_goes_on("grpc").await;
+}
+
+#[tokio::test]
+async fn signalling_goes_on_without_its_collector_over_http() {
+    signalling_goes_on("http/protobuf").await;
+}
+
+#[tokio::test]
+async fn a_collector_may_come_and_go() {
+    let mut stage = Stage::of_two("grpc", &[]).await;
+    stage.collector.is(Manner::Refusing);
+    let mut a = stage.login(0, "TracedUserA").await;
+    let mut b = stage.login(1, "TracedUserB").await;
+    call(&mut a, &mut b).await;
+    crate::stage::logged(&stage.nodes[0], &["Spans could not be exported"]).await;
+    stage.collector.is(Manner::Kind);
+    eventually("spans arrive again", async || {
+        acked(&mut a, &candidate(&b.name, "again")).await;
+        (!stage.collector.spans().is_empty()).then_some(())
+    })
+    .await;
+    crate::stage::logged(&stage.nodes[0], &["The collector takes spans again"]).await;
+    stage.ends();
+}

@@ -1,0 +1,359 @@
+//! The shipped rules and the shipped dashboard, at live nodes: every alert's expression becomes true by its fault, caused for real.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::collector::{Collector, Manner};
+use crate::prometheus::{Prometheus, rules};
+use crate::stage::{acked, call};
+use crate::support::eventually;
+use crate::support::peer::Peer;
+use crate::support::process::{Node, Redis};
+
+#[test]
+fn promtool_is_content_with_the_rules() {
+    for arguments in [
+        ["check", "rules", "switchboard.rules.yml"],
+        ["test", "rules", "switchboard.rules.test.yml"],
+    ] {
+        let output = Command::new("promtool")
+            .args(arguments)
+            .current_dir(rules())
+            .output()
+            .expect("promtool (package prometheus) is there: run `make setup`");
+        let said = [output.stdout, output.stderr].concat();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&said)
+        );
+    }
+}
+
+/// Nodes in calls, and a Prometheus that watches them.
+struct Town {
+    redis: Redis,
+    collector: Collector,
+    nodes: Vec<Node>,
+    prometheus: Prometheus,
+    /// The alerts whose faults were caused.
+    shown: BTreeSet<String>,
+}
+
+impl Town {
+    async fn build() -> Self {
+        let redis = Redis::start().await;
+        let collector = Collector::start().await;
+        // Leases that are short, so that their losses are noticed soon; patience with a Redis that pauses.
+        let settings = [
+            ("presence.ttl", "9s"),
+            ("presence.grace", "2s"),
+            ("presence.node_ttl", "2s"),
+            ("redis.timeout", "3s"),
+            ("limits.signals_per_second", "0"),
+            ("session.mailbox_events", "16"),
+        ];
+        let mut nodes = Vec::new();
+        for _ in 0..2 {
+            nodes.push(Node::start(Some(&redis), &settings).await);
+        }
+        let endpoint = format!("http://{}", collector.grpc);
+        let environment = [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", &*endpoint),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+            ("OTEL_METRICS_EXPORTER", "none"),
+            ("OTEL_BSP_SCHEDULE_DELAY", "100"),
+        ];
+        let settings = [("limits.signals_per_second", "5")];
+        nodes.push(Node::start_in(Some(&redis), &settings, &environment).await);
+        let doors: Vec<_> = nodes.iter().map(|node| node.admin).collect();
+        let prometheus = Prometheus::scraping(&doors).await;
+        let town = Self {
+            redis,
+            collector,
+            nodes,
+            prometheus,
+            shown: BTreeSet::new(),
+        };
+        // What happened before it looked for the first time is no increase.
+        eventually("every node is scraped", async || {
+            (town.sum("count(up == 1)").await > 2.0).then_some(())
+        })
+        .await;
+        town
+    }
+
+    async fn login(&self, node: usize, name: &str) -> Peer {
+        Peer::login(self.nodes[node].address, name).await
+    }
+
+    /// A figure as Prometheus has it.
+    async fn sum(&self, expression: &str) -> f64 {
+        let found = self.prometheus.query(expression).await.unwrap();
+        let value = found
+            .first()
+            .map(|sample| sample["value"][1].as_str().unwrap());
+        value.map_or(0.0, |value| value.parse().unwrap())
+    }
+
+    /// The alerts whose expressions are true now. All rules can be evaluated.
+    async fn alerts(&self) -> BTreeSet<String> {
+        let mut alerts = BTreeSet::new();
+        for rule in self.prometheus.rules().await {
+            let name = rule["name"].as_str().unwrap();
+            // A busy Prometheus that is asked to evaluate so often may do it twice in one millisecond.
+            let error = rule["lastError"].as_str().unwrap_or_default();
+            let is_hurry = error.is_empty() || error.contains("duplicate sample for timestamp");
+            assert!(is_hurry, "{rule}");
+            if rule["state"] == "pending" || rule["state"] == "firing" {
+                alerts.insert(name.to_owned());
+            }
+        }
+        alerts
+    }
+
+    /// The fault that was caused makes this alert's expression true.
+    async fn alarms(&mut self, alert: &str) {
+        self.alarms_by(alert, async |_| ()).await;
+    }
+
+    /// The same, by a fault that has to go on.
+    async fn alarms_by(&mut self, alert: &str, mut fault: impl AsyncFnMut(&Self)) {
+        let town = &*self;
+        eventually(alert, async || {
+            fault(town).await;
+            let alerts = town.alerts().await;
+            alerts.contains(alert).then_some(())
+        })
+        .await;
+        println!("{alert}");
+        self.shown.insert(alert.to_owned());
+    }
+}
+
+async fn reports(peer: &mut Peer, other: &mut Peer, state: &str, ms: u64) {
+    // Another set-up, which may end in another way.
+    call(peer, other).await;
+    let report =
+        json!({"type": "report", "name": other.name, "state": state, "ms": ms, "id": "report"});
+    acked(peer, &report).await;
+}
+
+/// Everything that the dashboard asks has an answer at nodes that are in use.
+async fn the_dashboard_shows_something(town: &Town, a: &mut Peer, b: &mut Peer) {
+    let file = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/deploy/grafana/switchboard.json"
+    );
+    let dashboard: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    let mut expressions = Vec::new();
+    find("expr", &dashboard, &mut expressions);
+    assert!(expressions.len() > 30, "{expressions:?}");
+    for expression in expressions {
+        let asked = expression
+            .replace("$instance", ".*")
+            .replace("$__rate_interval", "1m")
+            .replace("$__range", "10m");
+        assert!(!asked.contains('$'), "{expression}");
+        eventually(&format!("an answer to {asked}"), async || {
+            // Life goes on.
+            reports(a, b, "connected", 300).await;
+            let found = town.prometheus.query(&asked).await;
+            let found = found.unwrap_or_else(|error| panic!("{asked}: {error}"));
+            let numbers = found
+                .iter()
+                .map(|sample| sample["value"][1].as_str().unwrap());
+            numbers.clone().any(|number| number != "NaN").then_some(())
+        })
+        .await;
+    }
+}
+
+fn find(key: &str, value: &Value, into: &mut Vec<String>) {
+    match value {
+        Value::Object(fields) => {
+            for (name, field) in fields {
+                if name == key {
+                    into.push(field.as_str().unwrap().to_owned());
+                }
+                find(key, field, into);
+            }
+        }
+        Value::Array(values) => values.iter().for_each(|value| find(key, value, into)),
+        _ => {}
+    }
+}
+
+/// Calls that fail or take long, sessions that come back too late, loud and deaf clients, a collector that refuses.
+async fn faults_of_clients(town: &mut Town, a: &mut Peer, b: &mut Peer) {
+    town.alarms_by("SwitchboardSetupsFail", async |_| {
+        reports(a, b, "failed", 15_000).await;
+    })
+    .await;
+    town.alarms_by("SwitchboardSetupsSlow", async |_| {
+        reports(a, b, "connected", 9_000).await;
+    })
+    .await;
+
+    for _ in 0..4 {
+        let mut stranger = Peer::connect(town.nodes[0].address).await;
+        stranger
+            .says(&json!({"type": "login", "name": "gone", "resume": "00112233445566778899aabbccddeeff"}))
+            .await;
+        assert_eq!(stranger.hears_of("login").await["code"], "resume_failed");
+    }
+    town.alarms("SwitchboardResumesFail").await;
+
+    town.alarms_by("SwitchboardClientsTooFast", async |town| {
+        let mut hasty = Peer::connect(town.nodes[2].address).await;
+        for _ in 0..50 {
+            hasty.tries_to_say("{\"type\":\"ping\"}").await;
+        }
+    })
+    .await;
+
+    town.collector.is(Manner::Refusing);
+    let mut caller = town.login(2, "caller").await;
+    caller
+        .says(&json!({"type": "offer", "name": "nobody", "offer": 1}))
+        .await;
+    caller.hears_of("error").await;
+    town.alarms("SwitchboardSpansLost").await;
+
+    // Somebody who does not read is sent more than fits on the way to it.
+    let body = "x".repeat(60_000);
+    let mut number = 0;
+    town.alarms_by("SwitchboardMailboxesOverflow", async |town| {
+        number += 1;
+        let name = format!("deaf{number}");
+        let deaf = town.login(0, &name).await.goes_deaf();
+        let mut sender = town.login(0, &format!("loud{number}")).await;
+        for n in 0..400 {
+            let message = json!({"type": "message", "name": name, "message": body, "id": n});
+            sender.says(&message).await;
+            let answer = sender.hears().await;
+            if answer["type"] == "error" {
+                break;
+            }
+        }
+        drop(deaf);
+    })
+    .await;
+}
+
+/// A Redis that loses, forgets, drops and delays.
+async fn faults_of_the_store(town: &mut Town) {
+    let mut late = town.login(1, "late").await;
+    // Somebody else writes where only nodes should.
+    let stolen = "SET sb:p:{/late} another.1 000000000000000000000000000000aa 0 -";
+    let mut connection = town.redis.connection().await;
+    let words: Vec<&str> = stolen.splitn(3, ' ').collect();
+    let mut steal = redis::cmd(words[0]);
+    steal.arg(words[1]).arg(words[2]).arg("PX").arg(30_000);
+    steal.query_async::<()>(&mut connection).await.unwrap();
+    assert_eq!(late.is_closed().await, Some(4001));
+    town.alarms("SwitchboardNamesLost").await;
+
+    town.alarms_by("SwitchboardSubscriptionsBreak", async |town| {
+        let _ = town.redis.try_ask("CLIENT KILL TYPE pubsub").await;
+    })
+    .await;
+
+    town.redis.ask("FLUSHALL").await;
+    town.alarms("SwitchboardRedisLostData").await;
+
+    town.alarms_by("SwitchboardRedisSlow", async |town| {
+        let _ = town.redis.try_ask("CLIENT PAUSE 300 ALL").await;
+    })
+    .await;
+
+    // Many wait for a Redis that pauses.
+    let mut crowd = Vec::new();
+    for n in 0..40 {
+        crowd.push(
+            eventually("a login after the hold", async || {
+                let mut peer = Peer::connect(town.nodes[0].address).await;
+                let reply = peer.tries_login(&format!("crowd{n}")).await;
+                (reply["success"] == true).then_some(peer)
+            })
+            .await,
+        );
+    }
+    let crowd = tokio::sync::Mutex::new(crowd);
+    town.alarms_by("SwitchboardQueueLong", async |town| {
+        let _ = town.redis.try_ask("CLIENT PAUSE 2000 ALL").await;
+        let mut crowd = crowd.lock().await;
+        for peer in crowd.iter_mut() {
+            for n in 0..32 {
+                peer.says(&json!({"type": "message", "name": "b", "message": n}))
+                    .await;
+            }
+        }
+        // As long as they wait: Prometheus looks four times a second.
+        eventually("it moves again", async || {
+            let waiting = town.sum("max(switchboard_fabric_queue) > 500").await;
+            (waiting > 0.0 || town.sum("max(switchboard_fabric_queue)").await < 1.0).then_some(())
+        })
+        .await;
+    })
+    .await;
+}
+
+/// A Redis that stands still for good, and what becomes of the nodes then.
+async fn the_end_of_the_store(town: &mut Town, a: &mut Peer) {
+    town.redis.process.signal("STOP");
+    town.alarms("SwitchboardRedisAway").await;
+    for n in 0..20 {
+        a.says(&json!({"type": "candidate", "name": "b", "candidate": 1, "id": format!("u{n}")}))
+            .await;
+    }
+    town.alarms_by("SwitchboardSignalsUnavailable", async |_| {
+        a.says(&json!({"type": "candidate", "name": "b", "candidate": 1}))
+            .await;
+    })
+    .await;
+    town.alarms("SwitchboardRedisErrors").await;
+    town.alarms("SwitchboardNotReady").await;
+    // A node that cannot tell its users' call peers that they leave drains for as long as it may.
+    town.nodes[0].process.signal("TERM");
+    town.alarms("SwitchboardDrainStuck").await;
+    town.nodes[1].process.signal("KILL");
+    town.alarms("SwitchboardNodeDown").await;
+    for node in [0, 2] {
+        town.nodes[node].process.signal("KILL");
+    }
+    town.alarms("SwitchboardNoNodes").await;
+}
+
+#[tokio::test]
+async fn every_alert_is_raised_by_its_fault() {
+    let mut town = Town::build().await;
+    let mut a = town.login(0, "a").await;
+    let mut b = town.login(1, "b").await;
+    for _ in 0..20 {
+        reports(&mut a, &mut b, "connected", 300).await;
+    }
+    let resumable = Peer::login_resumable(town.nodes[1].address, "r").await;
+    let ticket = resumable.ticket.clone();
+    resumable.vanishes();
+    let resumed = Peer::resume(town.nodes[0].address, &ticket).await;
+    the_dashboard_shows_something(&town, &mut a, &mut b).await;
+    // While all is well nothing is raised, and everything is known.
+    let known: BTreeSet<String> = town
+        .prometheus
+        .rules()
+        .await
+        .iter()
+        .filter(|rule| rule["type"] == "alerting")
+        .map(|rule| rule["name"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(town.alerts().await, BTreeSet::new());
+
+    faults_of_clients(&mut town, &mut a, &mut b).await;
+    faults_of_the_store(&mut town).await;
+    the_end_of_the_store(&mut town, &mut a).await;
+    assert_eq!(town.shown, known, "every alert was raised");
+    drop(resumed);
+}

@@ -1,0 +1,440 @@
+//! One call, one trace: over two nodes and Redis, through faults, to what the client reports.
+
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+use serde_json::json;
+
+use crate::collector::Seen;
+use crate::stage::{self, Stage, acked, call, candidate, message, offer};
+use crate::support::eventually;
+use crate::support::peer::Peer;
+
+const CLIENTS: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+/// The span of this name about this signal, said by this node.
+fn find<'a>(spans: &'a [Seen], name: &str, signal: &str, instance: &str) -> Option<&'a Seen> {
+    spans.iter().find(|seen| {
+        (seen.name(), seen.instance()) == (name, instance)
+            && seen.says("switchboard.signal") == signal
+    })
+}
+
+fn named<'a>(spans: &'a [Seen], name: &str) -> Vec<&'a Seen> {
+    spans.iter().filter(|seen| seen.name() == name).collect()
+}
+
+async fn one_call_is_one_trace(protocol: &'static str) {
+    let mut stage = Stage::of_two(protocol, &[]).await;
+    let (at_a, at_b) = (stage.instance(0).await, stage.instance(1).await);
+    let mut a = stage.login(0, "TracedUserA").await;
+    let mut b = stage.login(1, "TracedUserB").await;
+    call(&mut a, &mut b).await;
+    acked(&mut a, &candidate(&b.name, "c1")).await;
+    b.hears_of("candidate").await;
+    acked(&mut b, &candidate(&a.name, "c2")).await;
+    a.hears_of("candidate").await;
+    let report = |name: &str, id: &str| json!({"type": "report", "name": name, "state": "connected", "ms": 812.4, "pair": "srflx", "id": id});
+    acked(&mut a, &report(&b.name, "r1")).await;
+    acked(&mut b, &report(&a.name, "r2")).await;
+    a.says(&json!({"type": "leave", "name": b.name})).await;
+    b.hears_of("leave").await;
+    // What each node has to say of it.
+    let expected = [
+        ("publish user", "offer", &at_a),
+        ("process user", "offer", &at_b),
+        ("publish user", "answer", &at_b),
+        ("process user", "answer", &at_a),
+        ("publish user", "candidate", &at_a),
+        ("process user", "candidate", &at_b),
+        ("publish user", "candidate", &at_b),
+        ("process user", "candidate", &at_a),
+        ("connected", "", &at_a),
+        ("connected", "", &at_b),
+        ("publish user", "leave", &at_a),
+        ("process user", "leave", &at_b),
+    ];
+    let spans = stage
+        .collector
+        .shows("every span of the call", |spans| {
+            let all = |(name, signal, at): &(&str, &str, &String)| {
+                find(spans, name, signal, at).is_some()
+            };
+            expected.iter().all(all).then(|| spans.to_vec())
+        })
+        .await;
+    assert_eq!(spans.len(), expected.len(), "nothing else");
+    let root = find(&spans, "publish user", "offer", &at_a).unwrap();
+    for seen in &spans {
+        assert_eq!(seen.trace(), root.trace(), "{}", seen.line());
+        assert!(!seen.is_error(), "{}", seen.line());
+        assert_eq!(seen.resource["service.name"], "switchboard");
+        assert_eq!(seen.resource["service.version"], env!("CARGO_PKG_VERSION"));
+        assert_eq!(seen.resource["k8s.pod.name"], "switchboard-0");
+    }
+    assert_eq!(root.parent(), "");
+    assert_eq!(root.says("messaging.system"), "redis");
+    assert_eq!(root.says("messaging.operation.type"), "send");
+    assert_eq!(root.says("switchboard.outcome"), "delivered");
+    let told = find(&spans, "process user", "offer", &at_b).unwrap();
+    let get = |name, signal, at: &str| find(&spans, name, signal, at).unwrap();
+    for (signal, from, to) in [
+        ("offer", &at_a, &at_b),
+        ("answer", &at_b, &at_a),
+        ("candidate", &at_a, &at_b),
+        ("candidate", &at_b, &at_a),
+        ("leave", &at_a, &at_b),
+    ] {
+        let (sent, heard) = (
+            get("publish user", signal, from),
+            get("process user", signal, to),
+        );
+        assert_eq!(
+            (sent.kind(), heard.kind()),
+            (SpanKind::Producer, SpanKind::Consumer)
+        );
+        assert_eq!(heard.parent(), sent.id(), "{}", heard.line());
+        assert_eq!(heard.links(), [sent.id()], "{}", heard.line());
+        assert!(heard.span.start_time_unix_nano >= sent.span.start_time_unix_nano);
+        if signal != "offer" {
+            // Each side goes on from where the call began for it.
+            let begun = if *from == at_a { root } else { told };
+            assert_eq!(sent.parent(), begun.id(), "{}", sent.line());
+        }
+    }
+    for (at, begun) in [(&at_a, root), (&at_b, told)] {
+        let end = get("connected", "", at);
+        assert_eq!((end.kind(), end.parent()), (SpanKind::Internal, begun.id()));
+        assert_eq!(end.says("switchboard.report.ms"), "812");
+        assert_eq!(end.says("switchboard.report.pair"), "srflx");
+    }
+    // The figures go the same way.
+    eventually("figures are pushed", async || {
+        (stage.collector.figures() > 10).then_some(())
+    })
+    .await;
+    stage.ends();
+}
+
+#[tokio::test]
+async fn one_call_is_one_trace_over_grpc() {
+    one_call_is_one_trace("grpc").await;
+}
+
+#[tokio::test]
+async fn one_call_is_one_trace_over_http() {
+    one_call_is_one_trace("http/protobuf").await;
+}
+
+#[tokio::test]
+async fn a_call_to_nobody_is_a_trace_that_says_why() {
+    let mut stage = Stage::of_two("grpc", &[]).await;
+    let mut a = stage.login(0, "TracedUserA").await;
+    a.says(&offer("nobody")).await;
+    assert_eq!(a.hears_of("error").await["code"], "user_unavailable");
+    let (trace, error) = stage
+        .collector
+        .shows("the failure", |spans| {
+            let seen = find(spans, "publish user", "offer", spans.first()?.instance())?;
+            Some((seen.trace(), (seen.is_error(), seen.says("error.type"))))
+        })
+        .await;
+    assert_eq!(error, (true, "user_unavailable".to_owned()));
+    // The log tells the same trace.
+    stage::logged(&stage.nodes[0], &[&trace, "\"code\":\"user_unavailable\""]).await;
+    stage.ends();
+}
+
+#[tokio::test]
+async fn a_client_brings_its_own_trace() {
+    let mut stage = Stage::of_two("http/protobuf", &[]).await;
+    let mut a = stage.login(0, "TracedUserA").await;
+    let mut b = stage.login(1, "TracedUserB").await;
+    let mut theirs = offer(&b.name);
+    theirs["traceparent"] = CLIENTS.into();
+    acked(&mut a, &theirs).await;
+    b.hears_of("offer").await;
+    let trace = CLIENTS[3..35].to_owned();
+    let spans = stage
+        .collector
+        .shows("both ends of the offer", |spans| {
+            (spans.len() == 2).then(|| spans.to_vec())
+        })
+        .await;
+    assert!(spans.iter().all(|seen| seen.trace() == trace));
+    let sent = named(&spans, "publish user")[0];
+    assert_eq!(sent.parent(), CLIENTS[36..52]);
+    // A client that does not want spans gets none, until something fails.
+    let mut quiet = offer("nobody");
+    quiet["traceparent"] = "00-4bf92f3577b34da6a3ce929d0e0e4737-00f067aa0ba902b7-00".into();
+    a.says(&quiet).await;
+    a.hears_of("error").await;
+    let failed = stage
+        .collector
+        .shows("the failure", |spans| {
+            spans
+                .iter()
+                .find(|seen| seen.trace().ends_with("4737"))
+                .cloned()
+        })
+        .await;
+    assert!(failed.is_error());
+    assert_eq!(failed.says("error.type"), "user_unavailable");
+    // Once a set-up has ended, an offer begins another trace, which is linked to the former.
+    let report = json!({"type": "report", "name": b.name, "state": "connected", "id": "r"});
+    acked(&mut a, &report).await;
+    acked(&mut a, &offer(&b.name)).await;
+    let next = stage
+        .collector
+        .shows("another trace", |spans| {
+            let offers = spans
+                .iter()
+                .filter(|seen| seen.says("switchboard.signal") == "offer");
+            let mut next = offers.filter(|seen| seen.name() == "publish user" && !seen.is_error());
+            next.find(|seen| seen.trace() != trace).cloned()
+        })
+        .await;
+    assert_eq!(next.links(), [sent.id()]);
+    stage.ends();
+}
+
+#[tokio::test]
+async fn a_call_that_is_left_out_shows_its_failure_only() {
+    let more = [("OTEL_TRACES_SAMPLER", "parentbased_always_off")];
+    let mut stage = Stage::of_two("grpc", &more).await;
+    let mut a = stage.login(0, "TracedUserA").await;
+    let mut b = stage.login(1, "TracedUserB").await;
+    call(&mut a, &mut b).await;
+    acked(&mut b, &candidate(&a.name, "c")).await;
+    // Nothing was built of that, so what is seen first is the failure, which both sides tell under one trace id.
+    acked(
+        &mut a,
+        &json!({"type": "report", "name": b.name, "state": "failed", "ms": 15000, "id": "r"}),
+    )
+    .await;
+    acked(
+        &mut b,
+        &json!({"type": "report", "name": a.name, "state": "failed", "ms": 15001, "id": "r"}),
+    )
+    .await;
+    let spans = stage
+        .collector
+        .shows("both reports", |spans| {
+            (spans.len() >= 2).then(|| spans.to_vec())
+        })
+        .await;
+    assert_eq!(spans.len(), 2);
+    assert_eq!(spans[0].trace(), spans[1].trace());
+    assert_ne!(spans[0].instance(), spans[1].instance());
+    for seen in &spans {
+        assert!(
+            seen.is_error() && seen.name() == "failed",
+            "{}",
+            seen.line()
+        );
+        assert_eq!(seen.says("error.type"), "connection_failed");
+    }
+    let words = [spans[0].trace(), "could not connect".to_owned()];
+    stage::logged(&stage.nodes[0], &[&words[0], &words[1]]).await;
+    stage.ends();
+}
+
+/// The trace that these two are in.
+async fn trace_of(stage: &Stage) -> String {
+    let offer = stage.collector.shows("the offer", |spans| {
+        let offers = named(spans, "publish user");
+        let offer = offers
+            .iter()
+            .find(|seen| seen.says("switchboard.signal") == "offer");
+        offer.map(|seen| seen.trace())
+    });
+    offer.await
+}
+
+/// Waits for a span of this name in the trace.
+async fn marked(stage: &Stage, trace: &str, name: &str, at: &str) -> Seen {
+    stage
+        .collector
+        .shows(&format!("{name} at {at}"), |spans| {
+            let marks = named(spans, name).into_iter();
+            let mut marks = marks.filter(|seen| seen.trace() == trace && seen.instance() == at);
+            marks.next().cloned()
+        })
+        .await
+}
+
+#[tokio::test]
+async fn a_killed_node_leaves_its_mark_in_the_call_that_lives_through_it() {
+    let mut stage = Stage::of_two("grpc", &[]).await;
+    let at_a = stage.instance(0).await;
+    let mut a = stage.login_resumable(0, "TracedUserA").await;
+    let mut b = stage.login_resumable(1, "TracedUserB").await;
+    call(&mut a, &mut b).await;
+    let trace = trace_of(&stage).await;
+    // The dead node's spans left with its last batch.
+    stage
+        .collector
+        .shows("the answer", |spans| {
+            let mut answers = spans
+                .iter()
+                .filter(|seen| seen.says("switchboard.signal") == "answer");
+            answers
+                .find(|seen| seen.name() == "publish user")
+                .map(|_| ())
+        })
+        .await;
+    stage.nodes[1].process.signal("KILL");
+    let lost = marked(&stage, &trace, "peer's node lost", &at_a).await;
+    assert!(!lost.is_error(), "the call lives");
+    // What is sent meanwhile is kept, and says so.
+    assert_eq!(acked(&mut a, &candidate(&b.name, "kept")).await, "queued");
+    stage
+        .collector
+        .shows("a queued candidate", |spans| {
+            let mut kept = spans.iter().filter(|seen| seen.events() == ["queued"]);
+            kept.find(|seen| seen.says("switchboard.outcome") == "queued")
+                .map(|_| ())
+        })
+        .await;
+    stage.add_node().await;
+    let at_c = stage.instance(2).await;
+    let mut b = Peer::resume(stage.nodes[2].address, &b.ticket).await;
+    b.hears_of("candidate").await;
+    marked(&stage, &trace, "resumed", &at_c).await;
+    marked(&stage, &trace, "peer resumed", &at_a).await;
+    // And the call goes on, in its trace.
+    acked(&mut b, &candidate(&a.name, "after")).await;
+    let after = marked(&stage, &trace, "publish user", &at_c).await;
+    assert_eq!(after.says("switchboard.signal"), "candidate");
+    // A plain peer is not waited for: that is a failure.
+    let mut c = stage.login(2, "TracedUserC").await;
+    let mut d = stage.login(0, "TracedUserD").await;
+    call(&mut d, &mut c).await;
+    stage.nodes[2].process.signal("KILL");
+    assert_eq!(d.hears_of("leave").await["reason"], "node_lost");
+    stage
+        .collector
+        .shows("the end of the plain call", |spans| {
+            let mut gone = named(spans, "peer gone").into_iter();
+            gone.find(|seen| {
+                seen.is_error() && seen.says("error.type") == "node_lost" && seen.trace() != trace
+            })
+            .map(|_| ())
+        })
+        .await;
+    stage.ends();
+}
+
+#[tokio::test]
+async fn a_resumed_session_and_a_drained_node_leave_their_marks() {
+    let mut stage = Stage::of_two("http/protobuf", &[]).await;
+    let (at_a, at_b) = (stage.instance(0).await, stage.instance(1).await);
+    let mut a = stage.login_resumable(0, "TracedUserA").await;
+    let mut b = stage.login_resumable(1, "TracedUserB").await;
+    call(&mut a, &mut b).await;
+    let trace = trace_of(&stage).await;
+    let ticket = b.ticket.clone();
+    b.vanishes();
+    marked(&stage, &trace, "detached", &at_b).await;
+    let mut b = Peer::resume(stage.nodes[1].address, &ticket).await;
+    let resumed = marked(&stage, &trace, "resumed", &at_b).await;
+    assert_ne!(resumed.says("switchboard.session.attach"), "0");
+    marked(&stage, &trace, "peer resumed", &at_a).await;
+    assert_eq!(acked(&mut b, &message(&a.name, "m")).await, "delivered");
+    a.hears_of("message").await;
+    // The node of A goes.
+    stage.nodes[0].process.signal("TERM");
+    a.hears_of("goaway").await;
+    assert_eq!(a.is_closed().await, Some(1012));
+    let mut a = Peer::resume(stage.nodes[1].address, &a.ticket).await;
+    marked(&stage, &trace, "goaway", &at_a).await;
+    let resumed = marked(&stage, &trace, "resumed", &at_b).await;
+    assert_eq!(resumed.trace(), trace);
+    acked(&mut a, &candidate(&b.name, "after")).await;
+    b.hears_of("candidate").await;
+    assert_eq!(stage.nodes[0].process.ended().await, Some(0));
+    stage.ends();
+}
+
+#[tokio::test]
+async fn a_redis_that_stands_still_is_seen_in_the_calls_that_it_held_up() {
+    let mut stage = Stage::of_two("grpc", &[]).await;
+    let at_a = stage.instance(0).await;
+    let mut a = stage.login_resumable(0, "TracedUserA").await;
+    let mut b = stage.login_resumable(1, "TracedUserB").await;
+    call(&mut a, &mut b).await;
+    let trace = trace_of(&stage).await;
+    stage.redis.process.signal("STOP");
+    assert_eq!(a.hears_of("status").await["fabric"], "degraded");
+    a.says(&candidate(&b.name, "lost")).await;
+    assert_eq!(a.hears_of("error").await["code"], "unavailable");
+    stage.redis.process.signal("CONT");
+    while a.hears_of("status").await["fabric"] != "ok" {}
+    marked(&stage, &trace, "fabric degraded", &at_a).await;
+    marked(&stage, &trace, "fabric ok", &at_a).await;
+    stage
+        .collector
+        .shows("the candidate's failure", |spans| {
+            let mut failed = spans
+                .iter()
+                .filter(|seen| seen.says("error.type") == "unavailable");
+            failed
+                .find(|seen| seen.trace() == trace && seen.is_error())
+                .map(|_| ())
+        })
+        .await;
+    stage.ends();
+}
+
+#[tokio::test]
+async fn names_are_shown_if_the_operator_wants_it_and_tokens_never() {
+    let more = [("SWITCHBOARD_TELEMETRY__USER_NAMES", "plain")];
+    let mut stage = Stage::of_two("http/protobuf", &more).await;
+    let mut a = stage.login(0, "TracedUserA").await;
+    let mut stranger = Peer::connect(stage.nodes[0].address).await;
+    stranger
+        .says(&json!({"type": "login", "name": "b", "token": stage::MARKERS[3]}))
+        .await;
+    assert_eq!(stranger.hears().await["code"], "unauthorized");
+    a.says(&offer("nobody")).await;
+    a.hears_of("error").await;
+    let seen = stage
+        .collector
+        .shows("the offer", |spans| spans.first().cloned())
+        .await;
+    assert_eq!(seen.says("switchboard.sender"), "/TracedUserA");
+    assert_eq!(seen.says("messaging.destination.name"), "/nobody");
+    stage.names.clear();
+    stage.ends();
+}
+
+#[tokio::test]
+async fn two_who_call_each_other_at_once_go_on_in_one_trace() {
+    let mut stage = Stage::of_two("grpc", &[]).await;
+    let mut a = stage.login(0, "TracedUserA").await;
+    let mut b = stage.login(1, "TracedUserB").await;
+    for round in 0..5 {
+        a.says(&offer(&b.name)).await;
+        b.says(&offer(&a.name)).await;
+        a.hears_of("offer").await;
+        b.hears_of("offer").await;
+        acked(&mut a, &candidate(&b.name, &format!("a{round}"))).await;
+        acked(&mut b, &candidate(&a.name, &format!("b{round}"))).await;
+        let sent = stage
+            .collector
+            .shows("both candidates", |spans| {
+                let sent = spans.iter().filter(|seen| {
+                    seen.name() == "publish user" && seen.says("switchboard.signal") == "candidate"
+                });
+                let sent: Vec<String> = sent.map(Seen::trace).collect();
+                (sent.len() == 2 * (round + 1)).then_some(sent)
+            })
+            .await;
+        let mut of_round = sent
+            .iter()
+            .filter(|trace| !sent[..2 * round].contains(trace));
+        let trace = of_round.next().expect("a trace of its own");
+        assert!(of_round.all(|other| other == trace), "{sent:?}");
+        a.says(&json!({"type": "leave", "name": b.name})).await;
+        b.hears_of("leave").await;
+    }
+    stage.ends();
+}
