@@ -13,6 +13,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+// Of which this suite uses a part.
+#[allow(dead_code)]
 #[path = "../telemetry/collector.rs"]
 mod collector;
 mod engine;
