@@ -5,13 +5,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
 
 use crate::Outcome;
 use crate::history::{Drain, History, Kind};
-use crate::processes::{Node, Redis, free_port, own_host};
+use crate::processes::{Node, Redis, free_port, http_status, own_host};
 use crate::proxy::Proxy;
 
 pub(crate) const NODES: usize = 3;
+const OPENS_WITHIN: Duration = Duration::from_secs(10);
+const POLL_READY: Duration = Duration::from_secs(1);
 pub(crate) const TTL: Duration = Duration::from_secs(12);
 pub(crate) const NODE_TTL: Duration = Duration::from_secs(2);
 pub(crate) const GRACE: Duration = Duration::from_secs(3);
@@ -108,7 +111,22 @@ impl Cluster {
             });
             cluster.revive(node).await?;
         }
+        cluster.opens().await?;
         Ok(cluster)
+    }
+
+    /// Waits until every node lets somebody in: at a Redis that was just started they take their time.
+    async fn opens(&self) -> Outcome<()> {
+        let begun = Instant::now();
+        for node in self.places.iter().filter_map(|place| place.node.as_ref()) {
+            while http_status(node.admin, "/readyz", POLL_READY).await != Some(200) {
+                if begun.elapsed() > OPENS_WITHIN {
+                    return Err("a node does not get ready".into());
+                }
+                sleep(Duration::from_millis(20)).await;
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn views(&self) -> Views {

@@ -20,6 +20,8 @@ pub(super) struct Heard {
     by_name: HashMap<UserName, Last>,
     /// The last of earlier sessions of these names, latest last: what a store had lost may come again after a new one has spoken.
     earlier: VecDeque<(SessionId, (u32, u64))>,
+    /// Counts their changes.
+    pub(super) turnover: u64,
     /// Whoever was forgotten lately, for what is written of them elsewhere.
     pub(super) forgotten: Vec<UserName>,
     hasher: RandomState,
@@ -81,6 +83,7 @@ impl Heard {
                 self.earlier.pop_front();
             }
             self.earlier.push_back((last.session, last.at));
+            self.turnover += 1;
             *last = Last::new(from.session, (0, 0));
         }
         let is_known = |id| last.ids.iter().any(|(known, _)| *known == id);
@@ -110,6 +113,24 @@ impl Heard {
     /// What an earlier connection of this session has heard.
     pub(super) fn restore(&mut self, name: UserName, session: SessionId, at: (u32, u64)) {
         self.by_name.insert(name, Last::new(session, at));
+    }
+
+    /// What was heard last from earlier sessions of the senders, as it is noted: `SESSION ATTACH N` of each.
+    pub(super) fn earlier(&self) -> String {
+        let words = |(session, (attach, n)): &(SessionId, _)| format!("{session} {attach} {n}");
+        let earlier: Vec<String> = self.earlier.iter().map(words).collect();
+        earlier.join(" ")
+    }
+
+    /// The same, as an earlier connection of this session has noted it.
+    pub(super) fn restore_earlier(&mut self, text: &str) {
+        let words: Vec<&str> = text.split(' ').collect();
+        for last in words.chunks_exact(3) {
+            let (session, attach, n) = (last[0].parse(), last[1].parse(), last[2].parse());
+            if let (Ok(session), Ok(attach), Ok(n)) = (session, attach, n) {
+                self.earlier.push_back((session, (attach, n)));
+            }
+        }
     }
 
     /// The last that was heard from this user.
@@ -163,6 +184,23 @@ mod tests {
             "sent again by a store's loss"
         );
         assert_eq!(news(session, 1, 3, None), yes, "late, but news");
+    }
+
+    #[test]
+    fn earlier_sessions_of_a_sender_are_known_to_the_next_connection_too() {
+        let address = Address::new(Realm::default(), UserName::parse("a").unwrap());
+        let sender = |n| Sender::new(address.clone(), n, 0, NodeId::known("n"));
+        let [first, second] = [SessionId::random(), SessionId::random()].map(sender);
+        let mut heard = Heard::default();
+        assert_eq!(heard.is_news(&first, 3, None, |_| true), News::Yes);
+        assert_eq!((heard.turnover, &*heard.earlier()), (0, ""));
+        assert_eq!(heard.is_news(&second, 1, None, |_| true), News::Yes);
+        assert_eq!(heard.turnover, 1);
+        let mut next = Heard::default();
+        next.restore_earlier(&heard.earlier());
+        next.restore(address.name.clone(), second.session, (0, 1));
+        assert_eq!(next.is_news(&first, 3, None, |_| true), News::No);
+        assert_eq!(next.is_news(&first, 4, None, |_| true), News::Yes);
     }
 
     #[test]

@@ -25,6 +25,7 @@ const DECIDED: &str = "decided";
 const SILENT: &str = "silent";
 const COPIES: &str = "copies";
 const IN_DOUBT: &str = "in_doubt";
+const EARLIER: &str = "earlier";
 const MISSED: &str = "missed";
 /// How the field of a user begins.
 const USER: &str = "u:";
@@ -56,6 +57,8 @@ pub(super) struct Memory {
     /// Users that notes on their way are about. Later notes are about them too: a later note that is written tells how far things were decided,
     /// which must not be true without what an earlier one said that was not.
     underway: HashSet<UserName>,
+    /// How many changes of what was heard from earlier sessions of senders are written.
+    turnover: u64,
     /// A note was not written.
     failed: bool,
     missed: Missed,
@@ -141,6 +144,7 @@ impl Memory {
             freed: Vec::new(),
             noting: FuturesUnordered::new(),
             underway: HashSet::new(),
+            turnover: 0,
             failed: false,
             missed: Missed::Nothing,
             detached_at: None,
@@ -177,6 +181,7 @@ impl Memory {
                     memory.has_missed();
                 }
                 IN_DOUBT => {}
+                EARLIER => heard.restore_earlier(value),
                 MISSED => memory.has_missed(),
                 user => {
                     let name = user.strip_prefix(USER);
@@ -347,6 +352,10 @@ impl Memory {
                 .map(|entry| entry.id.to_string())
                 .unwrap_or_default(),
         );
+        if self.turnover != heard.turnover || (heard.turnover > 0 && self.is_noting()) {
+            self.turnover = heard.turnover;
+            notes.put(EARLIER, heard.earlier());
+        }
         let missed = if self.missed == Missed::Nothing {
             ""
         } else {
@@ -384,6 +393,7 @@ impl Memory {
             self.missed = Missed::Untold;
         }
         let (mut notes, written) = self.notes(calls, heard);
+        notes.put(EARLIER, heard.earlier());
         let confirmed = notes.confirmed.get_or_insert_default();
         confirmed.last = self.confirmed;
         confirmed.sizes.clear();
@@ -434,6 +444,7 @@ impl Memory {
     /// A note may not have been written: it is to be written again.
     pub(super) fn unwritten(&mut self, noted: Noted) {
         self.failed = true;
+        self.turnover = u64::MAX;
         self.changed.extend(noted.users);
         self.freed.extend(noted.sizes);
     }

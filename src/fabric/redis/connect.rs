@@ -48,8 +48,38 @@ pub(super) struct Lives {
 /// Which Redis is reached: another one, or one that was started anew, may have lost what was told to the last.
 #[derive(Debug, Default)]
 pub(super) struct Identity {
-    known: Mutex<Option<String>>,
+    known: Mutex<Option<Known>>,
     changes: AtomicU64,
+}
+
+/// A Redis, as it names itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Known {
+    /// Anew with each start.
+    run: String,
+    /// Whose history it goes on with since it was made a primary; none if it always was one. (The id of its own history says less: that
+    /// changes when the first replica comes.)
+    succeeds: Option<String>,
+}
+
+impl Known {
+    fn read(server: &str, replication: &str) -> Self {
+        let line = |info: &str, name: &str| {
+            let line = info.lines().find_map(|line| line.strip_prefix(name));
+            line.unwrap_or_default().to_owned()
+        };
+        let succeeds = line(replication, "master_replid2:");
+        Self {
+            run: line(server, "run_id:"),
+            succeeds: Some(succeeds).filter(|id| id.contains(|digit| digit != '0')),
+        }
+    }
+
+    /// Whether this may not know what the one before knew.
+    fn is_other_than(&self, before: &Self) -> bool {
+        // A history that is no longer told of is forgotten after an hour without replicas.
+        self.run != before.run || (self.succeeds.is_some() && self.succeeds != before.succeeds)
+    }
 }
 
 impl Identity {
@@ -60,7 +90,11 @@ impl Identity {
 
     /// Which Redis it is, if that is known.
     pub(super) fn name(&self) -> String {
-        self.known().clone().unwrap_or_default()
+        let known = self.known();
+        known
+            .as_ref()
+            .map(|known| known.run.clone())
+            .unwrap_or_default()
     }
 
     /// What it knew is lost, whoever it is. Returns the new generation.
@@ -68,9 +102,12 @@ impl Identity {
         self.changes.fetch_add(1, Ordering::AcqRel) + 1
     }
 
-    fn observe(&self, found: String) {
+    fn observe(&self, found: Known) {
         let mut known = self.known();
-        if known.as_ref().is_some_and(|known| *known != found) {
+        if known
+            .as_ref()
+            .is_some_and(|known| found.is_other_than(known))
+        {
             warn!(
                 "Redis is another one than before, or was started anew: what it may have lost is sent again"
             );
@@ -79,7 +116,7 @@ impl Identity {
         *known = Some(found);
     }
 
-    fn known(&self) -> MutexGuard<'_, Option<String>> {
+    fn known(&self) -> MutexGuard<'_, Option<Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -169,15 +206,7 @@ impl Store {
         let mut ask = redis::pipe();
         ask.cmd("INFO").arg("server").cmd("INFO").arg("replication");
         let (server, replication): (String, String) = ask.query_async(connection).await?;
-        let line = |info: &str, name: &str| {
-            let line = info.lines().find_map(|line| line.strip_prefix(name));
-            line.unwrap_or_default().to_owned()
-        };
-        let (run, history) = (
-            line(&server, "run_id:"),
-            line(&replication, "master_replid:"),
-        );
-        self.identity.observe(format!("{run} {history}"));
+        self.identity.observe(Known::read(&server, &replication));
         Ok(())
     }
 
@@ -214,4 +243,37 @@ fn connection_config(timeout: Duration) -> AsyncConnectionConfig {
     AsyncConnectionConfig::new()
         .set_connection_timeout(Some(timeout))
         .set_response_timeout(Some(timeout))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_redis_is_told_from_one_with_a_new_replica() {
+        let known = |run: &str, succeeds: &str| {
+            let server = format!("# Server\r\nrun_id:{run}\r\n");
+            Known::read(
+                &server,
+                &format!(
+                    "role:master\r\nmaster_replid:{succeeds}9\r\nmaster_replid2:{succeeds}\r\n"
+                ),
+            )
+        };
+        let never = "0".repeat(40);
+        let first = known("a", &never);
+        assert!(!known("a", &never).is_other_than(&first));
+        assert!(known("b", &never).is_other_than(&first), "started anew");
+        let promoted = known("a", "5e");
+        assert!(promoted.is_other_than(&first), "followed another meanwhile");
+        assert!(!known("a", &never).is_other_than(&promoted));
+        let identity = Identity::default();
+        identity.observe(first);
+        assert_eq!(
+            (identity.generation(), identity.name()),
+            (0, "a".to_owned())
+        );
+        identity.observe(promoted);
+        assert_eq!(identity.generation(), 1);
+    }
 }
