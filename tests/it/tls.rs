@@ -65,6 +65,8 @@ impl Files {
         let settings = [
             ("tls.certificate", certificate.to_str().unwrap()),
             ("tls.key", key.to_str().unwrap()),
+            // These clients only read when they are asked to, so no ping is answered meanwhile.
+            ("session.silent_after", "10m"),
         ];
         Node::start(None, &settings).await
     }
