@@ -32,6 +32,8 @@ struct State {
     names: HashMap<Address, Name>,
     nodes: HashMap<NodeId, Plug>,
     entries: u64,
+    /// Names that were taken over from a holder who was believed dead, by which session.
+    taken: HashMap<Address, SessionId>,
     questions: HashMap<u64, oneshot::Sender<Verdict>>,
     asked: u64,
     away: bool,
@@ -171,6 +173,12 @@ impl Fabric for Socket {
             && Some(&name.holder) != over
         {
             return Ok(Claim::Held(name.holder.clone()));
+        }
+        if state.taken.len() > REMEMBERED {
+            state.taken.clear();
+        }
+        if over.is_some() || state.taken.contains_key(&lease.address) {
+            state.taken.insert(lease.address.clone(), lease.session);
         }
         let record = secret.map(|hash| Record {
             hash: hash.clone(),
@@ -411,6 +419,10 @@ impl State {
         let (now, ours) = (Instant::now(), lease.held_by(node));
         let live = self.names.get_mut(&lease.address);
         let Some(name) = live.filter(|name| name.until > now) else {
+            let taken = self.taken.get(&lease.address);
+            if taken.is_some_and(|taken| *taken != lease.session) {
+                return Renewal::Lost;
+            }
             self.put(lease, node, terms, None);
             return Renewal::Regained;
         };

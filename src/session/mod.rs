@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
-use tokio_util::sync::WaitForCancellationFutureOwned;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tracing::{debug, info};
 
 use self::heartbeat::{Heartbeat, Pulse};
@@ -53,33 +53,42 @@ pub struct Call {
 }
 
 /// Holds the conversation until it ends, and leaves nothing behind.
-pub async fn run(socket: impl Socket, dialect: impl Dialect, call: Call) -> CloseReason {
-    let heartbeat = Heartbeat::start(call.clocks);
+///
+/// A future keeps what it was given beside what it makes of it, and room for the largest of what it may wait for: what is large is in boxes of its
+/// own, made when it is needed.
+pub fn run(
+    socket: impl Socket,
+    dialect: impl Dialect,
+    call: Call,
+) -> impl Future<Output = CloseReason> + Send {
     let stop = call.phase.draining();
-    let drain = Box::pin(stop.clone().cancelled_owned());
-    let mut session = Session {
-        socket,
-        dialect,
-        call,
-        heartbeat,
-        drain,
-        seat: None,
-        present: None,
-        pings: 0,
-        wrong_secrets: 0,
-        is_deaf: false,
-        goes_at: None,
-        is_told_to_go: false,
-        turns: Vec::new(),
-    };
+    hold(Box::new(Session::new(socket, dialect, call, &stop)), stop)
+}
+
+async fn hold<S: Socket, D: Dialect>(
+    mut session: Box<Session<S, D>>,
+    stop: CancellationToken,
+) -> CloseReason {
     let metrics = Arc::clone(&session.call.exchange.telemetry().metrics);
     let connected = metrics.connected();
     let reason = session.converse().await;
     metrics.ended(reason);
-    let Session { socket, seat, .. } = session;
-    let id = seat
-        .as_ref()
-        .map(|seat| tracing::field::display(seat.session()));
+    tell_operator(reason, session.seat.as_ref());
+    drop(connected);
+    let Session { socket, seat, .. } = *session;
+    let farewell = Box::pin(farewell(socket, reason));
+    let departing = Box::pin(async move {
+        if let Some(seat) = seat {
+            seat.end(reason, &stop).await;
+        }
+    });
+    // Peers and names do not wait for a client that takes its time to say goodbye, nor the client for a fabric that is away.
+    tokio::join!(farewell, departing);
+    reason
+}
+
+fn tell_operator(reason: CloseReason, seat: Option<&Seat>) {
+    let id = seat.map(|seat| tracing::field::display(seat.session()));
     match (reason, reason.blame()) {
         (
             CloseReason::ByClient
@@ -99,16 +108,6 @@ pub async fn run(socket: impl Socket, dialect: impl Dialect, call: Call) -> Clos
             );
         }
     }
-    let departing = async {
-        if let Some(seat) = seat {
-            seat.end(reason, &stop).await;
-        }
-    };
-    drop(connected);
-    // Peers and names do not wait for a client that takes its time to say goodbye, nor the client for a fabric that is away.
-    let farewell = Box::pin(farewell(socket, reason));
-    tokio::join!(farewell, Box::pin(departing));
-    reason
 }
 
 struct Session<S, D> {
@@ -151,6 +150,24 @@ enum Wake {
 }
 
 impl<S: Socket, D: Dialect> Session<S, D> {
+    fn new(socket: S, dialect: D, call: Call, stop: &CancellationToken) -> Self {
+        Self {
+            socket,
+            dialect,
+            heartbeat: Heartbeat::start(call.clocks),
+            call,
+            drain: Box::pin(stop.clone().cancelled_owned()),
+            seat: None,
+            present: None,
+            pings: 0,
+            wrong_secrets: 0,
+            is_deaf: false,
+            goes_at: None,
+            is_told_to_go: false,
+            turns: Vec::new(),
+        }
+    }
+
     async fn converse(&mut self) -> CloseReason {
         loop {
             let busy = self.seat.as_ref().is_some_and(Seat::busy);

@@ -310,6 +310,29 @@ async fn only_the_owner_renews_and_releases(ground: &Ground) {
     there.wins(&stranger).await;
 }
 
+/// Its node was cut off; meanwhile somebody had the name, and has gone.
+async fn a_name_that_somebody_had_meanwhile_is_lost(ground: &Ground) {
+    let (here, there) = (ground.plug().await, ground.plug().await);
+    let (user, other) = (lease("user"), lease("user"));
+    here.wins(&user).await;
+    let dead = user.held_by(&here.node);
+    let taken = there.fabric.claim(&other, Some(&dead), None).await.unwrap();
+    assert_eq!(taken, Claim::Won);
+    there
+        .fabric
+        .release(&other, EntryId::default())
+        .await
+        .unwrap();
+    let renewed = here.fabric.renew(vec![user.clone()]).await.unwrap();
+    assert_eq!(renewed, [Renewal::Lost]);
+    // The next one is nobody's loss.
+    there.wins(&other).await;
+    assert_eq!(
+        there.fabric.renew(vec![other]).await.unwrap(),
+        [Renewal::Mine]
+    );
+}
+
 async fn a_release_hands_back_what_was_not_read(ground: &Ground) {
     let mut here = ground.plug().await;
     let (user, sender) = (lease("user"), lease("sender"));
@@ -581,6 +604,7 @@ conforms! {
     a_name_has_one_holder,
     a_won_name_starts_with_an_empty_inbox,
     only_the_owner_renews_and_releases,
+    a_name_that_somebody_had_meanwhile_is_lost,
     a_release_hands_back_what_was_not_read,
     a_send_tells_who_got_it,
     what_is_sent_arrives_in_order_and_the_barrier_behind_it,

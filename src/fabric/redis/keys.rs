@@ -19,10 +19,10 @@ impl Keys {
         }
     }
 
-    /// Presence, inbox and session record of a user, as scripts take them.
-    pub(super) fn of(&self, address: &Address) -> [String; 3] {
+    /// Presence, inbox and session record of a user, and who has taken the name over last, as scripts take them.
+    pub(super) fn of(&self, address: &Address) -> [String; 4] {
         let address = address.to_string();
-        ['p', 'i', 's'].map(|kind| self.of_user(kind, &address))
+        ['p', 'i', 's', 't'].map(|kind| self.of_user(kind, &address))
     }
 
     /// A node's lease; all in one slot.
@@ -125,7 +125,12 @@ mod tests {
         assert_eq!(keys.presence(&user), "sb:p:{/UserA}");
         assert_eq!(
             keys.of(&user),
-            ["sb:p:{/UserA}", "sb:i:{/UserA}", "sb:s:{/UserA}"]
+            [
+                "sb:p:{/UserA}",
+                "sb:i:{/UserA}",
+                "sb:s:{/UserA}",
+                "sb:t:{/UserA}"
+            ]
         );
         assert_eq!(keys.channel(&user), "sb:c:{/UserA}");
         assert_eq!(keys.node(&NodeId::known("n.1")), "sb:{n}:n.1");

@@ -1,5 +1,5 @@
 -- Prolongs leases that are still ours, with what belongs to them, and takes back those that are nobody's. Up to some hundred names a call.
--- KEYS: presence, inbox, session record for each name
+-- KEYS: presence, inbox, session record, who has taken the name over, for each name
 -- ARGV: ttl ms, ttl ms of an inbox, ttl ms of a resumable session's inbox, ttl ms of its record, deadline (ms of the server's clock),
 --       one lease for each name
 -- Returns: for each name 1 = ours, 2 = the store had lost it and it is ours again, 3 = a newer connection's of the same session,
@@ -26,12 +26,16 @@ local function kin(held, lease)
 end
 
 local results = {}
-for i = 1, #KEYS, 3 do
-  local lease = ARGV[5 + (i + 2) / 3]
+for i = 1, #KEYS, 4 do
+  local lease = ARGV[5 + (i + 3) / 4]
   local held = call('GET', KEYS[i])
   local result = 1
   if held ~= lease then
     result = held and kin(held, lease) or 2
+    local taken = not held and call('GET', KEYS[i + 3])
+    if taken and not string.find(lease, taken, 1, true) then
+      result = 0
+    end
     if result == 1 or result == 2 then
       call('SET', KEYS[i], lease, 'PX', ARGV[1])
     end
