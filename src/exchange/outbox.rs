@@ -243,13 +243,11 @@ impl Seat {
                     id,
                     traced,
                 }) => {
-                    let call = self.exchange.telemetry.calls.as_ref();
-                    let call = call.and_then(|_| self.calls.trace(&to));
-                    let name = (traced.is_some() || call.is_some()).then(|| to.clone());
+                    let name = self.exchange.telemetry.calls.is_some().then(|| to.clone());
                     let fate = self.signal_settled(to, n, starts_call, id, outcome, turns);
                     self.count(kind, fate);
                     if let Some(name) = name {
-                        self.trace_outcome(&name, kind, fate, traced, call);
+                        self.trace_outcome(&name, kind, fate, traced);
                     }
                 }
                 Some(Pending::Notice { notice, id }) => {

@@ -79,16 +79,20 @@ impl Seat {
         Some(Box::new(begun))
     }
 
-    /// What became of it. `call` is the trace of the call that it belonged to, which it may have ended.
+    /// What became of it.
     pub(super) fn trace_outcome(
         &mut self,
         to: &UserName,
         kind: SignalKind,
         fate: Fate,
         traced: Option<Box<Traced>>,
-        call: Option<CallTrace>,
     ) {
         let failed = matches!(fate, Fate::Absent | Fate::Full | Fate::Unavailable);
+        if traced.is_none() && !failed {
+            return;
+        }
+        // An offer that failed has ended the call that it began.
+        let call = self.calls.trace(to).filter(|_| failed);
         let context = traced.as_ref().map(|traced| traced.context);
         let Some(context) = context.or(call.map(|call| call.context)) else {
             return;

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_sdk::trace::SdkTracerProvider;
-use tracing_subscriber::filter::{FilterExt as _, filter_fn};
+use tracing_subscriber::filter::{FilterExt as _, LevelFilter, filter_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
@@ -106,6 +106,11 @@ pub fn start(settings: &Settings, node: &NodeId) -> Result<(Telemetry, Running),
         return Ok((telemetry, Running { metrics, spans }));
     };
     let spans = export::spans(protocol, resource, &metrics)?;
+    // Without these hints every line of every crate below `info` would be looked at: half a microsecond for each signal.
+    let only_calls =
+        filter_fn(|place| place.target() == calls::TARGET).with_max_level_hint(LevelFilter::INFO);
+    let not_calls =
+        filter_fn(|place| place.target() != calls::TARGET).with_max_level_hint(LevelFilter::TRACE);
     let layer = tracing_opentelemetry::layer()
         .with_tracer(spans.tracer("switchboard"))
         .with_location(false)
@@ -113,8 +118,7 @@ pub fn start(settings: &Settings, node: &NodeId) -> Result<(Telemetry, Running),
         .with_target(false)
         .with_level(false)
         .with_tracked_inactivity(false)
-        .with_filter(filter_fn(|place| place.target() == calls::TARGET));
-    let not_calls = filter_fn(|place| place.target() != calls::TARGET);
+        .with_filter(only_calls);
     tracing_subscriber::registry()
         .with(lines(settings.log_format).with_filter(filter.and(not_calls)))
         .with(layer)
