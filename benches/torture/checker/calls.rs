@@ -45,6 +45,8 @@ struct Belief {
     may_end: bool,
     /// The peer's session that spoke last, and when.
     with: Option<(u32, Duration)>,
+    /// When this side last called: whoever had the name then was called.
+    called_at: Option<Duration>,
     hung_up: bool,
 }
 
@@ -53,7 +55,10 @@ fn one_side(case: &mut Case<'_>, who: &str) {
     let events: Vec<&Event> = case.events_of(who).map(|(_, event)| event).collect();
     for event in events {
         match &event.what {
-            What::Sent { kind, .. } if ["offer", "answer"].contains(kind) => belief.may_end = true,
+            What::Sent { kind, .. } if ["offer", "answer"].contains(kind) => {
+                belief.may_end = true;
+                belief.called_at = Some(event.at);
+            }
             What::Received(receipt) if ["offer", "answer"].contains(&&*receipt.kind) => {
                 let changed = belief.with.filter(|(life, _)| *life != receipt.from_life);
                 if let Some((life, since)) = changed {
@@ -74,7 +79,7 @@ fn one_side(case: &mut Case<'_>, who: &str) {
                 if !belief.may_end && !belief.hung_up {
                     let words = format!("{who} heard a second leave of {from}, {reason}");
                     case.violated(5, event.at, words);
-                } else if let Some(why) = false_leave(case, from, who, belief.with, event.at) {
+                } else if let Some(why) = false_leave(case, from, who, &belief, event.at) {
                     let words = format!("{who} heard that {from} has left, {reason}, but {why}");
                     blame(case, from, event.at, &words);
                 }
@@ -114,11 +119,12 @@ fn false_leave(
     case: &Case<'_>,
     left: &str,
     told: &str,
-    with: Option<(u32, Duration)>,
+    belief: &Belief,
     at: Duration,
 ) -> Option<String> {
-    let last = case.conns_of(left).rfind(|conn| conn.from <= at)?;
-    let life = with.map_or(last.life, |(life, _)| life);
+    let called_at = belief.called_at.unwrap_or(at);
+    let last = case.conns_of(left).rfind(|conn| conn.from <= called_at)?;
+    let life = belief.with.map_or(last.life, |(life, _)| life);
     let by = at + LEARNS_WITHIN;
     let last = case
         .conns_of(left)
@@ -176,7 +182,7 @@ fn watched(case: &mut Case<'_>) {
         if !was_here || back || case.troubled_at(&forgotten, name, since, event.at) {
             continue;
         }
-        if let Some(why) = false_leave(case, name, "watcher", None, event.at) {
+        if let Some(why) = false_leave(case, name, "watcher", &Belief::default(), event.at) {
             let words = format!("the watcher heard that {name} has gone, but {why}");
             blame(case, name, event.at, &words);
         }
