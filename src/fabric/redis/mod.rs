@@ -485,7 +485,7 @@ impl Fabric for RedisFabric {
             .own_lane
             .ask(redis::cmd("INFO").arg("server").clone())
             .await?;
-        if wire::uptime(&server)? < self.terms.node_ttl * 2 / 5 {
+        if wire::uptime(&server)? < self.terms.node_ttl / 5 {
             // Whoever was at the one before it is on the way here.
             return Ok(false);
         }
