@@ -1,0 +1,104 @@
+use std::sync::Arc;
+
+use futures_util::future::ready;
+
+use super::*;
+use crate::exchange::nodes::NodeWatch;
+use crate::fabric::{Flags, Lease};
+use crate::model::{Address, NodeId, Realm};
+
+fn name(text: &str) -> UserName {
+    UserName::parse(text).unwrap()
+}
+
+fn calls() -> Calls {
+    let watch = Arc::<NodeWatch>::default();
+    Calls::new(SessionId::random(), NodeId::known("n"), watch)
+}
+
+fn memory() -> Memory {
+    let secret = Secret::random();
+    let hash = secret.hash_for(&Address::new(Realm::default(), name("a")));
+    Memory::new(secret, hash)
+}
+
+fn id(millis: u64) -> EntryId {
+    EntryId {
+        millis,
+        sequence: 0,
+    }
+}
+
+/// What the next holder makes of these notes, if its client has seen everything up to `last`.
+fn resumed(notes: &Notes, last: EntryId) -> Memory {
+    let resumed = Resumed {
+        lease: Lease {
+            address: Address::new(Realm::default(), name("a")),
+            session: SessionId::random(),
+            attach: 1,
+            flags: Flags::default(),
+        },
+        confirmed: EntryId::default(),
+        notes: notes.set.clone(),
+        missed: false,
+    };
+    let Memory { secret, hash, .. } = memory();
+    let (mut calls, mut heard) = (calls(), Heard::default());
+    Memory::restore(secret, hash, &resumed, Some(last), &mut calls, &mut heard)
+}
+
+#[tokio::test]
+async fn a_later_note_says_what_an_earlier_one_may_not_have_said() {
+    let (mut memory, mut calls, heard) = (memory(), calls(), Heard::default());
+    calls.start(&name("b"), 1);
+    calls.start(&name("c"), 2);
+    let about = |notes: &Notes, user: &str| {
+        let field = format!("{USER}{user}");
+        notes.set.iter().any(|(name, _)| *name == field)
+    };
+    memory.change(name("b"));
+    let (first, written) = memory.notes(&calls, &heard);
+    assert!(about(&first, "b"));
+    memory.noting(written, Box::pin(ready(Err(FabricError::TimedOut))));
+    memory.change(name("c"));
+    let (second, written) = memory.notes(&calls, &heard);
+    assert!(about(&second, "b") && about(&second, "c"));
+    memory.noting(written, Box::pin(ready(Ok(true))));
+    memory.noted().await;
+    memory.noted().await;
+    let (third, _) = memory.notes(&calls, &heard);
+    assert!(!about(&third, "b") && !about(&third, "c"), "all is known");
+}
+
+#[tokio::test]
+async fn what_was_told_and_lost_is_told_again_or_missed_by_who_has_not_seen_it() {
+    let (mut memory, calls, heard) = (memory(), calls(), Heard::default());
+    let said = |n| Said {
+        session: SessionId::random(),
+        attach: 0,
+        n,
+        is_signal: true,
+    };
+    let told = [said(1), said(2), said(3)];
+    for (number, said) in (1..).zip(told) {
+        memory.dealt(id(number), 9, said, &name("b"), false);
+    }
+    // The store loses all three, and gets two of them again.
+    memory.dealt(id(11), 9, told[0], &name("b"), true);
+    let (notes, _) = memory.anew(id(11), Instant::now(), &calls, &heard);
+    assert!(resumed(&notes, id(1)).tells_missed(), "2 and 3 may be lost");
+    assert!(!resumed(&notes, id(3)).tells_missed(), "all was seen");
+    memory.dealt(id(12), 9, told[1], &name("b"), true);
+    memory.dealt(id(13), 9, told[2], &name("b"), true);
+    let (notes, _) = memory.notes(&calls, &heard);
+    let mut next = resumed(&notes, id(1));
+    assert!(!next.tells_missed());
+    let decisions = [11, 12, 13, 14].map(|number| next.decision(id(number)));
+    let tell = Decision::Tell;
+    assert_eq!(decisions, [Decision::Silence, tell, tell, Decision::None]);
+    // What the store had not lost after all is told by its own entry.
+    let mut next = resumed(&notes, EntryId::default());
+    assert_eq!(next.decision(id(2)), tell);
+    let decisions = [11, 12, 13].map(|number| next.decision(id(number)));
+    assert_eq!(decisions, [tell, Decision::Silence, tell]);
+}
