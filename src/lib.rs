@@ -65,6 +65,8 @@ pub mod session;
 
 pub mod limits;
 
+pub mod roaming;
+
 pub mod edge;
 
 pub mod drain;

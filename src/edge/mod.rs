@@ -1,5 +1,6 @@
 //! The doors: everything HTTP.
 
+mod http;
 mod listener;
 mod ops;
 mod reject;
@@ -13,13 +14,16 @@ pub use tls::{Tls, TlsError, TlsFiles};
 use std::sync::Arc;
 
 use axum::Router;
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 
+use self::reject::Rejection;
 use crate::drain::Phase;
 use crate::exchange::Exchange;
 use crate::limits::Crowd;
+use crate::model::UserName;
+use crate::roaming::Roaming;
 use crate::session::Clocks;
 
 /// What the operator decides about the doors.
@@ -39,6 +43,19 @@ pub struct Settings {
     pub connections_per_ip: u32,
     /// The web pages that may connect; empty for all.
     pub origins: Vec<String>,
+    /// The HTTP door.
+    pub http: HttpSettings,
+}
+
+/// What the operator decides about the HTTP door.
+#[derive(Clone, Copy, Debug)]
+pub struct HttpSettings {
+    /// How long a session lives without a sign of its client.
+    pub session_ttl: std::time::Duration,
+    /// How long a stream of events may say nothing.
+    pub keepalive: std::time::Duration,
+    /// How long it lives.
+    pub stream_age: std::time::Duration,
 }
 
 /// What every door needs.
@@ -47,18 +64,30 @@ pub struct Doors {
     settings: Arc<Settings>,
     exchange: Arc<Exchange>,
     phase: Phase,
+    /// Connections, by address.
     crowd: Crowd,
+    /// HTTP sessions that began here, by address.
+    sessions: Crowd,
+    roaming: Roaming,
 }
 
 impl Doors {
     /// The doors of this exchange.
-    pub fn new(settings: Settings, exchange: Arc<Exchange>, phase: Phase) -> Self {
-        let crowd = Crowd::new(settings.connections_per_ip);
+    pub fn new(
+        settings: Settings,
+        exchange: Arc<Exchange>,
+        roaming: Roaming,
+        phase: Phase,
+    ) -> Self {
+        let crowd = || Crowd::new(settings.connections_per_ip);
+        let (crowd, sessions) = (crowd(), crowd());
         Self {
             settings: Arc::new(settings),
             exchange,
             phase,
             crowd,
+            sessions,
+            roaming,
         }
     }
 
@@ -67,7 +96,23 @@ impl Doors {
         Router::new()
             .route("/", any(websocket::enter))
             .route("/ws", any(websocket::enter))
+            .merge(http::shared(&self, http::routes()))
             .with_state(self)
+    }
+
+    /// Who has logged in to the HTTP session whose token a request bears, if anybody has: for routes that must know who asks. Else the answer
+    /// that turns it away.
+    pub async fn user_of(
+        &self,
+        headers: &HeaderMap,
+        uri: &Uri,
+    ) -> Result<Option<UserName>, Response> {
+        let known = async {
+            let token = http::token(headers, uri)?;
+            let user: Result<_, Rejection> = self.roaming.verify(&token).await.map_err(Into::into);
+            user
+        };
+        known.await.map_err(Rejection::into_response)
     }
 
     /// Whether a page of this origin may connect. Programs send none.
