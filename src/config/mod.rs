@@ -209,7 +209,8 @@ impl Config {
                 "must be longer than session.ping_every",
             );
         }
-        if self.http.session_ttl < Duration::from_secs(5) || self.http.session_ttl > LETTERBOX_MOST {
+        if self.http.session_ttl < Duration::from_secs(5) || self.http.session_ttl > LETTERBOX_MOST
+        {
             reader.mistake(
                 "http.session_ttl",
                 "must be from 5s, so that a client can reconnect, to 5m",

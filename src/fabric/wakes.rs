@@ -60,7 +60,7 @@ impl Ear {
     pub async fn heard(&mut self) {
         // The sender is there for as long as anybody listens.
         if self.news.changed().await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -161,9 +161,9 @@ impl Roaming {
         }
         let (session, epoch) = (token.session(), carrier.epoch);
         match self.inner.letterboxes.take(session, epoch).await {
-            Ok(Some(taken)) => {
+            Ok(Some(before)) => {
                 debug!(http.session = %session, "A conversation goes on here");
-                self.carry(token, Some(taken), None);
+                self.carry(token, Some(before), None);
             }
             Ok(None) => {}
             // Whoever asks next tries again.
@@ -172,7 +172,7 @@ impl Roaming {
     }
 
     /// Carries a conversation on until it is over, or goes on elsewhere.
-    fn carry(&self, token: &Token, taken: Option<Taken>, place: Option<Place>) {
+    fn carry(&self, token: &Token, before: Option<Taken>, place: Option<Place>) {
         let Inner {
             exchange,
             phase,
@@ -180,9 +180,9 @@ impl Roaming {
             ..
         } = &*self.inner;
         let session = token.session();
-        let epoch = taken.as_ref().map_or(1, |taken| taken.epoch);
-        let cursor = taken.as_ref().map(|taken| taken.cursor);
-        let before = taken.map(|taken| notes::standing(&taken.notes));
+        let epoch = before.as_ref().map_or(1, |before| before.epoch);
+        let cursor = before.as_ref().map(|before| before.cursor);
+        let before = before.map(|before| notes::standing(&before.notes));
         let call = Call {
             exchange: Arc::clone(exchange),
             realm: Realm::default(),

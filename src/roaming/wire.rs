@@ -171,13 +171,23 @@ impl Wire {
 
     /// Writes what is to be told, as far as it goes.
     fn write(&mut self, context: &mut Context<'_>) {
-        while self.end.is_none() {
-            if self.downlink.leaving.is_none() {
-                self.start_write();
-            }
-            let Some(leaving) = &mut self.downlink.leaving else {
+        loop {
+            self.write_on(context);
+            if self.end.is_some() || self.downlink.leaving.is_some() {
                 return;
-            };
+            }
+            self.start_write();
+            if self.downlink.leaving.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Goes on with what is being written. What is fed is not touched: all that is told at once is written at once, with how far it has come.
+    fn write_on(&mut self, context: &mut Context<'_>) {
+        while self.end.is_none()
+            && let Some(leaving) = &mut self.downlink.leaving
+        {
             let Poll::Ready(written) = leaving.writing.as_mut().poll(context) else {
                 return;
             };
@@ -191,8 +201,7 @@ impl Wire {
                     // Whether it was told or not: under its number it is told once.
                     let (letterboxes, telling) =
                         (Arc::clone(&self.letterboxes), Arc::clone(&leaving.telling));
-                    let (session, epoch, number) =
-                        (self.session, self.epoch, self.downlink.number);
+                    let (session, epoch, number) = (self.session, self.epoch, self.downlink.number);
                     leaving.writing = async move {
                         sleep(RETRY).await;
                         letterboxes.tell(session, epoch, number, telling).await
@@ -233,7 +242,11 @@ impl Wire {
             return;
         };
         self.answered.extend(pings);
-        if self.uplink.open.is_some_and(|open| telling.cursor >= Some(open)) {
+        if self
+            .uplink
+            .open
+            .is_some_and(|open| telling.cursor >= Some(open))
+        {
             self.uplink.open = None;
         }
         if telling.then != Then::GoesOn {
@@ -285,10 +298,15 @@ impl Sink<Sending> for Wire {
     type Error = Gone;
 
     fn poll_ready(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<(), Gone>> {
-        self.write(context);
-        let Downlink { next, bytes, .. } = &self.downlink;
+        self.write_on(context);
+        let Downlink {
+            next,
+            bytes,
+            leaving,
+            ..
+        } = &self.downlink;
         let has_room = next.telling.told.len() < DOWNLINK.entries && *bytes < DOWNLINK.bytes;
-        if has_room {
+        if has_room || leaving.is_none() {
             Poll::Ready(Ok(()))
         } else {
             Poll::Pending

@@ -274,10 +274,7 @@ impl<S: Socket, D: Dialect> Session<S, D> {
 
     /// A client that was told to go, or that closes as clients do that reconnect, may come back to its session.
     fn closed(&self, for_good: bool) -> CloseReason {
-        let may_resume = self
-            .seat
-            .as_ref()
-            .is_some_and(Seat::is_resumable);
+        let may_resume = self.seat.as_ref().is_some_and(Seat::is_resumable);
         let is_told = self.is_told_to_go && self.keeper.is_none();
         if may_resume && (is_told || !for_good) {
             CloseReason::Dropped

@@ -106,7 +106,9 @@ fn after(headers: &HeaderMap, uri: &Uri) -> Result<Option<EntryId>, Rejection> {
     let header = text(headers, header::HeaderName::from_static("last-event-id"));
     let asked = query(uri, "after");
     // An address is made once, and its EventSource comes back to it with what it has seen since.
-    let after = header.or(asked.as_deref()).filter(|after| !after.is_empty());
+    let after = header
+        .or(asked.as_deref())
+        .filter(|after| !after.is_empty());
     after
         .map(|after| after.parse().map_err(|_| WRONG))
         .transpose()

@@ -8,12 +8,12 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{Socket, Switch};
+use crate::fabric::FabricError;
 use crate::fabric::letterbox::{
     Carrier, DOWNLINK, Entered, Heard, KEYS, KEYS_LIVE, Key, LAST_WORDS_LIVE, LIVES, Letterboxes,
     Look, Post, Posted, READ_AT_ONCE, Read, Taken, Telling, Then, UPLINK,
 };
 use crate::fabric::wakes::{Ear, Wakes};
-use crate::fabric::FabricError;
 use crate::model::{EntryId, NodeId, SecretHash, SessionId};
 
 /// All letterboxes of a switch.
@@ -187,9 +187,7 @@ impl Letterboxes for Socket {
         };
         letterbox.touch();
         let carrier = letterbox.carrier.clone();
-        letterbox
-            .keys
-            .retain(|(_, _, at)| at.elapsed() < KEYS_LIVE);
+        letterbox.keys.retain(|(_, _, at)| at.elapsed() < KEYS_LIVE);
         let known = letterbox
             .keys
             .iter()

@@ -77,12 +77,15 @@ impl Letterboxes for RedisFabric {
         let [record, ..] = self.keys.of_letterbox(key.session);
         let mut attach = self.scripts.letterbox_attach.on([&record]);
         attach.arg(key.hash.as_str()).arg(self.node.as_str());
-        entered(self.of_letterbox(key.session, attach).await?, |mut words| {
-            let number = words.number()?;
-            let before = words.text()?;
-            self.wake(key.session, known(before).as_ref());
-            u64::try_from(number).map_err(|_| unexpected())
-        })
+        entered(
+            self.of_letterbox(key.session, attach).await?,
+            |mut words| {
+                let number = words.number()?;
+                let before = words.text()?;
+                self.wake(key.session, known(&before).as_ref());
+                u64::try_from(number).map_err(|_| unexpected())
+            },
+        )
     }
 
     async fn read(
@@ -129,12 +132,9 @@ impl Letterboxes for RedisFabric {
         };
         let before = words.text()?;
         // Should it live all the same, it learns what has happened.
-        self.wake(session, known(before).as_ref());
+        self.wake(session, known(&before).as_ref());
         Ok(Some(Taken {
-            epoch: words
-                .number()?
-                .try_into()
-                .map_err(|_| unexpected())?,
+            epoch: words.number()?.try_into().map_err(|_| unexpected())?,
             cursor: words.text()?.parse().map_err(|_| unexpected())?,
             notes: words.notes()?,
         }))
@@ -177,7 +177,7 @@ impl Letterboxes for RedisFabric {
             Value::Nil => Ok(false),
             Value::BulkString(reader) => {
                 let reader = String::from_utf8(reader).map_err(|_| unexpected())?;
-                self.wake(session, known(reader).as_ref());
+                self.wake(session, known(&reader).as_ref());
                 Ok(true)
             }
             _ => Err(unexpected()),
@@ -211,13 +211,7 @@ impl RedisFabric {
         }
     }
 
-    fn tell_command(
-        &self,
-        session: SessionId,
-        epoch: u64,
-        number: u64,
-        telling: &Telling,
-    ) -> Cmd {
+    fn tell_command(&self, session: SessionId, epoch: u64, number: u64, telling: &Telling) -> Cmd {
         let [record, uplink, downlink, _] = self.keys.of_letterbox(session);
         let bytes = telling.told.iter().map(Bytes::len).sum();
         let (args, keys) = (
@@ -264,8 +258,8 @@ fn entered<T>(
     }
 }
 
-fn known(node: String) -> Option<NodeId> {
-    (!node.is_empty()).then(|| NodeId::known(&node))
+fn known(node: &str) -> Option<NodeId> {
+    (!node.is_empty()).then(|| NodeId::known(node))
 }
 
 /// The words of an answer, one after the other.
@@ -289,7 +283,7 @@ impl Words {
     }
 
     fn carrier(&mut self) -> Result<Carrier, FabricError> {
-        let node = known(self.text()?);
+        let node = known(&self.text()?);
         let epoch = self.number()?.try_into().map_err(|_| unexpected())?;
         Ok(Carrier { node, epoch })
     }
