@@ -186,7 +186,7 @@ impl<S: Socket, D: Dialect> Session<S, D> {
                 Err(_) => return Err(CloseReason::NameLost),
             }
         };
-        self.present = Some(exchange.telemetry().metrics.logged_in());
+        self.present = Some(exchange.telemetry().metrics.logged_in(self.transport()));
         self.heartbeat.logged_in();
         let seat = self.seat.insert(seat);
         if !watched.is_empty() {

@@ -36,7 +36,7 @@ impl<S: Socket, D: Dialect> Session<S, D> {
         let told = match tried.inspect_err(|reason| metrics.resume(Err(reason.label())))? {
             Ok(seat) => {
                 count(Ok(()));
-                self.present = Some(metrics.logged_in());
+                self.present = Some(metrics.logged_in(self.transport()));
                 let welcome = Welcome {
                     name: seat.name().clone(),
                     session: seat.session(),

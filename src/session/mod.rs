@@ -29,7 +29,7 @@ use crate::limits::Pace;
 use crate::model::{
     Blame, CloseReason, Command, Correlation, Event, Frame, Realm, Refusal, UserName,
 };
-use crate::telemetry::Present;
+use crate::telemetry::{Present, Transport};
 
 /// How many frames are heard before what they caused is said.
 const HEARD_AT_ONCE: usize = 32;
@@ -75,7 +75,7 @@ async fn hold<S: Socket, D: Dialect>(
     stop: CancellationToken,
 ) -> CloseReason {
     let metrics = Arc::clone(&session.call.exchange.telemetry().metrics);
-    let connected = metrics.connected();
+    let connected = metrics.connected(session.transport());
     let reason = session.converse().await;
     metrics.ended(reason);
     tell_operator(reason, session.seat.as_ref());
@@ -174,6 +174,13 @@ impl<S: Socket, D: Dialect> Session<S, D> {
             goes_at: None,
             is_told_to_go: false,
             turns: Vec::new(),
+        }
+    }
+
+    fn transport(&self) -> Transport {
+        match self.keeper {
+            None => Transport::WebSocket,
+            Some(_) => Transport::Http,
         }
     }
 
