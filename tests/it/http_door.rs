@@ -33,6 +33,17 @@ async fn a_session_is_opened_as_the_protocol_says() {
     }
 }
 
+/// A request, with the status and the code of its answer.
+type Case<'a> = (
+    &'a str,
+    &'a str,
+    &'a [(&'a str, &'a str)],
+    &'a str,
+    u16,
+    &'a str,
+);
+
+#[allow(clippy::too_many_lines)] // It is a table.
 #[tokio::test]
 async fn it_says_no_with_the_status_that_fits() {
     let settings = [("session.frame_bytes", "2048")];
@@ -50,7 +61,7 @@ async fn it_says_no_with_the_status_that_fits() {
     let events = "/v1/events?mode=poll&wait=0";
     let ndjson = ("content-type", "application/x-ndjson");
     let key = "k".repeat(129);
-    let cases: &[(&str, &str, &[(&str, &str)], &str, u16, &str)] = &[
+    let cases: &[Case<'_>] = &[
         ("GET", events, &[], "", 401, "unauthorized"),
         (
             "GET",

@@ -357,8 +357,13 @@ impl Visitor {
     /// Waits until its session is known to be over; the status of the last answer.
     pub async fn is_gone(&mut self) -> Value {
         super::eventually("the session is gone", async || {
-            let path = "/v1/events?mode=poll&wait=0";
-            let answer = self.asks("GET", path, &[], "").await;
+            let after = self.last.clone().unwrap_or_default();
+            let path = format!("/v1/events?mode=poll&wait=0&after={after}");
+            let answer = self.asks("GET", &path, &[], "").await;
+            // Its last words come first.
+            if answer.status == 200 {
+                self.last = answer.json()["next"].as_str().map(str::to_owned);
+            }
             (answer.status == 404).then(|| answer.json())
         })
         .await
