@@ -1,3 +1,6 @@
+// Only what says `export` is to be had.
+export {}
+
 /** The version of this library. */
 export declare const version: string
 
@@ -117,7 +120,7 @@ export interface ClientEventMap {
   iceservers: IceServersEvent
 }
 
-interface TypedTarget<Events> extends EventTarget {
+declare class TypedTarget<Events> extends EventTarget {
   addEventListener<Type extends keyof Events>(
     type: Type,
     listener: ((event: Events[Type]) => unknown) | { handleEvent(event: Events[Type]): unknown } | null,
@@ -133,8 +136,7 @@ interface TypedTarget<Events> extends EventTarget {
 }
 
 /** A session at a Switchboard server, which outlives its connections. */
-export interface Client extends TypedTarget<ClientEventMap> {}
-export declare class Client extends EventTarget {
+export declare class Client extends TypedTarget<ClientEventMap> {
   /**
    * @param url Where the server is: `wss://…`, `https://…`, or relative to the page, such as `'/'`. A `ws` URL is used as it is;
    * for others the WebSocket is at `ws`, and the HTTP door at `v1/`, beside it.
@@ -197,8 +199,7 @@ export interface CallEventMap {
 }
 
 /** A call with somebody: a peer connection that negotiates, trickles, recovers and reports by itself. */
-export interface Call extends TypedTarget<CallEventMap> {}
-export declare class Call extends EventTarget {
+export declare class Call extends TypedTarget<CallEventMap> {
   private constructor()
   /** The other's name. */
   readonly name: string
@@ -242,8 +243,7 @@ export interface ChannelEventMap {
 }
 
 /** A data channel of a call. What is sent before it is open waits for that. */
-export interface Channel extends TypedTarget<ChannelEventMap> {}
-export declare class Channel extends EventTarget {
+export declare class Channel extends TypedTarget<ChannelEventMap> {
   private constructor()
   readonly label: string
   readonly readyState: RTCDataChannelState
