@@ -50,6 +50,7 @@ pub struct Config {
     presence: Presence,
     session: Session,
     limits: Limits,
+    pages: bool,
 }
 
 /// What joins nodes.
@@ -156,6 +157,7 @@ impl Config {
                     .parsed("limits.connections_per_ip", "a number; 0 for no limit"),
                 origins: reader.list("limits.origins"),
             },
+            pages: reader.parsed("pages.enabled", "true or false"),
         }
     }
 
@@ -248,6 +250,8 @@ impl Config {
             signals_per_second: self.limits.signals_per_second,
             connections_per_ip: self.limits.connections_per_ip,
             origins: self.limits.origins.clone(),
+            pages: self.pages,
+            tls: self.tls.is_some(),
         }
     }
 }

@@ -2,9 +2,11 @@
 
 mod listener;
 mod ops;
+mod pages;
 mod reject;
 mod tls;
 mod websocket;
+mod whoami;
 
 pub use listener::serve;
 pub use ops::{NodeView, admin_routes};
@@ -14,8 +16,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::http::{HeaderMap, HeaderValue, header};
-use axum::response::{IntoResponse, Response};
-use axum::routing::any;
+use axum::routing::{any, get};
 
 use crate::drain::Phase;
 use crate::exchange::Exchange;
@@ -39,6 +40,10 @@ pub struct Settings {
     pub connections_per_ip: u32,
     /// The web pages that may connect; empty for all.
     pub origins: Vec<String>,
+    /// Whether there are pages for people with browsers.
+    pub pages: bool,
+    /// Whether connections are encrypted.
+    pub tls: bool,
 }
 
 /// What every door needs.
@@ -48,25 +53,33 @@ pub struct Doors {
     exchange: Arc<Exchange>,
     phase: Phase,
     crowd: Crowd,
+    /// The page at `/`.
+    front: Option<Arc<pages::File>>,
 }
 
 impl Doors {
     /// The doors of this exchange.
     pub fn new(settings: Settings, exchange: Arc<Exchange>, phase: Phase) -> Self {
         let crowd = Crowd::new(settings.connections_per_ip);
+        let front = settings.pages.then(pages::front_page).map(Arc::new);
         Self {
             settings: Arc::new(settings),
             exchange,
             phase,
             crowd,
+            front,
         }
     }
 
     /// What clients see.
     pub fn routes(self) -> Router {
+        let pages = self.front.as_ref().map(|_| pages::pages());
         Router::new()
             .route("/", any(websocket::enter))
             .route("/ws", any(websocket::enter))
+            .route("/v1/whoami", get(whoami::whoami))
+            .merge(pages.unwrap_or_default())
+            .merge(pages::client())
             .with_state(self)
     }
 
@@ -80,17 +93,4 @@ impl Doors {
         };
         allowed.is_empty() || headers.get_all(header::ORIGIN).iter().all(known)
     }
-}
-
-/// What a browser or a curious person finds at the door.
-fn notice(doors: &Doors) -> Response {
-    let text = format!(
-        "Switchboard {}: a WebRTC signalling server.\n\n\
-         Connect a WebSocket to this address and say\n\n    {{\"type\":\"login\",\"name\":\"UserA\"}}\n\n\
-         then offer, answer, candidate and leave, each with the \"name\" of the other user.\n\
-         From a terminal: npx wscat -c ws://<this host and port>\n\nThis is node {}.\n",
-        env!("CARGO_PKG_VERSION"),
-        doors.exchange.node(),
-    );
-    ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()
 }

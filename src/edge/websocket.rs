@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::{Sink, Stream};
 
 use super::reject::Rejection;
-use super::{Doors, notice};
+use super::{Doors, pages};
 use crate::dialect::Native;
 use crate::limits::{Pace, Place};
 use crate::model::{CloseReason, Frame, Realm};
@@ -38,7 +38,7 @@ pub(super) async fn enter(
     let Ok(upgrade) = upgrade else {
         return match (headers.contains_key(header::UPGRADE), uri.path()) {
             (true, _) => Rejection::BadUpgrade.into_response(),
-            (false, "/") => notice(&doors),
+            (false, "/") => pages::front(&doors, &headers),
             (false, _) => Rejection::NotAnUpgrade.into_response(),
         };
     };

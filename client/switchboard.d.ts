@@ -1,0 +1,2 @@
+// The types of the client library.
+export {};
