@@ -1,7 +1,7 @@
 // The doctor's page: shows what is found while it is found, and the verdict at the end.
 
-import { examine } from './probes.js'
-import { asText, diagnose } from './verdict.js'
+import { examine } from './doctor/probes.js'
+import { asText, diagnose } from './doctor/verdict.js'
 
 const byId = (id) => document.getElementById(id)
 /** The steps of an examination, for the progress bar. */

@@ -1,7 +1,7 @@
 // What the doctor tries, one part after the other. Each part becomes a plain fact; what it means is judged in verdict.js.
 
 import { HttpLine, WebSocketLine, sleep } from './lines.js'
-import { callItself, probeIceServer } from './ice.js'
+import { callItself, probeIceServer } from './peers.js'
 
 /** How long anything may take that answers at once when all is well. */
 const PATIENCE = 5000

@@ -140,7 +140,7 @@ export class HttpLine extends Line {
       const { done } = await answer.body.getReader().read()
       return { ok: !done, status, ms: took() }
     } catch {
-      return { ok: false, status, ms: took() }
+      return { ok: false, status, ms: took(), late: stop.signal.aborted }
     } finally {
       clearTimeout(late)
       stop.abort()
