@@ -1,0 +1,7 @@
+// What browser tests are made of.
+
+export * from './chromium.mjs'
+export * from './cluster.mjs'
+export * from './files.mjs'
+export * from './processes.mjs'
+export * from './proxy.mjs'
