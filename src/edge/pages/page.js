@@ -36,8 +36,7 @@ async function logIn(name) {
     enter(name)
     return true
   } catch (error) {
-    candidate.close()
-    client = undefined
+    abandon()
     showConnection()
     byId('login-error').textContent = loginWords(error, name)
     byId('name').value = name
@@ -59,12 +58,12 @@ function enter(name) {
   log = new Log(name)
   people = new People(client, name, begin)
   client.addEventListener('call', ({ call }) => answer(call))
+  client.addEventListener('state', watchEnd)
   byId('main').focus({ preventScroll: true })
 }
 
 function leave(words = '') {
-  client?.close()
-  client = undefined
+  abandon()
   kept.set('name', null, sessionStorage)
   history.replaceState(null, '', '/')
   byId('people').replaceChildren()
@@ -75,6 +74,12 @@ function leave(words = '') {
   byId('name').value = kept.get('name', '')
   showConnection()
   byId('name').focus()
+}
+
+function abandon() {
+  const session = client
+  client = undefined
+  session?.close()
 }
 
 function showConnection() {
@@ -214,7 +219,7 @@ function listen() {
   })
   byId('logout').addEventListener('click', () => leave())
   // So that the name is free at once, and call peers know.
-  addEventListener('pagehide', () => client?.close())
+  addEventListener('pagehide', abandon)
   addEventListener('pageshow', ({ persisted }) => persisted && location.reload())
 }
 

@@ -108,7 +108,9 @@ async function whoami() {
   const answers = await Promise.all(Array.from({ length: 4 }, () => ask().catch(() => ({}))))
   const good = answers.filter((answer) => answer.view)
   if (good.length === 0) return { ok: false, status: answers.find((answer) => answer.status)?.status, nodes: [] }
-  return { ok: true, ms: good[0].ms, view: good[0].view, nodes: [...new Set(good.map(({ view }) => view.node))] }
+  const [{ view, ms }] = good
+  const ahead = Math.round(Date.now() / 1000 - view.time)
+  return { ok: true, ms, view, ahead, nodes: [...new Set(good.map((answer) => answer.view.node))] }
 }
 
 // ---------------------------------------------------------------------------------------------------------------------------------

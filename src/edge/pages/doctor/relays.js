@@ -5,7 +5,7 @@ import { NETWORK, OPERATOR, list, seconds } from './words.js'
 /** What ICE reports for a server that does not answer. */
 const UNREACHABLE = 701
 
-export function ofTheIce({ ice, relay = [] }) {
+export function ofTheIce({ ice, relay = [], whoami }) {
   if (!ice) return []
   const causes = []
   const stun = ice.filter((server) => server.kind === 'stun')
@@ -41,7 +41,7 @@ export function ofTheIce({ ice, relay = [] }) {
     })
   }
   const refused = turn.filter((server) => !server.ok && code(server) === 401)
-  if (refused.length > 0) causes.push(credentialsRefused(refused))
+  if (refused.length > 0) causes.push(credentialsRefused(refused, whoami?.ahead ?? 0))
   const others = turn.filter((server) => !server.ok && code(server) !== 401 && code(server) !== UNREACHABLE && code(server))
   for (const server of others.slice(0, 1)) causes.push(allocationRefused(server))
   const silent = turn.filter((server) => !server.ok && (code(server) === UNREACHABLE || !code(server)))
@@ -60,7 +60,7 @@ export function ofTheIce({ ice, relay = [] }) {
   return causes
 }
 
-function credentialsRefused(refused) {
+function credentialsRefused(refused, ahead) {
   const first = refused[0]
   const expired = first.expiresIn !== undefined && first.expiresIn <= 0
   return expired
@@ -68,8 +68,8 @@ function credentialsRefused(refused) {
         code: 'turn_expired',
         weight: 'limited',
         title: 'TURN refuses the credentials: they had expired when they were given out.',
-        why: `${first.url} answered 401, and the user name says that it was good until ${seconds(-first.expiresIn * 1000)} ago.`,
-        todo: 'Set the clocks of the nodes (and of this device) by NTP, and see that the lifetime of the credentials is not too short.',
+        why: `${first.url} answered 401, and the user name says that it was good until ${seconds(-first.expiresIn * 1000)} ago.${Math.abs(ahead) > 60 ? ` The clock of this device is ${seconds(Math.abs(ahead) * 1000)} ${ahead > 0 ? 'ahead of' : 'behind'} the node's.` : ''}`,
+        todo: 'Set the clocks of the nodes by NTP (and of this device). If ice.servers has time-limited credentials written into it, give ice.turn_secret instead, so that new ones are made.',
         whose: OPERATOR,
       }
     : {

@@ -78,7 +78,7 @@ export function ofTheLogins({ session, logins = [], whoami, websocket }) {
   return []
 }
 
-export function ofTheNodes({ signal, signals = signal ? [signal] : [], nodes = [], gone }) {
+export function ofTheNodes({ signals = [], logins = [], nodes = [], gone }) {
   const causes = []
   const between = signals.find((one) => one.from !== one.to && one.received < one.sent)
   if (gone || between?.code === 'user_unavailable') {
@@ -124,7 +124,7 @@ export function ofTheNodes({ signal, signals = signal ? [signal] : [], nodes = [
       whose: OPERATOR,
     })
   }
-  if (nodes.length === 1 && causes.length === 0 && signals.length > 0) {
+  if (nodes.length === 1 && causes.length === 0 && logins.every((login) => login.ok)) {
     causes.push({
       code: 'one_node',
       weight: 'note',
