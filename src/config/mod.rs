@@ -1,5 +1,6 @@
 //! The configuration: `default.toml`, then a file, then the environment, then flags. Every mistake is reported at once.
 
+mod ice;
 mod otel;
 mod reader;
 #[cfg(test)]
@@ -8,12 +9,14 @@ mod tests;
 pub use reader::{Mistakes, Sources};
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use self::reader::Reader;
 use crate::edge::TlsFiles;
 use crate::exchange::Bounds;
 use crate::fabric::{Terms, redis};
+use crate::ice::Ice;
 use crate::session::Clocks;
 use crate::telemetry::{self, LogFormat};
 use crate::{edge, exchange};
@@ -50,6 +53,7 @@ pub struct Config {
     presence: Presence,
     session: Session,
     limits: Limits,
+    ice: Arc<Ice>,
     pages: bool,
 }
 
@@ -157,6 +161,7 @@ impl Config {
                     .parsed("limits.connections_per_ip", "a number; 0 for no limit"),
                 origins: reader.list("limits.origins"),
             },
+            ice: Arc::new(ice::read(reader)),
             pages: reader.parsed("pages.enabled", "true or false"),
         }
     }
@@ -250,6 +255,7 @@ impl Config {
             signals_per_second: self.limits.signals_per_second,
             connections_per_ip: self.limits.connections_per_ip,
             origins: self.limits.origins.clone(),
+            ice: Arc::clone(&self.ice),
             pages: self.pages,
             tls: self.tls.is_some(),
         }

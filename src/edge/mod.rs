@@ -1,5 +1,7 @@
 //! The doors: everything HTTP.
 
+mod cors;
+mod ice_servers;
 mod listener;
 mod ops;
 mod pages;
@@ -16,10 +18,12 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::http::{HeaderMap, HeaderValue, header};
+use axum::middleware::from_fn_with_state;
 use axum::routing::{any, get};
 
 use crate::drain::Phase;
 use crate::exchange::Exchange;
+use crate::ice::Ice;
 use crate::limits::Crowd;
 use crate::session::Clocks;
 
@@ -40,6 +44,8 @@ pub struct Settings {
     pub connections_per_ip: u32,
     /// The web pages that may connect; empty for all.
     pub origins: Vec<String>,
+    /// The ICE servers that clients are told of.
+    pub ice: Arc<Ice>,
     /// Whether there are pages for people with browsers.
     pub pages: bool,
     /// Whether connections are encrypted.
@@ -74,10 +80,14 @@ impl Doors {
     /// What clients see.
     pub fn routes(self) -> Router {
         let pages = self.front.as_ref().map(|_| pages::pages());
+        let shared = Router::new()
+            .route("/v1/whoami", get(whoami::whoami))
+            .route("/v1/ice-servers", get(ice_servers::ice_servers))
+            .layer(from_fn_with_state(self.clone(), cors::share));
         Router::new()
             .route("/", any(websocket::enter))
             .route("/ws", any(websocket::enter))
-            .route("/v1/whoami", get(whoami::whoami))
+            .merge(shared)
             .merge(pages.unwrap_or_default())
             .merge(pages::client())
             .with_state(self)

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use axum::Extension;
@@ -59,6 +60,7 @@ pub(super) async fn enter(
         pace: Pace::new(doors.settings.signals_per_second),
         phase: doors.phase.clone(),
         max_age: doors.settings.max_age,
+        ice: Arc::clone(&doors.settings.ice),
     };
     // Taken before the upgrade is answered, so that a drain cannot miss the session.
     let tracked = doors.phase.track();

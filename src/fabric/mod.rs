@@ -61,6 +61,9 @@ pub trait Fabric: Send + Sync + fmt::Debug + 'static {
         whole: bool,
     ) -> Result<Resume, FabricError>;
 
+    /// Whether this secret is that of the resumable session which has the name now. Changes nothing.
+    async fn knows(&self, address: &Address, secret: &SecretHash) -> Result<bool, FabricError>;
+
     /// Writes down what the next holder of a resumable session must know. False if the session is somebody else's by now.
     fn note(&self, lease: &Lease, notes: Notes) -> BoxFuture<'static, Result<bool, FabricError>>;
 

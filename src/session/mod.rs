@@ -22,6 +22,7 @@ use crate::bugs::{self, Bug};
 use crate::dialect::{Dialect, Misheard};
 use crate::drain::Phase;
 use crate::exchange::{Exchange, Seat, Stirred, Turn};
+use crate::ice::Ice;
 use crate::limits::Pace;
 use crate::model::{
     Blame, CloseReason, Command, Correlation, Event, Frame, Realm, Refusal, UserName,
@@ -50,6 +51,8 @@ pub struct Call {
     pub phase: Phase,
     /// How long a resumable session keeps its connection; zero for ever.
     pub max_age: Duration,
+    /// The ICE servers that it tells of.
+    pub ice: Arc<Ice>,
 }
 
 /// Holds the conversation until it ends, and leaves nothing behind.
@@ -351,6 +354,14 @@ impl<S: Socket, D: Dialect> Session<S, D> {
             Pulse::Ping => {
                 let ping = self.ping();
                 self.write(vec![ping]).await
+            }
+            Pulse::Renew => {
+                if let Some(seat) = &self.seat {
+                    let servers = self.call.ice.servers_for(seat.address());
+                    self.tell(Event::IceServers(servers));
+                }
+                self.heartbeat.renews_in(self.call.ice.renewed_after());
+                Ok(())
             }
             Pulse::Stopped(CloseReason::Silent) => match self.socket.next().now_or_never() {
                 // It was this node that did not listen.

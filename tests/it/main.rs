@@ -9,6 +9,7 @@ mod calls;
 mod conformance;
 mod defences;
 mod drain;
+mod ice;
 mod ops;
 mod pages;
 mod presence;
