@@ -65,14 +65,15 @@ export async function examine(tell, { watched = WATCHED } = {}) {
       const [from, to] = pair(lines)
       put('signals', [await sendSignals(from, to), await sendSignals(to, from)])
     }
-    if (lines.length > 0 && facts.page.webrtc) {
-      doing('Trying STUN and TURN')
-      await tryIce(lines[0].iceServers, put)
-    }
+    // Before STUN and TURN, which may take their time: nobody speaks on the lines meanwhile.
     if (lines.length > 1 && facts.page.webrtc) {
       doing('Calling itself')
       const [from, to] = pair(lines)
       put('call', await callItself({ through: [from, to], iceServers: from.iceServers, picture: true }))
+    }
+    if (lines.length > 0 && facts.page.webrtc) {
+      doing('Trying STUN and TURN')
+      await tryIce(lines[0].iceServers, put)
     }
   } finally {
     for (const line of lines) line.close()
