@@ -10,6 +10,10 @@ import { People } from './page/people.js'
 import { ring } from './page/ring.js'
 import { doorWords, endWords, loginWords } from './page/words.js'
 
+/** After so long without a connection it is said. */
+const PATIENCE = 6000
+/** A page that is loaded again finds its name taken until the server has seen the one before go. */
+const AGAIN = 1000
 /** How long it may ring. */
 const RINGING = 45_000
 /** How long to wait for somebody who is to be called as soon as they are here. */
@@ -18,16 +22,19 @@ const COMING = 15_000
 let client
 let people
 let log
-/** The call that there is, or is being made ready. */
+/** The call that there is, or whom one is being made ready to. */
 let current
+/** What those who are about to call have said that it will be. */
+const announced = new Map()
 
 // ---------------------------------------------------------------------------------------------------------------------------------
 // To have a name
 
-async function logIn(name) {
+async function logIn(name, { again = false } = {}) {
   const button = byId('login').querySelector('button')
   button.disabled = true
   byId('login-error').textContent = ''
+  const hint = setTimeout(() => (byId('login-error').textContent = loginWords({ code: 'unreachable' }, name)), PATIENCE)
   const candidate = new Client('/', { name })
   try {
     candidate.addEventListener('state', showConnection)
@@ -38,11 +45,16 @@ async function logIn(name) {
   } catch (error) {
     abandon()
     showConnection()
+    if (again && error.code === 'name_taken') {
+      await new Promise((resolve) => setTimeout(resolve, Math.min(error.retryAfter ?? AGAIN, 5 * AGAIN)))
+      return logIn(name)
+    }
     byId('login-error').textContent = loginWords(error, name)
     byId('name').value = name
     byId('name').focus()
     return false
   } finally {
+    clearTimeout(hint)
     button.disabled = false
   }
 }
@@ -58,6 +70,7 @@ function enter(name) {
   log = new Log(name)
   people = new People(client, name, begin)
   client.addEventListener('call', ({ call }) => answer(call))
+  client.addEventListener('message', ({ name: from, message }) => message?.calls && announced.set(from, message.calls))
   client.addEventListener('state', watchEnd)
   byId('main').focus({ preventScroll: true })
 }
@@ -88,11 +101,11 @@ function showConnection() {
   const words = {
     connecting: ['trying', 'Connecting…'],
     reconnecting: ['trying', 'Connection lost. Trying again…'],
-    online: ['on', `${client?.node} by ${doorWords(client?.transport)}`],
+    online: ['on', `${client?.name ?? 'Connected'} at ${client?.node ?? 'a node'} by ${doorWords(client?.transport)}`],
   }[state]
   pill.dataset.state = words?.[0] ?? 'off'
   pill.textContent = words?.[1] ?? ''
-  pill.title = state === 'online' ? 'The node that you are connected to, and how' : ''
+  pill.title = state === 'online' ? 'Your name, the node that you are connected to, and how' : ''
 }
 
 /** Ended by the server, and not to be tried again. */
@@ -112,22 +125,27 @@ async function begin(name, kind, opener) {
   if (kind === 'screen' && media.stream.getVideoTracks().length === 0) {
     stop(media.stream)
     notify(media.missing[0])
-    free(opener)
-    return
+    return free(opener)
   }
   people.add(name)
+  client.send(name, { calls: kind }).catch(() => null)
   const call = client.call(name, { stream: media.stream, channels: CHANNELS, signal: AbortSignal.timeout(RINGING) })
   // What we cannot send we can still get.
   for (const wanted of kind === 'audio' ? ['audio'] : ['audio', 'video']) {
-    if (!media.stream.getTracks().some((track) => track.kind === wanted)) call.pc.addTransceiver(wanted, { direction: 'recvonly' })
+    if (call.direction === 'outgoing' && !media.stream.getTracks().some((track) => track.kind === wanted)) {
+      call.pc.addTransceiver(wanted, { direction: 'recvonly' })
+    }
   }
   converse(call, { kind, ...media }, opener)
 }
 
 async function answer(call) {
   const at = Date.now()
-  const kind = asks(call)
+  const kind = announced.get(call.name) ?? 'call'
+  announced.delete(call.name)
   const note = (reason) => log.add({ name: call.name, kind, direction: 'incoming', at, reason })
+  // We were about to call them: that takes their call.
+  if (current?.name === call.name && !current.state) return
   if (current) {
     call.hangup('busy')
     note('busy')
@@ -169,13 +187,10 @@ function converse(call, media, opener) {
 
 function free(opener) {
   current = undefined
-  if (people) people.busy = false
+  people.busy = false
   if (opener?.isConnected) opener.focus()
-}
-
-/** Whether pictures are meant to be sent. */
-function asks(call) {
-  return /^m=video [1-9]/m.test(call.pc.remoteDescription?.sdp ?? '') ? 'video' : 'audio'
+  // Somebody whom we were about to call has called us, and we have thought better of it.
+  for (const call of client?.calls.values() ?? []) if (call.direction === 'incoming' && call.state === 'ringing') answer(call)
 }
 
 // ---------------------------------------------------------------------------------------------------------------------------------
@@ -228,7 +243,7 @@ async function start() {
   const wanted = new URLSearchParams(location.hash.slice(1))
   const name = wanted.get('name') ?? kept.get('name', null, sessionStorage)
   byId('name').value = kept.get('name', '')
-  if (!name || !(await logIn(name))) return byId('name').focus()
+  if (!name || !(await logIn(name, { again: true }))) return byId('name').focus()
   const whom = wanted.get('call')
   // Not again when the page is loaded again.
   if (whom) history.replaceState(null, '', `/#${new URLSearchParams({ name })}`)

@@ -139,7 +139,7 @@ export class Conversation {
   #showLocal() {
     const hears = this.#stream.getAudioTracks().some((track) => track.enabled)
     dress(byId('mic'), hears ? 'mic' : 'mic-off', hears ? 'Mute' : 'Unmute')
-    dress(byId('camera'), this.#picture === 'camera' ? 'video' : 'video-off', this.#picture === 'camera' ? 'Stop camera' : 'Start camera')
+    dress(byId('camera'), this.#picture === 'camera' ? 'video' : 'video-off', this.#picture === 'camera' ? 'Camera off' : 'Camera on')
     dress(byId('share'), 'screen', this.#picture === 'screen' ? 'Stop sharing' : 'Share screen')
     byId('mic').classList.toggle('off', !hears)
     byId('camera').classList.toggle('off', this.#picture !== 'camera')

@@ -9,25 +9,30 @@ const TITLE = document.title
  * Asks whether to take a call. Ends by itself when the caller gives up.
  *
  * @param {import('/client/switchboard.js').Call} call
+ * @param {'video'|'audio'|'screen'|'call'} kind what the caller has said that it will be; `call`: nothing
  * @returns {Promise<'video'|'audio'|'declined'|'gone'>}
  */
 export function ring(call, kind) {
   const dialog = byId('ring')
+  const withPicture = kind === 'video' || kind === 'call'
   byId('ring-title').textContent = `${call.name} calls you`
   byId('ring-kind').textContent = kindWords(kind)
   byId('ring-initial').textContent = initial(call.name)
-  byId('accept-audio').hidden = kind !== 'video'
-  dress(byId('accept'), kind === 'video' ? 'video' : 'audio', 'Accept')
+  byId('accept-audio').hidden = !withPicture
+  dress(byId('accept'), withPicture ? 'video' : 'audio', 'Accept')
   document.title = `${call.name} calls · ${TITLE}`
   const silence = sound()
   return new Promise((resolve) => {
+    let asked = true
     const done = (answer) => {
+      if (!asked) return
+      asked = false
       silence()
       document.title = TITLE
       dialog.close()
       resolve(answer)
     }
-    byId('accept').onclick = () => done(kind === 'video' ? 'video' : 'audio')
+    byId('accept').onclick = () => done(withPicture ? 'video' : 'audio')
     byId('accept-audio').onclick = () => done('audio')
     byId('decline').onclick = () => done('declined')
     // Escape is pressed too easily for what cannot be taken back.
