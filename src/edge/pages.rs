@@ -27,6 +27,39 @@ const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 const TYPES: &str = "application/typescript; charset=utf-8";
+const ICON: &str = "image/svg+xml";
+
+macro_rules! parts {
+    ($($kind:ident $path:literal),* $(,)?) => {
+        &[$((concat!("/page/", $path), $kind, include_str!(concat!("pages/", $path)))),*]
+    };
+}
+
+/// What the pages consist of: path, type and text.
+const PARTS: &[(&str, &str, &str)] = parts![
+    CSS "page.css",
+    ICON "icon.svg",
+    SCRIPT "page.js",
+    SCRIPT "page/conversation.js",
+    SCRIPT "page/chat.js",
+    SCRIPT "page/paths.js",
+    SCRIPT "page/people.js",
+    SCRIPT "page/log.js",
+    SCRIPT "page/ring.js",
+    SCRIPT "page/media.js",
+    SCRIPT "page/words.js",
+    SCRIPT "page/dom.js",
+    SCRIPT "doctor.js",
+    SCRIPT "doctor/verdict.js",
+    SCRIPT "doctor/doors.js",
+    SCRIPT "doctor/users.js",
+    SCRIPT "doctor/relays.js",
+    SCRIPT "doctor/seen.js",
+    SCRIPT "doctor/words.js",
+    SCRIPT "doctor/probes.js",
+    SCRIPT "doctor/lines.js",
+    SCRIPT "doctor/peers.js",
+];
 
 /// One file, as it was when the node was built.
 #[derive(Clone, Debug)]
@@ -94,19 +127,13 @@ pub(super) fn front_page() -> File {
 /// The page that says why a call fails, and what the pages consist of.
 pub(super) fn pages() -> Router<Doors> {
     let doctor = File::new(HTML, include_str!("pages/doctor.html"));
-    let part = |kind, text| {
-        let file = File::new(kind, text);
-        get(async move |headers: HeaderMap| file.answer(&headers, REVALIDATED))
-    };
     let doctor = get(async move |headers: HeaderMap| show(&doctor, &headers));
-    Router::new()
-        .route("/doctor", doctor)
-        .route("/page/page.css", part(CSS, include_str!("pages/page.css")))
-        .route("/page/page.js", part(SCRIPT, include_str!("pages/page.js")))
-        .route(
-            "/page/doctor.js",
-            part(SCRIPT, include_str!("pages/doctor.js")),
-        )
+    let pages = Router::new().route("/doctor", doctor);
+    PARTS.iter().fold(pages, |pages, (path, kind, text)| {
+        let file = File::new(kind, text);
+        let part = get(async move |headers: HeaderMap| file.answer(&headers, REVALIDATED));
+        pages.route(path, part)
+    })
 }
 
 /// The client library, for pages of any origin.
