@@ -28,7 +28,7 @@ const BATCH: usize = 256;
 /// How long a lane rests between two tries to connect.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 /// How often the operator is told, by each lane, that the store is full.
-const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
+const COMPLAIN_EVERY: Duration = Duration::from_mins(1);
 
 /// Where jobs wait for their lane.
 #[derive(Clone, Debug)]
