@@ -24,8 +24,8 @@
 //! ## Arrows
 //!
 //! `edge → roaming → session → exchange → fabric → model` and `session → dialect → model`; `roaming` also sees `fabric`, whose letterboxes it reads,
-//! and the language, drain and limits of its conversations; `edge` also sees `session` and `dialect` (which language a door speaks),
-//! `exchange` (to hand it on, and to show it to operators), `drain` and `limits`, and `session` sees `limits` and `drain`. `fabric` and those above it tell
+//! and the language, drain, ICE servers and limits of its conversations; `edge` also sees `session` and `dialect` (which language a door speaks),
+//! `exchange` (to hand it on, and to show it to operators), `drain`, `ice` and `limits`, and `session` sees `limits`, `ice` and `drain`. `fabric` and those above it tell
 //! `telemetry` what happens, which knows nothing but `model`. `config` knows the settings of each room,
 //! never its behaviour. Only [`app`] sees everything. `tests/it/tidy.rs` holds these arrows.
 //!
@@ -77,6 +77,8 @@ pub mod exchange;
 pub mod session;
 
 pub mod limits;
+
+pub mod ice;
 
 pub mod roaming;
 

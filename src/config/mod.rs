@@ -1,5 +1,6 @@
 //! The configuration: `default.toml`, then a file, then the environment, then flags. Every mistake is reported at once.
 
+mod ice;
 mod otel;
 mod reader;
 #[cfg(test)]
@@ -8,12 +9,14 @@ mod tests;
 pub use reader::{Mistakes, Sources};
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use self::reader::Reader;
 use crate::edge::{HttpSettings, TlsFiles};
 use crate::exchange::Bounds;
 use crate::fabric::{Terms, redis};
+use crate::ice::Ice;
 use crate::session::Clocks;
 use crate::telemetry::{self, LogFormat};
 use crate::{edge, exchange, roaming};
@@ -53,6 +56,8 @@ pub struct Config {
     session: Session,
     limits: Limits,
     http: HttpSettings,
+    ice: Arc<Ice>,
+    pages: bool,
 }
 
 /// What joins nodes.
@@ -164,6 +169,8 @@ impl Config {
                 keepalive: reader.duration("http.keepalive"),
                 stream_age: reader.duration("http.stream_age"),
             },
+            ice: Arc::new(ice::read(reader)),
+            pages: reader.parsed("pages.enabled", "true or false"),
         }
     }
 
@@ -266,6 +273,9 @@ impl Config {
             connections_per_ip: self.limits.connections_per_ip,
             origins: self.limits.origins.clone(),
             http: self.http,
+            ice: Arc::clone(&self.ice),
+            pages: self.pages,
+            tls: self.tls.is_some(),
         }
     }
 
@@ -276,6 +286,7 @@ impl Config {
             write_timeout: self.session.write_timeout,
             signals_per_second: self.limits.signals_per_second,
             session_ttl: self.http.session_ttl,
+            ice: Arc::clone(&self.ice),
         }
     }
 }

@@ -1,11 +1,17 @@
 //! The doors: everything HTTP.
 
+mod asking;
+mod cors;
+mod expiry;
 mod http;
+mod ice_servers;
 mod listener;
 mod ops;
+mod pages;
 mod reject;
 mod tls;
 mod websocket;
+mod whoami;
 
 pub use listener::serve;
 pub use ops::{NodeView, admin_routes};
@@ -14,15 +20,14 @@ pub use tls::{Tls, TlsError, TlsFiles};
 use std::sync::Arc;
 
 use axum::Router;
-use axum::http::{HeaderMap, HeaderValue, Uri, header};
-use axum::response::{IntoResponse, Response};
-use axum::routing::any;
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::middleware::from_fn_with_state;
+use axum::routing::{any, get};
 
-use self::reject::Rejection;
 use crate::drain::Phase;
 use crate::exchange::Exchange;
+use crate::ice::Ice;
 use crate::limits::Crowd;
-use crate::model::UserName;
 use crate::roaming::Roaming;
 use crate::session::Clocks;
 
@@ -43,6 +48,12 @@ pub struct Settings {
     pub connections_per_ip: u32,
     /// The web pages that may connect; empty for all.
     pub origins: Vec<String>,
+    /// The ICE servers that clients are told of.
+    pub ice: Arc<Ice>,
+    /// Whether there are pages for people with browsers.
+    pub pages: bool,
+    /// Whether connections are encrypted.
+    pub tls: bool,
     /// The HTTP door.
     pub http: HttpSettings,
 }
@@ -69,6 +80,8 @@ pub struct Doors {
     /// HTTP sessions that began here, by address.
     sessions: Crowd,
     roaming: Roaming,
+    /// The page at `/`.
+    front: Option<Arc<pages::File>>,
 }
 
 impl Doors {
@@ -81,6 +94,7 @@ impl Doors {
     ) -> Self {
         let crowd = || Crowd::new(settings.connections_per_ip);
         let (crowd, sessions) = (crowd(), crowd());
+        let front = settings.pages.then(pages::front_page).map(Arc::new);
         Self {
             settings: Arc::new(settings),
             exchange,
@@ -88,31 +102,25 @@ impl Doors {
             crowd,
             sessions,
             roaming,
+            front,
         }
     }
 
     /// What clients see.
     pub fn routes(self) -> Router {
+        let pages = self.front.as_ref().map(|_| pages::pages());
+        let shared = Router::new()
+            .route("/v1/whoami", get(whoami::whoami))
+            .route("/v1/ice-servers", get(ice_servers::ice_servers))
+            .merge(http::routes())
+            .layer(from_fn_with_state(self.clone(), cors::share));
         Router::new()
             .route("/", any(websocket::enter))
             .route("/ws", any(websocket::enter))
-            .merge(http::shared(&self, http::routes()))
+            .merge(shared)
+            .merge(pages.unwrap_or_default())
+            .merge(pages::client())
             .with_state(self)
-    }
-
-    /// Who has logged in to the HTTP session whose token a request bears, if anybody has: for routes that must know who asks. Else the answer
-    /// that turns it away.
-    pub async fn user_of(
-        &self,
-        headers: &HeaderMap,
-        uri: &Uri,
-    ) -> Result<Option<UserName>, Response> {
-        let known = async {
-            let token = http::token(headers, uri)?;
-            let user: Result<_, Rejection> = self.roaming.verify(&token).await.map_err(Into::into);
-            user
-        };
-        known.await.map_err(Rejection::into_response)
     }
 
     /// Whether a page of this origin may connect. Programs send none.
@@ -125,17 +133,4 @@ impl Doors {
         };
         allowed.is_empty() || headers.get_all(header::ORIGIN).iter().all(known)
     }
-}
-
-/// What a browser or a curious person finds at the door.
-fn notice(doors: &Doors) -> Response {
-    let text = format!(
-        "Switchboard {}: a WebRTC signalling server.\n\n\
-         Connect a WebSocket to this address and say\n\n    {{\"type\":\"login\",\"name\":\"UserA\"}}\n\n\
-         then offer, answer, candidate and leave, each with the \"name\" of the other user.\n\
-         From a terminal: npx wscat -c ws://<this host and port>\n\nThis is node {}.\n",
-        env!("CARGO_PKG_VERSION"),
-        doors.exchange.node(),
-    );
-    ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()
 }

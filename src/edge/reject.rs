@@ -19,10 +19,10 @@ pub(super) enum Rejection {
     NotAnUpgrade,
     /// It looks like a WebSocket handshake, and is none.
     BadUpgrade,
-    /// No session can be told from the request.
-    NoToken,
-    /// The token is not that of its session.
-    WrongToken,
+    /// Nothing proves the session.
+    Unauthorized,
+    /// The query names nobody.
+    NoName,
     /// There is no such session any more.
     SessionGone,
     /// A newer reader of the session took over.
@@ -44,7 +44,7 @@ pub(super) enum Rejection {
 impl From<Denied> for Rejection {
     fn from(denied: Denied) -> Self {
         match denied {
-            Denied::Wrong => Self::WrongToken,
+            Denied::Wrong => Self::Unauthorized,
             Denied::Gone => Self::SessionGone,
             Denied::Full => Self::TooFast,
             Denied::Replaced => Self::Replaced,
@@ -87,15 +87,15 @@ impl IntoResponse for Rejection {
                 "bad_request",
                 "not a WebSocket handshake (RFC 6455, 4.1)",
             ),
-            Self::NoToken => (
+            Self::Unauthorized => (
                 StatusCode::UNAUTHORIZED,
                 "unauthorized",
-                "no token of a session: POST /v1/sessions gives one, for Authorization: Bearer",
+                "that is no token or secret of a session which goes on: give it as Authorization: Bearer",
             ),
-            Self::WrongToken => (
-                StatusCode::UNAUTHORIZED,
-                "unauthorized",
-                "the token is not that of its session",
+            Self::NoName => (
+                StatusCode::BAD_REQUEST,
+                "bad_request",
+                "the name of the session's user is missing: ?name=",
             ),
             Self::SessionGone => (
                 StatusCode::NOT_FOUND,
@@ -127,7 +127,7 @@ impl IntoResponse for Rejection {
             Self::Unavailable => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "unavailable",
-                "the outcome is unknown: try again, with the same Idempotency-Key",
+                "no answer in time: try again, a POST with the same Idempotency-Key",
             ),
         };
         let body =
@@ -149,7 +149,7 @@ impl IntoResponse for Rejection {
                     header::HeaderValue::from_static("upgrade"),
                 );
             }
-            Self::NoToken | Self::WrongToken => {
+            Self::Unauthorized => {
                 headers.insert(
                     header::WWW_AUTHENTICATE,
                     header::HeaderValue::from_static("Bearer"),

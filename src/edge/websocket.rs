@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use axum::Extension;
@@ -13,7 +14,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::{Sink, Stream};
 
 use super::reject::Rejection;
-use super::{Doors, notice};
+use super::{Doors, pages};
 use crate::dialect::Native;
 use crate::limits::{Pace, Place};
 use crate::model::{CloseReason, Frame, Realm};
@@ -38,7 +39,7 @@ pub(super) async fn enter(
     let Ok(upgrade) = upgrade else {
         return match (headers.contains_key(header::UPGRADE), uri.path()) {
             (true, _) => Rejection::BadUpgrade.into_response(),
-            (false, "/") => notice(&doors),
+            (false, "/") => pages::front(&doors, &headers),
             (false, _) => Rejection::NotAnUpgrade.into_response(),
         };
     };
@@ -60,6 +61,7 @@ pub(super) async fn enter(
         phase: doors.phase.clone(),
         max_age: doors.settings.max_age,
         kept: None,
+        ice: Arc::clone(&doors.settings.ice),
     };
     // Taken before the upgrade is answered, so that a drain cannot miss the session.
     let tracked = doors.phase.track();

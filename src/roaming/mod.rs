@@ -21,12 +21,13 @@ use crate::drain::Phase;
 use crate::exchange::Exchange;
 use crate::fabric::letterbox::{Carrier, Entered, Post, Posted, Taken, UPLINK};
 use crate::fabric::{FabricError, Letterboxes};
+use crate::ice::Ice;
 use crate::limits::{Pace, Place};
 use crate::model::{Realm, SessionId, UserName};
 use crate::session::{self, Call, Clocks, Kept};
 
 /// What the operator decides about them.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// How patient they are.
     pub clocks: Clocks,
@@ -36,6 +37,8 @@ pub struct Settings {
     pub signals_per_second: u32,
     /// How long they live without a sign of their client.
     pub session_ttl: Duration,
+    /// The ICE servers that they tell of.
+    pub ice: Arc<Ice>,
 }
 
 /// The conversations that this node may carry on. Clones are of the same node.
@@ -191,6 +194,7 @@ impl Roaming {
             pace: Pace::new(settings.signals_per_second),
             phase: phase.clone(),
             max_age: Duration::ZERO,
+            ice: Arc::clone(&settings.ice),
             kept: Some(Kept {
                 secret: token.secret().clone(),
                 before,

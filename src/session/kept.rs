@@ -188,6 +188,9 @@ impl<S: Socket, D: Dialect> Session<S, D> {
         };
         self.present = Some(exchange.telemetry().metrics.logged_in(self.transport()));
         self.heartbeat.logged_in();
+        // When the client was told of ICE servers, only the one before knew.
+        let runs_out = self.call.ice.renewed_after();
+        self.heartbeat.renews_in(runs_out.map(|_| Duration::ZERO));
         let seat = self.seat.insert(seat);
         if !watched.is_empty() {
             let watched = watched.into_iter().collect();

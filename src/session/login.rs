@@ -42,6 +42,7 @@ impl<S: Socket, D: Dialect> Session<S, D> {
                     session: seat.session(),
                     node: seat.node().clone(),
                     grace: seat.grace(),
+                    ice: self.call.ice.servers_for(seat.address()),
                     resume: seat.secret().cloned(),
                     resumed: resumes,
                     id,
@@ -53,6 +54,7 @@ impl<S: Socket, D: Dialect> Session<S, D> {
                 }
                 self.seat = Some(seat);
                 self.heartbeat.logged_in();
+                self.heartbeat.renews_in(self.call.ice.renewed_after());
                 Event::Welcome(Box::new(welcome))
             }
             Err(refusal) => {

@@ -25,6 +25,7 @@ use crate::bugs::{self, Bug};
 use crate::dialect::{Dialect, Misheard};
 use crate::drain::Phase;
 use crate::exchange::{Exchange, Seat, Stirred, Turn};
+use crate::ice::Ice;
 use crate::limits::Pace;
 use crate::model::{
     Blame, CloseReason, Command, Correlation, Event, Frame, Realm, Refusal, UserName,
@@ -55,6 +56,8 @@ pub struct Call {
     pub max_age: Duration,
     /// Of a transport that outlives this node.
     pub kept: Option<Kept>,
+    /// The ICE servers that it tells of.
+    pub ice: Arc<Ice>,
 }
 
 /// Holds the conversation until it ends, and leaves nothing behind.
@@ -390,6 +393,14 @@ impl<S: Socket, D: Dialect> Session<S, D> {
             Pulse::Ping => {
                 let ping = self.ping();
                 self.write(vec![ping]).await
+            }
+            Pulse::Renew => {
+                if let Some(seat) = &self.seat {
+                    let servers = self.call.ice.servers_for(seat.address());
+                    self.tell(Event::IceServers(servers));
+                }
+                self.heartbeat.renews_in(self.call.ice.renewed_after());
+                Ok(())
             }
             Pulse::Stopped(CloseReason::Silent) => match self.socket.next().now_or_never() {
                 // It was this node that did not listen.

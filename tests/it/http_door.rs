@@ -224,7 +224,8 @@ async fn pages_of_other_origins_may_be_let_in_or_not() {
         ("origin", "https://mine.example"),
         ("access-control-request-method", "POST"),
     ];
-    for (cluster, shared) in [(&open, "*"), (&closed, "https://mine.example")] {
+    let shared = "https://mine.example";
+    for cluster in [&open, &closed] {
         let address = cluster.nodes[0].address;
         for path in [
             "/v1/sessions",
@@ -329,6 +330,26 @@ async fn a_newer_reader_takes_over() {
         let pong = third.next_event().await.unwrap();
         assert_eq!(pong.data, r#"{"type":"pong","id":1}"#);
     }
+}
+
+#[tokio::test]
+async fn the_token_proves_who_asks_for_ice_servers() {
+    let settings = [("ice.servers", r#"["stun:stun.example:3478"]"#)];
+    let cluster = Cluster::embedded(1, &settings).await;
+    let address = cluster.nodes[0].address;
+    let visitor = Visitor::login(address, By::Poll, "a").await;
+    let told = visitor.asks("GET", "/v1/ice-servers", &[], "").await;
+    assert_eq!(told.status, 200, "{told:?}");
+    assert!(told.body.contains("stun:stun.example:3478"), "{told:?}");
+    let nameless = Visitor::open(address, By::Poll, &json!({})).await;
+    let refused = nameless.asks("GET", "/v1/ice-servers", &[], "").await;
+    assert_eq!(refused.status, 401, "{refused:?}");
+    visitor.closes().await;
+    let gone = async || {
+        let answer = visitor.asks("GET", "/v1/ice-servers", &[], "").await;
+        (answer.status == 404).then_some(())
+    };
+    eventually("the session is gone", gone).await;
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("fabric", &["bugs", "model", "telemetry"]),
     ("exchange", &["bugs", "fabric", "model", "telemetry"]),
     ("limits", &[]),
+    ("ice", &["model"]),
     (
         "session",
         &[
@@ -18,6 +19,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "dialect",
             "drain",
             "exchange",
+            "ice",
             "limits",
             "model",
             "telemetry",
@@ -27,14 +29,14 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "roaming",
         &[
-            "dialect", "drain", "exchange", "fabric", "limits", "model", "session",
+            "dialect", "drain", "exchange", "fabric", "ice", "limits", "model", "session",
         ],
     ),
     // The arrow to dialect is the choice of the language at the door.
     (
         "edge",
         &[
-            "dialect", "drain", "exchange", "limits", "model", "roaming", "session",
+            "dialect", "drain", "exchange", "ice", "limits", "model", "roaming", "session",
         ],
     ),
     ("telemetry", &["model"]),
@@ -47,6 +49,8 @@ const ARROWS: &[(&str, &[&str])] = &[
             "edge",
             "exchange",
             "fabric",
+            "ice",
+            "model",
             "roaming",
             "session",
             "telemetry",
@@ -61,6 +65,7 @@ const BORDERS: &[(&str, &[&str])] = &[
     ("axum", &["edge", "app.rs"]),
     ("serde_json", &["dialect"]),
     ("governor", &["limits.rs"]),
+    ("hmac::", &["ice.rs"]),
     ("opentelemetry", &["telemetry"]),
     ("prometheus::", &["telemetry"]),
 ];

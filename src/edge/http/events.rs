@@ -12,8 +12,9 @@ use futures_util::stream;
 use tokio::time::Instant;
 
 use super::super::Doors;
+use super::super::asking::parameter;
 use super::super::reject::Rejection;
-use super::credential::{query, token};
+use super::credential::token;
 use super::feed::Feed;
 use super::{json, text};
 use crate::model::EntryId;
@@ -34,7 +35,7 @@ pub(super) async fn read(
         return Err(Rejection::Draining);
     }
     let after = after(&headers, &uri)?;
-    let polls = match query(&uri, "mode").as_deref() {
+    let polls = match parameter(&uri, "mode").as_deref() {
         None | Some("sse") => false,
         Some("poll") => true,
         Some(_) => return Err(Rejection::Bad("mode is sse or poll")),
@@ -104,7 +105,7 @@ fn polled(Looked { events, reset }: &Looked, next: EntryId) -> String {
 fn after(headers: &HeaderMap, uri: &Uri) -> Result<Option<EntryId>, Rejection> {
     const WRONG: Rejection = Rejection::Bad("that is no event id that was told");
     let header = text(headers, header::HeaderName::from_static("last-event-id"));
-    let asked = query(uri, "after");
+    let asked = parameter(uri, "after");
     // An address is made once, and its EventSource comes back to it with what it has seen since.
     let after = header
         .or(asked.as_deref())
@@ -120,7 +121,7 @@ fn wait(headers: &HeaderMap, uri: &Uri) -> Result<Duration, Rejection> {
         let mut wishes = prefer.split([',', ';']).map(str::trim);
         wishes.find_map(|wish| wish.strip_prefix("wait="))
     });
-    match query(uri, "wait").as_deref().or(preferred) {
+    match parameter(uri, "wait").as_deref().or(preferred) {
         None => Ok(LONGEST_POLL),
         Some(seconds) => match seconds.parse() {
             Ok(seconds) => Ok(LONGEST_POLL.min(Duration::from_secs(seconds))),

@@ -21,6 +21,7 @@ pub(super) struct Scripts {
     pub(super) letterbox_take: Loaded,
     pub(super) letterbox_hear: Loaded,
     pub(super) letterbox_tell: Loaded,
+    pub(super) knows: Loaded,
 }
 
 /// One script with its hash.
@@ -53,6 +54,7 @@ impl Default for Scripts {
             letterbox_take: script(include_str!("letterbox/take.lua")),
             letterbox_hear: script(include_str!("letterbox/hear.lua")),
             letterbox_tell: script(include_str!("letterbox/tell.lua")),
+            knows: script(include_str!("knows.lua")),
         }
     }
 }
@@ -69,6 +71,7 @@ impl Scripts {
             read,
             resume,
             note,
+            knows,
             letterbox_open,
             letterbox_look,
             letterbox_post,
@@ -79,7 +82,7 @@ impl Scripts {
             letterbox_tell,
         } = self;
         let mut load = Pipeline::new();
-        let of_users = [claim, renew, release, send, beat, read, resume, note];
+        let of_users = [claim, renew, release, send, beat, read, resume, note, knows];
         let of_letterboxes = [
             letterbox_open,
             letterbox_look,
