@@ -5,7 +5,7 @@ import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { after, afterEach, before, describe, test } from 'node:test'
 
-import { eventually, launchBrowser, openPage, startCluster, startProxy } from './support/index.mjs'
+import { eventually, launchBrowser, openPage, startCluster, startNode, startProxy } from './support/index.mjs'
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
 const PHONE = { viewport: { width: 390, height: 844 }, hasTouch: true, isMobile: true }
@@ -172,26 +172,23 @@ describe('a call between two nodes', () => {
   })
 
   test('the node of one side is killed: it says so, comes back at the other, and the call goes on', async () => {
-    const redis = cluster.redis
-    const { startNode } = await import('./support/index.mjs')
-    const victim = await startNode({ redis, id: 'victim' })
-    const turns = [victim, two]
-    const proxy = await startProxy([victim, two], { pick: () => turns.find((node) => node.running) })
+    const victim = await startNode({ redis: cluster.redis, id: 'victim' })
+    const proxy = await startProxy([victim, two], { pick: (targets) => targets.find((node) => node.running) })
     try {
-      const [ann, bob] = [await logIn(proxy, 'Ann'), await logIn(one, 'Bob')]
-      ann.expects = bob.expects = /WebSocket connection|Failed to load/
-      await add(ann, 'Bob')
-      await button(ann, 'Bob', 'video').click()
-      await bob.click('#accept')
-      for (const page of [ann, bob]) await says(page, '#call-state', /^Connected$/)
-      await says(ann, '#connection', /^Ann at victim\./)
+      const [dora, emil] = [await logIn(proxy, 'Dora'), await logIn(one, 'Emil')]
+      dora.expects = emil.expects = /WebSocket connection|Failed to load/
+      await add(dora, 'Emil')
+      await button(dora, 'Emil', 'video').click()
+      await emil.click('#accept')
+      for (const page of [dora, emil]) await says(page, '#call-state', /^Connected$/)
+      await says(dora, '#connection', /^Dora at victim\./)
       await victim.kill()
-      await says(ann, '#connection', /^Ann at two\./)
-      await says(bob, '#path-peer', /^two\./)
-      const before = await frames(ann)
-      await eventually(async () => (await frames(ann)) > before + 10, 15_000, 'frames advance')
-      assert.equal(await text(ann, '#call-state'), 'Connected')
-      assert.equal(await text(bob, '#notices'), '')
+      await says(dora, '#connection', /^Dora at two\./)
+      await says(emil, '#path-peer', /^two\./)
+      const before = await frames(dora)
+      await eventually(async () => (await frames(dora)) > before + 10, 15_000, 'frames advance')
+      assert.equal(await text(dora, '#call-state'), 'Connected')
+      assert.equal(await text(emil, '#notices'), '')
     } finally {
       await proxy.stop()
       if (victim.running) await victim.kill()

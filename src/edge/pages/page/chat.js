@@ -23,7 +23,7 @@ export function chat(channel, name) {
 }
 
 function show(text, from) {
-  const item = document.createElement('li')
+  const item = document.createElement('p')
   const who = document.createElement('span')
   who.className = 'unseen'
   who.textContent = `${from ?? 'You'}: `
