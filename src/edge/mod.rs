@@ -1,6 +1,7 @@
 //! The doors: everything HTTP.
 
 mod cors;
+mod expiry;
 mod ice_servers;
 mod listener;
 mod ops;

@@ -460,6 +460,9 @@ pub enum FabricError {
     /// More is waiting for the store than it takes.
     #[error("too much is waiting for the store")]
     Busy,
+    /// The store has no memory left: nothing of this was done.
+    #[error("the store has no memory left")]
+    NoMemory,
     /// What was to be delivered [once](Envelope::once) was sent by a connection after whose end a later one of the same session has spoken.
     #[error("a later connection of the sender has spoken")]
     Overtaken,
