@@ -302,7 +302,7 @@ describe('for everybody', () => {
     const bare = await launchBrowser({ ignoreDefaultArgs: ['--use-fake-device-for-media-stream'] })
     try {
       const [ann, bob] = await inCall('video', { annOptions: { browser: bare } })
-      await says(ann, '#missing', /There is no microphone on this device\. There is no camera on this device\. The call goes on with what there is\./)
+      await says(ann, '#missing', /There is no camera or microphone on this device\. The call goes on with what there is\./)
       await eventually(async () => (await frames(ann)) > 10, 15_000, 'frames advance')
       assert.ok(await bob.isVisible('#blank'))
       await ann.fill('#words', 'I see you')
