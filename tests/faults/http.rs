@@ -398,7 +398,7 @@ async fn a_client_that_does_not_read_is_lost() {
         }
         sent += u64::from(told["type"] == "ack");
         sleep(Duration::from_millis(10)).await;
-        assert!(begun.elapsed() < Duration::from_secs(60), "{told}");
+        assert!(begun.elapsed() < Duration::from_mins(1), "{told}");
     };
     assert_eq!(leave["reason"], "lost");
     let grown = node.process.memory().saturating_sub(before);
