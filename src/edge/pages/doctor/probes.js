@@ -170,7 +170,7 @@ async function logInAround({ websocket, sse, poll }, put) {
 async function logIn(door, open) {
   const began = performance.now()
   const line = await open().catch(() => null)
-  if (!line) return { seen: { door, ok: false, code: 'no_answer' } }
+  if (!line) return { seen: { door, ok: false, code: 'no_connection' } }
   line.name = `doctor-${crypto.getRandomValues(new Uint32Array(1))[0].toString(16)}`
   line.send({ type: 'login', name: line.name })
   const reply = await line.wait((message) => message.type === 'login' || message.type === 'error', PATIENCE)
