@@ -40,7 +40,8 @@ pub const READ_AT_ONCE: usize = 256;
 /// 3. [`take`](Self::take) is won by one of those who saw the same carrier.
 /// 4. What was told stays readable for its client behind any place, on any node, within [`DOWNLINK`]; beyond it the reader is told of a reset.
 /// 5. One reader is the client's: an earlier one hears that it was replaced.
-/// 6. Whoever listens is woken for news. A wake may be lost: it is late then, until the next look.
+/// 6. What was given up, by an error, has no effect later; but for [`tell`](Self::tell), which is repeated.
+/// 7. Whoever listens is woken for news. A wake may be lost: it is late then, until the next look.
 #[async_trait]
 pub trait Letterboxes: Send + Sync + std::fmt::Debug + 'static {
     /// Opens a letterbox, with what its client has said already; this node carries it.

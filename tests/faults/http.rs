@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -255,7 +257,7 @@ async fn posts_in_flight_are_repeated_and_delivered_once() {
         } else {
             &staying
         };
-        let sender = Visitor::login(carrier.address, By::Poll, "sender").await;
+        let mut sender = Visitor::login(carrier.address, By::Poll, "sender").await;
         let (token, door) = (sender.token.clone(), balancer.address);
         let posting = tokio::spawn(async move {
             let mut again = 0;
@@ -275,6 +277,7 @@ async fn posts_in_flight_are_repeated_and_delivered_once() {
         let lost = balancer.lost();
         assert!(lost > 40 && again >= lost, "{lost} {again}");
         receiver.hears_nothing_more().await;
+        sender.turns_to(staying.address);
         sender.closes().await;
         receiver.closes().await;
         println!(
@@ -326,6 +329,80 @@ async fn a_carrier_that_stood_still_is_not_heard_any_more() {
     let leave = alice.hears().await;
     assert_eq!(leave["reason"], "closed", "{leave}");
     alice.hears_nothing_more().await;
-    let again = Peer::login(frozen.address, "bob").await;
+    let again = Peer::login(staying.address, "bob").await;
     again.closes().await;
+}
+
+/// While Redis stands still nobody can give a sign of life: no session is over by that, however long it lasts.
+#[tokio::test]
+async fn a_redis_that_stands_still_ends_no_session() {
+    let _alone = crate::alone().await;
+    let redis = Redis::start().await;
+    let settings = [("node_id", "one"), ("http.session_ttl", "5s")];
+    let one = Node::start(Some(&redis), &settings).await;
+    let two = Node::start(Some(&redis), &settings).await;
+    let mut bob = Visitor::login(one.address, By::Poll, "bob").await;
+    let mut alice = Peer::login(two.address, "alice").await;
+    alice
+        .says(&json!({"type": "offer", "name": "bob", "offer": 1, "id": "o"}))
+        .await;
+    alice.hears_of("ack").await;
+    bob.hears_of("offer").await;
+    let listener = Listener::of(&bob, two.address);
+    for number in 0..20 {
+        says_number(&mut alice, "bob", number).await;
+    }
+    redis.process.signal("STOP");
+    sleep(Duration::from_secs(12)).await;
+    redis.process.signal("CONT");
+    for number in 20..40 {
+        says_number(&mut alice, "bob", number).await;
+    }
+    eventually("the last is heard", async || {
+        listener.numbers().contains(&39).then_some(())
+    })
+    .await;
+    assert_eq!(listener.numbers(), (0..40).collect::<Vec<_>>());
+    bob.says(&json!({"type": "message", "name": "alice", "message": "still here"}))
+        .await;
+    assert_eq!(alice.hears_of("message").await["message"], "still here");
+    bob.closes().await;
+    assert_eq!(alice.hears_of("leave").await["reason"], "closed");
+}
+
+/// A client that does not read its stream is given up: the node keeps no more for it than it may.
+#[tokio::test]
+async fn a_client_that_does_not_read_is_lost() {
+    let _alone = crate::alone().await;
+    let node = Node::start(None, &[("http.session_ttl", "5s")]).await;
+    let slow = Visitor::login(node.address, By::Poll, "slow").await;
+    let mut stream = TcpStream::connect(node.address).await.unwrap();
+    let request = format!(
+        "GET /v1/events HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\r\n",
+        slow.token
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut sender = Peer::login(node.address, "sender").await;
+    sender
+        .says(&json!({"type": "offer", "name": "slow", "offer": 1, "id": "o"}))
+        .await;
+    sender.hears_of("ack").await;
+    let before = node.process.memory();
+    let (large, begun, mut sent) = ("x".repeat(60_000), Instant::now(), 0);
+    let leave = loop {
+        let say = json!({"type": "message", "name": "slow", "message": large, "id": sent});
+        sender.says(&say).await;
+        let told = sender.hears().await;
+        if told["type"] == "leave" {
+            break told;
+        }
+        sent += u64::from(told["type"] == "ack");
+        sleep(Duration::from_millis(10)).await;
+        assert!(begun.elapsed() < Duration::from_mins(1), "{told}");
+    };
+    assert_eq!(leave["reason"], "lost");
+    let grown = node.process.memory().saturating_sub(before);
+    println!("{sent} large signals to a client that does not read cost {grown} KiB");
+    assert!(grown < 32 * 1024, "{grown} KiB");
+    drop(stream);
 }

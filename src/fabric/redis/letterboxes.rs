@@ -55,7 +55,8 @@ impl Letterboxes for RedisFabric {
             .arg(millis(KEYS_LIVE))
             .arg(UPLINK.entries)
             .arg(UPLINK.bytes)
-            .arg(u8::from(post.said.is_none()));
+            .arg(u8::from(post.said.is_none()))
+            .arg(self.deadline());
         for frame in post.said.iter().flatten() {
             call.arg(&frame[..]);
         }
@@ -76,7 +77,10 @@ impl Letterboxes for RedisFabric {
     async fn attach(&self, key: &Key) -> Result<Entered<u64>, FabricError> {
         let [record, ..] = self.keys.of_letterbox(key.session);
         let mut attach = self.scripts.letterbox_attach.on([&record]);
-        attach.arg(key.hash.as_str()).arg(self.node.as_str());
+        attach
+            .arg(key.hash.as_str())
+            .arg(self.node.as_str())
+            .arg(self.deadline());
         entered(
             self.of_letterbox(key.session, attach).await?,
             |mut words| {
@@ -124,7 +128,7 @@ impl Letterboxes for RedisFabric {
     async fn take(&self, session: SessionId, epoch: u64) -> Result<Option<Taken>, FabricError> {
         let [record, ..] = self.keys.of_letterbox(session);
         let mut take = self.scripts.letterbox_take.on([&record]);
-        take.arg(epoch).arg(self.node.as_str());
+        take.arg(epoch).arg(self.node.as_str()).arg(self.deadline());
         let mut words = match self.of_letterbox(session, take).await? {
             Value::Nil => return Ok(None),
             Value::Array(words) => Words(words.into_iter()),

@@ -1,9 +1,13 @@
 -- The client says something: all of it is taken, or nothing, and under one key once.
 -- KEYS: record, uplink, downlink, idempotency keys
 -- ARGV: hash of its secret, ttl ms, idempotency key or '', how many keys are kept, ttl ms of them, room for entries, for bytes,
---       1 if it closes, frame…
+--       1 if it closes, deadline (ms of the server's clock), frame…
 -- Returns: 'gone', 'wrong', or {count, node, epoch}; a count of -1: there is no room
 local call = redis.call
+local now = call('TIME')
+if now[1] * 1000 + now[2] / 1000 > tonumber(ARGV[9]) then
+  return redis.error_reply('LATE the post was given up before it ran')
+end
 local known = call('HMGET', KEYS[1], 'hash', 'over', 'node', 'epoch', 'up')
 if not known[1] or known[2] then
   return 'gone'
@@ -11,7 +15,6 @@ end
 if known[1] ~= ARGV[1] then
   return 'wrong'
 end
-local now = call('TIME')
 call('HSET', KEYS[1], 'seen', now[1] * 1000 + math.floor(now[2] / 1000))
 for i = 1, 3 do
   call('PEXPIRE', KEYS[i], ARGV[2])
@@ -23,15 +26,15 @@ if key ~= '' then
     return {tonumber(before), known[3], known[4]}
   end
 end
-local count, bytes = #ARGV - 8, 0
-for i = 9, #ARGV do
+local count, bytes = #ARGV - 9, 0
+for i = 10, #ARGV do
   bytes = bytes + #ARGV[i]
 end
 -- There is always room for a goodbye.
 if ARGV[8] ~= '1' and (call('XLEN', KEYS[2]) + count > tonumber(ARGV[6]) or (known[5] or 0) + bytes > tonumber(ARGV[7])) then
   return {-1, known[3], known[4]}
 end
-for i = 9, #ARGV do
+for i = 10, #ARGV do
   call('XADD', KEYS[2], '*', 'f', ARGV[i])
 end
 if ARGV[8] == '1' then
