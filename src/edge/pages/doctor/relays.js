@@ -4,6 +4,8 @@ import { NETWORK, OPERATOR, list, seconds } from './words.js'
 
 /** What ICE reports for a server that does not answer. */
 const UNREACHABLE = 701
+/** Sooner than this, the browser itself has given up. */
+const GIVEN_UP = 5000
 
 export function ofTheIce({ ice, relay = [], whoami }) {
   if (!ice) return []
@@ -127,6 +129,6 @@ const code = (server) => server.errors.find((error) => error.code !== UNREACHABL
 
 export function said(server) {
   const error = server.errors[0]
-  if (!error) return `${server.url} did not answer within ${seconds(server.ms)}.`
+  if (!error) return server.ms < GIVEN_UP ? `${server.url} gave no address.` : `${server.url} did not answer within ${seconds(server.ms)}.`
   return `${server.url}: ${error.code}${error.text ? ` (${error.text})` : ''}.`
 }
