@@ -7,11 +7,12 @@ import { asText, diagnose } from '../../src/edge/pages/doctor/verdict.js'
 
 const login = (node, code) => ({ door: 'ws', ok: !code, node, code, ms: 3 })
 const signal = (from, to, more = {}) => ({ from, to, sent: 10, received: 10, p50: 2, max: 4, ...more })
-const server = (url, more = {}) => ({ url, kind: url.startsWith('stun') ? 'stun' : 'turn', transport: url.endsWith('tcp') ? 'tcp' : 'udp', ok: true, ms: 40, errors: [], ...more })
+const server = (url, more = {}) => ({ url, kind: url.startsWith('stun') ? 'stun' : 'turn', transport: url.startsWith('turns') ? 'tls' : url.endsWith('tcp') ? 'tcp' : 'udp', ok: true, ms: 40, errors: [], ...more })
 const failing = (url, code, more = {}) => server(url, { ok: false, errors: code ? [{ code, text: 'words' }] : [], ...more })
 
 const UDP = 'turn:turn.example.org:3478?transport=udp'
 const TCP = 'turn:turn.example.org:3478?transport=tcp'
+const TLS = 'turns:turn.example.org:443?transport=tcp'
 const STUN = 'stun:turn.example.org:3478'
 
 /** All is well; each test changes something. */
@@ -63,6 +64,7 @@ const CASES = [
   ['turn_credentials', 'limited', { ice: [server(STUN), failing(UDP, 401, { expiresIn: 3500 })], relay: [] }],
   ['turn_expired', 'limited', { ice: [server(STUN), failing(UDP, 401, { expiresIn: -3600 })], relay: [] }],
   ['turn_unreachable', 'limited', { ice: [server(STUN), failing(UDP), failing(TCP, 701)], relay: [] }],
+  ['turn_tls', 'limited', { ice: [server(STUN), server(UDP), failing(TLS, 701)] }],
   ['turn_full', 'limited', { ice: [server(STUN), failing(UDP, 486)], relay: [] }],
   ['turn_refused', 'limited', { ice: [server(STUN), failing(UDP, 403)], relay: [] }],
   ['relay_mute', 'limited', { relay: [{ url: UDP, connected: false }] }],

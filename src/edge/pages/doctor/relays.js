@@ -111,6 +111,18 @@ function unreachable(silent, spare) {
       },
     ]
   }
+  if (spare && silent.every((server) => server.transport === 'tls')) {
+    return [
+      {
+        code: 'turn_tls',
+        weight: 'limited',
+        title: 'TURN cannot be reached by TLS, only by UDP or TCP.',
+        why: said(silent[0]),
+        todo: 'Look whether the TURN server listens for TLS there (coturn: tls-listening-port, cert, pkey), and whether its certificate is one that browsers trust, for that name, and has not expired. Closed networks often let nothing else through.',
+        whose: OPERATOR,
+      },
+    ]
+  }
   return [
     {
       code: 'turn_unreachable',
