@@ -188,7 +188,9 @@ impl<S: Socket, D: Dialect> Session<S, D> {
     }
 
     async fn converse(&mut self) -> CloseReason {
-        if let Err(reason) = Box::pin(self.go_on()).await {
+        if self.keeper.is_some()
+            && let Err(reason) = Box::pin(self.go_on()).await
+        {
             return reason;
         }
         loop {
