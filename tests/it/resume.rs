@@ -280,7 +280,7 @@ async fn of_resumes_that_race_one_is_left() {
 async fn a_secret_fits_one_session_and_guessing_takes_its_time() {
     for cluster in grounds(&[]).await {
         let client = cluster.login_resumable(0, "client").await;
-        let other = cluster.login_resumable(0, "other").await;
+        let mut other = cluster.login_resumable(0, "other").await;
         let foreign = Ticket {
             name: "client".to_owned(),
             ..other.ticket.clone()
@@ -299,6 +299,15 @@ async fn a_secret_fits_one_session_and_guessing_takes_its_time() {
         // An old one: its session is over.
         let ticket = client.ticket.clone();
         client.closes().await;
+        // The goodbye to its client does not wait for the store.
+        eventually("its session is over", async || {
+            other
+                .says(&json!({"type": "presence", "names": ["client"]}))
+                .await;
+            let told = other.hears_of("presence").await;
+            (told["users"]["client"] == false).then_some(())
+        })
+        .await;
         let mut back = cluster.connect(1).await;
         let reply = back.tries_to_resume(&ticket).await;
         assert_eq!(reply["code"], "resume_failed");
