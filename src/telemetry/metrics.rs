@@ -23,6 +23,8 @@ pub enum Fate {
     Delivered,
     /// Kept for a user who is between connections.
     Queued,
+    /// Kept for a user who is not here, for a while.
+    Waiting,
     /// Accepted before, under the same id.
     Repeated,
     /// Nobody of that name is here.
@@ -35,9 +37,10 @@ pub enum Fate {
 
 impl Fate {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Delivered,
         Self::Queued,
+        Self::Waiting,
         Self::Repeated,
         Self::Absent,
         Self::Full,
@@ -49,12 +52,19 @@ impl Fate {
         match self {
             Self::Delivered => "delivered",
             Self::Queued => "queued",
+            Self::Waiting => "waiting",
             Self::Repeated => "repeated",
             Self::Absent => "user_unavailable",
             Self::Full => "inbox_full",
             Self::Unavailable => "unavailable",
         }
     }
+}
+
+/// The place of a word among its label's.
+fn number(words: &[&str], word: &str) -> usize {
+    let place = words.iter().position(|known| *known == word);
+    place.unwrap_or_default()
 }
 
 /// What became of a renewal of a lease.
@@ -274,13 +284,13 @@ impl Metrics {
     // === What happens ===
 
     /// A client has connected, by the first transport and in the first dialect that there is.
-    pub fn connected(&self) -> Present {
-        self.connections.enter(0, 0)
+    pub fn connected(&self, dialect: &str) -> Present {
+        self.connections.enter(0, number(is::DIALECTS, dialect))
     }
 
     /// It has logged in.
-    pub fn logged_in(&self) -> Present {
-        self.sessions.enter(0, 0)
+    pub fn logged_in(&self, dialect: &str) -> Present {
+        self.sessions.enter(0, number(is::DIALECTS, dialect))
     }
 
     /// A login was answered.

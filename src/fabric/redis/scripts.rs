@@ -13,6 +13,7 @@ pub(super) struct Scripts {
     pub(super) read: Loaded,
     pub(super) resume: Loaded,
     pub(super) note: Loaded,
+    pub(super) withdraw: Loaded,
 }
 
 /// One script with its hash.
@@ -37,6 +38,7 @@ impl Default for Scripts {
             read: script(include_str!("read.lua")),
             resume: script(include_str!("resume.lua")),
             note: script(include_str!("note.lua")),
+            withdraw: script(include_str!("withdraw.lua")),
         }
     }
 }
@@ -53,9 +55,12 @@ impl Scripts {
             read,
             resume,
             note,
+            withdraw,
         } = self;
         let mut load = Pipeline::new();
-        for script in [claim, renew, release, send, beat, read, resume, note] {
+        for script in [
+            claim, renew, release, send, beat, read, resume, note, withdraw,
+        ] {
             load.cmd("SCRIPT").arg("LOAD").arg(script.text);
         }
         load
