@@ -1,6 +1,7 @@
 //! The configuration: `default.toml`, then a file, then the environment, then flags. Every mistake is reported at once.
 
 mod otel;
+mod peerjs;
 mod reader;
 #[cfg(test)]
 mod tests;
@@ -50,6 +51,7 @@ pub struct Config {
     presence: Presence,
     session: Session,
     limits: Limits,
+    peerjs: Option<edge::peerjs::Settings>,
 }
 
 /// What joins nodes.
@@ -140,6 +142,7 @@ impl Config {
                     silent_after: reader.duration("session.silent_after"),
                     login_within: reader.duration("session.login_within"),
                     doubt: DOUBT,
+                    beats_within: None,
                 },
                 write_timeout: reader.duration("session.write_timeout"),
                 max_age: reader.duration("session.max_age"),
@@ -156,6 +159,7 @@ impl Config {
                     .parsed("limits.connections_per_ip", "a number; 0 for no limit"),
                 origins: reader.list("limits.origins"),
             },
+            peerjs: peerjs::read(reader),
         }
     }
 
@@ -248,6 +252,7 @@ impl Config {
             signals_per_second: self.limits.signals_per_second,
             connections_per_ip: self.limits.connections_per_ip,
             origins: self.limits.origins.clone(),
+            peerjs: self.peerjs.clone(),
         }
     }
 }

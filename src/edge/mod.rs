@@ -2,6 +2,7 @@
 
 mod listener;
 mod ops;
+pub mod peerjs;
 mod reject;
 mod tls;
 mod websocket;
@@ -39,6 +40,8 @@ pub struct Settings {
     pub connections_per_ip: u32,
     /// The web pages that may connect; empty for all.
     pub origins: Vec<String>,
+    /// PeerJS, if it is spoken.
+    pub peerjs: Option<peerjs::Settings>,
 }
 
 /// What every door needs.
@@ -48,6 +51,7 @@ pub struct Doors {
     exchange: Arc<Exchange>,
     phase: Phase,
     crowd: Crowd,
+    lists: peerjs::Lists,
 }
 
 impl Doors {
@@ -59,15 +63,22 @@ impl Doors {
             exchange,
             phase,
             crowd,
+            lists: peerjs::Lists::default(),
         }
     }
 
     /// What clients see.
     pub fn routes(self) -> Router {
+        let peerjs = self.peerjs().map(peerjs::routes);
         Router::new()
             .route("/", any(websocket::enter))
             .route("/ws", any(websocket::enter))
+            .merge(peerjs.unwrap_or_default())
             .with_state(self)
+    }
+
+    fn peerjs(&self) -> Option<&peerjs::Settings> {
+        self.settings.peerjs.as_ref()
     }
 
     /// Whether a page of this origin may connect. Programs send none.
@@ -79,6 +90,14 @@ impl Doors {
                 .any(|allowed| allowed.as_bytes() == origin.as_bytes())
         };
         allowed.is_empty() || headers.get_all(header::ORIGIN).iter().all(known)
+    }
+}
+
+/// What is at `/` for who does not speak WebSocket.
+fn front(doors: &Doors, headers: &HeaderMap) -> Response {
+    match doors.peerjs() {
+        Some(settings) if settings.path == "/" => peerjs::info(doors, headers),
+        _ => notice(doors),
     }
 }
 

@@ -12,6 +12,8 @@ pub(super) enum Rejection {
     Crowded,
     /// The node is shutting down.
     Draining,
+    /// What joins the nodes does not answer.
+    Unavailable,
     /// The request is for a WebSocket door, and asks for no upgrade.
     NotAnUpgrade,
     /// It looks like a WebSocket handshake, and is none.
@@ -36,6 +38,11 @@ impl IntoResponse for Rejection {
                 "draining",
                 "this node is shutting down: connect again",
             ),
+            Self::Unavailable => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "unavailable",
+                "no answer in time: try again",
+            ),
             Self::NotAnUpgrade => (
                 StatusCode::UPGRADE_REQUIRED,
                 "upgrade_required",
@@ -53,7 +60,7 @@ impl IntoResponse for Rejection {
             (status, [(header::CONTENT_TYPE, "application/json")], body).into_response();
         let headers = response.headers_mut();
         match self {
-            Self::Draining | Self::Crowded => {
+            Self::Draining | Self::Unavailable | Self::Crowded => {
                 headers.insert(header::RETRY_AFTER, 1.into());
             }
             Self::NotAnUpgrade => {

@@ -9,6 +9,7 @@ use futures_util::future::{BoxFuture, Shared};
 use tokio::time::timeout;
 use tracing::warn;
 
+use super::catch_up::CatchUp;
 use super::mailbox::mailbox;
 use super::seat::Seat;
 use super::{Exchange, Registry};
@@ -40,6 +41,15 @@ impl Drop for Arrival<'_> {
     }
 }
 
+/// What to do about a holder of the name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Doubt {
+    /// Find out whether it lives.
+    First,
+    /// Nothing yet.
+    Later,
+}
+
 /// Why a barrier did not come back.
 enum Unheard {
     /// It takes too long.
@@ -66,12 +76,23 @@ impl Exchange {
         address: Address,
         resumable: bool,
     ) -> Result<Seat, Refusal> {
+        let secret = resumable.then(Secret::random);
+        self.claim(address, secret, Doubt::First).await
+    }
+
+    /// Claims a name for a new session, which is resumable if it has a secret.
+    pub(super) async fn claim(
+        self: &Arc<Self>,
+        address: Address,
+        secret: Option<Secret>,
+        doubt: Doubt,
+    ) -> Result<Seat, Refusal> {
         if let Some(retry_after) = self.hold.holds() {
             return Err(Refusal::Unavailable { retry_after });
         }
         let (mailbox, letterbox) = mailbox(self.settings.mailbox);
-        let secret = resumable.then(|| {
-            let secret = Secret::random();
+        let resumable = secret.is_some();
+        let secret = secret.map(|secret| {
             let hash = secret.hash_for(&address);
             (secret, hash)
         });
@@ -90,8 +111,8 @@ impl Exchange {
             lease: lease.clone(),
             welcome: false,
         };
-        self.win(&lease, secret.as_ref().map(|(_, hash)| hash))
-            .await?;
+        let hash = secret.as_ref().map(|(_, hash)| hash);
+        let awaited = self.win(&lease, hash, doubt).await?;
         let confirmed = match self.is_really_ours().await {
             Ok(()) => {
                 let heard = self.hears(&lease).await;
@@ -106,7 +127,11 @@ impl Exchange {
             return Err(refusal);
         }
         arrival.welcome = true;
-        Ok(Seat::new(Arc::clone(self), lease, letterbox, secret))
+        let mut seat = Seat::new(Arc::clone(self), lease, letterbox, secret);
+        if awaited {
+            seat.catch_up = CatchUp::from(EntryId::default(), &self.fabric, &seat.lease);
+        }
+        Ok(seat)
     }
 
     /// Takes a session over from its earlier connection. The hold guard does not matter: who knows the secret has the name. Must be driven to
@@ -149,8 +174,13 @@ impl Exchange {
         }
     }
 
-    /// Claims the name until it is won, or a holder turns out to live.
-    async fn win(&self, lease: &Lease, secret: Option<&SecretHash>) -> Result<(), Refusal> {
+    /// Claims the name until it is won, or a holder turns out to live. Whether something has waited for it.
+    async fn win(
+        &self,
+        lease: &Lease,
+        secret: Option<&SecretHash>,
+        doubt: Doubt,
+    ) -> Result<bool, Refusal> {
         let mut over = None;
         for _ in 0..TRIES {
             let claim = self
@@ -158,9 +188,14 @@ impl Exchange {
                 .claim(lease, over.as_ref(), secret)
                 .await
                 .map_err(unavailable)?;
-            let Claim::Held(holder) = claim else {
-                return Ok(());
+            let holder = match claim {
+                Claim::Held(holder) => holder,
+                Claim::Won => return Ok(false),
+                Claim::Awaited => return Ok(true),
             };
+            if doubt == Doubt::Later {
+                return Err(Refusal::NameTaken { retry_after: None });
+            }
             if !bugs::has(Bug::ClaimsSteal) {
                 self.doubt(&lease.address, &holder).await?;
             }
@@ -246,7 +281,7 @@ impl Exchange {
 
 /// By value, to be used as a function.
 #[allow(clippy::needless_pass_by_value)]
-fn unavailable(_: FabricError) -> Refusal {
+pub(super) fn unavailable(_: FabricError) -> Refusal {
     Refusal::Unavailable {
         retry_after: RETRY_UNAVAILABLE,
     }

@@ -13,7 +13,7 @@ mod secret;
 mod signal;
 mod trace;
 
-pub use command::{Command, Correlation, LoginRequest, Whom};
+pub use command::{Command, Correlation, IfAbsent, LoginRequest, Whom};
 pub use event::{AckStatus, Event, LeaveReason, Welcome};
 pub use frame::Frame;
 pub use id::{Address, EntryId, InvalidAddress, InvalidName, NodeId, Realm, SessionId, UserName};

@@ -172,13 +172,15 @@ pub enum CloseReason {
     Silent,
     /// Kept breaking the rate limit.
     TooFast,
+    /// The login that the connection came with was refused, and told why.
+    NotAdmitted,
 }
 
 impl CloseReason {
     /// The WebSocket close code; `None` where there is nobody left to tell.
     pub fn code(self) -> Option<u16> {
         match self {
-            Self::ByClient | Self::Dropped => None,
+            Self::ByClient | Self::Dropped | Self::NotAdmitted => None,
             Self::TooLarge => Some(1009),
             Self::Draining => Some(1012),
             Self::Overloaded => Some(1013),
@@ -192,7 +194,7 @@ impl CloseReason {
     }
 
     /// All reasons.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::ByClient,
         Self::Dropped,
         Self::TooLarge,
@@ -204,6 +206,7 @@ impl CloseReason {
         Self::NoLogin,
         Self::Silent,
         Self::TooFast,
+        Self::NotAdmitted,
     ];
 
     /// The one word for it that telemetry uses.
@@ -220,6 +223,7 @@ impl CloseReason {
             Self::NoLogin => "no_login",
             Self::Silent => "silent",
             Self::TooFast => "too_fast",
+            Self::NotAdmitted => "not_admitted",
         }
     }
 
@@ -237,13 +241,14 @@ impl CloseReason {
             Self::NoLogin => "no login within the limit",
             Self::Silent => "silent: no frame, no pong",
             Self::TooFast => "kept breaking the rate limit",
+            Self::NotAdmitted => "the login was refused",
         }
     }
 
     /// What the session's call peers hear.
     pub fn leave_reason(self) -> LeaveReason {
         match self {
-            Self::ByClient | Self::Draining => LeaveReason::Closed,
+            Self::ByClient | Self::Draining | Self::NotAdmitted => LeaveReason::Closed,
             Self::TooLarge | Self::TooFast => LeaveReason::Kicked,
             Self::Replaced => LeaveReason::Replaced,
             Self::Dropped
@@ -264,9 +269,12 @@ impl CloseReason {
             | Self::TooSlow
             | Self::Silent
             | Self::TooFast => true,
-            Self::ByClient | Self::TooLarge | Self::Replaced | Self::NameLost | Self::NoLogin => {
-                false
-            }
+            Self::ByClient
+            | Self::TooLarge
+            | Self::Replaced
+            | Self::NameLost
+            | Self::NoLogin
+            | Self::NotAdmitted => false,
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tracing::debug;
 
-use super::{Session, Socket};
+use super::{Opening, Session, Socket};
 use crate::dialect::Dialect;
 use crate::exchange::{ResumeError, Seat};
 use crate::model::{
@@ -18,11 +18,12 @@ const WRONG_SECRET_COSTS: Duration = Duration::from_secs(1);
 const WRONG_SECRETS: u32 = 5;
 
 impl<S: Socket, D: Dialect> Session<S, D> {
+    /// Logs in, or tells and returns why not.
     pub(super) async fn login(
         &mut self,
         request: LoginRequest,
         id: Option<Correlation>,
-    ) -> Result<(), CloseReason> {
+    ) -> Result<Option<Refusal>, CloseReason> {
         let resumes = request.resume.is_some();
         let metrics = Arc::clone(&self.call.exchange.telemetry().metrics);
         let count = |result: Result<(), &Refusal>| {
@@ -33,10 +34,11 @@ impl<S: Socket, D: Dialect> Session<S, D> {
             }
         };
         let tried = self.try_login(request).await;
+        let mut why_not = None;
         let told = match tried.inspect_err(|reason| metrics.resume(Err(reason.label())))? {
             Ok(seat) => {
                 count(Ok(()));
-                self.present = Some(metrics.logged_in());
+                self.present = Some(metrics.logged_in(D::NAME));
                 let welcome = Welcome {
                     name: seat.name().clone(),
                     session: seat.session(),
@@ -57,11 +59,12 @@ impl<S: Socket, D: Dialect> Session<S, D> {
             }
             Err(refusal) => {
                 count(Err(&refusal));
+                why_not = Some(refusal.clone());
                 Event::LoginRefused { refusal, id }
             }
         };
         self.tell(told);
-        Ok(())
+        Ok(why_not)
     }
 
     async fn try_login(
@@ -81,17 +84,16 @@ impl<S: Socket, D: Dialect> Session<S, D> {
         };
         let address = Address::new(self.call.realm.clone(), name);
         let exchange = Arc::clone(&self.call.exchange);
+        if let Some(secret) = request.own_secret {
+            let secret = Secret::claimed(&secret);
+            let entered = exchange.enter(address, secret, self.call.manners).await;
+            return self.seated(entered);
+        }
         let Some(secret) = request.resume else {
             return Ok(exchange.login(address, request.resumable).await);
         };
         let secret = Secret::claimed(&secret);
         match exchange.resume(address, secret, request.last).await {
-            Ok(seat) => Ok(Ok(seat)),
-            Err(ResumeError::Refused(refusal)) => Ok(Err(refusal)),
-            Err(ResumeError::Unheard(seat, reason)) => {
-                self.seat = Some(*seat);
-                Err(reason)
-            }
             Err(ResumeError::WrongSecret) => {
                 // A client knows its secret: whoever does not is guessing, and gets few tries, each of which takes its time.
                 sleep(WRONG_SECRET_COSTS).await;
@@ -101,6 +103,50 @@ impl<S: Socket, D: Dialect> Session<S, D> {
                 }
                 Ok(Err(Refusal::ResumeFailed))
             }
+            resumed => self.seated(resumed),
+        }
+    }
+
+    fn seated(
+        &mut self,
+        entered: Result<Seat, ResumeError>,
+    ) -> Result<Result<Seat, Refusal>, CloseReason> {
+        match entered {
+            Ok(seat) => Ok(Ok(seat)),
+            Err(ResumeError::Refused(refusal)) => Ok(Err(refusal)),
+            Err(ResumeError::WrongSecret) => Ok(Err(Refusal::ResumeFailed)),
+            Err(ResumeError::Unheard(seat, reason)) => {
+                self.seat = Some(*seat);
+                Err(reason)
+            }
+        }
+    }
+
+    /// Begins as the connection does: with a login that it came with, or with a first frame. Without a seat there is no second try.
+    pub(super) async fn open(&mut self, opening: Opening) -> Result<(), CloseReason> {
+        let request = match opening {
+            Opening::Frame => return Ok(()),
+            Opening::Login(request) => Ok(request),
+            Opening::Refused(refusal) => Err(refusal),
+        };
+        let refusal = match request {
+            Ok(request) => self.login(request, None).await?,
+            Err(refusal) => {
+                self.call.exchange.telemetry().metrics.login(Err(&refusal));
+                self.tell(Event::LoginRefused {
+                    refusal: refusal.clone(),
+                    id: None,
+                });
+                Some(refusal)
+            }
+        };
+        self.say().await?;
+        match refusal {
+            None => Ok(()),
+            // Another node, or a later moment, may serve it.
+            Some(Refusal::Draining) => Err(CloseReason::Draining),
+            Some(Refusal::Unavailable { .. }) => Err(CloseReason::Overloaded),
+            Some(_) => Err(CloseReason::NotAdmitted),
         }
     }
 }

@@ -10,6 +10,7 @@ mod conformance;
 mod defences;
 mod drain;
 mod ops;
+mod peerjs;
 mod presence;
 mod resume;
 mod tidy;
