@@ -1,5 +1,6 @@
 //! The doors: everything HTTP.
 
+mod expiry;
 mod listener;
 mod ops;
 pub mod peerjs;
