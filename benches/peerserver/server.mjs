@@ -1,12 +1,11 @@
 // The original PeerServer: one process. It differs from its defaults in where it listens (PORT, on 127.0.0.1), and in what would end a
-// benchmark: clients that send no heartbeat, and more of them than 5,000. ALIVE_TIMEOUT and DISCOVERY are for tests.
+// benchmark: clients that send no heartbeat, and more of them than 5,000.
 import { PeerServer } from 'peer';
 
 PeerServer({
   host: '127.0.0.1',
   port: Number(process.env.PORT ?? 9000),
   path: '/',
-  alive_timeout: Number(process.env.ALIVE_TIMEOUT ?? 86_400_000),
+  alive_timeout: 86_400_000,
   concurrent_limit: 1_000_000,
-  allow_discovery: process.env.DISCOVERY === '1',
 }).on('error', (error) => console.error(error));
