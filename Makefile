@@ -13,7 +13,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p;T;q' Cargo.toml)
 BUILDER_IMAGE := $(shell sed -n 's/^BUILDER_IMAGE=//p' .env)
 URL ?= ws://localhost:9090
 
-.PHONY: help setup setup-test setup-lint setup-bench run test lint lint-deploy fmt bench bench-peerjs bench-storm bench-telemetry torture endure dist demo-call compose-test
+.PHONY: help setup setup-test setup-lint setup-bench run test lint lint-deploy fmt bench bench-peerjs bench-storm bench-telemetry torture endure dist demo-call compose-test setup-browser test-browser
 
 help: ## List what can be made.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -54,6 +54,36 @@ setup-bench: setup-test ## Install what the benchmarks need: Node.js packages, f
 	@cd benches/tutorial && { [ -d node_modules/ws ] || npm ci --no-audit --no-fund; }
 	@cd benches/peerserver && { [ -d node_modules/peer ] || npm ci --no-audit --no-fund; }
 
+setup-browser: setup-test target/browser-venv/ready tests/browser/node_modules/ready tests/browser/peerjs/node_modules/ready ## Install what the browser tests need: Chromium, coturn, Node.js packages, and aiortc in target/browser-venv.
+	@missing=; command -v chromium >/dev/null || command -v google-chrome >/dev/null || missing+=" chromium"; command -v turnserver >/dev/null || missing+=" coturn"; \
+	if [ -n "$$missing" ]; then \
+	  if command -v apt-get >/dev/null; then \
+	    $(SUDO) apt-get update -qq && \
+	    $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; \
+	  else echo "Install these with your package manager:$$missing"; exit 1; fi; \
+	fi
+
+tests/browser/node_modules/ready: tests/browser/package-lock.json
+	@command -v npm >/dev/null || { echo "Install Node.js 20 or newer, with npm"; exit 1; }
+	@cd tests/browser && PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm ci --no-audit --no-fund
+	@touch $@
+
+# The client of PeerJS, and its server to compare with.
+tests/browser/peerjs/node_modules/ready: tests/browser/peerjs/package-lock.json benches/peerserver/package-lock.json
+	@cd benches/peerserver && npm ci --no-audit --no-fund
+	@cd tests/browser/peerjs && npm ci --no-audit --no-fund
+	@touch $@
+
+target/browser-venv/ready: tests/browser/requirements.txt
+	@python3 -c 'import ensurepip, venv' 2>/dev/null || { \
+	  if command -v apt-get >/dev/null; then \
+	    $(SUDO) apt-get update -qq && \
+	    $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv; \
+	  else echo "Install Python 3.10 or newer, with venv and pip"; exit 1; fi; }
+	python3 -m venv target/browser-venv
+	target/browser-venv/bin/pip install --quiet --disable-pip-version-check -r tests/browser/requirements.txt
+	@touch $@
+
 run: ## Run one node: clients at :9090, operators at 127.0.0.1:9091.
 	$(CARGO) run --release
 
@@ -85,6 +115,10 @@ dist: ## Build a static binary for this kind of machine, and an archive with it:
 	cp target/$(HOST)/dist/switchboard dist/switchboard
 	tar -czf dist/switchboard-$(VERSION)-$(HOST).tar.gz --owner=0 --group=0 \
 	  -C dist switchboard -C .. LICENSE CHANGELOG.md src/config/default.toml deploy/systemd
+
+test-browser: setup-browser ## Calls in a real Chromium, and whatever else needs one. SHORT=1: one call. TESTS='tests/browser/calls.test.mjs' chooses.
+	$(CARGO) build --locked --bin switchboard
+	SHORT=$(SHORT) node --test --test-force-exit --test-concurrency=1 --test-reporter=spec $(or $(TESTS),$(if $(SHORT),tests/browser/short.test.mjs,$(sort $(wildcard tests/browser/*.test.mjs))))
 
 demo-call: ## A call of two resumable users that goes on whatever you kill. URL=ws://... (ws://localhost:9090), SECONDS=n (until Ctrl-C).
 	$(CARGO) run --locked --quiet --example demo-call -- $(URL) $(if $(filter command line environment,$(origin SECONDS)),$(SECONDS))

@@ -17,7 +17,7 @@
 //! ## Arrows
 //!
 //! `edge → session → exchange → fabric → model` and `session → dialect → model`; `edge` also sees `dialect` (which language a door speaks),
-//! `exchange` (to hand it on, and to show it to operators), `drain` and `limits`, and `session` sees `limits` and `drain`. `fabric` and those above it tell
+//! `exchange` (to hand it on, and to show it to operators), `drain`, `ice` and `limits`, and `session` sees `limits`, `ice` and `drain`. `fabric` and those above it tell
 //! `telemetry` what happens, which knows nothing but `model`. `config` knows the settings of each room,
 //! never its behaviour. Only [`app`] sees everything. `tests/it/tidy.rs` holds these arrows.
 //!
@@ -64,6 +64,8 @@ pub mod exchange;
 pub mod session;
 
 pub mod limits;
+
+pub mod ice;
 
 pub mod edge;
 

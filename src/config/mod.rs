@@ -1,5 +1,6 @@
 //! The configuration: `default.toml`, then a file, then the environment, then flags. Every mistake is reported at once.
 
+mod ice;
 mod otel;
 mod peerjs;
 mod reader;
@@ -9,12 +10,14 @@ mod tests;
 pub use reader::{Mistakes, Sources};
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use self::reader::Reader;
 use crate::edge::TlsFiles;
 use crate::exchange::Bounds;
 use crate::fabric::{Terms, redis};
+use crate::ice::Ice;
 use crate::session::Clocks;
 use crate::telemetry::{self, LogFormat};
 use crate::{edge, exchange};
@@ -52,6 +55,8 @@ pub struct Config {
     session: Session,
     limits: Limits,
     peerjs: Option<edge::peerjs::Settings>,
+    ice: Arc<Ice>,
+    pages: bool,
 }
 
 /// What joins nodes.
@@ -160,6 +165,8 @@ impl Config {
                 origins: reader.list("limits.origins"),
             },
             peerjs: peerjs::read(reader),
+            ice: Arc::new(ice::read(reader)),
+            pages: reader.parsed("pages.enabled", "true or false"),
         }
     }
 
@@ -253,6 +260,9 @@ impl Config {
             connections_per_ip: self.limits.connections_per_ip,
             origins: self.limits.origins.clone(),
             peerjs: self.peerjs.clone(),
+            ice: Arc::clone(&self.ice),
+            pages: self.pages,
+            tls: self.tls.is_some(),
         }
     }
 }

@@ -139,6 +139,7 @@ impl Dialect for PeerJs {
             | Event::Presence { .. }
             | Event::Pong { .. }
             | Event::GoAway { .. }
+            | Event::IceServers(_)
             | Event::Status { .. } => None,
         }
     }

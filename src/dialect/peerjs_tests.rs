@@ -25,6 +25,7 @@ fn client(tells_leaves: bool) -> PeerJs {
         session: SessionId::random(),
         node: NodeId::known("n"),
         grace: std::time::Duration::ZERO,
+        ice: crate::model::IceServers::default(),
         resume: None,
         resumed: false,
         id: None,

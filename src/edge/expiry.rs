@@ -6,9 +6,9 @@ use rustls::pki_types::CertificateDer;
 use tracing::{error, warn};
 use x509_parser::parse_x509_certificate;
 
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const DAY: Duration = Duration::from_hours(24);
 /// From when on the operator is reminded.
-const SOON: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+const SOON: Duration = Duration::from_hours(14 * 24);
 
 /// The last day of a certificate. It is served after it too: a client may not mind, and a closed door helps nobody.
 #[derive(Clone, Copy, Debug)]

@@ -1,12 +1,16 @@
 //! The doors: everything HTTP.
 
+mod cors;
 mod expiry;
+mod ice_servers;
 mod listener;
 mod ops;
+mod pages;
 pub mod peerjs;
 mod reject;
 mod tls;
 mod websocket;
+mod whoami;
 
 pub use listener::serve;
 pub use ops::{NodeView, admin_routes};
@@ -16,11 +20,12 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::http::{HeaderMap, HeaderValue, header};
-use axum::response::{IntoResponse, Response};
-use axum::routing::any;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{any, get};
 
 use crate::drain::Phase;
 use crate::exchange::Exchange;
+use crate::ice::Ice;
 use crate::limits::Crowd;
 use crate::session::Clocks;
 
@@ -41,6 +46,12 @@ pub struct Settings {
     pub connections_per_ip: u32,
     /// The web pages that may connect; empty for all.
     pub origins: Vec<String>,
+    /// The ICE servers that clients are told of.
+    pub ice: Arc<Ice>,
+    /// Whether there are pages for people with browsers.
+    pub pages: bool,
+    /// Whether connections are encrypted.
+    pub tls: bool,
     /// PeerJS, if it is spoken.
     pub peerjs: Option<peerjs::Settings>,
 }
@@ -52,6 +63,8 @@ pub struct Doors {
     exchange: Arc<Exchange>,
     phase: Phase,
     crowd: Crowd,
+    /// The page at `/`.
+    front: Option<Arc<pages::File>>,
     lists: peerjs::Lists,
 }
 
@@ -59,11 +72,13 @@ impl Doors {
     /// The doors of this exchange.
     pub fn new(settings: Settings, exchange: Arc<Exchange>, phase: Phase) -> Self {
         let crowd = Crowd::new(settings.connections_per_ip);
+        let front = settings.pages.then(pages::front_page).map(Arc::new);
         Self {
             settings: Arc::new(settings),
             exchange,
             phase,
             crowd,
+            front,
             lists: peerjs::Lists::default(),
         }
     }
@@ -71,9 +86,17 @@ impl Doors {
     /// What clients see.
     pub fn routes(self) -> Router {
         let peerjs = self.peerjs().map(peerjs::routes);
+        let pages = self.front.as_ref().map(|_| pages::pages());
+        let shared = Router::new()
+            .route("/v1/whoami", get(whoami::whoami))
+            .route("/v1/ice-servers", get(ice_servers::ice_servers))
+            .layer(from_fn_with_state(self.clone(), cors::share));
         Router::new()
             .route("/", any(websocket::enter))
             .route("/ws", any(websocket::enter))
+            .merge(shared)
+            .merge(pages.unwrap_or_default())
+            .merge(pages::client())
             .merge(peerjs.unwrap_or_default())
             .with_state(self)
     }
@@ -92,25 +115,4 @@ impl Doors {
         };
         allowed.is_empty() || headers.get_all(header::ORIGIN).iter().all(known)
     }
-}
-
-/// What is at `/` for who does not speak WebSocket.
-fn front(doors: &Doors, headers: &HeaderMap) -> Response {
-    match doors.peerjs() {
-        Some(settings) if settings.path == "/" => peerjs::info(doors, headers),
-        _ => notice(doors),
-    }
-}
-
-/// What a browser or a curious person finds at the door.
-fn notice(doors: &Doors) -> Response {
-    let text = format!(
-        "Switchboard {}: a WebRTC signalling server.\n\n\
-         Connect a WebSocket to this address and say\n\n    {{\"type\":\"login\",\"name\":\"UserA\"}}\n\n\
-         then offer, answer, candidate and leave, each with the \"name\" of the other user.\n\
-         From a terminal: npx wscat -c ws://<this host and port>\n\nThis is node {}.\n",
-        env!("CARGO_PKG_VERSION"),
-        doors.exchange.node(),
-    );
-    ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()
 }

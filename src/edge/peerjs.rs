@@ -214,11 +214,11 @@ fn opening(settings: &Settings, query: &str) -> (Realm, Opening) {
     let opening = if id.is_empty() || token.is_empty() || key.is_empty() {
         Opening::Refused(NOT_SUPPLIED)
     } else if settings.keys.contains(&key) {
-        Opening::Login(LoginRequest {
+        Opening::Login(Box::new(LoginRequest {
             name: id,
             own_secret: Some(token),
             ..LoginRequest::default()
-        })
+        }))
     } else {
         Opening::Refused(INVALID_KEY)
     };

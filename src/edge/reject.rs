@@ -12,12 +12,16 @@ pub(super) enum Rejection {
     Crowded,
     /// The node is shutting down.
     Draining,
-    /// What joins the nodes does not answer.
-    Unavailable,
     /// The request is for a WebSocket door, and asks for no upgrade.
     NotAnUpgrade,
     /// It looks like a WebSocket handshake, and is none.
     BadUpgrade,
+    /// Nothing proves the session.
+    Unauthorized,
+    /// The query names nobody.
+    NoName,
+    /// The fabric does not answer.
+    Unavailable,
 }
 
 impl IntoResponse for Rejection {
@@ -38,11 +42,6 @@ impl IntoResponse for Rejection {
                 "draining",
                 "this node is shutting down: connect again",
             ),
-            Self::Unavailable => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "unavailable",
-                "no answer in time: try again",
-            ),
             Self::NotAnUpgrade => (
                 StatusCode::UPGRADE_REQUIRED,
                 "upgrade_required",
@@ -53,6 +52,21 @@ impl IntoResponse for Rejection {
                 "bad_request",
                 "not a WebSocket handshake (RFC 6455, 4.1)",
             ),
+            Self::Unauthorized => (
+                StatusCode::UNAUTHORIZED,
+                "unauthorized",
+                "that is no secret of a session which goes on: give it as Authorization: Bearer",
+            ),
+            Self::NoName => (
+                StatusCode::BAD_REQUEST,
+                "bad_request",
+                "the name of the session's user is missing: ?name=",
+            ),
+            Self::Unavailable => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "unavailable",
+                "no answer in time: try again",
+            ),
         };
         let body =
             format!("{{\"type\":\"error\",\"code\":\"{code}\",\"message\":\"{message}\"}}\n");
@@ -60,7 +74,7 @@ impl IntoResponse for Rejection {
             (status, [(header::CONTENT_TYPE, "application/json")], body).into_response();
         let headers = response.headers_mut();
         match self {
-            Self::Draining | Self::Unavailable | Self::Crowded => {
+            Self::Draining | Self::Crowded | Self::Unavailable => {
                 headers.insert(header::RETRY_AFTER, 1.into());
             }
             Self::NotAnUpgrade => {
@@ -73,7 +87,13 @@ impl IntoResponse for Rejection {
                     header::HeaderValue::from_static("upgrade"),
                 );
             }
-            Self::Origin | Self::BadUpgrade => {}
+            Self::Unauthorized => {
+                headers.insert(
+                    header::WWW_AUTHENTICATE,
+                    header::HeaderValue::from_static("Bearer"),
+                );
+            }
+            Self::Origin | Self::BadUpgrade | Self::NoName => {}
         }
         response
     }

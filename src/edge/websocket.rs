@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use axum::Extension;
@@ -13,7 +14,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::{Sink, Stream};
 
 use super::reject::Rejection;
-use super::{Doors, front};
+use super::{Doors, pages};
 use crate::dialect::{Dialect, Native};
 use crate::exchange::Manners;
 use crate::limits::{Pace, Place};
@@ -39,7 +40,7 @@ pub(super) async fn enter(
     let Ok(upgrade) = upgrade else {
         return match (headers.contains_key(header::UPGRADE), uri.path()) {
             (true, _) => Rejection::BadUpgrade.into_response(),
-            (false, "/") => front(&doors, &headers),
+            (false, "/") => pages::front(&doors, &headers),
             (false, _) => Rejection::NotAnUpgrade.into_response(),
         };
     };
@@ -88,6 +89,7 @@ pub(super) fn admit(
         pace: Pace::new(doors.settings.signals_per_second),
         phase: doors.phase.clone(),
         max_age: doors.settings.max_age,
+        ice: Arc::clone(&doors.settings.ice),
     };
     // Taken before the upgrade is answered, so that a drain cannot miss the session.
     let tracked = doors.phase.track();

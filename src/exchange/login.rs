@@ -174,6 +174,12 @@ impl Exchange {
         }
     }
 
+    /// Whether this secret is that of the resumable session which has the name now, on whichever node.
+    pub async fn knows(&self, address: &Address, secret: &Secret) -> Result<bool, Refusal> {
+        let known = self.fabric.knows(address, &secret.hash_for(address)).await;
+        known.map_err(unavailable)
+    }
+
     /// Claims the name until it is won, or a holder turns out to live. Whether something has waited for it.
     async fn win(
         &self,

@@ -164,6 +164,11 @@ impl Seat {
         self.lease.session
     }
 
+    /// Where the user is reached.
+    pub fn address(&self) -> &Address {
+        &self.lease.address
+    }
+
     /// The user.
     pub fn name(&self) -> &UserName {
         &self.lease.address.name

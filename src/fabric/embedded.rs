@@ -264,6 +264,13 @@ impl Fabric for Socket {
         })))
     }
 
+    async fn knows(&self, address: &Address, secret: &SecretHash) -> Result<bool, FabricError> {
+        let (state, now) = (self.switch.reach()?, Instant::now());
+        let live = state.names.get(address).filter(|name| name.until > now);
+        let record = live.and_then(|name| name.record.as_ref());
+        Ok(record.is_some_and(|record| record.hash == *secret))
+    }
+
     fn note(&self, lease: &Lease, notes: Notes) -> BoxFuture<'static, Result<bool, FabricError>> {
         let written = self.switch.reach().map(|mut state| {
             let name = state.names.get_mut(&lease.address);

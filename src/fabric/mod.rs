@@ -63,6 +63,9 @@ pub trait Fabric: Send + Sync + fmt::Debug + 'static {
         whole: bool,
     ) -> Result<Resume, FabricError>;
 
+    /// Whether this secret is that of the resumable session which has the name now. Changes nothing.
+    async fn knows(&self, address: &Address, secret: &SecretHash) -> Result<bool, FabricError>;
+
     /// Writes down what the next holder of a resumable session must know. False if the session is somebody else's by now.
     fn note(&self, lease: &Lease, notes: Notes) -> BoxFuture<'static, Result<bool, FabricError>>;
 
@@ -491,6 +494,9 @@ pub enum FabricError {
     /// More is waiting for the store than it takes.
     #[error("too much is waiting for the store")]
     Busy,
+    /// The store has no memory left: nothing of this was done.
+    #[error("the store has no memory left")]
+    NoMemory,
     /// What was to be delivered [once](Envelope::once) was sent by a connection after whose end a later one of the same session has spoken.
     #[error("a later connection of the sender has spoken")]
     Overtaken,

@@ -44,6 +44,7 @@ impl<S: Socket, D: Dialect> Session<S, D> {
                     session: seat.session(),
                     node: seat.node().clone(),
                     grace: seat.grace(),
+                    ice: self.call.ice.servers_for(seat.address()),
                     resume: seat.secret().cloned(),
                     resumed: seat.is_resumed(),
                     id,
@@ -55,6 +56,7 @@ impl<S: Socket, D: Dialect> Session<S, D> {
                 }
                 self.seat = Some(seat);
                 self.heartbeat.logged_in();
+                self.heartbeat.renews_in(self.call.ice.renewed_after());
                 Event::Welcome(Box::new(welcome))
             }
             Err(refusal) => {
@@ -126,7 +128,7 @@ impl<S: Socket, D: Dialect> Session<S, D> {
     pub(super) async fn open(&mut self, opening: Opening) -> Result<(), CloseReason> {
         let request = match opening {
             Opening::Frame => return Ok(()),
-            Opening::Login(request) => Ok(request),
+            Opening::Login(request) => Ok(*request),
             Opening::Refused(refusal) => Err(refusal),
         };
         let refusal = match request {

@@ -22,6 +22,7 @@ use crate::bugs::{self, Bug};
 use crate::dialect::{Dialect, Misheard};
 use crate::drain::Phase;
 use crate::exchange::{Exchange, Manners, Seat, Stirred, Turn};
+use crate::ice::Ice;
 use crate::limits::Pace;
 use crate::model::{
     Blame, CloseReason, Command, Correlation, Event, Frame, LoginRequest, Realm, Refusal, UserName,
@@ -50,6 +51,8 @@ pub struct Call {
     pub phase: Phase,
     /// How long a resumable session keeps its connection; zero for ever.
     pub max_age: Duration,
+    /// The ICE servers that it tells of.
+    pub ice: Arc<Ice>,
     /// How it begins.
     pub opening: Opening,
     /// How sessions of its language are.
@@ -62,7 +65,7 @@ pub enum Opening {
     /// With the first frame.
     Frame,
     /// With a login that came with the connection.
-    Login(LoginRequest),
+    Login(Box<LoginRequest>),
     /// With this answer to it.
     Refused(Refusal),
 }
@@ -377,6 +380,14 @@ impl<S: Socket, D: Dialect> Session<S, D> {
             Pulse::Ping => {
                 let ping = self.ping();
                 self.write(vec![ping]).await
+            }
+            Pulse::Renew => {
+                if let Some(seat) = &self.seat {
+                    let servers = self.call.ice.servers_for(seat.address());
+                    self.tell(Event::IceServers(servers));
+                }
+                self.heartbeat.renews_in(self.call.ice.renewed_after());
+                Ok(())
             }
             Pulse::Stopped(CloseReason::Silent) => match self.socket.next().now_or_never() {
                 // It was this node that did not listen.

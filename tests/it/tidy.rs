@@ -11,6 +11,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("fabric", &["bugs", "model", "telemetry"]),
     ("exchange", &["bugs", "fabric", "model", "telemetry"]),
     ("limits", &[]),
+    ("ice", &["model"]),
     (
         "session",
         &[
@@ -18,6 +19,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "dialect",
             "drain",
             "exchange",
+            "ice",
             "limits",
             "model",
             "telemetry",
@@ -27,14 +29,25 @@ const ARROWS: &[(&str, &[&str])] = &[
     // The arrow to dialect is the choice of the language at the door.
     (
         "edge",
-        &["dialect", "drain", "exchange", "limits", "model", "session"],
+        &[
+            "dialect", "drain", "exchange", "ice", "limits", "model", "session",
+        ],
     ),
     ("telemetry", &["model"]),
     ("healthcheck", &[]),
     // Only the settings of each room, never its behaviour.
     (
         "config",
-        &["bugs", "edge", "exchange", "fabric", "session", "telemetry"],
+        &[
+            "bugs",
+            "edge",
+            "exchange",
+            "fabric",
+            "ice",
+            "model",
+            "session",
+            "telemetry",
+        ],
     ),
 ];
 
@@ -45,6 +58,7 @@ const BORDERS: &[(&str, &[&str])] = &[
     ("axum", &["edge", "app.rs"]),
     ("serde_json", &["dialect"]),
     ("governor", &["limits.rs"]),
+    ("hmac::", &["ice.rs"]),
     ("opentelemetry", &["telemetry"]),
     ("prometheus::", &["telemetry"]),
 ];

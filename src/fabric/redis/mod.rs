@@ -316,6 +316,12 @@ impl Fabric for RedisFabric {
         Ok(resume)
     }
 
+    async fn knows(&self, address: &Address, secret: &SecretHash) -> Result<bool, FabricError> {
+        let mut knows = self.scripts.knows.on(&self.keys.of(address));
+        knows.arg(secret.as_str());
+        Ok(self.lane(address).ask(knows).await? == Value::Int(1))
+    }
+
     fn note(&self, lease: &Lease, notes: Notes) -> BoxFuture<'static, Result<bool, FabricError>> {
         let note = self.note_command(lease, notes);
         let answer = self.lane(&lease.address).ask(note);

@@ -14,6 +14,7 @@ pub(super) struct Scripts {
     pub(super) resume: Loaded,
     pub(super) note: Loaded,
     pub(super) withdraw: Loaded,
+    pub(super) knows: Loaded,
 }
 
 /// One script with its hash.
@@ -39,6 +40,7 @@ impl Default for Scripts {
             resume: script(include_str!("resume.lua")),
             note: script(include_str!("note.lua")),
             withdraw: script(include_str!("withdraw.lua")),
+            knows: script(include_str!("knows.lua")),
         }
     }
 }
@@ -56,10 +58,11 @@ impl Scripts {
             resume,
             note,
             withdraw,
+            knows,
         } = self;
         let mut load = Pipeline::new();
         for script in [
-            claim, renew, release, send, beat, read, resume, note, withdraw,
+            claim, renew, release, send, beat, read, resume, note, withdraw, knows,
         ] {
             load.cmd("SCRIPT").arg("LOAD").arg(script.text);
         }

@@ -1,0 +1,8 @@
+// What browser tests are made of.
+
+export * from './chromium.mjs'
+export * from './cluster.mjs'
+export * from './files.mjs'
+export * from './processes.mjs'
+export * from './proxy.mjs'
+export * from './caller.mjs'
