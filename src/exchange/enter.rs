@@ -103,3 +103,25 @@ impl Guesses {
         *wrong += 1;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Realm, UserName};
+
+    #[test]
+    fn so_many_secrets_may_be_tried_for_one_name() {
+        let address = |name: &str| Address::new(Realm::default(), UserName::parse(name).unwrap());
+        let guesses = Guesses::default();
+        for _ in 0..WRONG {
+            assert!(!guesses.are_too_many(&address("wanted")));
+            guesses.count(&address("wanted"));
+        }
+        assert!(guesses.are_too_many(&address("wanted")));
+        assert!(!guesses.are_too_many(&address("other")));
+        for number in 0..2 * NAMES {
+            guesses.count(&address(&number.to_string()));
+        }
+        assert!(guesses.by_name.lock().unwrap().len() <= NAMES);
+    }
+}

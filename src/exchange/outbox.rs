@@ -169,7 +169,7 @@ impl Seat {
         let mut starts_call = None;
         if signal.kind.starts_call() {
             starts_call = Some(self.calls.start(&to, n));
-            self.note_call(&to);
+            self.note_try(&to);
         }
         let traced = self.trace_send(&to, &signal, n, trace);
         let receipt = self
@@ -326,7 +326,7 @@ impl Seat {
             Ok(Sent::Full(_)) => {
                 if starts_call.is_some() {
                     self.calls.failed(&to, n);
-                    self.note_call(&to);
+                    self.note_try(&to);
                 }
                 Refusal::InboxFull { retry_after }
             }
@@ -377,11 +377,18 @@ impl Seat {
         place.is_ok().then_some(Fate::Waiting)
     }
 
+    /// A call was tried, or failed. Who calls whoever may come notes a call when somebody has it: he may try a thousand that do not come.
+    fn note_try(&mut self, to: &UserName) {
+        if self.waits.is_none() {
+            self.note_call(to);
+        }
+    }
+
     /// Nobody has the name.
     fn nobody(&mut self, to: &UserName, n: u64, starts_call: bool) -> Refusal {
         if starts_call {
             self.calls.failed(to, n);
-            self.note_call(to);
+            self.note_try(to);
         }
         // A peer that is gone would have left our call: the fabric may have forgotten it, or its leave.
         self.is_absent(to);

@@ -192,7 +192,6 @@ impl Seat {
         }
         if let Some(n) = waited.starts_call {
             self.calls.failed(&waited.name, n);
-            self.note_call(&waited.name);
         }
         self.exchange
             .telemetry

@@ -18,6 +18,7 @@ mod crowd;
 mod holders;
 mod killed;
 mod order;
+mod peerjs;
 mod resumed;
 mod slow;
 mod stalls;

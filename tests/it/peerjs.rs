@@ -1,139 +1,18 @@
 //! PeerJS clients on several nodes: what they say and hear, byte for byte.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use futures_util::stream::SplitSink;
-use futures_util::{SinkExt as _, StreamExt as _};
+use futures_util::SinkExt as _;
 use serde_json::Value;
-use tokio::net::TcpStream;
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
-use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 use crate::support::cluster::{Cluster, Ground};
-use crate::support::{PATIENCE, eventually, http};
+use crate::support::peerjs::{Client, End, OPEN};
+use crate::support::{eventually, http};
 
-const OPEN: &str = r#"{"type":"OPEN"}"#;
 const TAKEN: &str = r#"{"type":"ID-TAKEN","payload":{"msg":"ID is taken"}}"#;
 /// Something that is nothing, and has no effect.
 const NOTHING: &str = r#"{"type":"NOTHING"}"#;
-
-/// A PeerJS client, as it is on the wire. It listens all the time, as browsers do: they answer pings whatever the page does.
-struct Client {
-    id: String,
-    sink: SplitSink<WebSocketStream<MaybeTlsStream<TcpStream>>, Message>,
-    heard: mpsc::UnboundedReceiver<Result<String, End>>,
-    listener: JoinHandle<()>,
-}
-
-/// How a connection ended.
-#[derive(Debug, PartialEq, Eq)]
-enum End {
-    /// By a close frame with this code.
-    Code(u16),
-    /// By one without: browsers say 1005.
-    NoCode,
-    /// Without a word.
-    Broken,
-}
-
-/// The connection breaks without a goodbye.
-impl Drop for Client {
-    fn drop(&mut self) {
-        self.listener.abort();
-    }
-}
-
-impl Client {
-    async fn connect(address: SocketAddr, query: &str) -> Self {
-        let url = format!("ws://{address}/peerjs?{query}");
-        let (socket, _) = tokio_tungstenite::connect_async(url).await.unwrap();
-        let (sink, mut stream) = socket.split();
-        let (sender, heard) = mpsc::unbounded_channel();
-        let listener = tokio::spawn(async move {
-            let end = loop {
-                match stream.next().await {
-                    Some(Ok(Message::Text(text))) => {
-                        let _ = sender.send(Ok(text.as_str().to_owned()));
-                    }
-                    Some(Ok(Message::Close(Some(frame)))) => break End::Code(frame.code.into()),
-                    Some(Ok(Message::Close(None))) => break End::NoCode,
-                    Some(Ok(_)) => {}
-                    Some(Err(_)) | None => break End::Broken,
-                }
-            };
-            let _ = sender.send(Err(end));
-            // Answers the close.
-            while let Some(Ok(_)) = stream.next().await {}
-        });
-        Self {
-            id: query.to_owned(),
-            sink,
-            heard,
-            listener,
-        }
-    }
-
-    async fn claim(address: SocketAddr, id: &str, token: &str) -> Self {
-        Self::connect(address, &format!("key=peerjs&id={id}&token={token}")).await
-    }
-
-    /// Connects and hears that it is open.
-    async fn open(address: SocketAddr, id: &str, token: &str) -> Self {
-        let mut client = Self::claim(address, id, token).await;
-        assert_eq!(client.hears().await, OPEN, "{id}");
-        client
-    }
-
-    async fn says(&mut self, text: &str) {
-        self.sink.send(Message::text(text)).await.unwrap();
-    }
-
-    async fn hears(&mut self) -> String {
-        self.hears_within(PATIENCE)
-            .await
-            .unwrap_or_else(|| panic!("{} heard nothing", self.id))
-    }
-
-    async fn hears_within(&mut self, time: Duration) -> Option<String> {
-        let heard = timeout(time, self.heard.recv()).await.ok()?;
-        match heard {
-            Some(Ok(text)) => Some(text),
-            ended => panic!("{} was closed: {ended:?}", self.id),
-        }
-    }
-
-    async fn ends(&mut self) -> End {
-        match timeout(PATIENCE, self.heard.recv()).await {
-            Ok(Some(Err(end))) => end,
-            other => panic!("{} was not closed: {other:?}", self.id),
-        }
-    }
-
-    /// Closes as a browser does.
-    async fn closes(mut self) {
-        self.sink.send(Message::Close(None)).await.unwrap();
-        assert_eq!(self.ends().await, End::NoCode);
-    }
-
-    /// Whatever was sent before has been dealt with: something that is sent to itself comes back.
-    async fn is_heard(&mut self) {
-        let id = self.id.clone();
-        let text = format!(r#"{{"type":"CANDIDATE","dst":"{id}","payload":"self"}}"#);
-        self.says(&text).await;
-        let back = format!(r#"{{"type":"CANDIDATE","src":"{id}","dst":"{id}","payload":"self"}}"#);
-        assert_eq!(self.hears().await, back);
-    }
-}
-
-async fn named(address: SocketAddr, id: &str) -> Client {
-    let mut client = Client::open(address, id, &format!("t{id}")).await;
-    id.clone_into(&mut client.id);
-    client
-}
 
 /// On either ground: two nodes.
 async fn grounds(settings: &[(&str, &str)]) -> [Cluster; 2] {
@@ -223,8 +102,8 @@ async fn who_does_not_say_who_he_is_is_told_so() {
 #[tokio::test]
 async fn dirt_neither_deafens_nor_ends_a_client() {
     for cluster in grounds(&[]).await {
-        let mut a = named(cluster.nodes[0].address, "a").await;
-        let mut b = named(cluster.nodes[1].address, "b").await;
+        let mut a = Client::named(cluster.nodes[0].address, "a").await;
+        let mut b = Client::named(cluster.nodes[1].address, "b").await;
         for dirt in ["null", "{", "[]", "", "7", NOTHING, r#"{"type":"OFFER"}"#] {
             a.says(dirt).await;
         }
@@ -250,7 +129,7 @@ async fn dirt_neither_deafens_nor_ends_a_client() {
 async fn keys_are_worlds_of_their_own() {
     let cluster = Cluster::redis(2, &[("peerjs.keys", "peerjs,other")]).await;
     let [one, two] = [cluster.nodes[0].address, cluster.nodes[1].address];
-    let mut a = named(one, "a").await;
+    let mut a = Client::named(one, "a").await;
     let mut other = Client::connect(two, "key=other&id=a&token=t").await;
     assert_eq!(other.hears().await, OPEN);
     let mut b = Client::connect(one, "key=other&id=b&token=t").await;
@@ -271,7 +150,7 @@ async fn a_closed_id_is_free_and_a_lost_one_waits_for_its_own() {
     for cluster in grounds(&[("peerjs.grace", "1500ms")]).await {
         let [one, two] = [cluster.nodes[0].address, cluster.nodes[1].address];
         // A page that is loaded again has another token.
-        let page = named(one, "page").await;
+        let page = Client::named(one, "page").await;
         page.closes().await;
         let again = Client::open(two, "page", "other").await;
         // One that vanished is waited for…
@@ -294,8 +173,8 @@ async fn a_closed_id_is_free_and_a_lost_one_waits_for_its_own() {
 async fn what_is_sent_between_two_connections_is_heard_once() {
     for cluster in grounds(&[("peerjs.grace", "8s")]).await {
         let [one, two] = [cluster.nodes[0].address, cluster.nodes[1].address];
-        let mut a = named(one, "a").await;
-        let mut b = named(two, "b").await;
+        let mut a = Client::named(one, "a").await;
+        let mut b = Client::named(two, "b").await;
         a.says(r#"{"type":"OFFER","dst":"b","payload":1}"#).await;
         assert!(b.hears().await.contains("OFFER"));
         // The answer to the ping behind it confirms it.
@@ -324,7 +203,7 @@ async fn each_absent_id_expires_once_and_only_for_what_did_not_arrive() {
     ];
     for cluster in grounds(&fast).await {
         let [one, two] = [cluster.nodes[0].address, cluster.nodes[1].address];
-        let mut a = named(one, "a").await;
+        let mut a = Client::named(one, "a").await;
         for id in ["x", "y", "z"] {
             for n in 0..5 {
                 a.says(&format!(
@@ -366,7 +245,10 @@ async fn each_absent_id_expires_once_and_only_for_what_did_not_arrive() {
 async fn a_client_that_does_not_beat_is_closed() {
     let cluster = Cluster::embedded(1, &[("peerjs.alive_timeout", "1s")]).await;
     let node = cluster.nodes[0].address;
-    let (mut beats, mut silent) = (named(node, "beats").await, named(node, "silent").await);
+    let (mut beats, mut silent) = (
+        Client::named(node, "beats").await,
+        Client::named(node, "silent").await,
+    );
     let begun = Instant::now();
     let ends = async {
         // Anything else is no heartbeat.
@@ -392,8 +274,8 @@ async fn a_client_that_does_not_beat_is_closed() {
 #[tokio::test]
 async fn ids_are_listed_over_the_cluster_if_that_is_allowed() {
     for cluster in grounds(&[("peerjs.allow_discovery", "true")]).await {
-        let _here = named(cluster.nodes[0].address, "here").await;
-        let _there = named(cluster.nodes[1].address, "th%20ere").await;
+        let _here = Client::named(cluster.nodes[0].address, "here").await;
+        let _there = Client::named(cluster.nodes[1].address, "th%20ere").await;
         let _native = cluster.login(0, "native").await;
         for node in &cluster.nodes {
             eventually("both are listed", async || {
@@ -460,7 +342,7 @@ async fn a_node_that_drains_closes_and_the_id_goes_on_elsewhere() {
     let mut cluster = Cluster::redis(2, &[]).await;
     let [one, two] = [cluster.nodes[0].address, cluster.nodes[1].address];
     let mut a = Client::open(one, "a", "ta").await;
-    let mut b = named(two, "b").await;
+    let mut b = Client::named(two, "b").await;
     cluster.nodes[0].drain();
     assert_eq!(a.ends().await, End::Code(1012));
     b.says(r#"{"type":"OFFER","dst":"a","payload":1}"#).await;
@@ -471,4 +353,50 @@ async fn a_node_that_drains_closes_and_the_id_goes_on_elsewhere() {
         r#"{"type":"OFFER","src":"b","dst":"a","payload":1}"#
     );
     assert!(cluster.nodes[0].stopped().await);
+}
+
+#[tokio::test]
+async fn who_is_gone_is_told_to_those_who_want_to_know() {
+    for cluster in grounds(&[("peerjs.leave", "true"), ("peerjs.grace", "200ms")]).await {
+        let mut a = Client::named(cluster.nodes[0].address, "a").await;
+        let mut b = Client::named(cluster.nodes[1].address, "b").await;
+        let mut c = Client::named(cluster.nodes[1].address, "c").await;
+        a.says(r#"{"type":"OFFER","dst":"b","payload":1}"#).await;
+        assert!(b.hears().await.contains("OFFER"));
+        a.says(r#"{"type":"OFFER","dst":"c","payload":1}"#).await;
+        assert!(c.hears().await.contains("OFFER"));
+        b.closes().await;
+        assert_eq!(a.hears().await, r#"{"type":"LEAVE","src":"b","dst":"a"}"#);
+        drop(c);
+        assert_eq!(a.hears().await, r#"{"type":"LEAVE","src":"c","dst":"a"}"#);
+    }
+}
+
+#[tokio::test]
+async fn what_became_of_messages_is_counted() {
+    let cluster = Cluster::redis(1, &[("peerjs.expire_timeout", "300ms")]).await;
+    let node = &cluster.nodes[0];
+    let mut a = Client::named(node.address, "a").await;
+    a.says(r#"{"type":"OFFER","dst":"nobody","payload":1}"#)
+        .await;
+    assert!(a.hears().await.contains("EXPIRE"));
+    a.is_heard().await;
+    let mut taken = Client::claim(node.address, "a", "other").await;
+    assert_eq!(taken.hears().await, TAKEN);
+    assert_eq!(taken.ends().await, End::NoCode);
+    for expected in [
+        r#"switchboard_connections{dialect="peerjs",transport="websocket"} 1"#,
+        r#"switchboard_sessions{dialect="peerjs",transport="websocket"} 1"#,
+        r#"switchboard_signals_total{kind="offer",outcome="waiting"} 1"#,
+        r#"switchboard_signals_total{kind="candidate",outcome="delivered"} 1"#,
+        r#"switchboard_refusals_total{code="user_unavailable"} 1"#,
+        r#"switchboard_logins_total{result="name_taken"} 1"#,
+        r#"switchboard_sessions_ended_total{reason="not_admitted"} 1"#,
+    ] {
+        eventually(expected, async || {
+            let metrics = http::get(node.admin, "/metrics", "").await?;
+            metrics.contains(expected).then_some(())
+        })
+        .await;
+    }
 }
