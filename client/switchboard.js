@@ -22,6 +22,8 @@ const STABLE = 5000
 /** A peer connection may be interrupted so long before a restart, and before it is given up. */
 const RESTART = 2000
 const GIVE_UP = 30_000
+/** The longest that an offer waits for its first candidate before it is taken back. */
+const GATHER = 1000
 /** What may wait for an acknowledgement. */
 const OUTBOX = 1000
 
@@ -460,6 +462,7 @@ export class Call extends EventTarget {
   #queue = Promise.resolve()
   #connected = deferred()
   #ended = deferred()
+  #gathered = deferred()
   #began = Date.now()
   /** The offer that waits to be accepted, and the stream to answer it with. */
   #offer
@@ -486,6 +489,7 @@ export class Call extends EventTarget {
       if (!this.#offer && !this.#answering) this.#do(() => this.#makeOffer())
     }
     pc.onicecandidate = ({ candidate }) => {
+      this.#gathered.resolve()
       if (candidate) this.#send('candidate', candidate.toJSON?.() ?? candidate).catch((error) => this.#refused(error))
     }
     pc.onconnectionstatechange = () => this.#changed()
@@ -652,7 +656,12 @@ export class Call extends EventTarget {
 
   async #takeOffer(offer) {
     const polite = !this.peer || this.#wire.me < this.name
-    if (this.pc.signalingState !== 'stable' && !polite) return
+    if (this.pc.signalingState !== 'stable') {
+      if (!polite) return
+      // Chromium gathers no candidates ever again if an offer is taken back before its first one was found.
+      await Promise.race([this.#gathered.promise, sleep(GATHER)])
+      if (this.state === 'ended') return
+    }
     await this.pc.setRemoteDescription(offer)
     if (this.#stream) this.addStream(take(this.#stream, (this.#stream = undefined)))
     await this.pc.setLocalDescription()

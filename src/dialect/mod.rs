@@ -2,6 +2,7 @@
 
 mod native;
 mod peerjs;
+pub mod posted;
 
 pub use native::Native;
 pub use peerjs::PeerJs;

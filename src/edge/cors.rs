@@ -13,7 +13,7 @@ const PREFLIGHT: [(HeaderName, &str); 3] = [
     (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, DELETE"),
     (
         header::ACCESS_CONTROL_ALLOW_HEADERS,
-        "authorization, content-type, idempotency-key, last-event-id",
+        "authorization, content-type, idempotency-key, last-event-id, prefer",
     ),
     (header::ACCESS_CONTROL_MAX_AGE, "600"),
 ];
@@ -33,7 +33,7 @@ pub(super) async fn share(State(doors): State<Doors>, request: Request, next: Ne
     headers.extend(origin.map(|origin| (header::ACCESS_CONTROL_ALLOW_ORIGIN, origin)));
     headers.insert(
         header::ACCESS_CONTROL_EXPOSE_HEADERS,
-        HeaderValue::from_static("retry-after"),
+        HeaderValue::from_static("location, retry-after"),
     );
     response
 }

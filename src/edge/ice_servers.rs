@@ -7,11 +7,11 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use percent_encoding::percent_decode_str;
 use serde::Serialize;
 use tokio::time::sleep;
 
 use super::Doors;
+use super::asking::{bearer, parameter};
 use super::reject::Rejection;
 use crate::model::{Address, IceServers, Realm, Secret, UserName};
 
@@ -54,7 +54,7 @@ impl From<IceServers> for Told {
     }
 }
 
-/// Tells whoever proves a session: `?name=` and its `resume` secret as a bearer token.
+/// Tells whoever proves a session: an HTTP session by its token, any other by `?name=` and its `resume` secret, each as a bearer token.
 pub(super) async fn ice_servers(
     State(doors): State<Doors>,
     Extension(from): Extension<SocketAddr>,
@@ -66,6 +66,11 @@ pub(super) async fn ice_servers(
         .enter(from.ip())
         .map_err(|_| Rejection::Crowded)?;
     let secret = bearer(&headers).ok_or(Rejection::Unauthorized)?;
+    if let Ok(token) = secret.parse() {
+        let user = doors.roaming.verify(&token).await?;
+        let user = user.ok_or(Rejection::Unauthorized)?;
+        return Ok(tell(&doors, &Address::new(Realm::default(), user)));
+    }
     let name = parameter(&uri, "name").ok_or(Rejection::NoName)?;
     let name = UserName::parse(&name).map_err(|_| Rejection::NoName)?;
     let user = Address::new(Realm::default(), name);
@@ -74,44 +79,10 @@ pub(super) async fn ice_servers(
         sleep(WRONG_SECRET_COSTS).await;
         return Err(Rejection::Unauthorized);
     }
-    let told: Told = doors.settings.ice.servers_for(&user).into();
-    Ok(([(header::CACHE_CONTROL, "no-store")], Json(told)).into_response())
+    Ok(tell(&doors, &user))
 }
 
-/// The token of RFC 6750.
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let said = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = said.split_once(' ')?;
-    let token = token.trim();
-    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
-}
-
-/// A parameter of the query, as forms and `URLSearchParams` write it.
-fn parameter(uri: &Uri, name: &str) -> Option<String> {
-    let mut parameters = uri.query()?.split('&');
-    let value = parameters.find_map(|parameter| {
-        let (key, value) = parameter.split_once('=')?;
-        (key == name).then_some(value)
-    })?;
-    let value = value.replace('+', " ");
-    let value = percent_decode_str(&value).decode_utf8().ok()?;
-    Some(value.into_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_parameter_is_read_as_browsers_write_it() {
-        let name = |query: &str| parameter(&format!("/x?{query}").parse().unwrap(), "name");
-        assert_eq!(name("name=UserA").as_deref(), Some("UserA"));
-        assert_eq!(
-            name("a=b&name=a+b%2Bc%26%C3%BC&name=no").as_deref(),
-            Some("a b+c&ü")
-        );
-        for none in ["", "name", "names=a", "name=%ff"] {
-            assert_eq!(name(none), None, "{none}");
-        }
-    }
+fn tell(doors: &Doors, user: &Address) -> Response {
+    let told: Told = doors.settings.ice.servers_for(user).into();
+    ([(header::CACHE_CONTROL, "no-store")], Json(told)).into_response()
 }

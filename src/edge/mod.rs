@@ -1,7 +1,9 @@
 //! The doors: everything HTTP.
 
+mod asking;
 mod cors;
 mod expiry;
+mod http;
 mod ice_servers;
 mod listener;
 mod ops;
@@ -27,6 +29,7 @@ use crate::drain::Phase;
 use crate::exchange::Exchange;
 use crate::ice::Ice;
 use crate::limits::Crowd;
+use crate::roaming::Roaming;
 use crate::session::Clocks;
 
 /// What the operator decides about the doors.
@@ -54,6 +57,19 @@ pub struct Settings {
     pub tls: bool,
     /// PeerJS, if it is spoken.
     pub peerjs: Option<peerjs::Settings>,
+    /// The HTTP door.
+    pub http: HttpSettings,
+}
+
+/// What the operator decides about the HTTP door.
+#[derive(Clone, Copy, Debug)]
+pub struct HttpSettings {
+    /// How long a session lives without a sign of its client.
+    pub session_ttl: std::time::Duration,
+    /// How long a stream of events may say nothing.
+    pub keepalive: std::time::Duration,
+    /// How long it lives.
+    pub stream_age: std::time::Duration,
 }
 
 /// What every door needs.
@@ -62,7 +78,11 @@ pub struct Doors {
     settings: Arc<Settings>,
     exchange: Arc<Exchange>,
     phase: Phase,
+    /// Connections, by address.
     crowd: Crowd,
+    /// HTTP sessions that began here, by address.
+    sessions: Crowd,
+    roaming: Roaming,
     /// The page at `/`.
     front: Option<Arc<pages::File>>,
     lists: peerjs::Lists,
@@ -70,14 +90,22 @@ pub struct Doors {
 
 impl Doors {
     /// The doors of this exchange.
-    pub fn new(settings: Settings, exchange: Arc<Exchange>, phase: Phase) -> Self {
-        let crowd = Crowd::new(settings.connections_per_ip);
+    pub fn new(
+        settings: Settings,
+        exchange: Arc<Exchange>,
+        roaming: Roaming,
+        phase: Phase,
+    ) -> Self {
+        let crowd = || Crowd::new(settings.connections_per_ip);
+        let (crowd, sessions) = (crowd(), crowd());
         let front = settings.pages.then(pages::front_page).map(Arc::new);
         Self {
             settings: Arc::new(settings),
             exchange,
             phase,
             crowd,
+            sessions,
+            roaming,
             front,
             lists: peerjs::Lists::default(),
         }
@@ -90,6 +118,7 @@ impl Doors {
         let shared = Router::new()
             .route("/v1/whoami", get(whoami::whoami))
             .route("/v1/ice-servers", get(ice_servers::ice_servers))
+            .merge(http::routes())
             .layer(from_fn_with_state(self.clone(), cors::share));
         Router::new()
             .route("/", any(websocket::enter))

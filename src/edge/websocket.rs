@@ -89,6 +89,7 @@ pub(super) fn admit(
         pace: Pace::new(doors.settings.signals_per_second),
         phase: doors.phase.clone(),
         max_age: doors.settings.max_age,
+        kept: None,
         ice: Arc::clone(&doors.settings.ice),
     };
     // Taken before the upgrade is answered, so that a drain cannot miss the session.
@@ -174,6 +175,8 @@ impl Sink<Sending> for Door {
             Sending::Ping(number) => {
                 Message::Ping(bytes::Bytes::copy_from_slice(&number.to_be_bytes()))
             }
+            // A WebSocket keeps nothing.
+            Sending::Standing(_) => return Ok(()),
             Sending::Close(reason) => Message::Close(close_frame(reason)),
         };
         Pin::new(&mut self.socket)

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::Exchange;
-use super::login::{Doubt, ResumeError};
+use super::login::{Doubt, Proof, ResumeError};
 use super::seat::{Manners, Seat};
 use crate::model::{Address, Refusal, Secret};
 
@@ -52,7 +52,8 @@ impl Exchange {
                 Refusal::NameTaken { .. } | Refusal::Unavailable { .. } => {}
                 _ => return refused(refusal),
             }
-            match self.resume(address.clone(), secret.clone(), None).await {
+            let proof = Proof::Secret(secret.clone());
+            match self.resume(address.clone(), proof, None).await {
                 Ok(seat) => return Ok(seat.with(manners)),
                 Err(ResumeError::Unheard(seat, reason)) => {
                     return Err(ResumeError::Unheard(Box::new(seat.with(manners)), reason));

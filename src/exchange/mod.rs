@@ -22,7 +22,7 @@ mod traced;
 mod waits;
 mod watches;
 
-pub use login::ResumeError;
+pub use login::{Proof, ResumeError};
 pub use mailbox::Bounds;
 pub use seat::{Manners, Seat, Stirred, Turn};
 
@@ -216,7 +216,7 @@ impl Exchange {
     }
 
     /// Whether this node may live, and its sessions with it. From here on its lease is read with every beat for a while.
-    fn believes_in(&self, node: &NodeId) -> bool {
+    pub fn believes_in(&self, node: &NodeId) -> bool {
         *node == self.node || !self.call_nodes.note(node) || self.hold.holds().is_some()
     }
 

@@ -125,7 +125,7 @@ impl Seat {
             lost: LostPeers::default(),
             manners: Manners::default(),
             waits: None,
-            memory: secret.map(|(secret, hash)| Box::new(Memory::new(secret, hash))),
+            memory: secret.map(|(secret, hash)| Box::new(Memory::new(Some(secret), hash))),
             has_changed_calls: false,
             is_detached: false,
             doubts: Vec::new(),
@@ -140,7 +140,7 @@ impl Seat {
         exchange: Arc<Exchange>,
         resumed: &Resumed,
         letterbox: Letterbox,
-        (secret, hash): (Secret, SecretHash),
+        (secret, hash): (Option<Secret>, SecretHash),
         last: Option<EntryId>,
     ) -> Self {
         let mut seat = Self::new(exchange, resumed.lease.clone(), letterbox, None);
@@ -195,14 +195,29 @@ impl Seat {
             .map_or(longest, |grace| grace.min(longest))
     }
 
-    /// What resumes the session, if it is resumable.
+    /// What resumes the session, if it is resumable and its client is to be told.
     pub fn secret(&self) -> Option<&Secret> {
-        self.memory.as_ref().map(|memory| memory.secret())
+        self.memory.as_ref()?.secret()
+    }
+
+    /// What is stored of that.
+    pub fn proof(&self) -> Option<&SecretHash> {
+        self.memory.as_ref().map(|memory| memory.hash())
+    }
+
+    /// Whether the session outlives its connection.
+    pub fn is_resumable(&self) -> bool {
+        self.memory.is_some()
     }
 
     /// Whether an earlier connection of the session went before.
     pub fn is_resumed(&self) -> bool {
         self.lease.attach > 0
+    }
+
+    /// Whether nothing that was sent waits for its outcome.
+    pub fn is_quiet(&self) -> bool {
+        self.outbox.is_quiet()
     }
 
     /// Whether as many sends wait for the fabric as may.

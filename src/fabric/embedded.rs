@@ -2,6 +2,8 @@
 //!
 //! Production plugs in one node, tests plug in three. It keeps the same promises as Redis does, expiry included.
 
+mod letterboxes;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,6 +14,7 @@ use futures_util::future::{BoxFuture, ready};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
+use self::letterboxes::Boxes;
 use super::intake::{Intake, Line};
 use super::{
     Beat, Challenge, Claim, Confirmed, Entry, Envelope, Fabric, FabricError, Holder, Inbound,
@@ -26,6 +29,7 @@ pub struct Switch {
     terms: Terms,
     /// Held for a few map operations, never over an await.
     state: Arc<Mutex<State>>,
+    boxes: Arc<Boxes>,
 }
 
 #[derive(Debug, Default)]
@@ -94,6 +98,7 @@ impl Switch {
         Self {
             terms,
             state: Arc::default(),
+            boxes: Arc::default(),
         }
     }
 
@@ -112,6 +117,7 @@ impl Switch {
             node,
         });
         Opened {
+            letterboxes: Arc::clone(&fabric) as _,
             fabric,
             inbox,
             drivers: vec![("gap announcer", announcer)],
@@ -147,6 +153,7 @@ impl Switch {
         let mut state = self.lock();
         state.names.clear();
         state.queues.clear();
+        self.boxes.forget();
         let now = Instant::now();
         state.nodes.values_mut().for_each(|plug| plug.until = now);
     }

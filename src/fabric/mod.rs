@@ -3,12 +3,16 @@
 pub mod embedded;
 mod envelope;
 mod intake;
+pub mod letterbox;
 mod receipt;
 pub mod redis;
+mod wakes;
 
 use envelope::KnownSenders;
 pub use envelope::{Envelope, Parcel, Sender, UnknownEnvelope};
+pub use letterbox::Letterboxes;
 pub use receipt::{Outcome, Receipt, Receipts};
+pub use wakes::Ear;
 
 use std::fmt;
 use std::str::FromStr;
@@ -147,6 +151,8 @@ pub trait Fabric: Send + Sync + fmt::Debug + 'static {
 pub struct Opened {
     /// Speaks.
     pub fabric: Arc<dyn Fabric>,
+    /// Keeps conversations that any node can go on with.
+    pub letterboxes: Arc<dyn Letterboxes>,
     /// Listens.
     pub inbox: Inbox,
     /// Must be driven for the other two to work, each with its name; they end only with the node.

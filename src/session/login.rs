@@ -8,7 +8,7 @@ use tracing::debug;
 
 use super::{Opening, Session, Socket};
 use crate::dialect::Dialect;
-use crate::exchange::{ResumeError, Seat};
+use crate::exchange::{Proof, ResumeError, Seat};
 use crate::model::{
     Address, CloseReason, Correlation, Event, LoginRequest, Refusal, Secret, UserName, Welcome,
 };
@@ -38,7 +38,7 @@ impl<S: Socket, D: Dialect> Session<S, D> {
         let told = match tried.inspect_err(|reason| metrics.resume(Err(reason.label())))? {
             Ok(seat) => {
                 count(Ok(()));
-                self.present = Some(metrics.logged_in(D::NAME));
+                self.present = Some(metrics.logged_in(self.transport(), D::NAME));
                 let welcome = Welcome {
                     name: seat.name().clone(),
                     session: seat.session(),
@@ -46,11 +46,11 @@ impl<S: Socket, D: Dialect> Session<S, D> {
                     grace: seat.grace(),
                     ice: self.call.ice.servers_for(seat.address()),
                     resume: seat.secret().cloned(),
-                    resumed: seat.is_resumed(),
+                    resumed: resumes,
                     id,
                 };
-                debug!(session.id = %seat.session(), resumed = seat.is_resumed(), "A user logged in");
-                if seat.secret().is_some() && !self.call.max_age.is_zero() {
+                debug!(session.id = %seat.session(), resumed = resumes, "A user logged in");
+                if seat.is_resumable() && !self.call.max_age.is_zero() {
                     let age = self.call.max_age.mul_f64(rand::random_range(0.5..1.0));
                     self.goes_at.get_or_insert_with(|| Instant::now() + age);
                 }
@@ -86,16 +86,29 @@ impl<S: Socket, D: Dialect> Session<S, D> {
         };
         let address = Address::new(self.call.realm.clone(), name);
         let exchange = Arc::clone(&self.call.exchange);
-        if let Some(secret) = request.own_secret {
-            let secret = Secret::claimed(&secret);
-            let entered = exchange.enter(address, secret, self.call.manners).await;
-            return self.seated(entered);
-        }
-        let Some(secret) = request.resume else {
-            return Ok(exchange.login(address, request.resumable).await);
+        let entering = match (request.own_secret, request.resume, self.keeper.as_deref()) {
+            (Some(secret), _, _) => {
+                let secret = Secret::claimed(&secret);
+                exchange.enter(address, secret, self.call.manners).await
+            }
+            (None, Some(secret), _) => {
+                let secret = Proof::Secret(Secret::claimed(&secret));
+                exchange.resume(address, secret, request.last).await
+            }
+            (None, None, Some(keeper)) => keeper.login(&exchange, address).await,
+            (None, None, None) => {
+                let secret = request.resumable.then(Secret::random);
+                let login = exchange.login(address, secret).await;
+                login.map_err(ResumeError::Refused)
+            }
         };
-        let secret = Secret::claimed(&secret);
-        match exchange.resume(address, secret, request.last).await {
+        match entering {
+            Ok(seat) => Ok(Ok(seat)),
+            Err(ResumeError::Refused(refusal)) => Ok(Err(refusal)),
+            Err(ResumeError::Unheard(seat, reason)) => {
+                self.seat = Some(*seat);
+                Err(reason)
+            }
             Err(ResumeError::WrongSecret) => {
                 // A client knows its secret: whoever does not is guessing, and gets few tries, each of which takes its time.
                 sleep(WRONG_SECRET_COSTS).await;
@@ -104,22 +117,6 @@ impl<S: Socket, D: Dialect> Session<S, D> {
                     return Err(CloseReason::TooFast);
                 }
                 Ok(Err(Refusal::ResumeFailed))
-            }
-            resumed => self.seated(resumed),
-        }
-    }
-
-    fn seated(
-        &mut self,
-        entered: Result<Seat, ResumeError>,
-    ) -> Result<Result<Seat, Refusal>, CloseReason> {
-        match entered {
-            Ok(seat) => Ok(Ok(seat)),
-            Err(ResumeError::Refused(refusal)) => Ok(Err(refusal)),
-            Err(ResumeError::WrongSecret) => Ok(Err(Refusal::ResumeFailed)),
-            Err(ResumeError::Unheard(seat, reason)) => {
-                self.seat = Some(*seat);
-                Err(reason)
             }
         }
     }

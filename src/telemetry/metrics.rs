@@ -35,6 +35,15 @@ pub enum Fate {
     Unavailable,
 }
 
+/// What a conversation goes by; in the order of the labels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// A WebSocket.
+    WebSocket,
+    /// HTTP requests, and a letterbox between them.
+    Http,
+}
+
 impl Fate {
     /// All of them.
     pub const ALL: [Self; 7] = [
@@ -283,14 +292,16 @@ impl Metrics {
 
     // === What happens ===
 
-    /// A client has connected, by the first transport and in the first dialect that there is.
-    pub fn connected(&self, dialect: &str) -> Present {
-        self.connections.enter(0, number(is::DIALECTS, dialect))
+    /// A client has connected, to speak this dialect.
+    pub fn connected(&self, by: Transport, dialect: &str) -> Present {
+        self.connections
+            .enter(by as usize, number(is::DIALECTS, dialect))
     }
 
     /// It has logged in.
-    pub fn logged_in(&self, dialect: &str) -> Present {
-        self.sessions.enter(0, number(is::DIALECTS, dialect))
+    pub fn logged_in(&self, by: Transport, dialect: &str) -> Present {
+        self.sessions
+            .enter(by as usize, number(is::DIALECTS, dialect))
     }
 
     /// A login was answered.

@@ -65,8 +65,12 @@ async function examine(http, { watch } = {}) {
     await page.waitForSelector('body[data-done]', { timeout: WITHIN })
     const { result, facts } = await page.evaluate(() => window.doctor)
     const text = await page.inputValue('#text')
+    await page.context().grantPermissions(['clipboard-read', 'clipboard-write'])
+    await page.click('#copy')
+    await eventually(async () => (await page.textContent('#copied')) === 'Copied.')
+    const copied = await page.evaluate(() => navigator.clipboard.readText())
     assert.deepEqual(page.errors, [])
-    return { ...result, facts, text, codes: result.causes.filter((cause) => cause.weight !== 'note').map((cause) => cause.code), page }
+    return { ...result, facts, text, copied, codes: result.causes.filter((cause) => cause.weight !== 'note').map((cause) => cause.code) }
   } finally {
     await page.context().close()
   }
@@ -99,6 +103,7 @@ describe('a house that is well', () => {
     const verdict = await examine(node.http, { watch: SHORT })
     assert.equal(verdict.overall, 'well', verdict.text)
     assert.deepEqual(verdict.causes.map((cause) => cause.code).sort(), ['no_ice_servers', 'one_node'])
+    assert.equal(verdict.copied, verdict.text, 'what is copied is the text')
   })
 })
 

@@ -9,7 +9,9 @@ pub mod peer;
 pub mod peerjs;
 pub mod process;
 pub mod proxy;
+pub mod roundrobin;
 pub mod talker;
+pub mod visitor;
 
 use std::time::Duration;
 

@@ -18,6 +18,8 @@ const AGAIN = 1000
 const RINGING = 45_000
 /** How long to wait for somebody who is to be called as soon as they are here. */
 const COMING = 15_000
+/** Of how many that is kept. */
+const ANNOUNCED = 100
 
 let client
 let people
@@ -35,6 +37,7 @@ async function logIn(name, { again = false } = {}) {
   button.disabled = true
   byId('login-error').textContent = ''
   const hint = setTimeout(() => (byId('login-error').textContent = loginWords({ code: 'unreachable' }, name)), PATIENCE)
+  abandon()
   const candidate = new Client('/', { name })
   try {
     candidate.addEventListener('state', showConnection)
@@ -43,6 +46,8 @@ async function logIn(name, { again = false } = {}) {
     enter(name)
     return true
   } catch (error) {
+    // Another try has begun meanwhile.
+    if (client !== candidate) return false
     abandon()
     showConnection()
     if (again && error.code === 'name_taken') {
@@ -70,7 +75,7 @@ function enter(name) {
   log = new Log(name)
   people = new People(client, name, begin)
   client.addEventListener('call', ({ call }) => answer(call))
-  client.addEventListener('message', ({ name: from, message }) => message?.calls && announced.set(from, message.calls))
+  client.addEventListener('message', ({ name: from, message }) => announce(from, message?.calls))
   client.addEventListener('state', watchEnd)
   byId('main').focus({ preventScroll: true })
 }
@@ -111,7 +116,7 @@ function showConnection() {
 /** Ended by the server, and not to be tried again. */
 function watchEnd(event) {
   if (event.target !== client || event.state !== 'closed' || byId('home').hidden) return
-  leave(event.error?.code === 'replaced' ? 'You have logged in elsewhere.' : loginWords(event.error, client.name))
+  leave(event.error?.code === 'replaced' ? 'You have logged in elsewhere.' : loginWords(event.error, byId('me').textContent))
 }
 
 // ---------------------------------------------------------------------------------------------------------------------------------
@@ -119,9 +124,14 @@ function watchEnd(event) {
 
 async function begin(name, kind, opener) {
   if (current) return
+  const session = client
   current = { name }
   people.busy = true
   const media = await getMedia(kind)
+  if (client !== session) {
+    stop(media.stream)
+    return free()
+  }
   if (kind === 'screen' && media.stream.getVideoTracks().length === 0) {
     stop(media.stream)
     notify(media.missing[0])
@@ -172,6 +182,12 @@ async function answer(call) {
   people.add(call.name)
   call.accept({ stream: media.stream })
   converse(call, { kind, ...media })
+}
+
+function announce(from, kind) {
+  if (!['video', 'audio', 'screen'].includes(kind)) return
+  if (announced.size >= ANNOUNCED) announced.clear()
+  announced.set(from, kind)
 }
 
 function converse(call, media, opener) {

@@ -7,6 +7,7 @@ mod connect;
 mod keys;
 mod lane;
 mod ledger;
+mod letterboxes;
 mod questions;
 mod scripts;
 mod subscriber;
@@ -33,8 +34,9 @@ use self::lane::Lane;
 use self::questions::Questions;
 use self::scripts::Scripts;
 use self::subscriber::{Listening, Subscriber, Wants};
-use self::wire::{entries, holder, millis, unexpected};
+use self::wire::{Heard, entries, holder, millis, unexpected};
 use super::intake::Intake;
+use super::wakes::Wakes;
 use super::{
     Beat, Challenge, Claim, Entry, Envelope, Fabric, FabricError, Holder, Lease, Notes, Opened,
     Postage, Receipt, Renewal, Resume, Terms, Verdict,
@@ -130,6 +132,7 @@ pub async fn open(
     let intake = Arc::new(intake);
     let wants = Arc::<Wants>::default();
     let questions = Arc::<Questions>::default();
+    let wakes = Arc::<Wakes>::default();
     let keys = Keys::new(&config.prefix);
     let identity = Arc::clone(store.identity());
     let subscriber = Subscriber {
@@ -137,9 +140,13 @@ pub async fn open(
         wants: Arc::clone(&wants),
         intake: Arc::clone(&intake),
         ears: {
-            let questions = Arc::clone(&questions);
-            Arc::new(move |heard, intake: &_, line| questions.hear(heard, intake, line))
+            let (questions, wakes) = (Arc::clone(&questions), Arc::clone(&wakes));
+            Arc::new(move |heard, intake: &_, line| match heard {
+                Heard::Wake(session) => wakes.wake(session),
+                heard => questions.hear(heard, intake, line),
+            })
         },
+        wakes: Arc::clone(&wakes),
         own_channel: keys.node_channel(&node),
         lane: own_lane.clone(),
     };
@@ -159,13 +166,16 @@ pub async fn open(
         own_lane,
         wants,
         questions,
+        wakes,
         lives,
         identity,
         beaten: Mutex::default(),
         clock: Clock::default(),
     };
+    let fabric = Arc::new(fabric);
     Ok(Opened {
-        fabric: Arc::new(fabric),
+        letterboxes: Arc::clone(&fabric) as _,
+        fabric,
         inbox,
         drivers,
     })
@@ -184,6 +194,7 @@ struct RedisFabric {
     own_lane: Lane,
     wants: Arc<Wants>,
     questions: Arc<Questions>,
+    wakes: Arc<Wakes>,
     lives: Lives,
     identity: Arc<Identity>,
     beaten: Mutex<Beaten>,

@@ -2,15 +2,18 @@
 
 import { byId } from './dom.js'
 
-/** Ready for the chat of a call. */
-export function chat(channel, name) {
+/** Ready for the chat of a call. Text that comes by a channel of another label is shown too: other clients have their own. */
+export function chat(call, channel) {
+  const { name } = call
   const [form, words, send] = [byId('say'), byId('words'), byId('send')]
   byId('messages').replaceChildren()
   const ready = (open) => (send.disabled = !open)
   ready(channel.readyState === 'open')
   channel.addEventListener('open', () => ready(true))
   channel.addEventListener('close', () => ready(false))
-  channel.addEventListener('message', ({ data }) => typeof data === 'string' && show(data, name))
+  const hear = ({ data }) => typeof data === 'string' && show(data, name)
+  channel.addEventListener('message', hear)
+  call.addEventListener('channel', ({ channel: other }) => other.addEventListener('message', hear))
   form.onsubmit = (event) => {
     event.preventDefault()
     const text = words.value.trim()
@@ -23,7 +26,7 @@ export function chat(channel, name) {
 }
 
 function show(text, from) {
-  const item = document.createElement('li')
+  const item = document.createElement('p')
   const who = document.createElement('span')
   who.className = 'unseen'
   who.textContent = `${from ?? 'You'}: `

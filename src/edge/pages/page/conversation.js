@@ -34,8 +34,8 @@ export class Conversation {
     this.#watchScreen()
     this.#setOut(missing)
     const showPeer = showPaths(client, call)
-    chat(call.channel(CHAT), call.name)
     this.#about = call.channel(ABOUT)
+    chat(call, call.channel(CHAT))
     this.#about.addEventListener('open', this.#tell)
     this.#about.addEventListener('message', ({ data }) => {
       this.#theirs = read(data)

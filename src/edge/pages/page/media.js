@@ -14,27 +14,33 @@ export const canShareScreen = () => Boolean(navigator.mediaDevices?.getDisplayMe
  * @returns {Promise<{stream: MediaStream, missing: string[]}>} what is missing, in words
  */
 export async function getMedia(kind) {
-  const missing = []
+  const failures = []
   const tracks = []
   const take = async (what, get) => {
     try {
       tracks.push(...(await get()).getTracks())
-      return true
     } catch (error) {
-      missing.push(mediaWords(error, what))
-      return false
+      failures.push({ error, what })
     }
   }
   if (kind === 'screen') await take('screen', getScreen)
-  // One question to the user rather than two, if both are there.
-  const both = kind === 'video' && (await getBoth().catch(() => null))
-  if (both) tracks.push(...both.getTracks())
-  else {
-    await take('microphone', () => getUser({ audio: MICROPHONE }))
-    if (kind === 'video') await take('camera', getCamera)
-  }
-  // The same reason twice is one.
-  return { stream: new MediaStream(tracks), missing: [...new Set(missing)] }
+  if (kind === 'video') {
+    // One question to the user rather than two, if both are there; and none again after a no.
+    await take('camera or microphone', getBoth)
+    if (tracks.length === 0 && failures[0].error.name !== 'NotAllowedError') {
+      failures.length = 0
+      await take('microphone', getMicrophone)
+      await take('camera', getCamera)
+    }
+  } else await take('microphone', getMicrophone)
+  return { stream: new MediaStream(tracks), missing: words(failures) }
+}
+
+/** The same reason twice is one. */
+function words(failures) {
+  const [first, second] = failures
+  if (second && first.error.name === second.error.name) return [mediaWords(first.error, `${second.what} or ${first.what}`)]
+  return failures.map(({ error, what }) => mediaWords(error, what))
 }
 
 export const getCamera = () => getUser({ video: CAMERA })

@@ -10,7 +10,7 @@ export const doorWords = (transport) => DOORS[transport] ?? 'no connection'
 export function loginWords(error, name) {
   switch (error?.code) {
     case 'name_taken':
-      return `Somebody is here as “${name}” already. Take another name, or close the other tab.`
+      return `Somebody is here as “${name}” already. Take another name, or close the other tab${error.retryAfter ? ` and wait ${Math.ceil(error.retryAfter / 1000)} s` : ''}.`
     case 'invalid_name':
       return 'That cannot be a name: it is empty, too long, or has characters that cannot be seen.'
     case 'unauthorized':
