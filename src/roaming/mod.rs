@@ -18,13 +18,13 @@ use tracing::debug;
 use self::wire::Wire;
 use crate::dialect::Native;
 use crate::drain::Phase;
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, Manners};
 use crate::fabric::letterbox::{Carrier, Entered, Post, Posted, Taken, UPLINK};
 use crate::fabric::{FabricError, Letterboxes};
 use crate::ice::Ice;
 use crate::limits::{Pace, Place};
 use crate::model::{Realm, SessionId, UserName};
-use crate::session::{self, Call, Clocks, Kept};
+use crate::session::{self, Call, Clocks, Kept, Opening};
 
 /// What the operator decides about them.
 #[derive(Clone, Debug)]
@@ -195,6 +195,8 @@ impl Roaming {
             phase: phase.clone(),
             max_age: Duration::ZERO,
             ice: Arc::clone(&settings.ice),
+            opening: Opening::Frame,
+            manners: Manners::default(),
             kept: Some(Kept {
                 secret: token.secret().clone(),
                 before,

@@ -186,7 +186,12 @@ impl<S: Socket, D: Dialect> Session<S, D> {
                 Err(_) => return Err(CloseReason::NameLost),
             }
         };
-        self.present = Some(exchange.telemetry().metrics.logged_in(self.transport()));
+        self.present = Some(
+            exchange
+                .telemetry()
+                .metrics
+                .logged_in(self.transport(), D::NAME),
+        );
         self.heartbeat.logged_in();
         // When the client was told of ICE servers, only the one before knew.
         let runs_out = self.call.ice.renewed_after();
