@@ -406,3 +406,43 @@ async fn a_client_that_does_not_read_is_lost() {
     assert!(grown < 32 * 1024, "{grown} KiB");
     drop(stream);
 }
+
+/// Two nodes are restarted one after the other while 50 signals a second arrive: the session and its stream go where they can.
+#[tokio::test]
+async fn a_rolling_restart_moves_the_session_and_its_stream() {
+    let _alone = crate::alone().await;
+    let redis = Redis::start().await;
+    let peers = start(&redis, "peers").await;
+    let one = start(&redis, "one").await;
+    let two = start(&redis, "two").await;
+    let balancer = RoundRobin::over(&[one.address, two.address, peers.address], 0).await;
+    let bob = Visitor::login(one.address, By::Poll, "bob").await;
+    let mut alice = Peer::login(peers.address, "alice").await;
+    alice
+        .says(&json!({"type": "offer", "name": "bob", "offer": 1, "id": "o"}))
+        .await;
+    alice.hears_of("ack").await;
+    let listener = Listener::of(&bob, balancer.address);
+    let mut nodes = vec![two, one];
+    let mut longest = Duration::ZERO;
+    for number in 0..300 {
+        longest = longest.max(says_number(&mut alice, "bob", number).await);
+        sleep(Duration::from_millis(18)).await;
+        if number % 100 == 50
+            && let Some(mut node) = nodes.pop()
+        {
+            node.process.signal("TERM");
+            assert_eq!(node.process.ended().await, Some(0), "it has drained");
+        }
+    }
+    listener.hears_all(300).await;
+    // It is still in its call, and hears what its peer says.
+    let mut bob = bob;
+    bob.turns_to(peers.address);
+    bob.closes().await;
+    let leave = alice.hears().await;
+    assert_eq!(leave["reason"], "closed", "{leave}");
+    println!(
+        "300 signals through two drains, all heard once and in order; the longest waited {longest:?}"
+    );
+}
