@@ -18,6 +18,7 @@ use crate::exchange::Exchange;
 use crate::fabric::embedded::Switch;
 use crate::fabric::{self, Inbox, Opened};
 use crate::model::NodeId;
+use crate::roaming::Roaming;
 use crate::telemetry::{Telemetry, View};
 
 /// Connections that may wait to be accepted: after a deploy everybody comes at once.
@@ -119,6 +120,7 @@ impl App {
     ) -> Result<Self, StartError> {
         let Opened {
             fabric,
+            letterboxes,
             inbox,
             drivers,
         } = opened;
@@ -134,7 +136,14 @@ impl App {
             .telemetry()
             .metrics
             .observe(kind, seen_by(&exchange, &phase));
-        let doors = Doors::new(config.edge(), Arc::clone(&exchange), phase.clone()).routes();
+        let roaming = Roaming::new(
+            letterboxes,
+            Arc::clone(&exchange),
+            phase.clone(),
+            config.roaming(),
+        );
+        let (settings, of) = (config.edge(), Arc::clone(&exchange));
+        let doors = Doors::new(settings, of, roaming, phase.clone()).routes();
         let admin = edge::admin_routes(NodeView::new(Arc::clone(&exchange), phase.clone(), kind));
         Ok(Self {
             exchange,

@@ -11,13 +11,21 @@
 //!                                                                └─ fabric.send ═ Redis ═► inbox ─► exchange.deliver ─┘
 //! ```
 //!
+//! Whoever cannot open a WebSocket speaks the same language over HTTP. Its conversation is bound to no connection and no node: what it says and
+//! what it is told are two streams of the fabric, its *letterbox*, and one node at a time carries it on.
+//!
+//! ```text
+//!  POST ─► edge ─► roaming ─► letterbox (up) ─► wire ─► session … exchange … session ─► wire ─► letterbox (down) ─► roaming ─► edge ─► SSE or poll
+//! ```
+//!
 //! Data flows one way. Nothing lower holds a reference to anything higher; the fabric hands out a receiver and never takes a callback.
 //! To know the house, read `main.rs`, [`app`], [`session`], [`exchange`], [`fabric`], in this order.
 //!
 //! ## Arrows
 //!
-//! `edge → session → exchange → fabric → model` and `session → dialect → model`; `edge` also sees `dialect` (which language a door speaks),
-//! `exchange` (to hand it on, and to show it to operators), `drain` and `limits`, and `session` sees `limits` and `drain`. `fabric` and those above it tell
+//! `edge → roaming → session → exchange → fabric → model` and `session → dialect → model`; `roaming` also sees `fabric`, whose letterboxes it reads,
+//! and the language, drain, ICE servers and limits of its conversations; `edge` also sees `session` and `dialect` (which language a door speaks),
+//! `exchange` (to hand it on, and to show it to operators), `drain`, `ice` and `limits`, and `session` sees `limits`, `ice` and `drain`. `fabric` and those above it tell
 //! `telemetry` what happens, which knows nothing but `model`. `config` knows the settings of each room,
 //! never its behaviour. Only [`app`] sees everything. `tests/it/tidy.rs` holds these arrows.
 //!
@@ -36,11 +44,16 @@
 //!   | a lane to Redis | 8,192 jobs | the sender is told: unavailable |
 //!   | sends of one session that wait for the fabric | 32 | the session hears nothing more until one is known |
 //!   | a resumable user's inbox in the store | 256 entries and 1 MiB, of one sender half | the sender is told: inbox full |
+//!   | an HTTP session's uplink in the store | 256 messages and 1 MiB | the client is told: try again |
+//!   | its downlink in the store | 1,024 events and 1 MiB | the oldest goes; a client that had not read it is told of a reset |
+//!   | what an HTTP session is to be told while the store is away | 1,024 events and 1 MiB | the session ends: too slow |
 //!   | spans that wait for the collector | 2,048 (`OTEL_BSP_MAX_QUEUE_SIZE`) | the span is dropped |
 //!   | what a lane's store has accepted lately | 10 s, 32,768 letters, 16 MiB | the oldest goes; should the store lose it, its receiver is told that it missed something |
 //!   | a plain user's inbox in the store | 1,000 entries, 200 with large ones among them | the oldest goes; a session that had not read it ends rather than miss it silently |
 //!
 //! - A name has one holder. Whoever lost it is told, and delivers nothing more.
+//! - What the client of an HTTP session says is let go when it is written down what came of it, in one step with that: whoever carries the session
+//!   next does again what was not, and nothing twice.
 //! - After any kind of ending each call peer hears exactly one `leave`. A session that is resumed has not ended.
 //! - What is decided about an entry of a resumable session's inbox is decided once, and written down before it can be confirmed: whoever holds the
 //!   session next says what this one said.
@@ -49,9 +62,9 @@
 //!
 //! ## Tasks
 //!
-//! Tasks begin in two places. [`app`] runs the services, and a node drains if one of them ends: the fabric's drivers (publisher lanes, node
+//! Tasks begin in three places. [`app`] runs the services, and a node drains if one of them ends: the fabric's drivers (publisher lanes, node
 //! lane, subscriber, gap announcer), the inbox pump, the two lease keepers, the presence watch, the certificate keeper, the two listeners.
-//! [`edge`] runs one task for each connection, which becomes its session.
+//! [`edge`] runs one task for each connection, which becomes its session; [`roaming`] one for each HTTP session that this node carries.
 
 pub mod model;
 
@@ -64,6 +77,10 @@ pub mod exchange;
 pub mod session;
 
 pub mod limits;
+
+pub mod ice;
+
+pub mod roaming;
 
 pub mod edge;
 

@@ -22,7 +22,7 @@ import yaml
 VERSIONS = ["1.30", "1.32", "1.34", kubernetes_validate.latest_version()]
 SCHEMAS = {path.stem: json.loads(path.read_text()) for path in (Path(__file__).parent / "schemas").glob("*.json")}
 # What the operator makes: prod's README line says how.
-EXTERNAL_SECRETS = {"switchboard-redis", "switchboard-tls"}
+EXTERNAL_SECRETS = {"switchboard-redis", "switchboard-tls", "switchboard-turn"}
 # After drain.deadline a node still says its last words to Redis (app.rs, FABRIC_WITHIN).
 LAST_WORDS = 5
 

@@ -1,5 +1,6 @@
 //! The configuration: `default.toml`, then a file, then the environment, then flags. Every mistake is reported at once.
 
+mod ice;
 mod otel;
 mod reader;
 #[cfg(test)]
@@ -8,19 +9,23 @@ mod tests;
 pub use reader::{Mistakes, Sources};
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use self::reader::Reader;
-use crate::edge::TlsFiles;
+use crate::edge::{HttpSettings, TlsFiles};
 use crate::exchange::Bounds;
 use crate::fabric::{Terms, redis};
+use crate::ice::Ice;
 use crate::session::Clocks;
 use crate::telemetry::{self, LogFormat};
-use crate::{edge, exchange};
+use crate::{edge, exchange, roaming};
 
 /// The operator's manual: every setting with its default.
 pub const DEFAULTS: &str = include_str!("default.toml");
 
+/// The longest that an HTTP session may live without its client: half of what its letterbox does.
+const LETTERBOX_MOST: Duration = Duration::from_mins(5);
 /// How long a client may take to answer when somebody else wants its name…
 const DOUBT: Duration = Duration::from_secs(2);
 /// …and how long its node may take to say so.
@@ -50,6 +55,9 @@ pub struct Config {
     presence: Presence,
     session: Session,
     limits: Limits,
+    http: HttpSettings,
+    ice: Arc<Ice>,
+    pages: bool,
 }
 
 /// What joins nodes.
@@ -156,6 +164,13 @@ impl Config {
                     .parsed("limits.connections_per_ip", "a number; 0 for no limit"),
                 origins: reader.list("limits.origins"),
             },
+            http: HttpSettings {
+                session_ttl: reader.duration("http.session_ttl"),
+                keepalive: reader.duration("http.keepalive"),
+                stream_age: reader.duration("http.stream_age"),
+            },
+            ice: Arc::new(ice::read(reader)),
+            pages: reader.parsed("pages.enabled", "true or false"),
         }
     }
 
@@ -181,6 +196,8 @@ impl Config {
             ("presence.watch_every", watch_every),
             ("session.ping_every", self.session.clocks.ping_every),
             ("session.write_timeout", self.session.write_timeout),
+            ("http.keepalive", self.http.keepalive),
+            ("http.stream_age", self.http.stream_age),
         ] {
             if time.is_zero() {
                 reader.mistake(key, "must be longer than nothing");
@@ -197,6 +214,13 @@ impl Config {
             reader.mistake(
                 "session.silent_after",
                 "must be longer than session.ping_every",
+            );
+        }
+        if self.http.session_ttl < Duration::from_secs(5) || self.http.session_ttl > LETTERBOX_MOST
+        {
+            reader.mistake(
+                "http.session_ttl",
+                "must be from 5s, so that a client can reconnect, to 5m",
             );
         }
         if self.session.frame_bytes < 1024 {
@@ -248,6 +272,21 @@ impl Config {
             signals_per_second: self.limits.signals_per_second,
             connections_per_ip: self.limits.connections_per_ip,
             origins: self.limits.origins.clone(),
+            http: self.http,
+            ice: Arc::clone(&self.ice),
+            pages: self.pages,
+            tls: self.tls.is_some(),
+        }
+    }
+
+    /// What conversations need that are bound to no connection.
+    pub fn roaming(&self) -> roaming::Settings {
+        roaming::Settings {
+            clocks: self.session.clocks,
+            write_timeout: self.session.write_timeout,
+            signals_per_second: self.limits.signals_per_second,
+            session_ttl: self.http.session_ttl,
+            ice: Arc::clone(&self.ice),
         }
     }
 }

@@ -51,6 +51,8 @@ pub(super) struct Reader {
     /// The variables of others that concern us.
     foreign: HashMap<String, String>,
     secrets: Vec<&'static str>,
+    /// What to print of secrets that are more than a text.
+    shown: HashMap<&'static str, String>,
     mistakes: Vec<String>,
 }
 
@@ -83,7 +85,6 @@ impl Reader {
         let environment = Environment::with_prefix(PREFIX)
             .prefix_separator("_")
             .separator("__")
-            .try_parsing(true)
             .source(Some(environment));
         builder = builder.add_source(environment);
         for (key, value) in sources.flags {
@@ -102,6 +103,7 @@ impl Reader {
             variables,
             foreign,
             secrets: Vec::new(),
+            shown: HashMap::new(),
             mistakes,
         })
     }
@@ -204,6 +206,43 @@ impl Reader {
             .collect()
     }
 
+    /// A list of texts and tables: of TOML, of JSON, or of words with commas between them. There may be secrets in it.
+    pub(super) fn entries(&mut self, key: &'static str) -> Vec<Value> {
+        self.secrets.push(key);
+        if let Ok(values) = self.settings.get_array(key) {
+            return values;
+        }
+        let text = self.text(key);
+        if !text.starts_with('[') {
+            let words = text.split(',').map(str::trim);
+            return words
+                .filter(|word| !word.is_empty())
+                .map(Value::from)
+                .collect();
+        }
+        let written = [
+            (format!("{{\"list\": {text}}}"), FileFormat::Json),
+            (format!("list = {text}"), FileFormat::Toml),
+        ];
+        let read = written.into_iter().find_map(|(text, format)| {
+            let source = File::from_str(&text, format);
+            let list = config::Config::builder().add_source(source).build();
+            list.and_then(|list| list.get_array("list")).ok()
+        });
+        read.unwrap_or_else(|| {
+            self.mistake(
+                key,
+                "is not a list: neither JSON, nor TOML, nor words with commas between them",
+            );
+            Vec::new()
+        })
+    }
+
+    /// Says what to print of a setting with secrets in it.
+    pub(super) fn show(&mut self, key: &'static str, shown: String) {
+        self.shown.insert(key, shown);
+    }
+
     /// The settings in effect with secrets hidden, or what is wrong with them.
     pub(super) fn finish(self) -> Result<String, Mistakes> {
         if !self.mistakes.is_empty() {
@@ -213,7 +252,11 @@ impl Reader {
         let mut lines: Vec<String> = settings
             .map(|(key, value)| {
                 let hidden = self.secrets.contains(&key.as_str()) && value != "\"\"";
-                let shown = if hidden { "\"(hidden)\"" } else { &value };
+                let shown = match self.shown.get(key.as_str()) {
+                    Some(shown) => shown,
+                    None if hidden => "\"(hidden)\"",
+                    None => &value,
+                };
                 format!("{key} = {shown}")
             })
             .collect();

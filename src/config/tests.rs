@@ -101,6 +101,117 @@ fn a_password_is_never_shown() {
     assert!(!mistakes.to_string().contains("hunter2"));
 }
 
+/// What `switchboard config` prints of the ICE servers.
+fn ice_servers(text: &str) -> String {
+    let (config, effective) = load(&[
+        ("SWITCHBOARD_ICE__SERVERS", text),
+        ("SWITCHBOARD_ICE__TURN_SECRET", "hunter2"),
+    ])
+    .unwrap();
+    assert!(!format!("{config:?}{effective}").contains("hunter2"));
+    let line = effective
+        .lines()
+        .find_map(|line| line.strip_prefix("ice.servers = "));
+    line.unwrap().to_owned()
+}
+
+#[test]
+fn ice_servers_are_words_json_or_toml() {
+    let plain =
+        r#"[{ urls = ["stun:a.example"] }, { urls = ["turn:a.example:3478?transport=udp"] }]"#;
+    for written in [
+        "stun:a.example, turn:a.example:3478?transport=udp",
+        r#"["stun:a.example", {"urls": "turn:a.example:3478?transport=udp"}]"#,
+        r#"[{"urls": ["stun:a.example"]}, {"urls": ["turn:a.example:3478?transport=udp"]}]"#,
+        plain,
+    ] {
+        assert_eq!(ice_servers(written), plain, "{written}");
+    }
+    assert_eq!(ice_servers(""), "[]");
+    assert_eq!(
+        ice_servers(
+            r#"[{"urls": "turns:[2001:db8::1]:443", "username": "u", "credential": "hunter2"}]"#
+        ),
+        r#"[{ urls = ["turns:[2001:db8::1]:443"], username = "u", credential = "(hidden)" }]"#
+    );
+
+    let file = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
+    std::fs::write(
+        file.path(),
+        "[ice]\nturn_secret = \"007\"\n[[ice.servers]]\nurls = [\"stun:b\", \"turn:b\"]\n",
+    )
+    .unwrap();
+    let sources = Sources {
+        file: Some(file.path().to_owned()),
+        ..Sources::default()
+    };
+    let (config, effective) = Config::load(sources).unwrap();
+    assert!(effective.contains(r#"ice.servers = [{ urls = ["stun:b", "turn:b"] }]"#));
+    assert!(effective.contains("ice.turn_secret = \"(hidden)\""));
+    assert_eq!(config.ice.renewed_after(), Some(Duration::from_hours(6)));
+}
+
+#[test]
+fn a_secret_of_digits_is_a_text() {
+    let user = crate::model::UserName::parse("user").unwrap();
+    let user = crate::model::Address::new(crate::model::Realm::default(), user);
+    let credential = |secret| {
+        let servers = ("SWITCHBOARD_ICE__SERVERS", "turn:a");
+        let (config, _) = load(&[servers, ("SWITCHBOARD_ICE__TURN_SECRET", secret)]).unwrap();
+        let servers = config.ice.servers_for(&user).servers;
+        servers[0].login.clone().unwrap().username
+    };
+    // The pseudonym depends on the secret.
+    let pseudonym = |secret| credential(secret).split_once(':').unwrap().1.to_owned();
+    assert_ne!(pseudonym("007"), pseudonym("7"));
+    assert_ne!(pseudonym("1e3"), pseudonym("1000"));
+}
+
+#[test]
+fn what_browsers_would_refuse_is_refused_at_the_start() {
+    for (servers, what) in [
+        ("stun://a.example", "has no host after the scheme"),
+        ("turn:", "has no host"),
+        ("http://a", "does not begin with stun:"),
+        ("a.example:3478", "does not begin with stun:"),
+        ("stun:a?transport=udp", "of a relay only"),
+        ("turn:a?transport=sctp", "?transport=udp or ?transport=tcp"),
+        ("stun:a:0", "has a port that is none"),
+        ("stun:a:70000", "has a port that is none"),
+        ("stun:[::1", "has no host"),
+        ("stun:[::x]:1", "has no host"),
+        ("stun:a b", "has no host"),
+        ("[{}]", "server 1 has no urls"),
+        (r#"["stun:a", {"urls": []}]"#, "server 2 has no urls"),
+        (r#"[{"url": "stun:a"}]"#, "neither a URL nor a table"),
+        ("[1]", "neither a URL nor a table"),
+        (
+            r#"[{"urls": "turn:a", "username": "hunter2"}]"#,
+            "only one of username and credential",
+        ),
+        (
+            r#"[{"urls": "turn:a", "credential": "hunter2"}]"#,
+            "only one of username and credential",
+        ),
+        (
+            r#"[{"urls": "turn:a", "username": "u", "credential": "hunter2"}"#,
+            "is not a list",
+        ),
+        (
+            "turn:a",
+            "has a relay and nothing that opens it: set ice.turn_secret",
+        ),
+    ] {
+        let mistakes = load(&[("SWITCHBOARD_ICE__SERVERS", servers)]).unwrap_err();
+        let mistakes = mistakes.to_string();
+        assert!(mistakes.contains(what), "{servers}: {mistakes}");
+        assert!(mistakes.contains("SWITCHBOARD_ICE__SERVERS"), "{mistakes}");
+        assert!(!mistakes.contains("hunter2"), "{mistakes}");
+    }
+    let mistakes = load(&[("SWITCHBOARD_ICE__TURN_TTL", "900ms")]).unwrap_err();
+    assert!(mistakes.to_string().contains("ice.turn_ttl"), "{mistakes}");
+}
+
 #[test]
 fn a_list_is_words_or_toml() {
     let (config, _) = load(&[(

@@ -1,6 +1,7 @@
 //! The languages: pure translators between frames and the words of `model`, without I/O and without a clock.
 
 mod native;
+pub mod posted;
 
 pub use native::Native;
 

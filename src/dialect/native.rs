@@ -13,8 +13,9 @@ use serde_json::value::RawValue;
 
 use super::{Dialect, Misheard};
 use crate::model::{
-    AckStatus, Body, Command, Correlation, EntryId, Event, Frame, LoginRequest, PairKind,
-    PeerState, Refusal, Report, Signal, SignalKind, UserName, Welcome, Whom,
+    AckStatus, Body, Command, Correlation, EntryId, Event, Frame, IceServer, IceServers,
+    LoginRequest, PairKind, PeerState, Refusal, Report, Signal, SignalKind, UserName, Welcome,
+    Whom,
 };
 
 /// The longest `id`, in bytes of what it says.
@@ -339,6 +340,11 @@ fn say(event: &Event) -> Frame {
             let missed = if *missed { r#","missed":true"# } else { "" };
             format!(r#"{{"type":"status","fabric":"{fabric}"{missed}"#)
         }
+        Event::IceServers(servers) => {
+            let mut said = String::from(r#"{"type":"ice_servers""#);
+            push_ice(&mut said, servers);
+            said
+        }
         Event::Ack { id, status } => {
             let status = match status {
                 AckStatus::Delivered => "delivered",
@@ -409,10 +415,16 @@ fn say_signal(from: &UserName, signal: &Signal, seq: Option<EntryId>) -> Frame {
 
 fn say_welcome(welcome: &Welcome) -> String {
     let mut said = format!(
-        r#"{{"type":"login","success":true,"name":{},"session":"{}","node":{},"iceServers":[],"resumed":{},"grace_ms":{}"#,
+        r#"{{"type":"login","success":true,"name":{},"session":"{}","node":{}"#,
         quoted(welcome.name.as_str()),
         welcome.session,
         quoted(welcome.node.as_str()),
+    );
+    push_ice(&mut said, &welcome.ice);
+    // Writing to a String cannot fail.
+    let _ = write!(
+        said,
+        r#","resumed":{},"grace_ms":{}"#,
         welcome.resumed,
         welcome.grace.as_millis(),
     );
@@ -435,6 +447,24 @@ fn say_refusal(said: &mut String, refusal: &Refusal, id: Option<&Correlation>) {
 fn push(said: &mut String, field: &str, json: &str) {
     // Writing to a String cannot fail.
     let _ = write!(said, r#","{field}":{json}"#);
+}
+
+/// Each server as a browser's `RTCPeerConnection` takes it (W3C: `RTCIceServer`).
+fn push_ice(said: &mut String, ice: &IceServers) {
+    let server = |server: &IceServer| {
+        let urls: Vec<String> = server.urls.iter().map(|url| quoted(url)).collect();
+        let mut said = format!(r#"{{"urls":[{}]"#, urls.join(","));
+        if let Some(login) = &server.login {
+            push(&mut said, "username", &quoted(&login.username));
+            push(&mut said, "credential", &quoted(&login.credential));
+        }
+        said + "}"
+    };
+    let servers: Vec<String> = ice.servers.iter().map(server).collect();
+    push(said, "iceServers", &format!("[{}]", servers.join(",")));
+    if let Some(ttl) = ice.ttl {
+        push(said, "iceServersTtl", &ttl.as_secs().to_string());
+    }
 }
 
 fn push_seq(said: &mut String, seq: Option<EntryId>) {

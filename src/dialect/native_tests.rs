@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{EntryId, LeaveReason, NodeId, Secret, SessionId};
+use crate::model::{EntryId, IceLogin, LeaveReason, NodeId, Secret, SessionId};
 
 /// The transcript of the language: what is heard in each frame, one below the other.
 const HEARD: &str = include_str!("native.transcript");
@@ -102,12 +102,30 @@ fn every_event_has_its_words() {
         session: "0a".parse::<SessionId>().unwrap(),
         node: NodeId::known("n.1"),
         grace: Duration::from_secs(10),
+        ice: IceServers::default(),
         resume: None,
         resumed: false,
         id: None,
     };
     let secret = Secret::claimed("5e");
+    let ice = IceServers {
+        servers: vec![
+            IceServer {
+                urls: ["stun:a".to_owned()].into(),
+                login: None,
+            },
+            IceServer {
+                urls: ["turn:b".to_owned(), "turns:b?transport=tcp".to_owned()].into(),
+                login: Some(IceLogin {
+                    username: "17:ü\"".to_owned(),
+                    credential: "c=".to_owned(),
+                }),
+            },
+        ],
+        ttl: Some(Duration::from_mins(10)),
+    };
     let resumed = Welcome {
+        ice: ice.clone(),
         resume: Some(secret),
         resumed: true,
         ..welcome.clone()
@@ -144,7 +162,11 @@ fn every_event_has_its_words() {
         ),
         (
             Event::Welcome(Box::new(resumed)),
-            r#"{"type":"login","success":true,"name":"User\"A","session":"0000000000000000000000000000000a","node":"n.1","iceServers":[],"resumed":true,"grace_ms":10000,"resume":"5e"}"#,
+            r#"{"type":"login","success":true,"name":"User\"A","session":"0000000000000000000000000000000a","node":"n.1","iceServers":[{"urls":["stun:a"]},{"urls":["turn:b","turns:b?transport=tcp"],"username":"17:ü\"","credential":"c="}],"iceServersTtl":600,"resumed":true,"grace_ms":10000,"resume":"5e"}"#,
+        ),
+        (
+            Event::IceServers(ice),
+            r#"{"type":"ice_servers","iceServers":[{"urls":["stun:a"]},{"urls":["turn:b","turns:b?transport=tcp"],"username":"17:ü\"","credential":"c="}],"iceServersTtl":600}"#,
         ),
         (
             Event::Status {

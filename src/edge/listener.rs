@@ -11,6 +11,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
@@ -19,6 +20,8 @@ use tracing::{debug, warn};
 
 use super::Tls;
 
+/// How long what was sent may stay without the other side's acknowledgement.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(20);
 /// How long a client may take to agree on keys.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 /// How long a client may take to send the head of its request.
@@ -59,6 +62,8 @@ fn is_of_one_connection(error: &std::io::Error) -> bool {
 async fn welcome(stream: TcpStream, from: SocketAddr, routes: Router, tls: Option<Tls>) {
     // Without it a call set-up takes 44 ms: the delayed acknowledgement of the other side (measured).
     let _ = stream.set_nodelay(true);
+    // A stream of events is not answered: without this, a client that vanished would be there for a quarter of an hour.
+    let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED));
     let Some(tls) = tls else {
         return converse(stream, from, routes).await;
     };

@@ -1,10 +1,17 @@
 //! The doors: everything HTTP.
 
+mod asking;
+mod cors;
+mod expiry;
+mod http;
+mod ice_servers;
 mod listener;
 mod ops;
+mod pages;
 mod reject;
 mod tls;
 mod websocket;
+mod whoami;
 
 pub use listener::serve;
 pub use ops::{NodeView, admin_routes};
@@ -14,12 +21,14 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::http::{HeaderMap, HeaderValue, header};
-use axum::response::{IntoResponse, Response};
-use axum::routing::any;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{any, get};
 
 use crate::drain::Phase;
 use crate::exchange::Exchange;
+use crate::ice::Ice;
 use crate::limits::Crowd;
+use crate::roaming::Roaming;
 use crate::session::Clocks;
 
 /// What the operator decides about the doors.
@@ -39,6 +48,25 @@ pub struct Settings {
     pub connections_per_ip: u32,
     /// The web pages that may connect; empty for all.
     pub origins: Vec<String>,
+    /// The ICE servers that clients are told of.
+    pub ice: Arc<Ice>,
+    /// Whether there are pages for people with browsers.
+    pub pages: bool,
+    /// Whether connections are encrypted.
+    pub tls: bool,
+    /// The HTTP door.
+    pub http: HttpSettings,
+}
+
+/// What the operator decides about the HTTP door.
+#[derive(Clone, Copy, Debug)]
+pub struct HttpSettings {
+    /// How long a session lives without a sign of its client.
+    pub session_ttl: std::time::Duration,
+    /// How long a stream of events may say nothing.
+    pub keepalive: std::time::Duration,
+    /// How long it lives.
+    pub stream_age: std::time::Duration,
 }
 
 /// What every door needs.
@@ -47,26 +75,51 @@ pub struct Doors {
     settings: Arc<Settings>,
     exchange: Arc<Exchange>,
     phase: Phase,
+    /// Connections, by address.
     crowd: Crowd,
+    /// HTTP sessions that began here, by address.
+    sessions: Crowd,
+    roaming: Roaming,
+    /// The page at `/`.
+    front: Option<Arc<pages::File>>,
 }
 
 impl Doors {
     /// The doors of this exchange.
-    pub fn new(settings: Settings, exchange: Arc<Exchange>, phase: Phase) -> Self {
-        let crowd = Crowd::new(settings.connections_per_ip);
+    pub fn new(
+        settings: Settings,
+        exchange: Arc<Exchange>,
+        roaming: Roaming,
+        phase: Phase,
+    ) -> Self {
+        let crowd = || Crowd::new(settings.connections_per_ip);
+        let (crowd, sessions) = (crowd(), crowd());
+        let front = settings.pages.then(pages::front_page).map(Arc::new);
         Self {
             settings: Arc::new(settings),
             exchange,
             phase,
             crowd,
+            sessions,
+            roaming,
+            front,
         }
     }
 
     /// What clients see.
     pub fn routes(self) -> Router {
+        let pages = self.front.as_ref().map(|_| pages::pages());
+        let shared = Router::new()
+            .route("/v1/whoami", get(whoami::whoami))
+            .route("/v1/ice-servers", get(ice_servers::ice_servers))
+            .merge(http::routes())
+            .layer(from_fn_with_state(self.clone(), cors::share));
         Router::new()
             .route("/", any(websocket::enter))
             .route("/ws", any(websocket::enter))
+            .merge(shared)
+            .merge(pages.unwrap_or_default())
+            .merge(pages::client())
             .with_state(self)
     }
 
@@ -80,17 +133,4 @@ impl Doors {
         };
         allowed.is_empty() || headers.get_all(header::ORIGIN).iter().all(known)
     }
-}
-
-/// What a browser or a curious person finds at the door.
-fn notice(doors: &Doors) -> Response {
-    let text = format!(
-        "Switchboard {}: a WebRTC signalling server.\n\n\
-         Connect a WebSocket to this address and say\n\n    {{\"type\":\"login\",\"name\":\"UserA\"}}\n\n\
-         then offer, answer, candidate and leave, each with the \"name\" of the other user.\n\
-         From a terminal: npx wscat -c ws://<this host and port>\n\nThis is node {}.\n",
-        env!("CARGO_PKG_VERSION"),
-        doors.exchange.node(),
-    );
-    ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()
 }

@@ -15,6 +15,8 @@ use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 use tracing::{error, info};
 
+use super::expiry::Expiry;
+
 /// How often the files are looked at. Also how long a certificate and its key may take to be replaced, one after the other.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
@@ -136,6 +138,7 @@ pub struct Tls {
     provider: Arc<CryptoProvider>,
     served: Arc<Served>,
     fingerprint: [u8; 32],
+    expiry: Option<Expiry>,
     acceptor: TlsAcceptor,
 }
 
@@ -150,9 +153,9 @@ impl Tls {
     pub fn load(files: TlsFiles) -> Result<Self, TlsError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let pair = Pair::read(&files)?;
-        let served = Arc::new(Served(RwLock::new(Arc::new(
-            pair.certified(&files, &provider)?,
-        ))));
+        let certified = pair.certified(&files, &provider)?;
+        let expiry = certified.cert.first().and_then(Expiry::of);
+        let served = Arc::new(Served(RwLock::new(Arc::new(certified))));
         let resolver: Arc<dyn ResolvesServerCert> = Arc::<Served>::clone(&served);
         let mut config = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
@@ -163,6 +166,7 @@ impl Tls {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Self {
             fingerprint: pair.fingerprint(),
+            expiry,
             acceptor: TlsAcceptor::from(Arc::new(config)),
             files,
             provider,
@@ -191,6 +195,9 @@ impl Tls {
                 }
                 Err(_) => {}
             }
+            if let Some(expiry) = &mut self.expiry {
+                expiry.remind();
+            }
         }
     }
 
@@ -202,6 +209,7 @@ impl Tls {
             return Ok(false);
         }
         let renewed = Arc::new(pair.certified(&self.files, &self.provider)?);
+        self.expiry = renewed.cert.first().and_then(Expiry::of);
         *self
             .served
             .0

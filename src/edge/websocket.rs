@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use axum::Extension;
@@ -13,7 +14,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::{Sink, Stream};
 
 use super::reject::Rejection;
-use super::{Doors, notice};
+use super::{Doors, pages};
 use crate::dialect::Native;
 use crate::limits::{Pace, Place};
 use crate::model::{CloseReason, Frame, Realm};
@@ -38,7 +39,7 @@ pub(super) async fn enter(
     let Ok(upgrade) = upgrade else {
         return match (headers.contains_key(header::UPGRADE), uri.path()) {
             (true, _) => Rejection::BadUpgrade.into_response(),
-            (false, "/") => notice(&doors),
+            (false, "/") => pages::front(&doors, &headers),
             (false, _) => Rejection::NotAnUpgrade.into_response(),
         };
     };
@@ -59,6 +60,8 @@ pub(super) async fn enter(
         pace: Pace::new(doors.settings.signals_per_second),
         phase: doors.phase.clone(),
         max_age: doors.settings.max_age,
+        kept: None,
+        ice: Arc::clone(&doors.settings.ice),
     };
     // Taken before the upgrade is answered, so that a drain cannot miss the session.
     let tracked = doors.phase.track();
@@ -143,6 +146,8 @@ impl Sink<Sending> for Door {
             Sending::Ping(number) => {
                 Message::Ping(bytes::Bytes::copy_from_slice(&number.to_be_bytes()))
             }
+            // A WebSocket keeps nothing.
+            Sending::Standing(_) => return Ok(()),
             Sending::Close(reason) => Message::Close(close_frame(reason)),
         };
         Pin::new(&mut self.socket)

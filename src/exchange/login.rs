@@ -59,19 +59,27 @@ pub enum ResumeError {
     Unheard(Box<Seat>, CloseReason),
 }
 
+/// What proves that a session is one's own.
+#[derive(Debug)]
+pub enum Proof {
+    /// Its client's secret.
+    Secret(Secret),
+    /// What is stored of it, of a client that has proved otherwise who it is.
+    Hash(SecretHash),
+}
+
 impl Exchange {
-    /// Logs a user in. Must be driven to its end: a login that is dropped half-way leaves its lease to expire.
+    /// Logs a user in, with what will resume its session if that is to outlive its connection. Must be driven to its end: a login that is dropped half-way leaves its lease to expire.
     pub async fn login(
         self: &Arc<Self>,
         address: Address,
-        resumable: bool,
+        secret: Option<Secret>,
     ) -> Result<Seat, Refusal> {
         if let Some(retry_after) = self.hold.holds() {
             return Err(Refusal::Unavailable { retry_after });
         }
         let (mailbox, letterbox) = mailbox(self.settings.mailbox);
-        let secret = resumable.then(|| {
-            let secret = Secret::random();
+        let secret = secret.map(|secret| {
             let hash = secret.hash_for(&address);
             (secret, hash)
         });
@@ -80,7 +88,7 @@ impl Exchange {
             session: SessionId::random(),
             attach: 0,
             flags: Flags {
-                resumable,
+                resumable: secret.is_some(),
                 detached: false,
             },
         };
@@ -114,11 +122,17 @@ impl Exchange {
     pub async fn resume(
         self: &Arc<Self>,
         address: Address,
-        secret: Secret,
+        proof: Proof,
         last: Option<EntryId>,
     ) -> Result<Seat, ResumeError> {
         let refused = |error| ResumeError::Refused(unavailable(error));
-        let hash = secret.hash_for(&address);
+        let (secret, hash) = match proof {
+            Proof::Secret(secret) => {
+                let hash = secret.hash_for(&address);
+                (Some(secret), hash)
+            }
+            Proof::Hash(hash) => (None, hash),
+        };
         // Whoever holds the session gets time to tell a store that has forgotten what it knows.
         let whole = !self.is_intact().await;
         let resume = self.fabric.resume(&address, &hash, last, whole).await;
@@ -147,6 +161,12 @@ impl Exchange {
                 CloseReason::Overloaded,
             )),
         }
+    }
+
+    /// Whether this secret is that of the resumable session which has the name now, on whichever node.
+    pub async fn knows(&self, address: &Address, secret: &Secret) -> Result<bool, Refusal> {
+        let known = self.fabric.knows(address, &secret.hash_for(address)).await;
+        known.map_err(unavailable)
     }
 
     /// Claims the name until it is won, or a holder turns out to live.

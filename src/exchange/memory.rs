@@ -33,7 +33,8 @@ const USER: &str = "u:";
 /// The memory of one resumable session.
 #[derive(Debug)]
 pub(super) struct Memory {
-    secret: Secret,
+    /// Nobody tells it to a node that goes on with a conversation.
+    secret: Option<Secret>,
     hash: SecretHash,
     /// Entries that the client may not have, oldest first.
     unconfirmed: VecDeque<Unconfirmed>,
@@ -128,7 +129,7 @@ pub(super) enum Decision {
 
 impl Memory {
     /// The memory of a new session.
-    pub(super) fn new(secret: Secret, hash: SecretHash) -> Self {
+    pub(super) fn new(secret: Option<Secret>, hash: SecretHash) -> Self {
         Self {
             secret,
             hash,
@@ -153,7 +154,7 @@ impl Memory {
 
     /// The memory that an earlier connection has left, with its calls and what it has heard; `last` is what the client says that it has.
     pub(super) fn restore(
-        secret: Secret,
+        secret: Option<Secret>,
         hash: SecretHash,
         resumed: &Resumed,
         last: Option<EntryId>,
@@ -197,8 +198,12 @@ impl Memory {
         memory
     }
 
-    pub(super) fn secret(&self) -> &Secret {
-        &self.secret
+    pub(super) fn secret(&self) -> Option<&Secret> {
+        self.secret.as_ref()
+    }
+
+    pub(super) fn hash(&self) -> &SecretHash {
+        &self.hash
     }
 
     /// What was decided about this entry on an earlier connection.

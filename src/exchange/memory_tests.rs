@@ -19,7 +19,7 @@ fn calls() -> Calls {
 fn memory() -> Memory {
     let secret = Secret::random();
     let hash = secret.hash_for(&Address::new(Realm::default(), name("a")));
-    Memory::new(secret, hash)
+    Memory::new(Some(secret), hash)
 }
 
 fn id(millis: u64) -> EntryId {

@@ -20,7 +20,7 @@ mod seat;
 mod traced;
 mod watches;
 
-pub use login::ResumeError;
+pub use login::{Proof, ResumeError};
 pub use mailbox::Bounds;
 pub use seat::{Seat, Stirred, Turn};
 
@@ -194,7 +194,7 @@ impl Exchange {
     }
 
     /// Whether this node may live, and its sessions with it. From here on its lease is read with every beat for a while.
-    fn believes_in(&self, node: &NodeId) -> bool {
+    pub fn believes_in(&self, node: &NodeId) -> bool {
         *node == self.node || !self.call_nodes.note(node) || self.hold.holds().is_some()
     }
 

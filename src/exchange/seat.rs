@@ -106,7 +106,7 @@ impl Seat {
             catch_up: CatchUp::default(),
             outbox: Outbox::of(lease.attach),
             lost: LostPeers::default(),
-            memory: secret.map(|(secret, hash)| Box::new(Memory::new(secret, hash))),
+            memory: secret.map(|(secret, hash)| Box::new(Memory::new(Some(secret), hash))),
             has_changed_calls: false,
             is_detached: false,
             doubts: Vec::new(),
@@ -121,7 +121,7 @@ impl Seat {
         exchange: Arc<Exchange>,
         resumed: &Resumed,
         letterbox: Letterbox,
-        (secret, hash): (Secret, SecretHash),
+        (secret, hash): (Option<Secret>, SecretHash),
         last: Option<EntryId>,
     ) -> Self {
         let mut seat = Self::new(exchange, resumed.lease.clone(), letterbox, None);
@@ -145,6 +145,11 @@ impl Seat {
         self.lease.session
     }
 
+    /// Where the user is reached.
+    pub fn address(&self) -> &Address {
+        &self.lease.address
+    }
+
     /// The user.
     pub fn name(&self) -> &UserName {
         &self.lease.address.name
@@ -160,14 +165,29 @@ impl Seat {
         self.exchange.terms.grace
     }
 
-    /// What resumes the session, if it is resumable.
+    /// What resumes the session, if it is resumable and its client is to be told.
     pub fn secret(&self) -> Option<&Secret> {
-        self.memory.as_ref().map(|memory| memory.secret())
+        self.memory.as_ref()?.secret()
+    }
+
+    /// What is stored of that.
+    pub fn proof(&self) -> Option<&SecretHash> {
+        self.memory.as_ref().map(|memory| memory.hash())
+    }
+
+    /// Whether the session outlives its connection.
+    pub fn is_resumable(&self) -> bool {
+        self.memory.is_some()
     }
 
     /// Whether an earlier connection of the session went before.
     pub fn is_resumed(&self) -> bool {
         self.lease.attach > 0
+    }
+
+    /// Whether nothing that was sent waits for its outcome.
+    pub fn is_quiet(&self) -> bool {
+        self.outbox.is_quiet()
     }
 
     /// Whether as many sends wait for the fabric as may.

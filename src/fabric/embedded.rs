@@ -2,6 +2,8 @@
 //!
 //! Production plugs in one node, tests plug in three. It keeps the same promises as Redis does, expiry included.
 
+mod letterboxes;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,6 +13,7 @@ use futures_util::future::{BoxFuture, ready};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
+use self::letterboxes::Boxes;
 use super::intake::{Intake, Line};
 use super::{
     Beat, Challenge, Claim, Confirmed, Entry, Envelope, Fabric, FabricError, Holder, Inbound,
@@ -25,6 +28,7 @@ pub struct Switch {
     terms: Terms,
     /// Held for a few map operations, never over an await.
     state: Arc<Mutex<State>>,
+    boxes: Arc<Boxes>,
 }
 
 #[derive(Debug, Default)]
@@ -83,6 +87,7 @@ impl Switch {
         Self {
             terms,
             state: Arc::default(),
+            boxes: Arc::default(),
         }
     }
 
@@ -101,6 +106,7 @@ impl Switch {
             node,
         });
         Opened {
+            letterboxes: Arc::clone(&fabric) as _,
             fabric,
             inbox,
             drivers: vec![("gap announcer", announcer)],
@@ -135,6 +141,7 @@ impl Switch {
     pub fn forget(&self) {
         let mut state = self.lock();
         state.names.clear();
+        self.boxes.forget();
         let now = Instant::now();
         state.nodes.values_mut().for_each(|plug| plug.until = now);
     }
@@ -242,6 +249,13 @@ impl Fabric for Socket {
             notes,
             missed: false,
         })))
+    }
+
+    async fn knows(&self, address: &Address, secret: &SecretHash) -> Result<bool, FabricError> {
+        let (state, now) = (self.switch.reach()?, Instant::now());
+        let live = state.names.get(address).filter(|name| name.until > now);
+        let record = live.and_then(|name| name.record.as_ref());
+        Ok(record.is_some_and(|record| record.hash == *secret))
     }
 
     fn note(&self, lease: &Lease, notes: Notes) -> BoxFuture<'static, Result<bool, FabricError>> {

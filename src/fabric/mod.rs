@@ -3,12 +3,16 @@
 pub mod embedded;
 mod envelope;
 mod intake;
+pub mod letterbox;
 mod receipt;
 pub mod redis;
+mod wakes;
 
 use envelope::KnownSenders;
 pub use envelope::{Envelope, Parcel, Sender, UnknownEnvelope};
+pub use letterbox::Letterboxes;
 pub use receipt::{Outcome, Receipt, Receipts};
+pub use wakes::Ear;
 
 use std::fmt;
 use std::str::FromStr;
@@ -60,6 +64,9 @@ pub trait Fabric: Send + Sync + fmt::Debug + 'static {
         last: Option<EntryId>,
         whole: bool,
     ) -> Result<Resume, FabricError>;
+
+    /// Whether this secret is that of the resumable session which has the name now. Changes nothing.
+    async fn knows(&self, address: &Address, secret: &SecretHash) -> Result<bool, FabricError>;
 
     /// Writes down what the next holder of a resumable session must know. False if the session is somebody else's by now.
     fn note(&self, lease: &Lease, notes: Notes) -> BoxFuture<'static, Result<bool, FabricError>>;
@@ -126,6 +133,8 @@ pub trait Fabric: Send + Sync + fmt::Debug + 'static {
 pub struct Opened {
     /// Speaks.
     pub fabric: Arc<dyn Fabric>,
+    /// Keeps conversations that any node can go on with.
+    pub letterboxes: Arc<dyn Letterboxes>,
     /// Listens.
     pub inbox: Inbox,
     /// Must be driven for the other two to work, each with its name; they end only with the node.
@@ -457,6 +466,9 @@ pub enum FabricError {
     /// More is waiting for the store than it takes.
     #[error("too much is waiting for the store")]
     Busy,
+    /// The store has no memory left: nothing of this was done.
+    #[error("the store has no memory left")]
+    NoMemory,
     /// What was to be delivered [once](Envelope::once) was sent by a connection after whose end a later one of the same session has spoken.
     #[error("a later connection of the sender has spoken")]
     Overtaken,

@@ -9,6 +9,21 @@ use super::{EntryId, Report, Signal, TraceContext, UserName};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Correlation(pub Arc<str>);
 
+impl Correlation {
+    /// How ours begin: no JSON does.
+    const OURS: char = '~';
+
+    /// The words for a request that has none of its own, after where it was kept: no client can say them.
+    pub fn of_place(place: EntryId) -> Self {
+        Self(format!("{}{place}", Self::OURS).into())
+    }
+
+    /// Whether the words are ours.
+    pub fn is_of_place(&self) -> bool {
+        self.0.starts_with(Self::OURS)
+    }
+}
+
 /// One request, as any language says it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {

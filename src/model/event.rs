@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Correlation, EntryId, NodeId, Refusal, Secret, SessionId, Signal, UserName};
+use super::{
+    Correlation, EntryId, IceServers, NodeId, Refusal, Secret, SessionId, Signal, UserName,
+};
 
 /// One thing to tell a client, as any language says it.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,6 +69,8 @@ pub enum Event {
         /// How long until it does.
         reconnect_in: Duration,
     },
+    /// The ICE servers anew, before what opens them runs out.
+    IceServers(IceServers),
     /// What joins the nodes went away, or is back.
     Status {
         /// Whether it answers.
@@ -87,6 +91,8 @@ pub struct Welcome {
     pub node: NodeId,
     /// How long a resumable session survives without a connection.
     pub grace: Duration,
+    /// What finds a way to peers.
+    pub ice: IceServers,
     /// What resumes a resumable session.
     pub resume: Option<Secret>,
     /// Whether an earlier session goes on.

@@ -6,6 +6,7 @@
 mod command;
 mod event;
 mod frame;
+mod ice;
 mod id;
 mod outcome;
 mod report;
@@ -16,6 +17,7 @@ mod trace;
 pub use command::{Command, Correlation, LoginRequest, Whom};
 pub use event::{AckStatus, Event, LeaveReason, Welcome};
 pub use frame::Frame;
+pub use ice::{IceLogin, IceServer, IceServers};
 pub use id::{Address, EntryId, InvalidAddress, InvalidName, NodeId, Realm, SessionId, UserName};
 pub use outcome::{Blame, CloseReason, Refusal};
 pub use report::{PairKind, PeerState, Report};

@@ -170,6 +170,8 @@ pub enum CloseReason {
     NoLogin,
     /// Neither a frame nor a pong within the limit.
     Silent,
+    /// No sign of a client that need not stay connected, for as long as its session lives without one.
+    Expired,
     /// Kept breaking the rate limit.
     TooFast,
 }
@@ -186,13 +188,13 @@ impl CloseReason {
             Self::NameLost => Some(4001),
             Self::TooSlow => Some(4008),
             Self::NoLogin => Some(4009),
-            Self::Silent => Some(4010),
+            Self::Silent | Self::Expired => Some(4010),
             Self::TooFast => Some(4029),
         }
     }
 
     /// All reasons.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::ByClient,
         Self::Dropped,
         Self::TooLarge,
@@ -203,6 +205,7 @@ impl CloseReason {
         Self::TooSlow,
         Self::NoLogin,
         Self::Silent,
+        Self::Expired,
         Self::TooFast,
     ];
 
@@ -219,6 +222,7 @@ impl CloseReason {
             Self::TooSlow => "too_slow",
             Self::NoLogin => "no_login",
             Self::Silent => "silent",
+            Self::Expired => "expired",
             Self::TooFast => "too_fast",
         }
     }
@@ -236,6 +240,7 @@ impl CloseReason {
             Self::TooSlow => "too slow a reader",
             Self::NoLogin => "no login within the limit",
             Self::Silent => "silent: no frame, no pong",
+            Self::Expired => "silent: no request within http.session_ttl",
             Self::TooFast => "kept breaking the rate limit",
         }
     }
@@ -251,7 +256,8 @@ impl CloseReason {
             | Self::NameLost
             | Self::TooSlow
             | Self::NoLogin
-            | Self::Silent => LeaveReason::Lost,
+            | Self::Silent
+            | Self::Expired => LeaveReason::Lost,
         }
     }
 
@@ -264,9 +270,12 @@ impl CloseReason {
             | Self::TooSlow
             | Self::Silent
             | Self::TooFast => true,
-            Self::ByClient | Self::TooLarge | Self::Replaced | Self::NameLost | Self::NoLogin => {
-                false
-            }
+            Self::ByClient
+            | Self::TooLarge
+            | Self::Replaced
+            | Self::NameLost
+            | Self::NoLogin
+            | Self::Expired => false,
         }
     }
 

@@ -25,6 +25,16 @@ impl Secret {
         Self(text.to_owned())
     }
 
+    /// Another secret, which whoever knows this one can make again for the same purpose.
+    #[must_use]
+    pub fn derived(&self, purpose: &str) -> Self {
+        let digest = Sha256::new()
+            .chain_update(&self.0)
+            .chain_update("\n")
+            .chain_update(purpose);
+        Self(hex::encode(digest.finalize()))
+    }
+
     /// The secret itself, for its client alone.
     pub fn expose(&self) -> &str {
         &self.0
@@ -41,6 +51,11 @@ impl Secret {
 }
 
 impl SecretHash {
+    /// A hash as it was stored.
+    pub fn known(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
     /// The hash as it is stored.
     pub fn as_str(&self) -> &str {
         &self.0

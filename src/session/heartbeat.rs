@@ -28,6 +28,8 @@ pub(super) struct Heartbeat {
     pinged_at: Instant,
     /// Until when a login, then nothing.
     login_by: Option<Instant>,
+    /// When the client is told anew what it was told at its login.
+    renew_at: Option<Instant>,
     /// Until when a sign of life, if somebody doubts that there will be one.
     alive_by: Option<Instant>,
     timer: Pin<Box<Sleep>>,
@@ -40,6 +42,8 @@ pub(super) enum Pulse {
     Steady,
     /// Ask for a sign of life.
     Ping,
+    /// Tell the client anew what runs out.
+    Renew,
     /// Too late.
     Stopped(CloseReason),
 }
@@ -54,6 +58,7 @@ impl Heartbeat {
             heard_at: now,
             pinged_at: now,
             login_by,
+            renew_at: None,
             alive_by: None,
             timer,
         };
@@ -70,6 +75,12 @@ impl Heartbeat {
     /// It has a name now.
     pub(super) fn logged_in(&mut self) {
         self.login_by = None;
+    }
+
+    /// What it was told runs out, and is to be told anew after this time.
+    pub(super) fn renews_in(&mut self, time: Option<Duration>) {
+        self.renew_at = time.map(|time| Instant::now() + time);
+        self.set_timer();
     }
 
     /// Somebody else wants its name; it is being pinged.
@@ -95,6 +106,9 @@ impl Heartbeat {
         } else if now >= self.ping_at() {
             self.pinged_at = now;
             Pulse::Ping
+        } else if self.renew_at.is_some_and(|at| now >= at) {
+            self.renew_at = None;
+            Pulse::Renew
         } else {
             Pulse::Steady
         };
@@ -111,7 +125,9 @@ impl Heartbeat {
     }
 
     fn set_timer(&mut self) {
-        let next = [self.login_by, self.alive_by].into_iter().flatten();
+        let next = [self.login_by, self.renew_at, self.alive_by]
+            .into_iter()
+            .flatten();
         let next = next.fold(self.silent_at().min(self.ping_at()), Instant::min);
         self.timer.as_mut().reset(next);
     }
@@ -164,6 +180,20 @@ mod tests {
             next(&mut heartbeat).await.0,
             Pulse::Stopped(CloseReason::NoLogin)
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_runs_out_is_told_anew_once_for_each_time() {
+        let mut heartbeat = Heartbeat::start(CLOCKS);
+        heartbeat.logged_in();
+        heartbeat.renews_in(Some(Duration::from_secs(15)));
+        assert_eq!(seconds(next(&mut heartbeat).await), (Pulse::Ping, 10));
+        heartbeat.heard();
+        assert_eq!(seconds(next(&mut heartbeat).await), (Pulse::Renew, 5));
+        assert_eq!(seconds(next(&mut heartbeat).await), (Pulse::Ping, 5));
+        heartbeat.heard();
+        heartbeat.renews_in(None);
+        assert_eq!(seconds(next(&mut heartbeat).await), (Pulse::Ping, 10));
     }
 
     #[tokio::test(start_paused = true)]

@@ -8,7 +8,7 @@ use tracing::debug;
 
 use super::{Session, Socket};
 use crate::dialect::Dialect;
-use crate::exchange::{ResumeError, Seat};
+use crate::exchange::{Proof, ResumeError, Seat};
 use crate::model::{
     Address, CloseReason, Correlation, Event, LoginRequest, Refusal, Secret, UserName, Welcome,
 };
@@ -36,23 +36,25 @@ impl<S: Socket, D: Dialect> Session<S, D> {
         let told = match tried.inspect_err(|reason| metrics.resume(Err(reason.label())))? {
             Ok(seat) => {
                 count(Ok(()));
-                self.present = Some(metrics.logged_in());
+                self.present = Some(metrics.logged_in(self.transport()));
                 let welcome = Welcome {
                     name: seat.name().clone(),
                     session: seat.session(),
                     node: seat.node().clone(),
                     grace: seat.grace(),
+                    ice: self.call.ice.servers_for(seat.address()),
                     resume: seat.secret().cloned(),
-                    resumed: seat.is_resumed(),
+                    resumed: resumes,
                     id,
                 };
-                debug!(session.id = %seat.session(), resumed = seat.is_resumed(), "A user logged in");
-                if seat.secret().is_some() && !self.call.max_age.is_zero() {
+                debug!(session.id = %seat.session(), resumed = resumes, "A user logged in");
+                if seat.is_resumable() && !self.call.max_age.is_zero() {
                     let age = self.call.max_age.mul_f64(rand::random_range(0.5..1.0));
                     self.goes_at.get_or_insert_with(|| Instant::now() + age);
                 }
                 self.seat = Some(seat);
                 self.heartbeat.logged_in();
+                self.heartbeat.renews_in(self.call.ice.renewed_after());
                 Event::Welcome(Box::new(welcome))
             }
             Err(refusal) => {
@@ -81,11 +83,19 @@ impl<S: Socket, D: Dialect> Session<S, D> {
         };
         let address = Address::new(self.call.realm.clone(), name);
         let exchange = Arc::clone(&self.call.exchange);
-        let Some(secret) = request.resume else {
-            return Ok(exchange.login(address, request.resumable).await);
+        let entering = match (request.resume, self.keeper.as_deref()) {
+            (Some(secret), _) => {
+                let secret = Proof::Secret(Secret::claimed(&secret));
+                exchange.resume(address, secret, request.last).await
+            }
+            (None, Some(keeper)) => keeper.login(&exchange, address).await,
+            (None, None) => {
+                let secret = request.resumable.then(Secret::random);
+                let login = exchange.login(address, secret).await;
+                login.map_err(ResumeError::Refused)
+            }
         };
-        let secret = Secret::claimed(&secret);
-        match exchange.resume(address, secret, request.last).await {
+        match entering {
             Ok(seat) => Ok(Ok(seat)),
             Err(ResumeError::Refused(refusal)) => Ok(Err(refusal)),
             Err(ResumeError::Unheard(seat, reason)) => {

@@ -1,10 +1,12 @@
 //! One conversation, from the first frame to goodbye: one task owns the socket, the dialect, the seat and the clocks.
 
 mod heartbeat;
+mod kept;
 mod login;
 mod socket;
 
 pub use heartbeat::Clocks;
+pub use kept::{Kept, Standing};
 pub use socket::{Gone, Received, Sending, Socket};
 
 use std::pin::{Pin, pin};
@@ -18,15 +20,17 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tracing::{debug, info};
 
 use self::heartbeat::{Heartbeat, Pulse};
+use self::kept::Keeper;
 use crate::bugs::{self, Bug};
 use crate::dialect::{Dialect, Misheard};
 use crate::drain::Phase;
 use crate::exchange::{Exchange, Seat, Stirred, Turn};
+use crate::ice::Ice;
 use crate::limits::Pace;
 use crate::model::{
     Blame, CloseReason, Command, Correlation, Event, Frame, Realm, Refusal, UserName,
 };
-use crate::telemetry::Present;
+use crate::telemetry::{Present, Transport};
 
 /// How many frames are heard before what they caused is said.
 const HEARD_AT_ONCE: usize = 32;
@@ -50,6 +54,10 @@ pub struct Call {
     pub phase: Phase,
     /// How long a resumable session keeps its connection; zero for ever.
     pub max_age: Duration,
+    /// Of a transport that outlives this node.
+    pub kept: Option<Kept>,
+    /// The ICE servers that it tells of.
+    pub ice: Arc<Ice>,
 }
 
 /// Holds the conversation until it ends, and leaves nothing behind.
@@ -70,7 +78,7 @@ async fn hold<S: Socket, D: Dialect>(
     stop: CancellationToken,
 ) -> CloseReason {
     let metrics = Arc::clone(&session.call.exchange.telemetry().metrics);
-    let connected = metrics.connected();
+    let connected = metrics.connected(session.transport());
     let reason = session.converse().await;
     metrics.ended(reason);
     tell_operator(reason, session.seat.as_ref());
@@ -118,6 +126,8 @@ struct Session<S, D> {
     /// Kept from turn to turn: to register anew with the token that all sessions share would cost more than a turn.
     drain: Pin<Box<WaitForCancellationFutureOwned>>,
     seat: Option<Seat>,
+    /// Of a conversation that outlives this node.
+    keeper: Option<Box<Keeper>>,
     /// Counted as logged in.
     present: Option<Present>,
     /// Counts what was sent to see whether the client is there.
@@ -150,7 +160,8 @@ enum Wake {
 }
 
 impl<S: Socket, D: Dialect> Session<S, D> {
-    fn new(socket: S, dialect: D, call: Call, stop: &CancellationToken) -> Self {
+    fn new(socket: S, dialect: D, mut call: Call, stop: &CancellationToken) -> Self {
+        let keeper = call.kept.take().map(Keeper::new).map(Box::new);
         Self {
             socket,
             dialect,
@@ -158,6 +169,7 @@ impl<S: Socket, D: Dialect> Session<S, D> {
             call,
             drain: Box::pin(stop.clone().cancelled_owned()),
             seat: None,
+            keeper,
             present: None,
             pings: 0,
             wrong_secrets: 0,
@@ -168,7 +180,19 @@ impl<S: Socket, D: Dialect> Session<S, D> {
         }
     }
 
+    fn transport(&self) -> Transport {
+        match self.keeper {
+            None => Transport::WebSocket,
+            Some(_) => Transport::Http,
+        }
+    }
+
     async fn converse(&mut self) -> CloseReason {
+        if self.keeper.is_some()
+            && let Err(reason) = Box::pin(self.go_on()).await
+        {
+            return reason;
+        }
         loop {
             let busy = self.seat.as_ref().is_some_and(Seat::busy);
             // Arms only wait, bodies act. Not biased: neither a loud client nor a loud peer may keep the other waiting.
@@ -212,12 +236,19 @@ impl<S: Socket, D: Dialect> Session<S, D> {
                 None => return Err(CloseReason::Dropped),
                 Some(Received::Closed { for_good }) => return Err(self.closed(for_good)),
                 Some(Received::TooLarge) => return Err(CloseReason::TooLarge),
+                Some(Received::Taken) => return Err(CloseReason::Replaced),
+                Some(Received::Expired) => return Err(CloseReason::Expired),
                 Some(Received::Alive) => self.alive(),
                 Some(Received::Answered(ping)) => {
                     self.alive();
                     if let Some(seat) = &mut self.seat {
                         seat.ponged(ping);
                     }
+                }
+                Some(Received::Kept(frame, place)) => {
+                    self.alive();
+                    self.receive_kept(&frame, place).await?;
+                    break;
                 }
                 Some(Received::Frame(frame)) => {
                     self.alive();
@@ -246,16 +277,18 @@ impl<S: Socket, D: Dialect> Session<S, D> {
             seat.mark("goaway");
         }
         self.goes_at = Some(Instant::now() + reconnect_in);
+        if self.keeper.is_some() {
+            // Its client has nothing to do: another node goes on.
+            return;
+        }
         self.tell(Event::GoAway { reconnect_in });
     }
 
     /// A client that was told to go, or that closes as clients do that reconnect, may come back to its session.
     fn closed(&self, for_good: bool) -> CloseReason {
-        let may_resume = self
-            .seat
-            .as_ref()
-            .is_some_and(|seat| seat.secret().is_some());
-        if may_resume && (self.is_told_to_go || !for_good) {
+        let may_resume = self.seat.as_ref().is_some_and(Seat::is_resumable);
+        let is_told = self.is_told_to_go && self.keeper.is_none();
+        if may_resume && (is_told || !for_good) {
             CloseReason::Dropped
         } else {
             CloseReason::ByClient
@@ -289,7 +322,12 @@ impl<S: Socket, D: Dialect> Session<S, D> {
             return Ok(Took::NoTime);
         }
         match self.dialect.hear(frame) {
-            Ok(command) => self.act(command).await,
+            Ok(mut command) => {
+                if let Some(keeper) = &self.keeper {
+                    keeper.marks(&mut command);
+                }
+                self.act(command).await
+            }
             Err(Misheard { refusal, id, name }) => {
                 self.is_deaf = bugs::has(Bug::DeafAfterDirt);
                 self.refuse(refusal, id, name);
@@ -325,7 +363,13 @@ impl<S: Socket, D: Dialect> Session<S, D> {
             (Command::Leave { whom, id }, Some(seat)) => seat.leave(whom, id),
             (Command::Presence { names, watch, id }, Some(seat)) => {
                 let told = match Box::pin(seat.presence(names, watch)).await {
-                    Ok(users) => Event::Presence { users, id },
+                    Ok(users) => {
+                        if let Some(keeper) = &mut self.keeper {
+                            let names = users.iter().map(|(name, _)| name.clone());
+                            keeper.watches(&names.collect::<Vec<_>>(), watch);
+                        }
+                        Event::Presence { users, id }
+                    }
                     Err(refusal) => {
                         self.refuse(refusal, id, None);
                         return Ok(Took::Long);
@@ -351,6 +395,14 @@ impl<S: Socket, D: Dialect> Session<S, D> {
             Pulse::Ping => {
                 let ping = self.ping();
                 self.write(vec![ping]).await
+            }
+            Pulse::Renew => {
+                if let Some(seat) = &self.seat {
+                    let servers = self.call.ice.servers_for(seat.address());
+                    self.tell(Event::IceServers(servers));
+                }
+                self.heartbeat.renews_in(self.call.ice.renewed_after());
+                Ok(())
             }
             Pulse::Stopped(CloseReason::Silent) => match self.socket.next().now_or_never() {
                 // It was this node that did not listen.
@@ -381,7 +433,8 @@ impl<S: Socket, D: Dialect> Session<S, D> {
 
     /// Says everything that is to be said, in one write.
     async fn say(&mut self) -> Result<(), CloseReason> {
-        if self.turns.is_empty() {
+        let is_settled = |keeper: &Keeper| keeper.is_settled(self.seat.as_ref());
+        if self.turns.is_empty() && !self.keeper.as_deref().is_some_and(is_settled) {
             return Ok(());
         }
         let mut sending = Vec::with_capacity(self.turns.len());
@@ -391,7 +444,14 @@ impl<S: Socket, D: Dialect> Session<S, D> {
         let mut asks = self.seat.as_ref().is_some_and(Seat::asks);
         for turn in self.turns.drain(..) {
             match turn {
-                Turn::Tell(event) => sending.extend(self.dialect.say(&event).map(Sending::Frame)),
+                Turn::Tell(event) => {
+                    let event = match &mut self.keeper {
+                        None => Some(event),
+                        Some(keeper) => keeper.says(event),
+                    };
+                    let said = event.and_then(|event| self.dialect.say(&event));
+                    sending.extend(said.map(Sending::Frame));
+                }
                 Turn::Doubted => {
                     self.heartbeat.doubted();
                     asks = true;
@@ -400,6 +460,10 @@ impl<S: Socket, D: Dialect> Session<S, D> {
                 Turn::Ask => asks = true,
                 Turn::End(reason) => end = Err(reason),
             }
+        }
+        if let Some(keeper) = &mut self.keeper {
+            let standing = keeper.standing(self.seat.as_ref()).map(Box::new);
+            sending.extend(standing.map(Sending::Standing));
         }
         if asks {
             sending.push(self.ping());

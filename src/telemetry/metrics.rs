@@ -33,6 +33,15 @@ pub enum Fate {
     Unavailable,
 }
 
+/// What a conversation goes by; in the order of the labels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// A WebSocket.
+    WebSocket,
+    /// HTTP requests, and a letterbox between them.
+    Http,
+}
+
 impl Fate {
     /// All of them.
     pub const ALL: [Self; 6] = [
@@ -273,14 +282,14 @@ impl Metrics {
 
     // === What happens ===
 
-    /// A client has connected, by the first transport and in the first dialect that there is.
-    pub fn connected(&self) -> Present {
-        self.connections.enter(0, 0)
+    /// A client has connected, in the first dialect that there is.
+    pub fn connected(&self, by: Transport) -> Present {
+        self.connections.enter(by as usize, 0)
     }
 
     /// It has logged in.
-    pub fn logged_in(&self) -> Present {
-        self.sessions.enter(0, 0)
+    pub fn logged_in(&self, by: Transport) -> Present {
+        self.sessions.enter(by as usize, 0)
     }
 
     /// A login was answered.

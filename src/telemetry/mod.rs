@@ -8,7 +8,7 @@ mod tally;
 
 pub use calls::{CallSpan, CallTracer, Message, UserNames, signed};
 pub use export::{Protocol, Sampling};
-pub use metrics::{Fate, Metrics, RedisTrouble, Renewed, View};
+pub use metrics::{Fate, Metrics, RedisTrouble, Renewed, Transport, View};
 pub use tally::Present;
 
 use std::io::IsTerminal as _;

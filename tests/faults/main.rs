@@ -16,6 +16,7 @@ mod support;
 mod alone;
 mod crowd;
 mod holders;
+mod http;
 mod killed;
 mod order;
 mod resumed;

@@ -1,5 +1,6 @@
 //! Redis stands still, dies, or forgets: nobody is hung up, nobody's name is given away, everybody is back soon.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -252,4 +253,63 @@ async fn redis_forgets_everything() {
         Instant::now()
     };
     Town::build().await.survives(fault).await;
+}
+
+/// Which connections a Redis has, the one that asks among them.
+async fn connections_to(redis: &Redis) -> HashSet<String> {
+    let redis::Value::BulkString(list) = redis.ask("CLIENT LIST").await else {
+        panic!("no list")
+    };
+    let list = String::from_utf8(list).unwrap();
+    let ids = list.lines().filter_map(|line| line.split(' ').next());
+    ids.map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn redis_has_no_memory_left() {
+    let redis = Redis::start().await;
+    let one = Node::start(Some(&redis), &[]).await;
+    let other = Node::start(Some(&redis), &[]).await;
+    let mut plain = (
+        Peer::login(one.address, "a").await,
+        Peer::login(other.address, "b").await,
+    );
+    plain.0.calls(&mut plain.1).await;
+    let mut resumable = (
+        Peer::login_resumable(one.address, "c").await,
+        Peer::login_resumable(other.address, "d").await,
+    );
+    resumable.0.calls(&mut resumable.1).await;
+
+    let connections = connections_to(&redis).await;
+    redis.ask("CONFIG SET maxmemory 1").await;
+    for (number, (from, to)) in [&mut plain, &mut resumable].into_iter().enumerate() {
+        for n in 0..5 {
+            let answer = from
+                .sends_message(&to.name, &format!("full {number} {n}"))
+                .await;
+            assert_eq!(answer["code"], "unavailable", "{answer}");
+        }
+    }
+    let mut newcomer = Peer::connect(one.address).await;
+    let reply = newcomer.tries_login("e").await;
+    assert_eq!(reply["code"], "unavailable", "{reply}");
+    let told = || one.log().matches("Redis has no memory left").count();
+    eventually("the operator is told", async || (told() > 0).then_some(())).await;
+    let kept = connections_to(&redis).await;
+    assert!(
+        connections.difference(&kept).count() <= 1,
+        "a new connection makes no room, and is not made; only that of the test itself has gone"
+    );
+
+    redis.ask("CONFIG SET maxmemory 0").await;
+    for (from, to) in [&mut plain, &mut resumable] {
+        let answer = from.sends_message(&to.name, "room again").await;
+        assert_eq!(answer["status"], "delivered", "{answer}");
+        assert_eq!(to.hears_of("message").await["name"], from.name.as_str());
+    }
+    eventually("newcomers can log in again", async || {
+        (newcomer.tries_login("e").await["success"] == true).then_some(())
+    })
+    .await;
 }

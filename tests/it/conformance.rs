@@ -50,6 +50,7 @@ impl Ground {
             fabric,
             inbox,
             drivers,
+            ..
         } = match self {
             Self::Switch(switch) => switch.plug(node.clone()),
             Self::Redis(redis) => {

@@ -27,11 +27,19 @@ struct Certificate {
 
 impl Certificate {
     fn new() -> Self {
-        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        Self::until(2100)
+    }
+
+    /// One that ends with the first day of a year.
+    fn until(year: i32) -> Self {
+        let mut wanted = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        wanted.not_after = rcgen::date_time_ymd(year, 1, 1);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let made = wanted.self_signed(&key).unwrap();
         Self {
-            pem: made.cert.pem(),
-            key: made.signing_key.serialize_pem(),
-            der: made.cert.der().clone(),
+            pem: made.pem(),
+            key: key.serialize_pem(),
+            der: made.der().clone(),
         }
     }
 }
@@ -204,6 +212,21 @@ async fn a_renewed_certificate_is_served_and_a_bad_one_is_not() {
     })
     .await;
     offer_arrives(&mut one, &mut other).await;
+}
+
+#[tokio::test]
+async fn the_operator_is_told_once_that_a_certificate_has_ended() {
+    let (ended, good) = (Certificate::until(2020), Certificate::new());
+    let files = Files::with(&ended);
+    let node = files.node().await;
+    let told = || node.log().matches("tls.certificate has ended").count();
+    eventually("it is told", async || (told() > 0).then_some(())).await;
+    files.hold(&good.pem, &good.key);
+    eventually("a good one is served", async || {
+        connect(node.address, &good).await.ok()
+    })
+    .await;
+    assert_eq!(told(), 1, "{}", node.log());
 }
 
 #[test]

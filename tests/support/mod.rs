@@ -8,7 +8,9 @@ pub mod http;
 pub mod peer;
 pub mod process;
 pub mod proxy;
+pub mod roundrobin;
 pub mod talker;
+pub mod visitor;
 
 use std::time::Duration;
 

@@ -259,7 +259,7 @@ impl<'a> Batch<'a> {
 }
 
 impl Asker {
-    /// Tells everybody what Redis answered. An error of Redis that a new connection may cure is returned.
+    /// Tells everybody what Redis answered. An error that is not of this command alone is returned.
     pub(super) fn hears(
         self,
         answer: Value,
@@ -267,10 +267,12 @@ impl Asker {
         ledger: &mut Ledger,
     ) -> Result<(), FabricError> {
         if let Value::ServerError(error) = answer {
-            let told = FabricError::unreachable(&error);
+            let told = match error.code() {
+                "OOM" => FabricError::NoMemory,
+                _ => FabricError::unreachable(&error),
+            };
             self.fail(&told, ledger);
-            // A claim or a renewal that came too late says nothing of the connection. Anything else does: a new one loads the scripts, or
-            // finds the primary. The command is not repeated.
+            // A claim or a renewal that came too late says nothing of the connection. The command is not repeated.
             return if error.code() == "LATE" {
                 Ok(())
             } else {

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::batch::Destination;
-use crate::model::{Address, NodeId};
+use crate::fabric::letterbox;
+use crate::model::{Address, NodeId, SessionId};
 
 /// Names under one prefix, so that deployments can share a Redis.
 #[derive(Clone, Debug)]
@@ -23,6 +24,12 @@ impl Keys {
     pub(super) fn of(&self, address: &Address) -> [String; 4] {
         let address = address.to_string();
         ['p', 'i', 's', 't'].map(|kind| self.of_user(kind, &address))
+    }
+
+    /// Record, uplink, downlink and idempotency keys of a letterbox, as scripts take them.
+    pub(super) fn of_letterbox(&self, session: SessionId) -> [String; 4] {
+        let address = letterbox::address(session).to_string();
+        ['s', 'u', 'i', 'k'].map(|kind| self.of_user(kind, &address))
     }
 
     /// A node's lease; all in one slot.

@@ -11,7 +11,7 @@ use redis::aio::ConnectionLike as _;
 use redis::{Cmd, Value};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::batch::{Batch, Letter};
 use super::connect::Store;
@@ -27,6 +27,8 @@ const WAITING: usize = 8192;
 const BATCH: usize = 256;
 /// How long a lane rests between two tries to connect.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
+/// How often the operator is told, by each lane, that the store is full.
+const COMPLAIN_EVERY: Duration = Duration::from_mins(1);
 
 /// Where jobs wait for their lane.
 #[derive(Clone, Debug)]
@@ -62,6 +64,7 @@ impl Lane {
             known: KnownHolders::default(),
             generation: 0,
             ledger: Ledger::default(),
+            complained: None,
         };
         let lane = Self {
             jobs: sender,
@@ -120,6 +123,8 @@ struct Driver {
     /// Which state of the store the ledger is of.
     generation: u64,
     ledger: Ledger,
+    /// When the operator was last told that the store is full.
+    complained: Option<Instant>,
 }
 
 impl Driver {
@@ -221,8 +226,7 @@ impl Driver {
                     .map(|(asker, answer)| asker.hears(answer, &mut self.known, &mut self.ledger));
                 // Everybody is told, whatever is wrong with some.
                 let told = told.fold(Ok(()), Result::and);
-                return told
-                    .inspect_err(|_| self.store.metrics.redis_failed(RedisTrouble::Refused));
+                return self.judge(told);
             }
             Ok(Err(error)) => {
                 self.store.metrics.redis_failed(RedisTrouble::Connection);
@@ -237,6 +241,25 @@ impl Driver {
             asker.fail(&error, &mut self.ledger);
         }
         Err(error)
+    }
+
+    /// A new connection loads the scripts, or finds the primary; it does not make room in the store.
+    fn judge(&mut self, told: Result<(), FabricError>) -> Result<(), FabricError> {
+        let Err(error) = told else {
+            return Ok(());
+        };
+        self.store.metrics.redis_failed(RedisTrouble::Refused);
+        if error != FabricError::NoMemory {
+            return Err(error);
+        }
+        let now = Instant::now();
+        if self.complained.is_none_or(|at| now - at > COMPLAIN_EVERY) {
+            self.complained = Some(now);
+            warn!(
+                "Redis has no memory left: nobody can log in, and no signal reaches another node, until its maxmemory is raised or what else is in it is removed"
+            );
+        }
+        Ok(())
     }
 }
 

@@ -7,6 +7,7 @@ mod connect;
 mod keys;
 mod lane;
 mod ledger;
+mod letterboxes;
 mod questions;
 mod scripts;
 mod subscriber;
@@ -32,8 +33,9 @@ use self::lane::Lane;
 use self::questions::Questions;
 use self::scripts::Scripts;
 use self::subscriber::{Listening, Subscriber, Wants};
-use self::wire::{entries, holder, millis, unexpected};
+use self::wire::{Heard, entries, holder, millis, unexpected};
 use super::intake::Intake;
+use super::wakes::Wakes;
 use super::{
     Beat, Challenge, Claim, Entry, Envelope, Fabric, FabricError, Holder, Lease, Notes, Opened,
     Postage, Receipt, Renewal, Resume, Terms, Verdict,
@@ -126,6 +128,7 @@ pub async fn open(
     let intake = Arc::new(intake);
     let wants = Arc::<Wants>::default();
     let questions = Arc::<Questions>::default();
+    let wakes = Arc::<Wakes>::default();
     let keys = Keys::new(&config.prefix);
     let identity = Arc::clone(store.identity());
     let subscriber = Subscriber {
@@ -133,9 +136,13 @@ pub async fn open(
         wants: Arc::clone(&wants),
         intake: Arc::clone(&intake),
         ears: {
-            let questions = Arc::clone(&questions);
-            Arc::new(move |heard, intake: &_, line| questions.hear(heard, intake, line))
+            let (questions, wakes) = (Arc::clone(&questions), Arc::clone(&wakes));
+            Arc::new(move |heard, intake: &_, line| match heard {
+                Heard::Wake(session) => wakes.wake(session),
+                heard => questions.hear(heard, intake, line),
+            })
         },
+        wakes: Arc::clone(&wakes),
         own_channel: keys.node_channel(&node),
         lane: own_lane.clone(),
     };
@@ -155,13 +162,16 @@ pub async fn open(
         own_lane,
         wants,
         questions,
+        wakes,
         lives,
         identity,
         beaten: Mutex::default(),
         clock: Clock::default(),
     };
+    let fabric = Arc::new(fabric);
     Ok(Opened {
-        fabric: Arc::new(fabric),
+        letterboxes: Arc::clone(&fabric) as _,
+        fabric,
         inbox,
         drivers,
     })
@@ -180,6 +190,7 @@ struct RedisFabric {
     own_lane: Lane,
     wants: Arc<Wants>,
     questions: Arc<Questions>,
+    wakes: Arc<Wakes>,
     lives: Lives,
     identity: Arc<Identity>,
     beaten: Mutex<Beaten>,
@@ -306,6 +317,12 @@ impl Fabric for RedisFabric {
             }
         }
         Ok(resume)
+    }
+
+    async fn knows(&self, address: &Address, secret: &SecretHash) -> Result<bool, FabricError> {
+        let mut knows = self.scripts.knows.on(&self.keys.of(address));
+        knows.arg(secret.as_str());
+        Ok(self.lane(address).ask(knows).await? == Value::Int(1))
     }
 
     fn note(&self, lease: &Lease, notes: Notes) -> BoxFuture<'static, Result<bool, FabricError>> {

@@ -44,7 +44,8 @@ impl Questions {
                 let asker = self.lock().remove(&token);
                 let _ = asker.map(|asker| asker.send(verdict));
             }
-            Heard::Probe => {}
+            // Whoever sleeps at a letterbox asks no question.
+            Heard::Wake(_) | Heard::Probe => {}
         }
     }
 

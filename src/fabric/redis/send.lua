@@ -62,10 +62,12 @@ local function carefully(i, channel, first, count, holder, with_ids, urgent)
     end
     local entry
     if not code then
-      -- An inbox that takes nothing must not fail the others of this call.
+      -- An inbox that takes nothing must not fail the others of this call. A server that is full says so before the first of them.
       local taken, answer = pcall(append, inbox, envelope, resumable and ARGV[2] or ARGV[1])
       if taken then
         entry = answer
+      elseif find(type(answer) == 'table' and answer.err or answer, '^OOM') then
+        error({err = 'OOM no memory is left'})
       else
         code = 'f'
       end

@@ -26,6 +26,8 @@ pub(super) enum Heard {
     Replaced { session: SessionId, attach: u32 },
     /// `B SESSION`: everything sent to the user before has arrived.
     Barrier(SessionId),
+    /// `W SESSION`: something has happened to a letterbox.
+    Wake(SessionId),
     /// `P`: the subscription is not deaf.
     Probe,
     /// `Q SESSION ASKER TOKEN`: another node doubts a session.
@@ -45,6 +47,7 @@ impl Heard {
                 match kind {
                     b'B' => Some(Self::Barrier(words.next()?.parse().ok()?)),
                     b'P' => Some(Self::Probe),
+                    b'W' => Some(Self::Wake(words.next()?.parse().ok()?)),
                     b'R' => Some(Self::Replaced {
                         session: words.next()?.parse().ok()?,
                         attach: words.next()?.parse().ok()?,
@@ -100,6 +103,10 @@ pub(super) fn barrier(session: SessionId) -> String {
     format!("B {session}")
 }
 
+pub(super) fn wake(session: SessionId) -> String {
+    format!("W {session}")
+}
+
 pub(super) fn question(
     Challenge {
         session,
@@ -145,6 +152,31 @@ fn entry(row: Value) -> Option<Entry> {
         size: bytes.len(),
         envelope: Envelope::decode(&bytes.into()).ok()?,
     })
+}
+
+/// Stream entries as XRANGE returns them, each with its place, the name of its only field, and what that says.
+pub(super) fn rows(value: Value) -> Result<Vec<(EntryId, String, Bytes)>, FabricError> {
+    let row = |row: Value| {
+        let Value::Array(row) = row else { return None };
+        let [Value::BulkString(id), Value::Array(fields)] = <[Value; 2]>::try_from(row).ok()?
+        else {
+            return None;
+        };
+        let [Value::BulkString(field), Value::BulkString(text)] =
+            <[Value; 2]>::try_from(fields).ok()?
+        else {
+            return None;
+        };
+        let id = std::str::from_utf8(&id).ok()?.parse().ok()?;
+        Some((id, String::from_utf8(field).ok()?, text.into()))
+    };
+    match value {
+        Value::Array(rows) => rows
+            .into_iter()
+            .map(|found| row(found).ok_or_else(unexpected))
+            .collect(),
+        _ => Err(unexpected()),
+    }
 }
 
 /// What `resume.lua` returns.
@@ -353,7 +385,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn dirt_on_a_channel_never_panics(payload: Vec<u8>, text in "[SBPQAR][ 0-9a-f.\\-\n]{0,40}") {
+        fn dirt_on_a_channel_never_panics(payload: Vec<u8>, text in "[SBPQARW][ 0-9a-f.\\-\n]{0,40}") {
             let _ = hear(payload);
             let _ = hear(text);
         }

@@ -76,6 +76,13 @@ pub(super) async fn a_session_is_resumed_by_its_secret_only(ground: &Ground) {
             .unwrap();
         assert_eq!(tried, answer);
     }
+    for (address, hash, known) in [
+        (&user.address, &hash, true),
+        (&user.address, &foreign, false),
+        (&lease("nobody").address, &hash, false),
+    ] {
+        assert_eq!(there.fabric.knows(address, hash).await.unwrap(), known);
+    }
     // Each resume counts, also of one whose answer was lost, and the last one has it.
     let mut attaches = vec![user.attach];
     for _ in 0..3 {
@@ -123,6 +130,13 @@ pub(super) async fn a_session_is_resumed_by_its_secret_only(ground: &Ground) {
         .await
         .unwrap();
     assert_eq!(gone, Resume::Gone);
+    let known = there.fabric.knows(&user.address, &hash).await.unwrap();
+    assert!(!known, "a session that is over has no secret");
+    // The name goes to somebody else: the secret of the one before means nothing.
+    let (_next, other) = claimed(&here, "user").await;
+    assert_ne!(other, hash);
+    assert!(!there.fabric.knows(&user.address, &hash).await.unwrap());
+    assert!(there.fabric.knows(&user.address, &other).await.unwrap());
 }
 
 pub(super) async fn a_resumed_session_is_as_it_was_left(ground: &Ground) {

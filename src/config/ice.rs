@@ -1,0 +1,135 @@
+//! Reads the ICE servers: what browsers would refuse is refused here, at the start.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use config::{Value, ValueKind};
+
+use super::reader::Reader;
+use crate::ice::{Ice, Relays, is_relay};
+use crate::model::{IceLogin, IceServer};
+
+const SERVERS: &str = "ice.servers";
+
+/// Reads everything about ICE.
+pub(super) fn read(reader: &mut Reader) -> Ice {
+    let entries = reader.entries(SERVERS);
+    let secret = reader.secret("ice.turn_secret");
+    let ttl = reader.duration("ice.turn_ttl");
+    if ttl < Duration::from_secs(1) {
+        reader.mistake("ice.turn_ttl", "must be at least 1s");
+    }
+    let mut servers = Vec::new();
+    for (number, entry) in (1..).zip(entries) {
+        let read = read_server(entry).and_then(|server| {
+            let relays = server.urls.iter().any(|url| is_relay(url));
+            if relays && server.login.is_none() && secret.is_empty() {
+                return Err("has a relay and nothing that opens it: set ice.turn_secret, or its username and credential".to_owned());
+            }
+            Ok(server)
+        });
+        match read {
+            Ok(server) => servers.push(server),
+            Err(what) => reader.mistake(SERVERS, &format!("is wrong: server {number} {what}")),
+        }
+    }
+    reader.show(SERVERS, shown(&servers));
+    let relays = (!secret.is_empty()).then_some(Relays { secret, ttl });
+    Ice::new(servers, relays)
+}
+
+/// A URL, or what a browser takes: `urls`, `username`, `credential`.
+fn read_server(entry: Value) -> Result<IceServer, String> {
+    const WRONG: &str = "is neither a URL nor a table with urls, username and credential";
+    let (mut urls, mut username, mut credential) = (Vec::new(), None, None);
+    match entry.kind {
+        ValueKind::String(url) => urls.push(url),
+        ValueKind::Table(fields) => {
+            for (field, value) in fields {
+                match (field.as_str(), value.kind) {
+                    ("urls", ValueKind::Array(values)) => {
+                        for value in values {
+                            urls.push(value.into_string().map_err(|_| WRONG)?);
+                        }
+                    }
+                    ("urls", ValueKind::String(url)) => urls.push(url),
+                    ("username", ValueKind::String(text)) => username = Some(text),
+                    ("credential", ValueKind::String(text)) => credential = Some(text),
+                    _ => return Err(WRONG.to_owned()),
+                }
+            }
+        }
+        _ => return Err(WRONG.to_owned()),
+    }
+    if urls.is_empty() {
+        return Err("has no urls".to_owned());
+    }
+    for url in &urls {
+        check(url).map_err(|what| format!("has the URL {url:?}, which {what}"))?;
+    }
+    let login = match (username, credential) {
+        (None, None) => None,
+        (Some(username), Some(credential)) => Some(IceLogin {
+            username,
+            credential,
+        }),
+        _ => return Err("has only one of username and credential".to_owned()),
+    };
+    Ok(IceServer {
+        urls: urls.into(),
+        login,
+    })
+}
+
+/// Whether browsers take this URL (RFC 7064, RFC 7065): one that they do not makes every `RTCPeerConnection` fail.
+fn check(url: &str) -> Result<(), &'static str> {
+    let (scheme, rest) = url.split_once(':').unwrap_or_default();
+    if !["stun", "stuns", "turn", "turns"].contains(&scheme) {
+        return Err("does not begin with stun:, stuns:, turn: or turns:");
+    }
+    let (place, query) = match rest.split_once('?') {
+        None => (rest, None),
+        Some((place, query)) => (place, Some(query)),
+    };
+    match query {
+        None => {}
+        Some("transport=udp" | "transport=tcp") if is_relay(url) => {}
+        Some(_) => return Err("may end with ?transport=udp or ?transport=tcp, of a relay only"),
+    }
+    let (host, port) = match place.strip_prefix('[') {
+        Some(v6) => v6.split_once(']').unwrap_or_default(),
+        None => place.split_at(place.find(':').unwrap_or(place.len())),
+    };
+    let is_v6 = place.starts_with('[');
+    let fits = |letter: char| letter.is_ascii_alphanumeric() || "._-".contains(letter);
+    let is_host = if is_v6 {
+        host.parse::<std::net::Ipv6Addr>().is_ok()
+    } else {
+        !host.is_empty() && host.chars().all(fits)
+    };
+    if !is_host {
+        return Err("has no host after the scheme, or one that is none (no // there)");
+    }
+    let is_port = |port: &str| port.parse().is_ok_and(|port: u16| port > 0);
+    if !port.is_empty() && !port.strip_prefix(':').is_some_and(is_port) {
+        return Err("has a port that is none");
+    }
+    Ok(())
+}
+
+/// What `switchboard config` prints of them: TOML.
+fn shown(servers: &[IceServer]) -> String {
+    let servers = servers.iter().map(|server| {
+        let mut shown = format!("{{ urls = {:?}", server.urls);
+        if let Some(login) = &server.login {
+            // Writing to a String cannot fail.
+            let _ = write!(
+                shown,
+                ", username = {:?}, credential = \"(hidden)\"",
+                login.username
+            );
+        }
+        shown + " }"
+    });
+    format!("[{}]", servers.collect::<Vec<_>>().join(", "))
+}

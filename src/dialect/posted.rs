@@ -1,0 +1,84 @@
+//! The native language in the bodies of HTTP requests.
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::model::Refusal;
+
+/// How a login begins that is made of the fields of one.
+const LOGIN: &[u8] = br#"{"type":"login""#;
+
+#[derive(Deserialize)]
+struct Opening<'a> {
+    #[serde(borrow, default)]
+    login: Option<&'a RawValue>,
+}
+
+/// What a conversation begins with: `{}`, or nothing at all, or `{"login":{…}}` with the fields of a login.
+pub fn opening(body: &Bytes) -> Result<Option<Bytes>, Refusal> {
+    if body.trim_ascii().is_empty() {
+        return Ok(None);
+    }
+    let opening: Opening<'_> = serde_json::from_slice(body).map_err(|_| Refusal::BadJson)?;
+    let Some(login) = opening.login.map(RawValue::get) else {
+        return Ok(None);
+    };
+    let Some(fields) = login.strip_prefix('{') else {
+        return Err(Refusal::BadMessage("login is an object"));
+    };
+    let comma: &[u8] = if fields.trim_start().starts_with('}') {
+        b""
+    } else {
+        b","
+    };
+    Ok(Some([LOGIN, comma, fields.as_bytes()].concat().into()))
+}
+
+/// One message.
+pub fn message(body: Bytes) -> Result<Bytes, Refusal> {
+    match serde_json::from_slice::<&RawValue>(&body) {
+        Ok(_) => Ok(body),
+        Err(_) => Err(Refusal::BadJson),
+    }
+}
+
+/// A message in each line; empty ones are none.
+pub fn messages(body: &Bytes) -> Result<Vec<Bytes>, Refusal> {
+    body.split(|&byte| byte == b'\n')
+        .map(<[u8]>::trim_ascii)
+        .filter(|line| !line.is_empty())
+        .map(|line| message(body.slice_ref(line)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn opens(body: &'static str) -> Result<Option<Bytes>, Refusal> {
+        opening(&Bytes::from_static(body.as_bytes()))
+    }
+
+    #[test]
+    fn a_conversation_opens_with_a_login_or_without() {
+        assert_eq!(opens(""), Ok(None));
+        assert_eq!(opens(" {} "), Ok(None));
+        let login = |said: &'static str| Ok(Some(Bytes::from_static(said.as_bytes())));
+        assert_eq!(
+            opens(r#"{"login": {"name": "a"}}"#),
+            login(r#"{"type":"login","name": "a"}"#)
+        );
+        assert_eq!(opens(r#"{"login":{ }}"#), login(r#"{"type":"login" }"#));
+        assert_eq!(opens("{"), Err(Refusal::BadJson));
+        assert!(opens(r#"{"login":7}"#).is_err());
+    }
+
+    #[test]
+    fn lines_are_messages() {
+        let body = Bytes::from_static(b"{\"a\":1}\r\n\n  {}\n");
+        let lines = messages(&body).unwrap();
+        assert_eq!(lines, [&b"{\"a\":1}"[..], b"{}"]);
+        assert!(messages(&Bytes::from_static(b"{}\n{")).is_err());
+    }
+}

@@ -1,0 +1,42 @@
+//! What a request says beside its body: who asks, and with which parameters.
+
+use axum::http::{HeaderMap, Uri, header};
+use percent_encoding::percent_decode_str;
+
+/// The token of RFC 6750.
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let said = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = said.split_once(' ')?;
+    let token = token.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+}
+
+/// A parameter of the query, as forms and `URLSearchParams` write it.
+pub(super) fn parameter(uri: &Uri, name: &str) -> Option<String> {
+    let mut parameters = uri.query()?.split('&');
+    let value = parameters.find_map(|parameter| {
+        let (key, value) = parameter.split_once('=')?;
+        (key == name).then_some(value)
+    })?;
+    let value = value.replace('+', " ");
+    let value = percent_decode_str(&value).decode_utf8().ok()?;
+    Some(value.into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parameter_is_read_as_browsers_write_it() {
+        let name = |query: &str| parameter(&format!("/x?{query}").parse().unwrap(), "name");
+        assert_eq!(name("name=UserA").as_deref(), Some("UserA"));
+        assert_eq!(
+            name("a=b&name=a+b%2Bc%26%C3%BC&name=no").as_deref(),
+            Some("a b+c&ü")
+        );
+        for none in ["", "name", "names=a", "name=%ff"] {
+            assert_eq!(name(none), None, "{none}");
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! What the client of an HTTP session says: one message, or a line for each of several.
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::response::Response;
+
+use super::super::Doors;
+use super::super::reject::Rejection;
+use super::credential::token;
+use super::{body, json, text};
+use crate::dialect::posted;
+use crate::roaming::Roaming;
+
+/// How many of the longest messages one request holds.
+const LONGEST_AT_ONCE: usize = 4;
+/// The longest idempotency key, in bytes.
+const KEY_BYTES: usize = 128;
+
+/// Takes what is said, all of it or nothing; what comes of it is told on the stream of events.
+pub(super) async fn say(
+    State(doors): State<Doors>,
+    headers: HeaderMap,
+    uri: Uri,
+    request: Body,
+) -> Result<Response, Rejection> {
+    let token = token(&headers, &uri)?;
+    let once = match headers.get("idempotency-key") {
+        None => None,
+        Some(key) => match key.to_str() {
+            Ok(key) if (1..=KEY_BYTES).contains(&key.len()) => Some(key.to_owned()),
+            _ => return Err(Rejection::Bad("an Idempotency-Key is 1 to 128 letters")),
+        },
+    };
+    let kind = text(&headers, header::CONTENT_TYPE).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    let longest = doors.settings.frame_bytes;
+    let said = match kind.to_ascii_lowercase().as_str() {
+        "application/json" => vec![posted::message(body(request, longest).await?)?],
+        "application/x-ndjson" | "application/ndjson" => {
+            posted::messages(&body(request, LONGEST_AT_ONCE * longest).await?)?
+        }
+        _ => return Err(Rejection::MediaType),
+    };
+    if said.len() > Roaming::MOST_AT_ONCE || said.iter().any(|said| said.len() > longest) {
+        return Err(Rejection::TooLarge);
+    }
+    let accepted = doors.roaming.post(&token, said, once).await?;
+    let accepted = format!("{{\"accepted\":{accepted}}}\n");
+    Ok(json(StatusCode::ACCEPTED, accepted))
+}

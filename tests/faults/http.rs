@@ -1,0 +1,408 @@
+//! HTTP sessions under faults of the nodes: a client that reconnects anywhere loses nothing and sees nothing twice.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::support::eventually;
+use crate::support::peer::Peer;
+use crate::support::process::{Node, Redis};
+use crate::support::roundrobin::RoundRobin;
+use crate::support::visitor::{By, Events, REST, Visitor, try_request};
+
+/// What a client has heard that reads a stream, and goes on where it ended, as a browser does.
+struct Listener {
+    heard: Arc<Mutex<Vec<Value>>>,
+    /// Every event id, in order.
+    ids: Arc<Mutex<Vec<String>>>,
+    streams: Arc<Mutex<u32>>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Listener {
+    /// Goes on behind what the visitor has heard.
+    fn of(visitor: &Visitor, door: SocketAddr) -> Self {
+        let heard = Arc::<Mutex<Vec<Value>>>::default();
+        let ids = Arc::<Mutex<Vec<String>>>::default();
+        let streams = Arc::<Mutex<u32>>::default();
+        let (token, mut last) = (visitor.token.clone(), visitor.last.clone());
+        let task = tokio::spawn({
+            let (heard, ids, streams) =
+                (Arc::clone(&heard), Arc::clone(&ids), Arc::clone(&streams));
+            async move {
+                loop {
+                    let opening = Events::open(door, &token, last.as_deref());
+                    // One at a node that stands still opens never.
+                    let Ok(Ok(mut events)) = timeout(Duration::from_secs(5), opening).await else {
+                        sleep(REST).await;
+                        continue;
+                    };
+                    *streams.lock().unwrap() += 1;
+                    while let Some(event) = events.next_event().await {
+                        match event.kind.as_str() {
+                            "message" => {
+                                last.clone_from(&event.id);
+                                ids.lock().unwrap().push(event.id.unwrap());
+                                let told = serde_json::from_str(&event.data).unwrap();
+                                heard.lock().unwrap().push(told);
+                            }
+                            "bye" => {}
+                            kind => panic!("a {kind} came"),
+                        }
+                    }
+                    sleep(REST).await;
+                }
+            }
+        });
+        Self {
+            heard,
+            ids,
+            streams,
+            task,
+        }
+    }
+
+    fn numbers(&self) -> Vec<u64> {
+        let heard = self.heard.lock().unwrap();
+        let candidates = heard.iter().filter(|told| told["type"] == "candidate");
+        candidates
+            .map(|told| told["candidate"].as_u64().unwrap())
+            .collect()
+    }
+
+    fn leaves(&self) -> usize {
+        let heard = self.heard.lock().unwrap();
+        heard.iter().filter(|told| told["type"] == "leave").count()
+    }
+
+    /// Waits for the last number, and shows that all were heard once and in order.
+    async fn hears_all(&self, count: u64) {
+        eventually("the last is heard", async || {
+            assert!(!self.task.is_finished(), "the listener failed");
+            self.numbers().contains(&(count - 1)).then_some(())
+        })
+        .await;
+        let numbers = self.numbers();
+        assert_eq!(numbers, (0..count).collect::<Vec<_>>());
+        assert_eq!(self.leaves(), 0);
+        let ids = self.ids.lock().unwrap();
+        let mut once = ids.clone();
+        once.sort();
+        once.dedup();
+        assert_eq!(once.len(), ids.len(), "an event came twice");
+    }
+}
+
+/// Says a number until it is acknowledged; what there is no room for is said again.
+async fn says_number(peer: &mut Peer, to: &str, number: u64) -> Duration {
+    let begun = Instant::now();
+    let say = json!({"type": "candidate", "name": to, "candidate": number, "id": number});
+    loop {
+        peer.says(&say).await;
+        let answer = loop {
+            let answer = peer.hears().await;
+            if answer["id"] == number {
+                break answer;
+            }
+            assert_ne!(answer["type"], "leave", "{answer}");
+        };
+        if answer["type"] == "ack" {
+            return begun.elapsed();
+        }
+        let code = answer["code"].as_str().unwrap();
+        assert!(["inbox_full", "unavailable"].contains(&code), "{answer}");
+        sleep(REST).await;
+    }
+}
+
+async fn start(redis: &Redis, name: &str) -> Node {
+    Node::start(Some(redis), &[("node_id", name)]).await
+}
+
+/// 50 signals a second arrive while the node dies that holds the stream; another carries the session.
+#[tokio::test]
+async fn the_node_of_the_stream_dies() {
+    let _alone = crate::alone().await;
+    let redis = Redis::start().await;
+    let carrier = start(&redis, "carrier").await;
+    let mut doors = vec![start(&redis, "one").await, start(&redis, "two").await];
+    let balancer = RoundRobin::over(&[doors[0].address, doors[1].address], 0).await;
+    let bob = Visitor::login(carrier.address, By::Poll, "bob").await;
+    let mut alice = Peer::login(carrier.address, "alice").await;
+    alice
+        .says(&json!({"type": "offer", "name": "bob", "offer": 1, "id": "o"}))
+        .await;
+    alice.hears_of("ack").await;
+    let listener = Listener::of(&bob, balancer.address);
+    let at = eventually("the stream is somewhere", async || balancer.streams_at()).await;
+    let doomed = doors.iter().position(|node| node.address == at).unwrap();
+    let mut doomed = Some(doors.swap_remove(doomed));
+    let mut due = Instant::now();
+    let (mut killed_at, mut longest) = (None, Duration::ZERO);
+    for number in 0..300 {
+        tokio::time::sleep_until(due).await;
+        due += Duration::from_millis(20);
+        let say = json!({"type": "candidate", "name": "bob", "candidate": number, "id": number});
+        alice.says(&say).await;
+        let answer = alice.hears().await;
+        assert_eq!(answer["type"], "ack", "{answer}");
+        if number == 75 {
+            let doomed = doomed.take().unwrap();
+            doomed.process.signal("KILL");
+            killed_at = Some(Instant::now());
+        }
+        if let Some(at) = killed_at
+            && longest.is_zero()
+            && *listener.streams.lock().unwrap() > 1
+        {
+            longest = at.elapsed();
+        }
+    }
+    listener.hears_all(300).await;
+    alice.hears_nothing_more().await;
+    println!(
+        "300 signals at 50 a second, all heard once and in order; the stream was open again {longest:?} after the kill"
+    );
+}
+
+/// The node dies that carries the session; the stream is at another, which goes on with it.
+#[tokio::test]
+async fn the_carrier_dies() {
+    let _alone = crate::alone().await;
+    let redis = Redis::start().await;
+    let staying = start(&redis, "staying").await;
+    for round in 0..3 {
+        let doomed = start(&redis, "doomed").await;
+        let name = format!("bob{round}");
+        let mut bob = Visitor::login(doomed.address, By::Poll, &name).await;
+        let mut alice = Peer::login(staying.address, &format!("alice{round}")).await;
+        alice
+            .says(&json!({"type": "offer", "name": name, "offer": 1, "id": "o"}))
+            .await;
+        alice.hears_of("ack").await;
+        bob.hears_of("offer").await;
+        bob.turns_to(staying.address);
+        let listener = Listener::of(&bob, staying.address);
+        let mut longest = Duration::ZERO;
+        for number in 0..400 {
+            longest = longest.max(says_number(&mut alice, &name, number).await);
+            sleep(Duration::from_millis(15)).await;
+            if number == 100 {
+                doomed.process.signal("KILL");
+            }
+            if number % 50 == 0 {
+                // What it says reaches its peer, also what it says while nobody carries it.
+                let say = json!({"type": "message", "name": alice.name, "message": number});
+                bob.says(&say).await;
+            }
+        }
+        listener.hears_all(400).await;
+        alice.hears_nothing_more().await;
+        let path = format!("/v1/sessions/{}", bob.session);
+        bob.asks("DELETE", &path, &[], "").await;
+        let leave = alice.hears().await;
+        assert_eq!(leave["reason"], "closed", "{leave}");
+        println!(
+            "round {round}: 400 signals heard once and in order; the longest waited {longest:?}"
+        );
+    }
+}
+
+/// Says each number by a POST until it is taken, each under a key of its own; how often it had to be said again.
+async fn posts(token: &str, door: SocketAddr, number: u64) -> u64 {
+    let say = json!({"type": "candidate", "name": "receiver", "candidate": number}).to_string();
+    let (bearer, key) = (format!("Bearer {token}"), format!("key-{number}"));
+    let headers = [
+        ("authorization", bearer.as_str()),
+        ("content-type", "application/json"),
+        ("idempotency-key", key.as_str()),
+    ];
+    let mut again = 0;
+    loop {
+        let posting = try_request(door, "POST", "/v1/messages", &headers, &say);
+        match timeout(Duration::from_secs(5), posting).await {
+            Ok(Some(answer)) if answer.status == 202 => return again,
+            Ok(Some(answer)) => assert!([429, 503].contains(&answer.status), "{answer:?}"),
+            Ok(None) | Err(_) => {}
+        }
+        again += 1;
+        sleep(REST).await;
+    }
+}
+
+/// POSTs go to a node that dies, and answers are lost on the way: each is said again under its key, and delivered once.
+#[tokio::test]
+async fn posts_in_flight_are_repeated_and_delivered_once() {
+    let _alone = crate::alone().await;
+    let redis = Redis::start().await;
+    let staying = start(&redis, "staying").await;
+    for carried_by_the_doomed in [false, true] {
+        let doomed = start(&redis, "doomed").await;
+        let balancer = RoundRobin::over(&[doomed.address, staying.address], 7).await;
+        let mut receiver = Peer::login(staying.address, "receiver").await;
+        let carrier = if carried_by_the_doomed {
+            &doomed
+        } else {
+            &staying
+        };
+        let mut sender = Visitor::login(carrier.address, By::Poll, "sender").await;
+        let (token, door) = (sender.token.clone(), balancer.address);
+        let posting = tokio::spawn(async move {
+            let mut again = 0;
+            for number in 0..400 {
+                again += posts(&token, door, number).await;
+            }
+            again
+        });
+        for number in 0..400_u64 {
+            let heard = receiver.hears().await;
+            assert_eq!(heard["candidate"], number, "{heard}");
+            if number == 120 {
+                doomed.process.signal("KILL");
+            }
+        }
+        let again = posting.await.unwrap();
+        let lost = balancer.lost();
+        assert!(lost > 40 && again >= lost, "{lost} {again}");
+        receiver.hears_nothing_more().await;
+        sender.turns_to(staying.address);
+        sender.closes().await;
+        receiver.closes().await;
+        println!(
+            "400 POSTs, {again} said again, {lost} of whose answers were lost after they were taken: each delivered once"
+        );
+    }
+}
+
+/// The carrier stands still for so long that another goes on; when it wakes up it says nothing more.
+#[tokio::test]
+async fn a_carrier_that_stood_still_is_not_heard_any_more() {
+    let _alone = crate::alone().await;
+    let redis = Redis::start().await;
+    let (frozen, staying) = (
+        start(&redis, "frozen").await,
+        start(&redis, "staying").await,
+    );
+    let mut bob = Visitor::login(frozen.address, By::Poll, "bob").await;
+    let mut alice = Peer::login(staying.address, "alice").await;
+    alice
+        .says(&json!({"type": "offer", "name": "bob", "offer": 1, "id": "o"}))
+        .await;
+    alice.hears_of("ack").await;
+    bob.hears_of("offer").await;
+    bob.turns_to(staying.address);
+    let listener = Listener::of(&bob, staying.address);
+    for number in 0..600 {
+        says_number(&mut alice, "bob", number).await;
+        sleep(Duration::from_millis(20)).await;
+        match number {
+            50 => frozen.process.signal("STOP"),
+            // What it had not heard is heard by whoever goes on, and by nobody twice.
+            60 => {
+                let say = json!({"type": "message", "name": "alice", "message": "meanwhile"});
+                bob.says(&say).await;
+            }
+            500 => frozen.process.signal("CONT"),
+            _ => {}
+        }
+    }
+    listener.hears_all(600).await;
+    bob.says(&json!({"type": "message", "name": "alice", "message": "after"}))
+        .await;
+    let after = alice.hears_of("message").await;
+    assert_eq!(after["message"], "after");
+    alice.hears_nothing_more().await;
+    // The old carrier has let go: the name is free when its user closes.
+    bob.closes().await;
+    let leave = alice.hears().await;
+    assert_eq!(leave["reason"], "closed", "{leave}");
+    alice.hears_nothing_more().await;
+    let again = Peer::login(staying.address, "bob").await;
+    again.closes().await;
+}
+
+/// While Redis stands still nobody can give a sign of life: no session is over by that, however long it lasts.
+#[tokio::test]
+async fn a_redis_that_stands_still_ends_no_session() {
+    let _alone = crate::alone().await;
+    let redis = Redis::start().await;
+    let settings = [("node_id", "one"), ("http.session_ttl", "5s")];
+    let one = Node::start(Some(&redis), &settings).await;
+    let two = Node::start(Some(&redis), &settings).await;
+    let mut bob = Visitor::login(one.address, By::Poll, "bob").await;
+    let mut alice = Peer::login(two.address, "alice").await;
+    alice
+        .says(&json!({"type": "offer", "name": "bob", "offer": 1, "id": "o"}))
+        .await;
+    alice.hears_of("ack").await;
+    bob.hears_of("offer").await;
+    let listener = Listener::of(&bob, two.address);
+    for number in 0..20 {
+        says_number(&mut alice, "bob", number).await;
+    }
+    redis.process.signal("STOP");
+    sleep(Duration::from_secs(12)).await;
+    redis.process.signal("CONT");
+    for number in 20..40 {
+        says_number(&mut alice, "bob", number).await;
+    }
+    eventually("the last is heard", async || {
+        listener.numbers().contains(&39).then_some(())
+    })
+    .await;
+    assert_eq!(listener.numbers(), (0..40).collect::<Vec<_>>());
+    bob.says(&json!({"type": "message", "name": "alice", "message": "still here"}))
+        .await;
+    assert_eq!(alice.hears_of("message").await["message"], "still here");
+    bob.closes().await;
+    assert_eq!(alice.hears_of("leave").await["reason"], "closed");
+}
+
+/// A client that does not read its stream is given up: the node keeps no more for it than it may.
+#[tokio::test]
+async fn a_client_that_does_not_read_is_lost() {
+    let _alone = crate::alone().await;
+    let node = Node::start(None, &[("http.session_ttl", "5s")]).await;
+    let slow = Visitor::login(node.address, By::Poll, "slow").await;
+    let mut stream = TcpStream::connect(node.address).await.unwrap();
+    let request = format!(
+        "GET /v1/events HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\r\n",
+        slow.token
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut sender = Peer::login(node.address, "sender").await;
+    sender
+        .says(&json!({"type": "offer", "name": "slow", "offer": 1, "id": "o"}))
+        .await;
+    sender.hears_of("ack").await;
+    let before = node.process.memory();
+    let (large, begun, mut sent) = ("x".repeat(60_000), Instant::now(), 0);
+    let leave = loop {
+        let say = json!({"type": "message", "name": "slow", "message": large, "id": sent});
+        sender.says(&say).await;
+        let told = sender.hears().await;
+        if told["type"] == "leave" {
+            break told;
+        }
+        sent += u64::from(told["type"] == "ack");
+        sleep(Duration::from_millis(10)).await;
+        assert!(begun.elapsed() < Duration::from_mins(1), "{told}");
+    };
+    assert_eq!(leave["reason"], "lost");
+    let grown = node.process.memory().saturating_sub(before);
+    println!("{sent} large signals to a client that does not read cost {grown} KiB");
+    assert!(grown < 32 * 1024, "{grown} KiB");
+    drop(stream);
+}
