@@ -924,16 +924,20 @@ function http(kind, address, env, hear, end) {
   }
   const stream = async () => {
     const headers = { Accept: 'text/event-stream', ...(after && { 'Last-Event-ID': after }) }
-    const reader = (await ask('v1/events', { headers })).body.pipeThrough(new TextDecoderStream()).getReader()
-    let timer
+    let timer, reader
     let rest = ''
     let id, event, data
+    // A proxy that holds the stream back leaves it open and mute.
+    const alive = () => {
+      clearTimeout(timer)
+      timer = setTimeout(() => close(GIVEN_UP, 'mute'), Math.max(door.keepalive, 1) * 2500)
+    }
     try {
+      alive()
+      reader = (await ask('v1/events', { headers })).body.pipeThrough(new TextDecoderStream()).getReader()
       for (;;) {
-        // A proxy that holds the stream back leaves it open and mute.
-        timer = setTimeout(() => close(GIVEN_UP, 'mute'), door.keepalive * 2500)
+        alive()
         const { value, done } = await reader.read()
-        clearTimeout(timer)
         if (done) return
         const lines = (rest + value).split('\n')
         rest = lines.pop()
@@ -952,7 +956,7 @@ function http(kind, address, env, hear, end) {
       }
     } finally {
       clearTimeout(timer)
-      reader.cancel().catch(ignore)
+      reader?.cancel().catch(ignore)
     }
   }
   const heard = (id, message) => {
