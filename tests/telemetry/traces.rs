@@ -140,6 +140,8 @@ async fn a_call_of_peerjs_is_a_trace_too() {
     // It waits for somebody who is not there yet.
     a.says(&said("OFFER", "TracedB")).await;
     a.says(&said("CANDIDATE", "TracedB")).await;
+    "TracedA".clone_into(&mut a.id);
+    a.is_heard().await;
     let mut b = Client::open(node_b, "TracedB", stage::MARKERS[3]).await;
     assert!(b.hears().await.contains("OFFER"));
     assert!(b.hears().await.contains("CANDIDATE"));
