@@ -43,7 +43,6 @@ impl Exchange {
             match &refusal {
                 // Its holder has given a sign of life.
                 Refusal::NameTaken { retry_after: None } if doubt == Doubt::First => {
-                    self.guesses.count(&address);
                     return refused(refusal);
                 }
                 Refusal::NameTaken { .. } if self.guesses.are_too_many(&address) => {
@@ -57,6 +56,9 @@ impl Exchange {
                 Ok(seat) => return Ok(seat.with(manners)),
                 Err(ResumeError::Unheard(seat, reason)) => {
                     return Err(ResumeError::Unheard(Box::new(seat.with(manners)), reason));
+                }
+                Err(ResumeError::WrongSecret) if doubt == Doubt::Later => {
+                    self.guesses.count(&address);
                 }
                 Err(ResumeError::WrongSecret | ResumeError::Refused(_)) => {}
             }
