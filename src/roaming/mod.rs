@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tracing::debug;
 
-use self::wire::Wire;
+use self::wire::{Carried, Wire};
 use crate::dialect::Native;
 use crate::drain::Phase;
 use crate::exchange::{Exchange, Manners};
@@ -202,8 +202,12 @@ impl Roaming {
                 before,
             }),
         };
-        let letterboxes = Arc::clone(&self.inner.letterboxes);
-        let wire = Wire::new(letterboxes, session, epoch, cursor, settings.session_ttl);
+        let carried = Carried {
+            letterboxes: Arc::clone(&self.inner.letterboxes),
+            session,
+            epoch,
+        };
+        let wire = Wire::new(carried, cursor, settings.session_ttl);
         let (tracked, roaming) = (phase.track(), self.clone());
         self.carried().insert(session, epoch);
         tokio::spawn(async move {

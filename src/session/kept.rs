@@ -127,8 +127,7 @@ impl Keeper {
         exchange: &Arc<Exchange>,
         address: Address,
     ) -> Result<Seat, ResumeError> {
-        let purpose = format!("login {:?}", self.place);
-        let secret = self.secret.derived(&purpose);
+        let secret = self.secret.derived("login");
         if self.is_taken {
             let proof = Proof::Secret(secret.clone());
             match exchange.resume(address.clone(), proof, None).await {

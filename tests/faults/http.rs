@@ -446,3 +446,60 @@ async fn a_rolling_restart_moves_the_session_and_its_stream() {
         "300 signals through two drains, all heard once and in order; the longest waited {longest:?}"
     );
 }
+
+/// The node dies while many log in: whoever has a session is logged in by the next node, also if the one before had claimed the name already.
+#[tokio::test]
+async fn logins_under_way_are_answered_by_the_next_node() {
+    let _alone = crate::alone().await;
+    let redis = Redis::start().await;
+    let (doomed, staying) = (
+        start(&redis, "doomed").await,
+        start(&redis, "staying").await,
+    );
+    let mut opening = tokio::task::JoinSet::new();
+    let door = doomed.address;
+    for number in 0..300 {
+        opening.spawn(async move {
+            let login = json!({"login": {"name": format!("user{number}")}}).to_string();
+            let opened = try_request(door, "POST", "/v1/sessions", &[], &login).await?;
+            (opened.status == 201).then(|| (number, opened.json()))
+        });
+    }
+    let mut opened = Vec::new();
+    while let Some(answer) = opening.join_next().await {
+        opened.extend(answer.unwrap());
+        if opened.len() == 100 {
+            doomed.process.signal("KILL");
+        }
+    }
+    let mut again = 0;
+    for (number, opened) in &opened {
+        let mut visitor = Visitor::of(staying.address, By::Poll, opened);
+        let reply = loop {
+            let reply = visitor.hears_of("login").await;
+            if reply["success"] == true {
+                break reply;
+            }
+            // Whether it has the name is not known yet.
+            assert_eq!(reply["code"], "unavailable", "{reply}");
+            sleep(REST).await;
+            again += 1;
+            visitor
+                .says(&json!({"type": "login", "name": format!("user{number}")}))
+                .await;
+        };
+        assert_eq!(reply["resumed"], false, "{reply}");
+        visitor.hears_nothing_more().await;
+    }
+    let mut alice = Peer::login(staying.address, "alice").await;
+    for (number, opened) in &opened {
+        let name = format!("user{number}");
+        says_number(&mut alice, &name, *number).await;
+        let mut visitor = Visitor::of(staying.address, By::Poll, opened);
+        assert_eq!(visitor.hears_of("candidate").await["candidate"], *number);
+    }
+    println!(
+        "{} of 300 had a session when the node died, and all have their names; {again} logins were said again",
+        opened.len()
+    );
+}
