@@ -55,7 +55,7 @@ setup-bench: setup-test ## Install what the benchmarks need: Node.js packages, f
 	@cd benches/peerserver && { [ -d node_modules/peer ] || npm ci --no-audit --no-fund; }
 
 setup-browser: setup-test target/browser-venv/ready tests/browser/node_modules/ready tests/browser/peerjs/node_modules/ready ## Install what the browser tests need: Chromium, coturn, Node.js packages, and aiortc in target/browser-venv.
-	@missing=; command -v chromium >/dev/null || command -v google-chrome >/dev/null || missing+=" chromium"; command -v turnserver >/dev/null || missing+=" coturn"; \
+	@missing=; command -v chromium >/dev/null || command -v google-chrome >/dev/null || missing+=" chromium"; command -v turnserver >/dev/null || missing+=" coturn"; command -v openssl >/dev/null || missing+=" openssl"; \
 	if [ -n "$$missing" ]; then \
 	  if command -v apt-get >/dev/null; then \
 	    $(SUDO) apt-get update -qq && \

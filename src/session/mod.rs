@@ -210,7 +210,9 @@ impl<S: Socket, D: Dialect> Session<S, D> {
                 return reason;
             }
         }
-        if let Err(reason) = Box::pin(self.go_on()).await {
+        if self.keeper.is_some()
+            && let Err(reason) = Box::pin(self.go_on()).await
+        {
             return reason;
         }
         loop {

@@ -4,7 +4,8 @@ import assert from 'node:assert/strict'
 import { createHmac } from 'node:crypto'
 import { after, afterEach, before, describe, test } from 'node:test'
 
-import { eventually, freePort, launchBrowser, openPage, start, startNode, startProxy, startRedis } from './support/index.mjs'
+import { startCoturn } from './support/coturn.mjs'
+import { eventually, freePort, launchBrowser, openPage, startNode, startProxy, startRedis } from './support/index.mjs'
 import { startWire } from './support/tcp.mjs'
 
 const SECRET = 'of the relay'
@@ -16,39 +17,22 @@ const SHORT = 2
 let browser, turn
 const built = []
 before(async () => {
-  ;[browser, turn] = await Promise.all([launchBrowser({ flags: ['--disable-features=WebRtcHideLocalIpsWithMdns'] }), startTurn()])
+  ;[browser, turn] = await Promise.all([launchBrowser(), startCoturn({ secret: SECRET, tls: true })])
 })
 after(async () => {
   await Promise.all([browser?.close(), turn?.kill()])
 })
 afterEach(async () => {
-  for (const part of built.splice(0).reverse()) await (part.stop ?? part.kill).call(part)
+  for (const part of built.splice(0).reverse()) await (part.stop ?? part.kill ?? part.close).call(part)
 })
 const build = async (part) => {
   built.push(await part)
   return built.at(-1)
 }
 
-/** A real coturn on loopback, with time-limited logins. */
-async function startTurn() {
-  const port = await freePort()
-  const options = { 'listening-ip': '127.0.0.1', 'relay-ip': '127.0.0.1', 'listening-port': port, 'min-port': 42000, 'max-port': 42200 }
-  const texts = { 'static-auth-secret': SECRET, realm: 'example.test', 'log-file': 'stdout', pidfile: `/tmp/switchboard-turn-${port}.pid`, userdb: `/tmp/switchboard-turn-${port}.db` }
-  const flags = ['n', 'use-auth-secret', 'no-tls', 'no-dtls', 'no-cli', 'allow-loopback-peers', 'fingerprint', 'simple-log', 'no-stdout-log']
-  const args = [...Object.entries({ ...options, ...texts }).map(([key, value]) => `--${key}=${value}`), ...flags.map((flag) => (flag.length > 1 ? `--${flag}` : `-${flag}`))]
-  const server = start('turnserver', args)
-  const { createConnection } = await import('node:net')
-  const listens = () =>
-    new Promise((resolve) => {
-      const socket = createConnection(port, '127.0.0.1', () => (socket.destroy(), resolve(true)))
-      socket.on('error', () => resolve(false))
-    })
-  await eventually(listens, 10_000, 'coturn listens')
-  return Object.assign(server, { port })
-}
-
-const iceServers = (port) => JSON.stringify([`stun:127.0.0.1:${port}`, `turn:127.0.0.1:${port}?transport=udp`, `turn:127.0.0.1:${port}?transport=tcp`])
-const withTurn = (more = {}) => ({ 'ice.servers': iceServers(turn.port), 'ice.turn_secret': SECRET, ...more })
+/** The relay, without TLS: browsers do not trust its certificate. */
+const withTurn = (more = {}) => ({ 'ice.servers': turn.urls.slice(0, 3).join(','), 'ice.turn_secret': SECRET, ...more })
+const withTls = () => withTurn({ 'ice.servers': turn.urls.join(',') })
 
 /** Two nodes and their Redis. */
 async function house(settings = withTurn()) {
@@ -59,8 +43,8 @@ async function house(settings = withTurn()) {
 }
 
 /** What the doctor says of what is at that address. */
-async function examine(http, { watch } = {}) {
-  const page = await openPage(browser, `${http}/doctor${watch ? `?watch=${watch}` : ''}`)
+async function examine(http, { watch, browser: other = browser } = {}) {
+  const page = await openPage(other, `${http}/doctor${watch ? `?watch=${watch}` : ''}`)
   try {
     await page.waitForSelector('body[data-done]', { timeout: WITHIN })
     const { result, facts } = await page.evaluate(() => window.doctor)
@@ -85,13 +69,16 @@ function named(verdict, code, words) {
 
 describe('a house that is well', () => {
   test('two nodes behind a proxy that is good, and a relay: all well, and every part was tried', async () => {
-    const { nodes } = await house()
+    const { nodes } = await house(withTls())
     const proxy = await build(startProxy(nodes))
-    const verdict = await examine(proxy.http)
+    // The relay's certificate is of its own making.
+    const trusting = await build(launchBrowser({ flags: ['--ignore-certificate-errors'] }))
+    const verdict = await examine(proxy.http, { browser: trusting })
     assert.deepEqual([verdict.overall, verdict.causes], ['well', []], verdict.text)
     const tried = verdict.checks.map((check) => check.id.split(':')[0])
     for (const part of ['page', 'whoami', 'websocket', 'sse', 'poll', 'login', 'signal', 'ice', 'relay', 'call', 'idle']) assert.ok(tried.includes(part), `${part} in ${tried}`)
     assert.ok(verdict.checks.every((check) => check.state === 'ok'), verdict.text)
+    assert.deepEqual(verdict.facts.ice.map(({ kind, transport }) => `${kind} ${transport}`), ['stun udp', 'turn udp', 'turn tcp', 'turn tls'])
     const [there, back] = verdict.facts.signals
     assert.ok(there.from !== there.to && there.from === back.to, 'signals went from node to node')
     assert.ok(verdict.facts.call.frames >= 3)
@@ -111,7 +98,8 @@ describe('broken houses', () => {
   test('a proxy that lets no WebSocket through', async () => {
     const { nodes } = await house()
     const proxy = await build(startProxy(nodes, { websocket: 'refuse' }))
-    const verdict = await examine(proxy.http, { watch: SHORT })
+    // Longer, for the streams that are watched take connections of which a browser has six.
+    const verdict = await examine(proxy.http, { watch: 10 })
     named(verdict, 'websocket_blocked', /Upgrade/)
     assert.ok(verdict.facts.logins.every((login) => login.door === 'sse' && login.ok), 'it went on by HTTP')
     assert.ok(verdict.facts.call.connected)
@@ -191,6 +179,12 @@ describe('broken houses', () => {
     const verdict = await examine(proxy.http, { watch: SHORT })
     named(verdict, 'turn_expired', /ice\.turn_secret/)
     assert.ok(!verdict.text.includes(credential) && !verdict.text.includes(username), 'no credential in what is pasted elsewhere')
+  })
+
+  test('a relay by TLS with a certificate that no browser trusts', async () => {
+    const { nodes } = await house(withTls())
+    const proxy = await build(startProxy(nodes))
+    named(await examine(proxy.http, { watch: SHORT }), 'turn_tls', /certificate/)
   })
 
   test('a relay whose port is closed', async () => {

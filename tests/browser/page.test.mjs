@@ -171,6 +171,30 @@ describe('a call between two nodes', () => {
     await says(ann, '#log', /Shared screen/)
   })
 
+  test('closed networks: one side by an event stream, the other by polling, and both say so', async () => {
+    const closed = { websocket: 'refuse' }
+    const [sse, poll] = await Promise.all([startProxy([one], closed), startProxy([two], { ...closed, sse: 'buffer' })])
+    try {
+      const [fay, gus] = await Promise.all([logIn(sse, 'Fay'), logIn(poll, 'Gus')])
+      fay.expects = gus.expects = /WebSocket connection|Failed to load/
+      await says(fay, '#connection', /^Fay at one\..* by event stream \(SSE\)$/)
+      await says(gus, '#connection', /^Gus at two\..* by polling$/)
+      await add(fay, 'Gus')
+      await button(fay, 'Gus', 'video').click()
+      await gus.click('#accept')
+      for (const page of [fay, gus]) {
+        await says(page, '#call-state', /^Connected$/)
+        await eventually(async () => (await frames(page)) > 10, 15_000, 'frames advance')
+      }
+      await says(fay, '#path-peer', /^two\..* by polling$/)
+      await says(gus, '#path-peer', /^one\..* by event stream/)
+      await gus.click('#hangup')
+      await says(fay, '#notices', /Gus hung up\./)
+    } finally {
+      await Promise.all([sse.stop(), poll.stop()])
+    }
+  })
+
   test('the node of one side is killed: it says so, comes back at the other, and the call goes on', async () => {
     const victim = await startNode({ redis: cluster.redis, id: 'victim' })
     const proxy = await startProxy([victim, two], { pick: (targets) => targets.find((node) => node.running) })

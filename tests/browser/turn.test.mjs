@@ -4,7 +4,7 @@ import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 
 import { startCoturn } from './support/coturn.mjs'
-import { eventually, launchBrowser, openPage, startFiles, startNode, startRedis } from './support/index.mjs'
+import { eventually, launchBrowser, openCaller, openPage, startFiles, startNode, startRedis, stateOf } from './support/index.mjs'
 
 const SECRET = 'between-relay-and-nodes'
 
@@ -132,4 +132,25 @@ test('a login that has run out is refused, and the one that was pushed meanwhile
   const forged = structuredClone(first.iceServers)
   for (const server of forged) if (server.username) server.username = server.username.replace(expiry, expiry + 3600)
   assert.equal((await page.evaluate(gather, forged)).candidates, 0)
+})
+
+test('the library calls with what it was told last, over WebSockets and over HTTP', async (t) => {
+  const [one, two] = await startNodes(t, ['one', 'two'], { 'ice.turn_ttl': '4s' })
+  const options = { rtc: { iceTransportPolicy: 'relay' } }
+  const [dora, emil] = await Promise.all([
+    openCaller(browser, files, one.url, 'dora', { options }),
+    openCaller(browser, files, two.url, 'emil', { options: { ...options, transports: ['sse'] } }),
+  ])
+  const expiry = (page) => page.evaluate(() => Number(client.iceServers.at(-1).username.split(':')[0]))
+  const first = Math.max(...(await Promise.all([dora, emil].map(expiry))))
+  await eventually(() => Date.now() / 1000 > first + 1, 10_000, 'what came with the login has run out')
+  await dora.evaluate(() => page.dial('emil'))
+  for (const [page, peer] of [[dora, 'emil'], [emil, 'dora']]) {
+    await eventually(async () => (await stateOf(page, peer)) === 'connected', 20_000, `connected with ${peer}`)
+    await page.evaluate((peer) => void (globalThis.pc = globalThis.page.calls[peer].pc), peer)
+    assert.deepEqual(await page.evaluate(usedPair), ['relay', 'relay'])
+    assert.deepEqual(page.errors, [])
+  }
+  await dora.evaluate(() => page.calls.emil.hangup())
+  await eventually(() => emil.evaluate(() => page.ends.length))
 })

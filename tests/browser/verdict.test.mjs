@@ -7,11 +7,12 @@ import { asText, diagnose } from '../../src/edge/pages/doctor/verdict.js'
 
 const login = (node, code) => ({ door: 'ws', ok: !code, node, code, ms: 3 })
 const signal = (from, to, more = {}) => ({ from, to, sent: 10, received: 10, p50: 2, max: 4, ...more })
-const server = (url, more = {}) => ({ url, kind: url.startsWith('stun') ? 'stun' : 'turn', transport: url.endsWith('tcp') ? 'tcp' : 'udp', ok: true, ms: 40, errors: [], ...more })
+const server = (url, more = {}) => ({ url, kind: url.startsWith('stun') ? 'stun' : 'turn', transport: url.startsWith('turns') ? 'tls' : url.endsWith('tcp') ? 'tcp' : 'udp', ok: true, ms: 40, errors: [], ...more })
 const failing = (url, code, more = {}) => server(url, { ok: false, errors: code ? [{ code, text: 'words' }] : [], ...more })
 
 const UDP = 'turn:turn.example.org:3478?transport=udp'
 const TCP = 'turn:turn.example.org:3478?transport=tcp'
+const TLS = 'turns:turn.example.org:443?transport=tcp'
 const STUN = 'stun:turn.example.org:3478'
 
 /** All is well; each test changes something. */
@@ -40,7 +41,7 @@ const CASES = [
   ['insecure_page', 'limited', { page: { webrtc: true, secure: false, protocol: 'http:' } }],
   ['unreachable', 'broken', { whoami: { ok: false, status: 502, nodes: [] }, ...shut, session: { ok: false, status: 502 }, sse: undefined, poll: undefined, logins: [] }],
   ['origin_refused', 'broken', { ...shut, session: { ok: false, status: 403, code: 'forbidden' }, sse: undefined, poll: undefined, logins: [] }],
-  ['too_many_connections', 'broken', { sse: { ok: false, status: 429, code: 'too_many', ms: 3 } }],
+  ['too_many_connections', 'broken', { sse: { ok: false, status: 429, code: 'too_many', ms: 3 }, logins: [login(undefined, 'no_connection')], nodes: [], signals: undefined }],
   ['draining', 'broken', { ...shut, session: { ok: false, status: 503, code: 'draining' }, sse: undefined, poll: undefined, logins: [] }],
   ['websocket_blocked', 'limited', shut],
   ['websocket_mute', 'limited', { websocket: { opened: true, pong: false, ms: 9, tries: 2 } }],
@@ -52,6 +53,7 @@ const CASES = [
   ['node_cut_off', 'broken', { logins: [login('one'), login(undefined, 'unavailable')], nodes: ['one'], signals: [signal('one', 'one')] }],
   ['login_refused', 'broken', { logins: [login(undefined, 'unauthorized')], nodes: [], signals: undefined }],
   ['login_unanswered', 'broken', { logins: [login(undefined, 'no_answer')], nodes: [], signals: undefined }],
+  ['connections_refused', 'limited', { logins: [login('one'), login('two'), login(undefined, 'no_connection')] }],
   ['nodes_apart', 'broken', { signals: [signal('one', 'two', { received: 0, code: 'user_unavailable' })] }],
   ['nodes_apart', 'broken', { gone: true, sse: { ok: false, status: 404, code: 'session_gone', ms: 4 }, poll: { ok: false, status: 404, code: 'session_gone', ms: 4 } }],
   ['signals_lost', 'broken', { signals: [signal('one', 'two', { received: 7 })] }],
@@ -62,6 +64,7 @@ const CASES = [
   ['turn_credentials', 'limited', { ice: [server(STUN), failing(UDP, 401, { expiresIn: 3500 })], relay: [] }],
   ['turn_expired', 'limited', { ice: [server(STUN), failing(UDP, 401, { expiresIn: -3600 })], relay: [] }],
   ['turn_unreachable', 'limited', { ice: [server(STUN), failing(UDP), failing(TCP, 701)], relay: [] }],
+  ['turn_tls', 'limited', { ice: [server(STUN), server(UDP), failing(TLS, 701)] }],
   ['turn_full', 'limited', { ice: [server(STUN), failing(UDP, 486)], relay: [] }],
   ['turn_refused', 'limited', { ice: [server(STUN), failing(UDP, 403)], relay: [] }],
   ['relay_mute', 'limited', { relay: [{ url: UDP, connected: false }] }],

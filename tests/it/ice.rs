@@ -8,6 +8,8 @@ use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, Mac as _};
 use serde_json::{Value, json};
 use sha1::Sha1;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::support::cluster::{Cluster, Ground};
 use crate::support::http;
@@ -169,6 +171,81 @@ async fn a_session_asks_any_node_with_its_secret() {
             let (status, told) = asks(there, query, &bearer).await;
             assert_eq!((status, &told["code"]), (503, &json!("unavailable")));
         }
+    }
+}
+
+/// The status and the body of a POST of JSON.
+async fn posts(address: SocketAddr, path: &str, bearer: &str, body: &Value) -> (u16, Value) {
+    let body = body.to_string();
+    let headers = format!(
+        "Content-Type: application/json\r\nContent-Length: {}\r\n{bearer}",
+        body.len()
+    );
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{headers}\r\n{body}"
+    );
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+    let body = answer.split_once("\r\n\r\n").unwrap().1;
+    (status, serde_json::from_str(body).unwrap())
+}
+
+/// What an HTTP session was told after that place, and the next place.
+async fn polls(address: SocketAddr, bearer: &str, after: &str) -> (Vec<Value>, String) {
+    let path = format!("/v1/events?mode=poll&wait=10&after={after}");
+    let answer = http::get(address, &path, bearer).await.unwrap();
+    let told: Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
+    let events = told["events"].as_array().unwrap().iter();
+    let next = told["next"].as_str().unwrap().to_owned();
+    (events.map(|event| event["data"].clone()).collect(), next)
+}
+
+#[tokio::test]
+async fn an_http_session_asks_with_its_token_and_is_told_anew() {
+    let mut settings = SETTINGS.to_vec();
+    settings.push(("ice.turn_ttl", "4s"));
+    for cluster in [
+        Cluster::embedded(2, &settings).await,
+        Cluster::redis(2, &settings).await,
+    ] {
+        let [here, there] = [0, 1].map(|node: usize| cluster.nodes[node].address);
+        let (status, opened) = posts(here, "/v1/sessions", "", &json!({})).await;
+        assert_eq!(status, 201, "{opened}");
+        let token = opened["token"].as_str().unwrap();
+        let bearer = format!("Authorization: Bearer {token}\r\n");
+        // It has no name yet.
+        let (status, told) = asks(there, "", &bearer).await;
+        assert_eq!((status, &told["code"]), (401, &json!("unauthorized")));
+        let login = json!({"type": "login", "name": "one"});
+        let (status, _) = posts(there, "/v1/messages", &bearer, &login).await;
+        assert_eq!(status, 202);
+        let (mut heard, mut after) = (Vec::new(), String::new());
+        while heard.len() < 2 {
+            let (events, next) = polls(there, &bearer, &after).await;
+            heard.extend(
+                events
+                    .into_iter()
+                    .filter(|event| event["iceServers"].is_array()),
+            );
+            after = next;
+        }
+        assert_eq!(heard[0]["type"], "login", "{heard:?}");
+        assert_eq!(heard[1]["type"], "ice_servers", "{heard:?}");
+        are_good_for(&heard[1], 4, "iceServersTtl");
+        let first = good_until(&heard[0]["iceServers"][1]);
+        assert!(good_until(&heard[1]["iceServers"][1]) > first);
+        // At any node.
+        for node in [here, there] {
+            let (status, told) = asks(node, "", &bearer).await;
+            assert_eq!(status, 200, "{told}");
+            are_good_for(&told, 4, "ttl");
+        }
+        let wrong = format!("Bearer {}{}", &token[..token.len() - 1], "x");
+        let (status, told) = asks(there, "", &format!("Authorization: {wrong}\r\n")).await;
+        assert_eq!((status, &told["code"]), (401, &json!("unauthorized")));
     }
 }
 

@@ -1,5 +1,6 @@
 // A relay of our own on loopback: Debian's coturn, which shares a secret with the nodes.
 
+import { spawnSync } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { createSocket } from 'node:dgram'
 import { tmpdir } from 'node:os'
@@ -7,10 +8,14 @@ import { join } from 'node:path'
 
 import { eventually, freePort, start } from './processes.mjs'
 
-/** `{port, urls, kill(), output}`; `urls` are what `ice.servers` takes: STUN, TURN over UDP, TURN over TCP. */
-export async function startCoturn({ secret, args = [] }) {
+/**
+ * `{port, urls, kill(), output}`; `urls` are what `ice.servers` takes: STUN, TURN over UDP, TURN over TCP, and over TLS, if it is to have a
+ * certificate (of its own making, for 127.0.0.1), as the last one.
+ */
+export async function startCoturn({ secret, tls = false, args = [] }) {
   const port = await freePort()
   const directory = mkdtempSync(join(tmpdir(), 'switchboard-coturn-'))
+  const tlsPort = tls && (await freePort())
   const coturn = start('turnserver', [
     '-n',
     '--listening-ip=127.0.0.1',
@@ -20,7 +25,7 @@ export async function startCoturn({ secret, args = [] }) {
     `--static-auth-secret=${secret}`,
     '--realm=switchboard.test',
     '--fingerprint',
-    '--no-tls',
+    ...(tls ? [`--tls-listening-port=${tlsPort}`, ...certificate(directory)] : ['--no-tls']),
     '--no-dtls',
     '--no-cli',
     // Both ends are on loopback here. Never elsewhere.
@@ -36,7 +41,17 @@ export async function startCoturn({ secret, args = [] }) {
   if (!coturn.running) throw new Error(`coturn has ended:\n${coturn.output}`)
   const [host, urls] = [`127.0.0.1:${port}`, []]
   urls.push(`stun:${host}`, `turn:${host}?transport=udp`, `turn:${host}?transport=tcp`)
+  if (tls) urls.push(`turns:127.0.0.1:${tlsPort}?transport=tcp`)
   return Object.assign(coturn, { port, urls })
+}
+
+/** One that nobody has signed but itself. */
+function certificate(directory) {
+  const [cert, key] = [join(directory, 'cert.pem'), join(directory, 'key.pem')]
+  const args = ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '2', '-subj', '/CN=127.0.0.1', '-addext', 'subjectAltName=IP:127.0.0.1', '-keyout', key, '-out', cert]
+  const { status, stderr, error } = spawnSync('openssl', args, { encoding: 'utf8' })
+  if (status !== 0) throw new Error(`openssl made no certificate: ${error ?? stderr}`)
+  return [`--cert=${cert}`, `--pkey=${key}`]
 }
 
 /** A binding request of RFC 8489, answered. */

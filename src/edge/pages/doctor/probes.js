@@ -62,13 +62,13 @@ export async function examine(tell, { watched = WATCHED } = {}) {
   try {
     if (lines.length > 1) {
       doing('Sending signals')
-      const [from, to] = pair(lines)
+      const [from, to] = lines
       put('signals', [await sendSignals(from, to), await sendSignals(to, from)])
     }
     // Before STUN and TURN, which may take their time: nobody speaks on the lines meanwhile.
     if (lines.length > 1 && facts.page.webrtc) {
       doing('Calling itself')
-      const [from, to] = pair(lines)
+      const [from, to] = lines
       put('call', await callItself({ through: [from, to], iceServers: from.iceServers, picture: true }))
     }
     if (lines.length > 0 && facts.page.webrtc) {
@@ -148,29 +148,37 @@ async function tryHttp(put) {
 // ---------------------------------------------------------------------------------------------------------------------------------
 // Users
 
-/** Logs in several times, by the best door that is open, until two nodes have been met. */
+/**
+ * Logs in several times, by the best door that is open, until two nodes have been met. Two lines are kept, at two nodes if that can be:
+ * browsers have six connections to a host by HTTP/1.1, and event streams hold theirs.
+ */
 async function logInAround({ websocket, sse, poll }, put) {
   const door = websocket?.pong ? 'ws' : sse?.ok ? 'sse' : poll?.ok ? 'poll' : undefined
   if (!door) return []
   const open = door === 'ws' ? () => WebSocketLine.open(PATIENCE) : () => HttpLine.open(door, PATIENCE)
   const logins = []
-  const lines = []
-  const nodes = () => [...new Set(lines.map((line) => line.node))]
+  const nodes = new Set()
+  let lines = []
   const [least, most] = LOGINS
-  while (logins.length < most && (logins.length < least || nodes().length < 2)) {
-    const login = await logIn(door, open)
-    logins.push(login.seen)
-    if (login.line) lines.push(login.line)
+  while (logins.length < most && (logins.length < least || nodes.size < 2)) {
+    const { line, seen } = await logIn(door, open)
+    logins.push(seen)
+    if (line) {
+      nodes.add(line.node)
+      const kept = [lines[0] ?? line, lines.find(({ node }) => node !== lines[0].node) ?? (lines[0] && line)].filter(Boolean)
+      for (const spare of [...lines, line]) if (!kept.includes(spare)) spare.close()
+      lines = kept
+    }
     put('logins', logins)
   }
-  put('nodes', nodes())
+  put('nodes', [...nodes])
   return lines
 }
 
 async function logIn(door, open) {
   const began = performance.now()
   const line = await open().catch(() => null)
-  if (!line) return { seen: { door, ok: false, code: 'no_answer' } }
+  if (!line) return { seen: { door, ok: false, code: 'no_connection' } }
   line.name = `doctor-${crypto.getRandomValues(new Uint32Array(1))[0].toString(16)}`
   line.send({ type: 'login', name: line.name })
   const reply = await line.wait((message) => message.type === 'login' || message.type === 'error', PATIENCE)
@@ -182,12 +190,6 @@ async function logIn(door, open) {
   }
   line.close()
   return { seen: { door, ok: false, code: reply?.code ?? 'no_answer', message: reply?.message, ms } }
-}
-
-/** Two users, at two nodes if that can be. */
-function pair(lines) {
-  const [first] = lines
-  return [first, lines.find((line) => line.node !== first.node) ?? lines[1]]
 }
 
 async function sendSignals(from, to) {

@@ -4,6 +4,8 @@ import { NETWORK, OPERATOR, list, seconds } from './words.js'
 
 /** What ICE reports for a server that does not answer. */
 const UNREACHABLE = 701
+/** Sooner than this, the browser itself has given up. */
+const GIVEN_UP = 5000
 
 export function ofTheIce({ ice, relay = [], whoami }) {
   if (!ice) return []
@@ -109,6 +111,18 @@ function unreachable(silent, spare) {
       },
     ]
   }
+  if (spare && silent.every((server) => server.transport === 'tls')) {
+    return [
+      {
+        code: 'turn_tls',
+        weight: 'limited',
+        title: 'TURN cannot be reached by TLS, only by UDP or TCP.',
+        why: said(silent[0]),
+        todo: 'Look whether the TURN server listens for TLS there (coturn: tls-listening-port, cert, pkey), and whether its certificate is one that browsers trust, for that name, and has not expired. Closed networks often let nothing else through.',
+        whose: OPERATOR,
+      },
+    ]
+  }
   return [
     {
       code: 'turn_unreachable',
@@ -127,6 +141,6 @@ const code = (server) => server.errors.find((error) => error.code !== UNREACHABL
 
 export function said(server) {
   const error = server.errors[0]
-  if (!error) return `${server.url} did not answer within ${seconds(server.ms)}.`
+  if (!error) return server.ms < GIVEN_UP ? `${server.url} gave no address.` : `${server.url} did not answer within ${seconds(server.ms)}.`
   return `${server.url}: ${error.code}${error.text ? ` (${error.text})` : ''}.`
 }

@@ -1,11 +1,13 @@
 // What may be wrong with logging in, between the nodes, and with a call.
 
-import { OPERATOR, YOU, list } from './words.js'
+import { OPERATOR, PROXY, YOU, list } from './words.js'
 
 /** Slower than this, and people notice while a call is set up. */
 const SLOW_SIGNAL_MS = 500
 
-export function ofTheLogins({ session, logins = [], whoami, websocket }) {
+export function ofTheLogins({ session, sse, poll, logins = [], whoami, websocket }) {
+  // Who is not let in at all has been told so.
+  if ([session, sse, poll].some((door) => ['forbidden', 'too_many'].includes(door?.code))) return []
   const refused = logins.filter((login) => !login.ok)
   const welcome = logins.filter((login) => login.ok)
   const away = refused.filter((login) => login.code === 'unavailable')
@@ -35,7 +37,7 @@ export function ofTheLogins({ session, logins = [], whoami, websocket }) {
       },
     ]
   }
-  const named = refused.find((login) => login.code && login.code !== 'no_answer')
+  const named = refused.find((login) => !['no_answer', 'no_connection'].includes(login.code))
   if (named && welcome.length === 0) {
     return [
       {
@@ -63,13 +65,26 @@ export function ofTheLogins({ session, logins = [], whoami, websocket }) {
       },
     ]
   }
+  const closed = refused.filter((login) => login.code === 'no_connection')
+  if (closed.length > 0) {
+    return [
+      {
+        code: 'connections_refused',
+        weight: welcome.length === 0 ? 'broken' : 'limited',
+        title: 'Not every connection is let through.',
+        why: `${closed.length} of ${logins.length} more connections did not open, after the first one had.`,
+        todo: 'Look for a limit on connections, for each address or in all, in the proxy; and whether each node behind it is healthy.',
+        whose: PROXY,
+      },
+    ]
+  }
   if (logins.length > 0 && welcome.length === 0) {
     return [
       {
         code: 'login_unanswered',
         weight: 'broken',
         title: 'A login is not answered.',
-        why: `${logins.length} logins were sent, and nothing came back within 5 s.`,
+        why: `${refused.length} of ${logins.length} logins got no answer within 5 s.`,
         todo: "Look at the node's log, and for a proxy that holds messages back.",
         whose: OPERATOR,
       },
