@@ -24,6 +24,9 @@ const RESTART = 2000
 const GIVE_UP = 30_000
 /** The longest that an offer waits for its first candidate before it is taken back. */
 const GATHER = 1000
+/** The longest message, and the size of a POST, in characters. */
+const MESSAGE = 65_000
+const POST = 50_000
 /** What may wait for an acknowledgement. */
 const OUTBOX = 1000
 
@@ -69,7 +72,7 @@ export class Client extends EventTarget {
   #last
   #iceServers = []
   #watched = new Map()
-  /** What the server has not acknowledged, by id, in order: `{message, sent, tried, resolve, reject}`. */
+  /** What the server has not acknowledged, by id, in order: `{name, text, sent, tried, resolve, reject}`. */
   #outbox = new Map()
   #ids = 0
   /** Until when nothing is sent to somebody (`''`: to anybody), since the server asked for patience. */
@@ -337,8 +340,11 @@ export class Client extends EventTarget {
   #request(message) {
     if (!this.name) return Promise.reject(new SwitchboardError('not_logged_in', 'Log in first'))
     if (this.#outbox.size >= OUTBOX) return Promise.reject(new SwitchboardError('overloaded', 'Too much waits to be sent'))
-    const entry = { message: { ...message, id: ++this.#ids }, ...deferred() }
-    this.#outbox.set(this.#ids, entry)
+    const id = ++this.#ids
+    const text = JSON.stringify({ ...message, id })
+    if (text.length > MESSAGE) return Promise.reject(new SwitchboardError('too_large', 'The server takes no message over 64 KiB'))
+    const entry = { name: message.name, text, ...deferred() }
+    this.#outbox.set(id, entry)
     this.#pump()
     return entry.promise
   }
@@ -348,9 +354,9 @@ export class Client extends EventTarget {
     const now = Date.now()
     for (const entry of this.#outbox.values()) {
       const held = (to) => this.#holds.get(to) > now
-      if (entry.sent || held('') || held(entry.message.name)) continue
+      if (entry.sent || held('') || held(entry.name)) continue
       entry.sent = entry.tried = true
-      this.#link.send(JSON.stringify(entry.message))
+      this.#link.send(entry.text)
     }
   }
 
@@ -360,7 +366,7 @@ export class Client extends EventTarget {
     if (type === 'error' && AGAIN.includes(code)) {
       const wait = retryAfter ?? 1000
       entry.sent = false
-      this.#holds.set(code === 'inbox_full' ? entry.message.name : '', Date.now() + wait)
+      this.#holds.set(code === 'inbox_full' ? entry.name : '', Date.now() + wait)
       return void setTimeout(() => this.#pump(), wait + 1)
     }
     this.#outbox.delete(id)
@@ -908,23 +914,30 @@ function http(kind, address, env, hear, end) {
     while (!leave.signal.aborted) await persist(kind === 'sse' ? stream : poll)
   }
   const poll = async () => {
-    const mute = AbortSignal.any([leave.signal, AbortSignal.timeout(35_000)])
-    const { events, next } = await (await ask(`v1/events?mode=poll&wait=25&after=${after}`, {}, mute)).json()
+    const mute = setTimeout(() => close(GIVEN_UP, 'mute'), 35_000)
+    const { events, next, reset } = await ask(`v1/events?mode=poll&wait=25&after=${after}`)
+      .then((response) => response.json())
+      .finally(() => clearTimeout(mute))
+    if (reset) return close(GIVEN_UP, 'reset')
     for (const { id, data } of events) heard(id, data)
-    after = next || after
+    after = next
   }
   const stream = async () => {
     const headers = { Accept: 'text/event-stream', ...(after && { 'Last-Event-ID': after }) }
-    const reader = (await ask('v1/events', { headers })).body.pipeThrough(new TextDecoderStream()).getReader()
-    let timer
+    let timer, reader
     let rest = ''
     let id, event, data
+    // A proxy that holds the stream back leaves it open and mute.
+    const alive = () => {
+      clearTimeout(timer)
+      timer = setTimeout(() => close(GIVEN_UP, 'mute'), Math.max(door.keepalive, 1) * 2500)
+    }
     try {
+      alive()
+      reader = (await ask('v1/events', { headers })).body.pipeThrough(new TextDecoderStream()).getReader()
       for (;;) {
-        // A proxy that holds the stream back leaves it open and mute.
-        timer = setTimeout(() => close(GIVEN_UP, 'mute'), door.keepalive * 2500)
+        alive()
         const { value, done } = await reader.read()
-        clearTimeout(timer)
         if (done) return
         const lines = (rest + value).split('\n')
         rest = lines.pop()
@@ -932,7 +945,7 @@ function http(kind, address, env, hear, end) {
           const [, field, text] = /^(\w*):? ?(.*)$/.exec(line) ?? []
           if (field === 'id') id = text
           else if (field === 'event') event = text
-          else if (field === 'data') data = text
+          else if (field === 'data') data = data === undefined ? text : `${data}\n${text}`
           else if (line === '') {
             if (event === 'bye') return
             if (event === 'reset' || event === 'replaced') return close(GIVEN_UP, event)
@@ -943,7 +956,7 @@ function http(kind, address, env, hear, end) {
       }
     } finally {
       clearTimeout(timer)
-      reader.cancel().catch(ignore)
+      reader?.cancel().catch(ignore)
     }
   }
   const heard = (id, message) => {
@@ -959,7 +972,9 @@ function http(kind, address, env, hear, end) {
     posting = true
     await null
     while (waiting.length && !leave.signal.aborted) {
-      const body = waiting.splice(0, 16).join('\n')
+      const lines = [waiting.shift()]
+      for (let size = lines[0].length; waiting.length && lines.length < 32 && (size += waiting[0].length) < POST; ) lines.push(waiting.shift())
+      const body = lines.join('\n')
       const headers = { 'Content-Type': 'application/x-ndjson', 'Idempotency-Key': Math.random().toString(36).slice(2) + Date.now() }
       await persist(() => ask('v1/messages', { method: 'POST', headers, body }))
     }

@@ -10,6 +10,7 @@ import { connect } from 'node:net'
  * - `websocket`: `'pass'`, `'refuse'` (403), `'hang'` (never answered), `'mute'` (opened, then nothing comes through)
  * - `sse`: `'pass'`, `'buffer'` (held back, as some proxies do, until the response ends), `'refuse'` (502)
  * - `poll`: `'pass'` or `'refuse'`
+ * - `inOrder`: the first target that is there, instead of each in turn
  * - `pick(targets, req)`: chooses a target itself.
  * `seen` lists the requests, `cut()` breaks all connections, `{url, http}` are its addresses.
  */
@@ -22,7 +23,7 @@ export async function startProxy(targets, rules = {}) {
   const choose = (req) => {
     const list = targets.map((target) => new URL(target.http ?? target))
     if (rules.pick) return [new URL(rules.pick(targets, req).http ?? rules.pick(targets, req))]
-    const first = turn++ % list.length
+    const first = rules.inOrder ? 0 : turn++ % list.length
     return [...list.slice(first), ...list.slice(0, first)]
   }
   const kind = (req) => {
