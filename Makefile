@@ -13,7 +13,11 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p;T;q' Cargo.toml)
 BUILDER_IMAGE := $(shell sed -n 's/^BUILDER_IMAGE=//p' .env)
 URL ?= ws://localhost:9090
 
+<<<<<<< HEAD
 .PHONY: help setup setup-test setup-lint setup-bench run test lint lint-deploy lint-client fmt bench bench-storm bench-telemetry torture endure dist demo-call compose-test setup-browser test-browser
+=======
+.PHONY: help setup setup-test setup-lint setup-bench run test lint lint-deploy fmt bench bench-peerjs bench-storm bench-telemetry torture endure dist demo-call compose-test setup-browser test-browser
+>>>>>>> main
 
 help: ## List what can be made.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -49,11 +53,12 @@ target/lint/ready: .ci/requirements.txt .ci/kubectl.sh
 	.ci/kubectl.sh target/lint/bin
 	@touch $@
 
-setup-bench: setup-test ## Install what the benchmark needs: Node.js' ws package, for the tutorial's server.
+setup-bench: setup-test ## Install what the benchmarks need: Node.js packages, for the tutorial's server and PeerJS' own.
 	@command -v npm >/dev/null || { echo "Install Node.js 20 or newer, with npm: the benchmark's reference is a Node.js server"; exit 1; }
 	@cd benches/tutorial && { [ -d node_modules/ws ] || npm ci --no-audit --no-fund; }
+	@cd benches/peerserver && { [ -d node_modules/peer ] || npm ci --no-audit --no-fund; }
 
-setup-browser: setup-test target/browser-venv/ready tests/browser/node_modules/ready ## Install what the browser tests need: Chromium, coturn, Node.js packages, and aiortc in target/browser-venv.
+setup-browser: setup-test target/browser-venv/ready tests/browser/node_modules/ready tests/browser/peerjs/node_modules/ready ## Install what the browser tests need: Chromium, coturn, Node.js packages, and aiortc in target/browser-venv.
 	@missing=; command -v chromium >/dev/null || command -v google-chrome >/dev/null || missing+=" chromium"; command -v turnserver >/dev/null || missing+=" coturn"; command -v openssl >/dev/null || missing+=" openssl"; \
 	if [ -n "$$missing" ]; then \
 	  if command -v apt-get >/dev/null; then \
@@ -65,6 +70,12 @@ setup-browser: setup-test target/browser-venv/ready tests/browser/node_modules/r
 tests/browser/node_modules/ready: tests/browser/package-lock.json
 	@command -v npm >/dev/null || { echo "Install Node.js 20 or newer, with npm"; exit 1; }
 	@cd tests/browser && PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm ci --no-audit --no-fund
+	@touch $@
+
+# The client of PeerJS, and its server to compare with.
+tests/browser/peerjs/node_modules/ready: tests/browser/peerjs/package-lock.json benches/peerserver/package-lock.json
+	@cd benches/peerserver && npm ci --no-audit --no-fund
+	@cd tests/browser/peerjs && npm ci --no-audit --no-fund
 	@touch $@
 
 target/browser-venv/ready: tests/browser/requirements.txt
@@ -126,6 +137,9 @@ compose-test: ## Bring docker-compose.yml up on this machine's Docker engine, an
 
 bench: setup-bench ## Measure against the tutorial's server. REPS, SECONDS, PAIRS, IDLE and SCENARIOS may be set.
 	$(CARGO) bench --locked --bench relay
+
+bench-peerjs: setup-bench ## Measure against PeerJS' own server. REPS, SECONDS, PAIRS, IDLE and SCENARIOS may be set.
+	SUBJECTS=peerserver,peerjs $(CARGO) bench --locked --bench relay
 
 bench-telemetry: setup-test ## Measure what tracing costs, in turns: off, 1 % of calls, all, and with collectors that are away. BEFORE=binary adds another build.
 	SUBJECTS=$${SUBJECTS:-switchboard$(if $(BEFORE),$(comma)before),sampled,traced,traced-refused,traced-slow,traced-gone} SCENARIOS=$${SCENARIOS:-w16,calls} $(CARGO) bench --locked --bench relay

@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 
 use crate::Outcome;
 use crate::message::Numbered;
+use crate::server::Subject;
 
 const INBOX: usize = 64 * 1024;
 /// Stands where the length would be if it follows in two bytes, or in eight.
@@ -32,7 +33,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) async fn login(door: SocketAddr, name: &str) -> Outcome<Self> {
+    pub(crate) async fn login(door: SocketAddr, subject: Subject, name: &str) -> Outcome<Self> {
         let stream = TcpStream::connect(door).await?;
         stream.set_nodelay(true)?;
         let mut client = Self {
@@ -41,7 +42,17 @@ impl Client {
             unread: 0..0,
             outbox: Vec::new(),
         };
-        client.upgrade(door).await?;
+        if subject.speaks_peerjs() {
+            let path = format!("/peerjs?key=peerjs&id={name}&token=of-{name}");
+            client.upgrade(door, &path).await?;
+            let answer = client.receive().await?;
+            return if answer == r#"{"type":"OPEN"}"# {
+                Ok(client)
+            } else {
+                Err(format!("login of {name} was answered {answer}").into())
+            };
+        }
+        client.upgrade(door, "/").await?;
         client.queue(&frame(&format!(r#"{{"type":"login","name":"{name}"}}"#)));
         client.flush().await?;
         let mut answer = client.receive().await?;
@@ -55,9 +66,9 @@ impl Client {
         }
     }
 
-    async fn upgrade(&mut self, door: SocketAddr) -> Outcome<()> {
+    async fn upgrade(&mut self, door: SocketAddr, path: &str) -> Outcome<()> {
         let request = format!(
-            "GET / HTTP/1.1\r\nHost: {door}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+            "GET {path} HTTP/1.1\r\nHost: {door}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         );
         self.outbox.extend_from_slice(request.as_bytes());

@@ -9,19 +9,24 @@ use crate::Outcome;
 use crate::client::Client;
 use crate::gauge::{Reading, resident_kib};
 use crate::scenario::{Measured, percentiles};
-use crate::server::Servers;
+use crate::server::{Servers, Subject};
 
 /// Logins under way at once.
 const AT_ONCE: usize = 32;
 /// For what follows a login inside the servers.
 const SETTLE: Duration = Duration::from_secs(1);
 
-pub(crate) async fn run(servers: &Servers, users: usize) -> Outcome<Measured> {
+pub(crate) async fn run(servers: &Servers, subject: Subject, users: usize) -> Outcome<Measured> {
     let before = resident_kib(servers)?;
     let start = Reading::take(servers)?;
     let logins = stream::iter(0..users).map(|number| async move {
         let begun = Instant::now();
-        let client = Client::login(servers.doors[number % 2], &format!("idle{number:05}")).await?;
+        let client = Client::login(
+            servers.doors[number % 2],
+            subject,
+            &format!("idle{number:05}"),
+        )
+        .await?;
         Outcome::Ok((
             client,
             u32::try_from(begun.elapsed().as_nanos()).unwrap_or(u32::MAX),

@@ -1,7 +1,8 @@
 //! `cargo bench --bench relay`: two nodes and a Redis beside the tutorial's server, under the same load, in turns.
 //!
 //! Settings by environment: `REPS` (3), `SECONDS` (5, the measured window), `PAIRS` (200), `IDLE` (5000), `SCENARIOS` (`w1,w16,calls,idle`), and
-//! `SUBJECTS` (`tutorial,switchboard`): what is compared with the first of them. `before` is the binary that `BEFORE` names; `sampled` traces one call
+//! `SUBJECTS` (`tutorial,switchboard`): what is compared with the first of them. `peerserver,peerjs` are PeerJS' own server and our nodes in its
+//! language. `before` is the binary that `BEFORE` names; `sampled` traces one call
 //! in a hundred and `traced` all, both also with a collector that refuses, never answers or is not there: `traced-refused`, `-slow`, `-gone`.
 //! Needs Linux (`/proc`, `setpriv`), `redis-server` and `node`. Results go to stdout, progress to stderr. What is measured is only printed if
 //! every message came, once, whole, in order and to whom it was meant for: anything else ends the run with an error.

@@ -89,14 +89,11 @@ impl Route<'_> {
     /// A signal whose body is padded until the text that is sent has `bytes`.
     fn signal(&self, kind: &str, start: &str, end: &str, bytes: usize) -> Message {
         let to = self.to;
+        if self.subject.speaks_peerjs() {
+            return self.payload(kind, start, end, bytes);
+        }
         let head = format!(r#"{{"type":"{kind}","name":"{to}","{kind}":{start}"#);
-        let padding: String = r"a=rtpmap:111 opus/48000/2\r\n"
-            .chars()
-            .cycle()
-            .take(bytes - head.len() - end.len() - 1)
-            .collect();
-        // An escape cut in two is not JSON.
-        let padding = padding.replace('\\', "/");
+        let padding = padding(bytes - head.len() - end.len() - 1);
         let sent = format!("{head}{padding}{end}}}");
         let named = match (self.subject, kind) {
             (Subject::Tutorial, "answer" | "candidate") => String::new(),
@@ -109,7 +106,32 @@ impl Route<'_> {
         }
     }
 
+    /// The same, in the language of PeerJS.
+    fn payload(&self, kind: &str, start: &str, end: &str, bytes: usize) -> Message {
+        let (from, to, kind) = (self.from, self.to, kind.to_uppercase());
+        let head = format!(r#"{{"type":"{kind}","payload":{start}"#);
+        let tail = format!(r#"{end},"dst":"{to}"}}"#);
+        let padding = padding(bytes - head.len() - tail.len());
+        let sent = format!("{head}{padding}{tail}");
+        let received = format!(
+            r#"{{"type":"{kind}","src":"{from}","dst":"{to}","payload":{start}{padding}{end}}}"#
+        );
+        Message {
+            sent: Numbered::new(frame(&sent)),
+            received: Numbered::new(received.into_bytes()),
+        }
+    }
+
     pub(crate) fn leave(&self) -> Message {
+        let (from, to) = (self.from, self.to);
+        if self.subject.speaks_peerjs() {
+            return Message {
+                sent: Numbered::new(frame(&format!(r#"{{"type":"LEAVE","dst":"{to}"}}"#))),
+                received: Numbered::new(
+                    format!(r#"{{"type":"LEAVE","src":"{from}","dst":"{to}"}}"#).into_bytes(),
+                ),
+            };
+        }
         let sent = format!(r#"{{"type":"leave","name":"{}"}}"#, self.to);
         let received = match self.subject {
             Subject::Tutorial => r#"{"type":"leave"}"#.to_owned(),
@@ -123,4 +145,15 @@ impl Route<'_> {
             received: Numbered::new(received.into_bytes()),
         }
     }
+}
+
+/// So many bytes of something like an SDP.
+fn padding(bytes: usize) -> String {
+    let padding: String = r"a=rtpmap:111 opus/48000/2\r\n"
+        .chars()
+        .cycle()
+        .take(bytes)
+        .collect();
+    // An escape cut in two is not JSON.
+    padding.replace('\\', "/")
 }

@@ -71,15 +71,15 @@ impl Scenario {
     pub(crate) async fn run(self, subject: Subject, load: &Load) -> Outcome<Measured> {
         let servers = subject.start()?;
         match self {
-            Self::Idle => idle::run(&servers, load.idle).await,
+            Self::Idle => idle::run(&servers, subject, load.idle).await,
             Self::Relay(window) => {
-                under_load(&servers, load, |pair, stage| {
+                under_load(&servers, subject, load, |pair, stage| {
                     relay::run(pair, subject, window, stage)
                 })
                 .await
             }
             Self::Calls => {
-                under_load(&servers, load, |pair, stage| {
+                under_load(&servers, subject, load, |pair, stage| {
                     calls::run(pair, subject, stage)
                 })
                 .await
@@ -129,6 +129,7 @@ impl Tally {
 /// Lets each pair run in a task of its own, and watches the servers meanwhile.
 async fn under_load<F>(
     servers: &Servers,
+    subject: Subject,
     load: &Load,
     run: impl Fn(Pair, Arc<Stage>) -> F,
 ) -> Outcome<Measured>
@@ -139,8 +140,8 @@ where
     for number in 0..load.pairs {
         let names = [format!("caller{number:05}"), format!("called{number:05}")];
         pairs.push(Pair {
-            caller: Client::login(servers.doors[0], &names[0]).await?,
-            called: Client::login(servers.doors[1], &names[1]).await?,
+            caller: Client::login(servers.doors[0], subject, &names[0]).await?,
+            called: Client::login(servers.doors[1], subject, &names[1]).await?,
             names,
         });
     }

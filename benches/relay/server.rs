@@ -12,6 +12,7 @@ use crate::Outcome;
 use crate::collector::{self, Manner};
 
 const TUTORIAL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/tutorial");
+const PEERSERVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peerserver");
 const SWITCHBOARD: &str = env!("CARGO_BIN_EXE_switchboard");
 const READY_WITHIN: Duration = Duration::from_secs(10);
 
@@ -22,7 +23,11 @@ pub(crate) enum Subject {
     Tutorial,
     /// Two nodes and their Redis.
     Switchboard,
-    /// The same, of another binary: `BEFORE` has its path.
+    /// The original server of PeerJS: one process.
+    PeerServer,
+    /// Two nodes and their Redis, spoken to in the language of PeerJS.
+    PeerJs,
+    /// Two nodes and their Redis, of another binary: `BEFORE` has its path.
     Before,
     /// The same, with one call in a hundred traced, or with all.
     Traced { all: bool, collector: Manner },
@@ -33,6 +38,8 @@ impl Subject {
         match self {
             Self::Tutorial => "tutorial",
             Self::Switchboard => "switchboard",
+            Self::PeerServer => "peerserver",
+            Self::PeerJs => "peerjs",
             Self::Before => "before",
             Self::Traced {
                 all: false,
@@ -76,18 +83,34 @@ impl Subject {
                 .into_iter()
                 .map(move |collector| Self::Traced { all, collector })
         });
-        let mut all = [Self::Tutorial, Self::Switchboard, Self::Before]
-            .into_iter()
-            .chain(traced);
+        let mut all = [
+            Self::Tutorial,
+            Self::Switchboard,
+            Self::PeerServer,
+            Self::PeerJs,
+            Self::Before,
+        ]
+        .into_iter()
+        .chain(traced);
         all.find(|subject| subject.name() == name.trim())
             .ok_or_else(|| format!("SUBJECTS={name}: nobody is called that").into())
+    }
+
+    pub(crate) fn speaks_peerjs(self) -> bool {
+        matches!(self, Self::PeerServer | Self::PeerJs)
     }
 
     /// Starts fresh processes and waits until they can be used.
     pub(crate) fn start(self) -> Outcome<Servers> {
         match self {
-            Self::Tutorial => start_tutorial(),
+            Self::Tutorial => start_node_js("the tutorial's server", TUTORIAL),
+            Self::PeerServer => start_node_js("PeerServer", PEERSERVER),
             Self::Switchboard => start_switchboard(SWITCHBOARD, &[]),
+            Self::PeerJs => {
+                // These clients send no heartbeat.
+                let patient = [("SWITCHBOARD_PEERJS__ALIVE_TIMEOUT", "1h")];
+                start_switchboard(SWITCHBOARD, &patient)
+            }
             Self::Before => {
                 let binary = std::env::var("BEFORE");
                 let binary = binary.map_err(|_| "BEFORE is to be the path of a switchboard")?;
@@ -162,10 +185,18 @@ impl Drop for Process {
 
 /// Says what is missing before anything is started.
 pub(crate) fn check(subjects: &[Subject]) -> Outcome<()> {
-    if subjects.contains(&Subject::Tutorial)
-        && !Path::new(TUTORIAL).join("node_modules/ws").is_dir()
-    {
-        return Err("the tutorial's server lacks its npm package `ws`: run `make setup-bench` first (npm ci in benches/tutorial)".into());
+    for (subject, directory, package) in [
+        (Subject::Tutorial, TUTORIAL, "ws"),
+        (Subject::PeerServer, PEERSERVER, "peer"),
+    ] {
+        let modules = Path::new(directory).join("node_modules");
+        if subjects.contains(&subject) && !modules.join(package).is_dir() {
+            return Err(format!(
+                "{} lacks its npm package `{package}`: run `make setup-bench` first (npm ci in {directory})",
+                subject.name()
+            )
+            .into());
+        }
     }
     for (program, what) in [
         ("node", "Node.js"),
@@ -181,17 +212,17 @@ pub(crate) fn check(subjects: &[Subject]) -> Outcome<()> {
     Ok(())
 }
 
-fn start_tutorial() -> Outcome<Servers> {
+fn start_node_js(what: &str, directory: &str) -> Outcome<Servers> {
     let door = free_address()?;
-    let tutorial = Process::start("node.js", true, "node", |command| {
+    let server = Process::start("node.js", true, "node", |command| {
         command
             .arg("server.mjs")
-            .current_dir(TUTORIAL)
+            .current_dir(directory)
             .env("PORT", door.port().to_string());
     })?;
-    wait_until("the tutorial's server", || TcpStream::connect(door).is_ok())?;
+    wait_until(what, || TcpStream::connect(door).is_ok())?;
     Ok(Servers {
-        processes: vec![tutorial],
+        processes: vec![server],
         doors: [door, door],
         _directory: None,
     })

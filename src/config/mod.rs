@@ -2,6 +2,7 @@
 
 mod ice;
 mod otel;
+mod peerjs;
 mod reader;
 #[cfg(test)]
 mod tests;
@@ -56,6 +57,7 @@ pub struct Config {
     session: Session,
     limits: Limits,
     http: HttpSettings,
+    peerjs: Option<edge::peerjs::Settings>,
     ice: Arc<Ice>,
     pages: bool,
 }
@@ -148,6 +150,7 @@ impl Config {
                     silent_after: reader.duration("session.silent_after"),
                     login_within: reader.duration("session.login_within"),
                     doubt: DOUBT,
+                    beats_within: None,
                 },
                 write_timeout: reader.duration("session.write_timeout"),
                 max_age: reader.duration("session.max_age"),
@@ -169,6 +172,7 @@ impl Config {
                 keepalive: reader.duration("http.keepalive"),
                 stream_age: reader.duration("http.stream_age"),
             },
+            peerjs: peerjs::read(reader),
             ice: Arc::new(ice::read(reader)),
             pages: reader.parsed("pages.enabled", "true or false"),
         }
@@ -273,6 +277,7 @@ impl Config {
             connections_per_ip: self.limits.connections_per_ip,
             origins: self.limits.origins.clone(),
             http: self.http,
+            peerjs: self.peerjs.clone(),
             ice: Arc::clone(&self.ice),
             pages: self.pages,
             tls: self.tls.is_some(),

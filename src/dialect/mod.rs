@@ -1,14 +1,19 @@
 //! The languages: pure translators between frames and the words of `model`, without I/O and without a clock.
 
 mod native;
+mod peerjs;
 pub mod posted;
 
 pub use native::Native;
+pub use peerjs::PeerJs;
 
 use crate::model::{Command, Correlation, Event, Frame, Refusal, UserName};
 
 /// One language, as one conversation speaks it.
 pub trait Dialect: Send + 'static {
+    /// What operators call it.
+    const NAME: &'static str;
+
     /// What the client asks with this frame.
     fn hear(&mut self, frame: &Frame) -> Result<Command, Misheard>;
 

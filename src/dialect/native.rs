@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 
 use super::{Dialect, Misheard};
 use crate::model::{
-    AckStatus, Body, Command, Correlation, EntryId, Event, Frame, IceServer, IceServers,
+    AckStatus, Body, Command, Correlation, EntryId, Event, Frame, IceServer, IceServers, IfAbsent,
     LoginRequest, PairKind, PeerState, Refusal, Report, Signal, SignalKind, UserName, Welcome,
     Whom,
 };
@@ -32,6 +32,8 @@ const UNDEFINED: Refusal = Refusal::BadMessage("Command not found: undefined");
 pub struct Native;
 
 impl Dialect for Native {
+    const NAME: &'static str = "native";
+
     fn hear(&mut self, frame: &Frame) -> Result<Command, Misheard> {
         let wire = Wire::read(frame.bytes())?;
         let id = wire.correlation()?;
@@ -182,6 +184,7 @@ impl<'a> Wire<'a> {
                 .traceparent
                 .and_then(|raw| text(raw.get())?.parse().ok()),
             id,
+            if_absent: IfAbsent::Tell,
         })
     }
 
@@ -203,6 +206,7 @@ impl<'a> Wire<'a> {
             resumable: boolean(self.resumable, "resumable is true or false")?.unwrap_or_default(),
             resume: string(self.resume, "A resume secret is a string")?,
             last: place(self.last)?,
+            own_secret: None,
         })
     }
 

@@ -18,6 +18,7 @@ fn describe(text: &str) -> String {
             signal,
             trace,
             id,
+            ..
         }) => {
             let body = String::from_utf8_lossy(&signal.body.0).into_owned();
             let trace = trace
@@ -44,6 +45,7 @@ fn describe(text: &str) -> String {
         }
         Ok(Command::Ping { id }) => format!("ping{}", with(id)),
         Ok(Command::Confirm { seq }) => format!("confirm up to {seq}"),
+        Ok(other @ (Command::Heartbeat | Command::Quit)) => format!("{other:?}"),
         Err(Misheard { refusal, id, name }) => {
             let name = name
                 .map(|name| format!(" about {name}"))

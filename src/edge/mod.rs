@@ -8,6 +8,7 @@ mod ice_servers;
 mod listener;
 mod ops;
 mod pages;
+pub mod peerjs;
 mod reject;
 mod tls;
 mod websocket;
@@ -54,6 +55,8 @@ pub struct Settings {
     pub pages: bool,
     /// Whether connections are encrypted.
     pub tls: bool,
+    /// PeerJS, if it is spoken.
+    pub peerjs: Option<peerjs::Settings>,
     /// The HTTP door.
     pub http: HttpSettings,
 }
@@ -82,6 +85,7 @@ pub struct Doors {
     roaming: Roaming,
     /// The page at `/`.
     front: Option<Arc<pages::File>>,
+    lists: peerjs::Lists,
 }
 
 impl Doors {
@@ -103,11 +107,13 @@ impl Doors {
             sessions,
             roaming,
             front,
+            lists: peerjs::Lists::default(),
         }
     }
 
     /// What clients see.
     pub fn routes(self) -> Router {
+        let peerjs = self.peerjs().map(peerjs::routes);
         let pages = self.front.as_ref().map(|_| pages::pages());
         let shared = Router::new()
             .route("/v1/whoami", get(whoami::whoami))
@@ -120,7 +126,12 @@ impl Doors {
             .merge(shared)
             .merge(pages.unwrap_or_default())
             .merge(pages::client())
+            .merge(peerjs.unwrap_or_default())
             .with_state(self)
+    }
+
+    fn peerjs(&self) -> Option<&peerjs::Settings> {
+        self.settings.peerjs.as_ref()
     }
 
     /// Whether a page of this origin may connect. Programs send none.

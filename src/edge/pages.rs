@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use sha2::{Digest as _, Sha256};
 
-use super::Doors;
+use super::{Doors, peerjs};
 
 /// What a page may do: only what comes from this node, nothing inline, framed by nobody. `'self'` includes `WebSocket`s of the same host.
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
@@ -108,14 +108,18 @@ impl File {
     }
 }
 
-/// What there is at `/` for whoever asks for no WebSocket: the page for browsers, some words for everybody else.
+/// What there is at `/` for whoever asks for no WebSocket: the page for browsers; for programs what a `PeerServer` says of itself, if they find
+/// one here, or some words.
 pub(super) fn front(doors: &Doors, headers: &HeaderMap) -> Response {
+    let is_peerjs = doors.peerjs().is_some_and(|peerjs| peerjs.path == "/");
     let mut response = match &doors.front {
         Some(page) if prefers_html(headers) => show(page, headers),
+        _ if is_peerjs && !prefers_html(headers) => peerjs::info(doors, headers),
         _ => notice(doors),
     };
-    let vary = HeaderValue::from_static("accept");
-    response.headers_mut().insert(header::VARY, vary);
+    let answer = response.headers_mut();
+    answer.insert(header::VARY, HeaderValue::from_static("accept"));
+    answer.append(header::VARY, HeaderValue::from_static("origin"));
     response
 }
 

@@ -15,10 +15,11 @@ use futures_util::{Sink, Stream};
 
 use super::reject::Rejection;
 use super::{Doors, pages};
-use crate::dialect::Native;
+use crate::dialect::{Dialect, Native};
+use crate::exchange::Manners;
 use crate::limits::{Pace, Place};
 use crate::model::{CloseReason, Frame, Realm};
-use crate::session::{self, Call, Gone, Received, Sending};
+use crate::session::{self, Call, Clocks, Gone, Opening, Received, Sending};
 
 /// Read at once. It is allocated for every connection and zeroed at every read: the default of 128 KiB costs 136 KiB a connection, and a
 /// relay 12 µs (measured).
@@ -43,10 +44,36 @@ pub(super) async fn enter(
             (false, _) => Rejection::NotAnUpgrade.into_response(),
         };
     };
+    let conversation = Conversation {
+        realm: Realm::default(),
+        opening: Opening::Frame,
+        manners: Manners::default(),
+        clocks: doors.settings.clocks,
+    };
+    admit(&doors, from, &headers, upgrade, Native, conversation)
+}
+
+/// What is different from door to door.
+pub(super) struct Conversation {
+    pub(super) realm: Realm,
+    pub(super) opening: Opening,
+    pub(super) manners: Manners,
+    pub(super) clocks: Clocks,
+}
+
+/// Lets a WebSocket in that is to speak this language, if there is room and it may come.
+pub(super) fn admit(
+    doors: &Doors,
+    from: SocketAddr,
+    headers: &HeaderMap,
+    upgrade: WebSocketUpgrade,
+    dialect: impl Dialect,
+    conversation: Conversation,
+) -> Response {
     if doors.phase.is_draining() {
         return Rejection::Draining.into_response();
     }
-    if !doors.welcomes(&headers) {
+    if !doors.welcomes(headers) {
         return Rejection::Origin.into_response();
     }
     let Ok(place) = doors.crowd.enter(from.ip()) else {
@@ -54,8 +81,10 @@ pub(super) async fn enter(
     };
     let call = Call {
         exchange: doors.exchange.clone(),
-        realm: Realm::default(),
-        clocks: doors.settings.clocks,
+        realm: conversation.realm,
+        clocks: conversation.clocks,
+        opening: conversation.opening,
+        manners: conversation.manners,
         write_timeout: doors.settings.write_timeout,
         pace: Pace::new(doors.settings.signals_per_second),
         phase: doors.phase.clone(),
@@ -77,7 +106,7 @@ pub(super) async fn enter(
                     socket,
                     _place: place,
                 },
-                Native,
+                dialect,
                 call,
             )
             .await;

@@ -91,7 +91,8 @@ impl Seat {
                         return false;
                     }
                 }
-                if signal.kind.starts_call() {
+                let starts_call = signal.kind.starts_call();
+                if starts_call {
                     if self.calls.join(from, at.clone(), n) {
                         self.exchange.telemetry.metrics.left(LeaveReason::Lost);
                         turns.push(left(from, LeaveReason::Lost, None));
@@ -111,6 +112,9 @@ impl Seat {
                     seq,
                 }));
                 turns.extend(span.map(Turn::Traced));
+                if starts_call && self.manners.confirms_calls {
+                    turns.push(Turn::Ask);
+                }
                 true
             }
             // A leave may come late: it is sent again until somebody has it. The call itself knows whether it is meant.

@@ -9,6 +9,7 @@ use futures_util::future::{BoxFuture, Shared};
 use tokio::time::timeout;
 use tracing::warn;
 
+use super::catch_up::CatchUp;
 use super::mailbox::mailbox;
 use super::seat::Seat;
 use super::{Exchange, Registry};
@@ -38,6 +39,15 @@ impl Drop for Arrival<'_> {
             self.registry.remove(&self.lease);
         }
     }
+}
+
+/// What to do about a holder of the name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Doubt {
+    /// Find out whether it lives.
+    First,
+    /// Nothing yet.
+    Later,
 }
 
 /// Why a barrier did not come back.
@@ -75,6 +85,16 @@ impl Exchange {
         address: Address,
         secret: Option<Secret>,
     ) -> Result<Seat, Refusal> {
+        self.claim(address, secret, Doubt::First).await
+    }
+
+    /// Claims a name for a new session, which is resumable if it has a secret.
+    pub(super) async fn claim(
+        self: &Arc<Self>,
+        address: Address,
+        secret: Option<Secret>,
+        doubt: Doubt,
+    ) -> Result<Seat, Refusal> {
         if let Some(retry_after) = self.hold.holds() {
             return Err(Refusal::Unavailable { retry_after });
         }
@@ -98,8 +118,8 @@ impl Exchange {
             lease: lease.clone(),
             welcome: false,
         };
-        self.win(&lease, secret.as_ref().map(|(_, hash)| hash))
-            .await?;
+        let hash = secret.as_ref().map(|(_, hash)| hash);
+        let awaited = self.win(&lease, hash, doubt).await?;
         let confirmed = match self.is_really_ours().await {
             Ok(()) => {
                 let heard = self.hears(&lease).await;
@@ -114,7 +134,11 @@ impl Exchange {
             return Err(refusal);
         }
         arrival.welcome = true;
-        Ok(Seat::new(Arc::clone(self), lease, letterbox, secret))
+        let mut seat = Seat::new(Arc::clone(self), lease, letterbox, secret);
+        if awaited {
+            seat.catch_up = CatchUp::from(EntryId::default(), &self.fabric, &seat.lease);
+        }
+        Ok(seat)
     }
 
     /// Takes a session over from its earlier connection. The hold guard does not matter: who knows the secret has the name. Must be driven to
@@ -169,8 +193,13 @@ impl Exchange {
         known.map_err(unavailable)
     }
 
-    /// Claims the name until it is won, or a holder turns out to live.
-    async fn win(&self, lease: &Lease, secret: Option<&SecretHash>) -> Result<(), Refusal> {
+    /// Claims the name until it is won, or a holder turns out to live. Whether something has waited for it.
+    async fn win(
+        &self,
+        lease: &Lease,
+        secret: Option<&SecretHash>,
+        doubt: Doubt,
+    ) -> Result<bool, Refusal> {
         let mut over = None;
         for _ in 0..TRIES {
             let claim = self
@@ -178,9 +207,14 @@ impl Exchange {
                 .claim(lease, over.as_ref(), secret)
                 .await
                 .map_err(unavailable)?;
-            let Claim::Held(holder) = claim else {
-                return Ok(());
+            let holder = match claim {
+                Claim::Held(holder) => holder,
+                Claim::Won => return Ok(false),
+                Claim::Awaited => return Ok(true),
             };
+            if doubt == Doubt::Later {
+                return Err(Refusal::NameTaken { retry_after: None });
+            }
             if !bugs::has(Bug::ClaimsSteal) {
                 self.doubt(&lease.address, &holder).await?;
             }
@@ -266,7 +300,7 @@ impl Exchange {
 
 /// By value, to be used as a function.
 #[allow(clippy::needless_pass_by_value)]
-fn unavailable(_: FabricError) -> Refusal {
+pub(super) fn unavailable(_: FabricError) -> Refusal {
     Refusal::Unavailable {
         retry_after: RETRY_UNAVAILABLE,
     }

@@ -3,6 +3,7 @@
 mod calls;
 mod catch_up;
 mod departure;
+mod enter;
 mod gone;
 mod heard;
 mod hearing;
@@ -18,16 +19,19 @@ mod outbox;
 mod registry;
 mod seat;
 mod traced;
+mod waits;
 mod watches;
 
 pub use login::{Proof, ResumeError};
 pub use mailbox::Bounds;
-pub use seat::{Seat, Stirred, Turn};
+pub use seat::{Manners, Seat, Stirred, Turn};
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use self::enter::Guesses;
 use self::hold::Hold;
 use self::login::Doubts;
 use self::mailbox::Mail;
@@ -35,9 +39,9 @@ use self::nodes::NodeWatch;
 use self::registry::{Registry, Whereabouts};
 use self::watches::Watches;
 use crate::fabric::{
-    Envelope, Fabric, Holder, Inbound, Inbox, Postage, Receipt, Sent, Terms, Verdict,
+    Envelope, Fabric, FabricError, Holder, Inbound, Inbox, Postage, Receipt, Sent, Terms, Verdict,
 };
-use crate::model::{Address, NodeId};
+use crate::model::{Address, NodeId, Realm, UserName};
 use crate::telemetry::Telemetry;
 
 /// Names and signals of one node. Cheap to clone through its `Arc`; its services are `listen`, `keep_node`, `keep_users` and `watch`.
@@ -53,6 +57,7 @@ pub struct Exchange {
     call_nodes: Arc<NodeWatch>,
     watches: Watches,
     doubts: Doubts,
+    guesses: Guesses,
     /// Told when every lease should be renewed soon, not when its turn comes.
     renew_all: tokio::sync::Notify,
     /// Set when the store was seen to have lost data, until everybody was told.
@@ -105,6 +110,7 @@ impl Exchange {
             call_nodes: Arc::default(),
             watches: Watches::default(),
             doubts: Doubts::default(),
+            guesses: Guesses::default(),
             renew_all: tokio::sync::Notify::new(),
             store_forgot: AtomicBool::new(false),
             left_behind: AtomicBool::new(false),
@@ -135,6 +141,22 @@ impl Exchange {
     /// Other nodes that matter to this one now, and live as far as it knows.
     pub fn nodes_seen(&self) -> Vec<NodeId> {
         self.call_nodes.living()
+    }
+
+    /// Who has a connection in this realm, on any node, in alphabetical order; of more than `most`, some. Looks at every name of the cluster.
+    pub async fn names(&self, realm: &Realm, most: usize) -> Result<Vec<UserName>, FabricError> {
+        let mut found = self.fabric.names(realm, most).await?;
+        found.retain(|(_, holder)| !holder.flags.detached);
+        let nodes: HashSet<&NodeId> = found.iter().map(|(_, holder)| &holder.node).collect();
+        let nodes: Vec<NodeId> = nodes.into_iter().cloned().collect();
+        let alive = self.fabric.alive(&nodes).await?;
+        let dead = nodes.into_iter().zip(alive).filter(|(_, alive)| !alive);
+        let dead: HashSet<NodeId> = dead.map(|(node, _)| node).collect();
+        let lives =
+            |(name, holder): (UserName, Holder)| (!dead.contains(&holder.node)).then_some(name);
+        let mut names: Vec<UserName> = found.into_iter().filter_map(lives).collect();
+        names.sort();
+        Ok(names)
     }
 
     /// A session of this node is left to whoever resumes it; should nobody do so, others must see this node die.

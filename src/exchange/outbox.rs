@@ -13,7 +13,7 @@ use super::traced::Traced;
 use crate::bugs::{self, Bug};
 use crate::fabric::{Envelope, Outcome, Parcel, Postage, Receipts, Sender, Sent};
 use crate::model::{
-    AckStatus, Correlation, Event, LeaveReason, Refusal, SessionId, Signal, SignalKind,
+    AckStatus, Correlation, Event, IfAbsent, LeaveReason, Refusal, SessionId, Signal, SignalKind,
     TraceContext, UserName,
 };
 use crate::telemetry::Fate;
@@ -47,6 +47,9 @@ enum Pending {
         /// The `n` of the offer or answer before this one.
         starts_call: Option<u64>,
         id: Option<Correlation>,
+        if_absent: IfAbsent,
+        /// Bytes of its body.
+        size: usize,
         traced: Option<Box<Traced>>,
     },
     Notice {
@@ -149,8 +152,9 @@ impl Seat {
         signal: Signal,
         trace: Option<TraceContext>,
         id: Option<Correlation>,
+        if_absent: IfAbsent,
     ) {
-        let kind = signal.kind;
+        let (kind, size) = (signal.kind, signal.body.0.len());
         if self.outbox.owes(&to) {
             self.count(kind, Fate::Unavailable);
             // It must not overtake the leave.
@@ -165,13 +169,16 @@ impl Seat {
         let mut starts_call = None;
         if signal.kind.starts_call() {
             starts_call = Some(self.calls.start(&to, n));
-            self.note_call(&to);
+            self.note_try(&to);
         }
         let traced = self.trace_send(&to, &signal, n, trace);
         let receipt = self
             .outbox
             .receipts
             .issue(id.is_none() && starts_call.is_none());
+        let waits = self.waits.as_ref();
+        let may_wait =
+            if_absent == IfAbsent::Wait && waits.is_some_and(|waits| waits.has_room(&to));
         let envelope = Envelope {
             from: Arc::clone(&self.sender),
             n,
@@ -183,14 +190,19 @@ impl Seat {
             parcel: Parcel::Signal(signal),
         };
         let address = self.address_of(&to);
-        self.exchange
-            .route(&address, Postage::default(), envelope, receipt);
+        let postage = Postage {
+            patience: may_wait.then_some(self.manners.patience),
+            ..Postage::default()
+        };
+        self.exchange.route(&address, postage, envelope, receipt);
         self.outbox.pending.push_back(Pending::Signal {
             to,
             kind,
             n,
             starts_call,
             id,
+            if_absent,
+            size,
             traced,
         });
     }
@@ -208,6 +220,7 @@ impl Seat {
         let postage = Postage {
             only: notice.only,
             urgent: true,
+            patience: None,
         };
         let address = self.address_of(&notice.to);
         self.exchange.route(&address, postage, envelope, receipt);
@@ -241,10 +254,16 @@ impl Seat {
                     n,
                     starts_call,
                     id,
+                    if_absent,
+                    size,
                     traced,
                 }) => {
                     let name = self.exchange.telemetry.calls.is_some().then(|| to.clone());
-                    let fate = self.signal_settled(to, n, starts_call, id, outcome, turns);
+                    let waits = self.waits(&to, n, starts_call, if_absent, size, &outcome);
+                    let fate = match waits {
+                        Some(fate) => fate,
+                        None => self.signal_settled(to, n, starts_call, id, outcome, turns),
+                    };
                     self.count(kind, fate);
                     if let Some(name) = name {
                         self.trace_outcome(&name, kind, fate, traced);
@@ -303,11 +322,11 @@ impl Seat {
                 // Somebody on a node that is known to be dead.
                 self.nobody(&to, n, starts_call.is_some())
             }
-            Ok(Sent::Absent) => self.nobody(&to, n, starts_call.is_some()),
+            Ok(Sent::Absent | Sent::Waits(_)) => self.nobody(&to, n, starts_call.is_some()),
             Ok(Sent::Full(_)) => {
                 if starts_call.is_some() {
                     self.calls.failed(&to, n);
-                    self.note_call(&to);
+                    self.note_try(&to);
                 }
                 Refusal::InboxFull { retry_after }
             }
@@ -319,6 +338,10 @@ impl Seat {
             _ => Fate::Unavailable,
         };
         self.exchange.telemetry.metrics.refused(&refusal);
+        if id.is_none() {
+            turns.extend(self.absent(to, refusal));
+            return fate;
+        }
         turns.push(Turn::Tell(Event::Refused {
             refusal,
             id,
@@ -327,11 +350,45 @@ impl Seat {
         fate
     }
 
+    /// What becomes of a signal to somebody who is not here, or not now, if its sender is not told at once.
+    fn waits(
+        &mut self,
+        to: &UserName,
+        n: u64,
+        starts_call: Option<u64>,
+        if_absent: IfAbsent,
+        size: usize,
+        outcome: &Outcome,
+    ) -> Option<Fate> {
+        let place = match outcome {
+            Ok(Sent::Waits(place)) => Ok(*place),
+            Ok(Sent::To(holder)) if holder.flags.detached => Err(holder.session),
+            Ok(Sent::Absent) if if_absent == IfAbsent::Forget => return Some(Fate::Absent),
+            _ => return None,
+        };
+        let waits = self
+            .waits
+            .as_mut()
+            .filter(|_| if_absent == IfAbsent::Wait)?;
+        let until = Instant::now() + self.manners.patience;
+        // Whoever is between connections has the call already.
+        let call = starts_call.filter(|_| place.is_ok()).map(|_| n);
+        waits.add(to, until, place, size, call);
+        place.is_ok().then_some(Fate::Waiting)
+    }
+
+    /// A call was tried, or failed. Who calls whoever may come notes a call when somebody has it: he may try a thousand that do not come.
+    fn note_try(&mut self, to: &UserName) {
+        if self.waits.is_none() {
+            self.note_call(to);
+        }
+    }
+
     /// Nobody has the name.
     fn nobody(&mut self, to: &UserName, n: u64, starts_call: bool) -> Refusal {
         if starts_call {
             self.calls.failed(to, n);
-            self.note_call(to);
+            self.note_try(to);
         }
         // A peer that is gone would have left our call: the fabric may have forgotten it, or its leave.
         self.is_absent(to);
@@ -358,7 +415,7 @@ impl Seat {
         }
         let done = match outcome {
             Ok(Sent::To(_) | Sent::Again(_)) => true,
-            Ok(Sent::Absent | Sent::Full(_)) => {
+            Ok(Sent::Absent | Sent::Waits(_) | Sent::Full(_)) => {
                 let since = *notice.absent_since.get_or_insert_with(Instant::now);
                 let noticed = self.exchange.hold.is_noticed_since(since);
                 // What we say to ourselves has arrived when we have heard it.

@@ -15,6 +15,7 @@ use super::lost::{Answer, LostPeers};
 use super::mailbox::{Letterbox, Mail};
 use super::memory::{Memory, Noted};
 use super::outbox::{Notice, Outbox};
+use super::waits::{self, Waited, Waits};
 use crate::bugs::{self, Bug};
 use crate::fabric::{Challenge, Entry, FabricError, Lease, Parcel, Resumed, Sender, Verdict};
 use crate::model::{
@@ -36,6 +37,9 @@ pub struct Seat {
     pub(super) catch_up: CatchUp,
     pub(super) outbox: Outbox,
     pub(super) lost: LostPeers,
+    pub(super) manners: Manners,
+    /// Of a session whose signals may wait for users who are not here.
+    pub(super) waits: Option<Box<Waits>>,
     /// Of a resumable session.
     pub(super) memory: Option<Box<Memory>>,
     /// What was just heard has changed a call, which is not written down yet.
@@ -63,6 +67,19 @@ pub enum Stirred {
     Found(Answer),
     /// It is time to send again what must arrive.
     Retry,
+    /// Something has waited long enough for a user who is not here (`None`), or it is known what became of it.
+    Waited(Option<Waited>),
+}
+
+/// How the sessions of a language differ from native ones.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Manners {
+    /// How long one survives without a connection; `None`: as long as any. Never longer than that.
+    pub grace: Option<Duration>,
+    /// How long its signals wait for users who are not here, if they do.
+    pub patience: Duration,
+    /// Its client cannot tell what it has seen, and minds hearing an offer or an answer twice: each is confirmed at once.
+    pub confirms_calls: bool,
 }
 
 /// What something that happened means for the conversation.
@@ -106,6 +123,8 @@ impl Seat {
             catch_up: CatchUp::default(),
             outbox: Outbox::of(lease.attach),
             lost: LostPeers::default(),
+            manners: Manners::default(),
+            waits: None,
             memory: secret.map(|(secret, hash)| Box::new(Memory::new(Some(secret), hash))),
             has_changed_calls: false,
             is_detached: false,
@@ -160,9 +179,20 @@ impl Seat {
         &self.exchange.node
     }
 
+    /// The same seat, of a session with these manners.
+    #[must_use]
+    pub fn with(mut self, manners: Manners) -> Self {
+        self.manners = manners;
+        self.waits = (!manners.patience.is_zero()).then(Box::default);
+        self
+    }
+
     /// How long a resumable session survives without a connection.
     pub fn grace(&self) -> Duration {
-        self.exchange.terms.grace
+        let longest = self.exchange.terms.grace;
+        self.manners
+            .grace
+            .map_or(longest, |grace| grace.min(longest))
     }
 
     /// What resumes the session, if it is resumable and its client is to be told.
@@ -275,6 +305,7 @@ impl Seat {
             () = due(self.outbox.retry_at) => Stirred::Retry,
             noted = noted(&mut self.memory) => Stirred::Noted(noted),
             found = self.lost.read(&self.exchange.fabric) => Stirred::Found(found),
+            waited = waits::next(&mut self.waits) => Stirred::Waited(waited),
         }
     }
 
@@ -322,6 +353,7 @@ impl Seat {
                 }
             }
             Stirred::Noted(noted) => self.noted(noted),
+            Stirred::Waited(waited) => self.waited(waited, turns),
             Stirred::Found(found) => {
                 for (peer, node_lives, holder) in found {
                     self.found(peer, node_lives, holder, turns);

@@ -6,6 +6,7 @@ mod letterboxes;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::FutureExt as _;
@@ -18,9 +19,9 @@ use super::intake::{Intake, Line};
 use super::{
     Beat, Challenge, Claim, Confirmed, Entry, Envelope, Fabric, FabricError, Holder, Inbound,
     Lease, Notes, Opened, Outcome, Postage, Receipt, Renewal, Resume, Resumed, Room, Sent, Terms,
-    Verdict, ring,
+    Verdict, WAITS_LONGER, ring,
 };
-use crate::model::{Address, Correlation, EntryId, NodeId, SecretHash, SessionId};
+use crate::model::{Address, Correlation, EntryId, NodeId, Realm, SecretHash, SessionId, UserName};
 
 /// The switch. Clones are the same switch.
 #[derive(Clone, Debug)]
@@ -34,6 +35,10 @@ pub struct Switch {
 #[derive(Debug, Default)]
 struct State {
     names: HashMap<Address, Name>,
+    /// What waits for names that nobody holds.
+    queues: HashMap<Address, Vec<Waiting>>,
+    /// How many there may be before those are looked for whose time is over.
+    queues_at_most: usize,
     nodes: HashMap<NodeId, Plug>,
     entries: u64,
     /// Names that were taken over from a holder who was believed dead, by which session.
@@ -52,6 +57,12 @@ struct Name {
     record: Option<Record>,
     /// What each sender has sent to be delivered once.
     once: HashMap<SessionId, Once>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    entry: Entry,
+    until: Instant,
 }
 
 #[derive(Debug, Default)]
@@ -141,6 +152,7 @@ impl Switch {
     pub fn forget(&self) {
         let mut state = self.lock();
         state.names.clear();
+        state.queues.clear();
         self.boxes.forget();
         let now = Instant::now();
         state.nodes.values_mut().for_each(|plug| plug.until = now);
@@ -193,7 +205,15 @@ impl Fabric for Socket {
             notes: HashMap::new(),
         });
         state.put(lease, &self.node, self.switch.terms, record);
-        Ok(Claim::Won)
+        let waited = state.queue(&lease.address);
+        if waited.is_empty() {
+            return Ok(Claim::Won);
+        }
+        if let Some(name) = state.names.get_mut(&lease.address) {
+            name.inbox
+                .extend(waited.into_iter().map(|waiting| waiting.entry));
+        }
+        Ok(Claim::Awaited)
     }
 
     async fn resume(
@@ -329,6 +349,40 @@ impl Fabric for Socket {
         receipt.settle(outcome);
     }
 
+    fn withdraw(
+        &self,
+        to: &Address,
+        _: SessionId,
+        waiting: &[EntryId],
+    ) -> BoxFuture<'static, Result<usize, FabricError>> {
+        let withdrawn = self.switch.reach().map(|mut state| {
+            let mut left = state.queue(to);
+            let before = left.len();
+            left.retain(|waits| !waiting.contains(&waits.entry.id));
+            let withdrawn = before - left.len();
+            if !left.is_empty() {
+                state.queues.insert(to.clone(), left);
+            }
+            withdrawn
+        });
+        ready(withdrawn).boxed()
+    }
+
+    async fn names(
+        &self,
+        realm: &Realm,
+        most: usize,
+    ) -> Result<Vec<(UserName, Holder)>, FabricError> {
+        let state = self.switch.reach()?;
+        let now = Instant::now();
+        let names = state.names.iter();
+        let live = names.filter(|(address, name)| address.realm == *realm && name.until > now);
+        Ok(live
+            .take(most)
+            .map(|(address, name)| (address.name.clone(), name.holder.clone()))
+            .collect())
+    }
+
     async fn read(&self, lease: &Lease, last: EntryId) -> Result<Vec<Entry>, FabricError> {
         let state = self.switch.reach()?;
         let name = state.names.get(&lease.address);
@@ -456,10 +510,59 @@ impl State {
         }
     }
 
+    /// Takes away what waits for a name.
+    fn queue(&mut self, address: &Address) -> Vec<Waiting> {
+        let now = Instant::now();
+        let mut queue = self.queues.remove(address).unwrap_or_default();
+        queue.retain(|waiting| waiting.until > now);
+        queue
+    }
+
+    /// Nobody has the name: what is sent waits for whoever claims it.
+    fn wait(&mut self, to: &Address, envelope: Envelope, patience: Duration) -> Sent {
+        let (room, size) = (Room::QUEUE, envelope.encode().len());
+        let mut queue = self.queue(to);
+        let bytes: usize = queue.iter().map(|waiting| waiting.entry.size).sum();
+        let own = queue
+            .iter()
+            .filter(|waiting| waiting.entry.envelope.from.session == envelope.from.session);
+        let share: usize = own.map(|waiting| Room::weight(waiting.entry.size)).sum();
+        let fits = queue.len() < room.entries
+            && bytes + size <= room.bytes
+            && share + Room::weight(size) <= room.share;
+        let mut sent = Sent::Absent;
+        if fits {
+            self.entries += 1;
+            let id = EntryId {
+                millis: self.entries,
+                sequence: 0,
+            };
+            sent = Sent::Waits(id);
+            queue.push(Waiting {
+                entry: Entry { id, envelope, size },
+                until: Instant::now() + patience + WAITS_LONGER,
+            });
+        }
+        if !queue.is_empty() {
+            self.queues.insert(to.clone(), queue);
+        }
+        // Whoever sent it withdraws it, unless that one is gone.
+        if self.queues.len() > self.queues_at_most.max(REMEMBERED) {
+            let now = Instant::now();
+            self.queues
+                .retain(|_, queue| queue.iter().any(|waiting| waiting.until > now));
+            self.queues_at_most = 2 * self.queues.len();
+        }
+        sent
+    }
+
     fn send(&mut self, to: &Address, postage: Postage, envelope: Envelope) -> Outcome {
         let now = Instant::now();
         let Some(name) = self.names.get_mut(to).filter(|name| name.until > now) else {
-            return Ok(Sent::Absent);
+            return Ok(match postage.patience {
+                Some(patience) if postage.only.is_none() => self.wait(to, envelope, patience),
+                _ => Sent::Absent,
+            });
         };
         let mut holder = name.holder.clone();
         if postage

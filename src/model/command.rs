@@ -44,6 +44,8 @@ pub enum Command {
         trace: Option<TraceContext>,
         /// Asks for an acknowledgement.
         id: Option<Correlation>,
+        /// What becomes of it if nobody of that name is here.
+        if_absent: IfAbsent,
     },
     /// End a call.
     Leave {
@@ -80,6 +82,22 @@ pub enum Command {
         /// The last place that was received.
         seq: EntryId,
     },
+    /// Give the sign of life that a language asks of its clients.
+    Heartbeat,
+    /// Give the name back, and with it the connection.
+    Quit,
+}
+
+/// What becomes of a signal to somebody who is not here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IfAbsent {
+    /// Its sender is told at once.
+    #[default]
+    Tell,
+    /// It waits for as long as its session lets it; then its sender is told.
+    Wait,
+    /// Nothing.
+    Forget,
 }
 
 impl Command {
@@ -92,7 +110,7 @@ impl Command {
             | Self::Presence { id, .. }
             | Self::Report { id, .. }
             | Self::Ping { id } => id,
-            Self::Confirm { .. } => None,
+            Self::Confirm { .. } | Self::Heartbeat | Self::Quit => None,
         }
     }
 }
@@ -121,6 +139,8 @@ pub struct LoginRequest {
     pub resume: Option<String>,
     /// The last place of the inbox that the client has seen; `None`: what the server knows to be confirmed.
     pub last: Option<EntryId>,
+    /// A secret of the client's own choice: the name is taken with it, or the session that was taken with the same one.
+    pub own_secret: Option<String>,
 }
 
 /// Hides token and secret.
@@ -132,6 +152,7 @@ impl fmt::Debug for LoginRequest {
             .field("resumable", &self.resumable)
             .field("resume", &self.resume.is_some())
             .field("last", &self.last)
+            .field("own_secret", &self.own_secret.is_some())
             .finish()
     }
 }

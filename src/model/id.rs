@@ -52,6 +52,11 @@ impl Realm {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The realm as every address of it begins, before the slash.
+    pub fn encoded(&self) -> impl fmt::Display {
+        utf8_percent_encode(&self.0, ENCODED)
+    }
 }
 
 impl Default for Realm {
@@ -95,7 +100,7 @@ impl fmt::Display for Address {
         write!(
             f,
             "{}/{}",
-            utf8_percent_encode(&self.realm.0, ENCODED),
+            self.realm.encoded(),
             utf8_percent_encode(&self.name.0, ENCODED)
         )
     }

@@ -174,13 +174,15 @@ pub enum CloseReason {
     Expired,
     /// Kept breaking the rate limit.
     TooFast,
+    /// The login that the connection came with was refused, and told why.
+    NotAdmitted,
 }
 
 impl CloseReason {
     /// The WebSocket close code; `None` where there is nobody left to tell.
     pub fn code(self) -> Option<u16> {
         match self {
-            Self::ByClient | Self::Dropped => None,
+            Self::ByClient | Self::Dropped | Self::NotAdmitted => None,
             Self::TooLarge => Some(1009),
             Self::Draining => Some(1012),
             Self::Overloaded => Some(1013),
@@ -194,7 +196,7 @@ impl CloseReason {
     }
 
     /// All reasons.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::ByClient,
         Self::Dropped,
         Self::TooLarge,
@@ -207,6 +209,7 @@ impl CloseReason {
         Self::Silent,
         Self::Expired,
         Self::TooFast,
+        Self::NotAdmitted,
     ];
 
     /// The one word for it that telemetry uses.
@@ -224,6 +227,7 @@ impl CloseReason {
             Self::Silent => "silent",
             Self::Expired => "expired",
             Self::TooFast => "too_fast",
+            Self::NotAdmitted => "not_admitted",
         }
     }
 
@@ -242,13 +246,14 @@ impl CloseReason {
             Self::Silent => "silent: no frame, no pong",
             Self::Expired => "silent: no request within http.session_ttl",
             Self::TooFast => "kept breaking the rate limit",
+            Self::NotAdmitted => "the login was refused",
         }
     }
 
     /// What the session's call peers hear.
     pub fn leave_reason(self) -> LeaveReason {
         match self {
-            Self::ByClient | Self::Draining => LeaveReason::Closed,
+            Self::ByClient | Self::Draining | Self::NotAdmitted => LeaveReason::Closed,
             Self::TooLarge | Self::TooFast => LeaveReason::Kicked,
             Self::Replaced => LeaveReason::Replaced,
             Self::Dropped
@@ -275,7 +280,8 @@ impl CloseReason {
             | Self::Replaced
             | Self::NameLost
             | Self::NoLogin
-            | Self::Expired => false,
+            | Self::Expired
+            | Self::NotAdmitted => false,
         }
     }
 

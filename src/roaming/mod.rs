@@ -15,16 +15,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use tracing::debug;
 
-use self::wire::Wire;
+use self::wire::{Carried, Wire};
 use crate::dialect::Native;
 use crate::drain::Phase;
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, Manners};
 use crate::fabric::letterbox::{Carrier, Entered, Post, Posted, Taken, UPLINK};
 use crate::fabric::{FabricError, Letterboxes};
 use crate::ice::Ice;
 use crate::limits::{Pace, Place};
 use crate::model::{Realm, SessionId, UserName};
-use crate::session::{self, Call, Clocks, Kept};
+use crate::session::{self, Call, Clocks, Kept, Opening};
 
 /// What the operator decides about them.
 #[derive(Clone, Debug)]
@@ -195,13 +195,19 @@ impl Roaming {
             phase: phase.clone(),
             max_age: Duration::ZERO,
             ice: Arc::clone(&settings.ice),
+            opening: Opening::Frame,
+            manners: Manners::default(),
             kept: Some(Kept {
                 secret: token.secret().clone(),
                 before,
             }),
         };
-        let letterboxes = Arc::clone(&self.inner.letterboxes);
-        let wire = Wire::new(letterboxes, session, epoch, cursor, settings.session_ttl);
+        let carried = Carried {
+            letterboxes: Arc::clone(&self.inner.letterboxes),
+            session,
+            epoch,
+        };
+        let wire = Wire::new(carried, cursor, settings.session_ttl);
         let (tracked, roaming) = (phase.track(), self.clone());
         self.carried().insert(session, epoch);
         tokio::spawn(async move {

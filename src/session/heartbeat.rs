@@ -18,6 +18,8 @@ pub struct Clocks {
     pub login_within: Duration,
     /// How long a client may take to answer when somebody else wants its name.
     pub doubt: Duration,
+    /// How often a client must give the sign of life that its language asks for; `None`: its language asks for none.
+    pub beats_within: Option<Duration>,
 }
 
 /// One timer, set to whatever comes first. Hearing something moves no timer: it is looked at when the timer fires.
@@ -26,6 +28,8 @@ pub(super) struct Heartbeat {
     clocks: Clocks,
     heard_at: Instant,
     pinged_at: Instant,
+    /// When it gave the sign of life that its language asks for.
+    beaten_at: Instant,
     /// Until when a login, then nothing.
     login_by: Option<Instant>,
     /// When the client is told anew what it was told at its login.
@@ -57,6 +61,7 @@ impl Heartbeat {
             clocks,
             heard_at: now,
             pinged_at: now,
+            beaten_at: now,
             login_by,
             renew_at: None,
             alive_by: None,
@@ -70,6 +75,11 @@ impl Heartbeat {
     pub(super) fn heard(&mut self) {
         self.heard_at = Instant::now();
         self.alive_by = None;
+    }
+
+    /// The client has given the sign of life that its language asks for.
+    pub(super) fn beaten(&mut self) {
+        self.beaten_at = Instant::now();
     }
 
     /// It has a name now.
@@ -117,7 +127,12 @@ impl Heartbeat {
     }
 
     fn silent_at(&self) -> Instant {
-        self.heard_at + self.clocks.silent_after
+        let silent_at = self.heard_at + self.clocks.silent_after;
+        let beat_by = self
+            .clocks
+            .beats_within
+            .map(|within| self.beaten_at + within);
+        beat_by.map_or(silent_at, |by| by.min(silent_at))
     }
 
     fn ping_at(&self) -> Instant {
@@ -142,6 +157,7 @@ mod tests {
         silent_after: Duration::from_secs(20),
         login_within: Duration::from_mins(2),
         doubt: Duration::from_secs(2),
+        beats_within: None,
     };
 
     async fn next(heartbeat: &mut Heartbeat) -> (Pulse, Duration) {
@@ -207,6 +223,24 @@ mod tests {
         assert_eq!(
             seconds(next(&mut heartbeat).await),
             (Pulse::Stopped(CloseReason::Silent), 2)
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_must_give_the_sign_of_life_of_its_language_whatever_else_it_says() {
+        let mut heartbeat = Heartbeat::start(Clocks {
+            beats_within: Some(Duration::from_secs(15)),
+            ..CLOCKS
+        });
+        heartbeat.logged_in();
+        assert_eq!(seconds(next(&mut heartbeat).await), (Pulse::Ping, 10));
+        heartbeat.beaten();
+        heartbeat.heard();
+        assert_eq!(seconds(next(&mut heartbeat).await), (Pulse::Ping, 10));
+        heartbeat.heard();
+        assert_eq!(
+            seconds(next(&mut heartbeat).await),
+            (Pulse::Stopped(CloseReason::Silent), 5)
         );
     }
 }

@@ -127,8 +127,7 @@ impl Keeper {
         exchange: &Arc<Exchange>,
         address: Address,
     ) -> Result<Seat, ResumeError> {
-        let purpose = format!("login {:?}", self.place);
-        let secret = self.secret.derived(&purpose);
+        let secret = self.secret.derived("login");
         if self.is_taken {
             let proof = Proof::Secret(secret.clone());
             match exchange.resume(address.clone(), proof, None).await {
@@ -186,7 +185,12 @@ impl<S: Socket, D: Dialect> Session<S, D> {
                 Err(_) => return Err(CloseReason::NameLost),
             }
         };
-        self.present = Some(exchange.telemetry().metrics.logged_in(self.transport()));
+        self.present = Some(
+            exchange
+                .telemetry()
+                .metrics
+                .logged_in(self.transport(), D::NAME),
+        );
         self.heartbeat.logged_in();
         // When the client was told of ICE servers, only the one before knew.
         let runs_out = self.call.ice.renewed_after();

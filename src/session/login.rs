@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tracing::debug;
 
-use super::{Session, Socket};
+use super::{Opening, Session, Socket};
 use crate::dialect::Dialect;
 use crate::exchange::{Proof, ResumeError, Seat};
 use crate::model::{
@@ -18,11 +18,12 @@ const WRONG_SECRET_COSTS: Duration = Duration::from_secs(1);
 const WRONG_SECRETS: u32 = 5;
 
 impl<S: Socket, D: Dialect> Session<S, D> {
+    /// Logs in, or tells and returns why not.
     pub(super) async fn login(
         &mut self,
         request: LoginRequest,
         id: Option<Correlation>,
-    ) -> Result<(), CloseReason> {
+    ) -> Result<Option<Refusal>, CloseReason> {
         let resumes = request.resume.is_some();
         let metrics = Arc::clone(&self.call.exchange.telemetry().metrics);
         let count = |result: Result<(), &Refusal>| {
@@ -33,10 +34,11 @@ impl<S: Socket, D: Dialect> Session<S, D> {
             }
         };
         let tried = self.try_login(request).await;
+        let mut why_not = None;
         let told = match tried.inspect_err(|reason| metrics.resume(Err(reason.label())))? {
             Ok(seat) => {
                 count(Ok(()));
-                self.present = Some(metrics.logged_in(self.transport()));
+                self.present = Some(metrics.logged_in(self.transport(), D::NAME));
                 let welcome = Welcome {
                     name: seat.name().clone(),
                     session: seat.session(),
@@ -59,11 +61,12 @@ impl<S: Socket, D: Dialect> Session<S, D> {
             }
             Err(refusal) => {
                 count(Err(&refusal));
+                why_not = Some(refusal.clone());
                 Event::LoginRefused { refusal, id }
             }
         };
         self.tell(told);
-        Ok(())
+        Ok(why_not)
     }
 
     async fn try_login(
@@ -83,13 +86,17 @@ impl<S: Socket, D: Dialect> Session<S, D> {
         };
         let address = Address::new(self.call.realm.clone(), name);
         let exchange = Arc::clone(&self.call.exchange);
-        let entering = match (request.resume, self.keeper.as_deref()) {
-            (Some(secret), _) => {
+        let entering = match (request.own_secret, request.resume, self.keeper.as_deref()) {
+            (Some(secret), _, _) => {
+                let secret = Secret::claimed(&secret);
+                exchange.enter(address, secret, self.call.manners).await
+            }
+            (None, Some(secret), _) => {
                 let secret = Proof::Secret(Secret::claimed(&secret));
                 exchange.resume(address, secret, request.last).await
             }
-            (None, Some(keeper)) => keeper.login(&exchange, address).await,
-            (None, None) => {
+            (None, None, Some(keeper)) => keeper.login(&exchange, address).await,
+            (None, None, None) => {
                 let secret = request.resumable.then(Secret::random);
                 let login = exchange.login(address, secret).await;
                 login.map_err(ResumeError::Refused)
@@ -111,6 +118,34 @@ impl<S: Socket, D: Dialect> Session<S, D> {
                 }
                 Ok(Err(Refusal::ResumeFailed))
             }
+        }
+    }
+
+    /// Begins as the connection does: with a login that it came with, or with a first frame. Without a seat there is no second try.
+    pub(super) async fn open(&mut self, opening: Opening) -> Result<(), CloseReason> {
+        let request = match opening {
+            Opening::Frame => return Ok(()),
+            Opening::Login(request) => Ok(*request),
+            Opening::Refused(refusal) => Err(refusal),
+        };
+        let refusal = match request {
+            Ok(request) => self.login(request, None).await?,
+            Err(refusal) => {
+                self.call.exchange.telemetry().metrics.login(Err(&refusal));
+                self.tell(Event::LoginRefused {
+                    refusal: refusal.clone(),
+                    id: None,
+                });
+                Some(refusal)
+            }
+        };
+        self.say().await?;
+        match refusal {
+            None => Ok(()),
+            // Another node, or a later moment, may serve it.
+            Some(Refusal::Draining) => Err(CloseReason::Draining),
+            Some(Refusal::Unavailable { .. }) => Err(CloseReason::Overloaded),
+            Some(_) => Err(CloseReason::NotAdmitted),
         }
     }
 }

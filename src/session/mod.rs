@@ -24,11 +24,11 @@ use self::kept::Keeper;
 use crate::bugs::{self, Bug};
 use crate::dialect::{Dialect, Misheard};
 use crate::drain::Phase;
-use crate::exchange::{Exchange, Seat, Stirred, Turn};
+use crate::exchange::{Exchange, Manners, Seat, Stirred, Turn};
 use crate::ice::Ice;
 use crate::limits::Pace;
 use crate::model::{
-    Blame, CloseReason, Command, Correlation, Event, Frame, Realm, Refusal, UserName,
+    Blame, CloseReason, Command, Correlation, Event, Frame, LoginRequest, Realm, Refusal, UserName,
 };
 use crate::telemetry::{Present, Transport};
 
@@ -58,6 +58,21 @@ pub struct Call {
     pub kept: Option<Kept>,
     /// The ICE servers that it tells of.
     pub ice: Arc<Ice>,
+    /// How it begins.
+    pub opening: Opening,
+    /// How sessions of its language are.
+    pub manners: Manners,
+}
+
+/// How a conversation begins.
+#[derive(Clone, Debug)]
+pub enum Opening {
+    /// With the first frame.
+    Frame,
+    /// With a login that came with the connection.
+    Login(Box<LoginRequest>),
+    /// With this answer to it.
+    Refused(Refusal),
 }
 
 /// Holds the conversation until it ends, and leaves nothing behind.
@@ -78,7 +93,7 @@ async fn hold<S: Socket, D: Dialect>(
     stop: CancellationToken,
 ) -> CloseReason {
     let metrics = Arc::clone(&session.call.exchange.telemetry().metrics);
-    let connected = metrics.connected(session.transport());
+    let connected = metrics.connected(session.transport(), D::NAME);
     let reason = session.converse().await;
     metrics.ended(reason);
     tell_operator(reason, session.seat.as_ref());
@@ -102,6 +117,7 @@ fn tell_operator(reason: CloseReason, seat: Option<&Seat>) {
             CloseReason::ByClient
             | CloseReason::Dropped
             | CloseReason::Draining
+            | CloseReason::NotAdmitted
             | CloseReason::Replaced,
             _,
         ) => {
@@ -188,6 +204,12 @@ impl<S: Socket, D: Dialect> Session<S, D> {
     }
 
     async fn converse(&mut self) -> CloseReason {
+        if !matches!(self.call.opening, Opening::Frame) {
+            let opening = std::mem::replace(&mut self.call.opening, Opening::Frame);
+            if let Err(reason) = Box::pin(self.open(opening)).await {
+                return reason;
+            }
+        }
         if self.keeper.is_some()
             && let Err(reason) = Box::pin(self.go_on()).await
         {
@@ -314,11 +336,12 @@ impl<S: Socket, D: Dialect> Session<S, D> {
                 retry_after: too_fast.retry_after,
             };
             // The id is worth reading: who waits for its answer gets one.
-            let id = self
-                .dialect
-                .hear(frame)
-                .map_or_else(|misheard| misheard.id, Command::into_id);
-            self.refuse(refusal, id, None);
+            let (id, name) = match self.dialect.hear(frame) {
+                Err(Misheard { id, name, .. }) => (id, name),
+                Ok(Command::Send { id, to, .. }) => (id, Some(to)),
+                Ok(command) => (command.into_id(), None),
+            };
+            self.refuse(refusal, id, name);
             return Ok(Took::NoTime);
         }
         match self.dialect.hear(frame) {
@@ -356,9 +379,12 @@ impl<S: Socket, D: Dialect> Session<S, D> {
                     signal,
                     trace,
                     id,
+                    if_absent,
                 },
                 Some(seat),
-            ) => seat.send(to, signal, trace, id),
+            ) => seat.send(to, signal, trace, id, if_absent),
+            (Command::Heartbeat, Some(_)) => self.heartbeat.beaten(),
+            (Command::Quit, Some(_)) => return Err(CloseReason::ByClient),
             (Command::Report { with, report, id }, Some(seat)) => seat.report(&with, report, id),
             (Command::Leave { whom, id }, Some(seat)) => seat.leave(whom, id),
             (Command::Presence { names, watch, id }, Some(seat)) => {
@@ -505,7 +531,7 @@ impl<S: Socket, D: Dialect> Session<S, D> {
 /// Says why, and waits for the client to take note: closing at once could reset the connection before it has read the reason.
 async fn farewell(mut socket: impl Socket, reason: CloseReason) {
     let goodbye = async {
-        if reason.code().is_none() {
+        if matches!(reason, CloseReason::ByClient | CloseReason::Dropped) {
             // Answers the close of a client that closed cleanly.
             return socket.close().await;
         }

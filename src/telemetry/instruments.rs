@@ -164,7 +164,7 @@ pub(super) const PROBE: Instrument = instrument(
 // === The closed sets of labels ===
 
 pub(super) const TRANSPORTS: &[&str] = &["websocket", "http"];
-pub(super) const DIALECTS: &[&str] = &["native"];
+pub(super) const DIALECTS: &[&str] = &["native", "peerjs"];
 pub(super) const GAP_SCOPES: &[&str] = &["all", "session"];
 pub(super) const SPAN_RESULTS: &[&str] = &["exported", "failed"];
 pub(super) const LOGIN_RESULTS: &[&str] = &[

@@ -23,6 +23,8 @@ pub enum Fate {
     Delivered,
     /// Kept for a user who is between connections.
     Queued,
+    /// Kept for a user who is not here, for a while.
+    Waiting,
     /// Accepted before, under the same id.
     Repeated,
     /// Nobody of that name is here.
@@ -44,9 +46,10 @@ pub enum Transport {
 
 impl Fate {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Delivered,
         Self::Queued,
+        Self::Waiting,
         Self::Repeated,
         Self::Absent,
         Self::Full,
@@ -58,12 +61,19 @@ impl Fate {
         match self {
             Self::Delivered => "delivered",
             Self::Queued => "queued",
+            Self::Waiting => "waiting",
             Self::Repeated => "repeated",
             Self::Absent => "user_unavailable",
             Self::Full => "inbox_full",
             Self::Unavailable => "unavailable",
         }
     }
+}
+
+/// The place of a word among its label's.
+fn number(words: &[&str], word: &str) -> usize {
+    let place = words.iter().position(|known| *known == word);
+    place.unwrap_or_default()
 }
 
 /// What became of a renewal of a lease.
@@ -282,14 +292,16 @@ impl Metrics {
 
     // === What happens ===
 
-    /// A client has connected, in the first dialect that there is.
-    pub fn connected(&self, by: Transport) -> Present {
-        self.connections.enter(by as usize, 0)
+    /// A client has connected, to speak this dialect.
+    pub fn connected(&self, by: Transport, dialect: &str) -> Present {
+        self.connections
+            .enter(by as usize, number(is::DIALECTS, dialect))
     }
 
     /// It has logged in.
-    pub fn logged_in(&self, by: Transport) -> Present {
-        self.sessions.enter(by as usize, 0)
+    pub fn logged_in(&self, by: Transport, dialect: &str) -> Present {
+        self.sessions
+            .enter(by as usize, number(is::DIALECTS, dialect))
     }
 
     /// A login was answered.

@@ -90,7 +90,10 @@ pub struct Running {
 
 /// Starts to write log lines to standard error, and to export what is to be exported. Needs the runtime.
 pub fn start(settings: &Settings, node: &NodeId) -> Result<(Telemetry, Running), StartError> {
-    let filter = EnvFilter::try_new(&settings.log_level)?;
+    // Whatever is asked for: at trace it writes down every frame, and with it what clients say and what opens relays for them.
+    let discreet = filter_fn(|place| !place.target().starts_with("tungstenite"))
+        .with_max_level_hint(LevelFilter::TRACE);
+    let filter = EnvFilter::try_new(&settings.log_level)?.and(discreet);
     let resource = export::resource(settings, node);
     let push = settings.metrics.map(export::figures).transpose()?;
     let metrics = Arc::new(Metrics::new(resource.clone(), push));

@@ -110,7 +110,7 @@ test('two browsers on two nodes call each other through the relay alone', async 
 })
 
 test('a login that has run out is refused, and the one that was pushed meanwhile is not', async (t) => {
-  const [node] = await startNodes(t, ['short'], { 'ice.turn_ttl': '4s' })
+  const [node] = await startNodes(t, ['short'], { 'ice.turn_ttl': '4s', 'log.level': 'trace' })
   const page = await openPage(browser, `${files.http}/blank`)
   await page.evaluate(login, [node.url, 'carol'])
   const first = await page.evaluate(() => told[0])
@@ -132,6 +132,12 @@ test('a login that has run out is refused, and the one that was pushed meanwhile
   const forged = structuredClone(first.iceServers)
   for (const server of forged) if (server.username) server.username = server.username.replace(expiry, expiry + 3600)
   assert.equal((await page.evaluate(gather, forged)).candidates, 0)
+
+  // A log tells nobody how to use the relay.
+  assert.match(node.output, /A user logged in/)
+  const told = await page.evaluate(() => told)
+  const secrets = [SECRET, ...told.flatMap(({ iceServers }) => iceServers.flatMap(({ credential }) => credential ?? []))]
+  for (const secret of secrets) assert.ok(!node.output.includes(secret), `the log tells ${secret}`)
 })
 
 test('the library calls with what it was told last, over WebSockets and over HTTP', async (t) => {

@@ -406,3 +406,100 @@ async fn a_client_that_does_not_read_is_lost() {
     assert!(grown < 32 * 1024, "{grown} KiB");
     drop(stream);
 }
+
+/// Two nodes are restarted one after the other while 50 signals a second arrive: the session and its stream go where they can.
+#[tokio::test]
+async fn a_rolling_restart_moves_the_session_and_its_stream() {
+    let _alone = crate::alone().await;
+    let redis = Redis::start().await;
+    let peers = start(&redis, "peers").await;
+    let one = start(&redis, "one").await;
+    let two = start(&redis, "two").await;
+    let balancer = RoundRobin::over(&[one.address, two.address, peers.address], 0).await;
+    let bob = Visitor::login(one.address, By::Poll, "bob").await;
+    let mut alice = Peer::login(peers.address, "alice").await;
+    alice
+        .says(&json!({"type": "offer", "name": "bob", "offer": 1, "id": "o"}))
+        .await;
+    alice.hears_of("ack").await;
+    let listener = Listener::of(&bob, balancer.address);
+    let mut nodes = vec![two, one];
+    let mut longest = Duration::ZERO;
+    for number in 0..300 {
+        longest = longest.max(says_number(&mut alice, "bob", number).await);
+        sleep(Duration::from_millis(18)).await;
+        if number % 100 == 50
+            && let Some(mut node) = nodes.pop()
+        {
+            node.process.signal("TERM");
+            assert_eq!(node.process.ended().await, Some(0), "it has drained");
+        }
+    }
+    listener.hears_all(300).await;
+    // It is still in its call, and hears what its peer says.
+    let mut bob = bob;
+    bob.turns_to(peers.address);
+    bob.closes().await;
+    let leave = alice.hears().await;
+    assert_eq!(leave["reason"], "closed", "{leave}");
+    println!(
+        "300 signals through two drains, all heard once and in order; the longest waited {longest:?}"
+    );
+}
+
+/// The node dies while many log in: whoever has a session is logged in by the next node, also if the one before had claimed the name already.
+#[tokio::test]
+async fn logins_under_way_are_answered_by_the_next_node() {
+    let _alone = crate::alone().await;
+    let redis = Redis::start().await;
+    let (doomed, staying) = (
+        start(&redis, "doomed").await,
+        start(&redis, "staying").await,
+    );
+    let mut opening = tokio::task::JoinSet::new();
+    let door = doomed.address;
+    for number in 0..300 {
+        opening.spawn(async move {
+            let login = json!({"login": {"name": format!("user{number}")}}).to_string();
+            let opened = try_request(door, "POST", "/v1/sessions", &[], &login).await?;
+            (opened.status == 201).then(|| (number, opened.json()))
+        });
+    }
+    let mut opened = Vec::new();
+    while let Some(answer) = opening.join_next().await {
+        opened.extend(answer.unwrap());
+        if opened.len() == 100 {
+            doomed.process.signal("KILL");
+        }
+    }
+    let mut again = 0;
+    for (number, opened) in &opened {
+        let mut visitor = Visitor::of(staying.address, By::Poll, opened);
+        let reply = loop {
+            let reply = visitor.hears_of("login").await;
+            if reply["success"] == true {
+                break reply;
+            }
+            // Whether it has the name is not known yet.
+            assert_eq!(reply["code"], "unavailable", "{reply}");
+            sleep(REST).await;
+            again += 1;
+            visitor
+                .says(&json!({"type": "login", "name": format!("user{number}")}))
+                .await;
+        };
+        assert_eq!(reply["resumed"], false, "{reply}");
+        visitor.hears_nothing_more().await;
+    }
+    let mut alice = Peer::login(staying.address, "alice").await;
+    for (number, opened) in &opened {
+        let name = format!("user{number}");
+        says_number(&mut alice, &name, *number).await;
+        let mut visitor = Visitor::of(staying.address, By::Poll, opened);
+        assert_eq!(visitor.hears_of("candidate").await["candidate"], *number);
+    }
+    println!(
+        "{} of 300 had a session when the node died, and all have their names; {again} logins were said again",
+        opened.len()
+    );
+}

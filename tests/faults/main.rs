@@ -19,6 +19,7 @@ mod holders;
 mod http;
 mod killed;
 mod order;
+mod peerjs;
 mod resumed;
 mod slow;
 mod stalls;

@@ -16,6 +16,7 @@ mod ice;
 mod letterboxes;
 mod ops;
 mod pages;
+mod peerjs;
 mod presence;
 mod resume;
 mod tidy;

@@ -33,7 +33,7 @@ async fn the_admin_listener_tells_how_the_node_is() {
 
 #[tokio::test]
 async fn who_comes_without_a_websocket_is_told_what_this_is() {
-    let cluster = Cluster::embedded(1, &[]).await;
+    let cluster = Cluster::embedded(1, &[("peerjs.enabled", "false")]).await;
     let node = &cluster.nodes[0];
     let page = http::get(node.address, "/", "").await.unwrap();
     assert!(

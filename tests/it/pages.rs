@@ -139,6 +139,17 @@ async fn the_library_can_be_imported_from_anywhere_and_kept() {
     }
 }
 
+#[test]
+fn the_library_has_the_version_that_caches_know_it_by() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("client");
+    let read = |file: &str| std::fs::read_to_string(folder.join(file)).unwrap();
+    let version = env!("CARGO_PKG_VERSION");
+    let said = format!("export const version = '{version}'");
+    assert!(read("switchboard.js").contains(&said), "{said}");
+    let package: Value = serde_json::from_str(&read("package.json")).unwrap();
+    assert_eq!(package["version"], version);
+}
+
 #[tokio::test]
 async fn a_node_tells_how_it_sees_a_client_and_no_secret() {
     let cluster = Cluster::embedded(1, &[]).await;

@@ -6,6 +6,7 @@
 pub mod cluster;
 pub mod http;
 pub mod peer;
+pub mod peerjs;
 pub mod process;
 pub mod proxy;
 pub mod roundrobin;

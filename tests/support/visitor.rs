@@ -214,7 +214,11 @@ impl Visitor {
     pub async fn open(address: SocketAddr, by: By, opening: &Value) -> Self {
         let opened = request(address, "POST", "/v1/sessions", &[], &opening.to_string()).await;
         assert_eq!(opened.status, 201, "{opened:?}");
-        let opened = opened.json();
+        Self::of(address, by, &opened.json())
+    }
+
+    /// Whoever was given this session.
+    pub fn of(address: SocketAddr, by: By, opened: &Value) -> Self {
         let text = |field: &str| opened[field].as_str().unwrap().to_owned();
         Self {
             name: String::new(),

@@ -7,6 +7,7 @@ use crate::collector::Seen;
 use crate::stage::{self, Stage, acked, call, candidate, message, offer};
 use crate::support::eventually;
 use crate::support::peer::Peer;
+use crate::support::peerjs::Client;
 
 const CLIENTS: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
@@ -122,6 +123,51 @@ async fn one_call_is_one_trace_over_grpc() {
 #[tokio::test]
 async fn one_call_is_one_trace_over_http() {
     one_call_is_one_trace("http/protobuf").await;
+}
+
+#[tokio::test]
+async fn a_call_of_peerjs_is_a_trace_too() {
+    let mut stage = Stage::of_two("grpc", &[]).await;
+    let (at_a, at_b) = (stage.instance(0).await, stage.instance(1).await);
+    let [node_a, node_b] = [stage.nodes[0].address, stage.nodes[1].address];
+    stage
+        .names
+        .extend(["TracedA", "TracedB"].map(str::to_owned));
+    let mut a = Client::open(node_a, "TracedA", stage::MARKERS[3]).await;
+    let body = stage::offer("TracedB").to_string();
+    let said =
+        |kind: &str, to: &str| format!(r#"{{"type":"{kind}","dst":"{to}","payload":{body}}}"#);
+    // It waits for somebody who is not there yet.
+    a.says(&said("OFFER", "TracedB")).await;
+    a.says(&said("CANDIDATE", "TracedB")).await;
+    "TracedA".clone_into(&mut a.id);
+    a.is_heard().await;
+    let mut b = Client::open(node_b, "TracedB", stage::MARKERS[3]).await;
+    assert!(b.hears().await.contains("OFFER"));
+    assert!(b.hears().await.contains("CANDIDATE"));
+    b.says(&said("ANSWER", "TracedA")).await;
+    assert!(a.hears().await.contains("ANSWER"));
+    let expected = [
+        ("publish user", "offer", &at_a, "waiting"),
+        ("publish user", "candidate", &at_a, "waiting"),
+        ("process user", "offer", &at_b, ""),
+        ("process user", "candidate", &at_b, ""),
+        ("publish user", "answer", &at_b, "delivered"),
+        ("process user", "answer", &at_a, ""),
+    ];
+    let spans = stage
+        .collector
+        .shows("every span of the call", |spans| {
+            let all = |(name, signal, at, outcome): &(&str, &str, &String, &str)| {
+                find(spans, name, signal, at)
+                    .is_some_and(|seen| seen.says("switchboard.outcome") == *outcome)
+            };
+            expected.iter().all(all).then(|| spans.to_vec())
+        })
+        .await;
+    let trace = spans[0].trace();
+    assert!(spans.iter().all(|seen| seen.trace() == trace));
+    stage.ends();
 }
 
 #[tokio::test]

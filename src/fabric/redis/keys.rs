@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::batch::Destination;
 use crate::fabric::letterbox;
-use crate::model::{Address, NodeId, SessionId};
+use crate::model::{Address, NodeId, Realm, SessionId};
 
 /// Names under one prefix, so that deployments can share a Redis.
 #[derive(Clone, Debug)]
@@ -44,20 +44,23 @@ impl Keys {
 
     /// Matches the channels of all nodes.
     pub(super) fn node_channels(&self) -> String {
-        let special = |letter| matches!(letter, '*' | '?' | '[' | ']' | '^' | '-' | '\\');
-        let mut pattern = String::new();
-        for letter in self.prefix.chars() {
-            if special(letter) {
-                pattern.push('\\');
-            }
-            pattern.push(letter);
-        }
-        pattern + "h:*"
+        glob(&self.prefix) + "h:*"
     }
 
     /// A user's presence lease.
     pub(super) fn presence(&self, address: &Address) -> String {
         self.of_user('p', &address.to_string())
+    }
+
+    /// What waits for a user who is not here.
+    pub(super) fn queue(&self, address: &Address) -> String {
+        self.of_user('q', &address.to_string())
+    }
+
+    /// Matches the presence leases of a realm, and tells how many bytes come before the name in each.
+    pub(super) fn presences(&self, realm: &Realm) -> (String, usize) {
+        let start = format!("{}p:{{{}/", self.prefix, realm.encoded());
+        (glob(&start) + "*", start.len())
     }
 
     /// A user's channel.
@@ -89,6 +92,19 @@ impl Keys {
     pub(super) fn node_channel(&self, node: &NodeId) -> String {
         format!("{}h:{node}", self.prefix)
     }
+}
+
+/// A pattern that matches this text.
+fn glob(text: &str) -> String {
+    let special = |letter| matches!(letter, '*' | '?' | '[' | ']' | '^' | '-' | '\\');
+    let mut pattern = String::new();
+    for letter in text.chars() {
+        if special(letter) {
+            pattern.push('\\');
+        }
+        pattern.push(letter);
+    }
+    pattern
 }
 
 /// Names that were written lately: whoever was sent one signal is sent the next, and to write them costs as much as all the rest of it.
@@ -123,7 +139,7 @@ impl KnownDestinations {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Realm, UserName};
+    use crate::model::UserName;
 
     #[test]
     fn the_names_are_those_of_the_design() {

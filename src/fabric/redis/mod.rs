@@ -15,6 +15,7 @@ mod wire;
 
 pub use connect::OpenError;
 
+use std::collections::HashMap;
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -41,11 +42,14 @@ use super::{
     Postage, Receipt, Renewal, Resume, Terms, Verdict,
 };
 use crate::bugs::{self, Bug};
-use crate::model::{Address, EntryId, NodeId, SecretHash};
+use crate::model::{Address, EntryId, NodeId, Realm, SecretHash, SessionId, UserName};
 use crate::telemetry::Metrics;
 
 /// How many leases one script call renews: more would make Redis' other users wait (2 ms at 500, measured).
 const RENEWED_AT_ONCE: usize = 500;
+
+/// How many keys one step of a scan looks at: half a millisecond of Redis.
+const SCANNED_AT_ONCE: usize = 1000;
 
 /// How long a plain user's inbox lives from its beginning or its last renewal.
 const INBOX_LIVES: Duration = Duration::from_mins(1);
@@ -273,13 +277,17 @@ impl Fabric for RedisFabric {
         let claim = self.claim_command(lease, over, secret);
         let lane = self.lane(&lease.address);
         match lane.ask(claim).await {
-            Ok(Value::Nil) => {
+            Ok(won @ (Value::Nil | Value::Int(1))) => {
                 listening.keep(lease);
                 if bugs::has(Bug::ImmortalRecords) {
                     let key = self.keys.presence(&lease.address);
                     drop(lane.ask(redis::cmd("PERSIST").arg(key).clone()));
                 }
-                Ok(Claim::Won)
+                Ok(if won == Value::Nil {
+                    Claim::Won
+                } else {
+                    Claim::Awaited
+                })
             }
             Ok(Value::BulkString(lease)) => Ok(Claim::Held(holder(&lease)?)),
             Ok(_) => Err(unexpected()),
@@ -424,6 +432,57 @@ impl Fabric for RedisFabric {
             receipt: Some(receipt),
         };
         self.lane(to).send(letter);
+    }
+
+    fn withdraw(
+        &self,
+        to: &Address,
+        from: SessionId,
+        waiting: &[EntryId],
+    ) -> BoxFuture<'static, Result<usize, FabricError>> {
+        let mut withdraw = self.scripts.withdraw.on([&self.keys.queue(to)]);
+        withdraw.arg(from.to_string());
+        for id in waiting {
+            withdraw.arg(id.to_string());
+        }
+        let withdrawn = self.lane(to).ask(withdraw);
+        async move {
+            match withdrawn.await? {
+                Value::Int(count) => Ok(usize::try_from(count).unwrap_or_default()),
+                _ => Err(unexpected()),
+            }
+        }
+        .boxed()
+    }
+
+    async fn names(
+        &self,
+        realm: &Realm,
+        most: usize,
+    ) -> Result<Vec<(UserName, Holder)>, FabricError> {
+        let (pattern, start) = self.keys.presences(realm);
+        let mut names = HashMap::new();
+        let mut cursor = String::from("0");
+        loop {
+            let mut scan = redis::cmd("SCAN");
+            scan.arg(&cursor).arg("MATCH").arg(&pattern);
+            scan.arg("COUNT").arg(SCANNED_AT_ONCE);
+            let (next, keys) = wire::scanned(self.lanes[0].ask(scan).await?)?;
+            // A name may be found twice while the store moves its keys.
+            let found = keys.iter().filter_map(|key| {
+                let text = format!("{}/{}", realm.encoded(), key.get(start..key.len() - 1)?);
+                text.parse().ok()
+            });
+            let found: Vec<Address> = found.collect();
+            let holders = self.holders(&found).await?;
+            for (address, holder) in found.into_iter().zip(holders) {
+                names.extend(holder.map(|holder| (address.name, holder)));
+            }
+            if next == "0" || names.len() >= most {
+                return Ok(names.into_iter().take(most).collect());
+            }
+            cursor = next;
+        }
     }
 
     async fn read(&self, lease: &Lease, last: EntryId) -> Result<Vec<Entry>, FabricError> {

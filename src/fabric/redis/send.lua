@@ -6,8 +6,10 @@
 --       then for each name: channel, envelope; or '', channel, session that alone is meant or '', count and how, envelope…
 --       The short form is what most signals take: every string that the script is given costs as much as its bytes are long, twice.
 --       how: + 1,000 for each hundred entries to which the inbox is to be cut (one in sixteen is: cutting costs a third of appending),
---       + 100,000: each envelope is followed by the id under which it is delivered once, or '',  + 200,000: there is always room
--- Returns: for each name nil if there is nobody, or not the one that was meant; the holder's lease if all was accepted; or, of a resumable
+--       + 100,000: each envelope is followed by the id under which it is delivered once, or '',  + 200,000: there is always room,
+--       + 400,000: if there is nobody it waits, and how many ms is said before the envelopes
+-- Returns: for each name nil if there is nobody, or not the one that was meant; '' and for each envelope the id of its place, or f, if it waits;
+--          the holder's lease if all was accepted; or, of a resumable
 --          holder or sender, the lease and for each envelope d = accepted, q = accepted while detached, D and Q = accepted before, f = full,
 --          s = not accepted, since a later connection of its sender has spoken
 local call, find, byte, concat = redis.call, string.find, string.byte, table.concat
@@ -104,6 +106,32 @@ local function carefully(i, channel, first, count, holder, with_ids, urgent)
   return result, resumable
 end
 
+-- Nobody has the name: what is sent waits for whoever claims it, in the half of the room of an inbox.
+local function wait(i, first, count, stride, ttl)
+  local queue = string.sub(KEYS[i], 1, ARGV[3]) .. 'q' .. string.sub(KEYS[i], ARGV[3] + 2)
+  local tally = queue .. ':n'
+  local entries, result = call('XLEN', queue), {''}
+  for n = first, first + count * stride - 1, stride do
+    local envelope, code = ARGV[n], 'f'
+    local sender = string.match(envelope, '^%S+ (%S+)')
+    local size = #envelope
+    local weight = math.max(1, math.ceil(size / 4096))
+    local filled = call('HMGET', tally, 'bytes', 'q:' .. sender)
+    if entries < ARGV[4] / 2 and (filled[1] or 0) + size <= ARGV[5] / 2 and (filled[2] or 0) + weight <= ARGV[6] / 2 then
+      local taken, id = pcall(call, 'XADD', queue, '*', 'e', envelope)
+      if taken then
+        code, entries = id, entries + 1
+        call('HINCRBY', tally, 'bytes', size)
+        call('HINCRBY', tally, 'q:' .. sender, weight)
+        call('PEXPIRE', queue, ttl)
+        call('PEXPIRE', tally, ttl)
+      end
+    end
+    result[#result + 1] = code
+  end
+  return result
+end
+
 -- Any number of envelopes, however they are to be carried. Returns how many arguments they took.
 local function at_length(i, at)
   local holder, channel, only, count = held[i], ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
@@ -114,13 +142,16 @@ local function at_length(i, at)
     count, cut = count % 1000, (count - count % 1000) / 10
     stride = how % 2 == 1 and 2 or 1
   end
-  if holder and (only == '' or find(holder, only, 1, true)) then
+  local waits = how >= 4 and 1 or 0
+  if not holder and waits == 1 and only == '' then
+    held[i] = wait(i, at + 4, count, stride, ARGV[at + 3])
+  elseif holder and (only == '' or find(holder, only, 1, true)) then
     local inbox, resumable = KEYS[names + i], false
     if stride == 2 or byte(holder, -1) ~= 45 then
-      held[i], resumable = carefully(i, channel, at + 3, count, holder, stride == 2, how >= 2)
+      held[i], resumable = carefully(i, channel, at + 3 + waits, count, holder, stride == 2, how % 4 >= 2)
     else
       local parts = {'S ', holder, '\n'}
-      for n = at + 3, at + 2 + count do
+      for n = at + 3 + waits, at + 2 + waits + count do
         local end_of_parts = #parts
         parts[end_of_parts + 1] = append(inbox, ARGV[n], ARGV[1])
         parts[end_of_parts + 2] = ' '
@@ -134,7 +165,7 @@ local function at_length(i, at)
   else
     held[i] = false
   end
-  return 3 + count * stride
+  return 3 + waits + count * stride
 end
 
 local at, cut_at = 9, tonumber(ARGV[8])

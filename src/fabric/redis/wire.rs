@@ -243,6 +243,9 @@ impl KnownHolders {
             Value::Array(words) => {
                 let mut words = words.into_iter();
                 match words.next() {
+                    Some(Value::BulkString(nobody)) if nobody.is_empty() => {
+                        return words.map(|place| waits(&place)).collect();
+                    }
                     Some(Value::BulkString(lease)) => (lease, Some(words)),
                     _ => return vec![Err(unexpected()); count],
                 }
@@ -270,6 +273,33 @@ impl KnownHolders {
         self.by_lease.insert(lease.to_vec(), holder.clone());
         Ok(holder)
     }
+}
+
+/// What became of an envelope to a name that nobody holds: its place, or that it found no room.
+fn waits(place: &Value) -> Outcome {
+    let Value::BulkString(place) = place else {
+        return Err(unexpected());
+    };
+    let place = std::str::from_utf8(place).ok();
+    Ok(place
+        .and_then(|place| place.parse().ok())
+        .map_or(Sent::Absent, Sent::Waits))
+}
+
+/// One step of a scan: where the next begins, and the keys that it found.
+pub(super) fn scanned(value: Value) -> Result<(String, Vec<String>), FabricError> {
+    let text = |value| match value {
+        Value::BulkString(text) => String::from_utf8(text).map_err(|_| unexpected()),
+        _ => Err(unexpected()),
+    };
+    let Value::Array(step) = value else {
+        return Err(unexpected());
+    };
+    let [next, Value::Array(keys)] = <[Value; 2]>::try_from(step).map_err(|_| unexpected())? else {
+        return Err(unexpected());
+    };
+    let keys = keys.into_iter().map(text).collect::<Result<_, _>>();
+    Ok((text(next)?, keys?))
 }
 
 fn outcome(holder: &Holder, code: &Value) -> Outcome {

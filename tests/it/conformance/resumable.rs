@@ -226,6 +226,7 @@ pub(super) async fn a_full_inbox_is_told(ground: &Ground) {
     let urgent = Postage {
         only: Some(user.session),
         urgent: true,
+        patience: None,
     };
     let sent = here.posts(&user.address, urgent, say(&sender, 1000)).await;
     assert!(

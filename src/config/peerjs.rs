@@ -1,0 +1,47 @@
+//! The settings of PeerJS.
+
+use super::reader::Reader;
+use crate::edge::peerjs::{RESERVED, Settings};
+
+/// What the operator has decided about PeerJS; `None` if it is not spoken.
+pub(super) fn read(reader: &mut Reader) -> Option<Settings> {
+    let enabled: bool = reader.parsed("peerjs.enabled", "true or false");
+    let path = reader.text("peerjs.path");
+    let settings = Settings {
+        path: format!("/{}/", path.trim_matches('/')).replace("//", "/"),
+        keys: reader.list("peerjs.keys"),
+        strict_key: reader.parsed("peerjs.strict_key", "true or false"),
+        allow_discovery: reader.parsed("peerjs.allow_discovery", "true or false"),
+        tells_leaves: reader.parsed("peerjs.leave", "true or false"),
+        expire_timeout: reader.duration("peerjs.expire_timeout"),
+        alive_timeout: reader.duration("peerjs.alive_timeout"),
+        grace: reader.duration("peerjs.grace"),
+    };
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._~-".contains(&byte);
+    let first = settings.path.split('/').nth(1).unwrap_or_default();
+    if !settings.path.bytes().all(is_plain) || RESERVED.contains(&first) {
+        reader.mistake(
+            "peerjs.path",
+            "must be a path such as / or /myapp, of letters, digits, dots, hyphens, underscores and tildes, and not below a path of ours",
+        );
+    }
+    let fits = |key: &String| {
+        let clashes = settings.path == "/" && RESERVED.contains(&key.as_str());
+        !key.is_empty() && key.len() <= 64 && !clashes
+    };
+    if settings.keys.is_empty() || !settings.keys.iter().all(fits) {
+        reader.mistake(
+            "peerjs.keys",
+            "must be one or more keys of 1 to 64 bytes, and none of v1, client, page, doctor and ws",
+        );
+    }
+    for (key, time) in [
+        ("peerjs.expire_timeout", settings.expire_timeout),
+        ("peerjs.alive_timeout", settings.alive_timeout),
+    ] {
+        if time.is_zero() {
+            reader.mistake(key, "must be longer than nothing");
+        }
+    }
+    enabled.then_some(settings)
+}

@@ -1,0 +1,130 @@
+//! How a session enters whose client has chosen its own secret: it takes the name, or the session that was taken with the same secret.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::Exchange;
+use super::login::{Doubt, Proof, ResumeError};
+use super::seat::{Manners, Seat};
+use crate::model::{Address, Refusal, Secret};
+
+/// How often it is looked whether a name is free whose holder has no connection.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How much longer than the grace somebody with another secret waits for such a name.
+const WAITS_LONGER: Duration = Duration::from_secs(1);
+/// How many wrong secrets for one name are heard in a minute; from then on none is tried against the store.
+const WRONG: u32 = 300;
+const MINUTE: Duration = Duration::from_mins(1);
+/// For how many names they are counted.
+const NAMES: usize = 4096;
+
+impl Exchange {
+    /// Takes this name, or the session that has it if it was taken with this secret. A holder without a connection is waited for: its own
+    /// client comes back within its grace, or the name is free. Must be driven to its end, as a login.
+    pub async fn enter(
+        self: &Arc<Self>,
+        address: Address,
+        secret: Secret,
+        manners: Manners,
+    ) -> Result<Seat, ResumeError> {
+        let grace = manners.grace.unwrap_or(self.terms.grace);
+        let until = Instant::now() + grace.min(self.terms.grace) + WAITS_LONGER;
+        let refused = |refusal| Err(ResumeError::Refused(refusal));
+        let mut doubt = Doubt::Later;
+        loop {
+            let (to, with) = (address.clone(), secret.clone());
+            let refusal = match self.claim(to, Some(with), doubt).await {
+                Ok(seat) => return Ok(seat.with(manners)),
+                Err(refusal) => refusal,
+            };
+            match &refusal {
+                // Its holder has given a sign of life.
+                Refusal::NameTaken { retry_after: None } if doubt == Doubt::First => {
+                    return refused(refusal);
+                }
+                Refusal::NameTaken { .. } if self.guesses.are_too_many(&address) => {
+                    return refused(refusal);
+                }
+                Refusal::NameTaken { .. } | Refusal::Unavailable { .. } => {}
+                _ => return refused(refusal),
+            }
+            let proof = Proof::Secret(secret.clone());
+            match self.resume(address.clone(), proof, None).await {
+                Ok(seat) => return Ok(seat.with(manners)),
+                Err(ResumeError::Unheard(seat, reason)) => {
+                    return Err(ResumeError::Unheard(Box::new(seat.with(manners)), reason));
+                }
+                Err(ResumeError::WrongSecret) if doubt == Doubt::Later => {
+                    self.guesses.count(&address);
+                }
+                Err(ResumeError::WrongSecret | ResumeError::Refused(_)) => {}
+            }
+            let is_taken = matches!(refusal, Refusal::NameTaken { .. });
+            if !is_taken || Instant::now() >= until {
+                return refused(refusal);
+            }
+            if doubt == Doubt::First {
+                sleep(LOOK_EVERY).await;
+            }
+            doubt = Doubt::First;
+        }
+    }
+}
+
+/// The wrong secrets that were lately tried, so that nobody gets many tries at one.
+#[derive(Debug, Default)]
+pub(super) struct Guesses {
+    /// Held for a map operation.
+    by_name: Mutex<HashMap<Address, (Instant, u32)>>,
+}
+
+impl Guesses {
+    fn are_too_many(&self, address: &Address) -> bool {
+        let by_name = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
+        by_name
+            .get(address)
+            .is_some_and(|(since, wrong)| since.elapsed() < MINUTE && *wrong >= WRONG)
+    }
+
+    fn count(&self, address: &Address) {
+        let mut by_name = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
+        if by_name.len() >= NAMES && !by_name.contains_key(address) {
+            by_name.retain(|_, (since, _)| since.elapsed() < MINUTE);
+            if by_name.len() >= NAMES {
+                by_name.clear();
+            }
+        }
+        let (since, wrong) = by_name
+            .entry(address.clone())
+            .or_insert_with(|| (Instant::now(), 0));
+        if since.elapsed() >= MINUTE {
+            (*since, *wrong) = (Instant::now(), 0);
+        }
+        *wrong += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Realm, UserName};
+
+    #[test]
+    fn so_many_secrets_may_be_tried_for_one_name() {
+        let address = |name: &str| Address::new(Realm::default(), UserName::parse(name).unwrap());
+        let guesses = Guesses::default();
+        for _ in 0..WRONG {
+            assert!(!guesses.are_too_many(&address("wanted")));
+            guesses.count(&address("wanted"));
+        }
+        assert!(guesses.are_too_many(&address("wanted")));
+        assert!(!guesses.are_too_many(&address("other")));
+        for number in 0..2 * NAMES {
+            guesses.count(&address(&number.to_string()));
+        }
+        assert!(guesses.by_name.lock().unwrap().len() <= NAMES);
+    }
+}

@@ -1,0 +1,94 @@
+//! PeerJS clients that misbehave: a flood to ids that nobody has.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use redis::Value;
+
+use crate::support::peerjs::Client;
+use crate::support::process::{Node, Redis};
+
+const IDS: usize = 100_000;
+/// How many wait for an answer at once.
+const AT_ONCE: usize = 4000;
+
+/// What Redis has in memory, in KiB.
+async fn stored(redis: &Redis) -> u64 {
+    let Value::BulkString(info) = redis.ask("INFO memory").await else {
+        panic!("no INFO");
+    };
+    let info = String::from_utf8(info).unwrap();
+    let line = info
+        .lines()
+        .find_map(|line| line.strip_prefix("used_memory:"));
+    line.unwrap().trim().parse::<u64>().unwrap() / 1024
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_to_absent_ids_is_bounded_and_each_expires_once() {
+    let _alone = crate::alone().await;
+    let redis = Redis::start().await;
+    let settings = [
+        ("limits.signals_per_second", "0"),
+        // These clients send no heartbeat.
+        ("peerjs.alive_timeout", "1h"),
+    ];
+    let nodes = [
+        Node::start(Some(&redis), &settings).await,
+        Node::start(Some(&redis), &settings).await,
+    ];
+    let mut flood = Client::named(nodes[0].address, "flood").await;
+    let mut one = Client::named(nodes[0].address, "one").await;
+    let mut other = Client::named(nodes[1].address, "other").await;
+    let before = (nodes[0].process.memory(), stored(&redis).await);
+    let mut most = before;
+    let payload = "x".repeat(2000);
+
+    let (mut sent, mut expired) = (0, HashMap::new());
+    let mut longest = Duration::ZERO;
+    let begun = Instant::now();
+    while expired.len() < IDS {
+        while sent < IDS && sent < expired.len() + AT_ONCE {
+            flood
+                .says(&format!(
+                    r#"{{"type":"OFFER","dst":"absent{sent}","payload":"{payload}"}}"#
+                ))
+                .await;
+            sent += 1;
+        }
+        let heard = flood.hears().await;
+        let id = heard
+            .strip_prefix(r#"{"type":"EXPIRE","src":"absent"#)
+            .and_then(|rest| rest.strip_suffix(r#"","dst":"flood"}"#))
+            .unwrap_or_else(|| panic!("heard {heard}"));
+        *expired.entry(id.parse::<usize>().unwrap()).or_insert(0) += 1;
+        if expired.len() % 2000 == 0 {
+            most.0 = most.0.max(nodes[0].process.memory());
+            most.1 = most.1.max(stored(&redis).await);
+            // Others are served meanwhile.
+            let asked = Instant::now();
+            one.says(r#"{"type":"CANDIDATE","dst":"other","payload":1}"#)
+                .await;
+            assert_eq!(
+                other.hears().await,
+                r#"{"type":"CANDIDATE","src":"one","dst":"other","payload":1}"#
+            );
+            longest = longest.max(asked.elapsed());
+        }
+    }
+    let took = begun.elapsed();
+    assert!(expired.values().all(|times| *times == 1), "once each");
+    assert_eq!(flood.hears_within(Duration::from_secs(7)).await, None);
+    let (node, store) = (most.0 - before.0, most.1.saturating_sub(before.1));
+    println!(
+        "{IDS} absent ids in {took:.1?}: the node took {node} KiB more, Redis {store} KiB; others waited {longest:.1?} at most"
+    );
+    assert!(node < 32 * 1024, "the node took {node} KiB more");
+    assert!(store < 16 * 1024, "Redis took {store} KiB more");
+    assert!(longest < Duration::from_secs(1), "{longest:?}");
+    let keys = redis.keys().await;
+    assert!(
+        !keys.iter().any(|(key, _)| key.starts_with("sb:q:")),
+        "what waited is withdrawn"
+    );
+}

@@ -1,0 +1,402 @@
+//! PeerJS clients on several nodes: what they say and hear, byte for byte.
+
+use std::time::{Duration, Instant};
+
+use futures_util::SinkExt as _;
+use serde_json::Value;
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::support::cluster::{Cluster, Ground};
+use crate::support::peerjs::{Client, End, OPEN};
+use crate::support::{eventually, http};
+
+const TAKEN: &str = r#"{"type":"ID-TAKEN","payload":{"msg":"ID is taken"}}"#;
+/// Something that is nothing, and has no effect.
+const NOTHING: &str = r#"{"type":"NOTHING"}"#;
+
+/// On either ground: two nodes.
+async fn grounds(settings: &[(&str, &str)]) -> [Cluster; 2] {
+    [
+        Cluster::embedded(2, settings).await,
+        Cluster::redis(2, settings).await,
+    ]
+}
+
+fn body(answer: &str) -> &str {
+    answer.split_once("\r\n\r\n").unwrap().1
+}
+
+/// features.md §5.4, with what we do otherwise: the same token is told OPEN, and the old connection is closed.
+#[tokio::test]
+async fn the_golden_trace_on_two_nodes() {
+    for cluster in grounds(&[]).await {
+        let [one, two] = [cluster.nodes[0].address, cluster.nodes[1].address];
+        let mut a = Client::open(one, "a", "ta").await;
+
+        let mut x = Client::claim(two, "a", "zzz").await;
+        assert_eq!(x.hears().await, TAKEN);
+        assert_eq!(x.ends().await, End::NoCode);
+
+        let mut a2 = Client::open(two, "a", "ta").await;
+        assert_eq!(a.ends().await, End::Code(4000));
+
+        let begun = Instant::now();
+        a2.says(r#"{"type":"OFFER","payload":{"sdp":"x"},"dst":"b","src":"forged","extra":1}"#)
+            .await;
+        assert_eq!(a2.hears().await, r#"{"type":"EXPIRE","src":"b","dst":"a"}"#);
+        let waited = begun.elapsed();
+        assert!(waited >= Duration::from_millis(4900), "{waited:?}");
+
+        a2.says(r#"{"type":"OFFER","payload":{"sdp":"x"},"dst":"c"}"#)
+            .await;
+        a2.says(r#"{"type":"CANDIDATE","payload":{"candidate": 1},"dst":"c"}"#)
+            .await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let mut c = Client::open(one, "c", "tc").await;
+        assert_eq!(
+            c.hears().await,
+            r#"{"type":"OFFER","src":"a","dst":"c","payload":{"sdp":"x"}}"#
+        );
+        assert_eq!(
+            c.hears().await,
+            r#"{"type":"CANDIDATE","src":"a","dst":"c","payload":{"candidate": 1}}"#
+        );
+
+        c.says(r#"{"type":"ANSWER","payload":{"sdp":"y"},"dst":"a"}"#)
+            .await;
+        c.says(r#"{"type":"LEAVE","dst":"a"}"#).await;
+        c.says(r#"{"type":"EXPIRE","dst":"a"}"#).await;
+        for said in [
+            r#"{"type":"ANSWER","src":"c","dst":"a","payload":{"sdp":"y"}}"#,
+            r#"{"type":"LEAVE","src":"c","dst":"a"}"#,
+            r#"{"type":"EXPIRE","src":"c","dst":"a"}"#,
+        ] {
+            assert_eq!(a2.hears().await, said);
+        }
+        // What was delivered does not expire, and who leaves is not told to others.
+        c.closes().await;
+        assert_eq!(a2.hears_within(Duration::from_secs(6)).await, None);
+    }
+}
+
+#[tokio::test]
+async fn who_does_not_say_who_he_is_is_told_so() {
+    let cluster = Cluster::embedded(1, &[]).await;
+    let node = cluster.nodes[0].address;
+    let missing =
+        r#"{"type":"ERROR","payload":{"msg":"No id, token, or key supplied to websocket server"}}"#;
+    let invalid = r#"{"type":"ERROR","payload":{"msg":"Invalid key provided"}}"#;
+    for (query, told) in [
+        ("key=peerjs&id=a", missing),
+        ("", missing),
+        ("key=nope&id=a&token=t", invalid),
+    ] {
+        let mut client = Client::connect(node, query).await;
+        assert_eq!(client.hears().await, told, "{query}");
+        assert_eq!(client.ends().await, End::NoCode, "{query}");
+    }
+    let wrong = http::get(node, "/peerjs/", http::UPGRADE).await.unwrap();
+    assert!(wrong.starts_with("HTTP/1.1 404"), "{wrong}");
+}
+
+#[tokio::test]
+async fn dirt_neither_deafens_nor_ends_a_client() {
+    for cluster in grounds(&[]).await {
+        let mut a = Client::named(cluster.nodes[0].address, "a").await;
+        let mut b = Client::named(cluster.nodes[1].address, "b").await;
+        for dirt in ["null", "{", "[]", "", "7", NOTHING, r#"{"type":"OFFER"}"#] {
+            a.says(dirt).await;
+        }
+        let binary = br#"{"type":"OFFER","dst":"b","payload":1}"#;
+        a.sink.send(Message::binary(binary.to_vec())).await.unwrap();
+        assert_eq!(
+            b.hears().await,
+            r#"{"type":"OFFER","src":"a","dst":"b","payload":1}"#
+        );
+        // Nobody of that name: forgotten, not expired.
+        a.says(r#"{"type":"LEAVE","dst":"nobody"}"#).await;
+        a.says(r#"{"type":"EXPIRE","dst":"nobody"}"#).await;
+        a.is_heard().await;
+        assert_eq!(a.hears_within(Duration::from_millis(200)).await, None);
+        // A leave without a destination gives the id back.
+        b.says(r#"{"type":"LEAVE"}"#).await;
+        assert_eq!(b.ends().await, End::NoCode);
+        Client::open(cluster.nodes[0].address, "b", "another").await;
+    }
+}
+
+#[tokio::test]
+async fn keys_are_worlds_of_their_own() {
+    let cluster = Cluster::redis(2, &[("peerjs.keys", "peerjs,other")]).await;
+    let [one, two] = [cluster.nodes[0].address, cluster.nodes[1].address];
+    let mut a = Client::named(one, "a").await;
+    let mut other = Client::connect(two, "key=other&id=a&token=t").await;
+    assert_eq!(other.hears().await, OPEN);
+    let mut b = Client::connect(one, "key=other&id=b&token=t").await;
+    assert_eq!(b.hears().await, OPEN);
+    b.says(r#"{"type":"OFFER","dst":"a","payload":1}"#).await;
+    assert_eq!(
+        other.hears().await,
+        r#"{"type":"OFFER","src":"b","dst":"a","payload":1}"#
+    );
+    a.is_heard().await;
+    // Nor do native users meet them.
+    let mut native = cluster.login(0, "a").await;
+    native.hears_nothing_more().await;
+}
+
+#[tokio::test]
+async fn a_closed_id_is_free_and_a_lost_one_waits_for_its_own() {
+    for cluster in grounds(&[("peerjs.grace", "1500ms")]).await {
+        let [one, two] = [cluster.nodes[0].address, cluster.nodes[1].address];
+        // A page that is loaded again has another token.
+        let page = Client::named(one, "page").await;
+        page.closes().await;
+        let again = Client::open(two, "page", "other").await;
+        // One that vanished is waited for…
+        drop(again);
+        let begun = Instant::now();
+        let mut next = Client::claim(one, "page", "third").await;
+        assert_eq!(next.hears().await, OPEN);
+        let waited = begun.elapsed();
+        assert!(waited < Duration::from_secs(4), "{waited:?}");
+        // …unless it comes back.
+        drop(next);
+        let mut stranger = Client::claim(two, "page", "fourth").await;
+        let _own = Client::open(two, "page", "third").await;
+        assert_eq!(stranger.hears().await, TAKEN);
+        assert_eq!(stranger.ends().await, End::NoCode);
+    }
+}
+
+#[tokio::test]
+async fn what_is_sent_between_two_connections_is_heard_once() {
+    for cluster in grounds(&[("peerjs.grace", "8s")]).await {
+        let [one, two] = [cluster.nodes[0].address, cluster.nodes[1].address];
+        let mut a = Client::named(one, "a").await;
+        let mut b = Client::named(two, "b").await;
+        a.says(r#"{"type":"OFFER","dst":"b","payload":1}"#).await;
+        assert!(b.hears().await.contains("OFFER"));
+        // The answer to the ping behind it confirms it.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        while b.hears_within(Duration::from_millis(100)).await.is_some() {}
+        drop(b);
+        a.says(r#"{"type":"CANDIDATE","dst":"b","payload":2}"#)
+            .await;
+        a.is_heard().await;
+        let mut b = Client::open(one, "b", "tb").await;
+        assert_eq!(
+            b.hears().await,
+            r#"{"type":"CANDIDATE","src":"a","dst":"b","payload":2}"#
+        );
+        // Nobody is told that it expired.
+        assert_eq!(a.hears_within(Duration::from_secs(6)).await, None);
+        assert_eq!(b.hears_within(Duration::from_millis(100)).await, None);
+    }
+}
+
+#[tokio::test]
+async fn each_absent_id_expires_once_and_only_for_what_did_not_arrive() {
+    let fast = [
+        ("peerjs.expire_timeout", "1s"),
+        ("limits.signals_per_second", "0"),
+    ];
+    for cluster in grounds(&fast).await {
+        let [one, two] = [cluster.nodes[0].address, cluster.nodes[1].address];
+        let mut a = Client::named(one, "a").await;
+        for id in ["x", "y", "z"] {
+            for n in 0..5 {
+                a.says(&format!(
+                    r#"{{"type":"CANDIDATE","dst":"{id}","payload":{n}}}"#
+                ))
+                .await;
+            }
+        }
+        a.is_heard().await;
+        let mut y = Client::open(two, "y", "t").await;
+        for n in 0..5 {
+            let said = format!(r#"{{"type":"CANDIDATE","src":"a","dst":"y","payload":{n}}}"#);
+            assert_eq!(y.hears().await, said);
+        }
+        let mut expired = [a.hears().await, a.hears().await];
+        expired.sort();
+        assert_eq!(
+            expired,
+            [
+                r#"{"type":"EXPIRE","src":"x","dst":"a"}"#,
+                r#"{"type":"EXPIRE","src":"z","dst":"a"}"#
+            ]
+        );
+        assert_eq!(a.hears_within(Duration::from_secs(2)).await, None);
+        // What has expired is not delivered.
+        let mut x = Client::open(two, "x", "t").await;
+        assert_eq!(x.hears_within(Duration::from_millis(300)).await, None);
+        if let Ground::Redis(redis) = &cluster.ground {
+            let keys = redis.keys().await;
+            assert!(
+                !keys.iter().any(|(key, _)| key.starts_with("sb:q:")),
+                "{keys:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_beat_is_closed() {
+    let cluster = Cluster::embedded(1, &[("peerjs.alive_timeout", "1s")]).await;
+    let node = cluster.nodes[0].address;
+    let (mut beats, mut silent) = (
+        Client::named(node, "beats").await,
+        Client::named(node, "silent").await,
+    );
+    let begun = Instant::now();
+    let ends = async {
+        // Anything else is no heartbeat.
+        for _ in 0..5 {
+            if silent.sink.send(Message::text(NOTHING)).await.is_err() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert_eq!(silent.ends().await, End::Code(4010));
+        assert!(begun.elapsed() >= Duration::from_millis(950));
+    };
+    let beating = async {
+        for _ in 0..20 {
+            beats.says(r#"{"type":"HEARTBEAT"}"#).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::join!(ends, beating);
+    beats.is_heard().await;
+}
+
+#[tokio::test]
+async fn ids_are_listed_over_the_cluster_if_that_is_allowed() {
+    for cluster in grounds(&[("peerjs.allow_discovery", "true")]).await {
+        let _here = Client::named(cluster.nodes[0].address, "here").await;
+        let _there = Client::named(cluster.nodes[1].address, "th%20ere").await;
+        let _native = cluster.login(0, "native").await;
+        for node in &cluster.nodes {
+            eventually("both are listed", async || {
+                let answer = http::get(node.address, "/peerjs/peers", "").await?;
+                assert!(
+                    answer.contains("content-type: application/json; charset=utf-8"),
+                    "{answer}"
+                );
+                (body(&answer) == r#"["here","th ere"]"#).then_some(())
+            })
+            .await;
+        }
+    }
+    let cluster = Cluster::embedded(1, &[]).await;
+    let answer = http::get(cluster.nodes[0].address, "/peerjs/peers", "")
+        .await
+        .unwrap();
+    assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
+    assert!(answer.contains("content-type: text/plain"), "{answer}");
+    assert_eq!(body(&answer), "Unauthorized");
+}
+
+#[tokio::test]
+async fn the_routes_are_those_of_the_original() {
+    let cluster = Cluster::embedded(1, &[]).await;
+    let node = cluster.nodes[0].address;
+    let info: Value = serde_json::from_str(body(&http::get(node, "/", "").await.unwrap())).unwrap();
+    assert_eq!(info["name"], "PeerJS Server");
+    let from = "Origin: https://app.example\r\n";
+    for path in ["/peerjs/id?ts=1&version=1.5.5", "/any/id"] {
+        let answer = http::get(node, path, from).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert!(answer.contains("content-type: text/html; charset=utf-8"));
+        assert!(answer.contains("access-control-allow-origin: https://app.example"));
+        assert!(answer.contains("vary: origin"), "{answer}");
+        assert_eq!(body(&answer).len(), 36, "{answer}");
+    }
+    for path in ["/v1/id", "/ws/id", "/doctor/id", "/peerjs"] {
+        assert_eq!(http::status(node, path).await, Some(404), "{path}");
+    }
+    let strict = Cluster::embedded(
+        1,
+        &[("peerjs.strict_key", "true"), ("peerjs.path", "/my/app")],
+    )
+    .await;
+    let node = strict.nodes[0].address;
+    for (path, status) in [
+        ("/my/app/peerjs/id", 200),
+        ("/my/app/any/id", 404),
+        ("/my/app", 200),
+        ("/my/app/", 200),
+        ("/peerjs/id", 404),
+        ("/", 200),
+    ] {
+        assert_eq!(http::status(node, path).await, Some(status), "{path}");
+    }
+    let off = Cluster::embedded(1, &[("peerjs.enabled", "false")]).await;
+    let node = off.nodes[0].address;
+    assert_eq!(http::status(node, "/peerjs/id").await, Some(404));
+}
+
+#[tokio::test]
+async fn a_node_that_drains_closes_and_the_id_goes_on_elsewhere() {
+    let mut cluster = Cluster::redis(2, &[]).await;
+    let [one, two] = [cluster.nodes[0].address, cluster.nodes[1].address];
+    let mut a = Client::open(one, "a", "ta").await;
+    let mut b = Client::named(two, "b").await;
+    cluster.nodes[0].drain();
+    assert_eq!(a.ends().await, End::Code(1012));
+    b.says(r#"{"type":"OFFER","dst":"a","payload":1}"#).await;
+    b.is_heard().await;
+    let mut a = Client::open(two, "a", "ta").await;
+    assert_eq!(
+        a.hears().await,
+        r#"{"type":"OFFER","src":"b","dst":"a","payload":1}"#
+    );
+    assert!(cluster.nodes[0].stopped().await);
+}
+
+#[tokio::test]
+async fn who_is_gone_is_told_to_those_who_want_to_know() {
+    for cluster in grounds(&[("peerjs.leave", "true"), ("peerjs.grace", "200ms")]).await {
+        let mut a = Client::named(cluster.nodes[0].address, "a").await;
+        let mut b = Client::named(cluster.nodes[1].address, "b").await;
+        let mut c = Client::named(cluster.nodes[1].address, "c").await;
+        a.says(r#"{"type":"OFFER","dst":"b","payload":1}"#).await;
+        assert!(b.hears().await.contains("OFFER"));
+        a.says(r#"{"type":"OFFER","dst":"c","payload":1}"#).await;
+        assert!(c.hears().await.contains("OFFER"));
+        b.closes().await;
+        assert_eq!(a.hears().await, r#"{"type":"LEAVE","src":"b","dst":"a"}"#);
+        drop(c);
+        assert_eq!(a.hears().await, r#"{"type":"LEAVE","src":"c","dst":"a"}"#);
+    }
+}
+
+#[tokio::test]
+async fn what_became_of_messages_is_counted() {
+    let cluster = Cluster::redis(1, &[("peerjs.expire_timeout", "300ms")]).await;
+    let node = &cluster.nodes[0];
+    let mut a = Client::named(node.address, "a").await;
+    a.says(r#"{"type":"OFFER","dst":"nobody","payload":1}"#)
+        .await;
+    assert!(a.hears().await.contains("EXPIRE"));
+    a.is_heard().await;
+    let mut taken = Client::claim(node.address, "a", "other").await;
+    assert_eq!(taken.hears().await, TAKEN);
+    assert_eq!(taken.ends().await, End::NoCode);
+    for expected in [
+        r#"switchboard_connections{dialect="peerjs",transport="websocket"} 1"#,
+        r#"switchboard_sessions{dialect="peerjs",transport="websocket"} 1"#,
+        r#"switchboard_signals_total{kind="offer",outcome="waiting"} 1"#,
+        r#"switchboard_signals_total{kind="candidate",outcome="delivered"} 1"#,
+        r#"switchboard_refusals_total{code="user_unavailable"} 1"#,
+        r#"switchboard_logins_total{result="name_taken"} 1"#,
+        r#"switchboard_sessions_ended_total{reason="not_admitted"} 1"#,
+    ] {
+        eventually(expected, async || {
+            let metrics = http::get(node.admin, "/metrics", "").await?;
+            metrics.contains(expected).then_some(())
+        })
+        .await;
+    }
+}
