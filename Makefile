@@ -13,11 +13,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p;T;q' Cargo.toml)
 BUILDER_IMAGE := $(shell sed -n 's/^BUILDER_IMAGE=//p' .env)
 URL ?= ws://localhost:9090
 
-<<<<<<< HEAD
-.PHONY: help setup setup-test setup-lint setup-bench run test lint lint-deploy lint-client fmt bench bench-storm bench-telemetry torture endure dist demo-call compose-test setup-browser test-browser
-=======
-.PHONY: help setup setup-test setup-lint setup-bench run test lint lint-deploy fmt bench bench-peerjs bench-storm bench-telemetry torture endure dist demo-call compose-test setup-browser test-browser
->>>>>>> main
+.PHONY: help setup setup-test setup-lint setup-bench run test lint lint-deploy lint-client fmt bench bench-peerjs bench-storm bench-telemetry torture endure dist demo-call compose-test setup-browser test-browser
 
 help: ## List what can be made.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
