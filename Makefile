@@ -13,7 +13,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p;T;q' Cargo.toml)
 BUILDER_IMAGE := $(shell sed -n 's/^BUILDER_IMAGE=//p' .env)
 URL ?= ws://localhost:9090
 
-.PHONY: help setup setup-test setup-lint setup-bench run test lint lint-deploy fmt bench bench-peerjs bench-storm bench-telemetry torture endure dist demo-call compose-test setup-browser test-browser
+.PHONY: help setup setup-test setup-lint setup-bench run test lint lint-deploy lint-client fmt bench bench-peerjs bench-storm bench-telemetry torture endure dist demo-call compose-test setup-browser test-browser
 
 help: ## List what can be made.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -93,7 +93,7 @@ test: setup-test ## Run all tests, on the embedded fabric and on real Redis serv
 	$(CARGO) test --locked --test faults -- --test-threads=1 --nocapture
 	$(CARGO) test --locked --test deploy -- --test-threads=1 --nocapture
 
-lint: setup-lint lint-deploy ## Check format, lints, docs, licences and sources, and everything in deploy/.
+lint: setup-lint lint-deploy lint-client ## Check format, lints, docs, licences and sources, everything in deploy/, and the client library's types.
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
@@ -105,6 +105,9 @@ lint-deploy: setup-test target/lint/ready ## Check the Dockerfile, the compose f
 	haproxy -c -q -f deploy/haproxy/haproxy.cfg
 	PATH=$(CURDIR)/target/lint/bin:$$PATH target/lint/bin/python .ci/manifests/check.py
 	PATH=$(CURDIR)/target/lint/bin:$$PATH target/lint/bin/python .ci/manifests/test_check.py
+
+lint-client: tests/browser/node_modules/ready ## Check the client library's types, and how they are used.
+	tests/browser/node_modules/.bin/tsc --noEmit --strict --target es2022 --module nodenext --lib es2022,dom,esnext.disposable client/switchboard.d.ts tests/browser/types/use.ts
 
 fmt: ## Format the code.
 	$(CARGO) fmt

@@ -80,7 +80,7 @@ export async function startProxy(targets, rules = {}) {
     for (const { hostname, port } of choose(req)) {
       const onward = connect(Number(port), hostname)
       onward.on('error', () => {})
-      if (!(await Promise.race([once(onward, 'connect').then(() => true), once(onward, 'close').then(() => false)]))) continue
+      if (!(await new Promise((resolve) => onward.once('connect', () => resolve(true)).once('close', () => resolve(false))))) continue
       entry.port = port
       const headers = []
       for (let i = 0; i < req.rawHeaders.length; i += 2) headers.push(`${req.rawHeaders[i]}: ${req.rawHeaders[i + 1]}\r\n`)
