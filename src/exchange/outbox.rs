@@ -177,8 +177,9 @@ impl Seat {
             .receipts
             .issue(id.is_none() && starts_call.is_none());
         let waits = self.waits.as_ref();
-        let may_wait =
-            if_absent == IfAbsent::Wait && waits.is_some_and(|waits| waits.has_room(&to));
+        let may_wait = if_absent == IfAbsent::Wait
+            && self.is_patient()
+            && waits.is_none_or(|waits| waits.has_room(&to));
         let envelope = Envelope {
             from: Arc::clone(&self.sender),
             n,
@@ -366,10 +367,10 @@ impl Seat {
             Ok(Sent::Absent) if if_absent == IfAbsent::Forget => return Some(Fate::Absent),
             _ => return None,
         };
-        let waits = self
-            .waits
-            .as_mut()
-            .filter(|_| if_absent == IfAbsent::Wait)?;
+        if if_absent != IfAbsent::Wait || !self.is_patient() {
+            return None;
+        }
+        let waits = self.waits.get_or_insert_default();
         let until = Instant::now() + self.manners.patience;
         // Whoever is between connections has the call already.
         let call = starts_call.filter(|_| place.is_ok()).map(|_| n);
@@ -379,7 +380,7 @@ impl Seat {
 
     /// A call was tried, or failed. Who calls whoever may come notes a call when somebody has it: he may try a thousand that do not come.
     fn note_try(&mut self, to: &UserName) {
-        if self.waits.is_none() {
+        if !self.is_patient() {
             self.note_call(to);
         }
     }

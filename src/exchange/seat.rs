@@ -38,7 +38,7 @@ pub struct Seat {
     pub(super) outbox: Outbox,
     pub(super) lost: LostPeers,
     pub(super) manners: Manners,
-    /// Of a session whose signals may wait for users who are not here.
+    /// Of a session that has waited for users who are not here.
     pub(super) waits: Option<Box<Waits>>,
     /// Of a resumable session.
     pub(super) memory: Option<Box<Memory>>,
@@ -183,8 +183,12 @@ impl Seat {
     #[must_use]
     pub fn with(mut self, manners: Manners) -> Self {
         self.manners = manners;
-        self.waits = (!manners.patience.is_zero()).then(Box::default);
         self
+    }
+
+    /// Whether its signals may wait for users who are not here.
+    pub(super) fn is_patient(&self) -> bool {
+        !self.manners.patience.is_zero()
     }
 
     /// How long a resumable session survives without a connection.

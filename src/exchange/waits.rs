@@ -202,10 +202,7 @@ impl Seat {
 
     /// What the client is told of a user who cannot be reached. One that waits for users is told of each once.
     pub(super) fn absent(&mut self, name: UserName, refusal: Refusal) -> Option<Turn> {
-        let tells = match &mut self.waits {
-            Some(waits) => waits.tells(&name),
-            None => true,
-        };
+        let tells = !self.is_patient() || self.waits.get_or_insert_default().tells(&name);
         tells.then(|| {
             Turn::Tell(Event::Refused {
                 refusal,
