@@ -49,6 +49,7 @@ pub(super) async fn enter(
         opening: Opening::Frame,
         manners: Manners::default(),
         clocks: doors.settings.clocks,
+        read_buffer: READ_BUFFER,
     };
     admit(&doors, from, &headers, upgrade, Native, conversation)
 }
@@ -59,6 +60,8 @@ pub(super) struct Conversation {
     pub(super) opening: Opening,
     pub(super) manners: Manners,
     pub(super) clocks: Clocks,
+    /// Read at once, in bytes.
+    pub(super) read_buffer: usize,
 }
 
 /// Lets a WebSocket in that is to speak this language, if there is room and it may come.
@@ -95,7 +98,7 @@ pub(super) fn admit(
     // Taken before the upgrade is answered, so that a drain cannot miss the session.
     let tracked = doors.phase.track();
     upgrade
-        .read_buffer_size(READ_BUFFER)
+        .read_buffer_size(conversation.read_buffer)
         .write_buffer_size(WRITE_BUFFER)
         .max_write_buffer_size(WRITE_BUFFER + 2 * doors.settings.frame_bytes + WRITE_BUFFER)
         .max_message_size(doors.settings.frame_bytes)

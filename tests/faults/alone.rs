@@ -25,12 +25,17 @@ async fn one_node_needs_nothing_else() {
     assert_eq!(status["fabric"]["kind"], "embedded");
     one.closes().await;
     assert_eq!(other.hears().await["reason"], "closed");
-    let page = http::get(node.address, "/", "").await.unwrap();
+    let page = http::get(node.address, "/", "Accept: text/html\r\n")
+        .await
+        .unwrap();
     assert!(
-        page.contains("200 OK")
-            && page.contains("WebRTC signalling server")
-            && page.contains("wscat"),
+        page.contains("200 OK") && page.contains("<title>Switchboard</title>"),
         "{page}"
+    );
+    let told = http::get(node.address, "/", "").await.unwrap();
+    assert!(
+        told.contains("200 OK") && told.contains("PeerJS Server"),
+        "what PeerJS' clients and programs are told: {told}"
     );
 
     let healthy = switchboard(&["healthcheck", "--admin-listen", &node.admin.to_string()]);
