@@ -18,7 +18,7 @@ impl Seat {
             self.hear(entry.envelope, None, turns);
             return;
         };
-        let Entry { id, envelope, size } = entry;
+        let Entry { id, envelope } = entry;
         let said = Said::of(&envelope);
         let from = Arc::clone(&envelope.from);
         let before = turns.len();
@@ -33,7 +33,7 @@ impl Seat {
         let Some(memory) = &mut self.memory else {
             return;
         };
-        memory.dealt(id, size, said, &from.address.name, silent);
+        memory.dealt(id, said, &from.address.name, silent);
         if !memory.is_unseen(id) {
             // Its client has seen it: it was heard for the sake of our calls only.
             turns.truncate(before);

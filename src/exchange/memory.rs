@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::calls::{Call, Calls};
 use super::heard::Heard;
-use crate::fabric::{Confirmed, Envelope, FabricError, Notes, Parcel, Resumed};
+use crate::fabric::{Envelope, FabricError, Notes, Parcel, Resumed};
 use crate::model::{EntryId, Secret, SecretHash, SessionId, UserName};
 
 /// After how many unconfirmed entries the client is asked whether it has them.
@@ -52,8 +52,8 @@ pub(super) struct Memory {
     seen: EntryId,
     /// Users about whom something is to be written.
     changed: HashSet<UserName>,
-    /// What leaves the inbox with the next note.
-    freed: Vec<(SessionId, usize)>,
+    /// The store is to be told how far the client has confirmed.
+    frees: bool,
     noting: FuturesUnordered<BoxFuture<'static, Noted>>,
     /// Users that notes on their way are about. Later notes are about them too: a later note that is written tells how far things were decided,
     /// which must not be true without what an earlier one said that was not.
@@ -70,7 +70,6 @@ pub(super) struct Memory {
 struct Unconfirmed {
     id: EntryId,
     said: Said,
-    size: usize,
     silent: bool,
     /// A store has lost it, and nobody has sent it again yet.
     lost: bool,
@@ -113,7 +112,6 @@ pub struct Noted {
     /// Whether the session is still ours.
     pub(super) result: Result<bool, FabricError>,
     users: Vec<UserName>,
-    sizes: Vec<(SessionId, usize)>,
 }
 
 /// What an earlier connection has decided about an entry.
@@ -142,7 +140,7 @@ impl Memory {
             copies: HashMap::new(),
             seen: EntryId::default(),
             changed: HashSet::new(),
-            freed: Vec::new(),
+            frees: false,
             noting: FuturesUnordered::new(),
             underway: HashSet::new(),
             turnover: 0,
@@ -230,14 +228,7 @@ impl Memory {
 
     /// An entry was dealt with; `silent` if the client was not told of it. What was told before by an entry that the client may not have seen
     /// is told by whoever holds the session next, should the client say that it has not.
-    pub(super) fn dealt(
-        &mut self,
-        id: EntryId,
-        size: usize,
-        said: Said,
-        from: &UserName,
-        silent: bool,
-    ) {
+    pub(super) fn dealt(&mut self, id: EntryId, said: Said, from: &UserName, silent: bool) {
         let tells_it = |entry: &&mut Unconfirmed| entry.said == said && !entry.silent;
         if silent && let Some(told) = self.unconfirmed.iter_mut().find(tells_it) {
             told.lost = false;
@@ -246,7 +237,6 @@ impl Memory {
         self.unconfirmed.push_back(Unconfirmed {
             id,
             said,
-            size,
             silent,
             lost: false,
         });
@@ -305,7 +295,7 @@ impl Memory {
     /// The client has everything up to this.
     pub(super) fn confirm(&mut self, last: EntryId) {
         while let Some(entry) = self.unconfirmed.front().filter(|entry| entry.id <= last) {
-            self.freed.push((entry.said.session, entry.size));
+            self.frees = true;
             self.confirmed = entry.id;
             self.silent.remove(&entry.id);
             self.copies.remove(&entry.id);
@@ -314,16 +304,15 @@ impl Memory {
     }
 
     /// Whether there is something to confirm in the store.
-    pub(super) fn has_freed(&self) -> bool {
-        !self.freed.is_empty()
+    pub(super) fn frees(&self) -> bool {
+        self.frees
     }
 
     /// What is to be written now.
-    pub(super) fn notes(&mut self, calls: &Calls, heard: &Heard) -> (Notes, Written) {
+    pub(super) fn notes(&mut self, calls: &Calls, heard: &Heard) -> (Notes, Vec<UserName>) {
         self.failed = false;
         self.changed.extend(self.underway.iter().cloned());
         let users: Vec<UserName> = self.changed.drain().collect();
-        let sizes = std::mem::take(&mut self.freed);
         let mut notes = Notes::default();
         for user in &users {
             let field = format!("{USER}{user}");
@@ -367,13 +356,8 @@ impl Memory {
             "1"
         };
         notes.put(MISSED, missed.to_owned());
-        if !sizes.is_empty() {
-            notes.confirmed = Some(Confirmed {
-                last: self.confirmed,
-                sizes: sizes.clone(),
-            });
-        }
-        (notes, Written { users, sizes })
+        notes.confirmed = std::mem::take(&mut self.frees).then_some(self.confirmed);
+        (notes, users)
     }
 
     /// The store, which was whole at that time, may have forgotten everything: what it is to know anew.
@@ -383,11 +367,9 @@ impl Memory {
         whole_at: Instant,
         calls: &Calls,
         heard: &Heard,
-    ) -> (Notes, Written) {
+    ) -> (Notes, Vec<UserName>) {
         self.changed.extend(calls.peers());
         for entry in &mut self.unconfirmed {
-            // It takes no room any more.
-            entry.size = 0;
             entry.lost = !entry.silent;
         }
         if self
@@ -397,20 +379,18 @@ impl Memory {
             // What was sent to a session that had no connection for so long is not sent again.
             self.missed = Missed::Untold;
         }
-        let (mut notes, written) = self.notes(calls, heard);
+        let (mut notes, users) = self.notes(calls, heard);
         notes.put(EARLIER, heard.earlier());
-        let confirmed = notes.confirmed.get_or_insert_default();
-        confirmed.last = self.confirmed;
-        confirmed.sizes.clear();
+        notes.confirmed = Some(self.confirmed);
         // Behind it, so that it does not pass for what was lost.
         notes.anew = Some((self.hash.clone(), last.max(self.decided).next()));
-        (notes, written)
+        (notes, users)
     }
 
-    /// A note is on its way.
+    /// A note about these users is on its way.
     pub(super) fn noting(
         &mut self,
-        Written { users, sizes }: Written,
+        users: Vec<UserName>,
         answer: BoxFuture<'static, Result<bool, FabricError>>,
     ) {
         self.underway.extend(users.iter().cloned());
@@ -418,7 +398,6 @@ impl Memory {
             Noted {
                 result: answer.await,
                 users,
-                sizes,
             }
         }));
     }
@@ -451,7 +430,7 @@ impl Memory {
         self.failed = true;
         self.turnover = u64::MAX;
         self.changed.extend(noted.users);
-        self.freed.extend(noted.sizes);
+        self.frees = true;
     }
 
     /// The connection is gone.
@@ -473,13 +452,6 @@ impl Memory {
         }
         tells
     }
-}
-
-/// What a note has taken along.
-#[derive(Debug)]
-pub(super) struct Written {
-    users: Vec<UserName>,
-    sizes: Vec<(SessionId, usize)>,
 }
 
 fn read_copy(words: &str) -> Option<(EntryId, EntryId)> {

@@ -81,15 +81,15 @@ async fn what_was_told_and_lost_is_told_again_or_missed_by_who_has_not_seen_it()
     };
     let told = [said(1), said(2), said(3)];
     for (number, said) in (1..).zip(told) {
-        memory.dealt(id(number), 9, said, &name("b"), false);
+        memory.dealt(id(number), said, &name("b"), false);
     }
     // The store loses all three, and gets two of them again.
-    memory.dealt(id(11), 9, told[0], &name("b"), true);
+    memory.dealt(id(11), told[0], &name("b"), true);
     let (notes, _) = memory.anew(id(11), Instant::now(), &calls, &heard);
     assert!(resumed(&notes, id(1)).tells_missed(), "2 and 3 may be lost");
     assert!(!resumed(&notes, id(3)).tells_missed(), "all was seen");
-    memory.dealt(id(12), 9, told[1], &name("b"), true);
-    memory.dealt(id(13), 9, told[2], &name("b"), true);
+    memory.dealt(id(12), told[1], &name("b"), true);
+    memory.dealt(id(13), told[2], &name("b"), true);
     let (notes, _) = memory.notes(&calls, &heard);
     let mut next = resumed(&notes, id(1));
     assert!(!next.tells_missed());

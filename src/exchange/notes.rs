@@ -27,9 +27,9 @@ impl Seat {
 
     pub(super) fn note(&mut self) {
         if let Some(memory) = &mut self.memory {
-            let (notes, written) = memory.notes(&self.calls, &self.heard);
+            let (notes, users) = memory.notes(&self.calls, &self.heard);
             let answer = self.exchange.fabric.note(&self.lease, notes);
-            memory.noting(written, answer);
+            memory.noting(users, answer);
         }
     }
 
@@ -39,10 +39,9 @@ impl Seat {
             return;
         };
         let whole_at = self.exchange.hold.stalled_at();
-        let (notes, written) =
-            memory.anew(self.catch_up.last(), whole_at, &self.calls, &self.heard);
+        let (notes, users) = memory.anew(self.catch_up.last(), whole_at, &self.calls, &self.heard);
         let answer = self.exchange.fabric.note(&self.lease, notes);
-        memory.noting(written, answer);
+        memory.noting(users, answer);
         if !self.is_detached {
             // What was sent while the store did not know where we are is in the inbox.
             self.catch_up.gap(&self.exchange.fabric, &self.lease);

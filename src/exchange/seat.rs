@@ -291,7 +291,7 @@ impl Seat {
     pub fn confirm(&mut self, last: EntryId) {
         if let Some(memory) = &mut self.memory {
             memory.confirm(last);
-            if memory.has_freed() {
+            if memory.frees() {
                 self.note();
             }
         }
@@ -381,7 +381,7 @@ impl Seat {
                 missed: true,
             }));
         }
-        if memory.has_freed() {
+        if memory.frees() {
             self.note();
         }
     }

@@ -101,12 +101,7 @@ impl Waits {
     }
 
     /// Asks what became of whatever has waited long enough.
-    fn ask(
-        &mut self,
-        fabric: &Arc<dyn Fabric>,
-        from: SessionId,
-        address: impl Fn(&UserName) -> Address,
-    ) {
+    fn ask(&mut self, fabric: &Arc<dyn Fabric>, address: impl Fn(&UserName) -> Address) {
         let now = Instant::now();
         while let Some(name) = self.ends.front() {
             if self.by_name.get(name).is_some_and(|wait| wait.until > now) {
@@ -121,8 +116,7 @@ impl Waits {
             self.bytes -= wait.bytes;
             let address = address(&name);
             let (entries, detached, starts_call) = (wait.entries, wait.detached, wait.starts_call);
-            let withdrawn =
-                (!entries.is_empty()).then(|| fabric.withdraw(&address, from, &entries));
+            let withdrawn = (!entries.is_empty()).then(|| fabric.withdraw(&address, &entries));
             // By then the store lets go of it by itself.
             let is_late = now > wait.until + WAITS_LONGER / 2;
             let fabric = Arc::clone(fabric);
@@ -182,7 +176,7 @@ impl Seat {
         };
         let Some(waited) = waited else {
             let realm = self.lease.address.realm.clone();
-            waits.ask(&self.exchange.fabric, self.lease.session, |name| {
+            waits.ask(&self.exchange.fabric, |name| {
                 Address::new(realm.clone(), name.clone())
             });
             return;

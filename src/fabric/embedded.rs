@@ -17,9 +17,9 @@ use tokio::time::{Instant, timeout};
 use self::letterboxes::Boxes;
 use super::intake::{Intake, Line};
 use super::{
-    Beat, Challenge, Claim, Confirmed, Entry, Envelope, Fabric, FabricError, Holder, Inbound,
-    Lease, Notes, Opened, Outcome, Postage, Receipt, Renewal, Resume, Resumed, Room, Sent, Terms,
-    Verdict, WAITS_LONGER, ring,
+    Beat, Challenge, Claim, Entry, Envelope, Fabric, FabricError, Holder, Inbound, Lease, Notes,
+    Opened, Outcome, Postage, Receipt, Renewal, Resume, Resumed, Room, Sent, Terms, Verdict,
+    WAITS_LONGER, ring,
 };
 use crate::model::{Address, Correlation, EntryId, NodeId, Realm, SecretHash, SessionId, UserName};
 
@@ -52,16 +52,23 @@ struct State {
 struct Name {
     holder: Holder,
     until: Instant,
-    inbox: VecDeque<Entry>,
+    inbox: VecDeque<Kept>,
     /// What the next holder of a resumable session must know.
     record: Option<Record>,
     /// What each sender has sent to be delivered once.
     once: HashMap<SessionId, Once>,
 }
 
+/// An entry, and how many bytes it takes where it is kept.
+#[derive(Debug)]
+struct Kept {
+    entry: Entry,
+    size: usize,
+}
+
 #[derive(Debug)]
 struct Waiting {
-    entry: Entry,
+    kept: Kept,
     until: Instant,
 }
 
@@ -211,7 +218,7 @@ impl Fabric for Socket {
         }
         if let Some(name) = state.names.get_mut(&lease.address) {
             name.inbox
-                .extend(waited.into_iter().map(|waiting| waiting.entry));
+                .extend(waited.into_iter().map(|waiting| waiting.kept));
         }
         Ok(Claim::Awaited)
     }
@@ -352,13 +359,12 @@ impl Fabric for Socket {
     fn withdraw(
         &self,
         to: &Address,
-        _: SessionId,
         waiting: &[EntryId],
     ) -> BoxFuture<'static, Result<usize, FabricError>> {
         let withdrawn = self.switch.reach().map(|mut state| {
             let mut left = state.queue(to);
             let before = left.len();
-            left.retain(|waits| !waiting.contains(&waits.entry.id));
+            left.retain(|waits| !waiting.contains(&waits.kept.entry.id));
             let withdrawn = before - left.len();
             if !left.is_empty() {
                 state.queues.insert(to.clone(), left);
@@ -520,18 +526,11 @@ impl State {
 
     /// Nobody has the name: what is sent waits for whoever claims it.
     fn wait(&mut self, to: &Address, envelope: Envelope, patience: Duration) -> Sent {
-        let (room, size) = (Room::QUEUE, envelope.encode().len());
+        let (size, sender) = (envelope.encode().len(), envelope.from.session);
         let mut queue = self.queue(to);
-        let bytes: usize = queue.iter().map(|waiting| waiting.entry.size).sum();
-        let own = queue
-            .iter()
-            .filter(|waiting| waiting.entry.envelope.from.session == envelope.from.session);
-        let share: usize = own.map(|waiting| Room::weight(waiting.entry.size)).sum();
-        let fits = queue.len() < room.entries
-            && bytes + size <= room.bytes
-            && share + Room::weight(size) <= room.share;
+        let kept = queue.iter().map(|waiting| &waiting.kept);
         let mut sent = Sent::Absent;
-        if fits {
+        if fits(Room::QUEUE, kept, sender, size) {
             self.entries += 1;
             let id = EntryId {
                 millis: self.entries,
@@ -539,7 +538,10 @@ impl State {
             };
             sent = Sent::Waits(id);
             queue.push(Waiting {
-                entry: Entry { id, envelope, size },
+                kept: Kept {
+                    entry: Entry { id, envelope },
+                    size,
+                },
                 until: Instant::now() + patience + WAITS_LONGER,
             });
         }
@@ -583,7 +585,7 @@ impl State {
         }
         let size = envelope.encode().len();
         if holder.flags.resumable {
-            if !postage.urgent && !name.has_room(sender, size) {
+            if !postage.urgent && !fits(Room::INBOX, name.inbox.iter(), sender, size) {
                 return Ok(Sent::Full(holder));
             }
         } else {
@@ -606,9 +608,11 @@ impl State {
                 sequence: 0,
             },
             envelope,
-            size,
         };
-        name.inbox.push_back(entry.clone());
+        name.inbox.push_back(Kept {
+            entry: entry.clone(),
+            size,
+        });
         if let Some(plug) = self.nodes.get(&holder.node) {
             plug.intake
                 .push(LINE, holder.session, holder.attach, vec![entry]);
@@ -618,19 +622,6 @@ impl State {
 }
 
 impl Name {
-    fn has_room(&self, sender: SessionId, size: usize) -> bool {
-        let room = Room::INBOX;
-        let bytes: usize = self.inbox.iter().map(|entry| entry.size).sum();
-        let own = self
-            .inbox
-            .iter()
-            .filter(|entry| entry.envelope.from.session == sender);
-        let share: usize = own.map(|entry| Room::weight(entry.size)).sum();
-        self.inbox.len() < room.entries
-            && bytes + size <= room.bytes
-            && share + Room::weight(size) <= room.share
-    }
-
     fn note(&mut self, notes: Notes) {
         if let Some((hash, _)) = notes.anew {
             self.record = Some(Record {
@@ -642,9 +633,9 @@ impl Name {
         let Some(record) = &mut self.record else {
             return;
         };
-        if let Some(Confirmed { last, .. }) = notes.confirmed {
+        if let Some(last) = notes.confirmed {
             record.confirmed = last;
-            self.inbox.retain(|entry| entry.id > last);
+            self.inbox.retain(|kept| kept.entry.id > last);
         }
         record.notes.extend(notes.set);
         for field in notes.unset {
@@ -653,10 +644,25 @@ impl Name {
     }
 
     fn after(&self, last: EntryId) -> Vec<Entry> {
-        self.inbox
-            .iter()
-            .filter(|entry| entry.id > last)
-            .cloned()
-            .collect()
+        let entries = self.inbox.iter().map(|kept| &kept.entry);
+        entries.filter(|entry| entry.id > last).cloned().collect()
     }
+}
+
+/// Whether there is room for so many bytes of this sender beside what is kept.
+fn fits<'a>(
+    room: Room,
+    kept: impl Iterator<Item = &'a Kept>,
+    sender: SessionId,
+    size: usize,
+) -> bool {
+    let (mut entries, mut bytes, mut share) = (1, size, Room::weight(size));
+    for Kept { entry, size } in kept {
+        entries += 1;
+        bytes += size;
+        if entry.envelope.from.session == sender {
+            share += Room::weight(*size);
+        }
+    }
+    entries <= room.entries && bytes <= room.bytes && share <= room.share
 }

@@ -146,7 +146,6 @@ mod tests {
                 trace: None,
                 parcel,
             },
-            size: 0,
         }]
     }
 

@@ -96,12 +96,11 @@ pub trait Fabric: Send + Sync + fmt::Debug + 'static {
     /// Sends to whoever holds the name; the receipt is told what became of it.
     fn send(&self, to: &Address, postage: Postage, envelope: Envelope, receipt: Receipt);
 
-    /// Takes back what waits for a name, sent by this session. Returns how many of these entries were still waiting. Takes its place in the
-    /// address's order when it is called.
+    /// Takes back what waits for a name. Returns how many of these entries were still waiting. Takes its place in the address's order when it is
+    /// called.
     fn withdraw(
         &self,
         to: &Address,
-        from: SessionId,
         waiting: &[EntryId],
     ) -> BoxFuture<'static, Result<usize, FabricError>>;
 
@@ -314,8 +313,8 @@ pub struct Notes {
     pub set: Vec<(String, String)>,
     /// Fields to forget.
     pub unset: Vec<String>,
-    /// What the client is known to have: it leaves the inbox.
-    pub confirmed: Option<Confirmed>,
+    /// The client is known to have everything up to here: it leaves the inbox.
+    pub confirmed: Option<EntryId>,
     /// The store has forgotten the session: everything is written anew, and later entries come behind this place.
     pub anew: Option<(SecretHash, EntryId)>,
 }
@@ -329,15 +328,6 @@ impl Notes {
             self.set.push((field.to_owned(), value));
         }
     }
-}
-
-/// Entries that leave an inbox.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Confirmed {
-    /// The last of them.
-    pub last: EntryId,
-    /// How many bytes of which sender's they are.
-    pub sizes: Vec<(SessionId, usize)>,
 }
 
 /// How much of a resumable session's inbox may wait for its client's confirmation.
@@ -421,8 +411,6 @@ pub struct Entry {
     pub id: EntryId,
     /// What it is.
     pub envelope: Envelope,
-    /// How many bytes of the inbox it takes.
-    pub size: usize,
 }
 
 /// What a beat found.

@@ -106,11 +106,20 @@ impl std::hash::Hash for Destination {
 }
 
 impl Bundle {
-    /// Whether it is one envelope of a usual size, for whoever has the name: most are.
-    fn is_plain(&self) -> bool {
-        let plain =
-            |(sheet, _): &(Sheet, _)| sheet.once.is_none() && ring(sheet.bytes.len()) == PLAIN_RING;
-        self.postage == Postage::default() && matches!(&self.sheets[..], [one] if plain(one))
+    /// The bytes of the only envelope, if it is of a usual size and for whoever has the name, or will have it: most are.
+    fn plain(&self) -> Option<&[u8]> {
+        let Postage {
+            only: None,
+            urgent: false,
+            ..
+        } = self.postage
+        else {
+            return None;
+        };
+        match &self.sheets[..] {
+            [(Sheet { bytes, once: None }, _)] if ring(bytes.len()) == PLAIN_RING => Some(bytes),
+            _ => None,
+        }
     }
 
     /// The size of the largest envelope, in bytes.
@@ -134,8 +143,15 @@ impl Bundle {
 
     /// Writes the bundle as the script reads it.
     fn write(&self, call: &mut Cmd) {
-        if self.is_plain() {
-            call.arg(&self.to.channel).arg(&self.sheets[0].0.bytes);
+        let patience = self.postage.patience;
+        let patience = patience.map(|patience| wire::millis(patience + WAITS_LONGER));
+        if let Some(envelope) = self.plain() {
+            if let Some(patience) = patience {
+                call.arg("w").arg(&self.to.channel).arg(patience);
+            } else {
+                call.arg(&self.to.channel);
+            }
+            call.arg(envelope);
             return;
         }
         let count = self.sheets.len();
@@ -144,19 +160,13 @@ impl Bundle {
         let with_ids = self.has_ids();
         let how = if with_ids { WITH_IDS } else { 0 }
             + if self.postage.urgent { URGENT } else { 0 }
-            + if self.postage.patience.is_some() {
-                WAITS
-            } else {
-                0
-            };
+            + if patience.is_some() { WAITS } else { 0 };
         let only = self.postage.only.map(|session| session.to_string());
         call.arg("")
             .arg(&self.to.channel)
             .arg(only.unwrap_or_default())
             .arg(count + 1000 * hundreds + how);
-        if let Some(patience) = self.postage.patience {
-            call.arg(wire::millis(patience + WAITS_LONGER));
-        }
+        call.arg(patience);
         for (sheet, _) in &self.sheets {
             call.arg(&sheet.bytes);
             if with_ids {

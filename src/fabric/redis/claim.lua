@@ -1,5 +1,5 @@
 -- Claims a name that is free, or whose known holder is dead; a new session starts with nothing.
--- KEYS: presence, inbox, session record, who has taken the name over, what has waited for the name; its tally is named after it
+-- KEYS: presence, inbox, session record, who has taken the name over, what has waited for the name. Tallies are named after what they count
 -- ARGV: lease, ttl ms, lease of the dead holder or '', deadline (ms of the server's clock), hash of the secret of a resumable session or '',
 --       its session, ttl ms of its record, ttl ms of an inbox that is not empty
 -- Returns: nil if won, 1 if won and something has waited for it, else the holder's lease
@@ -12,7 +12,7 @@ if held and held ~= ARGV[3] then
   return held
 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-redis.call('DEL', KEYS[2], KEYS[3])
+redis.call('DEL', KEYS[2], KEYS[2] .. ':n', KEYS[3])
 if held or redis.call('EXISTS', KEYS[4]) == 1 then
   -- The node of the holder before may only be cut off: should it come back, its user is not here any more, nor is what was sent to him.
   redis.call('SET', KEYS[4], ARGV[6], 'PX', ARGV[7])
@@ -24,15 +24,8 @@ end
 if redis.call('EXISTS', KEYS[5]) == 0 then
   return false
 end
--- What has waited is the inbox now, and counts as what is in it.
-local tally = KEYS[5] .. ':n'
+-- What has waited is the inbox now.
 redis.call('RENAME', KEYS[5], KEYS[2])
 redis.call('PEXPIRE', KEYS[2], ARGV[8])
-if ARGV[5] ~= '' then
-  local counts = redis.call('HGETALL', tally)
-  if #counts > 0 then
-    redis.call('HSET', KEYS[3], unpack(counts))
-  end
-end
-redis.call('DEL', tally)
+redis.call('DEL', KEYS[5] .. ':n')
 return 1

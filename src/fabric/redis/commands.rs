@@ -5,8 +5,8 @@ use redis::Cmd;
 use super::RedisFabric;
 use super::scripts::Loaded;
 use super::wire::millis;
-use crate::fabric::{Confirmed, Holder, Lease, Notes, Room};
-use crate::model::{Address, EntryId, SecretHash, SessionId};
+use crate::fabric::{Holder, Lease, Notes};
+use crate::model::{Address, EntryId, SecretHash};
 
 impl RedisFabric {
     pub(super) fn claim_command(
@@ -100,15 +100,10 @@ impl RedisFabric {
         note.arg(lease.held_by(&self.node).to_string())
             .arg(millis(self.lives.record))
             .arg(millis(self.lives.resumable_inbox));
-        let confirmed = confirmed.map(|Confirmed { last, sizes }| {
-            note.arg(last.to_string()).arg(last.next().to_string());
-            sizes
-        });
-        if confirmed.is_none() {
-            note.arg("").arg("");
-        }
-        let sizes = confirmed.unwrap_or_default();
-        note.arg(sizes.iter().map(|(_, bytes)| bytes).sum::<usize>());
+        match confirmed {
+            None => note.arg("").arg(""),
+            Some(last) => note.arg(last.to_string()).arg(last.next().to_string()),
+        };
         match anew {
             None => note.arg("").arg("").arg("").arg(""),
             Some((hash, last)) => note
@@ -117,14 +112,7 @@ impl RedisFabric {
                 .arg(lease.attach)
                 .arg(last.to_string()),
         };
-        // What takes no room any more has been forgotten with all its senders.
-        let takes_room = |(_, bytes): &&(SessionId, usize)| *bytes > 0;
-        let senders = sizes.iter().filter(takes_room);
-        note.arg(self.deadline()).arg(senders.clone().count());
-        for (sender, bytes) in senders {
-            note.arg(sender.to_string()).arg(Room::weight(*bytes));
-        }
-        note.arg(set.len());
+        note.arg(self.deadline()).arg(set.len());
         for (field, value) in set {
             note.arg(field).arg(value);
         }

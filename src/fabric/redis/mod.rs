@@ -42,7 +42,7 @@ use super::{
     Postage, Receipt, Renewal, Resume, Terms, Verdict,
 };
 use crate::bugs::{self, Bug};
-use crate::model::{Address, EntryId, NodeId, Realm, SecretHash, SessionId, UserName};
+use crate::model::{Address, EntryId, NodeId, Realm, SecretHash, UserName};
 use crate::telemetry::Metrics;
 
 /// How many leases one script call renews: more would make Redis' other users wait (2 ms at 500, measured).
@@ -437,11 +437,9 @@ impl Fabric for RedisFabric {
     fn withdraw(
         &self,
         to: &Address,
-        from: SessionId,
         waiting: &[EntryId],
     ) -> BoxFuture<'static, Result<usize, FabricError>> {
         let mut withdraw = self.scripts.withdraw.on([&self.keys.queue(to)]);
-        withdraw.arg(from.to_string());
         for id in waiting {
             withdraw.arg(id.to_string());
         }

@@ -3,18 +3,23 @@
 -- KEYS: presence of each name, then inbox of each name. A resumable user's other keys are named after them: same slot
 -- ARGV: ttl ms of an inbox, ttl ms of a resumable user's inbox, length of the prefix of keys, room for entries, for bytes, for one sender,
 --       to how many entries a plain user's inbox is cut, at every sixteenth name from which on,
---       then for each name: channel, envelope; or '', channel, session that alone is meant or '', count and how, envelope…
+--       then for each name: channel, envelope; or 'w', channel, how many ms it waits if there is nobody, envelope; or '', channel, session that alone is meant or '', count and how, envelope…
 --       The short form is what most signals take: every string that the script is given costs as much as its bytes are long, twice.
 --       how: + 1,000 for each hundred entries to which the inbox is to be cut (one in sixteen is: cutting costs a third of appending),
 --       + 100,000: each envelope is followed by the id under which it is delivered once, or '',  + 200,000: there is always room,
 --       + 400,000: if there is nobody it waits, and how many ms is said before the envelopes
 -- Returns: for each name nil if there is nobody, or not the one that was meant; '' and for each envelope the id of its place, or f, if it waits;
---          the holder's lease if all was accepted; or, of a resumable
---          holder or sender, the lease and for each envelope d = accepted, q = accepted while detached, D and Q = accepted before, f = full,
---          s = not accepted, since a later connection of its sender has spoken
-local call, find, byte, concat = redis.call, string.find, string.byte, table.concat
+--          the holder's lease if all was accepted; or the lease and for each envelope d = accepted, q = accepted while detached,
+--          D and Q = accepted before, f = full, s = not accepted, since a later connection of its sender has spoken
+local call, find, match, sub, byte, concat = redis.call, string.find, string.match, string.sub, string.byte, table.concat
+-- So many envelopes, each smaller than so many bytes, are not counted.
+local FEW, SMALL = 64, 4096
 local names = #KEYS / 2
 local held = call('MGET', unpack(KEYS, 1, names))
+
+local function key(i, kind)
+  return sub(KEYS[i], 1, ARGV[3]) .. kind .. sub(KEYS[i], ARGV[3] + 2)
+end
 
 local function append(inbox, envelope, ttl)
   -- The inbox is prolonged with the lease, not with every entry.
@@ -26,26 +31,89 @@ local function append(inbox, envelope, ttl)
   return id
 end
 
+-- What a stream holds, and how much room it leaves: counted only where that may matter, since counting costs more than all the rest.
+-- While a stream has no tally, it holds few envelopes, and small ones.
+local function measure(stream, part)
+  local box = {stream = stream, part = part, tally = stream .. ':n', length = call('XLEN', stream)}
+  box.is_counted = box.length >= FEW * part or call('EXISTS', box.tally) == 1
+  return box
+end
+
+local function weight(size)
+  return math.max(1, math.ceil(size / SMALL))
+end
+
+-- How many bytes there are, and how much of its share this sender has. A tally is of as many envelopes as it says: whoever takes some away
+-- forgets it, and what came without being counted is seen by the length.
+local function counts(box, sender)
+  local known = call('HMGET', box.tally, 'entries', 'bytes', sender)
+  if tonumber(known[1] or -1) == box.length then
+    return tonumber(known[2]), tonumber(known[3] or 0)
+  end
+  local bytes, shares, fields = 0, {}, {'entries', box.length}
+  for _, entry in ipairs(call('XRANGE', box.stream, '-', '+')) do
+    local envelope = entry[2][2]
+    local from = match(envelope, '^%S+ (%S+)')
+    if from then
+      bytes = bytes + #envelope
+      shares[from] = (shares[from] or 0) + weight(#envelope)
+    end
+  end
+  for from, share in pairs(shares) do
+    fields[#fields + 1] = from
+    fields[#fields + 1] = share
+  end
+  call('DEL', box.tally)
+  call('HSET', box.tally, 'bytes', bytes, unpack(fields))
+  call('PEXPIRE', box.tally, 60000)
+  return bytes, shares[sender] or 0
+end
+
+-- Appends an envelope if there is room, or it is urgent. Returns the id of its place, if it has one.
+local function put(box, envelope, ttl, urgent)
+  local size = #envelope
+  local is_counted = not urgent and (box.is_counted or size >= SMALL)
+  local sender, bytes, share
+  if is_counted then
+    sender = match(envelope, '^%S+ (%S+)')
+    bytes, share = counts(box, sender)
+    bytes, share = bytes + size, share + weight(size)
+    local part = box.part
+    if box.length >= ARGV[4] * part or bytes > ARGV[5] * part or share > ARGV[6] * part then
+      return nil
+    end
+  end
+  -- A stream that takes nothing must not fail the others of this call. A server that is full says so before the first of them.
+  local taken, id = pcall(append, box.stream, envelope, ttl)
+  if not taken then
+    if find(type(id) == 'table' and id.err or id, '^OOM') then
+      error({err = 'OOM no memory is left'})
+    end
+    return nil
+  end
+  box.length = box.length + 1
+  if is_counted then
+    box.is_counted = true
+    call('HSET', box.tally, 'entries', box.length, 'bytes', bytes, sender, share)
+  elseif box.length >= FEW * box.part then
+    box.is_counted = true
+  end
+  return id
+end
+
 -- Where somebody is resumable: keeps within the room, and delivers once what is to be delivered once.
 local function carefully(i, channel, first, count, holder, with_ids, urgent)
-  local presence, inbox = KEYS[i], KEYS[names + i]
-  local function key(kind)
-    return string.sub(presence, 1, ARGV[3]) .. kind .. string.sub(presence, ARGV[3] + 2)
-  end
-  local resumable = string.sub(holder, -1) ~= '-'
-  local now = string.sub(holder, -1) == 'd' and 'q' or 'd'
-  local record, entries, known = key('s'), 0, false
-  if resumable then
-    entries = call('XLEN', inbox)
-    known = call('HEXISTS', record, 'session') == 1
-  end
-  local result, parts = {holder}, {'S ', holder, '\n'}
+  local inbox, last = KEYS[names + i], sub(holder, -1)
+  local resumable, now = last ~= '-', last == 'd' and 'q' or 'd'
+  local box = resumable and measure(inbox, 1)
+  local result, parts, all = {holder}, {'S ', holder, '\n'}, true
   local stride = with_ids and 2 or 1
   for n = first, first + count * stride - 1, stride do
     local envelope, id, code = ARGV[n], with_ids and ARGV[n + 1] or '', nil
-    local sender, attach = string.match(envelope, '^%S+ (%S+) (%d+)')
-    local seen = key('d') .. ':' .. sender
+    local sender, attach, seen
     if id ~= '' then
+      sender, attach = match(envelope, '^%S+ (%S+) (%d+)')
+      seen = key(i, 'd') .. ':' .. sender
       local told = call('HMGET', seen, id, '')
       code = told[1] or call('HGET', seen .. ':old', id)
       code = code and string.upper(code)
@@ -54,80 +122,48 @@ local function carefully(i, channel, first, count, holder, with_ids, urgent)
         code = 's'
       end
     end
-    local size = #envelope
-    local weight = math.max(1, math.ceil(size / 4096))
-    if not code and resumable and not urgent then
-      local filled = call('HMGET', record, 'bytes', 'q:' .. sender)
-      if entries >= tonumber(ARGV[4]) or (filled[1] or 0) + size > tonumber(ARGV[5]) or (filled[2] or 0) + weight > tonumber(ARGV[6]) then
-        code = 'f'
-      end
-    end
-    local entry
     if not code then
-      -- An inbox that takes nothing must not fail the others of this call. A server that is full says so before the first of them.
-      local taken, answer = pcall(append, inbox, envelope, resumable and ARGV[2] or ARGV[1])
-      if taken then
-        entry = answer
-      elseif find(type(answer) == 'table' and answer.err or answer, '^OOM') then
-        error({err = 'OOM no memory is left'})
+      local entry
+      if resumable then
+        entry = put(box, envelope, ARGV[2], urgent)
       else
-        code = 'f'
+        entry = append(inbox, envelope, ARGV[1])
       end
-    end
-    if entry then
-      code = now
-      parts[#parts + 1] = entry
-      parts[#parts + 1] = ' '
-      parts[#parts + 1] = envelope
-      entries = entries + 1
-      if known then
-        call('HINCRBY', record, 'bytes', size)
-        call('HINCRBY', record, 'q:' .. sender, weight)
+      code = entry and now or 'f'
+      if entry then
+        local at = #parts
+        parts[at + 1] = entry
+        parts[at + 2] = ' '
+        parts[at + 3] = envelope
       end
-      if id ~= '' then
-        call('HSET', seen, id, code)
-        if call('HLEN', seen) >= 256 then
+      if entry and id ~= '' then
+        call('HSET', seen, id, code, '', attach)
+        if call('HLEN', seen) > 256 then
           call('RENAME', seen, seen .. ':old')
           call('PEXPIRE', seen .. ':old', 60000)
-        else
-          call('PEXPIRE', seen, 60000)
-        end
-        if attach ~= '0' then
           call('HSET', seen, '', attach)
-          call('PEXPIRE', seen, 60000)
         end
+        call('PEXPIRE', seen, 60000)
       end
     end
+    all = all and code == now
     result[#result + 1] = code
   end
   if #parts > 3 then
     call('PUBLISH', channel, concat(parts))
   end
-  return result, resumable
+  return all and holder or result, resumable
 end
 
 -- Nobody has the name: what is sent waits for whoever claims it, in the half of the room of an inbox.
 local function wait(i, first, count, stride, ttl)
-  local queue = string.sub(KEYS[i], 1, ARGV[3]) .. 'q' .. string.sub(KEYS[i], ARGV[3] + 2)
-  local tally = queue .. ':n'
-  local entries, result = call('XLEN', queue), {''}
+  local box, result = measure(key(i, 'q'), 0.5), {''}
+  local before = box.length
   for n = first, first + count * stride - 1, stride do
-    local envelope, code = ARGV[n], 'f'
-    local sender = string.match(envelope, '^%S+ (%S+)')
-    local size = #envelope
-    local weight = math.max(1, math.ceil(size / 4096))
-    local filled = call('HMGET', tally, 'bytes', 'q:' .. sender)
-    if entries < ARGV[4] / 2 and (filled[1] or 0) + size <= ARGV[5] / 2 and (filled[2] or 0) + weight <= ARGV[6] / 2 then
-      local taken, id = pcall(call, 'XADD', queue, '*', 'e', envelope)
-      if taken then
-        code, entries = id, entries + 1
-        call('HINCRBY', tally, 'bytes', size)
-        call('HINCRBY', tally, 'q:' .. sender, weight)
-        call('PEXPIRE', queue, ttl)
-        call('PEXPIRE', tally, ttl)
-      end
-    end
-    result[#result + 1] = code
+    result[#result + 1] = put(box, ARGV[n], ttl, false) or 'f'
+  end
+  if box.length > before then
+    call('PEXPIRE', box.stream, ttl)
   end
   return result
 end
@@ -170,14 +206,19 @@ end
 
 local at, cut_at = 9, tonumber(ARGV[8])
 for i = 1, names do
-  local holder, channel, envelope = held[i], ARGV[at], ARGV[at + 1]
+  local holder, channel, patience = held[i], ARGV[at], nil
   if channel == '' then
     at = at + 1 + at_length(i, at + 1)
   else
-    at = at + 2
-    if holder and byte(holder, -1) ~= 45 then
-      held[i] = carefully(i, channel, at - 1, 1, holder, false, false)
-    elseif holder then
+    if channel == 'w' then
+      channel, patience, at = ARGV[at + 1], ARGV[at + 2], at + 2
+    end
+    local envelope = ARGV[at + 1]
+    if not holder then
+      held[i] = patience and wait(i, at + 1, 1, 1, patience) or false
+    elseif byte(holder, -1) ~= 45 then
+      held[i] = carefully(i, channel, at + 1, 1, holder, false, false)
+    else
       local inbox, id = KEYS[names + i], nil
       if i % 16 == cut_at then
         id = call('XADD', inbox, 'NOMKSTREAM', 'MAXLEN', '~', ARGV[7], '*', 'e', envelope)
@@ -185,6 +226,7 @@ for i = 1, names do
       id = id or append(inbox, envelope, ARGV[1])
       call('PUBLISH', channel, 'S ' .. holder .. '\n' .. id .. ' ' .. envelope)
     end
+    at = at + 2
   end
 end
 return held

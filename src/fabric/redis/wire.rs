@@ -84,11 +84,9 @@ impl Heard {
             let end = memchr(b' ', &payload)?;
             let id = std::str::from_utf8(&payload[..end]).ok()?.parse().ok()?;
             payload.advance(end + 1);
-            let before = payload.len();
             // One that only a later release can read does not take the others with it.
             if let Ok(envelope) = Envelope::take(&mut payload, &mut known.senders) {
-                let size = before - payload.len();
-                entries.push(Entry { id, envelope, size });
+                entries.push(Entry { id, envelope });
             }
         }
         (!entries.is_empty()).then_some(Self::Push {
@@ -149,7 +147,6 @@ fn entry(row: Value) -> Option<Entry> {
     };
     Some(Entry {
         id,
-        size: bytes.len(),
         envelope: Envelope::decode(&bytes.into()).ok()?,
     })
 }

@@ -1,8 +1,8 @@
 //! What every fabric promises about sessions that outlive their connection.
 
 use switchboard::fabric::{
-    Confirmed, Entry, Envelope, FabricError, Flags, Inbound, Lease, Notes, Postage, Renewal,
-    Resume, Resumed, Room, Sent,
+    Entry, Envelope, FabricError, Flags, Inbound, Lease, Notes, Postage, Renewal, Resume, Resumed,
+    Room, Sent,
 };
 use switchboard::model::{Body, Correlation, EntryId, Secret, SecretHash, Signal, SignalKind};
 
@@ -37,13 +37,7 @@ impl Plug {
 
     async fn confirms(&self, lease: &Lease, entries: &[Entry]) {
         let notes = Notes {
-            confirmed: Some(Confirmed {
-                last: entries.last().unwrap().id,
-                sizes: entries
-                    .iter()
-                    .map(|entry| (entry.envelope.from.session, entry.size))
-                    .collect(),
-            }),
+            confirmed: Some(entries.last().unwrap().id),
             ..Notes::default()
         };
         assert!(self.fabric.note(lease, notes).await.unwrap());
@@ -270,6 +264,50 @@ pub(super) async fn one_sender_fills_half_of_an_inbox(ground: &Ground) {
     assert!(matches!(sent, Ok(Sent::To(_))), "{sent:?}");
 }
 
+/// Room is counted exactly, whatever has come, and in which order, before it was counted and since.
+pub(super) async fn room_is_counted_to_the_last_byte(ground: &Ground) {
+    let here = ground.plug().await;
+    let (user, _) = claimed(&here, "user").await;
+    let senders = ["a", "b", "c"].map(lease);
+    let (mut kept, mut accepted, mut refused) = (Vec::new(), 0, 0);
+    for n in 1..=2000 {
+        let from = &senders[n % 7 % 3];
+        let bytes =
+            [100, 300, 5_000, 60_000][usize::from(n % 5 == 0) + 2 * usize::from(n % 11 == 0)];
+        let envelope = large(from, &here, n as u64, bytes);
+        let (sender, size) = (from.session, envelope.encode().len());
+        let is_urgent = n % 29 == 0;
+        let postage = Postage {
+            only: Some(user.session),
+            urgent: is_urgent,
+            patience: None,
+        };
+        let share = |size: usize| size.div_ceil(4096).max(1);
+        let all: usize = kept.iter().map(|(_, size)| size).sum();
+        let own = kept.iter().filter(|(other, _)| *other == sender);
+        let own: usize = own.map(|(_, size)| share(*size)).sum();
+        let fits = kept.len() < Room::INBOX.entries
+            && all + size <= Room::INBOX.bytes
+            && own + share(size) <= Room::INBOX.share;
+        match here.posts(&user.address, postage, envelope).await {
+            Ok(Sent::To(_)) if fits || is_urgent => {
+                kept.push((sender, size));
+                accepted += 1;
+            }
+            Ok(Sent::Full(_)) if !fits && !is_urgent => refused += 1,
+            other => panic!("{n}: {other:?} of {} entries, {all} bytes", kept.len()),
+        }
+        // Now and then the client confirms some, or all.
+        if n % 250 == 0 {
+            let entries = here.reads(&user, EntryId::default()).await;
+            let some = entries.len() * (n / 250 % 4 + 1) / 4;
+            here.confirms(&user, &entries[..some]).await;
+            kept.drain(..some);
+        }
+    }
+    assert!(accepted > 900 && refused > 200, "{accepted} and {refused}");
+}
+
 /// What a store has lost takes no room in it, and is confirmed all the same.
 pub(super) async fn a_session_that_is_written_anew_confirms_what_was_lost(ground: &Ground) {
     let here = ground.plug().await;
@@ -292,9 +330,6 @@ pub(super) async fn a_session_that_is_written_anew_confirms_what_was_lost(ground
         .unwrap();
     let new = here.reads(&user, lost[2].id).await;
     assert_eq!(new.len(), 1);
-    for entry in &mut lost {
-        entry.size = 0;
-    }
     here.confirms(&user, &lost).await;
     here.confirms(&user, &new).await;
     assert!(here.reads(&user, EntryId::default()).await.is_empty());

@@ -84,9 +84,7 @@ pub(super) async fn what_is_withdrawn_is_not_found(ground: &Ground) {
     let second = place(here.waits(&awaited, &sender, 2).await);
     assert!(first < theirs && theirs < second);
     let withdraw = |places: Vec<EntryId>| {
-        let withdrawn = here
-            .fabric
-            .withdraw(&awaited.address, sender.session, &places);
+        let withdrawn = here.fabric.withdraw(&awaited.address, &places);
         async { withdrawn.await.unwrap() }
     };
     assert_eq!(withdraw(vec![first, second]).await, 2);
@@ -117,9 +115,7 @@ pub(super) async fn there_is_room_for_so_much_to_wait(ground: &Ground) {
     }
     assert_eq!(places.len(), Room::QUEUE.entries);
     let own = &places[..Room::QUEUE.share];
-    let withdrawn = here
-        .fabric
-        .withdraw(&awaited.address, senders[0].session, own);
+    let withdrawn = here.fabric.withdraw(&awaited.address, own);
     assert_eq!(withdrawn.await.unwrap(), own.len());
     place(here.waits(&awaited, &senders[2], 0).await);
     place(here.waits(&awaited, &senders[0], 0).await);
