@@ -255,12 +255,9 @@ impl Memory {
         if self.missed == Missed::Told {
             return true;
         }
-        let unasked = self.unconfirmed.iter().rev();
-        unasked
-            .take_while(|entry| entry.id > self.asked_at)
-            .take(ASK_AFTER)
-            .count()
-            == ASK_AFTER
+        let unconfirmed = &self.unconfirmed;
+        unconfirmed.len() >= ASK_AFTER
+            && unconfirmed[unconfirmed.len() - ASK_AFTER].id > self.asked_at
     }
 
     /// The client was sent this ping, behind everything that it was told.

@@ -213,17 +213,25 @@ for i = 1, names do
     if channel == 'w' then
       channel, patience, at = ARGV[at + 1], ARGV[at + 2], at + 2
     end
-    local envelope = ARGV[at + 1]
+    local envelope, inbox, id = ARGV[at + 1], KEYS[names + i], nil
     if not holder then
       held[i] = patience and wait(i, at + 1, 1, 1, patience) or false
-    elseif byte(holder, -1) ~= 45 then
-      held[i] = carefully(i, channel, at + 1, 1, holder, false, false)
-    else
-      local inbox, id = KEYS[names + i], nil
+    elseif byte(holder, -1) == 45 then
       if i % 16 == cut_at then
         id = call('XADD', inbox, 'NOMKSTREAM', 'MAXLEN', '~', ARGV[7], '*', 'e', envelope)
       end
       id = id or append(inbox, envelope, ARGV[1])
+    else
+      -- Where there surely is room, and an inbox already.
+      if #envelope < SMALL and call('XLEN', inbox) < FEW and call('EXISTS', inbox .. ':n') == 0 then
+        id = redis.pcall('XADD', inbox, 'NOMKSTREAM', '*', 'e', envelope)
+        id = id and not id.err and id
+      end
+      if not id then
+        held[i] = carefully(i, channel, at + 1, 1, holder, false, false)
+      end
+    end
+    if id then
       call('PUBLISH', channel, 'S ' .. holder .. '\n' .. id .. ' ' .. envelope)
     end
     at = at + 2
