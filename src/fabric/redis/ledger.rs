@@ -20,6 +20,8 @@ const MOST_LETTERS: usize = 32_768;
 const MOST_BYTES: usize = 16 << 20;
 /// How many users are remembered of whom something was dropped.
 const MOST_UNCOVERED: usize = 10_000;
+/// How often it is seen who of them need not be.
+const SIFT: Duration = Duration::from_secs(1);
 /// How long users may take to come back to a store that has forgotten them.
 const OWED_FOR: Duration = Duration::from_secs(15);
 /// How often those are tried who have not come back yet.
@@ -33,6 +35,8 @@ pub(super) struct Ledger {
     owed: HashMap<Arc<Destination>, Owed>,
     /// Who was sent what had to be dropped before its time, and since when: all that can be told them is that they may have missed something.
     uncovered: HashMap<Arc<Destination>, Kept>,
+    /// When it was seen last who of them need not be remembered any more.
+    sifted_at: Option<Instant>,
     owed_until: Option<Instant>,
     retry_at: Option<Instant>,
 }
@@ -100,19 +104,35 @@ impl Ledger {
             && let Some(gone) = self.kept.pop_front()
         {
             self.bytes -= gone.sheet.bytes.len();
-            if self.uncovered.len() >= MOST_UNCOVERED {
-                self.uncovered.retain(|_, word| word.at >= oldest);
+            if gone.at >= oldest {
+                self.uncover(gone);
             }
-            if gone.at >= oldest && self.uncovered.len() < MOST_UNCOVERED {
-                let word = Kept {
-                    sheet: Sheet {
-                        bytes: Envelope::missed_after(&gone.sheet.bytes),
-                        once: None,
-                    },
-                    ..gone
-                };
-                self.uncovered.insert(Arc::clone(&word.to), word);
-            }
+        }
+    }
+
+    /// A letter is dropped before its time: should it be lost, its receiver is told so.
+    fn uncover(&mut self, gone: Kept) {
+        if let Some(word) = self.uncovered.get_mut(&gone.to)
+            && word.session == gone.session
+        {
+            word.at = gone.at;
+            return;
+        }
+        let now = Instant::now();
+        if self.uncovered.len() >= MOST_UNCOVERED && self.sifted_at.is_none_or(|at| at + SIFT < now)
+        {
+            self.uncovered.retain(|_, word| word.at + KEPT_FOR >= now);
+            self.sifted_at = Some(now);
+        }
+        if self.uncovered.len() < MOST_UNCOVERED {
+            let word = Kept {
+                sheet: Sheet {
+                    bytes: Envelope::missed_after(&gone.sheet.bytes),
+                    once: None,
+                },
+                ..gone
+            };
+            self.uncovered.insert(Arc::clone(&word.to), word);
         }
     }
 
