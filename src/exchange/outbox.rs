@@ -323,7 +323,7 @@ impl Seat {
                 // Somebody on a node that is known to be dead.
                 self.nobody(&to, n, starts_call.is_some())
             }
-            Ok(Sent::Absent | Sent::Waits(_)) => self.nobody(&to, n, starts_call.is_some()),
+            Ok(Sent::Absent | Sent::Waits) => self.nobody(&to, n, starts_call.is_some()),
             Ok(Sent::Full(_)) => {
                 if starts_call.is_some() {
                     self.calls.failed(&to, n);
@@ -361,21 +361,19 @@ impl Seat {
         size: usize,
         outcome: &Outcome,
     ) -> Option<Fate> {
-        let place = match outcome {
-            Ok(Sent::Waits(place)) => Ok(*place),
-            Ok(Sent::To(holder)) if holder.flags.detached => Err(holder.session),
+        let detached = match outcome {
+            Ok(Sent::Waits) => None,
+            Ok(Sent::To(holder)) if holder.flags.detached => Some(holder.session),
             Ok(Sent::Absent) if if_absent == IfAbsent::Forget => return Some(Fate::Absent),
             _ => return None,
         };
         if if_absent != IfAbsent::Wait || !self.is_patient() {
             return None;
         }
-        let waits = self.waits.get_or_insert_default();
-        let until = Instant::now() + self.manners.patience;
         // Whoever is between connections has the call already.
-        let call = starts_call.filter(|_| place.is_ok()).map(|_| n);
-        waits.add(to, until, place, size, call);
-        place.is_ok().then_some(Fate::Waiting)
+        let call = starts_call.filter(|_| detached.is_none()).map(|_| n);
+        self.wait_for(to, detached, size, call);
+        detached.is_none().then_some(Fate::Waiting)
     }
 
     /// A call was tried, or failed. Who calls whoever may come notes a call when somebody has it: he may try a thousand that do not come.
@@ -416,7 +414,7 @@ impl Seat {
         }
         let done = match outcome {
             Ok(Sent::To(_) | Sent::Again(_)) => true,
-            Ok(Sent::Absent | Sent::Waits(_) | Sent::Full(_)) => {
+            Ok(Sent::Absent | Sent::Waits | Sent::Full(_)) => {
                 let since = *notice.absent_since.get_or_insert_with(Instant::now);
                 let noticed = self.exchange.hold.is_noticed_since(since);
                 // What we say to ourselves has arrived when we have heard it.

@@ -147,6 +147,7 @@ impl Seat {
         let (calls, heard) = (&mut seat.calls, &mut seat.heard);
         let memory = Memory::restore(secret, hash, resumed, last, calls, heard);
         seat.memory = Some(Box::new(memory));
+        seat.waits = Waits::restore(&resumed.notes);
         seat.catch_up = CatchUp::from(resumed.confirmed, &seat.exchange.fabric, &seat.lease);
         for peer in seat.calls.peers() {
             let only = seat.calls.session(&peer);

@@ -1,17 +1,18 @@
-//! What waits for users who are not here: whoever sent it is told once of each user who did not come.
+//! What waits for users who are not here: whoever sent it is told once of each user who did not come, by whoever holds his session then.
 
 use std::collections::{HashMap, VecDeque};
+use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use futures_util::StreamExt as _;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, ready};
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::time::{Instant, sleep_until};
 
 use super::seat::{Seat, Turn};
-use crate::fabric::{Fabric, FabricError, Holder, WAITS_LONGER};
-use crate::model::{Address, EntryId, Event, Refusal, SessionId, UserName};
+use crate::fabric::{Fabric, FabricError, Holder, Notes, WAITS_LONGER};
+use crate::model::{Address, Event, Refusal, SessionId, UserName};
 
 /// For how many users of one session something may wait; to others it is as if they were not waited for.
 const USERS: usize = 256;
@@ -19,6 +20,10 @@ const USERS: usize = 256;
 const BYTES: usize = 1 << 20;
 /// How many users are remembered that the client was lately told of.
 const TOLD: usize = 1024;
+/// How the field begins in which it is noted what waits for a user.
+const WAITS: &str = "w:";
+/// What is noted of a user who did not come, while there was nobody to be told.
+const ABSENT: &str = "absent";
 /// How long that is lately: an offer and its candidates are told of once.
 const LATELY: Duration = Duration::from_secs(1);
 
@@ -38,11 +43,16 @@ pub(super) struct Waits {
 #[derive(Debug)]
 struct Wait {
     until: Instant,
-    entries: Vec<EntryId>,
     bytes: usize,
     /// The `n` of the latest offer or answer among it.
     starts_call: Option<u64>,
-    /// The session between connections in whose inbox some of it is.
+    /// The session between connections in whose inbox the latest of it is.
+    detached: Option<SessionId>,
+}
+
+/// What is noted of one user for whoever holds the session next: `UNTIL SESSION`, in ms since 1970, or [`ABSENT`].
+struct Noted {
+    until: Duration,
     detached: Option<SessionId>,
 }
 
@@ -61,32 +71,62 @@ impl Waits {
         self.bytes < BYTES && (self.by_name.len() < USERS || self.by_name.contains_key(name))
     }
 
-    /// Something of so many bytes waits for this user: in this place, or in the inbox of that session.
-    pub(super) fn add(
+    /// What an earlier connection of the session has waited for, by its notes.
+    pub(super) fn restore(notes: &[(String, String)]) -> Option<Box<Self>> {
+        let (now, clock) = (Instant::now(), since_1970());
+        let mut waits = Self::default();
+        for (field, value) in notes {
+            let name = field.strip_prefix(WAITS);
+            let Some(name) = name.and_then(|name| UserName::parse(name).ok()) else {
+                continue;
+            };
+            if value == ABSENT {
+                let absent = Waited {
+                    name,
+                    starts_call: None,
+                    arrived: false,
+                };
+                waits.asking.push(ready(absent).boxed());
+            } else if let Some(Noted { until, detached }) = Noted::read(value) {
+                // Clocks of nodes differ, but none keeps anybody waiting for long.
+                let left = until.saturating_sub(clock).min(WAITS_LONGER);
+                let late = clock.saturating_sub(until);
+                let until = (now + left).checked_sub(late).unwrap_or(now);
+                waits.add(&name, until, detached, 0, None);
+            }
+        }
+        let by_name = &waits.by_name;
+        let until = |name: &UserName| by_name.get(name).map(|wait| wait.until);
+        waits.ends.make_contiguous().sort_by_key(until);
+        (!waits.by_name.is_empty() || !waits.asking.is_empty()).then(|| Box::new(waits))
+    }
+
+    /// Something of so many bytes waits for this user: where all do, or in the inbox of that session. Whether that is news.
+    fn add(
         &mut self,
         name: &UserName,
         until: Instant,
-        place: Result<EntryId, SessionId>,
+        detached: Option<SessionId>,
         bytes: usize,
         starts_call: Option<u64>,
-    ) {
+    ) -> bool {
+        let mut is_news = false;
         let wait = self.by_name.entry(name.clone()).or_insert_with(|| {
             self.ends.push_back(name.clone());
+            is_news = true;
             Wait {
                 until,
-                entries: Vec::new(),
                 bytes: 0,
                 starts_call: None,
-                detached: None,
+                detached,
             }
         });
-        match place {
-            Ok(place) => wait.entries.push(place),
-            Err(session) => wait.detached = Some(session),
-        }
+        is_news |= wait.detached != detached;
+        wait.detached = detached;
         wait.bytes += bytes;
         wait.starts_call = starts_call.or(wait.starts_call);
         self.bytes += bytes;
+        is_news
     }
 
     /// Waits until something has waited long enough, or is known of what has. Takes nothing away but what it returns.
@@ -101,7 +141,12 @@ impl Waits {
     }
 
     /// Asks what became of whatever has waited long enough.
-    fn ask(&mut self, fabric: &Arc<dyn Fabric>, address: impl Fn(&UserName) -> Address) {
+    fn ask(
+        &mut self,
+        fabric: &Arc<dyn Fabric>,
+        from: SessionId,
+        address: impl Fn(&UserName) -> Address,
+    ) {
         let now = Instant::now();
         while let Some(name) = self.ends.front() {
             if self.by_name.get(name).is_some_and(|wait| wait.until > now) {
@@ -115,20 +160,16 @@ impl Waits {
             };
             self.bytes -= wait.bytes;
             let address = address(&name);
-            let (entries, detached, starts_call) = (wait.entries, wait.detached, wait.starts_call);
-            let withdrawn = (!entries.is_empty()).then(|| fabric.withdraw(&address, &entries));
+            let (detached, starts_call) = (wait.detached, wait.starts_call);
+            let withdrawn = fabric.withdraw(&address, from);
             // By then the store lets go of it by itself.
             let is_late = now > wait.until + WAITS_LONGER / 2;
             let fabric = Arc::clone(fabric);
             self.asking.push(Box::pin(async move {
                 let here = async {
-                    if let Some(withdrawn) = withdrawn
-                        && (withdrawn.await? > 0 || is_late)
-                    {
-                        return Ok(false);
-                    }
+                    let withdrawn = withdrawn.await?;
                     let Some(session) = detached else {
-                        return Ok(true);
+                        return Ok(withdrawn == 0 && !is_late);
                     };
                     let holders = fabric.holders(&[address]).await?;
                     let resumed =
@@ -176,11 +217,16 @@ impl Seat {
         };
         let Some(waited) = waited else {
             let realm = self.lease.address.realm.clone();
-            waits.ask(&self.exchange.fabric, |name| {
+            waits.ask(&self.exchange.fabric, self.lease.session, |name| {
                 Address::new(realm.clone(), name.clone())
             });
             return;
         };
+        let is_told = waited.arrived || !self.is_detached;
+        if !waits.by_name.contains_key(&waited.name) {
+            let noted = (!is_told).then(|| ABSENT.to_owned());
+            self.note_wait(&waited.name, noted);
+        }
         if waited.arrived {
             return;
         }
@@ -191,7 +237,36 @@ impl Seat {
             .telemetry
             .metrics
             .refused(&Refusal::UserUnavailable);
-        turns.extend(self.absent(waited.name, Refusal::UserUnavailable));
+        if is_told {
+            turns.extend(self.absent(waited.name, Refusal::UserUnavailable));
+        }
+    }
+
+    /// Something of so many bytes waits for this user: where all do, or in the inbox of that session.
+    pub(super) fn wait_for(
+        &mut self,
+        to: &UserName,
+        detached: Option<SessionId>,
+        bytes: usize,
+        starts_call: Option<u64>,
+    ) {
+        let patience = self.manners.patience;
+        let waits = self.waits.get_or_insert_default();
+        let until = Instant::now() + patience;
+        if waits.add(to, until, detached, bytes, starts_call) {
+            let until = since_1970() + patience;
+            let noted = Noted { until, detached }.to_string();
+            self.note_wait(to, Some(noted));
+        }
+    }
+
+    /// Whoever holds the session next is to know it. Should it fail, and he be needed, nobody is told of that user.
+    fn note_wait(&self, name: &UserName, value: Option<String>) {
+        if self.memory.is_some() {
+            let mut notes = Notes::default();
+            notes.put(&format!("{WAITS}{name}"), value.unwrap_or_default());
+            drop(self.exchange.fabric.note(&self.lease, notes));
+        }
     }
 
     /// What the client is told of a user who cannot be reached. One that waits for users is told of each once.
@@ -213,4 +288,31 @@ pub(super) async fn next(waits: &mut Option<Box<Waits>>) -> Option<Waited> {
         Some(waits) => waits.next().await,
         None => std::future::pending().await,
     }
+}
+
+impl Noted {
+    fn read(text: &str) -> Option<Self> {
+        let (until, session) = text.split_once(' ')?;
+        Some(Self {
+            until: Duration::from_millis(until.parse().ok()?),
+            detached: session.parse().ok(),
+        })
+    }
+}
+
+impl fmt::Display for Noted {
+    fn fmt(&self, text: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(text, "{} ", self.until.as_millis())?;
+        match self.detached {
+            Some(session) => write!(text, "{session}"),
+            None => text.write_str("-"),
+        }
+    }
+}
+
+/// What the clock says, which the clocks of other nodes say too, more or less.
+fn since_1970() -> Duration {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
 }

@@ -359,12 +359,12 @@ impl Fabric for Socket {
     fn withdraw(
         &self,
         to: &Address,
-        waiting: &[EntryId],
+        from: SessionId,
     ) -> BoxFuture<'static, Result<usize, FabricError>> {
         let withdrawn = self.switch.reach().map(|mut state| {
             let mut left = state.queue(to);
             let before = left.len();
-            left.retain(|waits| !waiting.contains(&waits.kept.entry.id));
+            left.retain(|waits| waits.kept.entry.envelope.from.session != from);
             let withdrawn = before - left.len();
             if !left.is_empty() {
                 state.queues.insert(to.clone(), left);
@@ -536,7 +536,7 @@ impl State {
                 millis: self.entries,
                 sequence: 0,
             };
-            sent = Sent::Waits(id);
+            sent = Sent::Waits;
             queue.push(Waiting {
                 kept: Kept {
                     entry: Entry { id, envelope },

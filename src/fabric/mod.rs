@@ -96,12 +96,12 @@ pub trait Fabric: Send + Sync + fmt::Debug + 'static {
     /// Sends to whoever holds the name; the receipt is told what became of it.
     fn send(&self, to: &Address, postage: Postage, envelope: Envelope, receipt: Receipt);
 
-    /// Takes back what waits for a name. Returns how many of these entries were still waiting. Takes its place in the address's order when it is
-    /// called.
+    /// Takes back what this session has sent and what still waits for a name. Returns how many envelopes that were. Takes its place in the
+    /// address's order when it is called.
     fn withdraw(
         &self,
         to: &Address,
-        waiting: &[EntryId],
+        from: SessionId,
     ) -> BoxFuture<'static, Result<usize, FabricError>>;
 
     /// The names of a realm and who holds them, at most so many, in no order. Looks at every name that there is: not for every day.
@@ -398,8 +398,8 @@ pub enum Sent {
     Again(Holder),
     /// As much waits for this holder as may, of all senders or of this one.
     Full(Holder),
-    /// Nobody holds the name: it waits there, in this place.
-    Waits(EntryId),
+    /// Nobody holds the name: it waits there.
+    Waits,
     /// Nobody holds the name, or not the session that was meant; and it does not wait.
     Absent,
 }

@@ -92,3 +92,25 @@ async fn a_flood_to_absent_ids_is_bounded_and_each_expires_once() {
         "what waited is withdrawn"
     );
 }
+
+/// A client comes back to another node before what it said to nobody has expired: it is told all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_lost_its_node_is_told_who_did_not_come() {
+    let redis = Redis::start().await;
+    let nodes = [
+        Node::start(Some(&redis), &[]).await,
+        Node::start(Some(&redis), &[]).await,
+    ];
+    let [one, two] = nodes;
+    let mut a = Client::named(one.address, "a").await;
+    a.says(r#"{"type":"OFFER","dst":"nobody","payload":1}"#)
+        .await;
+    let mut behind = Client::named(two.address, "behind").await;
+    a.says(r#"{"type":"OFFER","dst":"behind","payload":1}"#)
+        .await;
+    assert!(behind.hears().await.contains("OFFER"));
+    drop(one);
+    let mut a = Client::named(two.address, "a").await;
+    let expired = r#"{"type":"EXPIRE","src":"nobody","dst":"a"}"#;
+    assert_eq!(a.hears().await, expired);
+}

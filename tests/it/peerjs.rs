@@ -242,6 +242,41 @@ async fn each_absent_id_expires_once_and_only_for_what_did_not_arrive() {
 }
 
 #[tokio::test]
+async fn whoever_comes_back_is_told_who_did_not_come() {
+    let slow = [("peerjs.expire_timeout", "2s"), ("peerjs.grace", "8s")];
+    for cluster in grounds(&slow).await {
+        let [one, two] = [cluster.nodes[0].address, cluster.nodes[1].address];
+        let offer = |id: &str| format!(r#"{{"type":"OFFER","dst":"{id}","payload":1}}"#);
+        let expire = |id: &str| format!(r#"{{"type":"EXPIRE","src":"{id}","dst":"a"}}"#);
+        // Whoever hears what comes behind it knows that it was dealt with.
+        let mut behind = Client::named(one, "behind").await;
+        let mut ghost = Client::named(one, "a").await;
+        ghost.says(&offer("x")).await;
+        ghost.says(&offer("behind")).await;
+        assert!(behind.hears().await.contains("OFFER"));
+        // From elsewhere, before it is over, while the first connection seems to be there.
+        let mut a = Client::named(two, "a").await;
+        assert_eq!(a.hears().await, expire("x"));
+        // It ends, and somebody comes, while there is no connection.
+        a.says(&offer("y")).await;
+        a.says(&offer("z")).await;
+        a.says(&offer("behind")).await;
+        assert!(behind.hears().await.contains("OFFER"));
+        drop(a);
+        let mut z = Client::named(one, "z").await;
+        assert!(z.hears().await.contains("OFFER"));
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let mut a = Client::named(one, "a").await;
+        assert_eq!(a.hears().await, expire("y"));
+        assert_eq!(a.hears_within(Duration::from_secs(3)).await, None, "once");
+        // And the one that comes next knows nothing of it.
+        drop(a);
+        let mut a = Client::named(two, "a").await;
+        assert_eq!(a.hears_within(Duration::from_secs(1)).await, None);
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_does_not_beat_is_closed() {
     let cluster = Cluster::embedded(1, &[("peerjs.alive_timeout", "1s")]).await;
     let node = cluster.nodes[0].address;

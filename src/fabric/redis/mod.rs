@@ -42,7 +42,7 @@ use super::{
     Postage, Receipt, Renewal, Resume, Terms, Verdict,
 };
 use crate::bugs::{self, Bug};
-use crate::model::{Address, EntryId, NodeId, Realm, SecretHash, UserName};
+use crate::model::{Address, EntryId, NodeId, Realm, SecretHash, SessionId, UserName};
 use crate::telemetry::Metrics;
 
 /// How many leases one script call renews: more would make Redis' other users wait (2 ms at 500, measured).
@@ -437,12 +437,10 @@ impl Fabric for RedisFabric {
     fn withdraw(
         &self,
         to: &Address,
-        waiting: &[EntryId],
+        from: SessionId,
     ) -> BoxFuture<'static, Result<usize, FabricError>> {
         let mut withdraw = self.scripts.withdraw.on([&self.keys.queue(to)]);
-        for id in waiting {
-            withdraw.arg(id.to_string());
-        }
+        withdraw.arg(from.to_string());
         let withdrawn = self.lane(to).ask(withdraw);
         async move {
             match withdrawn.await? {

@@ -8,7 +8,7 @@
 --       how: + 1,000 for each hundred entries to which the inbox is to be cut (one in sixteen is: cutting costs a third of appending),
 --       + 100,000: each envelope is followed by the id under which it is delivered once, or '',  + 200,000: there is always room,
 --       + 400,000: if there is nobody it waits, and how many ms is said before the envelopes
--- Returns: for each name nil if there is nobody, or not the one that was meant; '' and for each envelope the id of its place, or f, if it waits;
+-- Returns: for each name nil if there is nobody, or not the one that was meant; '' and for each envelope w, if it waits, or f;
 --          the holder's lease if all was accepted; or the lease and for each envelope d = accepted, q = accepted while detached,
 --          D and Q = accepted before, f = full, s = not accepted, since a later connection of its sender has spoken
 local call, find, match, sub, byte, concat = redis.call, string.find, string.match, string.sub, string.byte, table.concat
@@ -160,7 +160,7 @@ local function wait(i, first, count, stride, ttl)
   local box, result = measure(key(i, 'q'), 0.5), {''}
   local before = box.length
   for n = first, first + count * stride - 1, stride do
-    result[#result + 1] = put(box, ARGV[n], ttl, false) or 'f'
+    result[#result + 1] = put(box, ARGV[n], ttl, false) and 'w' or 'f'
   end
   if box.length > before then
     call('PEXPIRE', box.stream, ttl)

@@ -241,7 +241,7 @@ impl KnownHolders {
                 let mut words = words.into_iter();
                 match words.next() {
                     Some(Value::BulkString(nobody)) if nobody.is_empty() => {
-                        return words.map(|place| waits(&place)).collect();
+                        return words.map(|code| waits(&code)).collect();
                     }
                     Some(Value::BulkString(lease)) => (lease, Some(words)),
                     _ => return vec![Err(unexpected()); count],
@@ -272,15 +272,13 @@ impl KnownHolders {
     }
 }
 
-/// What became of an envelope to a name that nobody holds: its place, or that it found no room.
-fn waits(place: &Value) -> Outcome {
-    let Value::BulkString(place) = place else {
-        return Err(unexpected());
-    };
-    let place = std::str::from_utf8(place).ok();
-    Ok(place
-        .and_then(|place| place.parse().ok())
-        .map_or(Sent::Absent, Sent::Waits))
+/// What became of an envelope to a name that nobody holds: it waits, or found no room.
+fn waits(code: &Value) -> Outcome {
+    match code {
+        Value::BulkString(code) if code == b"w" => Ok(Sent::Waits),
+        Value::BulkString(_) => Ok(Sent::Absent),
+        _ => Err(unexpected()),
+    }
 }
 
 /// One step of a scan: where the next begins, and the keys that it found.

@@ -26,13 +26,6 @@ impl Plug {
     }
 }
 
-fn place(outcome: Outcome) -> EntryId {
-    match outcome {
-        Ok(Sent::Waits(place)) => place,
-        other => panic!("it does not wait: {other:?}"),
-    }
-}
-
 /// A lease of a resumable session, and the hash of its secret.
 fn resumable(name: &str) -> Lease {
     Lease {
@@ -49,7 +42,7 @@ pub(super) async fn what_waits_is_found_by_whoever_claims_the_name(ground: &Grou
     let sender = lease("sender");
     for awaited in [lease("plain"), resumable("resumable")] {
         for n in 1..=3 {
-            place(here.waits(&awaited, &sender, n).await);
+            assert_eq!(here.waits(&awaited, &sender, n).await, Ok(Sent::Waits));
         }
         let secret = Secret::random().hash_for(&awaited.address);
         let secret = awaited.flags.resumable.then_some(&secret);
@@ -79,20 +72,19 @@ pub(super) async fn what_waits_is_found_by_whoever_claims_the_name(ground: &Grou
 pub(super) async fn what_is_withdrawn_is_not_found(ground: &Ground) {
     let here = ground.plug().await;
     let (sender, other, awaited) = (lease("sender"), lease("other"), lease("awaited"));
-    let first = place(here.waits(&awaited, &sender, 1).await);
-    let theirs = place(here.waits(&awaited, &other, 1).await);
-    let second = place(here.waits(&awaited, &sender, 2).await);
-    assert!(first < theirs && theirs < second);
-    let withdraw = |places: Vec<EntryId>| {
-        let withdrawn = here.fabric.withdraw(&awaited.address, &places);
+    for (from, n) in [(&sender, 1), (&other, 1), (&sender, 2)] {
+        assert_eq!(here.waits(&awaited, from, n).await, Ok(Sent::Waits));
+    }
+    let withdraw = |from: &Lease| {
+        let withdrawn = here.fabric.withdraw(&awaited.address, from.session);
         async { withdrawn.await.unwrap() }
     };
-    assert_eq!(withdraw(vec![first, second]).await, 2);
-    assert_eq!(withdraw(vec![first, second]).await, 0, "once");
+    assert_eq!(withdraw(&sender).await, 2);
+    assert_eq!(withdraw(&sender).await, 0, "once");
     let claim = here.fabric.claim(&awaited, None, None).await.unwrap();
     assert_eq!(claim, Claim::Awaited);
     assert_eq!(here.finds(&awaited).await, [1]);
-    assert_eq!(withdraw(vec![theirs]).await, 0, "somebody has it");
+    assert_eq!(withdraw(&other).await, 0, "somebody has it");
 }
 
 pub(super) async fn there_is_room_for_so_much_to_wait(ground: &Ground) {
@@ -100,12 +92,13 @@ pub(super) async fn there_is_room_for_so_much_to_wait(ground: &Ground) {
     let awaited = lease("awaited");
     let share = Room::QUEUE.share as u64;
     let senders: Vec<Lease> = (0..3).map(|n| lease(&format!("sender{n}"))).collect();
-    let mut places = Vec::new();
+    let mut waiting = 0;
     for (number, sender) in senders.iter().enumerate() {
         for n in 0..share {
             let sent = here.waits(&awaited, sender, n).await;
             if number < 2 {
-                places.push(place(sent));
+                assert_eq!(sent, Ok(Sent::Waits));
+                waiting += 1;
             } else {
                 assert_eq!(sent, Ok(Sent::Absent), "no room for all");
             }
@@ -113,12 +106,12 @@ pub(super) async fn there_is_room_for_so_much_to_wait(ground: &Ground) {
         let more = here.waits(&awaited, sender, share).await;
         assert_eq!(more, Ok(Sent::Absent), "no room for one sender");
     }
-    assert_eq!(places.len(), Room::QUEUE.entries);
-    let own = &places[..Room::QUEUE.share];
-    let withdrawn = here.fabric.withdraw(&awaited.address, own);
-    assert_eq!(withdrawn.await.unwrap(), own.len());
-    place(here.waits(&awaited, &senders[2], 0).await);
-    place(here.waits(&awaited, &senders[0], 0).await);
+    assert_eq!(waiting, Room::QUEUE.entries);
+    let withdrawn = here.fabric.withdraw(&awaited.address, senders[0].session);
+    assert_eq!(withdrawn.await.unwrap(), Room::QUEUE.share);
+    for from in [&senders[2], &senders[0]] {
+        assert_eq!(here.waits(&awaited, from, 0).await, Ok(Sent::Waits));
+    }
 }
 
 pub(super) async fn who_is_not_patient_is_told_at_once(ground: &Ground) {
