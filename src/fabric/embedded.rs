@@ -3,10 +3,10 @@
 //! Production plugs in one node, tests plug in three. It keeps the same promises as Redis does, expiry included.
 
 mod letterboxes;
+mod state;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::FutureExt as _;
@@ -15,13 +15,13 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
 use self::letterboxes::Boxes;
-use super::intake::{Intake, Line};
+use self::state::{LINE, Plug, REMEMBERED, Record, State};
+use super::intake::Intake;
 use super::{
     Beat, Challenge, Claim, Entry, Envelope, Fabric, FabricError, Holder, Inbound, Lease, Notes,
-    Opened, Outcome, Postage, Receipt, Renewal, Resume, Resumed, Room, Sent, Terms, Verdict,
-    WAITS_LONGER, ring,
+    Opened, Postage, Receipt, Renewal, Resume, Resumed, Terms, Verdict,
 };
-use crate::model::{Address, Correlation, EntryId, NodeId, Realm, SecretHash, SessionId, UserName};
+use crate::model::{Address, EntryId, NodeId, Realm, SecretHash, SessionId, UserName};
 
 /// The switch. Clones are the same switch.
 #[derive(Clone, Debug)]
@@ -31,73 +31,6 @@ pub struct Switch {
     state: Arc<Mutex<State>>,
     boxes: Arc<Boxes>,
 }
-
-#[derive(Debug, Default)]
-struct State {
-    names: HashMap<Address, Name>,
-    /// What waits for names that nobody holds.
-    queues: HashMap<Address, Vec<Waiting>>,
-    /// How many there may be before those are looked for whose time is over.
-    queues_at_most: usize,
-    nodes: HashMap<NodeId, Plug>,
-    entries: u64,
-    /// Names that were taken over from a holder who was believed dead, by which session.
-    taken: HashMap<Address, SessionId>,
-    questions: HashMap<u64, oneshot::Sender<Verdict>>,
-    asked: u64,
-    away: bool,
-}
-
-#[derive(Debug)]
-struct Name {
-    holder: Holder,
-    until: Instant,
-    inbox: VecDeque<Kept>,
-    /// What the next holder of a resumable session must know.
-    record: Option<Record>,
-    /// What each sender has sent to be delivered once.
-    once: HashMap<SessionId, Once>,
-}
-
-/// An entry, and how many bytes it takes where it is kept.
-#[derive(Debug)]
-struct Kept {
-    entry: Entry,
-    size: usize,
-}
-
-#[derive(Debug)]
-struct Waiting {
-    kept: Kept,
-    until: Instant,
-}
-
-#[derive(Debug, Default)]
-struct Once {
-    /// The sender's latest connection.
-    attach: u32,
-    /// Latest last, and whether the holder was detached then.
-    ids: VecDeque<(Correlation, bool)>,
-}
-
-#[derive(Debug)]
-struct Record {
-    hash: SecretHash,
-    confirmed: EntryId,
-    notes: HashMap<String, String>,
-}
-
-/// How many ids of one sender are remembered.
-const REMEMBERED: usize = 256;
-
-#[derive(Debug)]
-struct Plug {
-    intake: Arc<Intake>,
-    until: Instant,
-}
-
-/// A node hangs on its switch by one line, which never breaks.
-const LINE: Line = Line(0);
 
 impl Switch {
     /// A switch that nobody is plugged into.
@@ -464,205 +397,4 @@ impl Fabric for Socket {
     async fn close(&self) {
         self.switch.lock().nodes.remove(&self.node);
     }
-}
-
-impl State {
-    fn live(&self, address: &Address) -> Option<&Name> {
-        self.names
-            .get(address)
-            .filter(|name| name.until > Instant::now())
-    }
-
-    fn alive(&self, node: &NodeId, now: Instant) -> bool {
-        self.nodes.get(node).is_some_and(|plug| plug.until > now)
-    }
-
-    fn put(&mut self, lease: &Lease, node: &NodeId, terms: Terms, record: Option<Record>) {
-        let until = Instant::now() + terms.user_ttl;
-        let name = Name {
-            holder: lease.held_by(node),
-            until,
-            inbox: VecDeque::new(),
-            record,
-            once: HashMap::new(),
-        };
-        self.names.insert(lease.address.clone(), name);
-    }
-
-    fn renew(&mut self, lease: &Lease, node: &NodeId, terms: Terms) -> Renewal {
-        let (now, ours) = (Instant::now(), lease.held_by(node));
-        let live = self.names.get_mut(&lease.address);
-        let Some(name) = live.filter(|name| name.until > now) else {
-            let taken = self.taken.get(&lease.address);
-            if taken.is_some_and(|taken| *taken != lease.session) {
-                return Renewal::Lost;
-            }
-            self.put(lease, node, terms, None);
-            return Renewal::Regained;
-        };
-        if name.holder.session != ours.session {
-            return Renewal::Lost;
-        }
-        if name.holder.attach > ours.attach {
-            return Renewal::Replaced;
-        }
-        // The same connection, perhaps with other flags.
-        name.holder = ours;
-        name.until = now + terms.user_ttl;
-        if lease.flags.resumable && name.record.is_none() {
-            Renewal::Regained
-        } else {
-            Renewal::Mine
-        }
-    }
-
-    /// Takes away what waits for a name.
-    fn queue(&mut self, address: &Address) -> Vec<Waiting> {
-        let now = Instant::now();
-        let mut queue = self.queues.remove(address).unwrap_or_default();
-        queue.retain(|waiting| waiting.until > now);
-        queue
-    }
-
-    /// Nobody has the name: what is sent waits for whoever claims it.
-    fn wait(&mut self, to: &Address, envelope: Envelope, patience: Duration) -> Sent {
-        let (size, sender) = (envelope.encode().len(), envelope.from.session);
-        let mut queue = self.queue(to);
-        let kept = queue.iter().map(|waiting| &waiting.kept);
-        let mut sent = Sent::Absent;
-        if fits(Room::QUEUE, kept, sender, size) {
-            self.entries += 1;
-            let id = EntryId {
-                millis: self.entries,
-                sequence: 0,
-            };
-            sent = Sent::Waits;
-            queue.push(Waiting {
-                kept: Kept {
-                    entry: Entry { id, envelope },
-                    size,
-                },
-                until: Instant::now() + patience + WAITS_LONGER,
-            });
-        }
-        if !queue.is_empty() {
-            self.queues.insert(to.clone(), queue);
-        }
-        // Whoever sent it withdraws it, unless that one is gone.
-        if self.queues.len() > self.queues_at_most.max(REMEMBERED) {
-            let now = Instant::now();
-            self.queues
-                .retain(|_, queue| queue.iter().any(|waiting| waiting.until > now));
-            self.queues_at_most = 2 * self.queues.len();
-        }
-        sent
-    }
-
-    fn send(&mut self, to: &Address, postage: Postage, envelope: Envelope) -> Outcome {
-        let now = Instant::now();
-        let Some(name) = self.names.get_mut(to).filter(|name| name.until > now) else {
-            return Ok(match postage.patience {
-                Some(patience) if postage.only.is_none() => self.wait(to, envelope, patience),
-                _ => Sent::Absent,
-            });
-        };
-        let mut holder = name.holder.clone();
-        if postage
-            .only
-            .is_some_and(|session| session != holder.session)
-        {
-            return Ok(Sent::Absent);
-        }
-        let (sender, attach) = (envelope.from.session, envelope.from.attach);
-        if let (Some(id), Some(sent)) = (&envelope.once, name.once.get(&sender)) {
-            if let Some((_, detached)) = sent.ids.iter().rev().find(|(known, _)| known == id) {
-                holder.flags.detached = *detached;
-                return Ok(Sent::Again(holder));
-            }
-            if attach < sent.attach {
-                return Err(FabricError::Overtaken);
-            }
-        }
-        let size = envelope.encode().len();
-        if holder.flags.resumable {
-            if !postage.urgent && !fits(Room::INBOX, name.inbox.iter(), sender, size) {
-                return Ok(Sent::Full(holder));
-            }
-        } else {
-            while name.inbox.len() >= ring(envelope.body_len()) {
-                name.inbox.pop_front();
-            }
-        }
-        if let Some(id) = &envelope.once {
-            let sent = name.once.entry(sender).or_default();
-            if sent.ids.len() == REMEMBERED {
-                sent.ids.pop_front();
-            }
-            sent.ids.push_back((id.clone(), holder.flags.detached));
-            sent.attach = attach;
-        }
-        self.entries += 1;
-        let entry = Entry {
-            id: EntryId {
-                millis: self.entries,
-                sequence: 0,
-            },
-            envelope,
-        };
-        name.inbox.push_back(Kept {
-            entry: entry.clone(),
-            size,
-        });
-        if let Some(plug) = self.nodes.get(&holder.node) {
-            plug.intake
-                .push(LINE, holder.session, holder.attach, vec![entry]);
-        }
-        Ok(Sent::To(holder))
-    }
-}
-
-impl Name {
-    fn note(&mut self, notes: Notes) {
-        if let Some((hash, _)) = notes.anew {
-            self.record = Some(Record {
-                hash,
-                confirmed: EntryId::default(),
-                notes: HashMap::new(),
-            });
-        }
-        let Some(record) = &mut self.record else {
-            return;
-        };
-        if let Some(last) = notes.confirmed {
-            record.confirmed = last;
-            self.inbox.retain(|kept| kept.entry.id > last);
-        }
-        record.notes.extend(notes.set);
-        for field in notes.unset {
-            record.notes.remove(&field);
-        }
-    }
-
-    fn after(&self, last: EntryId) -> Vec<Entry> {
-        let entries = self.inbox.iter().map(|kept| &kept.entry);
-        entries.filter(|entry| entry.id > last).cloned().collect()
-    }
-}
-
-/// Whether there is room for so many bytes of this sender beside what is kept.
-fn fits<'a>(
-    room: Room,
-    kept: impl Iterator<Item = &'a Kept>,
-    sender: SessionId,
-    size: usize,
-) -> bool {
-    let (mut entries, mut bytes, mut share) = (1, size, Room::weight(size));
-    for Kept { entry, size } in kept {
-        entries += 1;
-        bytes += size;
-        if entry.envelope.from.session == sender {
-            share += Room::weight(*size);
-        }
-    }
-    entries <= room.entries && bytes <= room.bytes && share <= room.share
 }

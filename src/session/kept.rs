@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use super::hearing::Took;
 use super::{Session, Socket};
 use crate::dialect::Dialect;
 use crate::exchange::{Exchange, Proof, ResumeError, Seat};
@@ -147,7 +148,7 @@ impl<S: Socket, D: Dialect> Session<S, D> {
         &mut self,
         frame: &Frame,
         place: EntryId,
-    ) -> Result<super::Took, CloseReason> {
+    ) -> Result<Took, CloseReason> {
         if let Some(keeper) = &mut self.keeper {
             keeper.hears(place);
         }

@@ -1,41 +1,37 @@
 //! One conversation, from the first frame to goodbye: one task owns the socket, the dialect, the seat and the clocks.
 
+mod hearing;
 mod heartbeat;
 mod kept;
 mod login;
+mod saying;
 mod socket;
 
 pub use heartbeat::Clocks;
 pub use kept::{Kept, Standing};
 pub use socket::{Gone, Received, Sending, Socket};
 
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
-use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use futures_util::{FutureExt as _, StreamExt as _};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tracing::{debug, info};
 
 use self::heartbeat::{Heartbeat, Pulse};
 use self::kept::Keeper;
-use crate::bugs::{self, Bug};
-use crate::dialect::{Dialect, Misheard};
+use self::saying::farewell;
+use crate::dialect::Dialect;
 use crate::drain::Phase;
 use crate::exchange::{Exchange, Manners, Seat, Stirred, Turn};
 use crate::ice::Ice;
 use crate::limits::Pace;
 use crate::model::{
-    Blame, CloseReason, Command, Correlation, Event, Frame, LoginRequest, Realm, Refusal, UserName,
+    Blame, CloseReason, Correlation, Event, LoginRequest, Realm, Refusal, UserName,
 };
 use crate::telemetry::{Present, Transport};
-
-/// How many frames are heard before what they caused is said.
-const HEARD_AT_ONCE: usize = 32;
-/// How long a goodbye may take, and how long the client may take to answer it.
-const FAREWELL: Duration = Duration::from_secs(1);
 
 /// What a conversation needs to know; prepared at the door.
 #[derive(Debug)]
@@ -159,13 +155,6 @@ struct Session<S, D> {
     turns: Vec<Turn>,
 }
 
-/// Whether a command waited for the fabric: then everything else gets its turn before the next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Took {
-    NoTime,
-    Long,
-}
-
 /// Everything that can happen to a session.
 enum Wake {
     Drain,
@@ -250,48 +239,6 @@ impl<S: Socket, D: Dialect> Session<S, D> {
         }
     }
 
-    /// Hears one frame, and whatever else has arrived with it.
-    async fn receive(&mut self, first: Option<Received>) -> Result<(), CloseReason> {
-        let mut received = first;
-        for heard in 1.. {
-            match received {
-                None => return Err(CloseReason::Dropped),
-                Some(Received::Closed { for_good }) => return Err(self.closed(for_good)),
-                Some(Received::TooLarge) => return Err(CloseReason::TooLarge),
-                Some(Received::Taken) => return Err(CloseReason::Replaced),
-                Some(Received::Expired) => return Err(CloseReason::Expired),
-                Some(Received::Alive) => self.alive(),
-                Some(Received::Answered(ping)) => {
-                    self.alive();
-                    if let Some(seat) = &mut self.seat {
-                        seat.ponged(ping);
-                    }
-                }
-                Some(Received::Kept(frame, place)) => {
-                    self.alive();
-                    self.receive_kept(&frame, place).await?;
-                    break;
-                }
-                Some(Received::Frame(frame)) => {
-                    self.alive();
-                    if self.hear(&frame).await? == Took::Long {
-                        break;
-                    }
-                }
-            }
-            if heard == HEARD_AT_ONCE || self.seat.as_ref().is_some_and(Seat::busy) {
-                break;
-            }
-            let Some(next) = self.socket.next().now_or_never() else {
-                break;
-            };
-            received = next;
-        }
-        // Takes the outcomes that nobody was woken for.
-        self.stir(Stirred::Outcome);
-        Ok(())
-    }
-
     /// Tells the client to go, and when.
     fn go(&mut self, reconnect_in: Duration) {
         self.is_told_to_go = true;
@@ -322,91 +269,6 @@ impl<S: Socket, D: Dialect> Session<S, D> {
         if let Some(seat) = &mut self.seat {
             seat.alive();
         }
-    }
-
-    async fn hear(&mut self, frame: &Frame) -> Result<Took, CloseReason> {
-        if self.is_deaf {
-            return Ok(Took::NoTime);
-        }
-        if let Err(too_fast) = self.call.pace.step() {
-            if too_fast.again_and_again {
-                return Err(CloseReason::TooFast);
-            }
-            let refusal = Refusal::RateLimited {
-                retry_after: too_fast.retry_after,
-            };
-            // The id is worth reading: who waits for its answer gets one.
-            let (id, name) = match self.dialect.hear(frame) {
-                Err(Misheard { id, name, .. }) => (id, name),
-                Ok(Command::Send { id, to, .. }) => (id, Some(to)),
-                Ok(command) => (command.into_id(), None),
-            };
-            self.refuse(refusal, id, name);
-            return Ok(Took::NoTime);
-        }
-        match self.dialect.hear(frame) {
-            Ok(mut command) => {
-                if let Some(keeper) = &self.keeper {
-                    keeper.marks(&mut command);
-                }
-                self.act(command).await
-            }
-            Err(Misheard { refusal, id, name }) => {
-                self.is_deaf = bugs::has(Bug::DeafAfterDirt);
-                self.refuse(refusal, id, name);
-                Ok(Took::NoTime)
-            }
-        }
-    }
-
-    async fn act(&mut self, command: Command) -> Result<Took, CloseReason> {
-        match (command, &mut self.seat) {
-            (Command::Ping { id }, _) => self.tell(Event::Pong { id }),
-            (Command::Login { request, id }, None) => {
-                Box::pin(self.login(request, id)).await?;
-                return Ok(Took::Long);
-            }
-            (Command::Login { id, .. }, Some(_)) => {
-                self.tell(Event::LoginRefused {
-                    refusal: Refusal::AlreadyLoggedIn,
-                    id,
-                });
-            }
-            (command, None) => self.refuse(Refusal::NotLoggedIn, command.into_id(), None),
-            (
-                Command::Send {
-                    to,
-                    signal,
-                    trace,
-                    id,
-                    if_absent,
-                },
-                Some(seat),
-            ) => seat.send(to, signal, trace, id, if_absent),
-            (Command::Heartbeat, Some(_)) => self.heartbeat.beaten(),
-            (Command::Quit, Some(_)) => return Err(CloseReason::ByClient),
-            (Command::Report { with, report, id }, Some(seat)) => seat.report(&with, report, id),
-            (Command::Leave { whom, id }, Some(seat)) => seat.leave(whom, id),
-            (Command::Presence { names, watch, id }, Some(seat)) => {
-                let told = match Box::pin(seat.presence(names, watch)).await {
-                    Ok(users) => {
-                        if let Some(keeper) = &mut self.keeper {
-                            let names = users.iter().map(|(name, _)| name.clone());
-                            keeper.watches(&names.collect::<Vec<_>>(), watch);
-                        }
-                        Event::Presence { users, id }
-                    }
-                    Err(refusal) => {
-                        self.refuse(refusal, id, None);
-                        return Ok(Took::Long);
-                    }
-                };
-                self.tell(told);
-                return Ok(Took::Long);
-            }
-            (Command::Confirm { seq }, Some(seat)) => seat.confirm(seq),
-        }
-        Ok(Took::NoTime)
     }
 
     fn stir(&mut self, stirred: Stirred) {
@@ -456,92 +318,6 @@ impl<S: Socket, D: Dialect> Session<S, D> {
         self.call.exchange.telemetry().metrics.refused(&refusal);
         self.tell(Event::Refused { refusal, id, name });
     }
-
-    /// Says everything that is to be said, in one write.
-    async fn say(&mut self) -> Result<(), CloseReason> {
-        let is_settled = |keeper: &Keeper| keeper.is_settled(self.seat.as_ref());
-        if self.turns.is_empty() && !self.keeper.as_deref().is_some_and(is_settled) {
-            return Ok(());
-        }
-        let mut sending = Vec::with_capacity(self.turns.len());
-        // They end when everything is written.
-        let mut spans = Vec::new();
-        let mut end = Ok(());
-        let mut asks = self.seat.as_ref().is_some_and(Seat::asks);
-        for turn in self.turns.drain(..) {
-            match turn {
-                Turn::Tell(event) => {
-                    let event = match &mut self.keeper {
-                        None => Some(event),
-                        Some(keeper) => keeper.says(event),
-                    };
-                    let said = event.and_then(|event| self.dialect.say(&event));
-                    sending.extend(said.map(Sending::Frame));
-                }
-                Turn::Doubted => {
-                    self.heartbeat.doubted();
-                    asks = true;
-                }
-                Turn::Traced(span) => spans.push(span),
-                Turn::Ask => asks = true,
-                Turn::End(reason) => end = Err(reason),
-            }
-        }
-        if let Some(keeper) = &mut self.keeper {
-            let standing = keeper.standing(self.seat.as_ref()).map(Box::new);
-            sending.extend(standing.map(Sending::Standing));
-        }
-        if asks {
-            sending.push(self.ping());
-        }
-        let written = self.write(sending).await;
-        if let Some(seat) = &mut self.seat {
-            seat.written();
-        }
-        drop(spans);
-        written.and(end)
-    }
-
-    /// Writes within the limit; a mailbox that overflows meanwhile ends it early.
-    async fn write(&mut self, sending: Vec<Sending>) -> Result<(), CloseReason> {
-        if sending.is_empty() {
-            return Ok(());
-        }
-        let socket = &mut self.socket;
-        let writing = async {
-            for message in sending {
-                socket.feed(message).await?;
-            }
-            socket.flush().await
-        };
-        let mut writing = pin!(writing);
-        // Nearly always there is room, and no clock is needed.
-        if let Poll::Ready(written) = futures_util::poll!(&mut writing) {
-            return written.map_err(|Gone| CloseReason::Dropped);
-        }
-        tokio::select! {
-            biased;
-            written = writing => written.map_err(|Gone| CloseReason::Dropped),
-            () = overflowed(&mut self.seat) => Err(CloseReason::TooSlow),
-            () = sleep(self.call.write_timeout), if !bugs::has(Bug::BottomlessMailbox) => Err(CloseReason::TooSlow),
-        }
-    }
-}
-
-/// Says why, and waits for the client to take note: closing at once could reset the connection before it has read the reason.
-async fn farewell(mut socket: impl Socket, reason: CloseReason) {
-    let goodbye = async {
-        if matches!(reason, CloseReason::ByClient | CloseReason::Dropped) {
-            // Answers the close of a client that closed cleanly.
-            return socket.close().await;
-        }
-        socket.feed(Sending::Close(reason)).await?;
-        socket.flush().await?;
-        while !matches!(socket.next().await, None | Some(Received::Closed { .. })) {}
-        Ok(())
-    };
-    // Whoever does not answer is left.
-    let _ = timeout(FAREWELL, goodbye).await;
 }
 
 /// Waits until then, or for ever.
@@ -555,13 +331,6 @@ async fn due(at: Option<Instant>) {
 async fn stirred(seat: &mut Option<Seat>) -> Stirred {
     match seat {
         Some(seat) => seat.stirred().await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn overflowed(seat: &mut Option<Seat>) {
-    match seat {
-        Some(seat) => seat.overflowed().await,
         None => std::future::pending().await,
     }
 }

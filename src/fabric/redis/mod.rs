@@ -8,16 +8,19 @@ mod keys;
 mod lane;
 mod ledger;
 mod letterboxes;
+mod open;
 mod questions;
 mod scripts;
 mod subscriber;
+mod wholeness;
 mod wire;
 
 pub use connect::OpenError;
+pub use open::{Config, Url, open};
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -28,158 +31,27 @@ use tokio::time::timeout;
 
 use self::batch::{Letter, Sheet};
 use self::clock::Clock;
-use self::connect::{Identity, Lives, Store};
+use self::connect::{Identity, Lives};
 use self::keys::{Keys, KnownDestinations};
 use self::lane::Lane;
 use self::questions::Questions;
 use self::scripts::Scripts;
-use self::subscriber::{Listening, Subscriber, Wants};
-use self::wire::{Heard, entries, holder, millis, unexpected};
-use super::intake::Intake;
+use self::subscriber::{Listening, Wants};
+use self::wholeness::Beaten;
+use self::wire::{entries, holder, millis, unexpected};
 use super::wakes::Wakes;
 use super::{
-    Beat, Challenge, Claim, Entry, Envelope, Fabric, FabricError, Holder, Lease, Notes, Opened,
-    Postage, Receipt, Renewal, Resume, Terms, Verdict,
+    Beat, Challenge, Claim, Entry, Envelope, Fabric, FabricError, Holder, Lease, Notes, Postage,
+    Receipt, Renewal, Resume, Terms, Verdict,
 };
 use crate::bugs::{self, Bug};
 use crate::model::{Address, EntryId, NodeId, Realm, SecretHash, SessionId, UserName};
-use crate::telemetry::Metrics;
 
 /// How many leases one script call renews: more would make Redis' other users wait (2 ms at 500, measured).
 const RENEWED_AT_ONCE: usize = 500;
 
 /// How many keys one step of a scan looks at: half a millisecond of Redis.
 const SCANNED_AT_ONCE: usize = 1000;
-
-/// How long a plain user's inbox lives from its beginning or its last renewal.
-const INBOX_LIVES: Duration = Duration::from_mins(1);
-/// The same, for a resumable user.
-const RESUMABLE_INBOX_LIVES: Duration = Duration::from_mins(10);
-
-/// How to use a Redis.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// Where it is; may hold a password.
-    pub url: Url,
-    /// What every key and channel begins with.
-    pub prefix: String,
-    /// How many publisher lanes.
-    pub lanes: usize,
-    /// How long one round trip may take before Redis counts as away.
-    pub timeout: Duration,
-}
-
-/// A URL that may hold a password, so it is shown without it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Url(String);
-
-impl Url {
-    /// This URL.
-    pub fn new(url: &str) -> Self {
-        Self(url.to_owned())
-    }
-
-    /// The URL with its secret.
-    pub(super) fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::fmt::Display for Url {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match (self.0.split_once("://"), self.0.rsplit_once('@')) {
-            (Some((scheme, _)), Some((_, host))) => write!(f, "{scheme}://***@{host}"),
-            _ => f.write_str(&self.0),
-        }
-    }
-}
-
-impl std::fmt::Debug for Url {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Url({self})")
-    }
-}
-
-/// Connects a node: checks the Redis, takes the node's own lease.
-pub async fn open(
-    config: &Config,
-    terms: Terms,
-    node: NodeId,
-    metrics: Arc<Metrics>,
-) -> Result<Opened, OpenError> {
-    let lives = Lives {
-        user: terms.user_ttl,
-        inbox: INBOX_LIVES.max(terms.user_ttl),
-        resumable_inbox: RESUMABLE_INBOX_LIVES.max(terms.user_ttl),
-        record: terms.user_ttl + terms.grace,
-        prefix: config.prefix.len(),
-    };
-    let store = Store::prepare(config, lives, metrics)?;
-    store.check().await?;
-    let scripts = Arc::new(Scripts::default());
-    let mut drivers: Vec<(&'static str, BoxFuture<'static, ()>)> = Vec::new();
-    let mut lane = |name| {
-        let (lane, driver) = Lane::open(store.clone(), Arc::clone(&scripts));
-        drivers.push((name, driver.boxed()));
-        lane
-    };
-    let lanes: Vec<Lane> = (0..config.lanes.max(1))
-        .map(|_| lane("publisher lane"))
-        .collect();
-    let own_lane = lane("node lane");
-
-    let (intake, inbox) = Intake::new(None);
-    let intake = Arc::new(intake);
-    let wants = Arc::<Wants>::default();
-    let questions = Arc::<Questions>::default();
-    let wakes = Arc::<Wakes>::default();
-    let keys = Keys::new(&config.prefix);
-    let identity = Arc::clone(store.identity());
-    let subscriber = Subscriber {
-        store,
-        wants: Arc::clone(&wants),
-        intake: Arc::clone(&intake),
-        ears: {
-            let (questions, wakes) = (Arc::clone(&questions), Arc::clone(&wakes));
-            Arc::new(move |heard, intake: &_, line| match heard {
-                Heard::Wake(session) => wakes.wake(session),
-                heard => questions.hear(heard, intake, line),
-            })
-        },
-        wakes: Arc::clone(&wakes),
-        own_channel: keys.node_channel(&node),
-        lane: own_lane.clone(),
-    };
-    drivers.push(("subscriber", subscriber.run().boxed()));
-    drivers.push((
-        "gap announcer",
-        async move { intake.announce().await }.boxed(),
-    ));
-    let fabric = RedisFabric {
-        node,
-        keys,
-        destinations: KnownDestinations::default(),
-        terms,
-        timeout: config.timeout,
-        scripts,
-        lanes,
-        own_lane,
-        wants,
-        questions,
-        wakes,
-        lives,
-        identity,
-        beaten: Mutex::default(),
-        clock: Clock::default(),
-    };
-    let fabric = Arc::new(fabric);
-    Ok(Opened {
-        letterboxes: Arc::clone(&fabric) as _,
-        fabric,
-        inbox,
-        drivers,
-    })
-}
 
 /// One node at one Redis; what it asks of it is written in `commands`.
 #[derive(Debug)]
@@ -201,19 +73,6 @@ struct RedisFabric {
     clock: Clock,
 }
 
-/// What the last beat found.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Beaten {
-    /// What the node's own lease says; another text means that it was lost in between.
-    token: String,
-    /// Which state of the store it was.
-    generation: u64,
-    /// When it was asked, by this node's clock.
-    at: i64,
-    /// It found that the store had lost data: until the next one nobody takes the store for whole, whoever hears of it first.
-    lost: bool,
-}
-
 impl RedisFabric {
     /// One address, one lane: what is sent to it leaves in order.
     fn lane(&self, address: &Address) -> &Lane {
@@ -232,33 +91,6 @@ impl RedisFabric {
     /// Until when a command that was just given may run, by the server's clock.
     fn deadline(&self) -> i64 {
         self.clock.now().saturating_add(millis(self.timeout))
-    }
-
-    /// Takes what a beat has found. Whether the node's lease was still there.
-    fn takes(&self, found: Beaten) -> bool {
-        let (generation, at) = (found.generation, found.at);
-        let mut beaten = self.beaten();
-        let before = std::mem::replace(&mut *beaten, found);
-        let is_first = before.token.is_empty();
-        let same_lease = before.token == beaten.token;
-        let in_time = at - before.at < millis(self.terms.node_ttl);
-        if !same_lease && !is_first && in_time && before.generation == generation {
-            // The same Redis has forgotten a lease that had not run out: by FLUSHALL, for one.
-            // One of ours that nobody else has noticed before is no news to the next beat.
-            let now = self.identity.forgot();
-            beaten.generation = if now == generation + 1 {
-                now
-            } else {
-                generation
-            };
-        }
-        let own = same_lease && before.generation == generation;
-        beaten.lost = !own && !is_first;
-        own
-    }
-
-    fn beaten(&self) -> MutexGuard<'_, Beaten> {
-        self.beaten.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -504,68 +336,15 @@ impl Fabric for RedisFabric {
     }
 
     async fn beat(&self, watched: &[NodeId], whole: bool) -> Result<Beat, FabricError> {
-        let fresh = format!("{:016x}", rand::random::<u64>());
-        let own_key = self.keys.node(&self.node);
-        let mut beat = self.scripts.beat.on([&own_key, &self.keys.whole()]);
-        let (asked_at, generation) = (self.clock.mark(), self.identity.generation());
-        let whole = whole && self.beaten().generation == generation;
-        let store = if whole {
-            self.identity.name()
-        } else {
-            String::new()
-        };
-        beat.arg(&fresh).arg(millis(self.terms.node_ttl)).arg(store);
-        let mut read = redis::cmd("MGET");
-        read.arg(own_key);
-        for node in watched {
-            read.arg(self.keys.node(node));
-        }
-        let (beat, leases) = (self.own_lane.ask(beat), self.own_lane.ask(read));
-        let beat = array(beat.await?)?;
-        let [Value::Int(server_millis), Value::BulkString(token)] = &beat[..] else {
-            return Err(unexpected());
-        };
-        self.clock.set(asked_at, *server_millis);
-        // Another token than the known one was set by a beat of ours that was given up, after the lease had been lost.
-        let token = String::from_utf8_lossy(token).into_owned();
-        let found = Beaten {
-            token,
-            generation,
-            at: asked_at,
-            lost: false,
-        };
-        let own = self.takes(found);
-        let leases = array(leases.await?)?;
-        Ok(Beat {
-            own,
-            alive: leases
-                .iter()
-                .skip(1)
-                .map(|lease| *lease != Value::Nil)
-                .collect(),
-        })
+        self.beats(watched, whole).await
     }
 
     async fn is_whole(&self) -> Result<bool, FabricError> {
-        let said = self
-            .own_lane
-            .ask(redis::cmd("GET").arg(self.keys.whole()).clone());
-        if said.await? == Value::BulkString(self.identity.name().into_bytes()) {
-            return Ok(true);
-        }
-        let server = self
-            .own_lane
-            .ask(redis::cmd("INFO").arg("server").clone())
-            .await?;
-        if wire::uptime(&server)? < self.terms.node_ttl / 5 {
-            // Whoever was at the one before it is on the way here.
-            return Ok(false);
-        }
-        let mut ask = redis::cmd("PUBSUB");
-        ask.arg("CHANNELS").arg(self.keys.node_channels());
-        let own = Value::BulkString(self.keys.node_channel(&self.node).into_bytes());
-        let nodes = array(self.own_lane.ask(ask).await?)?;
-        Ok(nodes.iter().all(|channel| *channel == own))
+        self.store_is_whole().await
+    }
+
+    async fn intact(&self) -> Result<bool, FabricError> {
+        self.store_is_intact().await
     }
 
     async fn alive(&self, nodes: &[NodeId]) -> Result<Vec<bool>, FabricError> {
@@ -580,16 +359,6 @@ impl Fabric for RedisFabric {
             .iter()
             .map(|lease| *lease != Value::Nil)
             .collect())
-    }
-
-    async fn intact(&self) -> Result<bool, FabricError> {
-        let value = self
-            .own_lane
-            .ask(redis::cmd("GET").arg(self.keys.node(&self.node)).clone())
-            .await?;
-        let beaten = self.beaten();
-        let same = self.identity.generation() == beaten.generation && !beaten.lost;
-        Ok(same && matches!(value, Value::BulkString(token) if token == beaten.token.as_bytes()))
     }
 
     async fn challenge(&self, _: &Address, holder: &Holder) -> Result<Verdict, FabricError> {

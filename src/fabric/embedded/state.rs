@@ -1,0 +1,289 @@
+//! What the switch knows: who holds which name, what is in the inboxes, and which nodes are plugged in.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::fabric::intake::{Intake, Line};
+use crate::fabric::{
+    Entry, Envelope, FabricError, Holder, Lease, Notes, Outcome, Postage, Renewal, Room, Sent,
+    Terms, Verdict, WAITS_LONGER, ring,
+};
+use crate::model::{Address, Correlation, EntryId, NodeId, SecretHash, SessionId};
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) names: HashMap<Address, Name>,
+    /// What waits for names that nobody holds.
+    pub(super) queues: HashMap<Address, Vec<Waiting>>,
+    /// How many there may be before those are looked for whose time is over.
+    pub(super) queues_at_most: usize,
+    pub(super) nodes: HashMap<NodeId, Plug>,
+    pub(super) entries: u64,
+    /// Names that were taken over from a holder who was believed dead, by which session.
+    pub(super) taken: HashMap<Address, SessionId>,
+    pub(super) questions: HashMap<u64, oneshot::Sender<Verdict>>,
+    pub(super) asked: u64,
+    pub(super) away: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Name {
+    pub(super) holder: Holder,
+    pub(super) until: Instant,
+    pub(super) inbox: VecDeque<Kept>,
+    /// What the next holder of a resumable session must know.
+    pub(super) record: Option<Record>,
+    /// What each sender has sent to be delivered once.
+    pub(super) once: HashMap<SessionId, Once>,
+}
+
+/// An entry, and how many bytes it takes where it is kept.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) entry: Entry,
+    pub(super) size: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) kept: Kept,
+    pub(super) until: Instant,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Once {
+    /// The sender's latest connection.
+    pub(super) attach: u32,
+    /// Latest last, and whether the holder was detached then.
+    pub(super) ids: VecDeque<(Correlation, bool)>,
+}
+
+#[derive(Debug)]
+pub(super) struct Record {
+    pub(super) hash: SecretHash,
+    pub(super) confirmed: EntryId,
+    pub(super) notes: HashMap<String, String>,
+}
+
+/// How many ids of one sender are remembered.
+pub(super) const REMEMBERED: usize = 256;
+
+#[derive(Debug)]
+pub(super) struct Plug {
+    pub(super) intake: Arc<Intake>,
+    pub(super) until: Instant,
+}
+
+/// A node hangs on its switch by one line, which never breaks.
+pub(super) const LINE: Line = Line(0);
+
+impl State {
+    pub(super) fn live(&self, address: &Address) -> Option<&Name> {
+        self.names
+            .get(address)
+            .filter(|name| name.until > Instant::now())
+    }
+
+    pub(super) fn alive(&self, node: &NodeId, now: Instant) -> bool {
+        self.nodes.get(node).is_some_and(|plug| plug.until > now)
+    }
+
+    pub(super) fn put(
+        &mut self,
+        lease: &Lease,
+        node: &NodeId,
+        terms: Terms,
+        record: Option<Record>,
+    ) {
+        let until = Instant::now() + terms.user_ttl;
+        let name = Name {
+            holder: lease.held_by(node),
+            until,
+            inbox: VecDeque::new(),
+            record,
+            once: HashMap::new(),
+        };
+        self.names.insert(lease.address.clone(), name);
+    }
+
+    pub(super) fn renew(&mut self, lease: &Lease, node: &NodeId, terms: Terms) -> Renewal {
+        let (now, ours) = (Instant::now(), lease.held_by(node));
+        let live = self.names.get_mut(&lease.address);
+        let Some(name) = live.filter(|name| name.until > now) else {
+            let taken = self.taken.get(&lease.address);
+            if taken.is_some_and(|taken| *taken != lease.session) {
+                return Renewal::Lost;
+            }
+            self.put(lease, node, terms, None);
+            return Renewal::Regained;
+        };
+        if name.holder.session != ours.session {
+            return Renewal::Lost;
+        }
+        if name.holder.attach > ours.attach {
+            return Renewal::Replaced;
+        }
+        // The same connection, perhaps with other flags.
+        name.holder = ours;
+        name.until = now + terms.user_ttl;
+        if lease.flags.resumable && name.record.is_none() {
+            Renewal::Regained
+        } else {
+            Renewal::Mine
+        }
+    }
+
+    /// Takes away what waits for a name.
+    pub(super) fn queue(&mut self, address: &Address) -> Vec<Waiting> {
+        let now = Instant::now();
+        let mut queue = self.queues.remove(address).unwrap_or_default();
+        queue.retain(|waiting| waiting.until > now);
+        queue
+    }
+
+    /// Nobody has the name: what is sent waits for whoever claims it.
+    pub(super) fn wait(&mut self, to: &Address, envelope: Envelope, patience: Duration) -> Sent {
+        let (size, sender) = (envelope.encode().len(), envelope.from.session);
+        let mut queue = self.queue(to);
+        let kept = queue.iter().map(|waiting| &waiting.kept);
+        let mut sent = Sent::Absent;
+        if fits(Room::QUEUE, kept, sender, size) {
+            self.entries += 1;
+            let id = EntryId {
+                millis: self.entries,
+                sequence: 0,
+            };
+            sent = Sent::Waits;
+            queue.push(Waiting {
+                kept: Kept {
+                    entry: Entry { id, envelope },
+                    size,
+                },
+                until: Instant::now() + patience + WAITS_LONGER,
+            });
+        }
+        if !queue.is_empty() {
+            self.queues.insert(to.clone(), queue);
+        }
+        // Whoever sent it withdraws it, unless that one is gone.
+        if self.queues.len() > self.queues_at_most.max(REMEMBERED) {
+            let now = Instant::now();
+            self.queues
+                .retain(|_, queue| queue.iter().any(|waiting| waiting.until > now));
+            self.queues_at_most = 2 * self.queues.len();
+        }
+        sent
+    }
+
+    pub(super) fn send(&mut self, to: &Address, postage: Postage, envelope: Envelope) -> Outcome {
+        let now = Instant::now();
+        let Some(name) = self.names.get_mut(to).filter(|name| name.until > now) else {
+            return Ok(match postage.patience {
+                Some(patience) if postage.only.is_none() => self.wait(to, envelope, patience),
+                _ => Sent::Absent,
+            });
+        };
+        let mut holder = name.holder.clone();
+        if postage
+            .only
+            .is_some_and(|session| session != holder.session)
+        {
+            return Ok(Sent::Absent);
+        }
+        let (sender, attach) = (envelope.from.session, envelope.from.attach);
+        if let (Some(id), Some(sent)) = (&envelope.once, name.once.get(&sender)) {
+            if let Some((_, detached)) = sent.ids.iter().rev().find(|(known, _)| known == id) {
+                holder.flags.detached = *detached;
+                return Ok(Sent::Again(holder));
+            }
+            if attach < sent.attach {
+                return Err(FabricError::Overtaken);
+            }
+        }
+        let size = envelope.encode().len();
+        if holder.flags.resumable {
+            if !postage.urgent && !fits(Room::INBOX, name.inbox.iter(), sender, size) {
+                return Ok(Sent::Full(holder));
+            }
+        } else {
+            while name.inbox.len() >= ring(envelope.body_len()) {
+                name.inbox.pop_front();
+            }
+        }
+        if let Some(id) = &envelope.once {
+            let sent = name.once.entry(sender).or_default();
+            if sent.ids.len() == REMEMBERED {
+                sent.ids.pop_front();
+            }
+            sent.ids.push_back((id.clone(), holder.flags.detached));
+            sent.attach = attach;
+        }
+        self.entries += 1;
+        let entry = Entry {
+            id: EntryId {
+                millis: self.entries,
+                sequence: 0,
+            },
+            envelope,
+        };
+        name.inbox.push_back(Kept {
+            entry: entry.clone(),
+            size,
+        });
+        if let Some(plug) = self.nodes.get(&holder.node) {
+            plug.intake
+                .push(LINE, holder.session, holder.attach, vec![entry]);
+        }
+        Ok(Sent::To(holder))
+    }
+}
+
+impl Name {
+    pub(super) fn note(&mut self, notes: Notes) {
+        if let Some((hash, _)) = notes.anew {
+            self.record = Some(Record {
+                hash,
+                confirmed: EntryId::default(),
+                notes: HashMap::new(),
+            });
+        }
+        let Some(record) = &mut self.record else {
+            return;
+        };
+        if let Some(last) = notes.confirmed {
+            record.confirmed = last;
+            self.inbox.retain(|kept| kept.entry.id > last);
+        }
+        record.notes.extend(notes.set);
+        for field in notes.unset {
+            record.notes.remove(&field);
+        }
+    }
+
+    pub(super) fn after(&self, last: EntryId) -> Vec<Entry> {
+        let entries = self.inbox.iter().map(|kept| &kept.entry);
+        entries.filter(|entry| entry.id > last).cloned().collect()
+    }
+}
+
+/// Whether there is room for so many bytes of this sender beside what is kept.
+fn fits<'a>(
+    room: Room,
+    kept: impl Iterator<Item = &'a Kept>,
+    sender: SessionId,
+    size: usize,
+) -> bool {
+    let (mut entries, mut bytes, mut share) = (1, size, Room::weight(size));
+    for Kept { entry, size } in kept {
+        entries += 1;
+        bytes += size;
+        if entry.envelope.from.session == sender {
+            share += Room::weight(*size);
+        }
+    }
+    entries <= room.entries && bytes <= room.bytes && share <= room.share
+}

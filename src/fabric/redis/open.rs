@@ -1,0 +1,152 @@
+//! How a node is connected to a Redis.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+
+use super::RedisFabric;
+use super::clock::Clock;
+use super::connect::{Lives, OpenError, Store};
+use super::keys::{Keys, KnownDestinations};
+use super::lane::Lane;
+use super::questions::Questions;
+use super::scripts::Scripts;
+use super::subscriber::{Subscriber, Wants};
+use super::wire::Heard;
+use crate::fabric::intake::Intake;
+use crate::fabric::wakes::Wakes;
+use crate::fabric::{Opened, Terms};
+use crate::model::NodeId;
+use crate::telemetry::Metrics;
+
+/// How long a plain user's inbox lives from its beginning or its last renewal.
+const INBOX_LIVES: Duration = Duration::from_mins(1);
+/// The same, for a resumable user.
+const RESUMABLE_INBOX_LIVES: Duration = Duration::from_mins(10);
+
+/// How to use a Redis.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where it is; may hold a password.
+    pub url: Url,
+    /// What every key and channel begins with.
+    pub prefix: String,
+    /// How many publisher lanes.
+    pub lanes: usize,
+    /// How long one round trip may take before Redis counts as away.
+    pub timeout: Duration,
+}
+
+/// A URL that may hold a password, so it is shown without it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Url(String);
+
+impl Url {
+    /// This URL.
+    pub fn new(url: &str) -> Self {
+        Self(url.to_owned())
+    }
+
+    /// The URL with its secret.
+    pub(super) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for Url {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (self.0.split_once("://"), self.0.rsplit_once('@')) {
+            (Some((scheme, _)), Some((_, host))) => write!(f, "{scheme}://***@{host}"),
+            _ => f.write_str(&self.0),
+        }
+    }
+}
+
+impl std::fmt::Debug for Url {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Url({self})")
+    }
+}
+
+/// Connects a node: checks the Redis, takes the node's own lease.
+pub async fn open(
+    config: &Config,
+    terms: Terms,
+    node: NodeId,
+    metrics: Arc<Metrics>,
+) -> Result<Opened, OpenError> {
+    let lives = Lives {
+        user: terms.user_ttl,
+        inbox: INBOX_LIVES.max(terms.user_ttl),
+        resumable_inbox: RESUMABLE_INBOX_LIVES.max(terms.user_ttl),
+        record: terms.user_ttl + terms.grace,
+        prefix: config.prefix.len(),
+    };
+    let store = Store::prepare(config, lives, metrics)?;
+    store.check().await?;
+    let scripts = Arc::new(Scripts::default());
+    let mut drivers: Vec<(&'static str, BoxFuture<'static, ()>)> = Vec::new();
+    let mut lane = |name| {
+        let (lane, driver) = Lane::open(store.clone(), Arc::clone(&scripts));
+        drivers.push((name, driver.boxed()));
+        lane
+    };
+    let lanes: Vec<Lane> = (0..config.lanes.max(1))
+        .map(|_| lane("publisher lane"))
+        .collect();
+    let own_lane = lane("node lane");
+
+    let (intake, inbox) = Intake::new(None);
+    let intake = Arc::new(intake);
+    let wants = Arc::<Wants>::default();
+    let questions = Arc::<Questions>::default();
+    let wakes = Arc::<Wakes>::default();
+    let keys = Keys::new(&config.prefix);
+    let identity = Arc::clone(store.identity());
+    let subscriber = Subscriber {
+        store,
+        wants: Arc::clone(&wants),
+        intake: Arc::clone(&intake),
+        ears: {
+            let (questions, wakes) = (Arc::clone(&questions), Arc::clone(&wakes));
+            Arc::new(move |heard, intake: &_, line| match heard {
+                Heard::Wake(session) => wakes.wake(session),
+                heard => questions.hear(heard, intake, line),
+            })
+        },
+        wakes: Arc::clone(&wakes),
+        own_channel: keys.node_channel(&node),
+        lane: own_lane.clone(),
+    };
+    drivers.push(("subscriber", subscriber.run().boxed()));
+    drivers.push((
+        "gap announcer",
+        async move { intake.announce().await }.boxed(),
+    ));
+    let fabric = RedisFabric {
+        node,
+        keys,
+        destinations: KnownDestinations::default(),
+        terms,
+        timeout: config.timeout,
+        scripts,
+        lanes,
+        own_lane,
+        wants,
+        questions,
+        wakes,
+        lives,
+        identity,
+        beaten: Mutex::default(),
+        clock: Clock::default(),
+    };
+    let fabric = Arc::new(fabric);
+    Ok(Opened {
+        letterboxes: Arc::clone(&fabric) as _,
+        fabric,
+        inbox,
+        drivers,
+    })
+}

@@ -1,0 +1,148 @@
+//! What a session hears: each frame is read by the dialect, and done.
+
+use futures_util::{FutureExt as _, StreamExt as _};
+
+use super::{Received, Session, Socket};
+use crate::bugs::{self, Bug};
+use crate::dialect::{Dialect, Misheard};
+use crate::exchange::{Seat, Stirred};
+use crate::model::{CloseReason, Command, Event, Frame, Refusal};
+
+/// How many frames are heard before what they caused is said.
+const HEARD_AT_ONCE: usize = 32;
+
+/// Whether a command waited for the fabric: then everything else gets its turn before the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Took {
+    NoTime,
+    Long,
+}
+
+impl<S: Socket, D: Dialect> Session<S, D> {
+    /// Hears one frame, and whatever else has arrived with it.
+    pub(super) async fn receive(&mut self, first: Option<Received>) -> Result<(), CloseReason> {
+        let mut received = first;
+        for heard in 1.. {
+            match received {
+                None => return Err(CloseReason::Dropped),
+                Some(Received::Closed { for_good }) => return Err(self.closed(for_good)),
+                Some(Received::TooLarge) => return Err(CloseReason::TooLarge),
+                Some(Received::Taken) => return Err(CloseReason::Replaced),
+                Some(Received::Expired) => return Err(CloseReason::Expired),
+                Some(Received::Alive) => self.alive(),
+                Some(Received::Answered(ping)) => {
+                    self.alive();
+                    if let Some(seat) = &mut self.seat {
+                        seat.ponged(ping);
+                    }
+                }
+                Some(Received::Kept(frame, place)) => {
+                    self.alive();
+                    self.receive_kept(&frame, place).await?;
+                    break;
+                }
+                Some(Received::Frame(frame)) => {
+                    self.alive();
+                    if self.hear(&frame).await? == Took::Long {
+                        break;
+                    }
+                }
+            }
+            if heard == HEARD_AT_ONCE || self.seat.as_ref().is_some_and(Seat::busy) {
+                break;
+            }
+            let Some(next) = self.socket.next().now_or_never() else {
+                break;
+            };
+            received = next;
+        }
+        // Takes the outcomes that nobody was woken for.
+        self.stir(Stirred::Outcome);
+        Ok(())
+    }
+
+    pub(super) async fn hear(&mut self, frame: &Frame) -> Result<Took, CloseReason> {
+        if self.is_deaf {
+            return Ok(Took::NoTime);
+        }
+        if let Err(too_fast) = self.call.pace.step() {
+            if too_fast.again_and_again {
+                return Err(CloseReason::TooFast);
+            }
+            let refusal = Refusal::RateLimited {
+                retry_after: too_fast.retry_after,
+            };
+            // The id is worth reading: who waits for its answer gets one.
+            let (id, name) = match self.dialect.hear(frame) {
+                Err(Misheard { id, name, .. }) => (id, name),
+                Ok(Command::Send { id, to, .. }) => (id, Some(to)),
+                Ok(command) => (command.into_id(), None),
+            };
+            self.refuse(refusal, id, name);
+            return Ok(Took::NoTime);
+        }
+        match self.dialect.hear(frame) {
+            Ok(mut command) => {
+                if let Some(keeper) = &self.keeper {
+                    keeper.marks(&mut command);
+                }
+                self.act(command).await
+            }
+            Err(Misheard { refusal, id, name }) => {
+                self.is_deaf = bugs::has(Bug::DeafAfterDirt);
+                self.refuse(refusal, id, name);
+                Ok(Took::NoTime)
+            }
+        }
+    }
+
+    async fn act(&mut self, command: Command) -> Result<Took, CloseReason> {
+        match (command, &mut self.seat) {
+            (Command::Ping { id }, _) => self.tell(Event::Pong { id }),
+            (Command::Login { request, id }, None) => {
+                Box::pin(self.login(request, id)).await?;
+                return Ok(Took::Long);
+            }
+            (Command::Login { id, .. }, Some(_)) => {
+                self.tell(Event::LoginRefused {
+                    refusal: Refusal::AlreadyLoggedIn,
+                    id,
+                });
+            }
+            (command, None) => self.refuse(Refusal::NotLoggedIn, command.into_id(), None),
+            (
+                Command::Send {
+                    to,
+                    signal,
+                    trace,
+                    id,
+                    if_absent,
+                },
+                Some(seat),
+            ) => seat.send(to, signal, trace, id, if_absent),
+            (Command::Heartbeat, Some(_)) => self.heartbeat.beaten(),
+            (Command::Quit, Some(_)) => return Err(CloseReason::ByClient),
+            (Command::Report { with, report, id }, Some(seat)) => seat.report(&with, report, id),
+            (Command::Leave { whom, id }, Some(seat)) => seat.leave(whom, id),
+            (Command::Presence { names, watch, id }, Some(seat)) => {
+                let told = match Box::pin(seat.presence(names, watch)).await {
+                    Ok(users) => {
+                        if let Some(keeper) = &mut self.keeper {
+                            let names = users.iter().map(|(name, _)| name.clone());
+                            keeper.watches(&names.collect::<Vec<_>>(), watch);
+                        }
+                        Event::Presence { users, id }
+                    }
+                    Err(refusal) => {
+                        self.refuse(refusal, id, None);
+                        return Ok(Took::Long);
+                    }
+                };
+                self.tell(told);
+                return Ok(Took::Long);
+            }
+            (Command::Confirm { seq }, Some(seat)) => seat.confirm(seq),
+        }
+        Ok(Took::NoTime)
+    }
+}

@@ -1,0 +1,113 @@
+//! What a session says: everything that has come up since the last time, in one write.
+
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use tokio::time::{sleep, timeout};
+
+use super::kept::Keeper;
+use super::{Gone, Received, Sending, Session, Socket};
+use crate::bugs::{self, Bug};
+use crate::dialect::Dialect;
+use crate::exchange::{Seat, Turn};
+use crate::model::CloseReason;
+
+/// How long a goodbye may take, and how long the client may take to answer it.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+impl<S: Socket, D: Dialect> Session<S, D> {
+    /// Says everything that is to be said, in one write.
+    pub(super) async fn say(&mut self) -> Result<(), CloseReason> {
+        let is_settled = |keeper: &Keeper| keeper.is_settled(self.seat.as_ref());
+        if self.turns.is_empty() && !self.keeper.as_deref().is_some_and(is_settled) {
+            return Ok(());
+        }
+        let mut sending = Vec::with_capacity(self.turns.len());
+        // They end when everything is written.
+        let mut spans = Vec::new();
+        let mut end = Ok(());
+        let mut asks = self.seat.as_ref().is_some_and(Seat::asks);
+        for turn in self.turns.drain(..) {
+            match turn {
+                Turn::Tell(event) => {
+                    let event = match &mut self.keeper {
+                        None => Some(event),
+                        Some(keeper) => keeper.says(event),
+                    };
+                    let said = event.and_then(|event| self.dialect.say(&event));
+                    sending.extend(said.map(Sending::Frame));
+                }
+                Turn::Doubted => {
+                    self.heartbeat.doubted();
+                    asks = true;
+                }
+                Turn::Traced(span) => spans.push(span),
+                Turn::Ask => asks = true,
+                Turn::End(reason) => end = Err(reason),
+            }
+        }
+        if let Some(keeper) = &mut self.keeper {
+            let standing = keeper.standing(self.seat.as_ref()).map(Box::new);
+            sending.extend(standing.map(Sending::Standing));
+        }
+        if asks {
+            sending.push(self.ping());
+        }
+        let written = self.write(sending).await;
+        if let Some(seat) = &mut self.seat {
+            seat.written();
+        }
+        drop(spans);
+        written.and(end)
+    }
+
+    /// Writes within the limit; a mailbox that overflows meanwhile ends it early.
+    pub(super) async fn write(&mut self, sending: Vec<Sending>) -> Result<(), CloseReason> {
+        if sending.is_empty() {
+            return Ok(());
+        }
+        let socket = &mut self.socket;
+        let writing = async {
+            for message in sending {
+                socket.feed(message).await?;
+            }
+            socket.flush().await
+        };
+        let mut writing = pin!(writing);
+        // Nearly always there is room, and no clock is needed.
+        if let Poll::Ready(written) = futures_util::poll!(&mut writing) {
+            return written.map_err(|Gone| CloseReason::Dropped);
+        }
+        tokio::select! {
+            biased;
+            written = writing => written.map_err(|Gone| CloseReason::Dropped),
+            () = overflowed(&mut self.seat) => Err(CloseReason::TooSlow),
+            () = sleep(self.call.write_timeout), if !bugs::has(Bug::BottomlessMailbox) => Err(CloseReason::TooSlow),
+        }
+    }
+}
+
+/// Says why, and waits for the client to take note: closing at once could reset the connection before it has read the reason.
+pub(super) async fn farewell(mut socket: impl Socket, reason: CloseReason) {
+    let goodbye = async {
+        if matches!(reason, CloseReason::ByClient | CloseReason::Dropped) {
+            // Answers the close of a client that closed cleanly.
+            return socket.close().await;
+        }
+        socket.feed(Sending::Close(reason)).await?;
+        socket.flush().await?;
+        while !matches!(socket.next().await, None | Some(Received::Closed { .. })) {}
+        Ok(())
+    };
+    // Whoever does not answer is left.
+    let _ = timeout(FAREWELL, goodbye).await;
+}
+
+async fn overflowed(seat: &mut Option<Seat>) {
+    match seat {
+        Some(seat) => seat.overflowed().await,
+        None => std::future::pending().await,
+    }
+}
