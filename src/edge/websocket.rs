@@ -82,7 +82,8 @@ pub(super) fn admit(
     let Ok(place) = doors.crowd.enter(from.ip()) else {
         return Rejection::Crowded.into_response();
     };
-    let call = Call {
+    // In a box until the session has one of its own: what the upgrade is given is kept twice by its future.
+    let call = Box::new(Call {
         exchange: doors.exchange.clone(),
         realm: conversation.realm,
         clocks: conversation.clocks,
@@ -94,7 +95,7 @@ pub(super) fn admit(
         max_age: doors.settings.max_age,
         kept: None,
         ice: Arc::clone(&doors.settings.ice),
-    };
+    });
     // Taken before the upgrade is answered, so that a drain cannot miss the session.
     let tracked = doors.phase.track();
     upgrade
@@ -110,7 +111,7 @@ pub(super) fn admit(
                     _place: place,
                 },
                 dialect,
-                call,
+                *call,
             )
             .await;
             drop(tracked);

@@ -197,10 +197,10 @@ impl Roaming {
             ice: Arc::clone(&settings.ice),
             opening: Opening::Frame,
             manners: Manners::default(),
-            kept: Some(Kept {
+            kept: Some(Box::new(Kept {
                 secret: token.secret().clone(),
                 before,
-            }),
+            })),
         };
         let carried = Carried {
             letterboxes: Arc::clone(&self.inner.letterboxes),

@@ -51,7 +51,7 @@ pub struct Call {
     /// How long a resumable session keeps its connection; zero for ever.
     pub max_age: Duration,
     /// Of a transport that outlives this node.
-    pub kept: Option<Kept>,
+    pub kept: Option<Box<Kept>>,
     /// The ICE servers that it tells of.
     pub ice: Arc<Ice>,
     /// How it begins.
@@ -166,7 +166,7 @@ enum Wake {
 
 impl<S: Socket, D: Dialect> Session<S, D> {
     fn new(socket: S, dialect: D, mut call: Call, stop: &CancellationToken) -> Self {
-        let keeper = call.kept.take().map(Keeper::new).map(Box::new);
+        let keeper = call.kept.take().map(|kept| Box::new(Keeper::new(*kept)));
         Self {
             socket,
             dialect,
