@@ -184,6 +184,9 @@ impl Seat {
     #[must_use]
     pub fn with(mut self, manners: Manners) -> Self {
         self.manners = manners;
+        if let Some(waits) = &mut self.waits {
+            waits.limit(manners.patience);
+        }
         self
     }
 

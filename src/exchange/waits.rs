@@ -48,6 +48,8 @@ struct Wait {
     starts_call: Option<u64>,
     /// The session between connections in whose inbox the latest of it is.
     detached: Option<SessionId>,
+    /// An earlier connection has waited for it, and may have withdrawn it.
+    is_doubtful: bool,
 }
 
 /// What is noted of one user for whoever holds the session next: `UNTIL SESSION`, in ms since 1970, or [`ABSENT`].
@@ -88,17 +90,27 @@ impl Waits {
                 };
                 waits.asking.push(ready(absent).boxed());
             } else if let Some(Noted { until, detached }) = Noted::read(value) {
-                // Clocks of nodes differ, but none keeps anybody waiting for long.
-                let left = until.saturating_sub(clock).min(WAITS_LONGER);
+                let left = until.saturating_sub(clock);
                 let late = clock.saturating_sub(until);
                 let until = (now + left).checked_sub(late).unwrap_or(now);
                 waits.add(&name, until, detached, 0, None);
             }
         }
+        for wait in waits.by_name.values_mut() {
+            wait.is_doubtful = true;
+        }
         let by_name = &waits.by_name;
         let until = |name: &UserName| by_name.get(name).map(|wait| wait.until);
         waits.ends.make_contiguous().sort_by_key(until);
         (!waits.by_name.is_empty() || !waits.asking.is_empty()).then(|| Box::new(waits))
+    }
+
+    /// None waits longer than so long from now: clocks of nodes differ.
+    pub(super) fn limit(&mut self, patience: Duration) {
+        let latest = Instant::now() + patience;
+        for wait in self.by_name.values_mut() {
+            wait.until = wait.until.min(latest);
+        }
     }
 
     /// Something of so many bytes waits for this user: where all do, or in the inbox of that session. Whether that is news.
@@ -119,6 +131,7 @@ impl Waits {
                 bytes: 0,
                 starts_call: None,
                 detached,
+                is_doubtful: false,
             }
         });
         is_news |= wait.detached != detached;
@@ -163,20 +176,21 @@ impl Waits {
             let (detached, starts_call) = (wait.detached, wait.starts_call);
             let withdrawn = fabric.withdraw(&address, from);
             // By then the store lets go of it by itself.
-            let is_late = now > wait.until + WAITS_LONGER / 2;
+            let is_doubtful = wait.is_doubtful || now > wait.until + WAITS_LONGER / 2;
             let fabric = Arc::clone(fabric);
             self.asking.push(Box::pin(async move {
                 let here = async {
                     let withdrawn = withdrawn.await?;
-                    let Some(session) = detached else {
-                        return Ok(withdrawn == 0 && !is_late);
-                    };
+                    if detached.is_none() && (withdrawn > 0 || !is_doubtful) {
+                        return Ok(withdrawn == 0);
+                    }
                     let holders = fabric.holders(&[address]).await?;
-                    let resumed =
-                        |holder: &Holder| holder.session == session && !holder.flags.detached;
-                    Ok::<_, FabricError>(
-                        holders.into_iter().flatten().any(|holder| resumed(&holder)),
-                    )
+                    let has_it = |holder: Holder| {
+                        detached.is_none_or(|session| {
+                            holder.session == session && !holder.flags.detached
+                        })
+                    };
+                    Ok::<_, FabricError>(holders.into_iter().flatten().any(has_it))
                 };
                 let arrived = here.await.unwrap_or(false);
                 Waited {

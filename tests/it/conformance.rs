@@ -583,8 +583,8 @@ use resumable::{
     a_full_inbox_is_told, a_resumed_session_is_as_it_was_left,
     a_session_is_resumed_by_its_secret_only, a_session_that_is_written_anew_confirms_what_was_lost,
     an_inbox_keeps_what_is_not_confirmed, one_sender_fills_half_of_an_inbox,
-    room_is_counted_to_the_last_byte, what_an_earlier_connection_says_late_is_not_taken,
-    what_is_sent_once_arrives_once,
+    room_is_counted_to_the_last_byte, room_is_counted_where_few_are_left,
+    what_an_earlier_connection_says_late_is_not_taken, what_is_sent_once_arrives_once,
 };
 
 use waiting::{
@@ -628,6 +628,7 @@ conforms! {
     a_full_inbox_is_told,
     one_sender_fills_half_of_an_inbox,
     room_is_counted_to_the_last_byte,
+    room_is_counted_where_few_are_left,
     a_session_that_is_written_anew_confirms_what_was_lost,
     what_is_sent_once_arrives_once,
     what_an_earlier_connection_says_late_is_not_taken,

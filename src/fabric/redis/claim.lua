@@ -27,5 +27,8 @@ end
 -- What has waited is the inbox now.
 redis.call('RENAME', KEYS[5], KEYS[2])
 redis.call('PEXPIRE', KEYS[2], ARGV[8])
-redis.call('DEL', KEYS[5] .. ':n')
+if redis.call('EXISTS', KEYS[5] .. ':n') == 1 then
+  redis.call('RENAME', KEYS[5] .. ':n', KEYS[2] .. ':n')
+  redis.call('PEXPIRE', KEYS[2] .. ':n', ARGV[8])
+end
 return 1

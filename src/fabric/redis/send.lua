@@ -31,8 +31,20 @@ local function append(inbox, envelope, ttl)
   return id
 end
 
+-- The id of an envelope's place. A stream that takes nothing must not fail the others of this call; a server that is full says so before the
+-- first of them.
+local function try_append(stream, envelope, ttl)
+  local taken, id = pcall(append, stream, envelope, ttl)
+  if taken then
+    return id
+  end
+  if find(type(id) == 'table' and id.err or id, '^OOM') then
+    error({err = 'OOM no memory is left'})
+  end
+end
+
 -- What a stream holds, and how much room it leaves: counted only where that may matter, since counting costs more than all the rest.
--- While a stream has no tally, it holds few envelopes, and small ones.
+-- Where there is no tally and few envelopes, there surely is room for a small one.
 local function measure(stream, part)
   local box = {stream = stream, part = part, tally = stream .. ':n', length = call('XLEN', stream)}
   box.is_counted = box.length >= FEW * part or call('EXISTS', box.tally) == 1
@@ -44,7 +56,7 @@ local function weight(size)
 end
 
 -- How many bytes there are, and how much of its share this sender has. A tally is of as many envelopes as it says: whoever takes some away
--- forgets it, and what came without being counted is seen by the length.
+-- changes it, and what came without being counted is seen by the length. There are never more than there is room for.
 local function counts(box, sender)
   local known = call('HMGET', box.tally, 'entries', 'bytes', sender)
   if tonumber(known[1] or -1) == box.length then
@@ -73,30 +85,34 @@ end
 local function put(box, envelope, ttl, urgent)
   local size = #envelope
   local is_counted = not urgent and (box.is_counted or size >= SMALL)
-  local sender, bytes, share
+  local part, sender, bytes, share = box.part, nil, nil, nil
+  if not urgent and box.length >= ARGV[4] * part then
+    return nil
+  end
   if is_counted then
     sender = match(envelope, '^%S+ (%S+)')
     bytes, share = counts(box, sender)
     bytes, share = bytes + size, share + weight(size)
-    local part = box.part
-    if box.length >= ARGV[4] * part or bytes > ARGV[5] * part or share > ARGV[6] * part then
+    if bytes > ARGV[5] * part or share > ARGV[6] * part then
+      call('PEXPIRE', box.tally, ttl)
       return nil
     end
   end
-  -- A stream that takes nothing must not fail the others of this call. A server that is full says so before the first of them.
-  local taken, id = pcall(append, box.stream, envelope, ttl)
-  if not taken then
-    if find(type(id) == 'table' and id.err or id, '^OOM') then
-      error({err = 'OOM no memory is left'})
-    end
-    return nil
+  local id = try_append(box.stream, envelope, ttl)
+  if id then
+    box.length = box.length + 1
   end
-  box.length = box.length + 1
-  if is_counted then
-    box.is_counted = true
+  if id and is_counted then
     call('HSET', box.tally, 'entries', box.length, 'bytes', bytes, sender, share)
-  elseif box.length >= FEW * box.part then
+  elseif id and size >= SMALL then
+    -- To be counted when it matters.
+    call('HSET', box.tally, 'entries', -1)
+  end
+  if is_counted or size >= SMALL then
     box.is_counted = true
+    call('PEXPIRE', box.tally, ttl)
+  else
+    box.is_counted = box.is_counted or box.length >= FEW * part
   end
   return id
 end
@@ -127,7 +143,7 @@ local function carefully(i, channel, first, count, holder, with_ids, urgent)
       if resumable then
         entry = put(box, envelope, ARGV[2], urgent)
       else
-        entry = append(inbox, envelope, ARGV[1])
+        entry = try_append(inbox, envelope, ARGV[1])
       end
       code = entry and now or 'f'
       if entry then

@@ -9,10 +9,13 @@ for _, entry in ipairs(call('XRANGE', KEYS[1], '-', '+')) do
     withdrawn = withdrawn + 1
   end
 end
+local tally = KEYS[1] .. ':n'
 if withdrawn > 0 then
-  call('DEL', KEYS[1] .. ':n')
   if call('XLEN', KEYS[1]) == 0 then
-    call('DEL', KEYS[1])
+    call('DEL', KEYS[1], tally)
+  elseif call('EXISTS', tally) == 1 then
+    -- To be counted anew, should it matter.
+    call('HSET', tally, 'entries', -1)
   end
 end
 return withdrawn

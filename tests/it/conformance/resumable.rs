@@ -308,6 +308,40 @@ pub(super) async fn room_is_counted_to_the_last_byte(ground: &Ground) {
     assert!(accepted > 900 && refused > 200, "{accepted} and {refused}");
 }
 
+/// Few may be large: what is left after a confirmation counts, too.
+pub(super) async fn room_is_counted_where_few_are_left(ground: &Ground) {
+    let here = ground.plug().await;
+    let (user, _) = claimed(&here, "user").await;
+    let (sender, share) = (lease("sender"), Room::INBOX.share as u64);
+    let mut n = 0;
+    let mut send = async |bytes| {
+        n += 1;
+        let envelope = large(&sender, &here, n, bytes);
+        match here.sends(&user.address, None, envelope).await {
+            Ok(Sent::To(_)) => true,
+            Ok(Sent::Full(_)) => false,
+            other => panic!("{other:?}"),
+        }
+    };
+    for _ in 0..share / 4 {
+        assert!(send(15_000).await);
+    }
+    assert!(!send(1).await, "its share is full");
+    let entries = here.reads(&user, EntryId::default()).await;
+    here.confirms(&user, &entries[..1]).await;
+    for _ in 0..4 {
+        assert!(send(1).await);
+    }
+    assert!(!send(1).await, "its share is full again");
+    // Nearly everything is confirmed: small ones have room as in an empty inbox.
+    let entries = here.reads(&user, EntryId::default()).await;
+    here.confirms(&user, &entries[..entries.len() - 1]).await;
+    for _ in 1..share {
+        assert!(send(1).await);
+    }
+    assert!(!send(1).await, "and no more than that");
+}
+
 /// What a store has lost takes no room in it, and is confirmed all the same.
 pub(super) async fn a_session_that_is_written_anew_confirms_what_was_lost(ground: &Ground) {
     let here = ground.plug().await;
