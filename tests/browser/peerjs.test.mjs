@@ -189,6 +189,11 @@ scenarios['reconnect()'] = async (one, two) => {
   await Promise.all([hears(first, `open ${a}`), hears(second, `open ${b}`)])
   await first.evaluate(() => globalThis.peer.disconnect())
   await hears(first, 'disconnected')
+  // The original says nothing to whoever comes back before it has seen that he is gone.
+  await eventually(async () => {
+    const listed = await second.evaluate(() => new Promise((resolve) => globalThis.peer.listAllPeers(resolve)))
+    return !listed.includes(a)
+  }, 10_000, 'the id is free')
   await first.evaluate(() => (globalThis.told.length = 0, globalThis.peer.reconnect()))
   await hears(first, `open ${a}`)
   await connect(second, first, a, {}, DATA)
