@@ -8,8 +8,9 @@ use tokio::time::sleep;
 use crate::Outcome;
 use crate::client::{Client, either_readable, expect};
 use crate::message::{Message, Route};
-use crate::scenario::{AFTERMATH, Pair, Stage, Tally};
+use crate::scenario::{AFTERMATH, Pair};
 use crate::server::Subject;
+use crate::stage::{Stage, Tally};
 
 const CANDIDATES: usize = 8;
 
@@ -37,7 +38,7 @@ pub(crate) async fn run(pair: Pair, subject: Subject, stage: Arc<Stage>) -> Outc
     } = there.leave();
     let mut tally = Tally::default();
 
-    while !stage.is_closing() {
+    while stage.goes_on().await {
         let begun = Instant::now();
         asking.speak(&mut caller);
         caller.flush().await?;

@@ -17,15 +17,15 @@ pub(crate) struct Reading {
     machine: f64,
 }
 
-/// What was used between two readings, in seconds.
+/// What was used, in seconds.
+#[derive(Default)]
 pub(crate) struct Usage {
+    /// While there was work.
     pub(crate) elapsed: f64,
-    /// Processor time by the processes under test.
+    /// Processor time by the processes under test, while they rested too: what they put off counts.
     pub(crate) processes: Vec<(&'static str, f64)>,
-    /// Cores used by the load generator.
-    pub(crate) generator: f64,
-    /// Cores used by anyone else. About: it is counted in ticks.
-    pub(crate) strangers: f64,
+    generator: f64,
+    strangers: f64,
 }
 
 impl Reading {
@@ -43,25 +43,44 @@ impl Reading {
         })
     }
 
-    pub(crate) fn until(&self, later: &Self) -> Usage {
-        let elapsed = (later.at - self.at).as_secs_f64();
-        let differ =
-            |(one, other): (&(&'static str, f64), &(&'static str, f64))| (one.0, other.1 - one.1);
-        let processes: Vec<_> = self
-            .processes
-            .iter()
-            .zip(&later.processes)
-            .map(differ)
-            .collect();
-        let generator = later.generator - self.generator;
-        let known = generator + processes.iter().map(|(_, seconds)| seconds).sum::<f64>();
-        let strangers = (later.machine - self.machine - known).max(0.0);
-        Usage {
-            elapsed,
-            processes,
-            generator: generator / elapsed,
-            strangers: strangers / elapsed,
+    /// What the processes under test used until then.
+    fn processes_until(&self, later: &Self) -> Vec<(&'static str, f64)> {
+        let both = self.processes.iter().zip(&later.processes);
+        both.map(|(one, other)| (one.0, other.1 - one.1)).collect()
+    }
+}
+
+impl Usage {
+    /// There was work between two readings.
+    pub(crate) fn worked(&mut self, from: &Reading, to: &Reading) {
+        let generator = to.generator - from.generator;
+        let tested: f64 = from.processes_until(to).iter().map(|(_, used)| used).sum();
+        self.elapsed += (to.at - from.at).as_secs_f64();
+        self.generator += generator;
+        self.strangers += (to.machine - from.machine - generator - tested).max(0.0);
+        self.rested(from, to);
+    }
+
+    /// There was none.
+    pub(crate) fn rested(&mut self, from: &Reading, to: &Reading) {
+        let used = from.processes_until(to);
+        if self.processes.is_empty() {
+            self.processes = used;
+            return;
         }
+        for (sum, (_, used)) in self.processes.iter_mut().zip(used) {
+            sum.1 += used;
+        }
+    }
+
+    /// Cores used by the load generator.
+    pub(crate) fn generator(&self) -> f64 {
+        self.generator / self.elapsed
+    }
+
+    /// Cores used by anyone else. About: it is counted in ticks.
+    pub(crate) fn strangers(&self) -> f64 {
+        self.strangers / self.elapsed
     }
 }
 

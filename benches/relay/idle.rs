@@ -7,7 +7,7 @@ use tokio::time::sleep;
 
 use crate::Outcome;
 use crate::client::Client;
-use crate::gauge::{Reading, resident_kib};
+use crate::gauge::{Reading, Usage, resident_kib};
 use crate::scenario::{Measured, percentiles};
 use crate::server::{Servers, Subject};
 
@@ -38,7 +38,8 @@ pub(crate) async fn run(servers: &Servers, subject: Subject, users: usize) -> Ou
         .await?
         .into_iter()
         .unzip();
-    let usage = start.until(&Reading::take(servers)?);
+    let mut usage = Usage::default();
+    usage.worked(&start, &Reading::take(servers)?);
     sleep(SETTLE).await;
     let kib_each = (resident_kib(servers)? - before) / users as f64;
     for client in &mut clients {

@@ -1,4 +1,4 @@
-//! `cargo bench --bench relay`: two nodes and a Redis beside the tutorial's server, under the same load, in turns.
+//! `cargo bench --bench relay`: two nodes and a Redis beside the tutorial's server, under the same load, in turns of half a second.
 //!
 //! Settings by environment: `REPS` (3), `SECONDS` (5, the measured window), `PAIRS` (200), `IDLE` (5000), `SCENARIOS` (`w1,w16,calls,idle`), and
 //! `SUBJECTS` (`tutorial,switchboard`): what is compared with the first of them. `peerserver,peerjs` are PeerJS' own server and our nodes in its
@@ -19,6 +19,8 @@ mod relay;
 mod report;
 mod scenario;
 mod server;
+mod stage;
+mod turns;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -78,18 +80,13 @@ async fn run_all() -> Outcome<()> {
     println!("{}\n", report::machine()?);
     for scenario in scenarios {
         let mut results: Vec<_> = subjects.iter().map(|_| Vec::new()).collect();
-        // In turns, so that a slow minute of the machine strikes both.
         for repetition in 1..=repetitions {
-            for (&subject, results) in subjects.iter().zip(&mut results) {
-                let result = scenario.run(subject, &load).await.map_err(|error| {
-                    format!("{} against {}: {error}", scenario.name(), subject.name())
-                })?;
-                eprintln!(
-                    "{} {repetition}/{repetitions} {}",
-                    scenario.name(),
-                    report::brief(subject, &result)
-                );
-                results.push(result);
+            let measured = scenario.run(&subjects, &load).await;
+            let measured = measured.map_err(|error| format!("{}, {error}", scenario.name()))?;
+            for ((&subject, results), one) in subjects.iter().zip(&mut results).zip(measured) {
+                let (name, brief) = (scenario.name(), report::brief(subject, &one));
+                eprintln!("{name} {repetition}/{repetitions} {brief}");
+                results.push(one);
             }
         }
         println!("{}", report::table(scenario, &load, &subjects, &results));

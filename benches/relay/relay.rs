@@ -9,8 +9,9 @@ use tokio::time::sleep;
 use crate::Outcome;
 use crate::client::{either_readable, expect};
 use crate::message::{Message, Route};
-use crate::scenario::{AFTERMATH, Pair, Stage, Tally};
+use crate::scenario::{AFTERMATH, Pair};
 use crate::server::Subject;
+use crate::stage::{Stage, Tally};
 
 pub(crate) async fn run(
     pair: Pair,
@@ -34,29 +35,31 @@ pub(crate) async fn run(
     .candidate(1);
     let mut tally = Tally::default();
     let mut in_flight = VecDeque::with_capacity(window);
-    for _ in 0..window {
-        caller.queue(sent.bytes());
-        sent.advance();
-        in_flight.push_back(Instant::now());
-    }
-    caller.flush().await?;
-    while !in_flight.is_empty() {
-        either_readable(&caller, &called).await;
-        caller.expect_silence()?;
-        called.fill()?;
-        let now = Instant::now();
-        while let Some(text) = called.next_text()? {
-            expect(&mut received, text)?;
-            let since = in_flight.pop_front().ok_or("received more than was sent")?;
-            tally.add(&stage, now - since);
-            if !stage.is_closing() {
-                caller.queue(sent.bytes());
-                sent.advance();
-                in_flight.push_back(now);
-            }
+    while stage.goes_on().await {
+        for _ in 0..window {
+            caller.queue(sent.bytes());
+            sent.advance();
+            in_flight.push_back(Instant::now());
         }
         caller.flush().await?;
-        called.flush().await?;
+        while !in_flight.is_empty() {
+            either_readable(&caller, &called).await;
+            caller.expect_silence()?;
+            called.fill()?;
+            let now = Instant::now();
+            while let Some(text) = called.next_text()? {
+                expect(&mut received, text)?;
+                let since = in_flight.pop_front().ok_or("received more than was sent")?;
+                tally.add(&stage, now - since);
+                if stage.is_working() {
+                    caller.queue(sent.bytes());
+                    sent.advance();
+                    in_flight.push_back(now);
+                }
+            }
+            caller.flush().await?;
+            called.flush().await?;
+        }
     }
     sleep(AFTERMATH).await;
     caller.expect_silence()?;

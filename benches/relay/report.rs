@@ -58,8 +58,8 @@ pub(crate) fn table(
             shares(runs),
             spread(&all(runs, sum_micros), 1),
             spread(&ratios, 2),
-            median_of(runs, |run| run.usage.generator),
-            median_of(runs, |run| run.usage.strangers),
+            median_of(runs, |run| run.usage.generator()),
+            median_of(runs, |run| run.usage.strangers()),
         );
         if scenario == Scenario::Idle {
             let _ = write!(

@@ -12,8 +12,8 @@
 --          the holder's lease if all was accepted; or the lease and for each envelope d = accepted, q = accepted while detached,
 --          D and Q = accepted before, f = full, s = not accepted, since a later connection of its sender has spoken
 local call, find, match, sub, byte, concat = redis.call, string.find, string.match, string.sub, string.byte, table.concat
--- So many envelopes, each smaller than so many bytes, are not counted.
-local FEW, SMALL = 64, 4096
+-- So many envelopes, each smaller than so many bytes, are not counted: more than wait for a client that confirms when it is asked.
+local FEW, SMALL = 96, 4096
 local names = #KEYS / 2
 local held = call('MGET', unpack(KEYS, 1, names))
 
