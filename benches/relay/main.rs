@@ -15,6 +15,8 @@ mod collector;
 mod gauge;
 mod idle;
 mod message;
+#[path = "../shared/ports.rs"]
+mod ports;
 mod relay;
 mod report;
 mod scenario;

@@ -1,7 +1,7 @@
 //! The processes under test: started fresh, waited for, killed by their own pid.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use crate::Outcome;
 use crate::collector::{self, Manner};
+use crate::ports::free_address;
 
 const TUTORIAL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/tutorial");
 const PEERSERVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peerserver");
@@ -218,6 +219,7 @@ fn start_node_js(what: &str, directory: &str) -> Outcome<Servers> {
         command
             .arg("server.mjs")
             .current_dir(directory)
+            .env("HOST", door.ip().to_string())
             .env("PORT", door.port().to_string());
     })?;
     wait_until(what, || TcpStream::connect(door).is_ok())?;
@@ -234,7 +236,7 @@ fn start_switchboard(binary: &str, environment: &[(&str, &str)]) -> Outcome<Serv
     let redis = Process::start("redis", false, "redis-server", |command| {
         command.args([
             "--bind",
-            "127.0.0.1",
+            &redis_door.ip().to_string(),
             "--port",
             &redis_door.port().to_string(),
         ]);
@@ -272,10 +274,6 @@ fn start_node(
     let question = format!("GET /readyz HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n");
     wait_until(role, || answers(admin, &question, "HTTP/1.1 200"))?;
     Ok((node, door))
-}
-
-fn free_address() -> Outcome<SocketAddr> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 
 fn answers(door: SocketAddr, question: &str, expected: &str) -> bool {

@@ -1,7 +1,7 @@
 //! The processes of a run: a Redis and three nodes, started fresh, waited for, killed by their own pid.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use crate::Outcome;
 use crate::gauge::resident_kib;
+use crate::ports::free_address;
 
 const NODES: usize = 3;
 const SWITCHBOARD: &str = env!("CARGO_BIN_EXE_switchboard");
@@ -34,8 +35,8 @@ impl Cluster {
         let directory = TempDir::new()?;
         let redis_door = free_address()?;
         let redis = Process::start("redis", files, "redis-server", |command| {
-            command.args(["--bind", "127.0.0.1", "--loglevel", "warning"]);
-            command.args(["--port", &redis_door.port().to_string()]);
+            let (host, port) = (redis_door.ip().to_string(), redis_door.port().to_string());
+            command.args(["--bind", &host, "--port", &port, "--loglevel", "warning"]);
             command.args(["--save", "", "--appendonly", "no"]);
             command
                 .args(["--logfile", "redis.log", "--dir"])
@@ -147,10 +148,6 @@ fn start_node(name: &str, files: usize, redis: SocketAddr) -> Outcome<(Process, 
     let question = format!("GET /readyz HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n");
     wait_until(name, || answers(admin, &question, "HTTP/1.1 200"))?;
     Ok((node, door))
-}
-
-fn free_address() -> Outcome<SocketAddr> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 
 fn answers(door: SocketAddr, question: &str, expected: &str) -> bool {

@@ -9,6 +9,8 @@
 mod cluster;
 mod crew;
 mod gauge;
+#[path = "../shared/ports.rs"]
+mod ports;
 mod report;
 mod session;
 mod socket;

@@ -9,7 +9,8 @@ use tokio::time::{Instant, sleep};
 
 use crate::Outcome;
 use crate::history::{Drain, History, Kind};
-use crate::processes::{Node, Redis, free_port, http_status, own_host};
+use crate::ports::{free_address, own_host};
+use crate::processes::{Node, Redis, http_status};
 use crate::proxy::Proxy;
 
 pub(crate) const NODES: usize = 3;
@@ -81,10 +82,10 @@ impl Cluster {
         history: &Arc<History>,
         environment: Vec<(String, String)>,
     ) -> Outcome<Self> {
-        let port = free_port()?;
+        let port = free_address()?.port();
         let redis = Redis::start(port, None).await?;
         let link = Proxy::start(redis.address).await?;
-        let replica = Redis::start(free_port()?, Some(link.address)).await?;
+        let replica = Redis::start(free_address()?.port(), Some(link.address)).await?;
         let mut cluster = Self {
             places: Vec::new(),
             redis: Some(redis),

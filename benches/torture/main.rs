@@ -19,6 +19,8 @@ mod link;
 mod listener;
 mod monitor;
 mod partings;
+#[path = "../shared/ports.rs"]
+mod ports;
 mod processes;
 mod proxy;
 mod run;

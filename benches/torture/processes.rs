@@ -1,7 +1,7 @@
 //! Processes under test: started through `setpriv`, so that they die with us, and signalled by their own pid.
 
 use std::io::{BufRead as _, BufReader};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 use crate::Outcome;
+use crate::ports::own_host;
 
 const STARTS_WITHIN: Duration = Duration::from_secs(8);
 const POLL: Duration = Duration::from_millis(10);
@@ -85,16 +86,6 @@ pub(crate) fn memory(pid: u32) -> Option<u64> {
         .lines()
         .find_map(|line| line.strip_prefix("VmRSS:"))?;
     line.split_whitespace().next()?.parse().ok()
-}
-
-/// A loopback address that is this process' own: what is killed here and comes back under its old port finds it free, whoever else is at work.
-pub(crate) fn own_host() -> Ipv4Addr {
-    let [.., high, middle, low] = std::process::id().to_be_bytes();
-    Ipv4Addr::new(127, 1 | high, middle, low.clamp(1, 254))
-}
-
-pub(crate) fn free_port() -> Outcome<u16> {
-    Ok(TcpListener::bind((own_host(), 0))?.local_addr()?.port())
 }
 
 /// A redis-server without persistence.

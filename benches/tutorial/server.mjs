@@ -1,8 +1,8 @@
-// The tutorial's signalling server: one process, one map of users. It differs from the tutorial's only in where it listens (PORT, on
-// 127.0.0.1), and in that it logs nothing, which is in its favour.
+// The tutorial's signalling server: one process, one map of users. It differs from the tutorial's only in where it listens (HOST and
+// PORT), and in that it logs nothing, which is in its favour.
 import { WebSocketServer } from 'ws';
 
-const wss = new WebSocketServer({ host: '127.0.0.1', port: Number(process.env.PORT ?? 9090) });
+const wss = new WebSocketServer({ host: process.env.HOST ?? '127.0.0.1', port: Number(process.env.PORT ?? 9090) });
 const users = {};
 
 wss.on('connection', (connection) => {
