@@ -9,7 +9,7 @@ use tracing::debug;
 use super::login::BARRIER_WITHIN;
 use super::mailbox::Mail;
 use super::outbox::RETRY_NOTICE;
-use super::seat::{Seat, Stirred, Turn};
+use super::seat::{Seat, Turn};
 use crate::bugs::{self, Bug};
 use crate::fabric::{Entry, Holder, Renewal, Verdict};
 use crate::model::{CloseReason, LeaveReason};
@@ -45,7 +45,7 @@ impl Seat {
 
     /// Without a connection, until the grace is over.
     async fn wait_for_resume(&mut self, stop: &CancellationToken) -> Wait {
-        let until = Instant::now() + self.grace();
+        let mut until = Instant::now() + self.grace();
         self.detach();
         let mut turns = Vec::new();
         loop {
@@ -53,17 +53,19 @@ impl Seat {
                 stirred = self.stirred() => Some(stirred),
                 () = stop.cancelled() => None,
                 () = sleep_until(until) => {
-                    // Nobody can resume anywhere while the store is away.
-                    match self.exchange.hold.holds() {
-                        Some(longer) => sleep(longer.min(RETRY_NOTICE)).await,
+                    // Nobody can resume anywhere while the store is away, and mail is read meanwhile: how soon somebody can, once it is back,
+                    // depends on what this session tells it.
+                    let longer = match self.exchange.hold.holds() {
+                        Some(longer) => longer.min(RETRY_NOTICE),
                         // Only the store knows whether somebody has resumed it meanwhile.
                         None => match self.exchange.fabric.renew(vec![self.lease.clone()]).await.as_deref() {
                             Ok([Renewal::Replaced]) => return self.look_for_successor().await,
                             Ok(_) => return Wait::Over,
-                            Err(_) => sleep(RETRY_NOTICE).await,
+                            Err(_) => RETRY_NOTICE,
                         },
-                    }
-                    Some(Stirred::Outcome)
+                    };
+                    until = Instant::now() + longer;
+                    continue;
                 }
             };
             let Some(stirred) = stirred else {

@@ -39,7 +39,11 @@ impl Seat {
             return;
         };
         let whole_at = self.exchange.hold.stalled_at();
-        let (notes, users) = memory.anew(self.catch_up.last(), whole_at, &self.calls, &self.heard);
+        let (mut notes, users) =
+            memory.anew(self.catch_up.last(), whole_at, &self.calls, &self.heard);
+        if let Some(waits) = &self.waits {
+            notes.set.extend(waits.noted());
+        }
         let answer = self.exchange.fabric.note(&self.lease, notes);
         memory.noting(users, answer);
         if !self.is_detached {

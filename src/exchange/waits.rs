@@ -105,6 +105,18 @@ impl Waits {
         (!waits.by_name.is_empty() || !waits.asking.is_empty()).then(|| Box::new(waits))
     }
 
+    /// All of it, as it is noted for whoever holds the session next.
+    pub(super) fn noted(&self) -> impl Iterator<Item = (String, String)> {
+        let (now, clock) = (Instant::now(), since_1970());
+        self.by_name.iter().map(move |(name, wait)| {
+            let noted = Noted {
+                until: clock + wait.until.saturating_duration_since(now),
+                detached: wait.detached,
+            };
+            (field(name), noted.to_string())
+        })
+    }
+
     /// None waits longer than so long from now: clocks of nodes differ.
     pub(super) fn limit(&mut self, patience: Duration) {
         let latest = Instant::now() + patience;
@@ -278,7 +290,7 @@ impl Seat {
     fn note_wait(&self, name: &UserName, value: Option<String>) {
         if self.memory.is_some() {
             let mut notes = Notes::default();
-            notes.put(&format!("{WAITS}{name}"), value.unwrap_or_default());
+            notes.put(&field(name), value.unwrap_or_default());
             drop(self.exchange.fabric.note(&self.lease, notes));
         }
     }
@@ -302,6 +314,11 @@ pub(super) async fn next(waits: &mut Option<Box<Waits>>) -> Option<Waited> {
         Some(waits) => waits.next().await,
         None => std::future::pending().await,
     }
+}
+
+/// The field in which it is noted what waits for this user.
+fn field(name: &UserName) -> String {
+    format!("{WAITS}{name}")
 }
 
 impl Noted {

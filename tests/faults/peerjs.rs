@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use redis::Value;
 
+use crate::support::eventually;
 use crate::support::peerjs::Client;
 use crate::support::process::{Node, Redis};
 
@@ -113,4 +114,33 @@ async fn whoever_lost_its_node_is_told_who_did_not_come() {
     let mut a = Client::named(two.address, "a").await;
     let expired = r#"{"type":"EXPIRE","src":"nobody","dst":"a"}"#;
     assert_eq!(a.hears().await, expired);
+}
+
+/// The same, where Redis has lost its data before the node was lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_did_not_come_is_known_after_redis_lost_its_data_and_a_node_died() {
+    let redis = Redis::start().await;
+    let slow = [("peerjs.expire_timeout", "10s")];
+    let one = Node::start(Some(&redis), &slow).await;
+    let two = Node::start(Some(&redis), &slow).await;
+    let mut a = Client::named(one.address, "a").await;
+    a.says(r#"{"type":"OFFER","dst":"nobody","payload":1}"#)
+        .await;
+    let noted = async || {
+        let ours = redis.keys().await.into_iter().map(|(key, _)| key);
+        let record = ours
+            .into_iter()
+            .find(|key| key.starts_with("sb:s:") && key.ends_with("/a}"))?;
+        let value = redis.ask(&format!("HGET {record} w:nobody")).await;
+        (value != Value::Nil).then_some(())
+    };
+    eventually("it is noted", noted).await;
+    redis.ask("FLUSHALL").await;
+    assert_eq!(noted().await, None);
+    eventually("it is noted again", noted).await;
+    drop(one);
+    let mut a = Client::named(two.address, "a").await;
+    let expired = r#"{"type":"EXPIRE","src":"nobody","dst":"a"}"#;
+    assert_eq!(a.hears().await, expired);
+    assert_eq!(a.hears_within(Duration::from_secs(2)).await, None, "once");
 }
