@@ -28,6 +28,8 @@ pub(super) struct CatchUp {
     told: EntryId,
     /// Another gap was told while reading.
     again: bool,
+    /// Nobody hears, until it is told of a gap.
+    stopped: bool,
     reading: Option<BoxFuture<'static, Result<Vec<Entry>, FabricError>>>,
 }
 
@@ -51,9 +53,15 @@ impl CatchUp {
         catch_up
     }
 
-    /// Reads no more.
+    /// Reads no more, until it is told of a gap.
     pub(super) fn stop(&mut self) {
         self.reading = None;
+        self.stopped = true;
+    }
+
+    /// Whether it was stopped, and no gap was told since.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped
     }
 
     /// The last entry that was handed out.
@@ -141,6 +149,7 @@ impl CatchUp {
 
     fn read(&mut self, fabric: &Arc<dyn Fabric>, lease: &Lease, pause: Duration) {
         let (fabric, lease, last) = (Arc::clone(fabric), lease.clone(), self.last);
+        self.stopped = false;
         self.told = self.seen;
         let reading = async move {
             sleep(pause).await;

@@ -53,9 +53,9 @@ impl Seat {
                 stirred = self.stirred() => Some(stirred),
                 () = stop.cancelled() => None,
                 () = sleep_until(until) => {
-                    // Nobody can resume anywhere while the store is away, and mail is read meanwhile: how soon somebody can, once it is back,
-                    // depends on what this session tells it.
-                    let longer = match self.exchange.hold.holds() {
+                    // Nobody can resume anywhere while the store is away, and some are put off until it is told everything. Mail is read
+                    // meanwhile: how soon somebody can, once it is back, depends on what this session tells it.
+                    let longer = match self.exchange.hold.holds_or_held_lately() {
                         Some(longer) => longer.min(RETRY_NOTICE),
                         // Only the store knows whether somebody has resumed it meanwhile.
                         None => match self.exchange.fabric.renew(vec![self.lease.clone()]).await.as_deref() {

@@ -122,6 +122,14 @@ impl Hold {
             .map(|until| (until - now).min(self.node_ttl))
     }
 
+    /// While it holds, and for one node lease more: whoever was put off meanwhile is to come back in time.
+    pub(super) fn holds_or_held_lately(&self) -> Option<Duration> {
+        self.holds().or_else(|| {
+            let until = self.lock().held_until? + self.node_ttl;
+            Some(until.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero())
+        })
+    }
+
     /// Whether a store that had lost its data at this time would have been noticed by now, and was not.
     pub(super) fn is_noticed_since(&self, time: Instant) -> bool {
         self.holds().is_none() && time.elapsed() > self.longest_gap()
@@ -188,6 +196,19 @@ mod tests {
         let hold = started();
         assert!(matches!(hold.beat(false), Turn::Stalled(_)));
         assert!(hold.holds().is_some());
+        for _ in 0..5 {
+            advance(Duration::from_secs(1)).await;
+            assert!(hold.holds_or_held_lately().is_some());
+            hold.beat(true);
+        }
+        assert_eq!(hold.holds(), None);
+        let longer = hold.holds_or_held_lately();
+        assert_eq!(longer, Some(Duration::from_secs(5)), "for those put off");
+        for _ in 0..5 {
+            advance(Duration::from_secs(1)).await;
+            hold.beat(true);
+        }
+        assert_eq!(hold.holds_or_held_lately(), None);
     }
 
     #[tokio::test(start_paused = true)]

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::calls::{Call, Calls};
 use super::heard::Heard;
-use crate::fabric::{Envelope, FabricError, Notes, Parcel, Resumed};
+use crate::fabric::{Confirmed, Envelope, FabricError, Notes, Parcel, Resumed};
 use crate::model::{EntryId, Secret, SecretHash, SessionId, UserName};
 
 /// After how many unconfirmed entries the client is asked whether it has them.
@@ -41,7 +41,7 @@ pub(super) struct Memory {
     /// Which entry the client has when it answers this ping.
     marks: VecDeque<(u64, EntryId)>,
     asked_at: EntryId,
-    confirmed: EntryId,
+    confirmed: Confirmed,
     /// Everything up to here was decided by an earlier connection.
     decided: EntryId,
     /// What of that was not told.
@@ -134,7 +134,7 @@ impl Memory {
             unconfirmed: VecDeque::new(),
             marks: VecDeque::new(),
             asked_at: EntryId::default(),
-            confirmed: EntryId::default(),
+            confirmed: Confirmed::default(),
             decided: EntryId::default(),
             silent: HashSet::new(),
             copies: HashMap::new(),
@@ -161,7 +161,7 @@ impl Memory {
     ) -> Self {
         let mut memory = Self::new(secret, hash);
         memory.confirmed = resumed.confirmed;
-        memory.seen = last.unwrap_or(resumed.confirmed);
+        memory.seen = last.unwrap_or_default().max(resumed.confirmed.all);
         memory.asked_at = memory.seen;
         if resumed.missed {
             memory.has_missed();
@@ -293,7 +293,10 @@ impl Memory {
     pub(super) fn confirm(&mut self, last: EntryId) {
         while let Some(entry) = self.unconfirmed.front().filter(|entry| entry.id <= last) {
             self.frees = true;
-            self.confirmed = entry.id;
+            self.confirmed.all = entry.id;
+            if !entry.silent {
+                self.confirmed.told = entry.id;
+            }
             self.silent.remove(&entry.id);
             self.copies.remove(&entry.id);
             self.unconfirmed.pop_front();
@@ -321,7 +324,7 @@ impl Memory {
         let dealt = self
             .unconfirmed
             .back()
-            .map_or(self.confirmed, |last| last.id);
+            .map_or(self.confirmed.all, |last| last.id);
         let decided = self.decided.max(dealt);
         notes.set.push((DECIDED.to_owned(), decided.to_string()));
         let silent = self.unconfirmed.iter().filter(|entry| entry.silent);
@@ -397,6 +400,11 @@ impl Memory {
                 users,
             }
         }));
+    }
+
+    /// Whether something is to be written of which no note says anything yet.
+    pub(super) fn has_news(&self) -> bool {
+        !self.changed.is_empty()
     }
 
     /// Whether something could not be written.

@@ -4,7 +4,7 @@ use futures_util::future::ready;
 
 use super::*;
 use crate::exchange::nodes::NodeWatch;
-use crate::fabric::{Flags, Lease};
+use crate::fabric::{Confirmed, Flags, Lease};
 use crate::model::{Address, NodeId, Realm};
 
 fn name(text: &str) -> UserName {
@@ -38,7 +38,7 @@ fn resumed(notes: &Notes, last: EntryId) -> Memory {
             attach: 1,
             flags: Flags::default(),
         },
-        confirmed: EntryId::default(),
+        confirmed: Confirmed::default(),
         notes: notes.set.clone(),
         missed: false,
     };

@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::memory::Noted;
+use super::memory::{Memory, Noted};
 use super::outbox::RETRY_NOTICE;
 use super::seat::{Seat, Turn};
 use crate::model::UserName;
@@ -33,6 +33,14 @@ impl Seat {
         }
     }
 
+    /// What is new is written at once: without a connection nothing else comes that it could be written with.
+    pub(super) fn note_news(&mut self) {
+        let has_news = |memory: &Memory| memory.has_news() && !memory.is_unwritten();
+        if self.memory.as_deref().is_some_and(has_news) {
+            self.note();
+        }
+    }
+
     /// The store had forgotten this session, or may have.
     pub(super) fn regained(&mut self, turns: &mut Vec<Turn>) {
         let Some(memory) = &mut self.memory else {
@@ -46,9 +54,10 @@ impl Seat {
         }
         let answer = self.exchange.fabric.note(&self.lease, notes);
         memory.noting(users, answer);
+        // What was sent while the store did not know where we are is in the inbox. Without a connection it is heard too: what the store has
+        // lost is sent again, and only we know that our client was told it and may not have seen it.
+        self.catch_up.gap(&self.exchange.fabric, &self.lease);
         if !self.is_detached {
-            // What was sent while the store did not know where we are is in the inbox.
-            self.catch_up.gap(&self.exchange.fabric, &self.lease);
             // Its client confirms what the store has lost, as soon as it can.
             turns.push(Turn::Ask);
             self.caught_up(turns);

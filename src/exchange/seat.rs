@@ -148,7 +148,7 @@ impl Seat {
         let memory = Memory::restore(secret, hash, resumed, last, calls, heard);
         seat.memory = Some(Box::new(memory));
         seat.waits = Waits::restore(&resumed.notes);
-        seat.catch_up = CatchUp::from(resumed.confirmed, &seat.exchange.fabric, &seat.lease);
+        seat.catch_up = CatchUp::from(resumed.confirmed.all, &seat.exchange.fabric, &seat.lease);
         for peer in seat.calls.peers() {
             let only = seat.calls.session(&peer);
             let n = seat.outbox.next();
@@ -331,8 +331,8 @@ impl Seat {
                     self.read(mail, turns);
                 }
                 self.since = since.filter(|_| !turns.is_empty());
-                if self.letterbox.has_overflowed() && !self.is_detached {
-                    turns.push(Turn::End(CloseReason::TooSlow));
+                if self.letterbox.has_overflowed() {
+                    self.overflow(turns);
                 }
             }
             Stirred::Outcome => {}
@@ -369,14 +369,32 @@ impl Seat {
             }
         }
         self.settle(turns);
+        if self.is_detached {
+            self.note_news();
+        }
         if bugs::has(Bug::ConfirmsUnheard) {
             self.confirm(self.catch_up.last());
         }
     }
 
+    /// More has come than the letterbox holds.
+    fn overflow(&mut self, turns: &mut Vec<Turn>) {
+        if !self.is_detached {
+            turns.push(Turn::End(CloseReason::TooSlow));
+            return;
+        }
+        self.letterbox.reopen();
+        if !self.catch_up.is_stopped() {
+            self.catch_up.gap(&self.exchange.fabric, &self.lease);
+        }
+    }
+
     /// What an earlier connection's client has seen needs no confirmation any more; what it may never see is told it.
     pub(super) fn caught_up(&mut self, turns: &mut Vec<Turn>) {
-        let Some(memory) = self.memory.as_mut().filter(|_| self.catch_up.level()) else {
+        if self.is_detached || !self.catch_up.level() {
+            return;
+        }
+        let Some(memory) = &mut self.memory else {
             return;
         };
         if memory.tells_missed() {
@@ -396,7 +414,7 @@ impl Seat {
                 self.hear(envelope, None, turns);
             }
             // Whoever resumes finds it in the inbox.
-            Mail::Push(_) | Mail::Gap if self.is_detached => {}
+            Mail::Push(_) | Mail::Gap if self.catch_up.is_stopped() => {}
             Mail::Push(entries) => {
                 for entry in entries {
                     if let Some(entry) = self.catch_up.push(entry) {

@@ -18,8 +18,8 @@ use self::letterboxes::Boxes;
 use self::state::{LINE, Plug, REMEMBERED, Record, State};
 use super::intake::Intake;
 use super::{
-    Beat, Challenge, Claim, Entry, Envelope, Fabric, FabricError, Holder, Inbound, Lease, Notes,
-    Opened, Postage, Receipt, Renewal, Resume, Resumed, Terms, Verdict,
+    Beat, Challenge, Claim, Confirmed, Entry, Envelope, Fabric, FabricError, Holder, Inbound,
+    Lease, Notes, Opened, Postage, Receipt, Renewal, Resume, Resumed, Terms, Verdict,
 };
 use crate::model::{Address, EntryId, NodeId, Realm, SecretHash, SessionId, UserName};
 
@@ -141,7 +141,7 @@ impl Fabric for Socket {
         }
         let record = secret.map(|hash| Record {
             hash: hash.clone(),
-            confirmed: EntryId::default(),
+            confirmed: Confirmed::default(),
             notes: HashMap::new(),
         });
         state.put(lease, &self.node, self.switch.terms, record);
@@ -172,7 +172,7 @@ impl Fabric for Socket {
         }) else {
             return Ok(if whole { Resume::Later } else { Resume::Gone });
         };
-        let is_kept = |last: EntryId| last >= record.confirmed && last.millis <= entries;
+        let is_kept = |last: EntryId| last >= record.confirmed.told && last.millis <= entries;
         let refused = if record.hash != *secret {
             Some(Resume::Wrong)
         } else if !last.is_none_or(is_kept) {

@@ -298,12 +298,21 @@ pub enum Resume {
 pub struct Resumed {
     /// How it is held now.
     pub lease: Lease,
-    /// Up to where its inbox was confirmed: everything after it is still there.
-    pub confirmed: EntryId,
+    /// How far its client has confirmed: everything after that is still there.
+    pub confirmed: Confirmed,
     /// What was written down, by field.
     pub notes: Vec<(String, String)>,
     /// The store has lost entries that its client has seen, and perhaps others.
     pub missed: bool,
+}
+
+/// How far a client has confirmed its inbox.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Confirmed {
+    /// It is known to have everything up to here, which leaves the inbox.
+    pub all: EntryId,
+    /// The last of it that it was told: it knows of no later one, and names none that is earlier.
+    pub told: EntryId,
 }
 
 /// What the next holder of a resumable session must know: fields that nobody but the exchange understands.
@@ -313,8 +322,8 @@ pub struct Notes {
     pub set: Vec<(String, String)>,
     /// Fields to forget.
     pub unset: Vec<String>,
-    /// The client is known to have everything up to here: it leaves the inbox.
-    pub confirmed: Option<EntryId>,
+    /// How far the client has confirmed.
+    pub confirmed: Option<Confirmed>,
     /// The store has forgotten the session: everything is written anew, and later entries come behind this place.
     pub anew: Option<(SecretHash, EntryId)>,
 }

@@ -20,6 +20,7 @@ mod http;
 mod killed;
 mod order;
 mod peerjs;
+mod promoted;
 mod resumed;
 mod slow;
 mod stalls;

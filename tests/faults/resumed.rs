@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::support::eventually;
+use crate::support::failover::Failover;
 use crate::support::process::{Node, Redis};
-use crate::support::proxy::Proxy;
 use crate::support::talker::{Doors, Talker, assert_heard};
 
 /// Each side of a call says something so often: a call of two has 20 signals a second.
@@ -261,41 +261,26 @@ enum Return {
 
 /// Redis is away, and comes back in some way.
 async fn redis_is_away(how: Return, outage: Duration) {
-    let mut redis = Redis::start().await;
-    let local = |port| std::net::SocketAddr::from(([127, 0, 0, 1], port));
-    let way = Proxy::to(local(redis.port)).await;
-    let replica = Redis::start().await;
-    let link = Proxy::to(local(redis.port)).await;
-    if let Return::Promoted = how {
-        let port = link.address.port();
-        replica.ask(&format!("REPLICAOF 127.0.0.1 {port}")).await;
-        eventually("the replica is level", async || {
-            let info: String =
-                redis::from_redis_value(replica.ask("INFO replication").await).unwrap();
-            info.contains("master_link_status:up").then_some(())
-        })
-        .await;
-    }
-    let url = format!("redis://{}", way.address);
+    let mut failover = Failover::start().await;
     // Whoever has no connection when Redis goes is in time all the same, though it is away for longer.
-    let town = Town::build(url, 100, &[("presence.grace", "5s")]).await;
+    let town = Town::build(failover.url(), 100, &[("presence.grace", "5s")]).await;
     let back = match how {
         Return::WithItsData => {
-            redis.process.signal("STOP");
+            failover.primary.process.signal("STOP");
             // Not a wait for anything: the length of the outage is what is tested.
             sleep(outage).await;
-            redis.process.signal("CONT");
+            failover.primary.process.signal("CONT");
             Instant::now()
         }
         Return::Empty => {
-            redis.dies().await;
+            failover.primary.dies().await;
             sleep(outage).await;
-            redis.returns_empty().await;
+            failover.primary.returns_empty().await;
             Instant::now()
         }
         Return::Promoted => {
             // What is acknowledged from here on is lost; what is sent to those who are away is nowhere else.
-            link.block(true);
+            failover.parts();
             let away = || town.calls.iter().take(25).map(|(_, other)| other);
             for talker in away() {
                 talker.goes_away().await;
@@ -306,10 +291,9 @@ async fn redis_is_away(how: Return, outage: Duration) {
                 (said() > before + 1000).then_some(())
             })
             .await;
-            redis.dies().await;
+            failover.primary.dies().await;
             sleep(outage).await;
-            replica.ask("REPLICAOF NO ONE").await;
-            way.lead_to(local(replica.port));
+            failover.promotes().await;
             let back = Instant::now();
             for talker in away() {
                 talker.talks();

@@ -1,5 +1,7 @@
 //! Sessions that outlive their connection: resumed on any node, nothing lost, nothing twice, no peer disturbed.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::support::cluster::{Cluster, Ground};
@@ -198,6 +200,26 @@ async fn answers_to_pings_confirm_what_was_said_before() {
             "it was confirmed and is not kept: {refused}"
         );
         client.hears_nothing_more().await;
+    }
+}
+
+/// It was sent, and has confirmed, what it was not told: that its peer has moved.
+#[tokio::test]
+async fn a_client_names_the_last_that_it_was_told_though_it_has_confirmed_more() {
+    for cluster in grounds(&[("session.ping_every", "100ms")]).await {
+        let mut prober = cluster.login(0, "prober").await;
+        let mut caller = cluster.login_resumable(0, "caller").await;
+        let mut client = cluster.login_resumable(1, "client").await;
+        caller.calls(&mut client).await;
+        let ticket = cluster.loses(&mut prober, caller).await;
+        let mut caller = cluster.resume(1, &ticket).await;
+        assert!(client.listens(Duration::from_secs(1)).await.is_empty());
+        let ticket = cluster.loses(&mut prober, client).await;
+        let mut client = cluster.resume(0, &ticket).await;
+        client.says_candidate("caller", 1).await;
+        caller.hears_candidates([1]).await;
+        caller.says_candidate("client", 2).await;
+        client.hears_candidates([2]).await;
     }
 }
 

@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 pub mod cluster;
+pub mod failover;
 pub mod http;
 pub mod peer;
 pub mod peerjs;

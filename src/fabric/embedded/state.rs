@@ -9,8 +9,8 @@ use tokio::time::Instant;
 
 use crate::fabric::intake::{Intake, Line};
 use crate::fabric::{
-    Entry, Envelope, FabricError, Holder, Lease, Notes, Outcome, Postage, Renewal, Room, Sent,
-    Terms, Verdict, WAITS_LONGER, ring,
+    Confirmed, Entry, Envelope, FabricError, Holder, Lease, Notes, Outcome, Postage, Renewal, Room,
+    Sent, Terms, Verdict, WAITS_LONGER, ring,
 };
 use crate::model::{Address, Correlation, EntryId, NodeId, SecretHash, SessionId};
 
@@ -65,7 +65,7 @@ pub(super) struct Once {
 #[derive(Debug)]
 pub(super) struct Record {
     pub(super) hash: SecretHash,
-    pub(super) confirmed: EntryId,
+    pub(super) confirmed: Confirmed,
     pub(super) notes: HashMap<String, String>,
 }
 
@@ -247,16 +247,16 @@ impl Name {
         if let Some((hash, _)) = notes.anew {
             self.record = Some(Record {
                 hash,
-                confirmed: EntryId::default(),
+                confirmed: Confirmed::default(),
                 notes: HashMap::new(),
             });
         }
         let Some(record) = &mut self.record else {
             return;
         };
-        if let Some(last) = notes.confirmed {
-            record.confirmed = last;
-            self.inbox.retain(|kept| kept.entry.id > last);
+        if let Some(confirmed) = notes.confirmed {
+            record.confirmed = confirmed;
+            self.inbox.retain(|kept| kept.entry.id > confirmed.all);
         }
         record.notes.extend(notes.set);
         for field in notes.unset {

@@ -5,7 +5,7 @@ use redis::Cmd;
 use super::RedisFabric;
 use super::scripts::Loaded;
 use super::wire::millis;
-use crate::fabric::{Holder, Lease, Notes};
+use crate::fabric::{Confirmed, Holder, Lease, Notes};
 use crate::model::{Address, EntryId, SecretHash};
 
 impl RedisFabric {
@@ -101,8 +101,11 @@ impl RedisFabric {
             .arg(millis(self.lives.record))
             .arg(millis(self.lives.resumable_inbox));
         match confirmed {
-            None => note.arg("").arg(""),
-            Some(last) => note.arg(last.to_string()).arg(last.next().to_string()),
+            None => note.arg("").arg("").arg(""),
+            Some(Confirmed { all, told }) => note
+                .arg(all.to_string())
+                .arg(all.next().to_string())
+                .arg(told.to_string()),
         };
         match anew {
             None => note.arg("").arg("").arg("").arg(""),

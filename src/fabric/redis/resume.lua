@@ -2,12 +2,13 @@
 -- KEYS: presence, inbox, session record
 -- ARGV: node, hash of the secret, ttl ms, ttl ms of the record, ttl ms of the inbox, deadline (ms of the server's clock),
 --       id of the last entry that the client has seen or '', 1 if a record may be older than what its client has seen
--- Returns: 'gone', 'wrong', 'later' if it is older indeed, or {lease, lease before, confirmed id, 1 if entries were lost, field, value…}
+-- Returns: 'gone', 'wrong', 'later' if it is older indeed, or {lease, lease before, confirmed id, the last of it that was told,
+--          1 if entries were lost, field, value…}
 local now = redis.call('TIME')
 if now[1] * 1000 + now[2] / 1000 > tonumber(ARGV[6]) then
   return redis.error_reply('LATE the resume was given up before it ran')
 end
-local known = redis.call('HMGET', KEYS[3], 'session', 'hash', 'attach', 'confirmed', 'decided')
+local known = redis.call('HMGET', KEYS[3], 'session', 'hash', 'attach', 'confirmed', 'decided', 'told')
 -- A store that has lost data may soon be told of the session by whoever holds it.
 local gone = ARGV[8] == '1' and 'later' or 'gone'
 if not known[1] then
@@ -30,13 +31,18 @@ local function is_before(one, other)
 end
 
 local confirmed, last = known[4], ARGV[7]
+local told = known[6] or confirmed
 if last == '' then
   last = confirmed
 end
 -- Nobody has seen what the server's clock has not come to: it would leave no room for later entries.
 local millis = tonumber(string.match(last, '^%d+'))
-if is_before(last, confirmed) or millis > now[1] * 1000 + 60000 then
+if is_before(last, told) or millis > now[1] * 1000 + 60000 then
   return 'gone'
+end
+-- What was confirmed behind it was nothing that a client is told.
+if is_before(last, confirmed) then
+  last = confirmed
 end
 -- Whatever was dealt with and is not confirmed is in the inbox, unless the store has lost it: then its client may not have it.
 local function is_missing(id)
@@ -62,7 +68,7 @@ redis.call('SET', KEYS[1], lease, 'PX', ARGV[3])
 redis.call('HSET', KEYS[3], 'attach', string.match(lease, '(%d+) r$'))
 redis.call('PEXPIRE', KEYS[3], ARGV[4])
 redis.call('PEXPIRE', KEYS[2], ARGV[5])
-local answer = {lease, held, confirmed, lost}
+local answer = {lease, held, confirmed, told, lost}
 for _, word in ipairs(redis.call('HGETALL', KEYS[3])) do
   answer[#answer + 1] = word
 end

@@ -8,8 +8,8 @@ use memchr::memchr;
 use redis::Value;
 
 use crate::fabric::{
-    Challenge, Entry, Envelope, FabricError, Holder, KnownSenders, Lease, Outcome, Resume, Resumed,
-    Sent, Verdict,
+    Challenge, Confirmed, Entry, Envelope, FabricError, Holder, KnownSenders, Lease, Outcome,
+    Resume, Resumed, Sent, Verdict,
 };
 use crate::model::{Address, EntryId, NodeId, SessionId};
 
@@ -195,7 +195,11 @@ pub(super) fn resume(
         _ => Err(unexpected()),
     };
     let (ours, before) = (holder(text()?.as_bytes())?, holder(text()?.as_bytes())?);
-    let confirmed = text()?.parse().map_err(|_| unexpected())?;
+    let mut id = || text()?.parse().map_err(|_| unexpected());
+    let confirmed = Confirmed {
+        all: id()?,
+        told: id()?,
+    };
     let missed = text()? != "0";
     let mut notes = Vec::new();
     while let Ok(field) = text() {

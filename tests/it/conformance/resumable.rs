@@ -1,8 +1,8 @@
 //! What every fabric promises about sessions that outlive their connection.
 
 use switchboard::fabric::{
-    Entry, Envelope, FabricError, Flags, Inbound, Lease, Notes, Postage, Renewal, Resume, Resumed,
-    Room, Sent,
+    Confirmed, Entry, Envelope, FabricError, Flags, Inbound, Lease, Notes, Postage, Renewal,
+    Resume, Resumed, Room, Sent,
 };
 use switchboard::model::{Body, Correlation, EntryId, Secret, SecretHash, Signal, SignalKind};
 
@@ -36,8 +36,17 @@ impl Plug {
     }
 
     async fn confirms(&self, lease: &Lease, entries: &[Entry]) {
+        let last = entries.last().unwrap();
+        self.confirms_more(lease, last, last).await;
+    }
+
+    /// The client was told the first of these, and has confirmed the other behind it.
+    async fn confirms_more(&self, lease: &Lease, told: &Entry, all: &Entry) {
         let notes = Notes {
-            confirmed: Some(entries.last().unwrap().id),
+            confirmed: Some(Confirmed {
+                all: all.id,
+                told: told.id,
+            }),
             ..Notes::default()
         };
         assert!(self.fabric.note(lease, notes).await.unwrap());
@@ -189,18 +198,24 @@ pub(super) async fn an_inbox_keeps_what_is_not_confirmed(ground: &Ground) {
     }
     let all = here.reads(&user, EntryId::default()).await;
     assert_eq!(all.len(), 100);
-    here.confirms(&user, &all[..60]).await;
+    here.confirms_more(&user, &all[57], &all[59]).await;
     assert_eq!(here.reads(&user, EntryId::default()).await.len(), 40);
 
     let too_old = there
         .fabric
-        .resume(&user.address, &hash, Some(all[58].id), false)
+        .resume(&user.address, &hash, Some(all[56].id), false)
         .await
         .unwrap();
     assert_eq!(too_old, Resume::Gone, "it does not reach back so far");
-    let resumed = there.resumes(&user, &hash, None).await;
-    assert_eq!(resumed.confirmed, all[59].id);
-    assert_eq!(there.reads(&resumed.lease, all[59].id).await, all[60..]);
+    for last in [None, Some(all[57].id), Some(all[58].id), Some(all[59].id)] {
+        let resumed = there.resumes(&user, &hash, last).await;
+        let confirmed = Confirmed {
+            all: all[59].id,
+            told: all[57].id,
+        };
+        assert_eq!(resumed.confirmed, confirmed);
+        assert_eq!(there.reads(&resumed.lease, all[59].id).await, all[60..]);
+    }
 }
 
 pub(super) async fn a_full_inbox_is_told(ground: &Ground) {
