@@ -58,7 +58,8 @@
 //! - What waits for a name that nobody holds is found by whoever claims it, or withdrawn by whoever sent it: never both.
 //! - After any kind of ending each call peer hears exactly one `leave`. A session that is resumed has not ended.
 //! - What is decided about an entry of a resumable session's inbox is decided once, and written down before it can be confirmed: whoever holds the
-//!   session next says what this one said.
+//!   session next says what this one said. What its client was told and may not have seen is told again where the store has lost it, or the client is
+//!   told that it may have missed something.
 //! - What is counted for every signal is a plain atomic. A call's spans are built if its offer was sampled; without tracing nothing of it is built at all.
 //! - Below `config` nobody reads the environment, and there is no mutable static: two nodes fit in one process.
 //!

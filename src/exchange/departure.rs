@@ -46,6 +46,8 @@ impl Seat {
     /// Without a connection, until the grace is over.
     async fn wait_for_resume(&mut self, stop: &CancellationToken) -> Wait {
         let mut until = Instant::now() + self.grace();
+        // For those who were put off: no longer than the grace, which others count on.
+        let longer = self.exchange.terms.node_ttl.min(self.grace());
         self.detach();
         let mut turns = Vec::new();
         loop {
@@ -55,16 +57,21 @@ impl Seat {
                 () = sleep_until(until) => {
                     // Nobody can resume anywhere while the store is away, and some are put off until it is told everything. Mail is read
                     // meanwhile: how soon somebody can, once it is back, depends on what this session tells it.
-                    let longer = match self.exchange.hold.holds_or_held_lately() {
-                        Some(longer) => longer.min(RETRY_NOTICE),
+                    let again = match self.exchange.hold.holds_and(longer) {
+                        Some(left) => left.min(RETRY_NOTICE),
                         // Only the store knows whether somebody has resumed it meanwhile.
                         None => match self.exchange.fabric.renew(vec![self.lease.clone()]).await.as_deref() {
                             Ok([Renewal::Replaced]) => return self.look_for_successor().await,
+                            // It has lost data, which the next beat will notice.
+                            Ok([Renewal::Regained]) => {
+                                self.regained(&mut turns);
+                                self.exchange.terms.node_ttl
+                            }
                             Ok(_) => return Wait::Over,
                             Err(_) => RETRY_NOTICE,
                         },
                     };
-                    until = Instant::now() + longer;
+                    until = Instant::now() + again;
                     continue;
                 }
             };
@@ -118,9 +125,19 @@ impl Seat {
     fn detach(&mut self) {
         self.mark("detached");
         self.exchange.watches.forget(&self.lease);
-        self.catch_up.stop();
         self.letterbox.reopen();
         self.is_detached = true;
+        if self
+            .exchange
+            .hold
+            .holds_and(self.exchange.terms.node_ttl)
+            .is_some()
+        {
+            // What a store has lost may still come again.
+            self.catch_up.gap(&self.exchange.fabric, &self.lease);
+        } else {
+            self.catch_up.stop();
+        }
         self.answer_doubts(Verdict::Detached);
         if let Some(memory) = &mut self.memory {
             memory.detached();
@@ -158,7 +175,7 @@ impl Seat {
                 return;
             } else {
                 sleep(RETRY_NOTICE).await;
-                self.note();
+                self.note_again(&mut Vec::new());
                 renewed = self.exchange.fabric.renew(vec![self.lease.clone()]).await;
             }
         }

@@ -133,6 +133,11 @@ impl Heard {
         }
     }
 
+    /// Whoever is remembered.
+    pub(super) fn names(&self) -> impl Iterator<Item = &UserName> {
+        self.by_name.keys()
+    }
+
     /// The last that was heard from this user.
     pub(super) fn last(&self, name: &UserName) -> Option<(SessionId, (u32, u64))> {
         self.by_name.get(name).map(|last| (last.session, last.at))

@@ -122,10 +122,10 @@ impl Hold {
             .map(|until| (until - now).min(self.node_ttl))
     }
 
-    /// While it holds, and for one node lease more: whoever was put off meanwhile is to come back in time.
-    pub(super) fn holds_or_held_lately(&self) -> Option<Duration> {
+    /// While it holds, and so much longer.
+    pub(super) fn holds_and(&self, longer: Duration) -> Option<Duration> {
         self.holds().or_else(|| {
-            let until = self.lock().held_until? + self.node_ttl;
+            let until = self.lock().held_until? + longer;
             Some(until.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero())
         })
     }
@@ -198,17 +198,17 @@ mod tests {
         assert!(hold.holds().is_some());
         for _ in 0..5 {
             advance(Duration::from_secs(1)).await;
-            assert!(hold.holds_or_held_lately().is_some());
+            assert!(hold.holds_and(Duration::ZERO).is_some());
             hold.beat(true);
         }
         assert_eq!(hold.holds(), None);
-        let longer = hold.holds_or_held_lately();
-        assert_eq!(longer, Some(Duration::from_secs(5)), "for those put off");
-        for _ in 0..5 {
+        let two = Duration::from_secs(2);
+        assert_eq!(hold.holds_and(two), Some(two));
+        for _ in 0..2 {
             advance(Duration::from_secs(1)).await;
             hold.beat(true);
         }
-        assert_eq!(hold.holds_or_held_lately(), None);
+        assert_eq!(hold.holds_and(two), None);
     }
 
     #[tokio::test(start_paused = true)]

@@ -50,6 +50,8 @@ pub(super) struct Memory {
     copies: HashMap<EntryId, EntryId>,
     /// Everything up to here was seen by the client on an earlier connection.
     seen: EntryId,
+    /// The last of what was decided by an earlier connection, until it is met in the inbox: a store that has lost some of that has lost this.
+    unmet: Option<EntryId>,
     /// Users about whom something is to be written.
     changed: HashSet<UserName>,
     /// The store is to be told how far the client has confirmed.
@@ -62,6 +64,8 @@ pub(super) struct Memory {
     turnover: u64,
     /// A note was not written.
     failed: bool,
+    /// It was one that was to write everything anew.
+    failed_anew: bool,
     missed: Missed,
     detached_at: Option<Instant>,
 }
@@ -73,6 +77,8 @@ struct Unconfirmed {
     silent: bool,
     /// A store has lost it, and nobody has sent it again yet.
     lost: bool,
+    /// When it came again for the last time.
+    came_again: Option<Instant>,
 }
 
 /// What somebody said, whatever entry it is in.
@@ -112,6 +118,7 @@ pub struct Noted {
     /// Whether the session is still ours.
     pub(super) result: Result<bool, FabricError>,
     users: Vec<UserName>,
+    anew: bool,
 }
 
 /// What an earlier connection has decided about an entry.
@@ -139,12 +146,14 @@ impl Memory {
             silent: HashSet::new(),
             copies: HashMap::new(),
             seen: EntryId::default(),
+            unmet: None,
             changed: HashSet::new(),
             frees: false,
             noting: FuturesUnordered::new(),
             underway: HashSet::new(),
             turnover: 0,
             failed: false,
+            failed_anew: false,
             missed: Missed::Nothing,
             detached_at: None,
         }
@@ -193,6 +202,7 @@ impl Memory {
         }
         copies.retain(|(_, told)| memory.is_unseen(*told));
         memory.copies.extend(copies);
+        memory.unmet = Some(memory.decided).filter(|id| memory.is_unseen(*id));
         memory
     }
 
@@ -206,11 +216,15 @@ impl Memory {
 
     /// What was decided about this entry on an earlier connection.
     pub(super) fn decision(&mut self, id: EntryId) -> Decision {
+        if self.unmet.is_some_and(|unmet| unmet <= id) && self.unmet.take() != Some(id) {
+            self.has_missed();
+        }
         if id > self.decided {
             return Decision::None;
         }
-        if self.copies.remove(&id).is_some() {
-            // It takes the place of one that the store has lost.
+        if let Some(told) = self.copies.remove(&id) {
+            // It takes the place of one that the store has lost. There may be others of it: they stay silent.
+            self.copies.retain(|_, other| *other != told);
             self.silent.remove(&id);
             return Decision::Tell;
         }
@@ -232,6 +246,7 @@ impl Memory {
         let tells_it = |entry: &&mut Unconfirmed| entry.said == said && !entry.silent;
         if silent && let Some(told) = self.unconfirmed.iter_mut().find(tells_it) {
             told.lost = false;
+            told.came_again = Some(Instant::now());
             self.copies.insert(id, told.id);
         }
         self.unconfirmed.push_back(Unconfirmed {
@@ -239,6 +254,7 @@ impl Memory {
             said,
             silent,
             lost: false,
+            came_again: None,
         });
         if !self.changed.contains(from) {
             self.changed.insert(from.clone());
@@ -369,8 +385,11 @@ impl Memory {
         heard: &Heard,
     ) -> (Notes, Vec<UserName>) {
         self.changed.extend(calls.peers());
+        // What the store has lost is sent again, also by those with whom there is no call.
+        self.changed.extend(heard.names().cloned());
         for entry in &mut self.unconfirmed {
-            entry.lost = !entry.silent;
+            let came_again = entry.came_again.is_some_and(|at| at > whole_at);
+            entry.lost = !entry.silent && !came_again;
         }
         if self
             .detached_at
@@ -387,10 +406,11 @@ impl Memory {
         (notes, users)
     }
 
-    /// A note about these users is on its way.
+    /// A note about these users is on its way; `anew` if it writes everything.
     pub(super) fn noting(
         &mut self,
         users: Vec<UserName>,
+        anew: bool,
         answer: BoxFuture<'static, Result<bool, FabricError>>,
     ) {
         self.underway.extend(users.iter().cloned());
@@ -398,6 +418,7 @@ impl Memory {
             Noted {
                 result: answer.await,
                 users,
+                anew,
             }
         }));
     }
@@ -410,6 +431,11 @@ impl Memory {
     /// Whether something could not be written.
     pub(super) fn is_unwritten(&self) -> bool {
         self.failed
+    }
+
+    /// Whether that was to write everything anew, which is still to be done.
+    pub(super) fn takes_failed_anew(&mut self) -> bool {
+        std::mem::take(&mut self.failed_anew)
     }
 
     /// Whether a note is on its way.
@@ -433,6 +459,7 @@ impl Memory {
     /// A note may not have been written: it is to be written again.
     pub(super) fn unwritten(&mut self, noted: Noted) {
         self.failed = true;
+        self.failed_anew |= noted.anew;
         self.turnover = u64::MAX;
         self.changed.extend(noted.users);
         self.frees = true;
@@ -449,8 +476,11 @@ impl Memory {
         self.missed = Missed::Untold;
     }
 
-    /// Whether the client is to be told now that it may have missed something.
+    /// Whether the client is to be told now, when the inbox is read, that it may have missed something.
     pub(super) fn tells_missed(&mut self) -> bool {
+        if self.unmet.take().is_some() {
+            self.has_missed();
+        }
         let tells = self.missed == Missed::Untold;
         if tells {
             self.missed = Missed::Told;

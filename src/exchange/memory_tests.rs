@@ -59,46 +59,109 @@ async fn a_later_note_says_what_an_earlier_one_may_not_have_said() {
     memory.change(name("b"));
     let (first, written) = memory.notes(&calls, &heard);
     assert!(about(&first, "b"));
-    memory.noting(written, Box::pin(ready(Err(FabricError::TimedOut))));
+    memory.noting(written, false, Box::pin(ready(Err(FabricError::TimedOut))));
     memory.change(name("c"));
     let (second, written) = memory.notes(&calls, &heard);
     assert!(about(&second, "b") && about(&second, "c"));
-    memory.noting(written, Box::pin(ready(Ok(true))));
+    memory.noting(written, false, Box::pin(ready(Ok(true))));
     memory.noted().await;
     memory.noted().await;
     let (third, _) = memory.notes(&calls, &heard);
     assert!(!about(&third, "b") && !about(&third, "c"), "all is known");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_was_told_and_lost_is_told_again_or_missed_by_who_has_not_seen_it() {
     let (mut memory, calls, heard) = (memory(), calls(), Heard::default());
-    let said = |n| Said {
-        session: SessionId::random(),
-        attach: 0,
-        n,
-        is_signal: true,
-    };
     let told = [said(1), said(2), said(3)];
     for (number, said) in (1..).zip(told) {
         memory.dealt(id(number), said, &name("b"), false);
     }
-    // The store loses all three, and gets two of them again.
+    // The store loses all three, and gets the first of them again before that is known.
+    let whole_at = Instant::now();
+    tokio::time::advance(Duration::from_secs(1)).await;
     memory.dealt(id(11), told[0], &name("b"), true);
-    let (notes, _) = memory.anew(id(11), Instant::now(), &calls, &heard);
-    assert!(resumed(&notes, id(1)).tells_missed(), "2 and 3 may be lost");
-    assert!(!resumed(&notes, id(3)).tells_missed(), "all was seen");
+    let (notes, _) = memory.anew(id(11), whole_at, &calls, &heard);
+    let misses = |mut next: Memory| {
+        next.decision(id(11));
+        next.tells_missed()
+    };
+    assert!(misses(resumed(&notes, id(1))), "2 and 3 may be lost");
+    assert!(!misses(resumed(&notes, id(3))), "all was seen");
     memory.dealt(id(12), told[1], &name("b"), true);
     memory.dealt(id(13), told[2], &name("b"), true);
     let (notes, _) = memory.notes(&calls, &heard);
     let mut next = resumed(&notes, id(1));
-    assert!(!next.tells_missed());
     let decisions = [11, 12, 13, 14].map(|number| next.decision(id(number)));
     let tell = Decision::Tell;
     assert_eq!(decisions, [Decision::Silence, tell, tell, Decision::None]);
+    assert!(!next.tells_missed());
     // What the store had not lost after all is told by its own entry.
     let mut next = resumed(&notes, EntryId::default());
     assert_eq!(next.decision(id(2)), tell);
     let decisions = [11, 12, 13].map(|number| next.decision(id(number)));
     assert_eq!(decisions, [tell, Decision::Silence, tell]);
+}
+
+fn said(n: u64) -> Said {
+    Said {
+        session: SessionId::random(),
+        attach: 0,
+        n,
+        is_signal: true,
+    }
+}
+
+#[tokio::test]
+async fn what_comes_again_twice_is_told_once() {
+    let (mut memory, calls, heard) = (memory(), calls(), Heard::default());
+    let told = said(1);
+    memory.dealt(id(1), told, &name("b"), false);
+    memory.anew(id(1), Instant::now(), &calls, &heard);
+    memory.dealt(id(11), told, &name("b"), true);
+    memory.dealt(id(12), told, &name("b"), true);
+    let (notes, _) = memory.notes(&calls, &heard);
+    let mut next = resumed(&notes, EntryId::default());
+    let decisions = [11, 12].map(|number| next.decision(id(number)));
+    assert_eq!(decisions, [Decision::Tell, Decision::Silence]);
+}
+
+#[tokio::test]
+async fn what_an_earlier_connection_was_told_and_this_one_never_meets_is_missed() {
+    let (mut memory, calls, heard) = (memory(), calls(), Heard::default());
+    for number in 1..=3 {
+        memory.dealt(id(number), said(number), &name("b"), false);
+    }
+    let (notes, _) = memory.notes(&calls, &heard);
+    let misses = |last, met: &[u64]| {
+        let mut next = resumed(&notes, id(last));
+        for number in met {
+            next.decision(id(*number));
+        }
+        next.tells_missed()
+    };
+    assert!(!misses(1, &[2, 3, 4]));
+    assert!(!misses(3, &[]), "it had seen all");
+    assert!(misses(1, &[2]), "the third is lost");
+    assert!(misses(1, &[11]), "and comes again, unknown");
+}
+
+#[tokio::test]
+async fn whoever_was_heard_is_written_anew_though_there_is_no_call() {
+    let (mut memory, calls, mut heard) = (memory(), calls(), Heard::default());
+    heard.restore(name("b"), SessionId::random(), (0, 7));
+    let (notes, _) = memory.anew(id(1), Instant::now(), &calls, &heard);
+    let about_b = notes.set.iter().find(|(field, _)| field == "u:b");
+    assert!(about_b.is_some_and(|(_, value)| value.ends_with(" 0 7")));
+}
+
+#[tokio::test]
+async fn what_was_not_written_anew_is_to_be_written_anew() {
+    let (mut memory, calls, heard) = (memory(), calls(), Heard::default());
+    let (_, users) = memory.anew(id(1), Instant::now(), &calls, &heard);
+    memory.noting(users, true, Box::pin(ready(Err(FabricError::TimedOut))));
+    let noted = memory.noted().await;
+    memory.unwritten(noted);
+    assert!(memory.is_unwritten() && memory.takes_failed_anew());
+    assert!(!memory.takes_failed_anew());
 }

@@ -29,7 +29,19 @@ impl Seat {
         if let Some(memory) = &mut self.memory {
             let (notes, users) = memory.notes(&self.calls, &self.heard);
             let answer = self.exchange.fabric.note(&self.lease, notes);
-            memory.noting(users, answer);
+            memory.noting(users, false, answer);
+        }
+    }
+
+    /// Something was not written: it is written again.
+    pub(super) fn note_again(&mut self, turns: &mut Vec<Turn>) {
+        let Some(memory) = self.memory.as_mut().filter(|memory| memory.is_unwritten()) else {
+            return;
+        };
+        if memory.takes_failed_anew() {
+            self.regained(turns);
+        } else {
+            self.note();
         }
     }
 
@@ -53,7 +65,7 @@ impl Seat {
             notes.set.extend(waits.noted());
         }
         let answer = self.exchange.fabric.note(&self.lease, notes);
-        memory.noting(users, answer);
+        memory.noting(users, true, answer);
         // What was sent while the store did not know where we are is in the inbox. Without a connection it is heard too: what the store has
         // lost is sent again, and only we know that our client was told it and may not have seen it.
         self.catch_up.gap(&self.exchange.fabric, &self.lease);

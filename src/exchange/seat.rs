@@ -352,13 +352,7 @@ impl Seat {
             }
             Stirred::Retry => {
                 self.retry();
-                if self
-                    .memory
-                    .as_ref()
-                    .is_some_and(|memory| memory.is_unwritten())
-                {
-                    self.note();
-                }
+                self.note_again(turns);
             }
             Stirred::Noted(noted) => self.noted(noted),
             Stirred::Waited(waited) => self.waited(waited, turns),

@@ -313,7 +313,7 @@ impl Peer {
     }
 
     /// Stops reading, and so answering pings, as a host does that vanished without a FIN. The connection stays until this is dropped.
-    pub fn goes_deaf(self) -> impl Sized {
+    pub fn goes_deaf(self) -> impl Send + 'static {
         drop(self.listener);
         self.sink
     }

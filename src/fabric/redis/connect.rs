@@ -1,6 +1,5 @@
 //! How Redis is reached; the one place that knows which topology it has.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use redis::{
     AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo as _, ProtocolVersion,
     PushInfo, RedisError,
 };
+use tokio::sync::watch;
 use tracing::warn;
 
 use super::Config;
@@ -49,7 +49,7 @@ pub(super) struct Lives {
 #[derive(Debug, Default)]
 pub(super) struct Identity {
     known: Mutex<Option<Known>>,
-    changes: AtomicU64,
+    changes: watch::Sender<u64>,
 }
 
 /// A Redis, as it names itself.
@@ -85,7 +85,12 @@ impl Known {
 impl Identity {
     /// How often it has changed.
     pub(super) fn generation(&self) -> u64 {
-        self.changes.load(Ordering::Acquire)
+        *self.changes.borrow()
+    }
+
+    /// Tells of each change.
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 
     /// Which Redis it is, if that is known.
@@ -99,7 +104,12 @@ impl Identity {
 
     /// What it knew is lost, whoever it is. Returns the new generation.
     pub(super) fn forgot(&self) -> u64 {
-        self.changes.fetch_add(1, Ordering::AcqRel) + 1
+        let mut generation = 0;
+        self.changes.send_modify(|changes| {
+            *changes += 1;
+            generation = *changes;
+        });
+        generation
     }
 
     fn observe(&self, found: Known) {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use deadpool_redis::Connection;
 use redis::aio::ConnectionLike as _;
 use redis::{Cmd, Value};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, warn};
 
@@ -59,6 +59,7 @@ impl Lane {
         let metrics = Arc::clone(&store.metrics);
         let driver = Driver {
             jobs,
+            losses: store.identity().changes(),
             store,
             scripts,
             known: KnownHolders::default(),
@@ -117,6 +118,8 @@ impl Job {
 
 struct Driver {
     jobs: mpsc::Receiver<Job>,
+    /// Tells when the store has lost data, also a lane that has nothing to do.
+    losses: watch::Receiver<u64>,
     store: Store,
     scripts: Arc<Scripts>,
     known: KnownHolders,
@@ -165,6 +168,7 @@ impl Driver {
                 tokio::select! {
                     taken = self.jobs.recv_many(&mut jobs, BATCH) => if taken == 0 { return None },
                     () = due(self.ledger.due()) => {}
+                    _ = self.losses.changed() => {}
                 }
             }
             // Lets sessions that are ready add to this pipeline: a tenth less CPU, no latency (measured).
@@ -177,7 +181,7 @@ impl Driver {
             if owed.is_empty() && jobs.is_empty() {
                 continue;
             }
-            // It may have been noticed while this lane had nothing to do.
+            // It may have been noticed while this lane waited.
             self.notice_loss();
             let mut batch = Batch::new(&scripts, self.store.lives, owed.len() + jobs.len());
             for letter in owed {

@@ -8,7 +8,7 @@ local now = redis.call('TIME')
 if now[1] * 1000 + now[2] / 1000 > tonumber(ARGV[6]) then
   return redis.error_reply('LATE the resume was given up before it ran')
 end
-local known = redis.call('HMGET', KEYS[3], 'session', 'hash', 'attach', 'confirmed', 'decided', 'told')
+local known = redis.call('HMGET', KEYS[3], 'session', 'hash', 'attach', 'confirmed', 'decided', 'told', 'in_doubt')
 -- A store that has lost data may soon be told of the session by whoever holds it.
 local gone = ARGV[8] == '1' and 'later' or 'gone'
 if not known[1] then
@@ -48,7 +48,7 @@ end
 local function is_missing(id)
   return is_before(confirmed, id) and #redis.call('XRANGE', KEYS[2], id, id) == 0
 end
-local decided, lost = known[5] or '0-0', 0
+local decided, in_doubt, lost = known[5] or '0-0', known[7], 0
 local unknown = is_before(decided, last) and is_missing(last)
 if unknown or (is_before(last, decided) and is_missing(decided)) then
   -- Whoever held the session may know it still.
@@ -59,6 +59,15 @@ if unknown or (is_before(last, decided) and is_missing(decided)) then
   -- Later entries must come behind what the client has seen.
   pcall(redis.call, 'XADD', KEYS[2], last, 'behind', '')
   redis.call('HSET', KEYS[3], 'missed', 1)
+end
+
+-- What the client was told and may not have seen, and a store had lost: it is sent again, if whoever sent it lives.
+if in_doubt and is_before(last, in_doubt) and is_missing(in_doubt) then
+  if ARGV[8] == '1' then
+    return 'later'
+  end
+elseif in_doubt then
+  redis.call('HDEL', KEYS[3], 'in_doubt')
 end
 
 -- Later than any that the store may have lost: what a session says is in order by it. A second has one resume, and the next ones count on.
