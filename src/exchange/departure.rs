@@ -127,17 +127,6 @@ impl Seat {
         self.exchange.watches.forget(&self.lease);
         self.letterbox.reopen();
         self.is_detached = true;
-        if self
-            .exchange
-            .hold
-            .holds_and(self.exchange.terms.node_ttl)
-            .is_some()
-        {
-            // What a store has lost may still come again.
-            self.catch_up.gap(&self.exchange.fabric, &self.lease);
-        } else {
-            self.catch_up.stop();
-        }
         self.answer_doubts(Verdict::Detached);
         if let Some(memory) = &mut self.memory {
             memory.detached();
@@ -149,6 +138,12 @@ impl Seat {
             .detach(&mut self.lease, |lease| fabric.renew(vec![lease.clone()]));
         // It takes its place in the order of the address now; should it fail, the next renewal says the same.
         drop(told);
+        self.catch_up.stop();
+        let exchange = &self.exchange;
+        if exchange.hold.holds_and(exchange.terms.node_ttl).is_some() {
+            // What the store has lost may still come again.
+            self.catch_up.gap(&exchange.fabric, &self.lease);
+        }
         self.note();
     }
 

@@ -197,11 +197,11 @@ mod tests {
         assert!(matches!(hold.beat(false), Turn::Stalled(_)));
         assert!(hold.holds().is_some());
         for _ in 0..5 {
-            advance(Duration::from_secs(1)).await;
             assert!(hold.holds_and(Duration::ZERO).is_some());
+            advance(Duration::from_secs(1)).await;
             hold.beat(true);
         }
-        assert_eq!(hold.holds(), None);
+        assert_eq!(hold.holds_and(Duration::ZERO), None);
         let two = Duration::from_secs(2);
         assert_eq!(hold.holds_and(two), Some(two));
         for _ in 0..2 {

@@ -52,6 +52,8 @@ pub(super) struct Memory {
     seen: EntryId,
     /// The last of what was decided by an earlier connection, until it is met in the inbox: a store that has lost some of that has lost this.
     unmet: Option<EntryId>,
+    /// The store has lost data since this connection began.
+    has_forgotten: bool,
     /// Users about whom something is to be written.
     changed: HashSet<UserName>,
     /// The store is to be told how far the client has confirmed.
@@ -62,10 +64,7 @@ pub(super) struct Memory {
     underway: HashSet<UserName>,
     /// How many changes of what was heard from earlier sessions of senders are written.
     turnover: u64,
-    /// A note was not written.
-    failed: bool,
-    /// It was one that was to write everything anew.
-    failed_anew: bool,
+    unwritten: Unwritten,
     missed: Missed,
     detached_at: Option<Instant>,
 }
@@ -112,6 +111,15 @@ enum Missed {
     Asked(u64),
 }
 
+/// What notes were to write and did not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Unwritten {
+    Nothing,
+    Something,
+    /// A store that knows nothing of the session takes no other note.
+    Everything,
+}
+
 /// What became of a note.
 #[derive(Debug)]
 pub struct Noted {
@@ -147,13 +155,13 @@ impl Memory {
             copies: HashMap::new(),
             seen: EntryId::default(),
             unmet: None,
+            has_forgotten: false,
             changed: HashSet::new(),
             frees: false,
             noting: FuturesUnordered::new(),
             underway: HashSet::new(),
             turnover: 0,
-            failed: false,
-            failed_anew: false,
+            unwritten: Unwritten::Nothing,
             missed: Missed::Nothing,
             detached_at: None,
         }
@@ -184,11 +192,13 @@ impl Memory {
                     memory.silent = ids.collect();
                 }
                 COPIES => copies.extend(value.split(' ').filter_map(read_copy)),
-                // It was told, lost by a store, and its client has not seen it.
-                IN_DOUBT if value.parse().is_ok_and(|last| memory.seen < last) => {
-                    memory.has_missed();
+                IN_DOUBT => {
+                    // They were told, and lost by a store, unless it has them after all.
+                    let mut ids = value.split(' ').filter_map(|id| id.parse().ok());
+                    if ids.any(|id| memory.is_unseen(id)) {
+                        memory.has_missed();
+                    }
                 }
-                IN_DOUBT => {}
                 EARLIER => heard.restore_earlier(value),
                 MISSED => memory.has_missed(),
                 user => {
@@ -326,7 +336,9 @@ impl Memory {
 
     /// What is to be written now.
     pub(super) fn notes(&mut self, calls: &Calls, heard: &Heard) -> (Notes, Vec<UserName>) {
-        self.failed = false;
+        if self.unwritten == Unwritten::Something {
+            self.unwritten = Unwritten::Nothing;
+        }
         self.changed.extend(self.underway.iter().cloned());
         let users: Vec<UserName> = self.changed.drain().collect();
         let mut notes = Notes::default();
@@ -355,13 +367,9 @@ impl Memory {
             .map(|(copy, told)| format!("{copy}={told}"))
             .collect();
         notes.put(COPIES, copies.join(" "));
-        let in_doubt = self.unconfirmed.iter().rfind(|entry| entry.lost);
-        notes.put(
-            IN_DOUBT,
-            in_doubt
-                .map(|entry| entry.id.to_string())
-                .unwrap_or_default(),
-        );
+        let in_doubt = self.unconfirmed.iter().filter(|entry| entry.lost);
+        let in_doubt: Vec<String> = in_doubt.map(|entry| entry.id.to_string()).collect();
+        notes.put(IN_DOUBT, in_doubt.join(" "));
         if self.turnover != heard.turnover || (heard.turnover > 0 && self.is_noting()) {
             self.turnover = heard.turnover;
             notes.put(EARLIER, heard.earlier());
@@ -384,6 +392,8 @@ impl Memory {
         calls: &Calls,
         heard: &Heard,
     ) -> (Notes, Vec<UserName>) {
+        self.has_forgotten = true;
+        self.unwritten = Unwritten::Nothing;
         self.changed.extend(calls.peers());
         // What the store has lost is sent again, also by those with whom there is no call.
         self.changed.extend(heard.names().cloned());
@@ -430,12 +440,12 @@ impl Memory {
 
     /// Whether something could not be written.
     pub(super) fn is_unwritten(&self) -> bool {
-        self.failed
+        self.unwritten != Unwritten::Nothing
     }
 
     /// Whether that was to write everything anew, which is still to be done.
-    pub(super) fn takes_failed_anew(&mut self) -> bool {
-        std::mem::take(&mut self.failed_anew)
+    pub(super) fn has_failed_anew(&self) -> bool {
+        self.unwritten == Unwritten::Everything
     }
 
     /// Whether a note is on its way.
@@ -458,8 +468,12 @@ impl Memory {
 
     /// A note may not have been written: it is to be written again.
     pub(super) fn unwritten(&mut self, noted: Noted) {
-        self.failed = true;
-        self.failed_anew |= noted.anew;
+        let what = if noted.anew {
+            Unwritten::Everything
+        } else {
+            Unwritten::Something
+        };
+        self.unwritten = self.unwritten.max(what);
         self.turnover = u64::MAX;
         self.changed.extend(noted.users);
         self.frees = true;
@@ -478,7 +492,7 @@ impl Memory {
 
     /// Whether the client is to be told now, when the inbox is read, that it may have missed something.
     pub(super) fn tells_missed(&mut self) -> bool {
-        if self.unmet.take().is_some() {
+        if self.has_forgotten && self.unmet.take().is_some() {
             self.has_missed();
         }
         let tells = self.missed == Missed::Untold;

@@ -133,17 +133,22 @@ async fn what_an_earlier_connection_was_told_and_this_one_never_meets_is_missed(
         memory.dealt(id(number), said(number), &name("b"), false);
     }
     let (notes, _) = memory.notes(&calls, &heard);
-    let misses = |last, met: &[u64]| {
+    let misses = |last, is_lost, met: &[u64]| {
         let mut next = resumed(&notes, id(last));
+        if is_lost {
+            next.anew(id(last), Instant::now(), &calls, &heard);
+        }
         for number in met {
             next.decision(id(*number));
         }
         next.tells_missed()
     };
-    assert!(!misses(1, &[2, 3, 4]));
-    assert!(!misses(3, &[]), "it had seen all");
-    assert!(misses(1, &[2]), "the third is lost");
-    assert!(misses(1, &[11]), "and comes again, unknown");
+    assert!(!misses(1, false, &[2, 3, 4]));
+    assert!(!misses(1, false, &[]), "a newer connection may meet it");
+    assert!(!misses(1, true, &[2, 3]));
+    assert!(!misses(3, true, &[]), "it had seen all");
+    assert!(misses(1, true, &[2]), "the third is lost");
+    assert!(misses(1, true, &[11]), "and comes again, unknown");
 }
 
 #[tokio::test]
@@ -162,6 +167,19 @@ async fn what_was_not_written_anew_is_to_be_written_anew() {
     memory.noting(users, true, Box::pin(ready(Err(FabricError::TimedOut))));
     let noted = memory.noted().await;
     memory.unwritten(noted);
-    assert!(memory.is_unwritten() && memory.takes_failed_anew());
-    assert!(!memory.takes_failed_anew());
+    memory.notes(&calls, &heard);
+    assert!(memory.is_unwritten() && memory.has_failed_anew());
+    memory.anew(id(1), Instant::now(), &calls, &heard);
+    assert!(!memory.is_unwritten());
+}
+
+#[tokio::test]
+async fn whatever_may_be_lost_is_written_not_only_the_last() {
+    let (mut memory, calls, heard) = (memory(), calls(), Heard::default());
+    for number in [1, 20] {
+        memory.dealt(id(number), said(number), &name("b"), false);
+    }
+    let (notes, _) = memory.anew(id(20), Instant::now(), &calls, &heard);
+    let in_doubt = notes.set.iter().find(|(field, _)| field == IN_DOUBT);
+    assert_eq!(in_doubt.map(|(_, value)| &**value), Some("1-0 20-0"));
 }

@@ -35,13 +35,10 @@ impl Seat {
 
     /// Something was not written: it is written again.
     pub(super) fn note_again(&mut self, turns: &mut Vec<Turn>) {
-        let Some(memory) = self.memory.as_mut().filter(|memory| memory.is_unwritten()) else {
-            return;
-        };
-        if memory.takes_failed_anew() {
-            self.regained(turns);
-        } else {
-            self.note();
+        match &self.memory {
+            Some(memory) if memory.has_failed_anew() => self.regained(turns),
+            Some(memory) if memory.is_unwritten() => self.note(),
+            _ => {}
         }
     }
 

@@ -181,7 +181,7 @@ async fn a_connection_that_ends_after_the_loss_is_made_good_too() {
 #[tokio::test]
 async fn who_was_put_off_for_its_sake_comes_back_though_the_grace_is_over() {
     let _alone = crate::alone().await;
-    let short = [("presence.grace", "2s"), ("presence.node_ttl", "2s")];
+    let short = [("presence.grace", "3s"), ("presence.node_ttl", "3s")];
     let mut scene = Scene::build(&short).await;
     drop(scene.connection);
     is_told_later(&scene.failover.primary, scene.known.as_deref()).await;
@@ -201,7 +201,7 @@ async fn who_was_put_off_for_its_sake_comes_back_though_the_grace_is_over() {
     .await;
     // The time in which a client looks again.
     sleep(Duration::from_secs(1)).await;
-    let mut client = Peer::resume(other.address, &scene.ticket).await;
+    let mut client = comes_back(&other, &scene.ticket).await;
     let status = client.hears_of("status").await;
     assert_eq!(status["missed"], true, "{status}");
 }

@@ -48,7 +48,7 @@ end
 local function is_missing(id)
   return is_before(confirmed, id) and #redis.call('XRANGE', KEYS[2], id, id) == 0
 end
-local decided, in_doubt, lost = known[5] or '0-0', known[7], 0
+local decided, lost = known[5] or '0-0', 0
 local unknown = is_before(decided, last) and is_missing(last)
 if unknown or (is_before(last, decided) and is_missing(decided)) then
   -- Whoever held the session may know it still.
@@ -62,11 +62,15 @@ if unknown or (is_before(last, decided) and is_missing(decided)) then
 end
 
 -- What the client was told and may not have seen, and a store had lost: it is sent again, if whoever sent it lives.
-if in_doubt and is_before(last, in_doubt) and is_missing(in_doubt) then
-  if ARGV[8] == '1' then
-    return 'later'
+local in_doubt = {}
+for id in string.gmatch(known[7] or '', '%S+') do
+  if is_before(last, id) and is_missing(id) then
+    in_doubt[#in_doubt + 1] = id
   end
-elseif in_doubt then
+end
+if #in_doubt > 0 and ARGV[8] == '1' then
+  return 'later'
+elseif #in_doubt == 0 then
   redis.call('HDEL', KEYS[3], 'in_doubt')
 end
 
