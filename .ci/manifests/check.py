@@ -3,7 +3,8 @@
 
 Kubernetes: every overlay, and every component on the base, is built by kustomize; each object is validated strictly against the schemas
 of several versions of Kubernetes (a kind without a schema is a mistake); and objects have to fit each other: selectors, ports, references,
-targets, grace periods, settings, restricted pod security. Compose: variables, settings, grace period.
+targets, grace periods, settings, restricted pod security. Whatever the server's router serves to clients has to be let through by an
+HTTPRoute and by an Ingress. Compose: variables, settings, grace period.
 """
 
 import functools
@@ -40,8 +41,9 @@ def mistakes(top, only=None):
     """What is wrong below this folder; with `only`, as overlays/dev, in that way of using deploy/k8s."""
     found = []
     settings = known_settings(top)
+    routes = public_routes(top, settings, found)
     for name, objects in renders(top, only, found):
-        found += [f"{name}: {mistake}" for mistake in check_objects(objects, settings)]
+        found += [f"{name}: {mistake}" for mistake in check_objects(objects, settings, routes)]
     return found + [f"docker-compose.yml: {mistake}" for mistake in check_compose(top, settings)]
 
 
@@ -54,6 +56,29 @@ def known_settings(top):
             else:
                 yield f"{prefix}{key.upper()}", value
     return dict(visit("SWITCHBOARD_", tomllib.loads((top / "src/config/default.toml").read_text())))
+
+
+def public_routes(top, settings, found):
+    """A path of every route of the public listener, read from the source: all routes are in src/edge, the admin listener's in ops.rs."""
+    routes = set()
+    for source in sorted((top / "src/edge").rglob("*.rs")):
+        if source.name == "ops.rs":
+            continue
+        text = source.read_text()
+        for argument in re.findall(r'\.route\(\s*(&format!\("[^"]*"\)|"[^"]*"|[^,]*)', text):
+            if literal := re.search('"(.*)"', argument):
+                # PeerJS' routes begin with peerjs.path, and format! doubles the braces of a parameter.
+                path = literal[1].replace("{base}", settings["SWITCHBOARD_PEERJS__PATH"]).replace("{{", "{").replace("}}", "}")
+                routes.add(re.sub(r"\{[^}]+\}", "any", path))
+            elif source.name == "pages.rs":
+                routes |= {f"/{part}" for part in re.findall(r'^    [A-Z]+ "([^"]+)",$', text, re.MULTILINE)}
+            elif source.name == "peerjs.rs":
+                routes.add(settings["SWITCHBOARD_PEERJS__PATH"])
+            else:
+                found.append(f"{source.relative_to(top)}: route({argument}) cannot be read")
+    if missing := {"/", "/ws", "/doctor", "/page.js", "/client/switchboard.js", "/v1/sessions", "/peerjs"} - routes:
+        found.append(f"src/edge: the routes {shown(missing)} are not found")
+    return sorted(routes)
 
 
 def renders(top, only, found):
@@ -77,12 +102,12 @@ def renders(top, only, found):
                 yield name, [object for object in yaml.safe_load_all(built.stdout) if object]
 
 
-def check_objects(objects, settings):
+def check_objects(objects, settings, routes):
     for object in objects:
         for mistake in check_schema(json.dumps(object)):
             yield f"{describe(object)}: {mistake}"
     try:
-        yield from Cluster(objects, settings).mistakes()
+        yield from Cluster(objects, settings, routes).mistakes()
     except (KeyError, TypeError, AttributeError) as error:
         yield f"its objects cannot be read: {error!r}"
 
@@ -125,8 +150,9 @@ def seconds(text):
 class Cluster:
     """The objects of one way, as Kubernetes would see them together."""
 
-    def __init__(self, objects, settings):
+    def __init__(self, objects, settings, routes):
         self.settings = settings
+        self.routes = routes
         self.by_kind = {}
         for object in objects:
             self.by_kind.setdefault(object["kind"], {})[object["metadata"]["name"]] = object
@@ -296,15 +322,46 @@ class Cluster:
             yield f"Service {name} has no port {port}"
 
     def check_ingress(self, ingress):
+        matches = []
         for rule in ingress["spec"]["rules"]:
             for path in rule["http"]["paths"]:
                 service = path["backend"]["service"]
-                yield from self.backend(service["name"], *service["port"].values())
+                yield from self.public_backend(service["name"], *service["port"].values())
+                matches.append((path["pathType"], path.get("path", "/")))
+        yield from self.check_paths(matches)
 
     def check_route(self, route):
+        matches = []
         for rule in route["spec"]["rules"]:
             for backend in rule["backendRefs"]:
-                yield from self.backend(backend["name"], backend["port"])
+                yield from self.public_backend(backend["name"], backend["port"])
+            # The schema lets a match look at nothing but the path; without one it takes everything.
+            for match in rule.get("matches", [{}]):
+                path = match.get("path", {"type": "PathPrefix", "value": "/"})
+                matches.append((path["type"], path["value"]))
+        yield from self.check_paths(matches)
+
+    def check_paths(self, matches):
+        """Whether every public route is let through."""
+        missed = [route for route in self.routes if not any(takes(kind, value, route) for kind, value in matches)]
+        if missed:
+            yield f"no rule takes {len(missed)} of {len(self.routes)} routes of the public listener: {', '.join(missed)}"
+
+    def public_backend(self, name, port):
+        """Clients reach the public listener, and nothing else."""
+        found = list(self.backend(name, port))
+        yield from found
+        if found:
+            return
+        service = self.by_kind["Service"][name]
+        targets = [each.get("targetPort", each["port"]) for each in service["spec"]["ports"] if port in (each["port"], each.get("name"))]
+        for pod in self.pods({"matchLabels": service["spec"]["selector"]}):
+            for container in pod["spec"]["containers"]:
+                given = {**self.settings, **self.variables(container)}
+                listener = int(given["SWITCHBOARD_LISTEN"].rsplit(":", 1)[1])
+                for each in container.get("ports", []):
+                    if {each["name"], each["containerPort"]} & set(targets) and each["containerPort"] != listener:
+                        yield f"port {port} of Service {name} leads to {each['name']}, not to the public listener (listen: {listener})"
 
     def check_monitor(self, monitor):
         services = [service for service in self.all("Service") if fits(monitor["spec"]["selector"], service["metadata"].get("labels", {}))]
@@ -313,6 +370,13 @@ class Cluster:
         for endpoint in monitor["spec"]["endpoints"]:
             for service in services:
                 yield from self.backend(service["metadata"]["name"], endpoint["port"])
+
+
+def takes(kind, value, path):
+    """Whether a match of an Ingress or an HTTPRoute takes this path. Other kinds mean what each controller likes: they count as nothing."""
+    if kind == "Exact":
+        return path == value
+    return kind in ("Prefix", "PathPrefix") and f"{path}/".startswith(f"{value.rstrip('/')}/")
 
 
 def port_names(template):

@@ -10,7 +10,7 @@ import check
 
 TOP = Path(__file__).resolve().parents[2]
 
-# file, what is there, what is put in its place, what has to be told
+# file in deploy/k8s, what is there, what is put in its place, what has to be told
 TYPOS = [
     ("base/deployment.yaml", "readOnlyRootFilesystem", "readOnlyRootFileSystem", "readOnlyRootFileSystem"),
     ("base/deployment.yaml", "minReadySeconds: 5", 'minReadySeconds: "5"', "minReadySeconds"),
@@ -32,7 +32,17 @@ TYPOS = [
     ("components/keda/scaledobject.yaml", "minReplicaCount", "minReplicasCount", "minReplicasCount"),
     ("components/servicemonitor/servicemonitor.yaml", "port: admin", "port: metrics", "no port metrics"),
     ("components/gateway/httproute.yaml", "port: 9090", "port: 9009", "no port 9009"),
-    ("components/ingress/ingress.yaml", "pathType: Exact", "pathtype: Exact", "pathType"),
+    ("components/gateway/httproute.yaml", "type: PathPrefix", "type: Exact", "/v1/whoami"),
+    ("components/gateway/httproute.yaml", "value: /", "value: /v1", "/client/switchboard.js"),
+    ("components/gateway/httproute.yaml", "name: switchboard\n          port: 9090", "name: switchboard-admin\n          port: 9091",
+     "leads to admin"),
+    ("components/ingress/ingress.yaml", "pathType: Prefix", "pathtype: Prefix", "pathType"),
+    ("components/ingress/ingress.yaml", "pathType: Prefix", "pathType: Exact", "/v1/whoami"),
+    ("components/ingress/ingress.yaml", "path: /", "path: /page", "/doctor/verdict.js"),
+    ("components/ingress/ingress.yaml", "name: switchboard\n                port:\n                  name: ws",
+     "name: switchboard-admin\n                port:\n                  name: admin", "leads to admin"),
+    ("../../src/edge/http/mod.rs", '"/v1/events"', "EVENTS", "route(EVENTS) cannot be read"),
+    ("../../src/edge/mod.rs", '.route("/ws"', '.path("/ws"', "the routes /ws are not found"),
 ]
 
 
@@ -41,7 +51,7 @@ def plant(typo):
     file, right, wrong, word = typo
     with tempfile.TemporaryDirectory() as folder:
         top = Path(folder)
-        for part in ("deploy/k8s", "src/config"):
+        for part in ("deploy/k8s", "src/config", "src/edge"):
             shutil.copytree(TOP / part, top / part)
         for part in ("docker-compose.yml", ".env"):
             shutil.copy(TOP / part, top / part)
@@ -52,7 +62,7 @@ def plant(typo):
         path.write_text(text.replace(right, wrong))
         # Whatever is in the base is in dev too.
         folder, name, *_ = file.split("/")
-        told = "\n".join(check.mistakes(top, "overlays/dev" if folder == "base" else f"{folder}/{name}"))
+        told = "\n".join(check.mistakes(top, f"{folder}/{name}" if folder in ("overlays", "components") else "overlays/dev"))
     if word not in told:
         return f"{wrong!r} in {file} is not noticed as {word!r}:\n{told}"
     return None
