@@ -4,7 +4,7 @@
 Kubernetes: every overlay, and every component on the base, is built by kustomize; each object is validated strictly against the schemas
 of several versions of Kubernetes (a kind without a schema is a mistake); and objects have to fit each other: selectors, ports, references,
 targets, grace periods, settings, restricted pod security. Whatever the server's router serves to clients has to be let through by an
-HTTPRoute and by an Ingress. Compose: variables, settings, grace period.
+HTTPRoute and by an Ingress. Compose: variables, settings, grace period. Images: the same versions everywhere, and such as fit each other.
 """
 
 import functools
@@ -26,6 +26,9 @@ SCHEMAS = {path.stem: json.loads(path.read_text()) for path in (Path(__file__).p
 EXTERNAL_SECRETS = {"switchboard-redis", "switchboard-tls", "switchboard-turn"}
 # After drain.deadline a node still says its last words to Redis (app.rs, FABRIC_WITHIN).
 LAST_WORDS = 5
+# From which version on, and below which one. Grafana's Jaeger data source is broken in 12.1 (grafana/grafana#108651); it asks for /api/...,
+# which Jaeger does not have any more from 2.21 on.
+FITTING = {"grafana/grafana": ((12, 2), None), "jaegertracing/jaeger": ((2,), (2, 21))}
 
 
 def main():
@@ -42,9 +45,10 @@ def mistakes(top, only=None):
     found = []
     settings = known_settings(top)
     routes = public_routes(top, settings, found)
+    images = pinned_images(top)
     for name, objects in renders(top, only, found):
-        found += [f"{name}: {mistake}" for mistake in check_objects(objects, settings, routes)]
-    return found + [f"docker-compose.yml: {mistake}" for mistake in check_compose(top, settings)]
+        found += [f"{name}: {mistake}" for mistake in check_objects(objects, settings, routes, images)]
+    return found + [f"docker-compose.yml: {mistake}" for mistake in check_compose(top, settings, images)]
 
 
 def known_settings(top):
@@ -102,12 +106,12 @@ def renders(top, only, found):
                 yield name, [object for object in yaml.safe_load_all(built.stdout) if object]
 
 
-def check_objects(objects, settings, routes):
+def check_objects(objects, settings, routes, images):
     for object in objects:
         for mistake in check_schema(json.dumps(object)):
             yield f"{describe(object)}: {mistake}"
     try:
-        yield from Cluster(objects, settings, routes).mistakes()
+        yield from Cluster(objects, settings, routes, images).mistakes()
     except (KeyError, TypeError, AttributeError) as error:
         yield f"its objects cannot be read: {error!r}"
 
@@ -150,9 +154,10 @@ def seconds(text):
 class Cluster:
     """The objects of one way, as Kubernetes would see them together."""
 
-    def __init__(self, objects, settings, routes):
+    def __init__(self, objects, settings, routes, images):
         self.settings = settings
         self.routes = routes
+        self.images = images
         self.by_kind = {}
         for object in objects:
             self.by_kind.setdefault(object["kind"], {})[object["metadata"]["name"]] = object
@@ -172,6 +177,7 @@ class Cluster:
     def mistakes(self):
         checks = [
             self.check_workload, self.check_pod_security, self.check_references, self.check_settings, self.check_grace,
+            self.check_images,
         ]
         for workload in self.workloads:
             for check in checks:
@@ -275,6 +281,13 @@ class Cluster:
                 yield "without a preStop sleep it drains before load balancers know"
             if grace <= needed:
                 yield f"terminationGracePeriodSeconds {grace} is not more than preStop, drain.deadline and {LAST_WORDS} s: {needed:g}"
+
+    def check_images(self, workload):
+        for container in workload["spec"]["template"]["spec"]["containers"]:
+            name, tag = split_image(container["image"])
+            if self.images.get(name, tag) != tag:
+                yield f"{container['image']} is not the version of .env, {self.images[name]}"
+            yield from check_version(name, tag)
 
     def check_service(self, service):
         pods = self.pods({"matchLabels": service["spec"]["selector"]})
@@ -389,11 +402,48 @@ def shown(ports):
     return ", ".join(sorted(map(str, ports)))
 
 
-def check_compose(top, settings):
+def environment(top):
+    """What .env sets."""
+    return dict(line.split("=", 1) for line in (top / ".env").read_text().splitlines() if re.match(r"\w+=", line))
+
+
+def pinned_images(top):
+    """The tags of the images that compose pulls, by their names."""
+    given = environment(top)
+    services = yaml.safe_load((top / "docker-compose.yml").read_text())["services"].values()
+    images = [service["image"] for service in services if "build" not in service]
+    return dict(split_image(re.sub(r"\$\{(\w+)\}", lambda used: given.get(used[1], ""), image)) for image in images)
+
+
+def split_image(image):
+    """Name and tag."""
+    return re.fullmatch(r"(.*?)(?::([^/:]*))?", image).groups()
+
+
+def check_version(name, tag):
+    first, end = FITTING.get(name, (None, None))
+    if first is None:
+        return
+    version = tuple(map(int, re.findall(r"\d+", tag or "")))
+    if version < first or (end and version >= end):
+        wanted = f"{dotted(first)} or newer" + (f", but older than {dotted(end)}" if end else "")
+        yield f"{name}:{tag} does not fit: {wanted} is needed"
+
+
+def dotted(version):
+    return ".".join(map(str, version))
+
+
+def check_compose(top, settings, images):
     text = (top / "docker-compose.yml").read_text()
-    variables = {line.split("=")[0] for line in (top / ".env").read_text().splitlines() if re.match(r"\w+=", line)}
-    for used in sorted(set(re.findall(r"\$\{(\w+)", text)) - variables):
+    given = environment(top)
+    for used in sorted(set(re.findall(r"\$\{(\w+)", text)) - given.keys()):
         yield f"${{{used}}} is not in .env"
+    for name, tag in images.items():
+        yield from check_version(name, tag)
+    for variable, default in re.findall(r"^ARG (\w+)=(.+)$", (top / "deploy/docker/Dockerfile").read_text(), re.MULTILINE):
+        if given.get(variable, default) != default:
+            yield f"{variable} is {given[variable]} in .env, but {default} in the Dockerfile"
     node = yaml.safe_load(text)["services"]["node"]
     for variable in node["environment"]:
         if variable.startswith("SWITCHBOARD_") and variable not in settings:

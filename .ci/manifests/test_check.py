@@ -41,6 +41,13 @@ TYPOS = [
     ("components/ingress/ingress.yaml", "path: /", "path: /page", "/doctor/verdict.js"),
     ("components/ingress/ingress.yaml", "name: switchboard\n                port:\n                  name: ws",
      "name: switchboard-admin\n                port:\n                  name: admin", "leads to admin"),
+    ("../../.env", "jaeger:2.20.0", "jaeger:2.21.0", "docker-compose.yml: jaegertracing/jaeger:2.21.0 does not fit"),
+    ("../../.env", "grafana:12.4.11", "grafana:12.1.1", "docker-compose.yml: grafana/grafana:12.1.1 does not fit"),
+    ("../../.env", "grafana:12.4.11", "grafana:latest", "docker-compose.yml: grafana/grafana:latest does not fit"),
+    ("../../.env", "redis:7.4-alpine", "redis:7.2-alpine", "redis:7.4-alpine is not the version of .env, 7.2-alpine"),
+    ("../../.env", "rust:1.91-bookworm", "rust:1.92-bookworm", "but rust:1.91-bookworm in the Dockerfile"),
+    ("overlays/dev/jaeger.yaml", "jaeger:2.20.0", "jaeger:2.19.0", "jaegertracing/jaeger:2.19.0 is not the version of .env, 2.20.0"),
+    ("overlays/dev/jaeger.yaml", "jaeger:2.20.0", "jaeger:2.21.0", "Deployment jaeger: jaegertracing/jaeger:2.21.0 does not fit"),
     ("../../src/edge/http/mod.rs", '"/v1/events"', "EVENTS", "route(EVENTS) cannot be read"),
     ("../../src/edge/mod.rs", '.route("/ws"', '.path("/ws"', "the routes /ws are not found"),
 ]
@@ -51,7 +58,7 @@ def plant(typo):
     file, right, wrong, word = typo
     with tempfile.TemporaryDirectory() as folder:
         top = Path(folder)
-        for part in ("deploy/k8s", "src/config", "src/edge"):
+        for part in ("deploy", "src/config", "src/edge"):
             shutil.copytree(TOP / part, top / part)
         for part in ("docker-compose.yml", ".env"):
             shutil.copy(TOP / part, top / part)
