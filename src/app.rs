@@ -204,7 +204,7 @@ impl App {
             Box::pin(edge::serve(admin.0, admin.1, None)),
         );
         if timeout(FABRIC_WITHIN, first_beat(&exchange)).await.is_err() {
-            warn!("The fabric does not answer yet: nobody can log in until it does");
+            warn!("Redis does not answer yet: nobody can log in until it does");
         } else {
             exchange.settle().await;
         }

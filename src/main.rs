@@ -15,8 +15,10 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-/// What is wrong is the operator's to fix (`EX_USAGE` of sysexits.h).
+/// The arguments are wrong (`EX_USAGE` of sysexits.h).
 const EX_USAGE: u8 = 64;
+/// A setting is wrong (`EX_CONFIG`).
+const EX_CONFIG: u8 = 78;
 /// Something that the node needs is not there (`EX_UNAVAILABLE`).
 const EX_UNAVAILABLE: u8 = 69;
 
@@ -100,7 +102,7 @@ fn main() -> ExitCode {
         Ok(loaded) => loaded,
         Err(mistakes) => {
             eprintln!("{mistakes}");
-            return ExitCode::from(EX_USAGE);
+            return ExitCode::from(EX_CONFIG);
         }
     };
     match command {
@@ -123,7 +125,7 @@ fn main() -> ExitCode {
                 Ok(started) => started,
                 Err(error) => {
                     eprintln!("{error}");
-                    return ExitCode::from(EX_USAGE);
+                    return ExitCode::from(EX_CONFIG);
                 }
             };
             let code = serve(config, node, telemetry).await;
@@ -161,15 +163,12 @@ async fn serve(config: Config, node: NodeId, telemetry: Telemetry) -> ExitCode {
         Ok(app) => app,
         Err(error) => {
             error!("{error}");
-            let usage = matches!(
-                error,
-                StartError::Tls(_)
-                    | StartError::Redis(
-                        switchboard::fabric::redis::OpenError::Url(_)
-                            | switchboard::fabric::redis::OpenError::TooOld { .. }
-                    )
-            );
-            return ExitCode::from(if usage { EX_USAGE } else { EX_UNAVAILABLE });
+            let wrong_setting = matches!(error, StartError::Tls(_) | StartError::Redis(_));
+            return ExitCode::from(if wrong_setting {
+                EX_CONFIG
+            } else {
+                EX_UNAVAILABLE
+            });
         }
     };
     let address = |bound: std::io::Result<std::net::SocketAddr>| {

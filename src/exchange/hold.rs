@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::bugs::{self, Bug};
+use crate::fabric::Epoch;
 
 /// Unready after this long without the fabric…
 const UNREADY_AFTER: Duration = Duration::from_secs(10);
@@ -21,6 +22,7 @@ const FOR_EVER: Duration = Duration::from_secs(1 << 32);
 #[derive(Debug)]
 pub(super) struct Hold {
     node_ttl: Duration,
+    epoch: Epoch,
     state: Mutex<State>,
 }
 
@@ -32,6 +34,8 @@ struct State {
     held_until: Option<Instant>,
     /// The last beat before the last stall.
     stalled_at: Instant,
+    /// The store's epoch at the last beat.
+    epoch: u64,
     ready: bool,
 }
 
@@ -46,17 +50,19 @@ pub(super) enum Turn {
 
 impl Hold {
     /// A guard that holds until the [first beat](Self::first_beat).
-    pub(super) fn new(node_ttl: Duration) -> Self {
+    pub(super) fn new(node_ttl: Duration, epoch: Epoch) -> Self {
         let now = Instant::now();
         let state = State {
             last_beat: now,
             beating_since: None,
             held_until: Some(now + FOR_EVER),
             stalled_at: now,
+            epoch: *epoch.borrow(),
             ready: false,
         };
         Self {
             node_ttl,
+            epoch,
             state: Mutex::new(state),
         }
     }
@@ -69,8 +75,14 @@ impl Hold {
             beating_since: Some(now),
             held_until: None,
             stalled_at: now,
+            epoch: *self.epoch.borrow(),
             ready: true,
         };
+    }
+
+    /// Whether the first beat has come.
+    pub(super) fn has_begun(&self) -> bool {
+        self.lock().beating_since.is_some()
     }
 
     /// How far apart two beats may be before it counts as a stall: 2 s of a lease of 5 s.
@@ -78,9 +90,10 @@ impl Hold {
         self.node_ttl * 2 / 5
     }
 
-    /// A beat succeeded; `own` tells whether the node's lease was still there.
-    pub(super) fn beat(&self, own: bool) -> Turn {
+    /// A beat succeeded that was asked in this epoch of the store; `own` tells whether the node's lease was still there.
+    pub(super) fn beat(&self, own: bool, epoch: u64) -> Turn {
         let (mut state, now) = (self.lock(), Instant::now());
+        state.epoch = epoch;
         let last_beat = std::mem::replace(&mut state.last_beat, now);
         let gap = now - last_beat;
         state.beating_since.get_or_insert(now);
@@ -113,7 +126,9 @@ impl Hold {
             return None;
         }
         let (state, now) = (self.lock(), Instant::now());
-        if now - state.last_beat > self.longest_gap() {
+        // A connection has found a new epoch: the next beat sets the guard for as long as it must hold.
+        let is_new_epoch = state.epoch != *self.epoch.borrow();
+        if is_new_epoch || now - state.last_beat > self.longest_gap() {
             return Some(self.node_ttl);
         }
         state
@@ -160,12 +175,13 @@ impl Hold {
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::watch;
     use tokio::time::advance;
 
     use super::*;
 
     fn started() -> Hold {
-        let hold = Hold::new(Duration::from_secs(5));
+        let hold = Hold::new(Duration::from_secs(5), watch::channel(0).1);
         assert!(
             hold.holds().is_some() && !hold.ready(),
             "not before the first beat"
@@ -178,15 +194,15 @@ mod tests {
     async fn a_stall_holds_for_one_node_lease() {
         let hold = started();
         advance(Duration::from_secs(1)).await;
-        assert_eq!(hold.beat(true), Turn::Steady);
+        assert_eq!(hold.beat(true, 0), Turn::Steady);
         assert_eq!(hold.holds(), None);
         advance(Duration::from_millis(4500)).await;
         assert!(hold.holds().is_some(), "before the next beat too");
-        assert_eq!(hold.beat(true), Turn::Stalled(Duration::from_millis(4500)));
+        assert_eq!(hold.beat(true, 0), Turn::Stalled(Duration::from_millis(4500)));
         for _ in 0..5 {
             assert!(hold.holds().is_some());
             advance(Duration::from_secs(1)).await;
-            hold.beat(true);
+            hold.beat(true, 0);
         }
         assert_eq!(hold.holds(), None);
     }
@@ -194,21 +210,37 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_lost_lease_holds_at_once() {
         let hold = started();
-        assert!(matches!(hold.beat(false), Turn::Stalled(_)));
+        assert!(matches!(hold.beat(false, 0), Turn::Stalled(_)));
         assert!(hold.holds().is_some());
         for _ in 0..5 {
             assert!(hold.holds_and(Duration::ZERO).is_some());
             advance(Duration::from_secs(1)).await;
-            hold.beat(true);
+            hold.beat(true, 0);
         }
         assert_eq!(hold.holds_and(Duration::ZERO), None);
         let two = Duration::from_secs(2);
         assert_eq!(hold.holds_and(two), Some(two));
         for _ in 0..2 {
             advance(Duration::from_secs(1)).await;
-            hold.beat(true);
+            hold.beat(true, 0);
         }
         assert_eq!(hold.holds_and(two), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_store_holds_before_the_next_beat() {
+        let (changes, epoch) = watch::channel(0);
+        let hold = Hold { epoch, ..started() };
+        assert_eq!(hold.holds(), None);
+        changes.send_replace(1);
+        assert!(hold.holds().is_some());
+        assert_eq!(hold.beat(true, 0), Turn::Steady, "asked before the loss");
+        assert!(hold.holds().is_some());
+        assert!(matches!(hold.beat(false, 1), Turn::Stalled(_)));
+        assert!(hold.holds().is_some());
+        advance(Duration::from_secs(1)).await;
+        hold.beat(true, 1);
+        assert!(hold.holds().is_some(), "for one node lease");
     }
 
     #[tokio::test(start_paused = true)]
@@ -221,7 +253,7 @@ mod tests {
         assert!(hold.ready());
         advance(Duration::from_secs(2)).await;
         assert!(!hold.ready());
-        hold.beat(true);
+        hold.beat(true, 0);
         assert!(!hold.ready());
         advance(Duration::from_secs(2)).await;
         assert!(hold.ready());

@@ -50,6 +50,13 @@ impl Exchange {
 
     /// Service: renews the node's own lease, and reads those of the nodes that call peers are on.
     pub async fn keep_node(self: Arc<Self>) {
+        if !self.hold.has_begun() {
+            while self.first_beat().await.is_err() {
+                sleep(self.terms.node_ttl / 50).await;
+            }
+            self.settle().await;
+            info!("Redis answers: logins are accepted");
+        }
         let mut beat = interval(self.terms.node_ttl / 5);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut outage: Option<Instant> = None;
@@ -60,7 +67,7 @@ impl Exchange {
             let whole = self.hold.holds().is_none();
             match self.fabric.beat(&watched, whole).await {
                 Ok(found) => {
-                    let turn = self.hold.beat(found.own);
+                    let turn = self.hold.beat(found.own, found.epoch);
                     if let Some(since) = outage.take() {
                         self.tell_everybody(true);
                         info!(

@@ -101,12 +101,12 @@ impl Exchange {
     ) -> Self {
         Self {
             node,
+            hold: Hold::new(terms.node_ttl, fabric.epoch()),
             fabric,
             terms,
             settings,
             telemetry,
             registry: Registry::default(),
-            hold: Hold::new(terms.node_ttl),
             call_nodes: Arc::default(),
             watches: Watches::default(),
             doubts: Doubts::default(),

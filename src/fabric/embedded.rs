@@ -11,14 +11,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, ready};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout};
 
 use self::letterboxes::Boxes;
 use self::state::{LINE, Plug, REMEMBERED, Record, State};
 use super::intake::Intake;
 use super::{
-    Beat, Challenge, Claim, Confirmed, Entry, Envelope, Fabric, FabricError, Holder, Inbound,
+    Beat, Challenge, Claim, Confirmed, Entry, Envelope, Epoch, Fabric, FabricError, Holder, Inbound,
     Lease, Notes, Opened, Postage, Receipt, Renewal, Resume, Resumed, Terms, Verdict,
 };
 use crate::model::{Address, EntryId, NodeId, Realm, SecretHash, SessionId, UserName};
@@ -349,6 +349,7 @@ impl Fabric for Socket {
             plug.until = now + self.switch.terms.node_ttl;
         }
         Ok(Beat {
+            epoch: 0,
             own,
             alive: watched.iter().map(|node| state.alive(node, now)).collect(),
         })
@@ -386,6 +387,11 @@ impl Fabric for Socket {
         let verdict = timeout(self.switch.terms.challenge, verdict).await;
         self.switch.lock().questions.remove(&token);
         Ok(verdict.ok().and_then(Result::ok).unwrap_or(Verdict::Silent))
+    }
+
+    /// The next beat finds what the switch has forgotten.
+    fn epoch(&self) -> Epoch {
+        watch::channel(0).1
     }
 
     fn answer(&self, challenge: Challenge, verdict: Verdict) {

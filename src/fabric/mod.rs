@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::model::{Address, EntryId, NodeId, Realm, SecretHash, SessionId, UserName};
 
@@ -133,6 +133,9 @@ pub trait Fabric: Send + Sync + fmt::Debug + 'static {
 
     /// Asks a holder's node whether the session still answers.
     async fn challenge(&self, address: &Address, holder: &Holder) -> Result<Verdict, FabricError>;
+
+    /// The epoch of the store.
+    fn epoch(&self) -> Epoch;
 
     /// Answers a challenge that came by the inbox.
     fn answer(&self, challenge: Challenge, verdict: Verdict);
@@ -422,9 +425,14 @@ pub struct Entry {
     pub envelope: Envelope,
 }
 
+/// Counts how often the store was seen to have lost data, or to be another one. A new connection finds out before it sends anything else.
+pub type Epoch = watch::Receiver<u64>;
+
 /// What a beat found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Beat {
+    /// The [epoch](Epoch) in which it was asked.
+    pub epoch: u64,
     /// Whether this node's own lease was still there.
     pub own: bool,
     /// Whether each watched node's lease is there.

@@ -2,9 +2,9 @@
 
 use std::process::{Command, Output};
 
-use crate::support::http;
 use crate::support::peer::Peer;
 use crate::support::process::{Node, Redis};
+use crate::support::{eventually, http};
 
 fn switchboard(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_switchboard"))
@@ -52,7 +52,7 @@ async fn one_node_needs_nothing_else() {
 }
 
 #[test]
-fn a_wrong_configuration_is_told_at_once_and_exits_with_64() {
+fn a_wrong_configuration_is_told_at_once_and_exits_with_78() {
     let wrong = [
         "--listen",
         "nowhere",
@@ -62,7 +62,7 @@ fn a_wrong_configuration_is_told_at_once_and_exits_with_64() {
         "drain.deadline=soon",
     ];
     let told = switchboard(&wrong);
-    assert_eq!(told.status.code(), Some(64));
+    assert_eq!(told.status.code(), Some(78));
     let text = String::from_utf8_lossy(&told.stderr);
     for part in [
         "3 mistake(s)",
@@ -73,7 +73,7 @@ fn a_wrong_configuration_is_told_at_once_and_exits_with_64() {
         assert!(text.contains(part), "{part} is not in:\n{text}");
     }
     let cluster = switchboard(&["--redis-url", "redis://a,redis://b"]);
-    assert_eq!(cluster.status.code(), Some(64));
+    assert_eq!(cluster.status.code(), Some(78));
     assert_eq!(switchboard(&["--no-such-flag"]).status.code(), Some(64));
     assert_eq!(switchboard(&["--help"]).status.code(), Some(0));
 }
@@ -95,24 +95,33 @@ fn the_settings_in_effect_can_be_printed_without_secrets() {
     );
 }
 
+#[tokio::test]
+async fn a_redis_that_is_not_there_is_waited_for() {
+    let _alone = crate::alone().await;
+    let mut redis = Redis::start().await;
+    redis.dies().await;
+    let mut node = Node::begin(Some(&redis), &[]).await;
+    eventually("the cause is logged", async || {
+        node.log().contains("Connection refused").then_some(())
+    })
+    .await;
+    assert_eq!(http::status(node.admin, "/readyz").await, Some(503));
+    // Several tries later it still runs, and has said it once.
+    let mut early = Peer::connect(node.address).await;
+    let refused = early.tries_login("early").await;
+    assert_eq!(refused["code"], "unavailable", "{refused}");
+    assert!(!node.process.has_ended());
+    assert_eq!(node.log().matches("Connection refused").count(), 1);
+    redis.returns_empty().await;
+    node.is_ready().await;
+    let mut user = Peer::connect(node.address).await;
+    assert_eq!(user.tries_login("user").await["success"], true);
+}
+
 #[test]
-fn a_redis_that_is_not_there_is_told_plainly() {
-    let told = switchboard(&[
-        "--redis-url",
-        "redis://127.0.0.1:1",
-        "--listen",
-        "127.0.0.1:0",
-        "--admin-listen",
-        "127.0.0.1:0",
-    ]);
-    assert_eq!(told.status.code(), Some(69));
-    let text = String::from_utf8_lossy(&told.stderr);
-    assert!(
-        text.contains("redis.url") && text.contains("Is it running"),
-        "{text}"
-    );
+fn a_wrong_redis_url_ends_the_node() {
     let url = switchboard(&["--redis-url", "http://localhost"]);
-    assert_eq!(url.status.code(), Some(64));
+    assert_eq!(url.status.code(), Some(78), "{url:?}");
 }
 
 #[tokio::test]

@@ -313,3 +313,63 @@ async fn redis_has_no_memory_left() {
     })
     .await;
 }
+
+/// Sends to somebody who is there, one message after the other, until it is told to stop. The codes of the refusals.
+async fn keeps_sending(mut one: Peer, to: String, stop: CancellationToken) -> Vec<String> {
+    let mut refusals = Vec::new();
+    for number in 0.. {
+        if stop.is_cancelled() {
+            break;
+        }
+        one.says(&json!({"type": "message", "name": to, "message": 1, "id": number}))
+            .await;
+        loop {
+            let answer = one.hears().await;
+            if answer["type"] == "ack" {
+                break;
+            }
+            if let Some(code) = answer["code"].as_str() {
+                refusals.push(code.to_owned());
+                break;
+            }
+        }
+    }
+    refusals
+}
+
+#[tokio::test]
+async fn nobody_who_is_there_is_called_absent_by_an_empty_redis() {
+    let _alone = crate::alone().await;
+    let mut redis = Redis::start().await;
+    let nodes = [
+        Node::start(Some(&redis), &[]).await,
+        Node::start(Some(&redis), &[]).await,
+    ];
+    let stop = CancellationToken::new();
+    let (mut senders, mut receivers) = (Vec::new(), Vec::new());
+    for number in 0..20 {
+        let name = format!("r{number}");
+        let one = Peer::login_resumable(nodes[0].address, &format!("s{number}")).await;
+        receivers.push(Peer::login_resumable(nodes[1].address, &name).await);
+        senders.push(tokio::spawn(keeps_sending(one, name, stop.clone())));
+    }
+    redis.is_replaced().await;
+    eventually("everybody is addressable", async || {
+        let keys = redis.keys().await;
+        let names = keys.iter().filter(|(key, _)| key.starts_with("sb:p:"));
+        (names.count() == 40).then_some(())
+    })
+    .await;
+    stop.cancel();
+    let mut refusals = Vec::new();
+    for sender in senders {
+        refusals.extend(sender.await.unwrap());
+    }
+    let absent = refusals
+        .iter()
+        .filter(|code| *code == "user_unavailable")
+        .count();
+    println!("{} refusals, {absent} of them final", refusals.len());
+    assert!(!refusals.is_empty(), "Redis was missed by nobody");
+    assert_eq!(absent, 0, "of {} refusals", refusals.len());
+}

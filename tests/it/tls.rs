@@ -244,7 +244,7 @@ fn a_node_does_not_start_with_a_certificate_that_it_cannot_serve() {
         }
         let output = command.output().unwrap();
         let log = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(64), "{log}");
+        assert_eq!(output.status.code(), Some(78), "{log}");
         log
     };
     let (one, other) = (Certificate::new(), Certificate::new());

@@ -229,6 +229,27 @@ impl Node {
         settings: &[(&str, &str)],
         environment: &[(&str, &str)],
     ) -> Self {
+        let node = Self::launch(redis, settings, environment).await;
+        node.is_ready().await;
+        node
+    }
+
+    /// Starts it without waiting until it is ready.
+    pub async fn begin(redis: Option<&Redis>, settings: &[(&str, &str)]) -> Self {
+        Self::launch(redis, settings, &[]).await
+    }
+
+    pub async fn is_ready(&self) {
+        let ready =
+            async || (super::http::status(self.admin, "/readyz").await == Some(200)).then_some(());
+        eventually("the node is ready", ready).await;
+    }
+
+    async fn launch(
+        redis: Option<&Redis>,
+        settings: &[(&str, &str)],
+        environment: &[(&str, &str)],
+    ) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_switchboard"));
         command.envs(environment.iter().copied());
         command.args([
@@ -268,16 +289,12 @@ impl Node {
             })
         };
         let (address, admin) = eventually("the node listens", listening).await;
-        let node = Self {
+        Self {
             process,
             address,
             admin,
             log,
-        };
-        let ready =
-            async || (super::http::status(admin, "/readyz").await == Some(200)).then_some(());
-        eventually("the node is ready", ready).await;
-        node
+        }
     }
 
     pub fn log(&self) -> String {

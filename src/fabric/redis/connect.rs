@@ -1,5 +1,6 @@
 //! How Redis is reached; the one place that knows which topology it has.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,8 +15,11 @@ use tokio::sync::watch;
 use tracing::warn;
 
 use super::Config;
+use crate::fabric::Epoch;
 use crate::telemetry::Metrics;
 
+/// How many causes are told while Redis cannot be used: they may alternate.
+const CAUSES: usize = 16;
 /// The oldest Redis whose scripts and streams behave as ours need.
 const OLDEST: (u32, u32) = (7, 0);
 
@@ -27,6 +31,8 @@ pub(super) struct Store {
     pub(super) timeout: Duration,
     pub(super) lives: Lives,
     identity: Arc<Identity>,
+    /// Causes for which Redis cannot be used that the operator knows, until it can be used.
+    told: Arc<Mutex<HashSet<String>>>,
     pub(super) metrics: Arc<Metrics>,
 }
 
@@ -62,12 +68,14 @@ struct Known {
     succeeds: Option<String>,
 }
 
+/// The rest of the line of `INFO` that begins so; empty if there is none.
+fn line(info: &str, name: &str) -> String {
+    let line = info.lines().find_map(|line| line.strip_prefix(name));
+    line.unwrap_or_default().to_owned()
+}
+
 impl Known {
     fn read(server: &str, replication: &str) -> Self {
-        let line = |info: &str, name: &str| {
-            let line = info.lines().find_map(|line| line.strip_prefix(name));
-            line.unwrap_or_default().to_owned()
-        };
         let succeeds = line(replication, "master_replid2:");
         Self {
             run: line(server, "run_id:"),
@@ -88,8 +96,8 @@ impl Identity {
         *self.changes.borrow()
     }
 
-    /// Tells of each change.
-    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+    /// The same, told of each change.
+    pub(super) fn epoch(&self) -> Epoch {
         self.changes.subscribe()
     }
 
@@ -134,7 +142,7 @@ impl Identity {
 /// Redis cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The URL is none.
+    /// The URL is not a Redis URL.
     #[error("redis.url is not a Redis URL such as redis://localhost:6379: {0}")]
     Url(RedisError),
     /// It does not answer.
@@ -180,30 +188,33 @@ impl Store {
             timeout: config.timeout,
             lives,
             identity: Arc::default(),
+            told: Arc::default(),
             metrics,
         })
     }
 
-    /// Refuses a Redis that is too old.
+    /// Tries once whether Redis can be used.
     pub(super) async fn check(&self) -> Result<(), OpenError> {
-        let away = |error: &dyn std::fmt::Display| OpenError::Away(error.to_string());
-        let mut connection = self.pool.get().await.map_err(|error| away(&error))?;
-        let info: String = redis::cmd("INFO")
-            .arg("server")
-            .query_async(&mut connection)
-            .await
-            .map_err(|error| away(&error))?;
-        let found = info
-            .lines()
-            .find_map(|line| line.strip_prefix("redis_version:"))
-            .unwrap_or("unknown");
-        let mut numbers = found.split('.').map_while(|number| number.parse().ok());
-        if (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) < OLDEST {
-            return Err(OpenError::TooOld {
-                found: found.to_owned(),
-            });
+        let connection = self.pool.get().await;
+        let mut connection = connection.map_err(|error| OpenError::Away(error.to_string()))?;
+        self.identify(&mut connection).await
+    }
+
+    /// Tells the operator why Redis cannot be used, each cause once.
+    pub(super) fn complain(&self, cause: &str) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.len() < CAUSES && told.insert(cause.to_owned()) {
+            warn!(
+                cause,
+                "Redis cannot be used: this node is not ready until it can, and keeps trying"
+            );
         }
-        Ok(())
+    }
+
+    /// Redis can be used: from here on each cause is news again.
+    fn is_usable(&self) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.clear();
     }
 
     /// Which Redis it is.
@@ -211,12 +222,21 @@ impl Store {
         &self.identity
     }
 
-    /// Finds out which Redis this connection has reached.
-    pub(super) async fn identify(&self, connection: &mut Connection) -> Result<(), RedisError> {
+    /// Finds out which Redis this connection has reached, and refuses one that is too old.
+    pub(super) async fn identify(&self, connection: &mut Connection) -> Result<(), OpenError> {
         let mut ask = redis::pipe();
         ask.cmd("INFO").arg("server").cmd("INFO").arg("replication");
-        let (server, replication): (String, String) = ask.query_async(connection).await?;
+        let asking = ask.query_async::<(String, String)>(connection);
+        let (server, replication) = asking
+            .await
+            .map_err(|error| OpenError::Away(error.to_string()))?;
+        let found = line(&server, "redis_version:");
+        let mut numbers = found.split('.').map_while(|number| number.parse().ok());
+        if (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) < OLDEST {
+            return Err(OpenError::TooOld { found });
+        }
         self.identity.observe(Known::read(&server, &replication));
+        self.is_usable();
         Ok(())
     }
 

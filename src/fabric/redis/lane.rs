@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, warn};
 
 use super::batch::{Batch, Letter};
-use super::connect::Store;
+use super::connect::{OpenError, Store};
 use super::ledger::Ledger;
 use super::scripts::Scripts;
 use super::wire::KnownHolders;
@@ -59,7 +59,7 @@ impl Lane {
         let metrics = Arc::clone(&store.metrics);
         let driver = Driver {
             jobs,
-            losses: store.identity().changes(),
+            losses: store.identity().epoch(),
             store,
             scripts,
             known: KnownHolders::default(),
@@ -276,26 +276,33 @@ async fn due(at: Option<Instant>) {
 }
 
 async fn connect_patiently(store: Store, scripts: Arc<Scripts>) -> Connection {
-    let load = scripts.load();
     loop {
-        if let Ok(mut connection) = store.commands().await {
-            let loading = timeout(
-                store.timeout,
-                load.query_async::<Vec<String>>(&mut connection),
-            )
-            .await;
-            match loading {
-                Ok(Ok(_)) => match timeout(store.timeout, store.identify(&mut connection)).await {
-                    Ok(Ok(())) => return connection,
-                    Ok(Err(error)) => debug!(%error, "Redis does not say who it is"),
-                    Err(_) => debug!("Redis does not say in time who it is"),
-                },
-                Ok(Err(error)) => debug!(%error, "Redis does not take the scripts"),
-                Err(_) => debug!("Redis does not take the scripts in time"),
-            }
-            drop(Connection::take(connection));
+        match timeout(store.timeout * 2, connect(&store, &scripts)).await {
+            Ok(Ok(connection)) => return connection,
+            Ok(Err(error)) => store.complain(&error.to_string()),
+            Err(_) => store.complain("it does not answer in time"),
         }
         store.metrics.redis_failed(RedisTrouble::Connection);
         sleep(RECONNECT_PAUSE).await;
+    }
+}
+
+/// A connection that has the scripts, to a Redis that is known.
+async fn connect(store: &Store, scripts: &Scripts) -> Result<Connection, OpenError> {
+    let away = |error: &dyn std::fmt::Display| OpenError::Away(error.to_string());
+    let mut connection = store.commands().await.map_err(|error| away(&error))?;
+    let load = scripts.load();
+    let loaded = load.query_async::<Vec<String>>(&mut connection).await;
+    let checked = match loaded {
+        Ok(_) => store.identify(&mut connection).await,
+        Err(error) => Err(away(&error)),
+    };
+    match checked {
+        Ok(()) => Ok(connection),
+        Err(error) => {
+            // Taken out of the pool, which would hand it out again.
+            drop(Connection::take(connection));
+            Err(error)
+        }
     }
 }

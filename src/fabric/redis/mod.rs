@@ -41,7 +41,7 @@ use self::wholeness::Beaten;
 use self::wire::{entries, holder, millis, unexpected};
 use super::wakes::Wakes;
 use super::{
-    Beat, Challenge, Claim, Entry, Envelope, Fabric, FabricError, Holder, Lease, Notes, Postage,
+    Beat, Challenge, Claim, Entry, Envelope, Epoch, Fabric, FabricError, Holder, Lease, Notes, Postage,
     Receipt, Renewal, Resume, Terms, Verdict,
 };
 use crate::bugs::{self, Bug};
@@ -383,6 +383,10 @@ impl Fabric for RedisFabric {
         };
         self.questions.forget(token);
         verdict
+    }
+
+    fn epoch(&self) -> Epoch {
+        self.identity.epoch()
     }
 
     fn answer(&self, challenge: Challenge, verdict: Verdict) {

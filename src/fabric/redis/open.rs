@@ -70,7 +70,7 @@ impl std::fmt::Debug for Url {
     }
 }
 
-/// Connects a node: checks the Redis, takes the node's own lease.
+/// Connects a node. A Redis that does not answer is waited for by the drivers; one that is too old is refused.
 pub async fn open(
     config: &Config,
     terms: Terms,
@@ -85,7 +85,11 @@ pub async fn open(
         prefix: config.prefix.len(),
     };
     let store = Store::prepare(config, lives, metrics)?;
-    store.check().await?;
+    match store.check().await {
+        // It may come: the lanes keep trying.
+        Err(error @ OpenError::Away(_)) => store.complain(&error.to_string()),
+        checked => checked?,
+    }
     let scripts = Arc::new(Scripts::default());
     let mut drivers: Vec<(&'static str, BoxFuture<'static, ()>)> = Vec::new();
     let mut lane = |name| {

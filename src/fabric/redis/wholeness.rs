@@ -58,6 +58,7 @@ impl RedisFabric {
         let own = self.takes(found);
         let leases = array(leases.await?)?;
         Ok(Beat {
+            epoch: generation,
             own,
             alive: leases
                 .iter()
