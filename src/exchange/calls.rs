@@ -411,6 +411,10 @@ impl Calls {
             .collect()
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.peers.is_empty()
+    }
+
     /// Everybody who is in a call with us.
     pub(super) fn peers(&self) -> Vec<UserName> {
         self.peers.keys().cloned().collect()

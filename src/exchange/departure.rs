@@ -139,11 +139,6 @@ impl Seat {
         // It takes its place in the order of the address now; should it fail, the next renewal says the same.
         drop(told);
         self.catch_up.stop();
-        let exchange = &self.exchange;
-        if exchange.hold.holds_and(exchange.terms.node_ttl).is_some() {
-            // What the store has lost may still come again.
-            self.catch_up.gap(&exchange.fabric, &self.lease);
-        }
         self.note();
     }
 
@@ -170,7 +165,7 @@ impl Seat {
                 return;
             } else {
                 sleep(RETRY_NOTICE).await;
-                self.note_again(&mut Vec::new());
+                self.note_again();
                 renewed = self.exchange.fabric.renew(vec![self.lease.clone()]).await;
             }
         }

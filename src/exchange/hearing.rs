@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use super::calls::{Ending, Place};
-use super::heard::News;
-use super::memory::{Decision, Said};
+use super::memory::Decision;
 use super::outbox::Notice;
 use super::seat::{Seat, Turn, left};
 use crate::bugs::{self, Bug};
@@ -19,7 +18,6 @@ impl Seat {
             return;
         };
         let Entry { id, envelope } = entry;
-        let said = Said::of(&envelope);
         let from = Arc::clone(&envelope.from);
         let before = turns.len();
         let silent = match memory.decision(id) {
@@ -33,7 +31,7 @@ impl Seat {
         let Some(memory) = &mut self.memory else {
             return;
         };
-        memory.dealt(id, said, &from.address.name, silent);
+        memory.dealt(id, &from.address.name, silent);
         if !memory.is_unseen(id) {
             // Its client has seen it: it was heard for the sake of our calls only.
             turns.truncate(before);
@@ -45,20 +43,6 @@ impl Seat {
         // Not before it is known what was decided.
         if std::mem::take(&mut self.has_changed_calls) {
             self.note();
-        }
-    }
-
-    /// Something that was sent to us will not be heard.
-    pub(super) fn has_missed(&mut self, turns: &mut Vec<Turn>) {
-        let Some(memory) = &mut self.memory else {
-            return;
-        };
-        memory.has_missed();
-        if self.is_detached {
-            // Whoever resumes it tells its client.
-            self.note();
-        } else {
-            self.caught_up(turns);
         }
     }
 
@@ -83,13 +67,8 @@ impl Seat {
             Parcel::Signal(signal) => {
                 let calls = &self.calls;
                 let in_call = |name: &UserName| calls.get(name).is_some();
-                match self.heard.is_news(&sender, n, once.as_ref(), in_call) {
-                    News::Yes => {}
-                    News::No => return false,
-                    News::Overtaken => {
-                        self.has_missed(turns);
-                        return false;
-                    }
+                if !self.heard.is_news(&sender, n, once.as_ref(), in_call) {
+                    return false;
                 }
                 let starts_call = signal.kind.starts_call();
                 if starts_call {
@@ -147,10 +126,6 @@ impl Seat {
                 }
                 false
             }
-            Parcel::Missed => {
-                self.has_missed(turns);
-                false
-            }
         }
     }
 }
@@ -161,6 +136,6 @@ fn told_again(id: EntryId, envelope: Envelope) -> Option<Turn> {
     match envelope.parcel {
         Parcel::Signal(signal) => Some(Turn::Tell(Event::Signal { from, signal, seq })),
         Parcel::Leave { reason, .. } => Some(left(&from, reason, seq)),
-        Parcel::Sync | Parcel::Missed => None,
+        Parcel::Sync => None,
     }
 }

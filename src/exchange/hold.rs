@@ -32,8 +32,6 @@ struct State {
     /// The first beat after the last break; `None` during one.
     beating_since: Option<Instant>,
     held_until: Option<Instant>,
-    /// The last beat before the last stall.
-    stalled_at: Instant,
     /// The store's epoch at the last beat.
     epoch: u64,
     ready: bool,
@@ -56,7 +54,6 @@ impl Hold {
             last_beat: now,
             beating_since: None,
             held_until: Some(now + FOR_EVER),
-            stalled_at: now,
             epoch: *epoch.borrow(),
             ready: false,
         };
@@ -74,7 +71,6 @@ impl Hold {
             last_beat: now,
             beating_since: Some(now),
             held_until: None,
-            stalled_at: now,
             epoch: *self.epoch.borrow(),
             ready: true,
         };
@@ -101,18 +97,12 @@ impl Hold {
             return Turn::Steady;
         }
         state.held_until = Some(now + self.node_ttl);
-        state.stalled_at = last_beat;
         Turn::Stalled(gap)
     }
 
     /// A beat failed. True for the first of an outage.
     pub(super) fn missed(&self) -> bool {
         self.lock().beating_since.take().is_some()
-    }
-
-    /// When the store was surely whole, before it stood still or lost data for the last time.
-    pub(super) fn stalled_at(&self) -> Instant {
-        self.lock().stalled_at
     }
 
     /// How the store was seen to have lost data between two beats.
@@ -198,7 +188,10 @@ mod tests {
         assert_eq!(hold.holds(), None);
         advance(Duration::from_millis(4500)).await;
         assert!(hold.holds().is_some(), "before the next beat too");
-        assert_eq!(hold.beat(true, 0), Turn::Stalled(Duration::from_millis(4500)));
+        assert_eq!(
+            hold.beat(true, 0),
+            Turn::Stalled(Duration::from_millis(4500))
+        );
         for _ in 0..5 {
             assert!(hold.holds().is_some());
             advance(Duration::from_secs(1)).await;

@@ -11,7 +11,7 @@ use super::hold::Turn;
 use super::mailbox::Mail;
 use super::{Exchange, Registry};
 use crate::bugs::{self, Bug};
-use crate::fabric::{FabricError, Lease, Renewal};
+use crate::fabric::{FabricError, Lease, Renewal, Says};
 use crate::model::NodeId;
 use crate::telemetry::{Metrics, Renewed};
 
@@ -19,29 +19,30 @@ use crate::telemetry::{Metrics, Renewed};
 const GROUPS: usize = 10;
 /// How much of the time in which all are renewed after a stall belongs to one user: everybody does so at once, and what they are sent comes with it.
 const RENEWED_EACH: Duration = Duration::from_micros(200);
-/// How long a node may send again what a store has lost.
-const SENT_AGAIN: Duration = Duration::from_secs(10);
 
 impl Exchange {
     /// Takes the node's own lease: nobody can log in before.
     pub async fn first_beat(&self) -> Result<(), FabricError> {
-        self.fabric.beat(&[], false).await.map(drop)
+        self.fabric.beat(&[], Says::Nothing).await.map(drop)
     }
 
-    /// Waits until this node, which comes anew, may believe what the store knows of names: one that has lost its data is told of everybody
-    /// by the nodes that are here, within about a node lease.
+    /// Waits until this node, which starts, may believe that the store knows every live user: nodes that are here say so, or none says anything.
+    /// A store that has lost data is told of everybody by the nodes that are here, within about a node lease.
     pub async fn settle(&self) {
         let begun = Instant::now();
         let mut is_told = false;
-        while !matches!(self.fabric.is_whole().await, Ok(true))
-            && begun.elapsed() < self.terms.node_ttl * 7 / 5
-        {
+        while begun.elapsed() < self.terms.node_ttl * 7 / 5 {
+            match self.fabric.said().await {
+                Ok(Some(Says::Known)) => break,
+                Ok(None) if begun.elapsed() >= self.terms.node_ttl * 3 / 10 => break,
+                _ => {}
+            }
             if !std::mem::replace(&mut is_told, true) {
                 info!(
-                    "Redis was started lately, or has lost data: the doors open when the other nodes had time to tell it who is here"
+                    "No node has said yet that Redis knows every live user: logins are accepted when one does, or when no other node is here"
                 );
             }
-            sleep(self.terms.node_ttl / 25).await;
+            sleep(self.terms.node_ttl / 50).await;
             // Should it fail, the next one says so.
             let _ = self.first_beat().await;
         }
@@ -60,12 +61,15 @@ impl Exchange {
         let mut beat = interval(self.terms.node_ttl / 5);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut outage: Option<Instant> = None;
-        let mut suspects: Vec<NodeId> = Vec::new();
+        let mut epoch = self.fabric.epoch();
         loop {
             beat.tick().await;
             let watched = self.call_nodes.watched(self.terms.user_ttl);
-            let whole = self.hold.holds().is_none();
-            match self.fabric.beat(&watched, whole).await {
+            let says = match self.hold.holds() {
+                Some(_) => Says::Guarded,
+                None => Says::Known,
+            };
+            match self.fabric.beat(&watched, says).await {
                 Ok(found) => {
                     let turn = self.hold.beat(found.own, found.epoch);
                     if let Some(since) = outage.take() {
@@ -76,16 +80,11 @@ impl Exchange {
                         );
                     }
                     if let Turn::Stalled(gap) = turn {
-                        if !found.own {
-                            suspects = self.call_nodes.named_within(gap + SENT_AGAIN);
-                        }
-                        self.stalled(gap, found.own);
+                        let is_new_epoch = epoch.has_changed().unwrap_or_default();
+                        epoch.mark_unchanged();
+                        self.stalled(gap, is_new_epoch);
                     } else if self.hold.holds().is_none() {
-                        let suspects = std::mem::take(&mut suspects);
                         for (node, alive) in watched.into_iter().zip(found.alive) {
-                            if !alive && suspects.contains(&node) {
-                                self.sent_nothing_again(&node);
-                            }
                             self.node_found(&node, alive);
                         }
                     }
@@ -112,33 +111,24 @@ impl Exchange {
         }
     }
 
-    fn stalled(&self, gap: Duration, own: bool) {
+    fn stalled(&self, gap: Duration, is_new_epoch: bool) {
         let gap_seconds = gap.as_secs_f32();
-        if own {
+        if is_new_epoch {
             warn!(
                 gap_seconds,
-                "The fabric stood still: nobody is believed dead until everybody has renewed"
+                "Redis has lost data: nobody is believed dead until every node has renewed its users"
             );
         } else {
             warn!(
                 gap_seconds,
-                "The fabric has lost this node's lease: nobody is believed dead until everybody has renewed"
+                "Redis stood still: nobody is believed dead until every node has renewed its users"
             );
         }
         if bugs::has(Bug::Fearless) {
             return;
         }
-        self.store_forgot.fetch_or(!own, Ordering::Relaxed);
+        self.is_new_epoch.fetch_or(is_new_epoch, Ordering::Relaxed);
         self.renew_all.notify_one();
-    }
-
-    /// A node died about when the store lost data: what it had sent in its last seconds is sent again by nobody, and may have been for anybody.
-    fn sent_nothing_again(&self, node: &NodeId) {
-        warn!(node.lost = %node, "A node died when Redis lost data: resumable users are told that they may have missed something");
-        for mailbox in self.registry.mailboxes() {
-            // One that is full ends its session.
-            let _ = mailbox.post(Mail::Missed);
-        }
     }
 
     fn node_found(&self, node: &NodeId, alive: bool) {
@@ -157,7 +147,7 @@ impl Exchange {
         let every = self.terms.user_ttl / 3 / u32::try_from(GROUPS).unwrap_or(1);
         // After a stall the whole round takes 2 s of a node lease of 5 s, at most.
         let longest = every.min(self.terms.node_ttl * 2 / 5 / u32::try_from(GROUPS).unwrap_or(1));
-        let (mut hurried, mut hurry, mut forgot) = (longest, 0, false);
+        let (mut hurried, mut hurry, mut is_new_epoch) = (longest, 0, false);
         for group in (0..GROUPS).cycle() {
             if hurry == 0 {
                 tokio::select! {
@@ -168,7 +158,7 @@ impl Exchange {
                         let users = u32::try_from(self.registry.seated()).unwrap_or(u32::MAX);
                         let round = RENEWED_EACH.saturating_mul(users);
                         hurried = longest.min(round / u32::try_from(GROUPS).unwrap_or(1));
-                        forgot = self.store_forgot.swap(false, Ordering::Relaxed);
+                        is_new_epoch = self.is_new_epoch.swap(false, Ordering::Relaxed);
                     }
                 }
             } else {
@@ -176,14 +166,14 @@ impl Exchange {
                 sleep(hurried.mul_f32(rand::random_range(0.5..1.0))).await;
             }
             // One that fails is tried again: whoever waits for its turn would wait for a third of a lease.
-            while self.renew(group, forgot && hurry > 0).await.is_err() {
+            while self.renew(group, is_new_epoch && hurry > 0).await.is_err() {
                 sleep(longest.mul_f32(rand::random_range(0.5..1.0))).await;
             }
         }
     }
 
-    /// Renews a group. What belongs to the sessions of a store that has forgotten some of them is written anew for all.
-    async fn renew(&self, group: usize, forgot: bool) -> Result<(), FabricError> {
+    /// Renews a group. In a new epoch of the store each session writes its record anew.
+    async fn renew(&self, group: usize, is_new_epoch: bool) -> Result<(), FabricError> {
         let (leases, renewing) = self.registry.with_leases(group, GROUPS, |leases| {
             let renewing = (!leases.is_empty()).then(|| self.fabric.renew(leases.clone()));
             (leases, renewing)
@@ -196,7 +186,7 @@ impl Exchange {
                 debug!(%error, "Leases were not renewed yet");
             })?;
             count(&self.telemetry.metrics, &results);
-            tell_losers(&self.registry, leases, &results, forgot);
+            tell_sessions(&self.registry, leases, &results, is_new_epoch);
         }
         Ok(())
     }
@@ -214,7 +204,7 @@ fn count(metrics: &Metrics, results: &[Renewal]) {
     }
 }
 
-fn tell_losers(registry: &Registry, leases: Vec<Lease>, results: &[Renewal], forgot: bool) {
+fn tell_sessions(registry: &Registry, leases: Vec<Lease>, results: &[Renewal], is_new_epoch: bool) {
     let regained = results
         .iter()
         .filter(|result| **result == Renewal::Regained)
@@ -222,14 +212,13 @@ fn tell_losers(registry: &Registry, leases: Vec<Lease>, results: &[Renewal], for
     if regained > 0 {
         warn!(
             regained,
-            "The fabric had lost leases of this node: they are taken back"
+            "Redis had lost leases of this node: they are taken back"
         );
     }
     for (lease, result) in leases.into_iter().zip(results) {
         let mail = match result {
-            Renewal::Regained if lease.flags.resumable => Mail::Regained,
-            Renewal::Mine if lease.flags.resumable && forgot => Mail::Regained,
-            Renewal::Mine | Renewal::Regained => continue,
+            Renewal::Mine if !is_new_epoch => continue,
+            Renewal::Mine | Renewal::Regained => Mail::Regained,
             Renewal::Replaced => Mail::Overtaken(lease.attach + 1),
             Renewal::Lost => Mail::NameLost,
         };

@@ -158,8 +158,8 @@ impl Exchange {
             Proof::Hash(hash) => (None, hash),
         };
         // Whoever holds the session gets time to tell a store that has forgotten what it knows.
-        let whole = !self.is_intact().await;
-        let resume = self.fabric.resume(&address, &hash, last, whole).await;
+        let guarded = !self.is_intact().await;
+        let resume = self.fabric.resume(&address, &hash, last, guarded).await;
         let resumed = match resume.map_err(refused)? {
             Resume::Won(resumed) => resumed,
             Resume::Later => {

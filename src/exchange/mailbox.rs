@@ -42,10 +42,8 @@ pub(super) enum Mail {
     Replaced(u32),
     /// The same, as the store has it: whether anybody holds that connection is not known.
     Overtaken(u32),
-    /// The store had forgotten this session; its lease is taken back.
+    /// The store has lost data, perhaps of this session; its lease is there again.
     Regained,
-    /// What the store has lost, and nobody sends again, may have been for this session.
-    Missed,
     /// The fabric went away, or is back.
     Fabric {
         /// Whether it answers.

@@ -3,29 +3,22 @@
 //! Over a WebSocket confirmation is free: frames are ordered, so the answer to a ping confirms all that was said before it. What was decided
 //! about an entry is decided once: the next holder tells, or keeps silent about, what this one did.
 
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::time::Duration;
+use std::collections::{HashSet, VecDeque};
 
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use tokio::time::Instant;
 
 use super::calls::{Call, Calls};
 use super::heard::Heard;
-use crate::fabric::{Confirmed, Envelope, FabricError, Notes, Parcel, Resumed};
+use crate::fabric::{Confirmed, FabricError, Notes, Resumed};
 use crate::model::{EntryId, Secret, SecretHash, SessionId, UserName};
 
 /// After how many unconfirmed entries the client is asked whether it has them.
 const ASK_AFTER: usize = 64;
-/// How long a session may have been detached before a loss of data that what it was sent since is sent again.
-const COVERED: Duration = Duration::from_secs(9);
 /// Fields of a note.
 const DECIDED: &str = "decided";
 const SILENT: &str = "silent";
-const COPIES: &str = "copies";
-const IN_DOUBT: &str = "in_doubt";
-const EARLIER: &str = "earlier";
 const MISSED: &str = "missed";
 /// How the field of a user begins.
 const USER: &str = "u:";
@@ -46,14 +39,8 @@ pub(super) struct Memory {
     decided: EntryId,
     /// What of that was not told.
     silent: HashSet<EntryId>,
-    /// What was sent again by reason of a store's loss, and which entry had told it.
-    copies: HashMap<EntryId, EntryId>,
     /// Everything up to here was seen by the client on an earlier connection.
     seen: EntryId,
-    /// The last of what was decided by an earlier connection, until it is met in the inbox: a store that has lost some of that has lost this.
-    unmet: Option<EntryId>,
-    /// The store has lost data since this connection began.
-    has_forgotten: bool,
     /// Users about whom something is to be written.
     changed: HashSet<UserName>,
     /// The store is to be told how far the client has confirmed.
@@ -62,43 +49,14 @@ pub(super) struct Memory {
     /// Users that notes on their way are about. Later notes are about them too: a later note that is written tells how far things were decided,
     /// which must not be true without what an earlier one said that was not.
     underway: HashSet<UserName>,
-    /// How many changes of what was heard from earlier sessions of senders are written.
-    turnover: u64,
     unwritten: Unwritten,
     missed: Missed,
-    detached_at: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Unconfirmed {
     id: EntryId,
-    said: Said,
     silent: bool,
-    /// A store has lost it, and nobody has sent it again yet.
-    lost: bool,
-    /// When it came again for the last time.
-    came_again: Option<Instant>,
-}
-
-/// What somebody said, whatever entry it is in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Said {
-    session: SessionId,
-    attach: u32,
-    n: u64,
-    /// What we say in another's name is not numbered among what he says.
-    is_signal: bool,
-}
-
-impl Said {
-    pub(super) fn of(envelope: &Envelope) -> Self {
-        Self {
-            session: envelope.from.session,
-            attach: envelope.from.attach,
-            n: envelope.n,
-            is_signal: matches!(envelope.parcel, Parcel::Signal(_)),
-        }
-    }
 }
 
 /// Whether something may have been lost, and whether the client knows.
@@ -152,18 +110,13 @@ impl Memory {
             confirmed: Confirmed::default(),
             decided: EntryId::default(),
             silent: HashSet::new(),
-            copies: HashMap::new(),
             seen: EntryId::default(),
-            unmet: None,
-            has_forgotten: false,
             changed: HashSet::new(),
             frees: false,
             noting: FuturesUnordered::new(),
             underway: HashSet::new(),
-            turnover: 0,
             unwritten: Unwritten::Nothing,
             missed: Missed::Nothing,
-            detached_at: None,
         }
     }
 
@@ -183,7 +136,6 @@ impl Memory {
         if resumed.missed {
             memory.has_missed();
         }
-        let mut copies = Vec::new();
         for (field, value) in &resumed.notes {
             match field.as_str() {
                 DECIDED => memory.decided = value.parse().unwrap_or_default(),
@@ -191,15 +143,6 @@ impl Memory {
                     let ids = value.split(' ').filter_map(|id| id.parse().ok());
                     memory.silent = ids.collect();
                 }
-                COPIES => copies.extend(value.split(' ').filter_map(read_copy)),
-                IN_DOUBT => {
-                    // They were told, and lost by a store, unless it has them after all.
-                    let mut ids = value.split(' ').filter_map(|id| id.parse().ok());
-                    if ids.any(|id| memory.is_unseen(id)) {
-                        memory.has_missed();
-                    }
-                }
-                EARLIER => heard.restore_earlier(value),
                 MISSED => memory.has_missed(),
                 user => {
                     let name = user.strip_prefix(USER);
@@ -210,9 +153,6 @@ impl Memory {
                 }
             }
         }
-        copies.retain(|(_, told)| memory.is_unseen(*told));
-        memory.copies.extend(copies);
-        memory.unmet = Some(memory.decided).filter(|id| memory.is_unseen(*id));
         memory
     }
 
@@ -225,24 +165,14 @@ impl Memory {
     }
 
     /// What was decided about this entry on an earlier connection.
-    pub(super) fn decision(&mut self, id: EntryId) -> Decision {
-        if self.unmet.is_some_and(|unmet| unmet <= id) && self.unmet.take() != Some(id) {
-            self.has_missed();
-        }
+    pub(super) fn decision(&self, id: EntryId) -> Decision {
         if id > self.decided {
-            return Decision::None;
+            Decision::None
+        } else if self.silent.contains(&id) {
+            Decision::Silence
+        } else {
+            Decision::Tell
         }
-        if let Some(told) = self.copies.remove(&id) {
-            // It takes the place of one that the store has lost. There may be others of it: they stay silent.
-            self.copies.retain(|_, other| *other != told);
-            self.silent.remove(&id);
-            return Decision::Tell;
-        }
-        if self.silent.contains(&id) {
-            return Decision::Silence;
-        }
-        self.copies.retain(|_, told| *told != id);
-        Decision::Tell
     }
 
     /// Whether the client has not seen this entry on an earlier connection.
@@ -250,22 +180,9 @@ impl Memory {
         id > self.seen
     }
 
-    /// An entry was dealt with; `silent` if the client was not told of it. What was told before by an entry that the client may not have seen
-    /// is told by whoever holds the session next, should the client say that it has not.
-    pub(super) fn dealt(&mut self, id: EntryId, said: Said, from: &UserName, silent: bool) {
-        let tells_it = |entry: &&mut Unconfirmed| entry.said == said && !entry.silent;
-        if silent && let Some(told) = self.unconfirmed.iter_mut().find(tells_it) {
-            told.lost = false;
-            told.came_again = Some(Instant::now());
-            self.copies.insert(id, told.id);
-        }
-        self.unconfirmed.push_back(Unconfirmed {
-            id,
-            said,
-            silent,
-            lost: false,
-            came_again: None,
-        });
+    /// An entry was dealt with; `silent` if the client was not told of it.
+    pub(super) fn dealt(&mut self, id: EntryId, from: &UserName, silent: bool) {
+        self.unconfirmed.push_back(Unconfirmed { id, silent });
         if !self.changed.contains(from) {
             self.changed.insert(from.clone());
         }
@@ -324,7 +241,6 @@ impl Memory {
                 self.confirmed.told = entry.id;
             }
             self.silent.remove(&entry.id);
-            self.copies.remove(&entry.id);
             self.unconfirmed.pop_front();
         }
     }
@@ -362,18 +278,6 @@ impl Memory {
             .chain(self.silent.iter().copied());
         let silent: Vec<String> = silent.map(|id| id.to_string()).collect();
         notes.set.push((SILENT.to_owned(), silent.join(" ")));
-        let copies = self.copies.iter();
-        let copies: Vec<String> = copies
-            .map(|(copy, told)| format!("{copy}={told}"))
-            .collect();
-        notes.put(COPIES, copies.join(" "));
-        let in_doubt = self.unconfirmed.iter().filter(|entry| entry.lost);
-        let in_doubt: Vec<String> = in_doubt.map(|entry| entry.id.to_string()).collect();
-        notes.put(IN_DOUBT, in_doubt.join(" "));
-        if self.turnover != heard.turnover || (heard.turnover > 0 && self.is_noting()) {
-            self.turnover = heard.turnover;
-            notes.put(EARLIER, heard.earlier());
-        }
         let missed = if self.missed == Missed::Nothing {
             ""
         } else {
@@ -384,32 +288,17 @@ impl Memory {
         (notes, users)
     }
 
-    /// The store, which was whole at that time, may have forgotten everything: what it is to know anew.
+    /// The store may have forgotten everything: what it is to know anew.
     pub(super) fn anew(
         &mut self,
         last: EntryId,
-        whole_at: Instant,
         calls: &Calls,
         heard: &Heard,
     ) -> (Notes, Vec<UserName>) {
-        self.has_forgotten = true;
         self.unwritten = Unwritten::Nothing;
         self.changed.extend(calls.peers());
-        // What the store has lost is sent again, also by those with whom there is no call.
         self.changed.extend(heard.names().cloned());
-        for entry in &mut self.unconfirmed {
-            let came_again = entry.came_again.is_some_and(|at| at > whole_at);
-            entry.lost = !entry.silent && !came_again;
-        }
-        if self
-            .detached_at
-            .is_some_and(|at| whole_at.saturating_duration_since(at) > COVERED)
-        {
-            // What was sent to a session that had no connection for so long is not sent again.
-            self.missed = Missed::Untold;
-        }
         let (mut notes, users) = self.notes(calls, heard);
-        notes.put(EARLIER, heard.earlier());
         notes.confirmed = Some(self.confirmed);
         // Behind it, so that it does not pass for what was lost.
         notes.anew = Some((self.hash.clone(), last.max(self.decided).next()));
@@ -474,14 +363,12 @@ impl Memory {
             Unwritten::Something
         };
         self.unwritten = self.unwritten.max(what);
-        self.turnover = u64::MAX;
         self.changed.extend(noted.users);
         self.frees = true;
     }
 
     /// The connection is gone.
     pub(super) fn detached(&mut self) {
-        self.detached_at = Some(Instant::now());
         self.marks.clear();
     }
 
@@ -492,20 +379,12 @@ impl Memory {
 
     /// Whether the client is to be told now, when the inbox is read, that it may have missed something.
     pub(super) fn tells_missed(&mut self) -> bool {
-        if self.has_forgotten && self.unmet.take().is_some() {
-            self.has_missed();
-        }
         let tells = self.missed == Missed::Untold;
         if tells {
             self.missed = Missed::Told;
         }
         tells
     }
-}
-
-fn read_copy(words: &str) -> Option<(EntryId, EntryId)> {
-    let (copy, told) = words.split_once('=')?;
-    Some((copy.parse().ok()?, told.parse().ok()?))
 }
 
 /// What is noted of a user: `SESSION ATTACH N`, then the call with it, if there is one.

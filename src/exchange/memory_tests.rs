@@ -70,99 +70,39 @@ async fn a_later_note_says_what_an_earlier_one_may_not_have_said() {
     assert!(!about(&third, "b") && !about(&third, "c"), "all is known");
 }
 
-#[tokio::test(start_paused = true)]
-async fn what_was_told_and_lost_is_told_again_or_missed_by_who_has_not_seen_it() {
-    let (mut memory, calls, heard) = (memory(), calls(), Heard::default());
-    let told = [said(1), said(2), said(3)];
-    for (number, said) in (1..).zip(told) {
-        memory.dealt(id(number), said, &name("b"), false);
-    }
-    // The store loses all three, and gets the first of them again before that is known.
-    let whole_at = Instant::now();
-    tokio::time::advance(Duration::from_secs(1)).await;
-    memory.dealt(id(11), told[0], &name("b"), true);
-    let (notes, _) = memory.anew(id(11), whole_at, &calls, &heard);
-    assert_eq!(in_doubt(&notes), Some("2-0 3-0"), "the first is there");
-    let misses = |mut next: Memory| {
-        next.decision(id(11));
-        next.tells_missed()
-    };
-    assert!(misses(resumed(&notes, id(1))), "2 and 3 may be lost");
-    assert!(!misses(resumed(&notes, id(3))), "all was seen");
-    memory.dealt(id(12), told[1], &name("b"), true);
-    memory.dealt(id(13), told[2], &name("b"), true);
-    let (notes, _) = memory.notes(&calls, &heard);
-    let mut next = resumed(&notes, id(1));
-    let decisions = [11, 12, 13, 14].map(|number| next.decision(id(number)));
-    let tell = Decision::Tell;
-    assert_eq!(decisions, [Decision::Silence, tell, tell, Decision::None]);
-    assert!(!next.tells_missed());
-    // What the store had not lost after all is told by its own entry.
-    let mut next = resumed(&notes, EntryId::default());
-    assert_eq!(next.decision(id(2)), tell);
-    let decisions = [11, 12, 13].map(|number| next.decision(id(number)));
-    assert_eq!(decisions, [tell, Decision::Silence, tell]);
-}
-
-fn in_doubt(notes: &Notes) -> Option<&str> {
-    let mut fields = notes.set.iter();
-    let found = fields.find(|(field, _)| field == IN_DOUBT);
-    found.map(|(_, value)| value.as_str())
-}
-
-fn said(n: u64) -> Said {
-    Said {
-        session: SessionId::random(),
-        attach: 0,
-        n,
-        is_signal: true,
-    }
-}
-
 #[tokio::test]
-async fn what_comes_again_twice_is_told_once() {
-    let (mut memory, calls, heard) = (memory(), calls(), Heard::default());
-    let told = said(1);
-    memory.dealt(id(1), told, &name("b"), false);
-    memory.anew(id(1), Instant::now(), &calls, &heard);
-    memory.dealt(id(11), told, &name("b"), true);
-    memory.dealt(id(12), told, &name("b"), true);
-    let (notes, _) = memory.notes(&calls, &heard);
-    let mut next = resumed(&notes, EntryId::default());
-    let decisions = [11, 12].map(|number| next.decision(id(number)));
-    assert_eq!(decisions, [Decision::Tell, Decision::Silence]);
-}
-
-#[tokio::test]
-async fn what_an_earlier_connection_was_told_and_this_one_never_meets_is_missed() {
+async fn what_was_decided_is_decided_once() {
     let (mut memory, calls, heard) = (memory(), calls(), Heard::default());
     for number in 1..=3 {
-        memory.dealt(id(number), said(number), &name("b"), false);
+        memory.dealt(id(number), &name("b"), number == 2);
     }
     let (notes, _) = memory.notes(&calls, &heard);
-    let misses = |last, is_lost, met: &[u64]| {
-        let mut next = resumed(&notes, id(last));
-        if is_lost {
-            next.anew(id(last), Instant::now(), &calls, &heard);
-        }
-        for number in met {
-            next.decision(id(*number));
-        }
-        next.tells_missed()
-    };
-    assert!(!misses(1, false, &[2, 3, 4]));
-    assert!(!misses(1, false, &[]), "a newer connection may meet it");
-    assert!(!misses(1, true, &[2, 3]));
-    assert!(!misses(3, true, &[]), "it had seen all");
-    assert!(misses(1, true, &[2]), "the third is lost");
-    assert!(misses(1, true, &[11]), "and comes again, unknown");
+    let next = resumed(&notes, id(1));
+    let decisions = [1, 2, 3, 4].map(|number| next.decision(id(number)));
+    let (tell, silence) = (Decision::Tell, Decision::Silence);
+    assert_eq!(decisions, [tell, silence, tell, Decision::None]);
+}
+
+#[tokio::test]
+async fn that_something_may_be_missed_is_written_until_the_client_knows() {
+    let (mut memory, calls, heard) = (memory(), calls(), Heard::default());
+    memory.has_missed();
+    let (notes, _) = memory.anew(id(1), &calls, &heard);
+    assert!(resumed(&notes, id(1)).tells_missed());
+    assert!(memory.tells_missed() && !memory.tells_missed());
+    let (notes, _) = memory.notes(&calls, &heard);
+    assert!(resumed(&notes, id(1)).tells_missed(), "it may not have it");
+    memory.pinged(7);
+    memory.ponged(7);
+    let (notes, _) = memory.notes(&calls, &heard);
+    assert!(!resumed(&notes, id(1)).tells_missed());
 }
 
 #[tokio::test]
 async fn whoever_was_heard_is_written_anew_though_there_is_no_call() {
     let (mut memory, calls, mut heard) = (memory(), calls(), Heard::default());
     heard.restore(name("b"), SessionId::random(), (0, 7));
-    let (notes, _) = memory.anew(id(1), Instant::now(), &calls, &heard);
+    let (notes, _) = memory.anew(id(1), &calls, &heard);
     let about_b = notes.set.iter().find(|(field, _)| field == "u:b");
     assert!(about_b.is_some_and(|(_, value)| value.ends_with(" 0 7")));
 }
@@ -170,22 +110,12 @@ async fn whoever_was_heard_is_written_anew_though_there_is_no_call() {
 #[tokio::test]
 async fn what_was_not_written_anew_is_to_be_written_anew() {
     let (mut memory, calls, heard) = (memory(), calls(), Heard::default());
-    let (_, users) = memory.anew(id(1), Instant::now(), &calls, &heard);
+    let (_, users) = memory.anew(id(1), &calls, &heard);
     memory.noting(users, true, Box::pin(ready(Err(FabricError::TimedOut))));
     let noted = memory.noted().await;
     memory.unwritten(noted);
     memory.notes(&calls, &heard);
     assert!(memory.is_unwritten() && memory.has_failed_anew());
-    memory.anew(id(1), Instant::now(), &calls, &heard);
+    memory.anew(id(1), &calls, &heard);
     assert!(!memory.is_unwritten());
-}
-
-#[tokio::test]
-async fn whatever_may_be_lost_is_written_not_only_the_last() {
-    let (mut memory, calls, heard) = (memory(), calls(), Heard::default());
-    for number in [1, 20] {
-        memory.dealt(id(number), said(number), &name("b"), false);
-    }
-    let (notes, _) = memory.anew(id(20), Instant::now(), &calls, &heard);
-    assert_eq!(in_doubt(&notes), Some("1-0 20-0"));
 }

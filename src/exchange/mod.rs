@@ -60,8 +60,8 @@ pub struct Exchange {
     guesses: Guesses,
     /// Told when every lease should be renewed soon, not when its turn comes.
     renew_all: tokio::sync::Notify,
-    /// Set when the store was seen to have lost data, until everybody was told.
-    store_forgot: AtomicBool,
+    /// Set at a new epoch of the store, until every session was told.
+    is_new_epoch: AtomicBool,
     /// Set when a session was left to whoever resumes it.
     left_behind: AtomicBool,
 }
@@ -112,7 +112,7 @@ impl Exchange {
             doubts: Doubts::default(),
             guesses: Guesses::default(),
             renew_all: tokio::sync::Notify::new(),
-            store_forgot: AtomicBool::new(false),
+            is_new_epoch: AtomicBool::new(false),
             left_behind: AtomicBool::new(false),
         }
     }

@@ -95,15 +95,6 @@ impl NodeWatch {
         nodes.keys().cloned().collect()
     }
 
-    /// The nodes that call peers were on, or somebody who was sent something, within this time.
-    pub(super) fn named_within(&self, time: Duration) -> Vec<NodeId> {
-        let nodes = self.lock();
-        let named = nodes
-            .iter()
-            .filter(|(_, known)| !known.calls.is_empty() || known.named_at.elapsed() < time);
-        named.map(|(node, _)| node.clone()).collect()
-    }
-
     /// A node was found alive, or dead: then, the sessions that have call peers there.
     pub(super) fn found(&self, node: &NodeId, alive: bool) -> Vec<SessionId> {
         let mut nodes = self.lock();

@@ -5,7 +5,7 @@ use tracing::debug;
 
 use super::memory::{Memory, Noted};
 use super::outbox::RETRY_NOTICE;
-use super::seat::{Seat, Turn};
+use super::seat::{Seat, Turn, missed};
 use crate::model::UserName;
 
 impl Seat {
@@ -34,9 +34,9 @@ impl Seat {
     }
 
     /// Something was not written: it is written again.
-    pub(super) fn note_again(&mut self, turns: &mut Vec<Turn>) {
+    pub(super) fn note_again(&mut self) {
         match &self.memory {
-            Some(memory) if memory.has_failed_anew() => self.regained(turns),
+            Some(memory) if memory.has_failed_anew() => self.note_anew(),
             Some(memory) if memory.is_unwritten() => self.note(),
             _ => {}
         }
@@ -50,27 +50,37 @@ impl Seat {
         }
     }
 
-    /// The store had forgotten this session, or may have.
+    /// The store has lost data. The client is told, and once the guard is over each call peer is asked whether it still has the call.
     pub(super) fn regained(&mut self, turns: &mut Vec<Turn>) {
+        if !self.calls.is_empty() {
+            self.sync_at = Some(Instant::now() + self.exchange.terms.node_ttl);
+        }
+        let Some(memory) = &mut self.memory else {
+            if !self.calls.is_empty() {
+                turns.push(missed());
+            }
+            return;
+        };
+        memory.has_missed();
+        self.note_anew();
+        // What was sent since the store knows the lease again is in the inbox.
+        if !self.is_detached {
+            self.catch_up.gap(&self.exchange.fabric, &self.lease);
+            self.caught_up(turns);
+        }
+    }
+
+    /// Writes everything: the store may know nothing of this session.
+    fn note_anew(&mut self) {
         let Some(memory) = &mut self.memory else {
             return;
         };
-        let whole_at = self.exchange.hold.stalled_at();
-        let (mut notes, users) =
-            memory.anew(self.catch_up.last(), whole_at, &self.calls, &self.heard);
+        let (mut notes, users) = memory.anew(self.catch_up.last(), &self.calls, &self.heard);
         if let Some(waits) = &self.waits {
             notes.set.extend(waits.noted());
         }
         let answer = self.exchange.fabric.note(&self.lease, notes);
         memory.noting(users, true, answer);
-        // What was sent while the store did not know where we are is in the inbox. Without a connection it is heard too: what the store has
-        // lost is sent again, and only we know that our client was told it and may not have seen it.
-        self.catch_up.gap(&self.exchange.fabric, &self.lease);
-        if !self.is_detached {
-            // Its client confirms what the store has lost, as soon as it can.
-            turns.push(Turn::Ask);
-            self.caught_up(turns);
-        }
     }
 
     /// Something was written down, or was not. That the session is another's by now is told by the next renewal.

@@ -46,6 +46,8 @@ pub struct Seat {
     pub(super) has_changed_calls: bool,
     /// There is no connection any more.
     pub(super) is_detached: bool,
+    /// When each call peer is asked whether it still has the call, after the store has lost data.
+    pub(super) sync_at: Option<Instant>,
     /// Who wants to know whether this session still answers.
     pub(super) doubts: Vec<Challenge>,
     /// Since when the mail waited that is being told, if that is timed.
@@ -67,6 +69,8 @@ pub enum Stirred {
     Found(Answer),
     /// It is time to send again what must arrive.
     Retry,
+    /// The expiry guard is over since the store has lost data.
+    Sync,
     /// Something has waited long enough for a user who is not here (`None`), or it is known what became of it.
     Waited(Option<Waited>),
 }
@@ -128,6 +132,7 @@ impl Seat {
             memory: secret.map(|(secret, hash)| Box::new(Memory::new(Some(secret), hash))),
             has_changed_calls: false,
             is_detached: false,
+            sync_at: None,
             doubts: Vec::new(),
             since: None,
             exchange,
@@ -149,15 +154,19 @@ impl Seat {
         seat.memory = Some(Box::new(memory));
         seat.waits = Waits::restore(&resumed.notes);
         seat.catch_up = CatchUp::from(resumed.confirmed.all, &seat.exchange.fabric, &seat.lease);
-        for peer in seat.calls.peers() {
-            let only = seat.calls.session(&peer);
-            let n = seat.outbox.next();
-            let trace = seat.trace_resume(&peer);
-            let sync = Notice::new(peer, only, Arc::clone(&seat.sender), n, Parcel::Sync);
-            let sync = sync.traced(trace);
-            seat.send_notice(sync, None);
-        }
+        seat.sync_all();
         seat
+    }
+
+    /// Tells each call peer where this session is. One without that call answers with a leave, so one that was lost is made good.
+    fn sync_all(&mut self) {
+        for peer in self.calls.peers() {
+            let only = self.calls.session(&peer);
+            let n = self.outbox.next();
+            let trace = self.trace_resume(&peer);
+            let sync = Notice::new(peer, only, Arc::clone(&self.sender), n, Parcel::Sync);
+            self.send_notice(sync.traced(trace), None);
+        }
     }
 
     /// The session.
@@ -311,6 +320,7 @@ impl Seat {
             () = self.outbox.ready(busy), if !self.outbox.is_quiet() => Stirred::Outcome,
             caught = self.catch_up.next() => Stirred::Caught(caught),
             () = due(self.outbox.retry_at) => Stirred::Retry,
+            () = due(self.sync_at) => Stirred::Sync,
             noted = noted(&mut self.memory) => Stirred::Noted(noted),
             found = self.lost.read(&self.exchange.fabric) => Stirred::Found(found),
             waited = waits::next(&mut self.waits) => Stirred::Waited(waited),
@@ -352,7 +362,11 @@ impl Seat {
             }
             Stirred::Retry => {
                 self.retry();
-                self.note_again(turns);
+                self.note_again();
+            }
+            Stirred::Sync => {
+                self.sync_at = None;
+                self.sync_all();
             }
             Stirred::Noted(noted) => self.noted(noted),
             Stirred::Waited(waited) => self.waited(waited, turns),
@@ -392,10 +406,7 @@ impl Seat {
             return;
         };
         if memory.tells_missed() {
-            turns.push(Turn::Tell(Event::Status {
-                reached: true,
-                missed: true,
-            }));
+            turns.push(missed());
         }
         if memory.frees() {
             self.note();
@@ -427,7 +438,6 @@ impl Seat {
             }
             Mail::Replaced(_) | Mail::Overtaken(_) => {}
             Mail::Regained => self.regained(turns),
-            Mail::Missed => self.has_missed(turns),
             Mail::Challenge(challenge) => {
                 self.doubts.push(challenge);
                 turns.push(Turn::Doubted);
@@ -465,6 +475,14 @@ async fn noted(memory: &mut Option<Box<Memory>>) -> Noted {
         Some(memory) => memory.noted().await,
         None => std::future::pending().await,
     }
+}
+
+/// Tells the client that signals to it may be lost.
+pub(super) fn missed() -> Turn {
+    Turn::Tell(Event::Status {
+        reached: true,
+        missed: true,
+    })
 }
 
 pub(super) fn left(peer: &UserName, reason: LeaveReason, seq: Option<EntryId>) -> Turn {

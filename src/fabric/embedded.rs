@@ -11,15 +11,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, ready};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
 use self::letterboxes::Boxes;
 use self::state::{LINE, Plug, REMEMBERED, Record, State};
 use super::intake::Intake;
 use super::{
-    Beat, Challenge, Claim, Confirmed, Entry, Envelope, Epoch, Fabric, FabricError, Holder, Inbound,
-    Lease, Notes, Opened, Postage, Receipt, Renewal, Resume, Resumed, Terms, Verdict,
+    Beat, Challenge, Claim, Confirmed, Entry, Envelope, Epoch, Fabric, FabricError, Holder,
+    Inbound, Lease, Notes, Opened, Postage, Receipt, Renewal, Resume, Resumed, Says, Terms,
+    Verdict,
 };
 use crate::model::{Address, EntryId, NodeId, Realm, SecretHash, SessionId, UserName};
 
@@ -92,6 +93,7 @@ impl Switch {
     pub fn forget(&self) {
         let mut state = self.lock();
         state.names.clear();
+        state.epoch.send_modify(|epoch| *epoch += 1);
         state.queues.clear();
         self.boxes.forget();
         let now = Instant::now();
@@ -161,7 +163,7 @@ impl Fabric for Socket {
         address: &Address,
         secret: &SecretHash,
         last: Option<EntryId>,
-        whole: bool,
+        guarded: bool,
     ) -> Result<Resume, FabricError> {
         let mut state = self.switch.reach()?;
         let (now, entries) = (Instant::now(), state.entries);
@@ -170,7 +172,7 @@ impl Fabric for Socket {
             let record = name.record.take()?;
             Some((name, record))
         }) else {
-            return Ok(if whole { Resume::Later } else { Resume::Gone });
+            return Ok(if guarded { Resume::Later } else { Resume::Gone });
         };
         let is_kept = |last: EntryId| last >= record.confirmed.told && last.millis <= entries;
         let refused = if record.hash != *secret {
@@ -337,11 +339,11 @@ impl Fabric for Socket {
             .collect())
     }
 
-    async fn is_whole(&self) -> Result<bool, FabricError> {
-        self.switch.reach().map(|_| true)
+    async fn said(&self) -> Result<Option<Says>, FabricError> {
+        self.switch.reach().map(|_| Some(Says::Known))
     }
 
-    async fn beat(&self, watched: &[NodeId], _: bool) -> Result<Beat, FabricError> {
+    async fn beat(&self, watched: &[NodeId], _: Says) -> Result<Beat, FabricError> {
         let mut state = self.switch.reach()?;
         let now = Instant::now();
         let own = state.alive(&self.node, now);
@@ -349,7 +351,7 @@ impl Fabric for Socket {
             plug.until = now + self.switch.terms.node_ttl;
         }
         Ok(Beat {
-            epoch: 0,
+            epoch: *state.epoch.borrow(),
             own,
             alive: watched.iter().map(|node| state.alive(node, now)).collect(),
         })
@@ -389,9 +391,8 @@ impl Fabric for Socket {
         Ok(verdict.ok().and_then(Result::ok).unwrap_or(Verdict::Silent))
     }
 
-    /// The next beat finds what the switch has forgotten.
     fn epoch(&self) -> Epoch {
-        watch::channel(0).1
+        self.switch.lock().epoch.subscribe()
     }
 
     fn answer(&self, challenge: Challenge, verdict: Verdict) {

@@ -4,7 +4,6 @@
 //! 1 <session> <attach> <node> <address> offer <n> <bytes of body>[ <word>…]\n<body>
 //! 1 <session> <attach> <node> <address> leave <n> 0 <reason> <heard>\n
 //! 1 <session> <attach> <node> <address> sync <n> 0\n
-//! 1 <session> <attach> <node> <address> missed <n> 0\n
 //! ```
 //! A signal that is delivered once however often it is sent bears the word `id=<its id, percent-encoded>`; whatever belongs to the trace of a
 //! call, `t=<traceparent>`.
@@ -25,9 +24,8 @@ use crate::model::{
 
 /// The version that this release writes, and the only one that it reads.
 const VERSION: &str = "1";
-/// The words for what is no signal.
+/// The word for what is no signal.
 const SYNC: &str = "sync";
-const MISSED: &str = "missed";
 /// How the word begins that bears an id.
 const ONCE: &str = "id=";
 /// How the word begins that bears the place in a trace.
@@ -77,8 +75,6 @@ pub enum Parcel {
     },
     /// The session was resumed on another node: whoever is in no call with it answers with a leave.
     Sync,
-    /// Something that the session had sent may be lost with the store that had accepted it.
-    Missed,
 }
 
 /// Not an envelope of a version that this release knows.
@@ -154,7 +150,7 @@ impl Envelope {
     pub fn body_len(&self) -> usize {
         match &self.parcel {
             Parcel::Signal(signal) => signal.body.0.len(),
-            Parcel::Leave { .. } | Parcel::Sync | Parcel::Missed => 0,
+            Parcel::Leave { .. } | Parcel::Sync => 0,
         }
     }
 
@@ -181,7 +177,6 @@ impl Envelope {
                 push(&format!("leave {} 0 {} {heard}", self.n, reason.word()));
             }
             Parcel::Sync => push(&format!("{SYNC} {} 0", self.n)),
-            Parcel::Missed => push(&format!("{MISSED} {} 0", self.n)),
         }
         if let Some(trace) = &self.trace {
             push(&format!(" {TRACE}{trace}"));
@@ -191,15 +186,6 @@ impl Envelope {
             text.extend_from_slice(&signal.body.0);
         }
         text
-    }
-
-    /// The bytes of a [`Parcel::Missed`] from whoever sent the envelope of these bytes.
-    pub(super) fn missed_after(bytes: &[u8]) -> Vec<u8> {
-        let spaces = bytes.iter().enumerate().filter(|(_, byte)| **byte == b' ');
-        let end_of_head = spaces.map(|(at, _)| at + 1).nth(4).unwrap_or_default();
-        let mut word = bytes[..end_of_head].to_vec();
-        word.extend_from_slice(format!("{MISSED} 0 0\n").as_bytes());
-        word
     }
 
     /// Reads what [`encode`](Self::encode) wrote; the body is a slice of `bytes`.
@@ -249,8 +235,6 @@ impl Envelope {
         let n = n.parse().map_err(|_| UnknownEnvelope)?;
         let parcel = if kind == SYNC {
             Parcel::Sync
-        } else if kind == MISSED {
-            Parcel::Missed
         } else if kind == "leave" {
             let reason = word()?;
             let reason = LeaveReason::ALL
@@ -384,7 +368,7 @@ mod tests {
             };
             assert_eq!(Envelope::decode(&traced.encode().into()), Ok(traced));
         }
-        for parcel in [Parcel::Sync, Parcel::Missed] {
+        for parcel in [Parcel::Sync] {
             let word = envelope("b", parcel);
             assert_eq!(Envelope::decode(&word.encode().into()), Ok(word));
         }

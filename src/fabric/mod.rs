@@ -37,7 +37,7 @@ use crate::model::{Address, EntryId, NodeId, Realm, SecretHash, SessionId, UserN
 ///    The inbox of a resumable session keeps everything until it is confirmed by a [`note`](Self::note); what does not fit is refused.
 /// 5. Envelopes from one sender to one address arrive in the order in which they were sent, each at most once for every time it is
 ///    sent, and one that is sent [once](Envelope::once) at most once however often it is sent. An error means that the outcome is unknown.
-///    Nothing is repeated by the fabric, but for what was accepted by a store that has lost it since.
+///    Nothing is repeated by the fabric.
 /// 6. A push that was missed is announced by [`Inbound::Gap`] before anything newer of that session arrives, and is found by [`read`](Self::read).
 /// 7. A lease that is not renewed within its time to live is gone for every reader at once.
 /// 8. [`resume`](Self::resume) is one atomic step: whoever proves a session by its secret has it from then on, and no earlier connection of it
@@ -57,14 +57,14 @@ pub trait Fabric: Send + Sync + fmt::Debug + 'static {
         secret: Option<&SecretHash>,
     ) -> Result<Claim, FabricError>;
 
-    /// Takes a session over from its earlier connection, wherever that is; `last` is the last entry that its client has seen, if it knows. If
-    /// `whole`, the store must know the session and that entry: one that has lost them may soon be told by whoever holds it.
+    /// Takes a session over from its earlier connection, wherever that is; `last` is the last entry that its client has seen, if it knows. While
+    /// `guarded`, a store that does not know the session in this epoch may soon be told of it by whoever holds it.
     async fn resume(
         &self,
         address: &Address,
         secret: &SecretHash,
         last: Option<EntryId>,
-        whole: bool,
+        guarded: bool,
     ) -> Result<Resume, FabricError>;
 
     /// Whether this secret is that of the resumable session which has the name now. Changes nothing.
@@ -117,13 +117,12 @@ pub trait Fabric: Send + Sync + fmt::Debug + 'static {
     /// Who holds these names, in their order.
     async fn holders(&self, addresses: &[Address]) -> Result<Vec<Option<Holder>>, FabricError>;
 
-    /// Renews this node's own lease and reads whether those of other nodes are there, in their order. If `whole`, this node believes that the
-    /// store knows everybody, and tells it for those who come anew.
-    async fn beat(&self, watched: &[NodeId], whole: bool) -> Result<Beat, FabricError>;
+    /// Renews this node's own lease and reads whether those of other nodes are there, in their order. What the node says of the store is for
+    /// those that start.
+    async fn beat(&self, watched: &[NodeId], says: Says) -> Result<Beat, FabricError>;
 
-    /// Whether a node that comes anew may believe the store: the nodes that are here say that it is whole, or there are none. If not, it may have
-    /// lost its data, and will soon be told of everybody.
-    async fn is_whole(&self) -> Result<bool, FabricError>;
+    /// What the nodes say of this epoch of the store; `None` if none has said anything for the life of a node lease.
+    async fn said(&self) -> Result<Option<Says>, FabricError>;
 
     /// Whether these nodes' leases are there, in their order.
     async fn alive(&self, nodes: &[NodeId]) -> Result<Vec<bool>, FabricError>;
@@ -292,7 +291,7 @@ pub enum Resume {
     Gone,
     /// The secret is not that of the session.
     Wrong,
-    /// The store has lost what the client has seen.
+    /// The store may not have been told of it yet.
     Later,
 }
 
@@ -305,7 +304,7 @@ pub struct Resumed {
     pub confirmed: Confirmed,
     /// What was written down, by field.
     pub notes: Vec<(String, String)>,
-    /// The store has lost entries that its client has seen, and perhaps others.
+    /// It was written in an earlier epoch of the store: entries may be lost.
     pub missed: bool,
 }
 
@@ -427,6 +426,17 @@ pub struct Entry {
 
 /// Counts how often the store was seen to have lost data, or to be another one. A new connection finds out before it sends anything else.
 pub type Epoch = watch::Receiver<u64>;
+
+/// What a node says of the store to those that start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Says {
+    /// Nothing: it starts itself.
+    Nothing,
+    /// The store may have lost data: some live users may not be known to it yet.
+    Guarded,
+    /// Every live user is known to it.
+    Known,
+}
 
 /// What a beat found.
 #[derive(Clone, Debug, PartialEq, Eq)]

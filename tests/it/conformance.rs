@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use switchboard::fabric::embedded::Switch;
 use switchboard::fabric::{
     self, Claim, Entry, Envelope, Fabric, Flags, Holder, Inbound, Inbox, Lease, Opened, Outcome,
-    Parcel, Postage, Receipts, Renewal, Sender, Sent, Terms, Verdict,
+    Parcel, Postage, Receipts, Renewal, Says, Sender, Sent, Terms, Verdict,
 };
 use switchboard::model::{
     Address, Body, EntryId, LeaveReason, NodeId, Realm, SessionId, Signal, SignalKind, UserName,
@@ -70,7 +70,7 @@ impl Ground {
             running.spawn(driver);
         }
         eventually("the fabric beats", async || {
-            fabric.beat(&[], true).await.ok()
+            fabric.beat(&[], Says::Nothing).await.ok()
         })
         .await;
         let mut plug = Plug {
@@ -473,7 +473,7 @@ async fn a_lease_that_is_not_renewed_is_gone(ground: &Ground) {
             here.fabric.renew(vec![kept.clone()]).await.unwrap(),
             [Renewal::Mine]
         );
-        there.fabric.beat(&[], true).await.unwrap();
+        there.fabric.beat(&[], Says::Known).await.unwrap();
         let holders = there
             .fabric
             .holders(std::slice::from_ref(&user.address))
@@ -500,7 +500,7 @@ async fn a_node_that_does_not_beat_is_dead(ground: &Ground) {
     let nodes = [there.node.clone(), NodeId::known("never.was")];
     assert_eq!(here.fabric.alive(&nodes).await.unwrap(), [true, false]);
     let beat = eventually("the other node's lease runs out", async || {
-        let beat = here.fabric.beat(&nodes, true).await.unwrap();
+        let beat = here.fabric.beat(&nodes, Says::Known).await.unwrap();
         (!beat.alive[0]).then_some(beat)
     })
     .await;
@@ -510,10 +510,10 @@ async fn a_node_that_does_not_beat_is_dead(ground: &Ground) {
         "its own lease is gone"
     );
     assert!(
-        !there.fabric.beat(&[], true).await.unwrap().own,
+        !there.fabric.beat(&[], Says::Known).await.unwrap().own,
         "and taken anew"
     );
-    there.fabric.beat(&[], true).await.unwrap();
+    there.fabric.beat(&[], Says::Known).await.unwrap();
     assert!(there.fabric.intact().await.unwrap());
     here.fabric.close().await;
     assert_eq!(
@@ -550,30 +550,36 @@ async fn a_challenge_is_answered_by_the_holders_node(ground: &Ground) {
     );
 }
 
-/// It knows nobody whom it could ask: a store that has lost its data knows nobody either.
 #[tokio::test]
-async fn a_node_that_comes_anew_believes_a_redis_that_the_others_believe() {
+async fn a_node_that_starts_reads_what_the_others_say_of_redis() {
     let ground = Ground::Redis(Redis::start().await);
     let Ground::Redis(redis) = &ground else {
         unreachable!()
     };
-    let first = ground.plug().await;
-    eventually(
-        "nobody else is here, and Redis is no longer new",
-        async || first.fabric.is_whole().await.unwrap().then_some(()),
-    )
-    .await;
-    first.fabric.beat(&[], true).await.unwrap();
-    let second = ground.plug().await;
-    assert!(second.fabric.is_whole().await.unwrap());
+    let (first, second) = (ground.plug().await, ground.plug().await);
+    assert_eq!(second.fabric.said().await.unwrap(), None, "both start");
+    first.fabric.beat(&[], Says::Known).await.unwrap();
+    assert_eq!(second.fabric.said().await.unwrap(), Some(Says::Known));
     redis.ask("FLUSHALL").await;
-    assert!(!second.fabric.is_whole().await.unwrap());
-    // The first notices the loss, and says nothing until it believes that everybody is known again.
-    first.fabric.beat(&[], true).await.unwrap();
-    first.fabric.beat(&[], false).await.unwrap();
-    assert!(!second.fabric.is_whole().await.unwrap());
-    first.fabric.beat(&[], true).await.unwrap();
-    assert!(second.fabric.is_whole().await.unwrap());
+    assert_eq!(second.fabric.said().await.unwrap(), None);
+    // The first finds that its lease is gone, and says so until it believes that everybody is known again.
+    for says in [Says::Known, Says::Guarded] {
+        first.fabric.beat(&[], says).await.unwrap();
+        assert_eq!(second.fabric.said().await.unwrap(), Some(Says::Guarded));
+    }
+    first.fabric.beat(&[], Says::Known).await.unwrap();
+    assert_eq!(second.fabric.said().await.unwrap(), Some(Says::Known));
+}
+
+#[tokio::test]
+async fn a_node_that_starts_does_not_believe_what_was_said_of_another_redis() {
+    let ground = Ground::Redis(Redis::start().await);
+    let Ground::Redis(redis) = &ground else {
+        unreachable!()
+    };
+    let node = ground.plug().await;
+    redis.ask("SET sb:e:{n} known-0123456789").await;
+    assert_eq!(node.fabric.said().await.unwrap(), Some(Says::Guarded));
 }
 
 mod resumable;

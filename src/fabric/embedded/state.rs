@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use crate::fabric::intake::{Intake, Line};
@@ -22,6 +22,8 @@ pub(super) struct State {
     /// How many there may be before those are looked for whose time is over.
     pub(super) queues_at_most: usize,
     pub(super) nodes: HashMap<NodeId, Plug>,
+    /// Counts how often everything was forgotten.
+    pub(super) epoch: watch::Sender<u64>,
     pub(super) entries: u64,
     /// Names that were taken over from a holder who was believed dead, by which session.
     pub(super) taken: HashMap<Address, SessionId>,

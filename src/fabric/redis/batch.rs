@@ -10,10 +10,9 @@ use redis::{Cmd, Pipeline, Value};
 
 use super::connect::Lives;
 use super::lane::{Caller, Job};
-use super::ledger::Ledger;
 use super::scripts::Scripts;
 use super::wire::{self, KnownHolders};
-use crate::fabric::{FabricError, Outcome, Postage, Receipt, Room, WAITS_LONGER, ring};
+use crate::fabric::{FabricError, Outcome, Postage, Receipt, Room, Sent, WAITS_LONGER, ring};
 use crate::model::Correlation;
 
 /// How many names one call serves at most: others wait for Redis meanwhile.
@@ -40,8 +39,8 @@ pub(super) struct Letter {
     pub(super) postage: Postage,
     /// What is carried.
     pub(super) sheet: Sheet,
-    /// Who hears what becomes of it; nobody, of one that is sent again.
-    pub(super) receipt: Option<Receipt>,
+    /// Who hears what becomes of it.
+    pub(super) receipt: Receipt,
 }
 
 /// An envelope as it is sent.
@@ -80,7 +79,7 @@ pub(super) struct Batch<'a> {
 pub(super) struct Bundle {
     pub(super) to: Arc<Destination>,
     pub(super) postage: Postage,
-    pub(super) sheets: Vec<(Sheet, Option<Receipt>)>,
+    pub(super) sheets: Vec<(Sheet, Receipt)>,
 }
 
 /// Who hears the answer to one command.
@@ -278,26 +277,50 @@ impl<'a> Batch<'a> {
     }
 }
 
+/// What became of the commands of a pipeline.
+#[derive(Debug, Default)]
+pub(super) struct Verdicts {
+    /// Whom to tell what.
+    pub(super) settled: Vec<(Receipt, Outcome)>,
+    /// An error that is not of one command alone.
+    pub(super) error: Option<FabricError>,
+    /// Whether a new connection may mend it: it loads the scripts, or finds the primary.
+    pub(super) reconnects: bool,
+}
+
+impl Verdicts {
+    /// Whether somebody was not found.
+    pub(super) fn has_absent(&self) -> bool {
+        let mut outcomes = self.settled.iter().map(|(_, outcome)| outcome);
+        outcomes.any(|outcome| matches!(outcome, Ok(Sent::Absent)))
+    }
+
+    /// Tells every sender.
+    pub(super) fn tell(self) {
+        for (receipt, outcome) in self.settled {
+            receipt.settle(outcome);
+        }
+    }
+}
+
 impl Asker {
-    /// Tells everybody what Redis answered. An error that is not of this command alone is returned.
-    pub(super) fn hears(
-        self,
-        answer: Value,
-        known: &mut KnownHolders,
-        ledger: &mut Ledger,
-    ) -> Result<(), FabricError> {
+    /// Takes what Redis answered.
+    pub(super) fn hears(self, answer: Value, known: &mut KnownHolders, verdicts: &mut Verdicts) {
         if let Value::ServerError(error) = answer {
             let told = match error.code() {
                 "OOM" => FabricError::NoMemory,
                 _ => FabricError::unreachable(&error),
             };
-            self.fail(&told, ledger);
-            // A claim or a renewal that came too late says nothing of the connection. The command is not repeated.
-            return if error.code() == "LATE" {
-                Ok(())
-            } else {
-                Err(told)
-            };
+            self.fail(&told, verdicts);
+            match error.code() {
+                // A claim or a renewal that came too late says nothing of the store.
+                "LATE" => {}
+                code => {
+                    verdicts.reconnects |= matches!(code, "NOSCRIPT" | "READONLY" | "MASTERDOWN");
+                    verdicts.error = Some(told);
+                }
+            }
+            return;
         }
         match (self, answer) {
             (Self::Caller(caller), answer) => drop(caller.send(Ok(answer))),
@@ -305,41 +328,24 @@ impl Asker {
                 // A result that is missing leaves its receipts unsettled, which tells their senders.
                 for (bundle, result) in bundles.into_iter().zip(results) {
                     let outcomes = known.outcomes(result, bundle.sheets.len());
-                    settle(bundle, outcomes, ledger);
+                    let receipts = bundle.sheets.into_iter().map(|(_, receipt)| receipt);
+                    verdicts.settled.extend(receipts.zip(outcomes));
                 }
             }
-            (senders @ Self::Senders(_), _) => senders.fail(&wire::unexpected(), ledger),
+            (senders @ Self::Senders(_), _) => senders.fail(&wire::unexpected(), verdicts),
         }
-        Ok(())
     }
 
-    /// Tells everybody that the outcome is unknown.
-    pub(super) fn fail(self, error: &FabricError, ledger: &mut Ledger) {
+    /// The outcome is unknown.
+    pub(super) fn fail(self, error: &FabricError, verdicts: &mut Verdicts) {
         match self {
             Self::Senders(bundles) => {
-                for bundle in bundles {
-                    let outcomes = vec![Err(error.clone()); bundle.sheets.len()];
-                    settle(bundle, outcomes, ledger);
-                }
+                let sheets = bundles.into_iter().flat_map(|bundle| bundle.sheets);
+                let failed = sheets.map(|(_, receipt)| (receipt, Err(error.clone())));
+                verdicts.settled.extend(failed);
             }
             // Whoever gave up waiting needs no answer.
             Self::Caller(caller) => drop(caller.send(Err(error.clone()))),
-        }
-    }
-}
-
-fn settle(bundle: Bundle, outcomes: Vec<Outcome>, ledger: &mut Ledger) {
-    let Bundle {
-        to,
-        postage,
-        sheets,
-    } = bundle;
-    let mut outcomes = outcomes.into_iter();
-    for (sheet, receipt) in sheets {
-        let outcome = outcomes.next().unwrap_or_else(|| Err(wire::unexpected()));
-        ledger.enter(&to, postage, sheet, receipt.is_none(), &outcome);
-        if let Some(receipt) = receipt {
-            receipt.settle(outcome);
         }
     }
 }

@@ -26,6 +26,7 @@ impl RedisFabric {
             .arg(secret.map_or("", SecretHash::as_str))
             .arg(lease.session.to_string())
             .arg(millis(self.lives.record))
+            .arg(self.epoch.name())
             .arg(millis(if lease.flags.resumable {
                 self.lives.resumable_inbox
             } else {
@@ -39,7 +40,7 @@ impl RedisFabric {
         address: &Address,
         secret: &SecretHash,
         last: Option<EntryId>,
-        whole: bool,
+        guarded: bool,
     ) -> Cmd {
         let mut resume = self.scripts.resume.on(&self.keys.of(address));
         resume
@@ -50,7 +51,8 @@ impl RedisFabric {
             .arg(millis(self.lives.resumable_inbox))
             .arg(self.deadline())
             .arg(last.map(|last| last.to_string()).unwrap_or_default())
-            .arg(u8::from(whole));
+            .arg(self.epoch.name())
+            .arg(u8::from(guarded));
         resume
     }
 
@@ -108,12 +110,13 @@ impl RedisFabric {
                 .arg(told.to_string()),
         };
         match anew {
-            None => note.arg("").arg("").arg("").arg(""),
+            None => note.arg("").arg("").arg("").arg("").arg(""),
             Some((hash, last)) => note
                 .arg(hash.as_str())
                 .arg(lease.session.to_string())
                 .arg(lease.attach)
-                .arg(last.to_string()),
+                .arg(last.to_string())
+                .arg(self.epoch.name()),
         };
         note.arg(self.deadline()).arg(set.len());
         for (field, value) in set {

@@ -1,7 +1,7 @@
 //! How Redis is reached; the one place that knows which topology it has.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use deadpool_redis::{Connection, Manager, Pool, PoolError, Runtime};
@@ -11,11 +11,10 @@ use redis::{
     AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo as _, ProtocolVersion,
     PushInfo, RedisError,
 };
-use tokio::sync::watch;
 use tracing::warn;
 
 use super::Config;
-use crate::fabric::Epoch;
+use super::epoch::{Run, StoreEpoch, info_line};
 use crate::telemetry::Metrics;
 
 /// How many causes are told while Redis cannot be used: they may alternate.
@@ -30,7 +29,7 @@ pub(super) struct Store {
     subscriber: Client,
     pub(super) timeout: Duration,
     pub(super) lives: Lives,
-    identity: Arc<Identity>,
+    pub(super) epoch: Arc<StoreEpoch>,
     /// Causes for which Redis cannot be used that the operator knows, until it can be used.
     told: Arc<Mutex<HashSet<String>>>,
     pub(super) metrics: Arc<Metrics>,
@@ -49,94 +48,6 @@ pub(super) struct Lives {
     pub(super) record: Duration,
     /// The length of the prefix of keys.
     pub(super) prefix: usize,
-}
-
-/// Which Redis is reached: another one, or one that was started anew, may have lost what was told to the last.
-#[derive(Debug, Default)]
-pub(super) struct Identity {
-    known: Mutex<Option<Known>>,
-    changes: watch::Sender<u64>,
-}
-
-/// A Redis, as it names itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Known {
-    /// Anew with each start.
-    run: String,
-    /// Whose history it goes on with since it was made a primary; none if it always was one. (The id of its own history says less: that
-    /// changes when the first replica comes.)
-    succeeds: Option<String>,
-}
-
-/// The rest of the line of `INFO` that begins so; empty if there is none.
-fn line(info: &str, name: &str) -> String {
-    let line = info.lines().find_map(|line| line.strip_prefix(name));
-    line.unwrap_or_default().to_owned()
-}
-
-impl Known {
-    fn read(server: &str, replication: &str) -> Self {
-        let succeeds = line(replication, "master_replid2:");
-        Self {
-            run: line(server, "run_id:"),
-            succeeds: Some(succeeds).filter(|id| id.contains(|digit| digit != '0')),
-        }
-    }
-
-    /// Whether this may not know what the one before knew.
-    fn is_other_than(&self, before: &Self) -> bool {
-        // A history that is no longer told of is forgotten after an hour without replicas.
-        self.run != before.run || (self.succeeds.is_some() && self.succeeds != before.succeeds)
-    }
-}
-
-impl Identity {
-    /// How often it has changed.
-    pub(super) fn generation(&self) -> u64 {
-        *self.changes.borrow()
-    }
-
-    /// The same, told of each change.
-    pub(super) fn epoch(&self) -> Epoch {
-        self.changes.subscribe()
-    }
-
-    /// Which Redis it is, if that is known.
-    pub(super) fn name(&self) -> String {
-        let known = self.known();
-        known
-            .as_ref()
-            .map(|known| known.run.clone())
-            .unwrap_or_default()
-    }
-
-    /// What it knew is lost, whoever it is. Returns the new generation.
-    pub(super) fn forgot(&self) -> u64 {
-        let mut generation = 0;
-        self.changes.send_modify(|changes| {
-            *changes += 1;
-            generation = *changes;
-        });
-        generation
-    }
-
-    fn observe(&self, found: Known) {
-        let mut known = self.known();
-        if known
-            .as_ref()
-            .is_some_and(|known| found.is_other_than(known))
-        {
-            warn!(
-                "Redis is another one than before, or was started anew: what it may have lost is sent again"
-            );
-            self.forgot();
-        }
-        *known = Some(found);
-    }
-
-    fn known(&self) -> MutexGuard<'_, Option<Known>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// Redis cannot be used.
@@ -161,6 +72,7 @@ impl Store {
     pub(super) fn prepare(
         config: &Config,
         lives: Lives,
+        epoch: Arc<StoreEpoch>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, OpenError> {
         let info = config
@@ -187,7 +99,7 @@ impl Store {
             subscriber,
             timeout: config.timeout,
             lives,
-            identity: Arc::default(),
+            epoch,
             told: Arc::default(),
             metrics,
         })
@@ -217,25 +129,24 @@ impl Store {
         told.clear();
     }
 
-    /// Which Redis it is.
-    pub(super) fn identity(&self) -> &Arc<Identity> {
-        &self.identity
-    }
-
     /// Finds out which Redis this connection has reached, and refuses one that is too old.
     pub(super) async fn identify(&self, connection: &mut Connection) -> Result<(), OpenError> {
         let mut ask = redis::pipe();
         ask.cmd("INFO").arg("server").cmd("INFO").arg("replication");
-        let asking = ask.query_async::<(String, String)>(connection);
-        let (server, replication) = asking
+        ask.cmd("TIME");
+        let asked_at = self.epoch.mark();
+        let asking = ask.query_async::<(String, String, (i64, i64))>(connection);
+        let (server, replication, (seconds, micros)) = asking
             .await
             .map_err(|error| OpenError::Away(error.to_string()))?;
-        let found = line(&server, "redis_version:");
+        let found = info_line(&server, "redis_version:");
         let mut numbers = found.split('.').map_while(|number| number.parse().ok());
         if (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) < OLDEST {
             return Err(OpenError::TooOld { found });
         }
-        self.identity.observe(Known::read(&server, &replication));
+        self.epoch
+            .set_clock(asked_at, seconds * 1000 + micros / 1000);
+        self.epoch.observe(Run::read(&server, &replication));
         self.is_usable();
         Ok(())
     }
@@ -273,37 +184,4 @@ fn connection_config(timeout: Duration) -> AsyncConnectionConfig {
     AsyncConnectionConfig::new()
         .set_connection_timeout(Some(timeout))
         .set_response_timeout(Some(timeout))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn another_redis_is_told_from_one_with_a_new_replica() {
-        let known = |run: &str, succeeds: &str| {
-            let server = format!("# Server\r\nrun_id:{run}\r\n");
-            Known::read(
-                &server,
-                &format!(
-                    "role:master\r\nmaster_replid:{succeeds}9\r\nmaster_replid2:{succeeds}\r\n"
-                ),
-            )
-        };
-        let never = "0".repeat(40);
-        let first = known("a", &never);
-        assert!(!known("a", &never).is_other_than(&first));
-        assert!(known("b", &never).is_other_than(&first), "started anew");
-        let promoted = known("a", "5e");
-        assert!(promoted.is_other_than(&first), "followed another meanwhile");
-        assert!(!known("a", &never).is_other_than(&promoted));
-        let identity = Identity::default();
-        identity.observe(first);
-        assert_eq!(
-            (identity.generation(), identity.name()),
-            (0, "a".to_owned())
-        );
-        identity.observe(promoted);
-        assert_eq!(identity.generation(), 1);
-    }
 }

@@ -37,14 +37,9 @@ impl Keys {
         format!("{}{{n}}:{node}", self.prefix)
     }
 
-    /// Says which store is whole, by those who are at it; in the slot of the nodes' leases.
-    pub(super) fn whole(&self) -> String {
-        format!("{}w:{{n}}", self.prefix)
-    }
-
-    /// Matches the channels of all nodes.
-    pub(super) fn node_channels(&self) -> String {
-        glob(&self.prefix) + "h:*"
+    /// What the nodes say of the store's epoch; in the slot of their leases.
+    pub(super) fn epoch(&self) -> String {
+        format!("{}e:{{n}}", self.prefix)
     }
 
     /// A user's presence lease.

@@ -9,13 +9,12 @@ use std::time::Duration;
 use deadpool_redis::Connection;
 use redis::aio::ConnectionLike as _;
 use redis::{Cmd, Value};
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, warn};
 
-use super::batch::{Batch, Letter};
+use super::batch::{Batch, Letter, Verdicts};
 use super::connect::{OpenError, Store};
-use super::ledger::Ledger;
 use super::scripts::Scripts;
 use super::wire::KnownHolders;
 use crate::fabric::FabricError;
@@ -27,7 +26,7 @@ const WAITING: usize = 8192;
 const BATCH: usize = 256;
 /// How long a lane rests between two tries to connect.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
-/// How often the operator is told, by each lane, that the store is full.
+/// How often the operator is told, by each lane, that the store refuses something.
 const COMPLAIN_EVERY: Duration = Duration::from_mins(1);
 
 /// Where jobs wait for their lane.
@@ -54,17 +53,16 @@ impl Lane {
     pub(super) fn open(
         store: Store,
         scripts: Arc<Scripts>,
+        own_lease: String,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (sender, jobs) = mpsc::channel(WAITING);
         let metrics = Arc::clone(&store.metrics);
         let driver = Driver {
             jobs,
-            losses: store.identity().epoch(),
             store,
             scripts,
+            own_lease,
             known: KnownHolders::default(),
-            generation: 0,
-            ledger: Ledger::default(),
             complained: None,
         };
         let lane = Self {
@@ -105,11 +103,7 @@ impl Lane {
 impl Job {
     fn fail(self, error: &FabricError) {
         match self {
-            Self::Send(Letter { receipt, .. }) => {
-                if let Some(receipt) = receipt {
-                    receipt.settle(Err(error.clone()));
-                }
-            }
+            Self::Send(letter) => letter.receipt.settle(Err(error.clone())),
             // Whoever gave up waiting needs no answer.
             Self::Ask(_, caller) => drop(caller.send(Err(error.clone()))),
         }
@@ -118,15 +112,12 @@ impl Job {
 
 struct Driver {
     jobs: mpsc::Receiver<Job>,
-    /// Tells when the store has lost data, also a lane that has nothing to do.
-    losses: watch::Receiver<u64>,
     store: Store,
     scripts: Arc<Scripts>,
+    /// The key of this node's lease.
+    own_lease: String,
     known: KnownHolders,
-    /// Which state of the store the ledger is of.
-    generation: u64,
-    ledger: Ledger,
-    /// When the operator was last told that the store is full.
+    /// When the operator was last told that the store refuses something.
     complained: Option<Instant>,
 }
 
@@ -162,14 +153,8 @@ impl Driver {
     async fn serve(&mut self, connection: &mut Connection) -> Option<FabricError> {
         let (mut jobs, scripts) = (Vec::with_capacity(BATCH), Arc::clone(&self.scripts));
         loop {
-            self.notice_loss();
-            let owed = self.ledger.pay_some(BATCH);
-            if owed.is_empty() {
-                tokio::select! {
-                    taken = self.jobs.recv_many(&mut jobs, BATCH) => if taken == 0 { return None },
-                    () = due(self.ledger.due()) => {}
-                    _ = self.losses.changed() => {}
-                }
+            if self.jobs.recv_many(&mut jobs, BATCH).await == 0 {
+                return None;
             }
             // Lets sessions that are ready add to this pipeline: a tenth less CPU, no latency (measured).
             tokio::task::yield_now().await;
@@ -178,37 +163,13 @@ impl Driver {
             {
                 jobs.push(job);
             }
-            if owed.is_empty() && jobs.is_empty() {
-                continue;
-            }
-            // It may have been noticed while this lane waited.
-            self.notice_loss();
-            let mut batch = Batch::new(&scripts, self.store.lives, owed.len() + jobs.len());
-            for letter in owed {
-                batch.add(Job::Send(letter));
-            }
+            let mut batch = Batch::new(&scripts, self.store.lives, jobs.len());
             for job in jobs.drain(..) {
-                if let Job::Send(letter) = &job
-                    && self.ledger.owes(&letter.to)
-                {
-                    let owed = self.ledger.pay(&letter.to);
-                    for letter in owed {
-                        batch.add(Job::Send(letter));
-                    }
-                }
                 batch.add(job);
             }
             if let Err(error) = self.exchange(connection, batch).await {
                 return Some(error);
             }
-        }
-    }
-
-    /// What the store has lost is owed to it.
-    fn notice_loss(&mut self) {
-        let generation = self.store.identity().generation();
-        if std::mem::replace(&mut self.generation, generation) != generation {
-            self.ledger.owe();
         }
     }
 
@@ -221,16 +182,19 @@ impl Driver {
         let (size, begun) = (batch.size(), Instant::now());
         let (pipeline, askers) = batch.finish();
         let asking = connection.req_packed_commands(&pipeline, 0, askers.len());
+        let mut verdicts = Verdicts::default();
         let error = match timeout(self.store.timeout, asking).await {
             Ok(Ok(answers)) => {
                 self.store.metrics.pipeline(size, begun.elapsed());
-                let told = askers
-                    .into_iter()
-                    .zip(answers)
-                    .map(|(asker, answer)| asker.hears(answer, &mut self.known, &mut self.ledger));
-                // Everybody is told, whatever is wrong with some.
-                let told = told.fold(Ok(()), Result::and);
-                return self.judge(told);
+                for (asker, answer) in askers.into_iter().zip(answers) {
+                    asker.hears(answer, &mut self.known, &mut verdicts);
+                }
+                if verdicts.has_absent() {
+                    self.doubt(connection).await;
+                }
+                let refused = self.refused(&verdicts);
+                verdicts.tell();
+                return refused;
             }
             Ok(Err(error)) => {
                 self.store.metrics.redis_failed(RedisTrouble::Connection);
@@ -242,36 +206,50 @@ impl Driver {
             }
         };
         for asker in askers {
-            asker.fail(&error, &mut self.ledger);
+            asker.fail(&error, &mut verdicts);
         }
+        verdicts.tell();
         Err(error)
     }
 
-    /// A new connection loads the scripts, or finds the primary; it does not make room in the store.
-    fn judge(&mut self, told: Result<(), FabricError>) -> Result<(), FabricError> {
-        let Err(error) = told else {
+    /// Somebody was not found: a store that has forgotten this node's lease may have forgotten them too, and that must be known before their
+    /// absence is told.
+    async fn doubt(&self, connection: &mut Connection) {
+        let mut lease = redis::cmd("GET");
+        lease.arg(&self.own_lease);
+        // One that does not answer is noticed by whatever is asked next.
+        if let Ok(Ok(token)) = timeout(
+            self.store.timeout,
+            lease.query_async::<Option<Vec<u8>>>(connection),
+        )
+        .await
+        {
+            self.store.epoch.compare(token.as_deref());
+        }
+    }
+
+    /// What the store refused: an error if a new connection may mend it.
+    fn refused(&mut self, verdicts: &Verdicts) -> Result<(), FabricError> {
+        let Some(error) = &verdicts.error else {
             return Ok(());
         };
         self.store.metrics.redis_failed(RedisTrouble::Refused);
-        if error != FabricError::NoMemory {
-            return Err(error);
+        if verdicts.reconnects {
+            return Err(error.clone());
         }
         let now = Instant::now();
         if self.complained.is_none_or(|at| now - at > COMPLAIN_EVERY) {
             self.complained = Some(now);
-            warn!(
-                "Redis has no memory left: nobody can log in, and no signal reaches another node, until its maxmemory is raised or what else is in it is removed"
-            );
+            match error {
+                FabricError::NoMemory => warn!(
+                    "Redis has no memory left: nobody can log in, and no signal reaches another node, until its maxmemory is raised or what else is in it is removed"
+                ),
+                error => {
+                    warn!(%error, "Redis refuses commands: what they were for is unavailable until it takes them")
+                }
+            }
         }
         Ok(())
-    }
-}
-
-/// Waits until then, or for ever.
-async fn due(at: Option<Instant>) {
-    match at {
-        Some(at) => sleep_until(at).await,
-        None => std::future::pending().await,
     }
 }
 

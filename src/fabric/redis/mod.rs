@@ -1,18 +1,16 @@
 //! The fabric over Redis: keys with a time to live say who is where, one channel for each user carries what is sent.
 
 mod batch;
-mod clock;
 mod commands;
 mod connect;
+mod epoch;
 mod keys;
 mod lane;
-mod ledger;
 mod letterboxes;
 mod open;
 mod questions;
 mod scripts;
 mod subscriber;
-mod wholeness;
 mod wire;
 
 pub use connect::OpenError;
@@ -20,7 +18,7 @@ pub use open::{Config, Url, open};
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -30,19 +28,18 @@ use redis::{Cmd, Value};
 use tokio::time::timeout;
 
 use self::batch::{Letter, Sheet};
-use self::clock::Clock;
-use self::connect::{Identity, Lives};
+use self::connect::Lives;
+use self::epoch::StoreEpoch;
 use self::keys::{Keys, KnownDestinations};
 use self::lane::Lane;
 use self::questions::Questions;
 use self::scripts::Scripts;
 use self::subscriber::{Listening, Wants};
-use self::wholeness::Beaten;
 use self::wire::{entries, holder, millis, unexpected};
 use super::wakes::Wakes;
 use super::{
-    Beat, Challenge, Claim, Entry, Envelope, Epoch, Fabric, FabricError, Holder, Lease, Notes, Postage,
-    Receipt, Renewal, Resume, Terms, Verdict,
+    Beat, Challenge, Claim, Entry, Envelope, Epoch, Fabric, FabricError, Holder, Lease, Notes,
+    Postage, Receipt, Renewal, Resume, Says, Terms, Verdict,
 };
 use crate::bugs::{self, Bug};
 use crate::model::{Address, EntryId, NodeId, Realm, SecretHash, SessionId, UserName};
@@ -68,9 +65,7 @@ struct RedisFabric {
     questions: Arc<Questions>,
     wakes: Arc<Wakes>,
     lives: Lives,
-    identity: Arc<Identity>,
-    beaten: Mutex<Beaten>,
-    clock: Clock,
+    epoch: Arc<StoreEpoch>,
 }
 
 impl RedisFabric {
@@ -90,7 +85,7 @@ impl RedisFabric {
 
     /// Until when a command that was just given may run, by the server's clock.
     fn deadline(&self) -> i64 {
-        self.clock.now().saturating_add(millis(self.timeout))
+        self.epoch.server_now().saturating_add(millis(self.timeout))
     }
 }
 
@@ -136,11 +131,11 @@ impl Fabric for RedisFabric {
         address: &Address,
         secret: &SecretHash,
         last: Option<EntryId>,
-        whole: bool,
+        guarded: bool,
     ) -> Result<Resume, FabricError> {
         let channel = self.keys.channel(address);
         let listening: Listening = self.wants.listen(channel, self.timeout).await?;
-        let resume = self.resume_command(address, secret, last, whole);
+        let resume = self.resume_command(address, secret, last, guarded);
         let (resume, before) = wire::resume(address, self.lane(address).ask(resume).await?)?;
         if let Resume::Won(resumed) = &resume {
             let Lease {
@@ -261,7 +256,7 @@ impl Fabric for RedisFabric {
                 bytes: envelope.encode(),
                 once: envelope.once,
             },
-            receipt: Some(receipt),
+            receipt,
         };
         self.lane(to).send(letter);
     }
@@ -335,16 +330,60 @@ impl Fabric for RedisFabric {
         Ok(holders.collect())
     }
 
-    async fn beat(&self, watched: &[NodeId], whole: bool) -> Result<Beat, FabricError> {
-        self.beats(watched, whole).await
+    async fn beat(&self, watched: &[NodeId], says: Says) -> Result<Beat, FabricError> {
+        let (asked_at, epoch) = (self.epoch.mark(), self.epoch.count());
+        let own_key = self.keys.node(&self.node);
+        let mut beat = self.scripts.beat.on([&own_key, &self.keys.epoch()]);
+        beat.arg(format!("{:016x}", rand::random::<u64>()))
+            .arg(millis(self.terms.node_ttl))
+            .arg(self.epoch.name())
+            .arg(match says {
+                Says::Nothing => "",
+                Says::Guarded => "guarded",
+                Says::Known => "known",
+            });
+        let mut read = redis::cmd("MGET");
+        read.arg(own_key);
+        for node in watched {
+            read.arg(self.keys.node(node));
+        }
+        let (beat, leases) = (self.own_lane.ask(beat), self.own_lane.ask(read));
+        let beat = array(beat.await?)?;
+        let [Value::Int(server_millis), Value::BulkString(token)] = &beat[..] else {
+            return Err(unexpected());
+        };
+        self.epoch.set_clock(asked_at, *server_millis);
+        let token = String::from_utf8_lossy(token).into_owned();
+        let own = self.epoch.beat(token, epoch, asked_at);
+        let leases = array(leases.await?)?;
+        let alive = leases.iter().skip(1).map(|lease| *lease != Value::Nil);
+        Ok(Beat {
+            epoch,
+            own,
+            alive: alive.collect(),
+        })
     }
 
-    async fn is_whole(&self) -> Result<bool, FabricError> {
-        self.store_is_whole().await
+    async fn said(&self) -> Result<Option<Says>, FabricError> {
+        let said = redis::cmd("GET").arg(self.keys.epoch()).clone();
+        let said = match self.own_lane.ask(said).await? {
+            Value::BulkString(said) => said,
+            _ => return Ok(None),
+        };
+        let known = format!("known {}", self.epoch.name());
+        Ok(Some(if said == known.as_bytes() {
+            Says::Known
+        } else {
+            Says::Guarded
+        }))
     }
 
     async fn intact(&self) -> Result<bool, FabricError> {
-        self.store_is_intact().await
+        let lease = redis::cmd("GET").arg(self.keys.node(&self.node)).clone();
+        Ok(match self.own_lane.ask(lease).await? {
+            Value::BulkString(token) => self.epoch.is_intact(Some(&token)),
+            _ => self.epoch.is_intact(None),
+        })
     }
 
     async fn alive(&self, nodes: &[NodeId]) -> Result<Vec<bool>, FabricError> {
@@ -386,7 +425,7 @@ impl Fabric for RedisFabric {
     }
 
     fn epoch(&self) -> Epoch {
-        self.identity.epoch()
+        self.epoch.watch()
     }
 
     fn answer(&self, challenge: Challenge, verdict: Verdict) {

@@ -1,14 +1,14 @@
 //! How a node is connected to a Redis.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
 use super::RedisFabric;
-use super::clock::Clock;
 use super::connect::{Lives, OpenError, Store};
+use super::epoch::StoreEpoch;
 use super::keys::{Keys, KnownDestinations};
 use super::lane::Lane;
 use super::questions::Questions;
@@ -84,16 +84,19 @@ pub async fn open(
         record: terms.user_ttl + terms.grace,
         prefix: config.prefix.len(),
     };
-    let store = Store::prepare(config, lives, metrics)?;
+    let epoch = Arc::new(StoreEpoch::new(terms.node_ttl));
+    let store = Store::prepare(config, lives, Arc::clone(&epoch), metrics)?;
     match store.check().await {
         // It may come: the lanes keep trying.
         Err(error @ OpenError::Away(_)) => store.complain(&error.to_string()),
         checked => checked?,
     }
     let scripts = Arc::new(Scripts::default());
+    let keys = Keys::new(&config.prefix);
+    let own_lease = keys.node(&node);
     let mut drivers: Vec<(&'static str, BoxFuture<'static, ()>)> = Vec::new();
     let mut lane = |name| {
-        let (lane, driver) = Lane::open(store.clone(), Arc::clone(&scripts));
+        let (lane, driver) = Lane::open(store.clone(), Arc::clone(&scripts), own_lease.clone());
         drivers.push((name, driver.boxed()));
         lane
     };
@@ -107,8 +110,6 @@ pub async fn open(
     let wants = Arc::<Wants>::default();
     let questions = Arc::<Questions>::default();
     let wakes = Arc::<Wakes>::default();
-    let keys = Keys::new(&config.prefix);
-    let identity = Arc::clone(store.identity());
     let subscriber = Subscriber {
         store,
         wants: Arc::clone(&wants),
@@ -142,9 +143,7 @@ pub async fn open(
         questions,
         wakes,
         lives,
-        identity,
-        beaten: Mutex::default(),
-        clock: Clock::default(),
+        epoch,
     };
     let fabric = Arc::new(fabric);
     Ok(Opened {

@@ -318,19 +318,6 @@ fn outcome(holder: &Holder, code: &Value) -> Outcome {
     }
 }
 
-/// How long the server has been running, by its `INFO`.
-pub(super) fn uptime(info: &Value) -> Result<Duration, FabricError> {
-    let Value::BulkString(info) = info else {
-        return Err(unexpected());
-    };
-    let mut lines = info.split(|&byte| byte == b'\n');
-    lines
-        .find_map(|line| line.strip_prefix(b"uptime_in_seconds:"))
-        .and_then(|seconds| std::str::from_utf8(seconds).ok()?.trim().parse().ok())
-        .map(Duration::from_secs)
-        .ok_or_else(unexpected)
-}
-
 /// A lease as it is stored.
 pub(super) fn holder(text: &[u8]) -> Result<Holder, FabricError> {
     let text = std::str::from_utf8(text).ok();
