@@ -578,7 +578,7 @@ async fn a_node_that_starts_does_not_believe_what_was_said_of_another_redis() {
         unreachable!()
     };
     let node = ground.plug().await;
-    redis.ask("SET sb:e:{n} known-0123456789").await;
+    redis.ask("SET test:e:{n} known-0123456789").await;
     assert_eq!(node.fabric.said().await.unwrap(), Some(Says::Guarded));
 }
 
