@@ -12,23 +12,13 @@ use super::connect::Lives;
 use super::lane::{Caller, Job};
 use super::scripts::Scripts;
 use super::wire::{self, KnownHolders};
-use crate::fabric::{FabricError, Outcome, Postage, Receipt, Room, Sent, WAITS_LONGER, ring};
+use crate::fabric::{FabricError, Holder, Outcome, Postage, Receipt, Room, Sent};
 use crate::model::Correlation;
 
 /// How many names one call serves at most: others wait for Redis meanwhile.
 const NAMES_AT_ONCE: usize = 64;
-/// How many envelopes to one name one call carries at most: the script reads the rest of the number as something else.
+/// How many envelopes to one name one call carries at most.
 const SHEETS_AT_ONCE: usize = 256;
-/// How often an inbox is cut to its length.
-const CUT_ONE_IN: usize = 16;
-/// To how many entries an inbox is cut that was sent something of a usual size.
-const PLAIN_RING: usize = ring(0);
-/// What is added to the count of envelopes that bear ids…
-const WITH_IDS: usize = 100_000;
-/// …and of those that are urgent.
-const URGENT: usize = 200_000;
-/// …and of those that wait for a name that nobody holds.
-const WAITS: usize = 400_000;
 
 /// An envelope on its way.
 #[derive(Debug)]
@@ -86,6 +76,8 @@ pub(super) struct Bundle {
 pub(super) enum Asker {
     /// The senders of each bundle of a call.
     Senders(Vec<Bundle>),
+    /// The senders of one bundle that is published to this holder.
+    Direct(Bundle, Holder),
     /// Anyone else.
     Caller(Caller),
 }
@@ -105,28 +97,6 @@ impl std::hash::Hash for Destination {
 }
 
 impl Bundle {
-    /// The bytes of the only envelope, if it is of a usual size and for whoever has the name, or will have it: most are.
-    fn plain(&self) -> Option<&[u8]> {
-        let Postage {
-            only: None,
-            urgent: false,
-            ..
-        } = self.postage
-        else {
-            return None;
-        };
-        match &self.sheets[..] {
-            [(Sheet { bytes, once: None }, _)] if ring(bytes.len()) == PLAIN_RING => Some(bytes),
-            _ => None,
-        }
-    }
-
-    /// The size of the largest envelope, in bytes.
-    fn largest(&self) -> usize {
-        let sizes = self.sheets.iter().map(|(sheet, _)| sheet.bytes.len());
-        sizes.max().unwrap_or_default()
-    }
-
     fn bytes(&self) -> usize {
         let ids = |sheet: &Sheet| sheet.once.as_ref().map_or(0, |id| id.0.len());
         let sizes = self
@@ -136,42 +106,49 @@ impl Bundle {
         sizes.sum::<usize>() + 128
     }
 
-    fn has_ids(&self) -> bool {
-        self.sheets.iter().any(|(sheet, _)| sheet.once.is_some())
-    }
-
     /// Writes the bundle as the script reads it.
     fn write(&self, call: &mut Cmd) {
-        let patience = self.postage.patience;
-        let patience = patience.map(|patience| wire::millis(patience + WAITS_LONGER));
-        if let Some(envelope) = self.plain() {
-            if let Some(patience) = patience {
-                call.arg("w").arg(&self.to.channel).arg(patience);
-            } else {
-                call.arg(&self.to.channel);
-            }
-            call.arg(envelope);
-            return;
-        }
+        call.arg(&self.to.channel);
         let count = self.sheets.len();
-        let cut = count > rand::random_range(0..CUT_ONE_IN);
-        let hundreds = if cut { ring(self.largest()) / 100 } else { 0 };
-        let with_ids = self.has_ids();
-        let how = if with_ids { WITH_IDS } else { 0 }
-            + if self.postage.urgent { URGENT } else { 0 }
-            + if patience.is_some() { WAITS } else { 0 };
-        let only = self.postage.only.map(|session| session.to_string());
-        call.arg("")
-            .arg(&self.to.channel)
-            .arg(only.unwrap_or_default())
-            .arg(count + 1000 * hundreds + how);
-        call.arg(patience);
+        match (self.postage.always, self.postage.only) {
+            (false, None) => call.arg(count),
+            (always, only) => {
+                let only = only.map(|session| format!(" {session}"));
+                let always = if always { "!" } else { "" };
+                call.arg(format!("{always}{count}{}", only.unwrap_or_default()))
+            }
+        };
         for (sheet, _) in &self.sheets {
             call.arg(&sheet.bytes);
-            if with_ids {
-                call.arg(sheet.once.as_ref().map_or("", |id| &*id.0));
-            }
+            call.arg(sheet.once.as_ref().map_or("", |id| &*id.0));
         }
+    }
+
+    /// Publishes the bundle to the session of this holder, without the script.
+    fn publish(&self, holder: &Holder) -> Cmd {
+        let bytes = self.sheets.iter().map(|(sheet, _)| sheet.bytes.len()).sum();
+        let mut payload = wire::plain_push(holder.session, bytes);
+        for (sheet, _) in &self.sheets {
+            payload.extend_from_slice(&sheet.bytes);
+        }
+        let mut publish = Cmd::with_capacity(3, payload.len() + self.to.channel.len() + 16);
+        publish.arg("PUBLISH").arg(&self.to.channel).arg(payload);
+        publish
+    }
+
+    /// Its letters, one by one.
+    fn letters(self) -> impl Iterator<Item = Letter> {
+        let Self {
+            to,
+            postage,
+            sheets,
+        } = self;
+        sheets.into_iter().map(move |(sheet, receipt)| Letter {
+            to: Arc::clone(&to),
+            postage: postage.clone(),
+            sheet,
+            receipt,
+        })
     }
 }
 
@@ -220,12 +197,16 @@ impl<'a> Batch<'a> {
             sheet,
             receipt,
         } = letter;
-        if let Some(&known) = self.last.get(&to)
-            && self.bundles[known].postage == postage
-            && self.bundles[known].sheets.len() < SHEETS_AT_ONCE
-        {
-            self.bundles[known].sheets.push((sheet, receipt));
-            return;
+        if let Some(&known) = self.last.get(&to) {
+            let bundle = &mut self.bundles[known];
+            if bundle.postage == postage && bundle.sheets.len() < SHEETS_AT_ONCE {
+                bundle.sheets.push((sheet, receipt));
+                return;
+            }
+            if bundle.postage.direct != postage.direct {
+                // The one is published, the other is sent by the script: in this order.
+                self.send_bundles();
+            }
         }
         if self.bundles.len() == NAMES_AT_ONCE {
             self.send_bundles();
@@ -244,12 +225,23 @@ impl<'a> Batch<'a> {
         }
         self.last.clear();
         let bundles = std::mem::take(&mut self.bundles);
+        let (direct, bundles): (Vec<_>, Vec<_>) = bundles
+            .into_iter()
+            .partition(|bundle| bundle.postage.direct.is_some());
+        for bundle in direct {
+            if let Some(holder) = bundle.postage.direct.clone() {
+                self.push(bundle.publish(&holder), Asker::Direct(bundle, holder));
+            }
+        }
+        if bundles.is_empty() {
+            return;
+        }
         let keys = bundles
             .iter()
             .map(|bundle| &bundle.to.presence)
             .chain(bundles.iter().map(|bundle| &bundle.to.inbox));
         let bytes = bundles.iter().map(Bundle::bytes).sum();
-        let args = bundles.iter().map(|bundle| 2 * bundle.sheets.len() + 5);
+        let args = bundles.iter().map(|bundle| 2 * bundle.sheets.len() + 2);
         let mut call = self.scripts.send.with_room(keys, args.sum(), bytes);
         let Room {
             entries,
@@ -257,14 +249,11 @@ impl<'a> Batch<'a> {
             share,
         } = Room::INBOX;
         call.arg(wire::millis(self.lives.inbox))
-            .arg(wire::millis(self.lives.resumable_inbox))
             .arg(self.lives.prefix)
             .arg(entries)
             .arg(bytes)
             .arg(share)
-            .arg(PLAIN_RING)
-            // By chance, so that no pattern of senders keeps an inbox from being cut.
-            .arg(rand::random_range(0..CUT_ONE_IN));
+            .arg(self.lives.surely_fit);
         for bundle in &bundles {
             bundle.write(&mut call);
         }
@@ -281,7 +270,9 @@ impl<'a> Batch<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Verdicts {
     /// Whom to tell what.
-    pub(super) settled: Vec<(Receipt, Outcome)>,
+    settled: Vec<(Receipt, Outcome)>,
+    /// What nobody listened to, in order: it was not delivered.
+    pub(super) unheard: Vec<Letter>,
     /// An error that is not of one command alone.
     pub(super) error: Option<FabricError>,
     /// Whether a new connection may mend it: it loads the scripts, or finds the primary.
@@ -296,9 +287,29 @@ impl Verdicts {
     }
 
     /// Tells every sender.
-    pub(super) fn tell(self) {
-        for (receipt, outcome) in self.settled {
+    pub(super) fn tell(&mut self) {
+        for (receipt, outcome) in self.settled.drain(..) {
             receipt.settle(outcome);
+        }
+    }
+
+    /// What became of a bundle. What got through to somebody overtakes what did not before: that is refused.
+    fn settle(&mut self, bundle: Bundle, outcomes: Vec<Outcome>) {
+        let to = Arc::clone(&bundle.to);
+        let mut got_through = false;
+        for (letter, outcome) in bundle.letters().zip(outcomes) {
+            match outcome {
+                Err(FabricError::Unheard) => self.unheard.push(letter),
+                outcome => {
+                    got_through |= outcome.is_ok();
+                    self.settled.push((letter.receipt, outcome));
+                }
+            }
+        }
+        if got_through && !self.unheard.is_empty() {
+            let settled = &mut self.settled;
+            let overtaken = self.unheard.extract_if(.., |letter| letter.to == to);
+            settled.extend(overtaken.map(|letter| (letter.receipt, Err(FabricError::Unheard))));
         }
     }
 }
@@ -324,28 +335,36 @@ impl Asker {
         }
         match (self, answer) {
             (Self::Caller(caller), answer) => drop(caller.send(Ok(answer))),
+            (Self::Direct(bundle, holder), Value::Int(listeners)) => {
+                let outcome = match listeners {
+                    0 => Err(FabricError::Unheard),
+                    _ => Ok(Sent::To(holder)),
+                };
+                let outcomes = vec![outcome; bundle.sheets.len()];
+                verdicts.settle(bundle, outcomes);
+            }
             (Self::Senders(bundles), Value::Array(results)) => {
                 // A result that is missing leaves its receipts unsettled, which tells their senders.
                 for (bundle, result) in bundles.into_iter().zip(results) {
                     let outcomes = known.outcomes(result, bundle.sheets.len());
-                    let receipts = bundle.sheets.into_iter().map(|(_, receipt)| receipt);
-                    verdicts.settled.extend(receipts.zip(outcomes));
+                    verdicts.settle(bundle, outcomes);
                 }
             }
-            (senders @ Self::Senders(_), _) => senders.fail(&wire::unexpected(), verdicts),
+            (senders, _) => senders.fail(&wire::unexpected(), verdicts),
         }
     }
 
     /// The outcome is unknown.
     pub(super) fn fail(self, error: &FabricError, verdicts: &mut Verdicts) {
-        match self {
-            Self::Senders(bundles) => {
-                let sheets = bundles.into_iter().flat_map(|bundle| bundle.sheets);
-                let failed = sheets.map(|(_, receipt)| (receipt, Err(error.clone())));
-                verdicts.settled.extend(failed);
-            }
+        let bundles = match self {
+            Self::Senders(bundles) => bundles,
+            Self::Direct(bundle, _) => vec![bundle],
             // Whoever gave up waiting needs no answer.
-            Self::Caller(caller) => drop(caller.send(Err(error.clone()))),
+            Self::Caller(caller) => return drop(caller.send(Err(error.clone()))),
+        };
+        for bundle in bundles {
+            let failed = bundle.letters().map(|letter| (letter.receipt, Err(error.clone())));
+            verdicts.settled.extend(failed);
         }
     }
 }

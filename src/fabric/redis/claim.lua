@@ -12,7 +12,7 @@ if held and held ~= ARGV[3] then
   return held
 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-redis.call('DEL', KEYS[2], KEYS[2] .. ':n', KEYS[3])
+redis.call('DEL', KEYS[2], KEYS[3])
 if held or redis.call('EXISTS', KEYS[4]) == 1 then
   -- The node of the holder before may only be cut off: should it come back, its user is not here any more, nor is what was sent to him.
   redis.call('SET', KEYS[4], ARGV[6], 'PX', ARGV[7])

@@ -27,11 +27,7 @@ impl RedisFabric {
             .arg(lease.session.to_string())
             .arg(millis(self.lives.record))
             .arg(self.epoch.name())
-            .arg(millis(if lease.flags.resumable {
-                self.lives.resumable_inbox
-            } else {
-                self.lives.inbox
-            }));
+            .arg(millis(self.lives.inbox));
         claim
     }
 
@@ -48,7 +44,7 @@ impl RedisFabric {
             .arg(secret.as_str())
             .arg(millis(self.lives.user))
             .arg(millis(self.lives.record))
-            .arg(millis(self.lives.resumable_inbox))
+            .arg(millis(self.lives.inbox))
             .arg(self.deadline())
             .arg(last.map(|last| last.to_string()).unwrap_or_default())
             .arg(self.epoch.name())
@@ -82,7 +78,6 @@ impl RedisFabric {
         renew
             .arg(millis(self.lives.user))
             .arg(millis(self.lives.inbox))
-            .arg(millis(self.lives.resumable_inbox))
             .arg(millis(self.lives.record))
             .arg(self.deadline());
         for lease in leases {
@@ -101,7 +96,7 @@ impl RedisFabric {
         let mut note = self.scripts.note.on(&self.keys.of(&lease.address));
         note.arg(lease.held_by(&self.node).to_string())
             .arg(millis(self.lives.record))
-            .arg(millis(self.lives.resumable_inbox));
+            .arg(millis(self.lives.inbox));
         match confirmed {
             None => note.arg("").arg("").arg(""),
             Some(Confirmed { all, told }) => note

@@ -40,14 +40,14 @@ pub(super) struct Store {
 pub(super) struct Lives {
     /// A presence lease.
     pub(super) user: Duration,
-    /// The inbox of a plain user.
-    pub(super) inbox: Duration,
     /// The inbox of a resumable user.
-    pub(super) resumable_inbox: Duration,
+    pub(super) inbox: Duration,
     /// The record of a resumable session.
     pub(super) record: Duration,
     /// The length of the prefix of keys.
     pub(super) prefix: usize,
+    /// How many entries an inbox surely has room for, of one sender too.
+    pub(super) surely_fit: usize,
 }
 
 /// Redis cannot be used.

@@ -10,11 +10,12 @@ use deadpool_redis::Connection;
 use redis::aio::ConnectionLike as _;
 use redis::{Cmd, Value};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, warn};
 
 use super::batch::{Batch, Letter, Verdicts};
 use super::connect::{OpenError, Store};
+use super::parked::Parked;
 use super::scripts::Scripts;
 use super::wire::KnownHolders;
 use crate::fabric::FabricError;
@@ -57,12 +58,14 @@ impl Lane {
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (sender, jobs) = mpsc::channel(WAITING);
         let metrics = Arc::clone(&store.metrics);
+        let timeout = store.timeout;
         let driver = Driver {
             jobs,
             store,
             scripts,
             own_lease,
             known: KnownHolders::default(),
+            parked: Parked::new(timeout),
             complained: None,
         };
         let lane = Self {
@@ -117,6 +120,7 @@ struct Driver {
     /// The key of this node's lease.
     own_lease: String,
     known: KnownHolders,
+    parked: Parked,
     /// When the operator was last told that the store refuses something.
     complained: Option<Instant>,
 }
@@ -130,6 +134,7 @@ impl Driver {
             debug!(%error, "A lane lost its connection to Redis");
             // Taken out of the pool, which would ping it.
             drop(Connection::take(connection));
+            self.parked.fail(&error);
             // What waited behind something that failed must not overtake its repetition.
             while let Ok(job) = self.jobs.try_recv() {
                 job.fail(&error);
@@ -153,8 +158,9 @@ impl Driver {
     async fn serve(&mut self, connection: &mut Connection) -> Option<FabricError> {
         let (mut jobs, scripts) = (Vec::with_capacity(BATCH), Arc::clone(&self.scripts));
         loop {
-            if self.jobs.recv_many(&mut jobs, BATCH).await == 0 {
-                return None;
+            tokio::select! {
+                taken = self.jobs.recv_many(&mut jobs, BATCH) => if taken == 0 { return None },
+                () = due(self.parked.next()) => {}
             }
             // Lets sessions that are ready add to this pipeline: a tenth less CPU, no latency (measured).
             tokio::task::yield_now().await;
@@ -164,8 +170,21 @@ impl Driver {
                 jobs.push(job);
             }
             let mut batch = Batch::new(&scripts, self.store.lives, jobs.len());
+            if !self.parked.is_empty() {
+                for letter in self.parked.due(Instant::now()) {
+                    batch.add(Job::Send(letter));
+                }
+            }
             for job in jobs.drain(..) {
-                batch.add(job);
+                match job {
+                    Job::Send(letter) if self.parked.holds(&letter.to) => {
+                        self.parked.park(letter, Instant::now());
+                    }
+                    job => batch.add(job),
+                }
+            }
+            if batch.size() == 0 {
+                continue;
             }
             if let Err(error) = self.exchange(connection, batch).await {
                 return Some(error);
@@ -194,6 +213,9 @@ impl Driver {
                 }
                 let refused = self.refused(&verdicts);
                 verdicts.tell();
+                for letter in verdicts.unheard {
+                    self.parked.park(letter, Instant::now());
+                }
                 return refused;
             }
             Ok(Err(error)) => {
@@ -250,6 +272,14 @@ impl Driver {
             }
         }
         Ok(())
+    }
+}
+
+/// Waits until then, or for ever.
+async fn due(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

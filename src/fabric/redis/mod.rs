@@ -8,6 +8,7 @@ mod keys;
 mod lane;
 mod letterboxes;
 mod open;
+mod parked;
 mod questions;
 mod scripts;
 mod subscriber;

@@ -6,38 +6,6 @@
 -- Returns: 1, or 0 if the session is somebody else's by now
 local call = redis.call
 
--- Takes what leaves an inbox out of its tally, if there is one and it is true: read what goes, not what stays. Where little is left, there surely
--- is room for so many small ones that no tally is needed.
-local function uncount(inbox, tally, last)
-  local entries, bytes, shares = tonumber(call('HGET', tally, 'entries')), 0, {}
-  if not entries then
-    return
-  end
-  if entries ~= call('XLEN', inbox) then
-    call('HSET', tally, 'entries', -1)
-    return
-  end
-  for _, entry in ipairs(call('XRANGE', inbox, '-', last)) do
-    local envelope = entry[2][2]
-    local sender = string.match(envelope, '^%S+ (%S+)')
-    if sender then
-      bytes = bytes + #envelope
-      shares[sender] = (shares[sender] or 0) + math.max(1, math.ceil(#envelope / 4096))
-    end
-    entries = entries - 1
-  end
-  if call('HINCRBY', tally, 'bytes', -bytes) <= 65536 and entries < 32 then
-    call('DEL', tally)
-    return
-  end
-  for sender, share in pairs(shares) do
-    if call('HINCRBY', tally, sender, -share) <= 0 then
-      call('HDEL', tally, sender)
-    end
-  end
-  call('HSET', tally, 'entries', entries)
-end
-
 local now = call('TIME')
 if now[1] * 1000 + now[2] / 1000 > tonumber(ARGV[12]) then
   return redis.error_reply('LATE the note was given up before it ran')
@@ -57,7 +25,6 @@ elseif call('EXISTS', KEYS[3]) == 0 then
 end
 if ARGV[4] ~= '' then
   call('HSET', KEYS[3], 'confirmed', ARGV[4], 'told', ARGV[6])
-  uncount(KEYS[2], KEYS[2] .. ':n', ARGV[4])
   call('XTRIM', KEYS[2], 'MINID', ARGV[5])
 end
 -- Lua passes some thousand values at once.

@@ -21,10 +21,8 @@ use crate::fabric::{Opened, Terms};
 use crate::model::NodeId;
 use crate::telemetry::Metrics;
 
-/// How long a plain user's inbox lives from its beginning or its last renewal.
-const INBOX_LIVES: Duration = Duration::from_mins(1);
-/// The same, for a resumable user.
-const RESUMABLE_INBOX_LIVES: Duration = Duration::from_mins(10);
+/// How long a resumable user's inbox lives from its beginning or its last renewal.
+const INBOX_LIVES: Duration = Duration::from_mins(10);
 
 /// How to use a Redis.
 #[derive(Clone, Debug)]
@@ -80,9 +78,9 @@ pub async fn open(
     let lives = Lives {
         user: terms.user_ttl,
         inbox: INBOX_LIVES.max(terms.user_ttl),
-        resumable_inbox: RESUMABLE_INBOX_LIVES.max(terms.user_ttl),
         record: terms.user_ttl + terms.grace,
         prefix: config.prefix.len(),
+        surely_fit: 7,
     };
     let epoch = Arc::new(StoreEpoch::new(terms.node_ttl));
     let store = Store::prepare(config, lives, Arc::clone(&epoch), metrics)?;

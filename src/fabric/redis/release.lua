@@ -5,5 +5,5 @@ if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return {}
 end
 local unread = redis.call('XRANGE', KEYS[2], '(' .. ARGV[2], '+')
-redis.call('DEL', KEYS[1], KEYS[2], KEYS[2] .. ':n', KEYS[3])
+redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])
 return unread

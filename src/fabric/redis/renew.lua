@@ -1,12 +1,12 @@
 -- Prolongs leases that are still ours, with what belongs to them, and takes back those that are nobody's. Up to some hundred names a call.
 -- KEYS: presence, inbox, session record, who has taken the name over, for each name
--- ARGV: ttl ms, ttl ms of an inbox, ttl ms of a resumable session's inbox, ttl ms of its record, deadline (ms of the server's clock),
+-- ARGV: ttl ms, ttl ms of a resumable session's inbox, ttl ms of its record, deadline (ms of the server's clock),
 --       one lease for each name
 -- Returns: for each name 1 = ours, 2 = the store had lost it and it is ours again, 3 = a newer connection's of the same session,
 --          0 = somebody else's
 local call, match = redis.call, string.match
 local now = call('TIME')
-if now[1] * 1000 + now[2] / 1000 > tonumber(ARGV[5]) then
+if now[1] * 1000 + now[2] / 1000 > tonumber(ARGV[4]) then
   return redis.error_reply('LATE the renewal was given up before it ran')
 end
 
@@ -27,7 +27,7 @@ end
 
 local results = {}
 for i = 1, #KEYS, 4 do
-  local lease = ARGV[5 + (i + 3) / 4]
+  local lease = ARGV[4 + (i + 3) / 4]
   local held = call('GET', KEYS[i])
   local result = 1
   if held ~= lease then
@@ -43,11 +43,9 @@ for i = 1, #KEYS, 4 do
     call('PEXPIRE', KEYS[i], ARGV[1])
   end
   if result == 1 or result == 2 then
-    if string.sub(lease, -1) == '-' then
+    if string.sub(lease, -1) ~= '-' then
       call('PEXPIRE', KEYS[i + 1], ARGV[2])
-    else
-      call('PEXPIRE', KEYS[i + 1], ARGV[3])
-      if call('PEXPIRE', KEYS[i + 2], ARGV[4]) == 0 then
+      if call('PEXPIRE', KEYS[i + 2], ARGV[3]) == 0 then
         result = 2
       end
     end
