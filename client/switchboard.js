@@ -24,8 +24,8 @@ const RESTART = 2000
 const GIVE_UP = 30_000
 /** The longest that an offer waits for its first candidate before it is taken back. */
 const GATHER = 1000
-/** The longest message, and the size of a POST, in characters. */
-const MESSAGE = 65_000
+/** The longest message, and the size of a POST, in bytes of UTF-8, as the server counts them. */
+const MESSAGE = 65_536
 const POST = 50_000
 /** What may wait for an acknowledgement. */
 const OUTBOX = 1000
@@ -33,7 +33,7 @@ const OUTBOX = 1000
 /** Close codes: ours for a connection that is replaced (the session stays), and the server's that mean "go on elsewhere" and "stop". */
 const GIVEN_UP = 4900
 const AT_ONCE = [1012, 4010, 'bye', 'upgrade']
-const STOP = { 1000: 'closed', 1009: 'too_large', 4000: 'replaced', 4003: 'forbidden', 4009: 'not_logged_in' }
+const STOP = { 1000: 'closed', 1009: 'too_large', too_large: 'too_large', http_413: 'too_large', 4000: 'replaced', 4003: 'forbidden', 4009: 'not_logged_in' }
 /** Refusals of a signal that are worth another try. */
 const AGAIN = ['unavailable', 'inbox_full', 'rate_limited']
 
@@ -208,7 +208,8 @@ export class Client extends EventTarget {
       if (life.aborted) return
       this.#link = undefined
       this.#answered?.()
-      if (STOP[why.code]) return this.#stop(new SwitchboardError(STOP[why.code], why.message))
+      const stop = STOP[why.code]
+      if (stop && !(stop === 'too_large' && this.#dropLongest(why.message))) return this.#stop(new SwitchboardError(stop, why.message))
       if (why.code === 4001) this.#lose()
       for (const entry of this.#outbox.values()) entry.sent = false
       this.#holds.clear()
@@ -342,11 +343,22 @@ export class Client extends EventTarget {
     if (this.#outbox.size >= OUTBOX) return Promise.reject(new SwitchboardError('overloaded', 'Too much waits to be sent'))
     const id = ++this.#ids
     const text = JSON.stringify({ ...message, id })
-    if (text.length > MESSAGE) return Promise.reject(new SwitchboardError('too_large', 'The server takes no message over 64 KiB'))
+    if (bytes(text) > MESSAGE) return Promise.reject(new SwitchboardError('too_large', 'The server takes no message over 64 KiB'))
     const entry = { name: message.name, text, ...deferred() }
     this.#outbox.set(id, entry)
     this.#pump()
     return entry.promise
+  }
+
+  /**
+   * A server or a proxy with a lower limit than ours does not say which message was too large. It is one of those that were sent and not
+   * acknowledged, so the longest of them is too large as well. Returns whether there was one.
+   */
+  #dropLongest(message) {
+    const sent = [...this.#outbox].filter(([, entry]) => entry.sent)
+    const [id] = sent.sort(([, one], [, other]) => bytes(other.text) - bytes(one.text))[0] ?? []
+    if (id !== undefined) this.#settle({ type: 'error', id, code: 'too_large', message })
+    return id !== undefined
   }
 
   #pump() {
@@ -970,13 +982,21 @@ function http(kind, address, env, hear, end) {
   /** What waits goes in one request; if that fails it goes again, under the same key, before anything else. */
   const post = async () => {
     posting = true
+    let most = 32
     await null
     while (waiting.length && !leave.signal.aborted) {
       const lines = [waiting.shift()]
-      for (let size = lines[0].length; waiting.length && lines.length < 32 && (size += waiting[0].length) < POST; ) lines.push(waiting.shift())
+      for (let size = bytes(lines[0]); waiting.length && lines.length < most && (size += bytes(waiting[0]) + 1) < POST; ) lines.push(waiting.shift())
       const body = lines.join('\n')
       const headers = { 'Content-Type': 'application/x-ndjson', 'Idempotency-Key': Math.random().toString(36).slice(2) + Date.now() }
-      await persist(() => ask('v1/messages', { method: 'POST', headers, body }))
+      const say = () =>
+        ask('v1/messages', { method: 'POST', headers, body }).catch((error) => {
+          if (error.status !== 413 || lines.length === 1) throw error
+          // Nothing of it was taken. One at a time, only a message that is too large by itself is refused.
+          most = 1
+          waiting.unshift(...lines)
+        })
+      await persist(say)
     }
     posting = false
   }
@@ -1035,6 +1055,10 @@ function abortable(promise, signal, aborted = ignore) {
     promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort))
   })
 }
+
+/** The length of a text on the wire. */
+const bytes = (text) => encoder.encode(text).length
+const encoder = new TextEncoder()
 
 function parse(text) {
   try {

@@ -1,0 +1,73 @@
+// The client library in Node.js against real nodes: sizes, clocks and tokens.
+
+import assert from 'node:assert/strict'
+import { after, before, test } from 'node:test'
+
+import WebSocket from 'ws'
+
+import { connect } from '../../client/switchboard.js'
+import { eventually, startNode } from './support/index.mjs'
+
+const LIMIT = 65_536
+const WITHIN = 15_000
+
+let node, small
+before(async () => {
+  ;[node, small] = await Promise.all([
+    startNode(),
+    startNode({ settings: { 'session.frame_bytes': 4096 } }),
+  ])
+})
+after(() => Promise.all([node, small].map((each) => each?.kill())))
+
+const clients = []
+async function client(url, name, options) {
+  const one = await connect(url, { WebSocket, name, signal: AbortSignal.timeout(WITHIN), ...options })
+  clients.push(one)
+  return one
+}
+/** The messages that a client hears. */
+function hears(one) {
+  const heard = []
+  one.addEventListener('message', ({ message }) => heard.push(message))
+  return heard
+}
+const within = () => ({ signal: AbortSignal.timeout(WITHIN) })
+test.afterEach(() => clients.splice(0).forEach((one) => one.close()))
+
+for (const transport of ['websocket', 'sse', 'poll']) {
+  const transports = [transport]
+
+  test(`by ${transport}: the limit is 64 KiB of UTF-8 for the whole frame; more is refused, and blocks nothing`, async () => {
+    const [alice, bob] = [await client(node.http, `a-${transport}`, { transports }), await client(node.http, `b-${transport}`)]
+    const { session } = alice
+    const heard = hears(bob)
+    const envelope = (id) => JSON.stringify({ type: 'message', name: bob.name, message: '', id }).length
+    // Each character is one UTF-16 unit and three bytes.
+    const longest = '我'.repeat((LIMIT - envelope(1)) / 3)
+    const full = longest + 'x'.repeat(LIMIT - envelope(1) - 3 * longest.length)
+    assert.equal(Buffer.byteLength(full) + envelope(1), LIMIT)
+    assert.ok(['delivered', 'queued'].includes(await alice.send(bob.name, full, within())))
+    const refused = assert.rejects(alice.send(bob.name, `${full}x`, within()), { code: 'too_large' })
+    const chinese = assert.rejects(alice.send(bob.name, '我'.repeat(30_000), within()), { code: 'too_large' })
+    const after = alice.send(bob.name, 'after', within())
+    await Promise.all([refused, chinese, after])
+    await eventually(() => heard.length >= 2)
+    assert.ok(heard[0] === full && heard[1] === 'after' && heard.length === 2, 'each that fits, once, in order')
+    assert.deepEqual([alice.state, alice.session], ['online', session])
+  })
+
+  test(`by ${transport}, at a node with a lower limit: what is too large is refused, and blocks nothing`, async () => {
+    const [alice, bob] = [await client(small.http, `a-${transport}`, { transports }), await client(small.http, `b-${transport}`)]
+    const heard = hears(bob)
+    const sent = ['one', 'x'.repeat(5000), 'two', 'three'].map((words) => alice.send(bob.name, words, within()))
+    const told = (await Promise.allSettled(sent)).map(({ reason, value }) => reason?.code ?? value)
+    // The server ends a WebSocket and its session for it. Its close code does not always arrive: then all that was sent is in doubt.
+    const expected = transport === 'websocket' ? ['too_large', 'unavailable'] : ['too_large']
+    assert.ok(expected.includes(told[1]), String(told))
+    assert.ok(['delivered', 'queued'].includes(await alice.send(bob.name, 'after', within())))
+    await eventually(() => heard.at(-1) === 'after')
+    if (transport !== 'websocket') assert.deepEqual(heard, ['one', 'two', 'three', 'after'])
+    assert.equal(alice.state, 'online')
+  })
+}
