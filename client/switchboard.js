@@ -75,7 +75,7 @@ export class Client extends EventTarget {
   /** What the server has not acknowledged, by id, in order: `{name, text, sent, tried, resolve, reject}`. */
   #outbox = new Map()
   #ids = 0
-  /** Until when nothing is sent to somebody (`''`: to anybody), since the server asked for patience. */
+  /** To whom nothing is sent (`''`: to anybody) until a timer has run out, since the server asked for patience. */
   #holds = new Map()
   /** When somebody told us why they hang up: the `leave` that follows is that one, not of the next call. */
   #byes = new Map()
@@ -195,13 +195,13 @@ export class Client extends EventTarget {
       let why
       try {
         const link = (this.#link = await this.#climb(life))
-        const began = Date.now()
+        const began = performance.now()
         if (this.#identity) this.#enter(link)
         else this.#set('online')
         const upgrade = setTimeout(() => this.#upgrade(link, life), UPGRADE)
         why = await link.ended
         clearTimeout(upgrade)
-        if (Date.now() - began > STABLE) failures = 0
+        if (performance.now() - began > STABLE) failures = 0
       } catch (error) {
         why = error
       }
@@ -363,10 +363,8 @@ export class Client extends EventTarget {
 
   #pump() {
     if (this.state !== 'online') return
-    const now = Date.now()
     for (const entry of this.#outbox.values()) {
-      const held = (to) => this.#holds.get(to) > now
-      if (entry.sent || held('') || held(entry.name)) continue
+      if (entry.sent || this.#holds.has('') || this.#holds.has(entry.name)) continue
       entry.sent = entry.tried = true
       this.#link.send(entry.text)
     }
@@ -376,10 +374,14 @@ export class Client extends EventTarget {
     const entry = this.#outbox.get(id)
     if (!entry) return
     if (type === 'error' && AGAIN.includes(code)) {
-      const wait = retryAfter ?? 1000
+      const to = code === 'inbox_full' ? entry.name : ''
       entry.sent = false
-      this.#holds.set(code === 'inbox_full' ? entry.name : '', Date.now() + wait)
-      return void setTimeout(() => this.#pump(), wait + 1)
+      const timer = setTimeout(() => {
+        if (this.#holds.get(to) !== timer) return
+        this.#holds.delete(to)
+        this.#pump()
+      }, retryAfter ?? 1000)
+      return void this.#holds.set(to, timer)
     }
     this.#outbox.delete(id)
     if (type === 'error') entry.reject(new SwitchboardError(code, message, retryAfter))
@@ -421,7 +423,7 @@ export class Client extends EventTarget {
   }
 
   #bye(name, { bye, leg, peer }) {
-    this.#byes.set(name, Date.now())
+    this.#byes.set(name, performance.now())
     const call = this.calls.get(name)
     if (call && (leg === call.peer || peer === call.leg)) call._end(bye)
   }
@@ -430,7 +432,7 @@ export class Client extends EventTarget {
     const call = this.calls.get(name)
     const told = this.#byes.get(name)
     this.#byes.delete(name)
-    if (!call || (reason === 'hangup' && Date.now() - told < 5000)) return
+    if (!call || (reason === 'hangup' && performance.now() - told < 5000)) return
     if (reason === 'lost' || reason === 'node_lost') call._orphan(reason)
     else call._end(reason ?? 'hangup')
   }
@@ -481,7 +483,7 @@ export class Call extends EventTarget {
   #connected = deferred()
   #ended = deferred()
   #gathered = deferred()
-  #began = Date.now()
+  #began = performance.now()
   /** The offer that waits to be accepted, and the stream to answer it with. */
   #offer
   #answering
@@ -725,14 +727,14 @@ export class Call extends EventTarget {
       clearTimeout(this.#timer)
       this.#interruptedAt = undefined
       if (this.setupTime === undefined) {
-        this.setupTime = Date.now() - this.#began
+        this.setupTime = Math.round(performance.now() - this.#began)
         this.#report('connected')
       }
       this.#set('connected')
       this.#connected.resolve(this)
     } else if (connectionState === 'disconnected' || connectionState === 'failed') {
       if (connectionState === 'failed') this.#report('failed')
-      this.#interruptedAt ??= Date.now()
+      this.#interruptedAt ??= performance.now()
       if (this.setupTime !== undefined) this.#set('interrupted')
       this.#recover(connectionState === 'failed' ? 0 : RESTART)
     }
@@ -742,7 +744,7 @@ export class Call extends EventTarget {
   #recover(delay) {
     clearTimeout(this.#timer)
     this.#timer = setTimeout(() => {
-      const since = Date.now() - this.#interruptedAt
+      const since = performance.now() - this.#interruptedAt
       if (since >= GIVE_UP || (this.#alone && since >= RESTART)) return this._end(this.#alone ?? 'failed', true)
       // A peer that does not know this library may know nothing of restarts: it is asked when all is lost.
       if (this.peer || this.pc.connectionState === 'failed') this.restart()
@@ -905,13 +907,13 @@ function http(kind, address, env, hear, end) {
   }
   /** Does something again until it works; what cannot work ends the link. */
   const persist = async (action) => {
-    for (let failures = 0, since = Date.now(); ; failures++) {
+    for (let failures = 0, since = performance.now(); ; failures++) {
       try {
         return await action()
       } catch (error) {
         if (leave.signal.aborted) return
         const final = error.status >= 400 && error.status < 500 && error.status !== 429 && error.status !== 409
-        if (final || Date.now() - since > 8000) return close(GIVEN_UP, error.code ?? 'lost')
+        if (final || performance.now() - since > 8000) return close(GIVEN_UP, error.code ?? 'lost')
         await sleep(error.retryAfter ?? Math.random() * Math.min(2000, 200 * 2 ** failures), leave.signal)
       }
     }
@@ -988,7 +990,7 @@ function http(kind, address, env, hear, end) {
       const lines = [waiting.shift()]
       for (let size = bytes(lines[0]); waiting.length && lines.length < most && (size += bytes(waiting[0]) + 1) < POST; ) lines.push(waiting.shift())
       const body = lines.join('\n')
-      const headers = { 'Content-Type': 'application/x-ndjson', 'Idempotency-Key': Math.random().toString(36).slice(2) + Date.now() }
+      const headers = { 'Content-Type': 'application/x-ndjson', 'Idempotency-Key': Math.random().toString(36).slice(2) + performance.now() }
       const say = () =>
         ask('v1/messages', { method: 'POST', headers, body }).catch((error) => {
           if (error.status !== 413 || lines.length === 1) throw error

@@ -1,24 +1,27 @@
 // The client library in Node.js against real nodes: sizes, clocks and tokens.
 
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
 import { after, before, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 
 import WebSocket from 'ws'
 
 import { connect } from '../../client/switchboard.js'
-import { eventually, startNode } from './support/index.mjs'
+import { ROOT, eventually, startNode, startProxy } from './support/index.mjs'
 
 const LIMIT = 65_536
 const WITHIN = 15_000
 
-let node, small
+let node, small, slow
 before(async () => {
-  ;[node, small] = await Promise.all([
+  ;[node, small, slow] = await Promise.all([
     startNode(),
     startNode({ settings: { 'session.frame_bytes': 4096 } }),
+    startNode({ settings: { 'limits.signals_per_second': 50, 'session.login_within': '1s' } }),
   ])
 })
-after(() => Promise.all([node, small].map((each) => each?.kill())))
+after(() => Promise.all([node, small, slow].map((each) => each?.kill())))
 
 const clients = []
 async function client(url, name, options) {
@@ -71,3 +74,49 @@ for (const transport of ['websocket', 'sse', 'poll']) {
     assert.equal(alice.state, 'online')
   })
 }
+
+test('a clock that is set back an hour while the server asks for patience: what waits is sent', async () => {
+  const COUNT = 150
+  let answered = 0
+  let back = 0
+  const { now } = Date
+  class Watched extends WebSocket {
+    constructor(...args) {
+      super(...args)
+      // Once everything is answered, what was refused waits for its time.
+      this.on('message', (data) => {
+        if (JSON.parse(data).id !== undefined && (answered += 1) === COUNT) setImmediate(() => (back = 3_600_000))
+      })
+    }
+  }
+  const alice = await client(slow.http, 'alice', { WebSocket: Watched, transports: ['websocket'] })
+  const heard = hears(await client(slow.http, 'bob'))
+  Date.now = () => now() - back
+  try {
+    const sent = Array.from({ length: COUNT }, (_, i) => alice.send('bob', i, within()))
+    await Promise.all(sent).catch((error) => assert.fail(`${heard.length} of ${COUNT} after ${WITHIN} ms: ${error.name}`))
+  } finally {
+    Date.now = now
+  }
+  assert.ok(back && answered > COUNT, 'some were refused, and then the clock went back')
+})
+
+test('a clock that is set back an hour while polls fail: the connection is given up in time', async () => {
+  const proxy = await startProxy([node])
+  const { now } = Date
+  try {
+    const alice = await client(proxy.url, 'alice', { transports: ['poll'] })
+    const lost = new Promise((resolve) => alice.addEventListener('state', ({ state }) => resolve(state)))
+    proxy.rules.poll = 'refuse'
+    proxy.cut()
+    Date.now = () => now() - 3_600_000
+    assert.equal(await Promise.race([lost, sleep(WITHIN, 'nothing')]), 'reconnecting')
+  } finally {
+    Date.now = now
+    await proxy.stop()
+  }
+})
+
+test('the library never asks what time it is: a clock that is set would mislead it', () => {
+  assert.doesNotMatch(readFileSync(`${ROOT}client/switchboard.js`, 'utf8'), /\bDate\b/)
+})
