@@ -46,7 +46,10 @@ export interface Abortable {
 export interface ClientOptions extends Abortable {
   /** Log in with this name at once. */
   name?: string
-  /** Given to the server at each login. A function is asked each time, so it may fetch a new one. */
+  /**
+   * Given to the server at each login. A function is asked each time, so it may fetch a new one. If it fails, the first login fails with
+   * `unauthorized`; at a reconnect it is asked again.
+   */
   token?: string | (() => string | Promise<string>)
   /** Which transports to try, in this order. All by default. */
   transports?: readonly TransportKind[]

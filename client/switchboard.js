@@ -209,7 +209,9 @@ export class Client extends EventTarget {
       this.#link = undefined
       this.#answered?.()
       const stop = STOP[why.code]
-      if (stop && !(stop === 'too_large' && this.#dropLongest(why.message))) return this.#stop(new SwitchboardError(stop, why.message))
+      // Whoever is about to log in, and waits for a token or for the server's store, tries again.
+      const goesOn = stop === 'too_large' ? this.#dropLongest(why.message) : stop === 'not_logged_in' && this.#identity
+      if (stop && !goesOn) return this.#stop(new SwitchboardError(stop, why.message))
       if (why.code === 4001) this.#lose()
       for (const entry of this.#outbox.values()) entry.sent = false
       this.#holds.clear()
@@ -284,12 +286,13 @@ export class Client extends EventTarget {
     for (;;) {
       const identity = this.#identity
       if (!identity || link !== this.#link) return
-      const reply = await this.#ask(link, identity).catch((error) => ({ code: 'unauthorized', message: String(error) }))
+      const reply = await this.#ask(link, identity).catch((error) => ({ code: identity.established ? 'no_token' : 'unauthorized', message: String(error) }))
       if (!reply || link !== this.#link || identity !== this.#identity) return
       if (reply.success) return this.#entered(identity, reply)
       const { code, message, retry_after_ms: retryAfter = code === 'unavailable' ? 1000 : undefined } = reply
       if (code === 'resume_failed') this.#lose()
-      else if (code === 'draining') return link.close(GIVEN_UP, 'draining')
+      // Another connection, after the usual wait, asks for the token again.
+      else if (code === 'draining' || code === 'no_token') return link.close(GIVEN_UP, code)
       else if (retryAfter !== undefined && (identity.established || code !== 'name_taken')) await sleep(retryAfter, this.#life.signal)
       else {
         const error = new SwitchboardError(code, message, retryAfter)
@@ -304,6 +307,8 @@ export class Client extends EventTarget {
   async #ask(link, { name }) {
     const { token } = this.#options
     const login = { type: 'login', name, resumable: true, token: typeof token === 'function' ? await token() : token }
+    // By now another connection may be there, which waits for an answer of its own.
+    if (link !== this.#link) return
     if (this.#resume) Object.assign(login, { resume: this.#resume, last: this.#last })
     const reply = new Promise((resolve) => (this.#answered = resolve))
     link.send(JSON.stringify(login))

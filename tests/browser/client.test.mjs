@@ -120,3 +120,48 @@ test('a clock that is set back an hour while polls fail: the connection is given
 test('the library never asks what time it is: a clock that is set would mislead it', () => {
   assert.doesNotMatch(readFileSync(`${ROOT}client/switchboard.js`, 'utf8'), /\bDate\b/)
 })
+
+/** A client whose `token()` answers at a reconnect as `tokens` says, one after the other, and then well; and the connection that is cut. */
+async function reconnects(target, name, tokens, { cuts = 1 } = {}) {
+  const proxy = await startProxy([target])
+  let asked = 0
+  const token = () => {
+    asked += 1
+    // These nodes take no tokens.
+    return tokens[asked - 2]?.()
+  }
+  const alice = await client(proxy.url, name, { token, transports: ['websocket'], reconnect: { min: 50, max: 50 } })
+  const { session } = alice
+  for (let cut = 1; cut <= cuts; cut += 1) {
+    proxy.cut()
+    await eventually(() => asked > cut, WITHIN)
+  }
+  const done = await eventually(() => ['online', 'closed'].includes(alice.state) && asked > tokens.length, WITHIN).catch(() => false)
+  const result = { state: alice.state, same: alice.session === session, done, asked }
+  await proxy.stop()
+  return result
+}
+const wellAgain = (asked) => ({ state: 'online', same: true, done: true, asked })
+
+test('a token() that fails at a reconnect is asked again; at the first login it ends the login', async () => {
+  const fails = async () => {
+    throw new Error('the token server is away')
+  }
+  assert.deepEqual(await reconnects(node, 'fails', [fails, fails]), wellAgain(4))
+  await assert.rejects(client(node.http, 'first', { token: fails }), { code: 'unauthorized' })
+})
+
+test('a token() that comes after its connection was lost does not disturb the next connection', async () => {
+  let late
+  const slowly = () => new Promise((resolve) => (late = () => resolve()))
+  const quickly = () => {
+    // Before the server can have answered the login of this one.
+    setImmediate(late)
+  }
+  assert.deepEqual(await reconnects(node, 'late', [slowly, quickly], { cuts: 2 }), wellAgain(3))
+})
+
+test('a token() that takes longer than the server waits for a login is asked again', async () => {
+  const never = () => new Promise(() => {})
+  assert.deepEqual(await reconnects(slow, 'never', [never]), wellAgain(3))
+})
