@@ -1,7 +1,8 @@
 //! Spans of calls: one trace from the offer to what the client reports, across both nodes.
 //!
-//! Names, kinds and attributes follow OpenTelemetry's messaging conventions: `publish user` is a producer's span and lasts until the outcome is
-//! known; `process user` is a consumer's, child of the former and linked to it, and lasts until the signal was written to the connection.
+//! Kinds and attributes follow OpenTelemetry's messaging conventions: `publish offer` is a producer's span and lasts until the fabric has
+//! answered; `process offer` is a consumer's, child of the former and linked to it, and lasts until the signal was written to the connection.
+//! A name says which kind of signal it is: the destination, which the conventions put there, is the same in every span.
 //! Whether a call is traced is decided once, at its offer. Never a body, an address, a token or a secret.
 
 use std::fmt;
@@ -99,7 +100,7 @@ impl CallTracer {
         let decision = self.sampler.should_sample(
             context.as_ref(),
             TraceId::from_bytes(trace),
-            "publish user",
+            "publish offer",
             &SpanKind::Producer,
             &[],
             &[],
@@ -121,7 +122,8 @@ impl CallTracer {
         link: Option<&TraceContext>,
         message: Message<'_>,
     ) -> CallSpan {
-        let span = CallSpan::open("publish user", "producer", parent, link);
+        let name = format!("publish {}", message.kind);
+        let span = CallSpan::open(&name, "producer", parent, link);
         span.set("messaging.operation.type", "send");
         span.set("messaging.operation.name", "publish");
         self.describe(&span, message);
@@ -130,7 +132,8 @@ impl CallTracer {
 
     /// A message has arrived.
     pub fn process(&self, from: &TraceContext, message: Message<'_>) -> CallSpan {
-        let span = CallSpan::open("process user", "consumer", Some(from), Some(from));
+        let name = format!("process {}", message.kind);
+        let span = CallSpan::open(&name, "consumer", Some(from), Some(from));
         span.set("messaging.operation.type", "process");
         span.set("messaging.operation.name", "process");
         self.describe(&span, message);
@@ -172,7 +175,7 @@ impl CallTracer {
 
 impl CallSpan {
     fn open(
-        name: &'static str,
+        name: &str,
         kind: &'static str,
         parent: Option<&TraceContext>,
         link: Option<&TraceContext>,

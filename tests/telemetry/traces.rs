@@ -11,12 +11,10 @@ use crate::support::peerjs::Client;
 
 const CLIENTS: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
-/// The span of this name about this signal, said by this node.
-fn find<'a>(spans: &'a [Seen], name: &str, signal: &str, instance: &str) -> Option<&'a Seen> {
-    spans.iter().find(|seen| {
-        (seen.name(), seen.instance()) == (name, instance)
-            && seen.says("switchboard.signal") == signal
-    })
+/// The span of this name, said by this node.
+fn find<'a>(spans: &'a [Seen], name: &str, instance: &str) -> Option<&'a Seen> {
+    let mut spans = spans.iter();
+    spans.find(|seen| (seen.name(), seen.instance()) == (name, instance))
 }
 
 fn named<'a>(spans: &'a [Seen], name: &str) -> Vec<&'a Seen> {
@@ -40,30 +38,28 @@ async fn one_call_is_one_trace(protocol: &'static str) {
     b.hears_of("leave").await;
     // What each node has to say of it.
     let expected = [
-        ("publish user", "offer", &at_a),
-        ("process user", "offer", &at_b),
-        ("publish user", "answer", &at_b),
-        ("process user", "answer", &at_a),
-        ("publish user", "candidate", &at_a),
-        ("process user", "candidate", &at_b),
-        ("publish user", "candidate", &at_b),
-        ("process user", "candidate", &at_a),
-        ("connected", "", &at_a),
-        ("connected", "", &at_b),
-        ("publish user", "leave", &at_a),
-        ("process user", "leave", &at_b),
+        ("publish offer", &at_a),
+        ("process offer", &at_b),
+        ("publish answer", &at_b),
+        ("process answer", &at_a),
+        ("publish candidate", &at_a),
+        ("process candidate", &at_b),
+        ("publish candidate", &at_b),
+        ("process candidate", &at_a),
+        ("connected", &at_a),
+        ("connected", &at_b),
+        ("publish leave", &at_a),
+        ("process leave", &at_b),
     ];
     let spans = stage
         .collector
         .shows("every span of the call", |spans| {
-            let all = |(name, signal, at): &(&str, &str, &String)| {
-                find(spans, name, signal, at).is_some()
-            };
+            let all = |(name, at): &(&str, &String)| find(spans, name, at).is_some();
             expected.iter().all(all).then(|| spans.to_vec())
         })
         .await;
     assert_eq!(spans.len(), expected.len(), "nothing else");
-    let root = find(&spans, "publish user", "offer", &at_a).unwrap();
+    let root = find(&spans, "publish offer", &at_a).unwrap();
     for seen in &spans {
         assert_eq!(seen.trace(), root.trace(), "{}", seen.line());
         assert!(!seen.is_error(), "{}", seen.line());
@@ -75,8 +71,8 @@ async fn one_call_is_one_trace(protocol: &'static str) {
     assert_eq!(root.says("messaging.system"), "redis");
     assert_eq!(root.says("messaging.operation.type"), "send");
     assert_eq!(root.says("switchboard.outcome"), "delivered");
-    let told = find(&spans, "process user", "offer", &at_b).unwrap();
-    let get = |name, signal, at: &str| find(&spans, name, signal, at).unwrap();
+    let told = find(&spans, "process offer", &at_b).unwrap();
+    let get = |name: &str, at: &str| find(&spans, name, at).unwrap();
     for (signal, from, to) in [
         ("offer", &at_a, &at_b),
         ("answer", &at_b, &at_a),
@@ -85,9 +81,11 @@ async fn one_call_is_one_trace(protocol: &'static str) {
         ("leave", &at_a, &at_b),
     ] {
         let (sent, heard) = (
-            get("publish user", signal, from),
-            get("process user", signal, to),
+            get(&format!("publish {signal}"), from),
+            get(&format!("process {signal}"), to),
         );
+        assert_eq!(sent.says("switchboard.signal"), signal);
+        assert_eq!(heard.says("switchboard.signal"), signal);
         assert_eq!(
             (sent.kind(), heard.kind()),
             (SpanKind::Producer, SpanKind::Consumer)
@@ -102,7 +100,7 @@ async fn one_call_is_one_trace(protocol: &'static str) {
         }
     }
     for (at, begun) in [(&at_a, root), (&at_b, told)] {
-        let end = get("connected", "", at);
+        let end = get("connected", at);
         assert_eq!((end.kind(), end.parent()), (SpanKind::Internal, begun.id()));
         assert_eq!(end.says("switchboard.report.ms"), "812");
         assert_eq!(end.says("switchboard.report.pair"), "srflx");
@@ -148,18 +146,18 @@ async fn a_call_of_peerjs_is_a_trace_too() {
     b.says(&said("ANSWER", "TracedA")).await;
     assert!(a.hears().await.contains("ANSWER"));
     let expected = [
-        ("publish user", "offer", &at_a, "waiting"),
-        ("publish user", "candidate", &at_a, "waiting"),
-        ("process user", "offer", &at_b, ""),
-        ("process user", "candidate", &at_b, ""),
-        ("publish user", "answer", &at_b, "delivered"),
-        ("process user", "answer", &at_a, ""),
+        ("publish offer", &at_a, "waiting"),
+        ("publish candidate", &at_a, "waiting"),
+        ("process offer", &at_b, ""),
+        ("process candidate", &at_b, ""),
+        ("publish answer", &at_b, "delivered"),
+        ("process answer", &at_a, ""),
     ];
     let spans = stage
         .collector
         .shows("every span of the call", |spans| {
-            let all = |(name, signal, at, outcome): &(&str, &str, &String, &str)| {
-                find(spans, name, signal, at)
+            let all = |(name, at, outcome): &(&str, &String, &str)| {
+                find(spans, name, at)
                     .is_some_and(|seen| seen.says("switchboard.outcome") == *outcome)
             };
             expected.iter().all(all).then(|| spans.to_vec())
@@ -179,7 +177,7 @@ async fn a_call_to_nobody_is_a_trace_that_says_why() {
     let (trace, error) = stage
         .collector
         .shows("the failure", |spans| {
-            let seen = find(spans, "publish user", "offer", spans.first()?.instance())?;
+            let seen = find(spans, "publish offer", spans.first()?.instance())?;
             Some((seen.trace(), (seen.is_error(), seen.says("error.type"))))
         })
         .await;
@@ -206,7 +204,7 @@ async fn a_client_brings_its_own_trace() {
         })
         .await;
     assert!(spans.iter().all(|seen| seen.trace() == trace));
-    let sent = named(&spans, "publish user")[0];
+    let sent = named(&spans, "publish offer")[0];
     assert_eq!(sent.parent(), CLIENTS[36..52]);
     // A client that does not want spans gets none, until something fails.
     let mut quiet = offer("nobody");
@@ -231,10 +229,8 @@ async fn a_client_brings_its_own_trace() {
     let next = stage
         .collector
         .shows("another trace", |spans| {
-            let offers = spans
-                .iter()
-                .filter(|seen| seen.says("switchboard.signal") == "offer");
-            let mut next = offers.filter(|seen| seen.name() == "publish user" && !seen.is_error());
+            let offers = named(spans, "publish offer").into_iter();
+            let mut next = offers.filter(|seen| !seen.is_error());
             next.find(|seen| seen.trace() != trace).cloned()
         })
         .await;
@@ -286,11 +282,8 @@ async fn a_call_that_is_left_out_shows_its_failure_only() {
 /// The trace that these two are in.
 async fn trace_of(stage: &Stage) -> String {
     let offer = stage.collector.shows("the offer", |spans| {
-        let offers = named(spans, "publish user");
-        let offer = offers
-            .iter()
-            .find(|seen| seen.says("switchboard.signal") == "offer");
-        offer.map(|seen| seen.trace())
+        let offers = named(spans, "publish offer");
+        offers.first().map(|seen| seen.trace())
     });
     offer.await
 }
@@ -319,12 +312,8 @@ async fn a_killed_node_leaves_its_mark_in_the_call_that_lives_through_it() {
     stage
         .collector
         .shows("the answer", |spans| {
-            let mut answers = spans
-                .iter()
-                .filter(|seen| seen.says("switchboard.signal") == "answer");
-            answers
-                .find(|seen| seen.name() == "publish user")
-                .map(|_| ())
+            let answers = named(spans, "publish answer");
+            (!answers.is_empty()).then_some(())
         })
         .await;
     stage.nodes[1].process.signal("KILL");
@@ -348,8 +337,7 @@ async fn a_killed_node_leaves_its_mark_in_the_call_that_lives_through_it() {
     marked(&stage, &trace, "peer resumed", &at_a).await;
     // And the call goes on, in its trace.
     acked(&mut b, &candidate(&a.name, "after")).await;
-    let after = marked(&stage, &trace, "publish user", &at_c).await;
-    assert_eq!(after.says("switchboard.signal"), "candidate");
+    marked(&stage, &trace, "publish candidate", &at_c).await;
     // A plain peer is not waited for: that is a failure.
     let mut c = stage.login(2, "TracedUserC").await;
     let mut d = stage.login(0, "TracedUserD").await;
@@ -467,9 +455,7 @@ async fn two_who_call_each_other_at_once_go_on_in_one_trace() {
         let sent = stage
             .collector
             .shows("both candidates", |spans| {
-                let sent = spans.iter().filter(|seen| {
-                    seen.name() == "publish user" && seen.says("switchboard.signal") == "candidate"
-                });
+                let sent = named(spans, "publish candidate").into_iter();
                 let sent: Vec<String> = sent.map(Seen::trace).collect();
                 (sent.len() == 2 * (round + 1)).then_some(sent)
             })
