@@ -1,5 +1,7 @@
 //! One call, one trace: over two nodes and Redis, through faults, to what the client reports.
 
+use std::process::Command;
+
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use serde_json::json;
 
@@ -19,6 +21,11 @@ fn find<'a>(spans: &'a [Seen], name: &str, instance: &str) -> Option<&'a Seen> {
 
 fn named<'a>(spans: &'a [Seen], name: &str) -> Vec<&'a Seen> {
     spans.iter().filter(|seen| seen.name() == name).collect()
+}
+
+fn this_host() -> String {
+    let said = Command::new("uname").arg("-n").output().unwrap().stdout;
+    String::from_utf8(said).unwrap().trim().to_owned()
 }
 
 async fn one_call_is_one_trace(protocol: &'static str) {
@@ -66,6 +73,8 @@ async fn one_call_is_one_trace(protocol: &'static str) {
         assert_eq!(seen.resource["service.name"], "switchboard");
         assert_eq!(seen.resource["service.version"], env!("CARGO_PKG_VERSION"));
         assert_eq!(seen.resource["k8s.pod.name"], "switchboard-0");
+        let host = seen.resource.get("host.name");
+        assert_eq!(host, Some(&this_host()), "{}", seen.line());
     }
     assert_eq!(root.parent(), "");
     assert_eq!(root.says("messaging.system"), "redis");
@@ -420,7 +429,10 @@ async fn a_redis_that_stands_still_is_seen_in_the_calls_that_it_held_up() {
 
 #[tokio::test]
 async fn names_are_shown_if_the_operator_wants_it_and_tokens_never() {
-    let more = [("SWITCHBOARD_TELEMETRY__USER_NAMES", "plain")];
+    let more = [
+        ("SWITCHBOARD_TELEMETRY__USER_NAMES", "plain"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "host.name=elsewhere"),
+    ];
     let mut stage = Stage::of_two("http/protobuf", &more).await;
     let mut a = stage.login(0, "TracedUserA").await;
     let mut stranger = Peer::connect(stage.nodes[0].address).await;
@@ -436,6 +448,11 @@ async fn names_are_shown_if_the_operator_wants_it_and_tokens_never() {
         .await;
     assert_eq!(seen.says("switchboard.sender"), "/TracedUserA");
     assert_eq!(seen.says("messaging.destination.name"), "/nobody");
+    assert_eq!(
+        seen.resource.get("host.name").map(String::as_str),
+        Some("elsewhere"),
+        "the operator has the last word"
+    );
     stage.names.clear();
     stage.ends();
 }
