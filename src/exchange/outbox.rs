@@ -11,7 +11,7 @@ use super::calls::Place;
 use super::seat::{Seat, Turn, acknowledged, left};
 use super::traced::Traced;
 use crate::bugs::{self, Bug};
-use crate::fabric::{Envelope, Outcome, Parcel, Postage, Receipts, Sender, Sent};
+use crate::fabric::{Answer, Envelope, Outcome, Parcel, Postage, Receipts, Sender, Sent};
 use crate::model::{
     AckStatus, Correlation, Event, IfAbsent, LeaveReason, Refusal, SessionId, Signal, SignalKind,
     TraceContext, UserName,
@@ -172,10 +172,10 @@ impl Seat {
             self.note_try(&to);
         }
         let traced = self.trace_send(&to, &signal, n, trace);
-        let receipt = self
-            .outbox
-            .receipts
-            .issue(id.is_none() && starts_call.is_none());
+        let is_timed = traced.as_ref().is_some_and(|traced| traced.is_built());
+        // A span is exported when its signal is answered: later, it would be missing from a call whose callee has not answered yet.
+        let is_quiet = id.is_none() && starts_call.is_none() && !is_timed;
+        let receipt = self.outbox.receipts.issue(is_quiet, is_timed);
         let waits = self.waits.as_ref();
         let may_wait = if_absent == IfAbsent::Wait
             && self.is_patient()
@@ -210,7 +210,7 @@ impl Seat {
 
     /// Sends a word until it has arrived.
     pub(super) fn send_notice(&mut self, notice: Notice, id: Option<Correlation>) {
-        let receipt = self.outbox.receipts.issue(false);
+        let receipt = self.outbox.receipts.issue(false, false);
         let envelope = Envelope {
             from: Arc::clone(&notice.from),
             n: notice.n,
@@ -240,14 +240,14 @@ impl Seat {
 
     /// Tells the client something that must not overtake the outcomes before it.
     pub(super) fn tell_in_order(&mut self, event: Event) {
-        let receipt = self.outbox.receipts.issue(false);
+        let receipt = self.outbox.receipts.issue(false, false);
         self.outbox.pending.push_back(Pending::Told(event));
         receipt.settle(Ok(Sent::Absent));
     }
 
     /// Takes the outcomes that are known.
     pub(super) fn settle(&mut self, turns: &mut Vec<Turn>) {
-        while let Some(outcome) = self.outbox.receipts.take() {
+        while let Some(Answer { outcome, at }) = self.outbox.receipts.take() {
             match self.outbox.pending.pop_front() {
                 Some(Pending::Signal {
                     to,
@@ -267,7 +267,7 @@ impl Seat {
                     };
                     self.count(kind, fate);
                     if let Some(name) = name {
-                        self.trace_outcome(&name, kind, fate, traced);
+                        self.trace_outcome(&name, kind, fate, traced, at);
                     }
                 }
                 Some(Pending::Notice { notice, id }) => {

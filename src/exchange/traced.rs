@@ -1,5 +1,7 @@
 //! The traces of a session's calls: which spans there are, and whose children. Without tracing every one of these is a look at an empty option.
 
+use std::time::SystemTime;
+
 use tracing::{debug, info};
 
 use super::calls::CallTrace;
@@ -79,13 +81,14 @@ impl Seat {
         Some(Box::new(begun))
     }
 
-    /// What became of it.
+    /// What became of it, and when.
     pub(super) fn trace_outcome(
         &mut self,
         to: &UserName,
         kind: SignalKind,
         fate: Fate,
         traced: Option<Box<Traced>>,
+        at: Option<SystemTime>,
     ) {
         let failed = matches!(fate, Fate::Absent | Fate::Full | Fate::Unavailable);
         if traced.is_none() && !failed {
@@ -109,6 +112,7 @@ impl Seat {
             if failed {
                 span.fail(fate.word());
             }
+            span.end(at);
         } else if failed {
             self.tell_failure(to, context, call, "signal refused", fate.word());
         }
@@ -314,6 +318,11 @@ impl Seat {
 }
 
 impl Traced {
+    /// Whether there is a span of it.
+    pub(super) fn is_built(&self) -> bool {
+        self.span.is_some()
+    }
+
     fn of(span: CallSpan) -> Self {
         Self {
             context: span.context(),

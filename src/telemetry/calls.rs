@@ -6,6 +6,7 @@
 //! Whether a call is traced is decided once, at its offer. Never a body, an address, a token or a secret.
 
 use std::fmt;
+use std::time::SystemTime;
 
 use opentelemetry::trace::{
     SpanContext, SpanId, SpanKind, Status, TraceContextExt as _, TraceFlags, TraceId, TraceState,
@@ -218,6 +219,13 @@ impl CallSpan {
     pub fn fail(&self, code: &'static str) {
         self.set("error.type", code);
         self.0.set_status(Status::error(code));
+    }
+
+    /// Ends it then, or now.
+    pub fn end(self, at: Option<SystemTime>) {
+        if let Some(at) = at {
+            self.0.context().span().end_with_timestamp(at);
+        }
     }
 }
 

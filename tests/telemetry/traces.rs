@@ -1,6 +1,7 @@
 //! One call, one trace: over two nodes and Redis, through faults, to what the client reports.
 
 use std::process::Command;
+use std::time::Duration;
 
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use serde_json::json;
@@ -454,6 +455,39 @@ async fn names_are_shown_if_the_operator_wants_it_and_tokens_never() {
         "the operator has the last word"
     );
     stage.names.clear();
+    stage.ends();
+}
+
+/// The candidates have no id, so there is nothing to tell their sender, who hears nothing until the callee answers.
+#[tokio::test]
+async fn what_is_sent_while_the_callee_has_not_answered_lasts_until_redis_has() {
+    const SENT: usize = 3;
+    let mut stage = Stage::of_two("grpc", &[]).await;
+    let mut a = stage.login(0, "TracedUserA").await;
+    let mut b = stage.login(1, "TracedUserB").await;
+    acked(&mut a, &offer(&b.name)).await;
+    b.hears_of("offer").await;
+    for _ in 0..SENT {
+        let mut without_id = candidate(&b.name, "");
+        without_id.as_object_mut().unwrap().remove("id");
+        a.says(&without_id).await;
+        b.hears_of("candidate").await;
+    }
+    let sent = stage
+        .collector
+        .shows("the candidates' spans", |spans| {
+            let sent: Vec<Seen> = named(spans, "publish candidate")
+                .into_iter()
+                .cloned()
+                .collect();
+            (sent.len() == SENT).then_some(sent)
+        })
+        .await;
+    for seen in sent {
+        let lasted = seen.lasted();
+        assert!(lasted < Duration::from_millis(300), "{lasted:?}");
+        assert_eq!(seen.says("switchboard.outcome"), "delivered");
+    }
     stage.ends();
 }
 
