@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::body::Bytes;
@@ -100,6 +100,10 @@ impl Seen {
     pub fn events(&self) -> Vec<&str> {
         let events = self.span.events.iter();
         events.map(|event| event.name.as_str()).collect()
+    }
+
+    pub fn ended(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_nanos(self.span.end_time_unix_nano)
     }
 
     pub fn lasted(&self) -> Duration {

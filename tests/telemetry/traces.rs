@@ -1,7 +1,7 @@
 //! One call, one trace: over two nodes and Redis, through faults, to what the client reports.
 
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use serde_json::json;
@@ -488,6 +488,32 @@ async fn what_is_sent_while_the_callee_has_not_answered_lasts_until_redis_has() 
         assert!(lasted < Duration::from_millis(300), "{lasted:?}");
         assert_eq!(seen.says("switchboard.outcome"), "delivered");
     }
+    stage.ends();
+}
+
+#[tokio::test]
+async fn a_leave_lasts_until_redis_has_answered() {
+    let mut stage = Stage::of_two("http/protobuf", &[]).await;
+    let mut a = stage.login(0, "TracedUserA").await;
+    let mut b = stage.login(1, "TracedUserB").await;
+    call(&mut a, &mut b).await;
+    stage.redis.process.signal("STOP");
+    a.says(&json!({"type": "leave", "name": b.name, "id": "l"}))
+        .await;
+    // Redis has been silent for as long as an answer is waited for: the leave is sent again.
+    assert_eq!(a.hears_of("error").await["code"], "unavailable");
+    let since = SystemTime::now();
+    stage.redis.process.signal("CONT");
+    b.hears_of("leave").await;
+    let sent = stage
+        .collector
+        .shows("the leave's span", |spans| {
+            named(spans, "publish leave").first().copied().cloned()
+        })
+        .await;
+    assert!(sent.ended() > since, "it lasted {:?}", sent.lasted());
+    assert_eq!(sent.says("switchboard.outcome"), "delivered");
+    assert!(!sent.is_error());
     stage.ends();
 }
 
