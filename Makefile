@@ -131,7 +131,7 @@ compose-test: ## Bring docker-compose.yml up on this machine's Docker engine, an
 	@docker image inspect $(BUILDER_IMAGE) >/dev/null 2>&1 || docker pull -q $(BUILDER_IMAGE) 2>/dev/null || $(MAKE) dist
 	$(CARGO) test --locked --test compose
 
-bench: setup-bench ## Measure against the tutorial's server. REPS, SECONDS, PAIRS, IDLE and SCENARIOS may be set.
+bench: setup-bench ## Measure plain and resumable sessions against the tutorial's server. REPS, SECONDS, PAIRS, IDLE, SCENARIOS and SUBJECTS may be set; BEFORE=binary adds another build.
 	$(CARGO) bench --locked --bench relay
 
 bench-peerjs: setup-bench ## Measure against PeerJS' own server. REPS, SECONDS, PAIRS, IDLE and SCENARIOS may be set.

@@ -46,7 +46,10 @@ export interface Abortable {
 export interface ClientOptions extends Abortable {
   /** Log in with this name at once. */
   name?: string
-  /** Given to the server at each login. A function is asked each time, so it may fetch a new one. */
+  /**
+   * Given to the server at each login. A function is asked each time, so it may fetch a new one. If it fails, the first login fails with
+   * `unauthorized`; at a reconnect it is asked again.
+   */
   token?: string | (() => string | Promise<string>)
   /** Which transports to try, in this order. All by default. */
   transports?: readonly TransportKind[]
@@ -161,7 +164,10 @@ export declare class Client extends TypedTarget<ClientEventMap> {
   login(name: string, options?: Abortable): Promise<this>
   /** Calls somebody. Returns at once; the call's events say what becomes of it. */
   call(name: string, options?: CallOptions): Call
-  /** Sends anything that is JSON to somebody, call or not. Once, in order, whatever becomes of connections. */
+  /**
+   * Sends anything that is JSON to somebody, call or not. Once, in order, whatever becomes of connections. Fails with `too_large` if the whole
+   * frame has more than 64 KiB of UTF-8, or more than the server's own limit.
+   */
   send(name: string, message: unknown, options?: Abortable): Promise<Delivery>
   /** Who of these is here. */
   presence(names: readonly string[], options?: Abortable): Promise<Record<string, boolean>>

@@ -24,8 +24,8 @@ const RESTART = 2000
 const GIVE_UP = 30_000
 /** The longest that an offer waits for its first candidate before it is taken back. */
 const GATHER = 1000
-/** The longest message, and the size of a POST, in characters. */
-const MESSAGE = 65_000
+/** The longest message, and the size of a POST, in bytes of UTF-8, as the server counts them. */
+const MESSAGE = 65_536
 const POST = 50_000
 /** What may wait for an acknowledgement. */
 const OUTBOX = 1000
@@ -33,7 +33,7 @@ const OUTBOX = 1000
 /** Close codes: ours for a connection that is replaced (the session stays), and the server's that mean "go on elsewhere" and "stop". */
 const GIVEN_UP = 4900
 const AT_ONCE = [1012, 4010, 'bye', 'upgrade']
-const STOP = { 1000: 'closed', 1009: 'too_large', 4000: 'replaced', 4003: 'forbidden', 4009: 'not_logged_in' }
+const STOP = { 1000: 'closed', 1009: 'too_large', too_large: 'too_large', http_413: 'too_large', 4000: 'replaced', 4003: 'forbidden', 4009: 'not_logged_in' }
 /** Refusals of a signal that are worth another try. */
 const AGAIN = ['unavailable', 'inbox_full', 'rate_limited']
 
@@ -75,7 +75,7 @@ export class Client extends EventTarget {
   /** What the server has not acknowledged, by id, in order: `{name, text, sent, tried, resolve, reject}`. */
   #outbox = new Map()
   #ids = 0
-  /** Until when nothing is sent to somebody (`''`: to anybody), since the server asked for patience. */
+  /** To whom nothing is sent (`''`: to anybody) until a timer has run out, since the server asked for patience. */
   #holds = new Map()
   /** When somebody told us why they hang up: the `leave` that follows is that one, not of the next call. */
   #byes = new Map()
@@ -195,20 +195,23 @@ export class Client extends EventTarget {
       let why
       try {
         const link = (this.#link = await this.#climb(life))
-        const began = Date.now()
+        const began = performance.now()
         if (this.#identity) this.#enter(link)
         else this.#set('online')
         const upgrade = setTimeout(() => this.#upgrade(link, life), UPGRADE)
         why = await link.ended
         clearTimeout(upgrade)
-        if (Date.now() - began > STABLE) failures = 0
+        if (performance.now() - began > STABLE) failures = 0
       } catch (error) {
         why = error
       }
       if (life.aborted) return
       this.#link = undefined
       this.#answered?.()
-      if (STOP[why.code]) return this.#stop(new SwitchboardError(STOP[why.code], why.message))
+      const stop = STOP[why.code]
+      // Whoever is about to log in, and waits for a token or for the server's store, tries again.
+      const goesOn = stop === 'too_large' ? this.#dropLongest(why.message) : stop === 'not_logged_in' && this.#identity
+      if (stop && !goesOn) return this.#stop(new SwitchboardError(stop, why.message))
       if (why.code === 4001) this.#lose()
       for (const entry of this.#outbox.values()) entry.sent = false
       this.#holds.clear()
@@ -283,12 +286,13 @@ export class Client extends EventTarget {
     for (;;) {
       const identity = this.#identity
       if (!identity || link !== this.#link) return
-      const reply = await this.#ask(link, identity).catch((error) => ({ code: 'unauthorized', message: String(error) }))
+      const reply = await this.#ask(link, identity).catch((error) => ({ code: identity.established ? 'no_token' : 'unauthorized', message: String(error) }))
       if (!reply || link !== this.#link || identity !== this.#identity) return
       if (reply.success) return this.#entered(identity, reply)
       const { code, message, retry_after_ms: retryAfter = code === 'unavailable' ? 1000 : undefined } = reply
       if (code === 'resume_failed') this.#lose()
-      else if (code === 'draining') return link.close(GIVEN_UP, 'draining')
+      // Another connection, after the usual wait, asks for the token again.
+      else if (code === 'draining' || code === 'no_token') return link.close(GIVEN_UP, code)
       else if (retryAfter !== undefined && (identity.established || code !== 'name_taken')) await sleep(retryAfter, this.#life.signal)
       else {
         const error = new SwitchboardError(code, message, retryAfter)
@@ -303,6 +307,8 @@ export class Client extends EventTarget {
   async #ask(link, { name }) {
     const { token } = this.#options
     const login = { type: 'login', name, resumable: true, token: typeof token === 'function' ? await token() : token }
+    // By now another connection may be there, which waits for an answer of its own.
+    if (link !== this.#link) return
     if (this.#resume) Object.assign(login, { resume: this.#resume, last: this.#last })
     const reply = new Promise((resolve) => (this.#answered = resolve))
     link.send(JSON.stringify(login))
@@ -342,19 +348,28 @@ export class Client extends EventTarget {
     if (this.#outbox.size >= OUTBOX) return Promise.reject(new SwitchboardError('overloaded', 'Too much waits to be sent'))
     const id = ++this.#ids
     const text = JSON.stringify({ ...message, id })
-    if (text.length > MESSAGE) return Promise.reject(new SwitchboardError('too_large', 'The server takes no message over 64 KiB'))
+    if (bytes(text) > MESSAGE) return Promise.reject(new SwitchboardError('too_large', 'The server takes no message over 64 KiB'))
     const entry = { name: message.name, text, ...deferred() }
     this.#outbox.set(id, entry)
     this.#pump()
     return entry.promise
   }
 
+  /**
+   * A server or a proxy with a lower limit than ours does not say which message was too large. It is one of those that were sent and not
+   * acknowledged, so the longest of them is too large as well. Returns whether there was one.
+   */
+  #dropLongest(message) {
+    const sent = [...this.#outbox].filter(([, entry]) => entry.sent)
+    const [id] = sent.sort(([, one], [, other]) => bytes(other.text) - bytes(one.text))[0] ?? []
+    if (id !== undefined) this.#settle({ type: 'error', id, code: 'too_large', message })
+    return id !== undefined
+  }
+
   #pump() {
     if (this.state !== 'online') return
-    const now = Date.now()
     for (const entry of this.#outbox.values()) {
-      const held = (to) => this.#holds.get(to) > now
-      if (entry.sent || held('') || held(entry.name)) continue
+      if (entry.sent || this.#holds.has('') || this.#holds.has(entry.name)) continue
       entry.sent = entry.tried = true
       this.#link.send(entry.text)
     }
@@ -364,10 +379,14 @@ export class Client extends EventTarget {
     const entry = this.#outbox.get(id)
     if (!entry) return
     if (type === 'error' && AGAIN.includes(code)) {
-      const wait = retryAfter ?? 1000
+      const to = code === 'inbox_full' ? entry.name : ''
       entry.sent = false
-      this.#holds.set(code === 'inbox_full' ? entry.name : '', Date.now() + wait)
-      return void setTimeout(() => this.#pump(), wait + 1)
+      const timer = setTimeout(() => {
+        if (this.#holds.get(to) !== timer) return
+        this.#holds.delete(to)
+        this.#pump()
+      }, retryAfter ?? 1000)
+      return void this.#holds.set(to, timer)
     }
     this.#outbox.delete(id)
     if (type === 'error') entry.reject(new SwitchboardError(code, message, retryAfter))
@@ -409,7 +428,7 @@ export class Client extends EventTarget {
   }
 
   #bye(name, { bye, leg, peer }) {
-    this.#byes.set(name, Date.now())
+    this.#byes.set(name, performance.now())
     const call = this.calls.get(name)
     if (call && (leg === call.peer || peer === call.leg)) call._end(bye)
   }
@@ -418,7 +437,7 @@ export class Client extends EventTarget {
     const call = this.calls.get(name)
     const told = this.#byes.get(name)
     this.#byes.delete(name)
-    if (!call || (reason === 'hangup' && Date.now() - told < 5000)) return
+    if (!call || (reason === 'hangup' && performance.now() - told < 5000)) return
     if (reason === 'lost' || reason === 'node_lost') call._orphan(reason)
     else call._end(reason ?? 'hangup')
   }
@@ -469,7 +488,7 @@ export class Call extends EventTarget {
   #connected = deferred()
   #ended = deferred()
   #gathered = deferred()
-  #began = Date.now()
+  #began = performance.now()
   /** The offer that waits to be accepted, and the stream to answer it with. */
   #offer
   #answering
@@ -713,14 +732,14 @@ export class Call extends EventTarget {
       clearTimeout(this.#timer)
       this.#interruptedAt = undefined
       if (this.setupTime === undefined) {
-        this.setupTime = Date.now() - this.#began
+        this.setupTime = Math.round(performance.now() - this.#began)
         this.#report('connected')
       }
       this.#set('connected')
       this.#connected.resolve(this)
     } else if (connectionState === 'disconnected' || connectionState === 'failed') {
       if (connectionState === 'failed') this.#report('failed')
-      this.#interruptedAt ??= Date.now()
+      this.#interruptedAt ??= performance.now()
       if (this.setupTime !== undefined) this.#set('interrupted')
       this.#recover(connectionState === 'failed' ? 0 : RESTART)
     }
@@ -730,7 +749,7 @@ export class Call extends EventTarget {
   #recover(delay) {
     clearTimeout(this.#timer)
     this.#timer = setTimeout(() => {
-      const since = Date.now() - this.#interruptedAt
+      const since = performance.now() - this.#interruptedAt
       if (since >= GIVE_UP || (this.#alone && since >= RESTART)) return this._end(this.#alone ?? 'failed', true)
       // A peer that does not know this library may know nothing of restarts: it is asked when all is lost.
       if (this.peer || this.pc.connectionState === 'failed') this.restart()
@@ -893,13 +912,13 @@ function http(kind, address, env, hear, end) {
   }
   /** Does something again until it works; what cannot work ends the link. */
   const persist = async (action) => {
-    for (let failures = 0, since = Date.now(); ; failures++) {
+    for (let failures = 0, since = performance.now(); ; failures++) {
       try {
         return await action()
       } catch (error) {
         if (leave.signal.aborted) return
         const final = error.status >= 400 && error.status < 500 && error.status !== 429 && error.status !== 409
-        if (final || Date.now() - since > 8000) return close(GIVEN_UP, error.code ?? 'lost')
+        if (final || performance.now() - since > 8000) return close(GIVEN_UP, error.code ?? 'lost')
         await sleep(error.retryAfter ?? Math.random() * Math.min(2000, 200 * 2 ** failures), leave.signal)
       }
     }
@@ -970,13 +989,21 @@ function http(kind, address, env, hear, end) {
   /** What waits goes in one request; if that fails it goes again, under the same key, before anything else. */
   const post = async () => {
     posting = true
+    let most = 32
     await null
     while (waiting.length && !leave.signal.aborted) {
       const lines = [waiting.shift()]
-      for (let size = lines[0].length; waiting.length && lines.length < 32 && (size += waiting[0].length) < POST; ) lines.push(waiting.shift())
+      for (let size = bytes(lines[0]); waiting.length && lines.length < most && (size += bytes(waiting[0]) + 1) < POST; ) lines.push(waiting.shift())
       const body = lines.join('\n')
-      const headers = { 'Content-Type': 'application/x-ndjson', 'Idempotency-Key': Math.random().toString(36).slice(2) + Date.now() }
-      await persist(() => ask('v1/messages', { method: 'POST', headers, body }))
+      const headers = { 'Content-Type': 'application/x-ndjson', 'Idempotency-Key': Math.random().toString(36).slice(2) + performance.now() }
+      const say = () =>
+        ask('v1/messages', { method: 'POST', headers, body }).catch((error) => {
+          if (error.status !== 413 || lines.length === 1) throw error
+          // Nothing of it was taken. One at a time, only a message that is too large by itself is refused.
+          most = 1
+          waiting.unshift(...lines)
+        })
+      await persist(say)
     }
     posting = false
   }
@@ -1035,6 +1062,10 @@ function abortable(promise, signal, aborted = ignore) {
     promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort))
   })
 }
+
+/** The length of a text on the wire. */
+const bytes = (text) => encoder.encode(text).length
+const encoder = new TextEncoder()
 
 function parse(text) {
   try {

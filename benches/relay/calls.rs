@@ -58,12 +58,15 @@ pub(crate) async fn run(pair: Pair, subject: Subject, stage: Arc<Stage>) -> Outc
         caller.queue(leave.bytes());
         caller.flush().await?;
         let mut has_left = false;
-        while !has_left {
+        while !(has_left && caller.is_acknowledged() && called.is_acknowledged()) {
             either_readable(&caller, &called).await;
             caller.expect_silence()?;
             caller.flush().await?;
             called.fill()?;
-            if let Some(text) = called.next_text()? {
+            while let Some(text) = called.next_text()? {
+                if has_left {
+                    return Err(format!("unexpected: {}", String::from_utf8_lossy(text)).into());
+                }
                 expect(&mut left, text)?;
                 has_left = true;
             }

@@ -8,7 +8,7 @@ use std::task::Poll;
 use tokio::net::TcpStream;
 
 use crate::Outcome;
-use crate::message::Numbered;
+use crate::message::{Numbered, ZERO};
 use crate::server::Subject;
 
 const INBOX: usize = 64 * 1024;
@@ -30,6 +30,8 @@ pub(crate) struct Client {
     inbox: Box<[u8]>,
     unread: std::ops::Range<usize>,
     outbox: Vec<u8>,
+    /// Of a resumable session.
+    resumable: Option<Resumable>,
 }
 
 impl Client {
@@ -41,6 +43,7 @@ impl Client {
             inbox: vec![0; INBOX].into_boxed_slice(),
             unread: 0..0,
             outbox: Vec::new(),
+            resumable: None,
         };
         if subject.speaks_peerjs() {
             let path = format!("/peerjs?key=peerjs&id={name}&token=of-{name}");
@@ -53,17 +56,39 @@ impl Client {
             };
         }
         client.upgrade(door, "/").await?;
-        client.queue(&frame(&format!(r#"{{"type":"login","name":"{name}"}}"#)));
+        let mut kind = "";
+        if subject.is_resumable() {
+            // The client library makes sure first that the way is open in both directions.
+            client.queue(&frame(r#"{"type":"ping"}"#));
+            client.flush().await?;
+            let answer = client.receive().await?;
+            if answer != r#"{"type":"pong"}"# {
+                return Err(format!("a ping was answered {answer}").into());
+            }
+            kind = r#","resumable":true"#;
+        }
+        client.queue(&frame(&format!(
+            r#"{{"type":"login","name":"{name}"{kind}}}"#
+        )));
         client.flush().await?;
         let mut answer = client.receive().await?;
         if answer == "Hello world" {
             answer = client.receive().await?;
         }
-        if answer.contains(r#""success":true"#) {
-            Ok(client)
-        } else {
-            Err(format!("login of {name} was answered {answer}").into())
+        if !answer.contains(r#""success":true"#) {
+            return Err(format!("login of {name} was answered {answer}").into());
         }
+        let has_secret = answer.contains(r#","resume":""#);
+        if has_secret != subject.is_resumable() {
+            // The answer is not shown, since a secret may be in it.
+            return Err(format!(
+                "login of {name} was answered with a `resume` secret: {has_secret}, expected: {}",
+                subject.is_resumable()
+            )
+            .into());
+        }
+        client.resumable = has_secret.then(Resumable::new);
+        Ok(client)
     }
 
     async fn upgrade(&mut self, door: SocketAddr, path: &str) -> Outcome<()> {
@@ -100,9 +125,22 @@ impl Client {
         }
     }
 
-    /// Adds to what leaves with the next flush.
+    /// Adds to what leaves with the next flush. In a resumable session it gets the next id.
     pub(crate) fn queue(&mut self, frame: &[u8]) {
         self.outbox.extend_from_slice(frame);
+        if let Some(resumable) = &mut self.resumable {
+            let end = self.outbox.len() - 1;
+            let digits = &mut self.outbox[end - ZERO.len()..end];
+            digits.copy_from_slice(resumable.next_id.digits());
+            resumable.next_id.advance();
+            resumable.unacknowledged += 1;
+        }
+    }
+
+    /// Whether all that was queued is acknowledged. Nothing of a plain session ever is, so there is nothing to wait for.
+    pub(crate) fn is_acknowledged(&self) -> bool {
+        let resumable = self.resumable.as_ref();
+        resumable.is_none_or(|resumable| resumable.unacknowledged == 0)
     }
 
     /// Writes what was queued, at once if the kernel takes it.
@@ -139,7 +177,8 @@ impl Client {
         }
     }
 
-    /// The next whole text among what was read. Pings on the way are answered with the next flush.
+    /// The next whole text among what was read. Pings on the way are answered with the next flush. In a resumable session, acks on the way
+    /// are checked, and the text comes without its `seq`.
     pub(crate) fn next_text(&mut self) -> Outcome<Option<&[u8]>> {
         while let Some((kind, payload)) = next_frame(&self.inbox[self.unread.clone()]) {
             let payload = self.unread.start + payload.start..self.unread.start + payload.end;
@@ -148,7 +187,16 @@ impl Client {
             }
             self.unread.start = payload.end;
             match kind {
-                TEXT => return Ok(Some(&self.inbox[payload])),
+                TEXT => {
+                    let text = &mut self.inbox[payload.clone()];
+                    let length = match &mut self.resumable {
+                        Some(resumable) => resumable.take(text)?,
+                        None => Some(payload.len()),
+                    };
+                    if let Some(length) = length {
+                        return Ok(Some(&self.inbox[payload.start..payload.start + length]));
+                    }
+                }
                 PING => {
                     // Control frames have at most 125 bytes.
                     self.outbox
@@ -178,6 +226,57 @@ impl Client {
             None => Ok(()),
         }
     }
+}
+
+/// What a client knows of its resumable session.
+struct Resumable {
+    next_id: Numbered,
+    next_ack: Numbered,
+    unacknowledged: usize,
+    /// The `seq` of the last signal.
+    last: (u64, u64),
+}
+
+impl Resumable {
+    fn new() -> Self {
+        let ack = format!(r#"{{"type":"ack","id":1{ZERO},"status":"delivered"}}"#);
+        Self {
+            next_id: Numbered::new(ZERO.into()),
+            next_ack: Numbered::new(ack.into_bytes()),
+            unacknowledged: 0,
+            last: (0, 0),
+        }
+    }
+
+    /// Takes an ack, or cuts the `seq` off a signal, whose new length it gives.
+    fn take(&mut self, text: &mut [u8]) -> Outcome<Option<usize>> {
+        if text.starts_with(br#"{"type":"ack""#) {
+            expect(&mut self.next_ack, text)?;
+            let left = self.unacknowledged.checked_sub(1);
+            self.unacknowledged = left.ok_or("acknowledged what was not sent")?;
+            return Ok(None);
+        }
+        match cut_seq(text) {
+            Some((end, seq)) if seq > self.last => {
+                self.last = seq;
+                text[end] = b'}';
+                Ok(Some(end + 1))
+            }
+            _ => Err(format!(
+                "neither an ack nor a signal with a `seq` after {:?}: {}",
+                self.last,
+                String::from_utf8_lossy(text)
+            )
+            .into()),
+        }
+    }
+}
+
+/// Where the `seq` of a text begins, and its two numbers.
+fn cut_seq(text: &[u8]) -> Option<(usize, (u64, u64))> {
+    let (signal, seq) = std::str::from_utf8(text).ok()?.rsplit_once(r#","seq":""#)?;
+    let (time, place) = seq.strip_suffix("\"}")?.split_once('-')?;
+    Some((signal.len(), (time.parse().ok()?, place.parse().ok()?)))
 }
 
 /// Waits until one of the two has something to read.

@@ -12,7 +12,7 @@ const TICK_SECONDS: f64 = 0.01;
 /// The state of the clocks at one moment.
 pub(crate) struct Reading {
     at: Instant,
-    processes: Vec<(&'static str, f64)>,
+    processes: Vec<f64>,
     generator: f64,
     machine: f64,
 }
@@ -23,14 +23,14 @@ pub(crate) struct Usage {
     /// While there was work.
     pub(crate) elapsed: f64,
     /// Processor time by the processes under test, while they rested too: what they put off counts.
-    pub(crate) processes: Vec<(&'static str, f64)>,
+    pub(crate) processes: Vec<f64>,
     generator: f64,
     strangers: f64,
 }
 
 impl Reading {
     pub(crate) fn take(servers: &Servers) -> Outcome<Self> {
-        let processor = |process: &Process| Ok((process.role, processor_seconds(process.pid())?));
+        let processor = |process: &Process| processor_seconds(process.pid());
         Ok(Self {
             at: Instant::now(),
             processes: servers
@@ -44,9 +44,9 @@ impl Reading {
     }
 
     /// What the processes under test used until then.
-    fn processes_until(&self, later: &Self) -> Vec<(&'static str, f64)> {
+    fn processes_until(&self, later: &Self) -> Vec<f64> {
         let both = self.processes.iter().zip(&later.processes);
-        both.map(|(one, other)| (one.0, other.1 - one.1)).collect()
+        both.map(|(one, other)| other - one).collect()
     }
 }
 
@@ -54,7 +54,7 @@ impl Usage {
     /// There was work between two readings.
     pub(crate) fn worked(&mut self, from: &Reading, to: &Reading) {
         let generator = to.generator - from.generator;
-        let tested: f64 = from.processes_until(to).iter().map(|(_, used)| used).sum();
+        let tested: f64 = from.processes_until(to).iter().sum();
         self.elapsed += (to.at - from.at).as_secs_f64();
         self.generator += generator;
         self.strangers += (to.machine - from.machine - generator - tested).max(0.0);
@@ -68,8 +68,8 @@ impl Usage {
             self.processes = used;
             return;
         }
-        for (sum, (_, used)) in self.processes.iter_mut().zip(used) {
-            sum.1 += used;
+        for (sum, used) in self.processes.iter_mut().zip(used) {
+            *sum += used;
         }
     }
 
@@ -114,15 +114,15 @@ fn machine_seconds() -> Outcome<f64> {
     Ok((user + nice + system + irq + softirq) as f64 * TICK_SECONDS)
 }
 
-/// Resident memory of the processes that hold connections, in KiB.
-pub(crate) fn resident_kib(servers: &Servers) -> Outcome<f64> {
-    let mut sum = 0.0;
-    for process in servers.processes.iter().filter(|process| process.is_node) {
+/// Resident memory in KiB: of the processes that hold connections, and of Redis.
+pub(crate) fn resident_kib(servers: &Servers) -> Outcome<[f64; 2]> {
+    let mut sums = [0.0; 2];
+    for process in &servers.processes {
         let status = fs::read_to_string(format!("/proc/{}/status", process.pid()))?;
         let resident = status
             .lines()
             .find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next());
-        sum += resident.ok_or("no VmRSS")?.parse::<f64>()?;
+        sums[usize::from(!process.is_node)] += resident.ok_or("no VmRSS")?.parse::<f64>()?;
     }
-    Ok(sum)
+    Ok(sums)
 }

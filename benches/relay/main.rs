@@ -1,9 +1,11 @@
 //! `cargo bench --bench relay`: two nodes and a Redis beside the tutorial's server, under the same load, in turns of half a second.
 //!
-//! Settings by environment: `REPS` (3), `SECONDS` (5, the measured window), `PAIRS` (200), `IDLE` (5000), `SCENARIOS` (`w1,w16,calls,idle`), and
-//! `SUBJECTS` (`tutorial,switchboard`): what is compared with the first of them. `peerserver,peerjs` are PeerJS' own server and our nodes in its
-//! language. `before` is the binary that `BEFORE` names; `sampled` traces one call
-//! in a hundred and `traced` all, both also with a collector that refuses, never answers or is not there: `traced-refused`, `-slow`, `-gone`.
+//! Settings by environment: `REPS` (3), `SECONDS` (5, the measured window), `PAIRS` (200), `IDLE` (3000), `SCENARIOS` (`w1,w16,calls,idle`), and
+//! `SUBJECTS` (`tutorial,switchboard,resumable`): what is compared with the first of them. `switchboard` has plain sessions. `resumable` has those
+//! of the client library: a `resume` secret, an id and an ack for each signal, a `seq` on each that comes; pongs confirm. `before` and
+//! `before-resumable` are the same of the binary that `BEFORE` names, and part of the default if it does. `peerserver,peerjs` are PeerJS' own
+//! server and our nodes in its language. `sampled` traces one call in a hundred and `traced` all, both also with a collector that refuses, never
+//! answers or is not there: `traced-refused`, `-slow`, `-gone`.
 //! Needs Linux (`/proc`, `setpriv`), `redis-server` and `node`. Results go to stdout, progress to stderr. What is measured is only printed if
 //! every message came, once, whole, in order and to whom it was meant for: anything else ends the run with an error.
 
@@ -61,7 +63,7 @@ async fn run_all() -> Outcome<()> {
     let repetitions: usize = setting("REPS", 3)?;
     let load = Load {
         pairs: setting("PAIRS", 200)?,
-        idle: setting("IDLE", 5000)?,
+        idle: setting("IDLE", 3000)?,
         window: Duration::from_secs_f64(setting("SECONDS", 5.0)?),
     };
     let scenarios: String = setting("SCENARIOS", "w1,w16,calls,idle".to_owned())?;
@@ -72,7 +74,11 @@ async fn run_all() -> Outcome<()> {
     if repetitions == 0 || load.pairs == 0 || load.idle == 0 || load.window.is_zero() {
         return Err("REPS, PAIRS, IDLE and SECONDS must be more than 0".into());
     }
-    let subjects: String = setting("SUBJECTS", "tutorial,switchboard".to_owned())?;
+    let mut subjects = "tutorial,switchboard,resumable".to_owned();
+    if std::env::var("BEFORE").is_ok_and(|binary| !binary.is_empty()) {
+        subjects += ",before,before-resumable";
+    }
+    let subjects: String = setting("SUBJECTS", subjects)?;
     let subjects = subjects
         .split(',')
         .map(Subject::named)

@@ -6,7 +6,7 @@ use crate::client::frame;
 use crate::server::Subject;
 
 /// Stands where the number goes.
-const ZERO: &str = "0000000000";
+pub(crate) const ZERO: &str = "0000000000";
 const CANDIDATE_BYTES: usize = 300;
 const OFFER_BYTES: usize = 2560;
 const ANSWER_BYTES: usize = 2048;
@@ -18,7 +18,7 @@ pub(crate) struct Numbered {
 }
 
 impl Numbered {
-    fn new(bytes: Vec<u8>) -> Self {
+    pub(crate) fn new(bytes: Vec<u8>) -> Self {
         let start = bytes
             .windows(ZERO.len())
             .position(|window| window == ZERO.as_bytes());
@@ -28,6 +28,11 @@ impl Numbered {
 
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// Its decimal number.
+    pub(crate) fn digits(&self) -> &[u8] {
+        &self.bytes[self.digits.clone()]
     }
 
     /// Counts one up.
@@ -93,8 +98,9 @@ impl Route<'_> {
             return self.payload(kind, start, end, bytes);
         }
         let head = format!(r#"{{"type":"{kind}","name":"{to}","{kind}":{start}"#);
-        let padding = padding(bytes - head.len() - end.len() - 1);
-        let sent = format!("{head}{padding}{end}}}");
+        let id = self.id();
+        let padding = padding(bytes - head.len() - end.len() - id.len() - 1);
+        let sent = format!("{head}{padding}{end}{id}}}");
         let named = match (self.subject, kind) {
             (Subject::Tutorial, "answer" | "candidate") => String::new(),
             _ => format!(r#","name":"{}""#, self.from),
@@ -103,6 +109,15 @@ impl Route<'_> {
         Message {
             sent: Numbered::new(frame(&sent)),
             received: Numbered::new(received.into_bytes()),
+        }
+    }
+
+    /// Where a resumable client writes its next id: it ends a text, as in the client library.
+    fn id(&self) -> String {
+        if self.subject.is_resumable() {
+            format!(r#","id":1{ZERO}"#)
+        } else {
+            String::new()
         }
     }
 
@@ -132,7 +147,7 @@ impl Route<'_> {
                 ),
             };
         }
-        let sent = format!(r#"{{"type":"leave","name":"{}"}}"#, self.to);
+        let sent = format!(r#"{{"type":"leave","name":"{to}"{}}}"#, self.id());
         let received = match self.subject {
             Subject::Tutorial => r#"{"type":"leave"}"#.to_owned(),
             _ => format!(

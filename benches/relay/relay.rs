@@ -42,7 +42,7 @@ pub(crate) async fn run(
             in_flight.push_back(Instant::now());
         }
         caller.flush().await?;
-        while !in_flight.is_empty() {
+        while !(in_flight.is_empty() && caller.is_acknowledged()) {
             either_readable(&caller, &called).await;
             caller.expect_silence()?;
             called.fill()?;

@@ -35,8 +35,8 @@ pub(crate) struct Measured {
     /// Milliseconds, at the median and for 99 of 100.
     pub(crate) latency: (f64, f64),
     pub(crate) usage: Usage,
-    /// Memory of the nodes per connection, where that is the question.
-    pub(crate) kib_each: Option<f64>,
+    /// Memory per connection, of the nodes and of Redis, where that is the question.
+    pub(crate) kib_each: Option<[f64; 2]>,
 }
 
 impl Scenario {
@@ -64,14 +64,7 @@ impl Scenario {
     /// Measures each subject once, all under the same conditions.
     pub(crate) async fn run(self, subjects: &[Subject], load: &Load) -> Outcome<Vec<Measured>> {
         match self {
-            Self::Idle => {
-                let mut measured = Vec::with_capacity(subjects.len());
-                for &subject in subjects {
-                    let one = idle::run(&subject.start()?, subject, load.idle).await;
-                    measured.push(one.map_err(|error| format!("{}: {error}", subject.name()))?);
-                }
-                Ok(measured)
-            }
+            Self::Idle => idle::run(subjects, load.idle).await,
             Self::Relay(window) => {
                 let run = |pair, subject, stage| relay::run(pair, subject, window, stage);
                 under_load(subjects, load, run).await

@@ -22,15 +22,15 @@ const READY_WITHIN: Duration = Duration::from_secs(10);
 pub(crate) enum Subject {
     /// The tutorial's Node.js server: one process.
     Tutorial,
-    /// Two nodes and their Redis.
-    Switchboard,
+    /// Two nodes and their Redis, with plain sessions or with resumable ones, as the client library has them.
+    Switchboard { resumable: bool },
     /// The original server of PeerJS: one process.
     PeerServer,
     /// Two nodes and their Redis, spoken to in the language of PeerJS.
     PeerJs,
-    /// Two nodes and their Redis, of another binary: `BEFORE` has its path.
-    Before,
-    /// The same, with one call in a hundred traced, or with all.
+    /// The same, of another binary: `BEFORE` has its path.
+    Before { resumable: bool },
+    /// Two nodes and their Redis, with one call in a hundred traced, or with all.
     Traced { all: bool, collector: Manner },
 }
 
@@ -38,10 +38,12 @@ impl Subject {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Tutorial => "tutorial",
-            Self::Switchboard => "switchboard",
+            Self::Switchboard { resumable: false } => "switchboard",
+            Self::Switchboard { resumable: true } => "resumable",
             Self::PeerServer => "peerserver",
             Self::PeerJs => "peerjs",
-            Self::Before => "before",
+            Self::Before { resumable: false } => "before",
+            Self::Before { resumable: true } => "before-resumable",
             Self::Traced {
                 all: false,
                 collector: Manner::Kind,
@@ -86,10 +88,12 @@ impl Subject {
         });
         let mut all = [
             Self::Tutorial,
-            Self::Switchboard,
+            Self::Switchboard { resumable: false },
+            Self::Switchboard { resumable: true },
             Self::PeerServer,
             Self::PeerJs,
-            Self::Before,
+            Self::Before { resumable: false },
+            Self::Before { resumable: true },
         ]
         .into_iter()
         .chain(traced);
@@ -101,18 +105,34 @@ impl Subject {
         matches!(self, Self::PeerServer | Self::PeerJs)
     }
 
+    /// Whether its clients log in as the client library does, and their signals carry ids.
+    pub(crate) fn is_resumable(self) -> bool {
+        matches!(
+            self,
+            Self::Switchboard { resumable: true } | Self::Before { resumable: true }
+        )
+    }
+
+    /// The same with the other binary.
+    pub(crate) fn before(self) -> Option<Self> {
+        match self {
+            Self::Switchboard { resumable } => Some(Self::Before { resumable }),
+            _ => None,
+        }
+    }
+
     /// Starts fresh processes and waits until they can be used.
     pub(crate) fn start(self) -> Outcome<Servers> {
         match self {
             Self::Tutorial => start_node_js("the tutorial's server", TUTORIAL),
             Self::PeerServer => start_node_js("PeerServer", PEERSERVER),
-            Self::Switchboard => start_switchboard(SWITCHBOARD, &[]),
+            Self::Switchboard { .. } => start_switchboard(SWITCHBOARD, &[]),
             Self::PeerJs => {
                 // These clients send no heartbeat.
                 let patient = [("SWITCHBOARD_PEERJS__ALIVE_TIMEOUT", "1h")];
                 start_switchboard(SWITCHBOARD, &patient)
             }
-            Self::Before => {
+            Self::Before { .. } => {
                 let binary = std::env::var("BEFORE");
                 let binary = binary.map_err(|_| "BEFORE is to be the path of a switchboard")?;
                 start_switchboard(&binary, &[])
@@ -141,7 +161,6 @@ pub(crate) struct Servers {
 }
 
 pub(crate) struct Process {
-    pub(crate) role: &'static str,
     /// Whether clients are connected to it.
     pub(crate) is_node: bool,
     child: Child,
@@ -165,11 +184,7 @@ impl Process {
         let child = command
             .spawn()
             .map_err(|error| format!("{role} did not start: {error}"))?;
-        Ok(Self {
-            role,
-            is_node,
-            child,
-        })
+        Ok(Self { is_node, child })
     }
 
     pub(crate) fn pid(&self) -> u32 {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 use tracing::debug;
@@ -11,7 +11,7 @@ use super::calls::Place;
 use super::seat::{Seat, Turn, acknowledged, left};
 use super::traced::Traced;
 use crate::bugs::{self, Bug};
-use crate::fabric::{Envelope, Outcome, Parcel, Postage, Receipts, Sender, Sent};
+use crate::fabric::{Answer, Envelope, Outcome, Parcel, Postage, Receipts, Sender, Sent};
 use crate::model::{
     AckStatus, Correlation, Event, IfAbsent, LeaveReason, Refusal, SessionId, Signal, SignalKind,
     TraceContext, UserName,
@@ -61,14 +61,14 @@ enum Pending {
 }
 
 /// A word that must arrive.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Notice {
     pub(super) to: UserName,
     pub(super) only: Option<SessionId>,
     pub(super) from: Arc<Sender>,
     pub(super) n: u64,
     pub(super) parcel: Parcel,
-    pub(super) trace: Option<TraceContext>,
+    traced: Option<Box<Traced>>,
     /// Since when nobody of that name was found.
     absent_since: Option<Instant>,
 }
@@ -99,7 +99,10 @@ impl Outbox {
 
     /// Forgets the words to those who were not found, of a store that knows everybody.
     pub(super) fn give_up_on_absent(&mut self) {
-        self.unsure.retain(|notice| notice.absent_since.is_none());
+        let is_absent = |notice: &mut Notice| notice.absent_since.is_some();
+        for notice in self.unsure.extract_if(.., is_absent) {
+            notice.ends(Fate::Absent, None);
+        }
     }
 
     /// Whether a word to this user may still be under way.
@@ -133,14 +136,22 @@ impl Notice {
             from,
             n,
             parcel,
-            trace: None,
+            traced: None,
             absent_since: None,
         }
     }
 
     /// The same, as part of a trace.
-    pub(super) fn traced(self, trace: Option<TraceContext>) -> Self {
-        Self { trace, ..self }
+    pub(super) fn traced(self, traced: Option<Traced>) -> Self {
+        let traced = traced.map(Box::new);
+        Self { traced, ..self }
+    }
+
+    /// It is not sent again. Its span ends then, or now.
+    fn ends(self, fate: Fate, at: Option<SystemTime>) {
+        if let Some(traced) = self.traced {
+            traced.ends(fate, at);
+        }
     }
 }
 
@@ -172,10 +183,10 @@ impl Seat {
             self.note_try(&to);
         }
         let traced = self.trace_send(&to, &signal, n, trace);
-        let receipt = self
-            .outbox
-            .receipts
-            .issue(id.is_none() && starts_call.is_none());
+        let is_timed = traced.as_ref().is_some_and(|traced| traced.is_built());
+        // A span is exported when its signal is answered: later, it would be missing from a call whose callee has not answered yet.
+        let is_quiet = id.is_none() && starts_call.is_none() && !is_timed;
+        let receipt = self.outbox.receipts.issue(is_quiet, is_timed);
         let waits = self.waits.as_ref();
         let may_wait = if_absent == IfAbsent::Wait
             && self.is_patient()
@@ -210,12 +221,14 @@ impl Seat {
 
     /// Sends a word until it has arrived.
     pub(super) fn send_notice(&mut self, notice: Notice, id: Option<Correlation>) {
-        let receipt = self.outbox.receipts.issue(false);
+        let traced = notice.traced.as_ref();
+        let is_timed = traced.is_some_and(|traced| traced.is_built());
+        let receipt = self.outbox.receipts.issue(false, is_timed);
         let envelope = Envelope {
             from: Arc::clone(&notice.from),
             n: notice.n,
             once: None,
-            trace: notice.trace,
+            trace: traced.map(|traced| traced.context),
             parcel: notice.parcel.clone(),
         };
         let postage = Postage {
@@ -240,14 +253,14 @@ impl Seat {
 
     /// Tells the client something that must not overtake the outcomes before it.
     pub(super) fn tell_in_order(&mut self, event: Event) {
-        let receipt = self.outbox.receipts.issue(false);
+        let receipt = self.outbox.receipts.issue(false, false);
         self.outbox.pending.push_back(Pending::Told(event));
         receipt.settle(Ok(Sent::Absent));
     }
 
     /// Takes the outcomes that are known.
     pub(super) fn settle(&mut self, turns: &mut Vec<Turn>) {
-        while let Some(outcome) = self.outbox.receipts.take() {
+        while let Some(Answer { outcome, at }) = self.outbox.receipts.take() {
             match self.outbox.pending.pop_front() {
                 Some(Pending::Signal {
                     to,
@@ -267,11 +280,11 @@ impl Seat {
                     };
                     self.count(kind, fate);
                     if let Some(name) = name {
-                        self.trace_outcome(&name, kind, fate, traced);
+                        self.trace_outcome(&name, kind, fate, traced, at);
                     }
                 }
                 Some(Pending::Notice { notice, id }) => {
-                    turns.extend(self.notice_settled(notice, id, &outcome));
+                    turns.extend(self.notice_settled(notice, id, &outcome, at));
                 }
                 Some(Pending::Told(event)) => turns.push(Turn::Tell(event)),
                 None => debug!("An outcome came for nothing that was sent"),
@@ -404,13 +417,15 @@ impl Seat {
         mut notice: Notice,
         id: Option<Correlation>,
         outcome: &Outcome,
+        at: Option<SystemTime>,
     ) -> Option<Turn> {
+        let fate = match outcome {
+            Ok(Sent::Absent) => Fate::Absent,
+            Ok(_) => Fate::Delivered,
+            Err(_) => Fate::Unavailable,
+        };
         if let Parcel::Leave { .. } = notice.parcel {
-            self.exchange.telemetry.metrics.leave_sent(match outcome {
-                Ok(Sent::Absent) => Fate::Absent,
-                Ok(_) => Fate::Delivered,
-                Err(_) => Fate::Unavailable,
-            });
+            self.exchange.telemetry.metrics.leave_sent(fate);
         }
         let done = match outcome {
             Ok(Sent::To(_) | Sent::Again(_)) => true,
@@ -426,13 +441,16 @@ impl Seat {
                 false
             }
         };
-        if done && notice.parcel == Parcel::Sync && matches!(outcome, Ok(Sent::Absent)) {
-            match notice.only {
-                Some(session) => self.is_gone(&notice.to, session, LeaveReason::Lost),
-                // An earlier connection had called, and never knew whom.
-                None => self.calls.forget_unanswered(&notice.to),
+        if done {
+            if notice.parcel == Parcel::Sync && matches!(outcome, Ok(Sent::Absent)) {
+                match notice.only {
+                    Some(session) => self.is_gone(&notice.to, session, LeaveReason::Lost),
+                    // An earlier connection had called, and never knew whom.
+                    None => self.calls.forget_unanswered(&notice.to),
+                }
             }
-        } else if !done {
+            notice.ends(fate, at);
+        } else {
             self.outbox.unsure.push(notice);
             self.outbox
                 .retry_at

@@ -1,5 +1,7 @@
 //! The traces of a session's calls: which spans there are, and whose children. Without tracing every one of these is a look at an empty option.
 
+use std::time::SystemTime;
+
 use tracing::{debug, info};
 
 use super::calls::CallTrace;
@@ -63,15 +65,11 @@ impl Seat {
                 return Some(Box::new(Traced::of(span)));
             }
             // The receiver has it from the offer; it may have been resumed, or have begun a call of its own.
-            let span = None;
-            return Some(Box::new(Traced { context, span }));
+            return Some(Box::new(Traced::unbuilt(context)));
         }
         let before = known.map(|known| known.context);
         let begun = match tracer.leaves_out(client.as_ref()) {
-            Some(context) => Traced {
-                context,
-                span: None,
-            },
+            Some(context) => Traced::unbuilt(context),
             None => Traced::of(tracer.publish(client.as_ref(), before.as_ref(), message)),
         };
         self.calls
@@ -79,13 +77,14 @@ impl Seat {
         Some(Box::new(begun))
     }
 
-    /// What became of it.
+    /// What became of it, and when.
     pub(super) fn trace_outcome(
         &mut self,
         to: &UserName,
         kind: SignalKind,
         fate: Fate,
         traced: Option<Box<Traced>>,
+        at: Option<SystemTime>,
     ) {
         let failed = matches!(fate, Fate::Absent | Fate::Full | Fate::Unavailable);
         if traced.is_none() && !failed {
@@ -109,6 +108,7 @@ impl Seat {
             if failed {
                 span.fail(fate.word());
             }
+            span.end(at);
         } else if failed {
             self.tell_failure(to, context, call, "signal refused", fate.word());
         }
@@ -161,7 +161,7 @@ impl Seat {
         call: Option<CallTrace>,
         reason: LeaveReason,
         n: u64,
-    ) -> Option<TraceContext> {
+    ) -> Option<Traced> {
         let (tracer, call) = (self.exchange.telemetry.calls.as_ref()?, call?);
         if !call.context.sampled {
             return None;
@@ -176,7 +176,7 @@ impl Seat {
         };
         let span = tracer.publish(Some(&call.context), None, message);
         span.set("switchboard.leave.reason", reason.word());
-        Some(span.context())
+        Some(Traced::of(span))
     }
 
     /// The peer has left, or is gone: then the call has failed.
@@ -215,7 +215,7 @@ impl Seat {
     }
 
     /// The session was resumed: what its call peer is told of it is part of the call's trace.
-    pub(super) fn trace_resume(&self, peer: &UserName) -> Option<TraceContext> {
+    pub(super) fn trace_resume(&self, peer: &UserName) -> Option<Traced> {
         self.mark_one(peer, "resumed", None)
     }
 
@@ -237,13 +237,14 @@ impl Seat {
         peer: &UserName,
         what: &'static str,
         failure: Option<&'static str>,
-    ) -> Option<TraceContext> {
+    ) -> Option<Traced> {
         let tracer = self.exchange.telemetry.calls.as_ref()?;
         let call = self.calls.trace(peer)?;
         let span = tracer.mark(&call.context, what, failure)?;
         span.set("session.id", self.lease.session.to_string());
         span.set("switchboard.session.attach", i64::from(self.lease.attach));
-        call.context.sampled.then(|| span.context())
+        let context = span.context();
+        call.context.sampled.then_some(Traced::unbuilt(context))
     }
 
     /// The client says how its connection to a call peer is. Whoever is in no call is not believed, and nobody is twice.
@@ -314,10 +315,30 @@ impl Seat {
 }
 
 impl Traced {
+    /// Whether there is a span of it.
+    pub(super) fn is_built(&self) -> bool {
+        self.span.is_some()
+    }
+
+    /// What became of it. Its span ends then, or now.
+    pub(super) fn ends(self, fate: Fate, at: Option<SystemTime>) {
+        if let Some(span) = self.span {
+            span.set("switchboard.outcome", fate.word());
+            span.end(at);
+        }
+    }
+
     fn of(span: CallSpan) -> Self {
         Self {
             context: span.context(),
             span: Some(span),
+        }
+    }
+
+    fn unbuilt(context: TraceContext) -> Self {
+        Self {
+            context,
+            span: None,
         }
     }
 }

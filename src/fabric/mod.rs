@@ -11,7 +11,7 @@ mod wakes;
 use envelope::KnownSenders;
 pub use envelope::{Envelope, Parcel, Sender, UnknownEnvelope};
 pub use letterbox::Letterboxes;
-pub use receipt::{Outcome, Receipt, Receipts};
+pub use receipt::{Answer, Outcome, Receipt, Receipts};
 pub use wakes::Ear;
 
 use std::fmt;

@@ -4,11 +4,21 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Poll, Waker};
+use std::time::SystemTime;
 
 use super::{FabricError, Sent};
 
 /// What became of one envelope.
 pub type Outcome = Result<Sent, FabricError>;
+
+/// What a sender learns of one envelope.
+#[derive(Debug)]
+pub struct Answer {
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Since when that is known, if the receipt is timed: the sender may be busy, or an envelope before this one may be unanswered.
+    pub at: Option<SystemTime>,
+}
 
 /// The sender's end: the outcomes of everything it sent, in order.
 #[derive(Debug, Default)]
@@ -26,7 +36,7 @@ struct Shared {
 struct Slots {
     /// The number of the slot in front.
     first: u64,
-    queue: VecDeque<Option<Outcome>>,
+    queue: VecDeque<Option<Answer>>,
     /// Whether the sender waits for whatever comes next.
     eager: bool,
     /// The sender's task, while it waits.
@@ -39,12 +49,14 @@ pub struct Receipt {
     shared: Arc<Shared>,
     number: u64,
     quiet: bool,
+    timed: bool,
     settled: bool,
 }
 
 impl Receipts {
-    /// A receipt for the next envelope. The sender of a `quiet` one has nothing to say of a success, so it is not woken for it.
-    pub fn issue(&self, quiet: bool) -> Receipt {
+    /// A receipt for the next envelope. The sender of a `quiet` one has nothing to say of a success, so it is not woken for it. A `timed` one
+    /// says when the envelope was answered.
+    pub fn issue(&self, quiet: bool, timed: bool) -> Receipt {
         let mut slots = self.shared.lock();
         let number = slots.first + slots.queue.len() as u64;
         slots.queue.push_back(None);
@@ -52,17 +64,18 @@ impl Receipts {
             shared: Arc::clone(&self.shared),
             number,
             quiet,
+            timed,
             settled: false,
         }
     }
 
-    /// The outcome in front, if it is known.
-    pub fn take(&self) -> Option<Outcome> {
+    /// The answer in front, if it is known.
+    pub fn take(&self) -> Option<Answer> {
         let mut slots = self.shared.lock();
-        let outcome = slots.queue.front_mut()?.take()?;
+        let answer = slots.queue.front_mut()?.take()?;
         slots.queue.pop_front();
         slots.first += 1;
-        Some(outcome)
+        Some(answer)
     }
 
     /// Waits until [`take`](Self::take) has something; an `eager` sender wants to hear of quiet ones too.
@@ -94,6 +107,7 @@ impl Receipt {
 
     fn put(&mut self, outcome: Outcome) {
         self.settled = true;
+        let at = self.timed.then(SystemTime::now);
         let mut slots = self.shared.lock();
         // Only what was issued by these receipts is settled here, and only what was settled is taken.
         let index = usize::try_from(self.number - slots.first).unwrap_or(usize::MAX);
@@ -101,7 +115,7 @@ impl Receipt {
         let waited_for = slots.queue.get(index + 1).is_some_and(Option::is_some);
         let quiet = self.quiet && !slots.eager && !waited_for && matches!(outcome, Ok(Sent::To(_)));
         if let Some(slot) = slots.queue.get_mut(index) {
-            *slot = Some(outcome);
+            *slot = Some(Answer { outcome, at });
         }
         let waiting = if quiet { None } else { slots.waiting.take() };
         drop(slots);
@@ -123,22 +137,37 @@ impl Drop for Receipt {
 mod tests {
     use super::*;
 
+    fn taken(receipts: &Receipts) -> Option<Outcome> {
+        receipts.take().map(|answer| answer.outcome)
+    }
+
     #[test]
     fn outcomes_come_in_the_order_of_sending() {
         let receipts = Receipts::default();
-        let (first, second) = (receipts.issue(false), receipts.issue(false));
+        let (first, second) = (receipts.issue(false, false), receipts.issue(false, false));
         second.settle(Err(FabricError::Busy));
-        assert_eq!(receipts.take(), None, "the first is not known yet");
+        assert_eq!(taken(&receipts), None, "the first is not known yet");
         first.settle(Ok(Sent::Absent));
-        assert_eq!(receipts.take(), Some(Ok(Sent::Absent)));
-        assert_eq!(receipts.take(), Some(Err(FabricError::Busy)));
-        assert_eq!(receipts.take(), None);
+        assert_eq!(taken(&receipts), Some(Ok(Sent::Absent)));
+        assert_eq!(taken(&receipts), Some(Err(FabricError::Busy)));
+        assert_eq!(taken(&receipts), None);
+    }
+
+    #[test]
+    fn a_timed_receipt_says_when_it_was_answered_not_when_the_one_before_was() {
+        let receipts = Receipts::default();
+        let (first, second) = (receipts.issue(true, false), receipts.issue(true, true));
+        second.settle(Ok(Sent::Absent));
+        let answered = SystemTime::now();
+        first.settle(Ok(Sent::Absent));
+        assert_eq!(receipts.take().unwrap().at, None);
+        assert!(receipts.take().unwrap().at.unwrap() <= answered);
     }
 
     #[test]
     fn a_receipt_that_is_dropped_says_so() {
         let receipts = Receipts::default();
-        drop(receipts.issue(true));
-        assert_eq!(receipts.take(), Some(Err(FabricError::TimedOut)));
+        drop(receipts.issue(true, false));
+        assert_eq!(taken(&receipts), Some(Err(FabricError::TimedOut)));
     }
 }

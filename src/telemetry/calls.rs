@@ -1,10 +1,12 @@
 //! Spans of calls: one trace from the offer to what the client reports, across both nodes.
 //!
-//! Names, kinds and attributes follow OpenTelemetry's messaging conventions: `publish user` is a producer's span and lasts until the outcome is
-//! known; `process user` is a consumer's, child of the former and linked to it, and lasts until the signal was written to the connection.
+//! Kinds and attributes follow OpenTelemetry's messaging conventions: `publish offer` is a producer's span and lasts until the fabric has
+//! answered; `process offer` is a consumer's, child of the former and linked to it, and lasts until the signal was written to the connection.
+//! A name says which kind of signal it is: the destination, which the conventions put there, is the same in every span.
 //! Whether a call is traced is decided once, at its offer. Never a body, an address, a token or a secret.
 
 use std::fmt;
+use std::time::SystemTime;
 
 use opentelemetry::trace::{
     SpanContext, SpanId, SpanKind, Status, TraceContextExt as _, TraceFlags, TraceId, TraceState,
@@ -99,7 +101,7 @@ impl CallTracer {
         let decision = self.sampler.should_sample(
             context.as_ref(),
             TraceId::from_bytes(trace),
-            "publish user",
+            "publish offer",
             &SpanKind::Producer,
             &[],
             &[],
@@ -121,7 +123,8 @@ impl CallTracer {
         link: Option<&TraceContext>,
         message: Message<'_>,
     ) -> CallSpan {
-        let span = CallSpan::open("publish user", "producer", parent, link);
+        let name = format!("publish {}", message.kind);
+        let span = CallSpan::open(&name, "producer", parent, link);
         span.set("messaging.operation.type", "send");
         span.set("messaging.operation.name", "publish");
         self.describe(&span, message);
@@ -130,7 +133,8 @@ impl CallTracer {
 
     /// A message has arrived.
     pub fn process(&self, from: &TraceContext, message: Message<'_>) -> CallSpan {
-        let span = CallSpan::open("process user", "consumer", Some(from), Some(from));
+        let name = format!("process {}", message.kind);
+        let span = CallSpan::open(&name, "consumer", Some(from), Some(from));
         span.set("messaging.operation.type", "process");
         span.set("messaging.operation.name", "process");
         self.describe(&span, message);
@@ -172,7 +176,7 @@ impl CallTracer {
 
 impl CallSpan {
     fn open(
-        name: &'static str,
+        name: &str,
         kind: &'static str,
         parent: Option<&TraceContext>,
         link: Option<&TraceContext>,
@@ -215,6 +219,13 @@ impl CallSpan {
     pub fn fail(&self, code: &'static str) {
         self.set("error.type", code);
         self.0.set_status(Status::error(code));
+    }
+
+    /// Ends it then, or now.
+    pub fn end(self, at: Option<SystemTime>) {
+        if let Some(at) = at {
+            self.0.context().span().end_with_timestamp(at);
+        }
     }
 }
 

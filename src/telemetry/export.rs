@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use gethostname::gethostname;
 use opentelemetry::KeyValue;
 use opentelemetry_otlp::{ExporterBuildError, MetricExporter, SpanExporter};
 use opentelemetry_sdk::Resource;
@@ -60,6 +61,8 @@ pub(super) fn resource(settings: &Settings, node: &NodeId) -> Resource {
         KeyValue::new("service.name", "switchboard"),
         KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
         KeyValue::new("service.instance.id", node.as_str().to_owned()),
+        // Jaeger takes spans of one host for spans by one clock, and shifts none of them.
+        KeyValue::new("host.name", gethostname().to_string_lossy().into_owned()),
     ];
     let told = settings
         .resource

@@ -299,17 +299,75 @@ describe('names', () => {
   })
 })
 
+/** A page that may use camera and microphone, counts what is asked of its devices, and is opened by an address that asks for a call. */
+async function opensLink(hash) {
+  const page = await openPage(browser)
+  page.sent = []
+  page.on('websocket', (socket) => socket.on('framesent', ({ payload }) => page.sent.push(JSON.parse(payload))))
+  await page.addInitScript(() => {
+    window.devices = []
+    for (const name of ['getUserMedia', 'getDisplayMedia']) {
+      const real = navigator.mediaDevices[name].bind(navigator.mediaDevices)
+      navigator.mediaDevices[name] = (...args) => (window.devices.push(name), real(...args))
+    }
+  })
+  await watched(page, `${one.http}/#${new URLSearchParams(hash)}`)
+  await says(page, '#connection', new RegExp(`^${hash.name} at one\\.`))
+  page.touched = async () => [...(await page.evaluate(() => window.devices)), ...page.sent.filter(({ type }) => ['offer', 'message'].includes(type))]
+  return page
+}
+
+describe('an address that asks for a call', () => {
+  test('touches no device and calls nobody before the click; after it, it calls', async () => {
+    const bob = await logIn(two, 'Bob')
+    const ann = await opensLink({ name: 'Ann', call: 'Bob' })
+    // Bob is here, so whatever it would do without a click it does well within this time.
+    const began = await eventually(async () => (await ann.touched())[0], 5000).catch(() => 'nothing')
+    assert.equal(began, 'nothing')
+    assert.ok(await bob.isHidden('#ring'), 'it does not ring')
+    assert.equal(await text(ann, '#ask-title'), 'Call Bob?')
+    assert.equal(await ann.evaluate(() => document.activeElement.id), 'ask-cancel', 'Enter does not call')
+    await isAccessible(ann, 'it asks')
+    await ann.click('#ask-call')
+    await bob.click('#accept')
+    for (const page of [ann, bob]) await says(page, '#call-state', /^Connected$/)
+    assert.equal((await ann.touched())[0], 'getUserMedia')
+  })
+
+  test('does nothing after a no, and asks no more when somebody calls meanwhile', async () => {
+    const bob = await logIn(two, 'Bob')
+    for (const no of ['Escape', 'Enter']) {
+      const ann = await opensLink({ name: `Ann-${no}`, call: 'Bob', kind: 'audio' })
+      await ann.waitForSelector('#ask[open]')
+      assert.equal(await text(ann, '#ask-kind'), 'Audio call')
+      await ann.keyboard.press(no)
+      await ann.waitForSelector('#ask:not([open])', { state: 'attached' })
+      await add(ann, 'Bob')
+      assert.deepEqual(await ann.touched(), [])
+    }
+    const ann = await opensLink({ name: 'Ann', call: 'Bob' })
+    await ann.waitForSelector('#ask[open]')
+    await add(bob, 'Ann')
+    await button(bob, 'Ann', 'video').click()
+    await ann.waitForSelector('#ring[open]')
+    assert.ok(await ann.isHidden('#ask'))
+    await ann.click('#accept')
+    await says(ann, '#call-state', /^Connected$/)
+  })
+})
+
 describe('alone', () => {
   for (const [from, start] of [
     ['the list', () => logIn(one, 'Ann')],
     ['the door', () => open(`${one.http}/`)],
   ]) {
-    test(`one click on “Call yourself in two tabs” at ${from}: the other tab calls this one`, async () => {
+    test(`one click on “Call yourself in two tabs” at ${from}: the other tab, once it is told to, calls this one`, async () => {
       const ann = await start()
       const link = ann.getByRole('link', { name: 'Call yourself in two tabs' })
       const [tab] = await Promise.all([ann.context().waitForEvent('page'), link.click()])
       tab.errors = []
       tab.on('pageerror', (error) => tab.errors.push(String(error)))
+      await tab.click('#ask-call')
       await ann.waitForSelector('#ring[open]', { timeout: 20_000 })
       await ann.click('#accept')
       for (const page of [ann, tab]) {

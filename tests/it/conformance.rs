@@ -8,8 +8,8 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use switchboard::fabric::embedded::Switch;
 use switchboard::fabric::{
-    self, Claim, Entry, Envelope, Fabric, Flags, Holder, Inbound, Inbox, Lease, Opened, Outcome,
-    Parcel, Postage, Receipts, Renewal, Says, Sender, Sent, Terms, Verdict,
+    self, Answer, Claim, Entry, Envelope, Fabric, Flags, Holder, Inbound, Inbox, Lease, Opened,
+    Outcome, Parcel, Postage, Receipts, Renewal, Says, Sender, Sent, Terms, Verdict,
 };
 use switchboard::model::{
     Address, Body, EntryId, LeaveReason, NodeId, Realm, SessionId, Signal, SignalKind, UserName,
@@ -148,14 +148,14 @@ impl Plug {
     async fn posts(&self, to: &Address, postage: Postage, envelope: Envelope) -> Outcome {
         let receipts = Receipts::default();
         self.fabric
-            .send(to, postage, envelope, receipts.issue(false));
+            .send(to, postage, envelope, receipts.issue(false, false));
         outcome(&receipts).await
     }
 }
 
 async fn outcome(receipts: &Receipts) -> Outcome {
     loop {
-        if let Some(outcome) = receipts.take() {
+        if let Some(Answer { outcome, .. }) = receipts.take() {
             return outcome;
         }
         timeout(PATIENCE, receipts.ready(true))
@@ -405,7 +405,7 @@ async fn what_is_sent_arrives_in_order_and_the_barrier_behind_it(ground: &Ground
             &user.address,
             Postage::default(),
             saying(&sender, &here.node, n),
-            receipts.issue(false),
+            receipts.issue(false, false),
         );
     }
     for _ in 1..=1000 {

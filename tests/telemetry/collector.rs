@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::body::Bytes;
@@ -101,6 +102,15 @@ impl Seen {
         events.map(|event| event.name.as_str()).collect()
     }
 
+    pub fn ended(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_nanos(self.span.end_time_unix_nano)
+    }
+
+    pub fn lasted(&self) -> Duration {
+        let nanoseconds = self.span.end_time_unix_nano - self.span.start_time_unix_nano;
+        Duration::from_nanos(nanoseconds)
+    }
+
     /// In a line, for whoever reads a failure.
     pub fn line(&self) -> String {
         format!(
@@ -194,7 +204,7 @@ impl Collector {
 
     /// Waits until the spans are as wanted, and returns what was made of them.
     pub async fn shows<T>(&self, what: &str, mut check: impl FnMut(&[Seen]) -> Option<T>) -> T {
-        let begun = std::time::Instant::now();
+        let begun = Instant::now();
         loop {
             if let Some(found) = check(&self.spans()) {
                 return found;
@@ -203,7 +213,7 @@ impl Collector {
                 let lines: Vec<String> = self.spans().iter().map(Seen::line).collect();
                 panic!("never: {what}\n{}", lines.join("\n"));
             }
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 }

@@ -1,5 +1,8 @@
 //! One call, one trace: over two nodes and Redis, through faults, to what the client reports.
 
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use serde_json::json;
 
@@ -11,16 +14,19 @@ use crate::support::peerjs::Client;
 
 const CLIENTS: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
-/// The span of this name about this signal, said by this node.
-fn find<'a>(spans: &'a [Seen], name: &str, signal: &str, instance: &str) -> Option<&'a Seen> {
-    spans.iter().find(|seen| {
-        (seen.name(), seen.instance()) == (name, instance)
-            && seen.says("switchboard.signal") == signal
-    })
+/// The span of this name, said by this node.
+fn find<'a>(spans: &'a [Seen], name: &str, instance: &str) -> Option<&'a Seen> {
+    let mut spans = spans.iter();
+    spans.find(|seen| (seen.name(), seen.instance()) == (name, instance))
 }
 
 fn named<'a>(spans: &'a [Seen], name: &str) -> Vec<&'a Seen> {
     spans.iter().filter(|seen| seen.name() == name).collect()
+}
+
+fn this_host() -> String {
+    let said = Command::new("uname").arg("-n").output().unwrap().stdout;
+    String::from_utf8(said).unwrap().trim().to_owned()
 }
 
 async fn one_call_is_one_trace(protocol: &'static str) {
@@ -40,43 +46,43 @@ async fn one_call_is_one_trace(protocol: &'static str) {
     b.hears_of("leave").await;
     // What each node has to say of it.
     let expected = [
-        ("publish user", "offer", &at_a),
-        ("process user", "offer", &at_b),
-        ("publish user", "answer", &at_b),
-        ("process user", "answer", &at_a),
-        ("publish user", "candidate", &at_a),
-        ("process user", "candidate", &at_b),
-        ("publish user", "candidate", &at_b),
-        ("process user", "candidate", &at_a),
-        ("connected", "", &at_a),
-        ("connected", "", &at_b),
-        ("publish user", "leave", &at_a),
-        ("process user", "leave", &at_b),
+        ("publish offer", &at_a),
+        ("process offer", &at_b),
+        ("publish answer", &at_b),
+        ("process answer", &at_a),
+        ("publish candidate", &at_a),
+        ("process candidate", &at_b),
+        ("publish candidate", &at_b),
+        ("process candidate", &at_a),
+        ("connected", &at_a),
+        ("connected", &at_b),
+        ("publish leave", &at_a),
+        ("process leave", &at_b),
     ];
     let spans = stage
         .collector
         .shows("every span of the call", |spans| {
-            let all = |(name, signal, at): &(&str, &str, &String)| {
-                find(spans, name, signal, at).is_some()
-            };
+            let all = |(name, at): &(&str, &String)| find(spans, name, at).is_some();
             expected.iter().all(all).then(|| spans.to_vec())
         })
         .await;
     assert_eq!(spans.len(), expected.len(), "nothing else");
-    let root = find(&spans, "publish user", "offer", &at_a).unwrap();
+    let root = find(&spans, "publish offer", &at_a).unwrap();
     for seen in &spans {
         assert_eq!(seen.trace(), root.trace(), "{}", seen.line());
         assert!(!seen.is_error(), "{}", seen.line());
         assert_eq!(seen.resource["service.name"], "switchboard");
         assert_eq!(seen.resource["service.version"], env!("CARGO_PKG_VERSION"));
         assert_eq!(seen.resource["k8s.pod.name"], "switchboard-0");
+        let host = seen.resource.get("host.name");
+        assert_eq!(host, Some(&this_host()), "{}", seen.line());
     }
     assert_eq!(root.parent(), "");
     assert_eq!(root.says("messaging.system"), "redis");
     assert_eq!(root.says("messaging.operation.type"), "send");
     assert_eq!(root.says("switchboard.outcome"), "delivered");
-    let told = find(&spans, "process user", "offer", &at_b).unwrap();
-    let get = |name, signal, at: &str| find(&spans, name, signal, at).unwrap();
+    let told = find(&spans, "process offer", &at_b).unwrap();
+    let get = |name: &str, at: &str| find(&spans, name, at).unwrap();
     for (signal, from, to) in [
         ("offer", &at_a, &at_b),
         ("answer", &at_b, &at_a),
@@ -85,9 +91,11 @@ async fn one_call_is_one_trace(protocol: &'static str) {
         ("leave", &at_a, &at_b),
     ] {
         let (sent, heard) = (
-            get("publish user", signal, from),
-            get("process user", signal, to),
+            get(&format!("publish {signal}"), from),
+            get(&format!("process {signal}"), to),
         );
+        assert_eq!(sent.says("switchboard.signal"), signal);
+        assert_eq!(heard.says("switchboard.signal"), signal);
         assert_eq!(
             (sent.kind(), heard.kind()),
             (SpanKind::Producer, SpanKind::Consumer)
@@ -102,7 +110,7 @@ async fn one_call_is_one_trace(protocol: &'static str) {
         }
     }
     for (at, begun) in [(&at_a, root), (&at_b, told)] {
-        let end = get("connected", "", at);
+        let end = get("connected", at);
         assert_eq!((end.kind(), end.parent()), (SpanKind::Internal, begun.id()));
         assert_eq!(end.says("switchboard.report.ms"), "812");
         assert_eq!(end.says("switchboard.report.pair"), "srflx");
@@ -148,18 +156,18 @@ async fn a_call_of_peerjs_is_a_trace_too() {
     b.says(&said("ANSWER", "TracedA")).await;
     assert!(a.hears().await.contains("ANSWER"));
     let expected = [
-        ("publish user", "offer", &at_a, "waiting"),
-        ("publish user", "candidate", &at_a, "waiting"),
-        ("process user", "offer", &at_b, ""),
-        ("process user", "candidate", &at_b, ""),
-        ("publish user", "answer", &at_b, "delivered"),
-        ("process user", "answer", &at_a, ""),
+        ("publish offer", &at_a, "waiting"),
+        ("publish candidate", &at_a, "waiting"),
+        ("process offer", &at_b, ""),
+        ("process candidate", &at_b, ""),
+        ("publish answer", &at_b, "delivered"),
+        ("process answer", &at_a, ""),
     ];
     let spans = stage
         .collector
         .shows("every span of the call", |spans| {
-            let all = |(name, signal, at, outcome): &(&str, &str, &String, &str)| {
-                find(spans, name, signal, at)
+            let all = |(name, at, outcome): &(&str, &String, &str)| {
+                find(spans, name, at)
                     .is_some_and(|seen| seen.says("switchboard.outcome") == *outcome)
             };
             expected.iter().all(all).then(|| spans.to_vec())
@@ -179,7 +187,7 @@ async fn a_call_to_nobody_is_a_trace_that_says_why() {
     let (trace, error) = stage
         .collector
         .shows("the failure", |spans| {
-            let seen = find(spans, "publish user", "offer", spans.first()?.instance())?;
+            let seen = find(spans, "publish offer", spans.first()?.instance())?;
             Some((seen.trace(), (seen.is_error(), seen.says("error.type"))))
         })
         .await;
@@ -206,7 +214,7 @@ async fn a_client_brings_its_own_trace() {
         })
         .await;
     assert!(spans.iter().all(|seen| seen.trace() == trace));
-    let sent = named(&spans, "publish user")[0];
+    let sent = named(&spans, "publish offer")[0];
     assert_eq!(sent.parent(), CLIENTS[36..52]);
     // A client that does not want spans gets none, until something fails.
     let mut quiet = offer("nobody");
@@ -231,10 +239,8 @@ async fn a_client_brings_its_own_trace() {
     let next = stage
         .collector
         .shows("another trace", |spans| {
-            let offers = spans
-                .iter()
-                .filter(|seen| seen.says("switchboard.signal") == "offer");
-            let mut next = offers.filter(|seen| seen.name() == "publish user" && !seen.is_error());
+            let offers = named(spans, "publish offer").into_iter();
+            let mut next = offers.filter(|seen| !seen.is_error());
             next.find(|seen| seen.trace() != trace).cloned()
         })
         .await;
@@ -286,11 +292,8 @@ async fn a_call_that_is_left_out_shows_its_failure_only() {
 /// The trace that these two are in.
 async fn trace_of(stage: &Stage) -> String {
     let offer = stage.collector.shows("the offer", |spans| {
-        let offers = named(spans, "publish user");
-        let offer = offers
-            .iter()
-            .find(|seen| seen.says("switchboard.signal") == "offer");
-        offer.map(|seen| seen.trace())
+        let offers = named(spans, "publish offer");
+        offers.first().map(|seen| seen.trace())
     });
     offer.await
 }
@@ -319,12 +322,8 @@ async fn a_killed_node_leaves_its_mark_in_the_call_that_lives_through_it() {
     stage
         .collector
         .shows("the answer", |spans| {
-            let mut answers = spans
-                .iter()
-                .filter(|seen| seen.says("switchboard.signal") == "answer");
-            answers
-                .find(|seen| seen.name() == "publish user")
-                .map(|_| ())
+            let answers = named(spans, "publish answer");
+            (!answers.is_empty()).then_some(())
         })
         .await;
     stage.nodes[1].process.signal("KILL");
@@ -348,8 +347,7 @@ async fn a_killed_node_leaves_its_mark_in_the_call_that_lives_through_it() {
     marked(&stage, &trace, "peer resumed", &at_a).await;
     // And the call goes on, in its trace.
     acked(&mut b, &candidate(&a.name, "after")).await;
-    let after = marked(&stage, &trace, "publish user", &at_c).await;
-    assert_eq!(after.says("switchboard.signal"), "candidate");
+    marked(&stage, &trace, "publish candidate", &at_c).await;
     // A plain peer is not waited for: that is a failure.
     let mut c = stage.login(2, "TracedUserC").await;
     let mut d = stage.login(0, "TracedUserD").await;
@@ -432,7 +430,10 @@ async fn a_redis_that_stands_still_is_seen_in_the_calls_that_it_held_up() {
 
 #[tokio::test]
 async fn names_are_shown_if_the_operator_wants_it_and_tokens_never() {
-    let more = [("SWITCHBOARD_TELEMETRY__USER_NAMES", "plain")];
+    let more = [
+        ("SWITCHBOARD_TELEMETRY__USER_NAMES", "plain"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "host.name=elsewhere"),
+    ];
     let mut stage = Stage::of_two("http/protobuf", &more).await;
     let mut a = stage.login(0, "TracedUserA").await;
     let mut stranger = Peer::connect(stage.nodes[0].address).await;
@@ -448,7 +449,71 @@ async fn names_are_shown_if_the_operator_wants_it_and_tokens_never() {
         .await;
     assert_eq!(seen.says("switchboard.sender"), "/TracedUserA");
     assert_eq!(seen.says("messaging.destination.name"), "/nobody");
+    assert_eq!(
+        seen.resource.get("host.name").map(String::as_str),
+        Some("elsewhere"),
+        "the operator has the last word"
+    );
     stage.names.clear();
+    stage.ends();
+}
+
+/// The candidates have no id, so there is nothing to tell their sender, who hears nothing until the callee answers.
+#[tokio::test]
+async fn what_is_sent_while_the_callee_has_not_answered_lasts_until_redis_has() {
+    const SENT: usize = 3;
+    let mut stage = Stage::of_two("grpc", &[]).await;
+    let mut a = stage.login(0, "TracedUserA").await;
+    let mut b = stage.login(1, "TracedUserB").await;
+    acked(&mut a, &offer(&b.name)).await;
+    b.hears_of("offer").await;
+    for _ in 0..SENT {
+        let mut without_id = candidate(&b.name, "");
+        without_id.as_object_mut().unwrap().remove("id");
+        a.says(&without_id).await;
+        b.hears_of("candidate").await;
+    }
+    let sent = stage
+        .collector
+        .shows("the candidates' spans", |spans| {
+            let sent: Vec<Seen> = named(spans, "publish candidate")
+                .into_iter()
+                .cloned()
+                .collect();
+            (sent.len() == SENT).then_some(sent)
+        })
+        .await;
+    for seen in sent {
+        let lasted = seen.lasted();
+        assert!(lasted < Duration::from_millis(300), "{lasted:?}");
+        assert_eq!(seen.says("switchboard.outcome"), "delivered");
+    }
+    stage.ends();
+}
+
+#[tokio::test]
+async fn a_leave_lasts_until_redis_has_answered() {
+    let mut stage = Stage::of_two("http/protobuf", &[]).await;
+    let mut a = stage.login(0, "TracedUserA").await;
+    let mut b = stage.login(1, "TracedUserB").await;
+    call(&mut a, &mut b).await;
+    stage.redis.process.signal("STOP");
+    a.says(&json!({"type": "leave", "name": b.name, "id": "l"}))
+        .await;
+    // Redis has been silent for as long as an answer is waited for: the leave is sent again.
+    assert_eq!(a.hears_of("error").await["code"], "unavailable");
+    let since = SystemTime::now();
+    stage.redis.process.signal("CONT");
+    b.hears_of("leave").await;
+    let sent = stage
+        .collector
+        .shows("the leave's span", |spans| {
+            named(spans, "publish leave").first().copied().cloned()
+        })
+        .await;
+    assert!(sent.ended() > since, "it lasted {:?}", sent.lasted());
+    assert_eq!(sent.says("switchboard.outcome"), "delivered");
+    assert!(!sent.is_error());
     stage.ends();
 }
 
@@ -467,9 +532,7 @@ async fn two_who_call_each_other_at_once_go_on_in_one_trace() {
         let sent = stage
             .collector
             .shows("both candidates", |spans| {
-                let sent = spans.iter().filter(|seen| {
-                    seen.name() == "publish user" && seen.says("switchboard.signal") == "candidate"
-                });
+                let sent = named(spans, "publish candidate").into_iter();
                 let sent: Vec<String> = sent.map(Seen::trace).collect();
                 (sent.len() == 2 * (round + 1)).then_some(sent)
             })

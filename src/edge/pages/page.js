@@ -3,12 +3,12 @@
 import { Client } from '/client/switchboard.js'
 
 import { CHANNELS, Conversation } from './page/conversation.js'
-import { byId, kept, notify } from './page/dom.js'
+import { byId, dress, kept, notify } from './page/dom.js'
 import { Log } from './page/log.js'
 import { getMedia, stop } from './page/media.js'
 import { People } from './page/people.js'
 import { ring } from './page/ring.js'
-import { doorWords, endWords, loginWords } from './page/words.js'
+import { doorWords, endWords, kindWords, loginWords } from './page/words.js'
 
 /** After so long without a connection it is said. */
 const PATIENCE = 6000
@@ -18,6 +18,7 @@ const AGAIN = 1000
 const RINGING = 45_000
 /** How long to wait for somebody who is to be called as soon as they are here. */
 const COMING = 15_000
+const KINDS = ['video', 'audio', 'screen']
 /** Of how many that is kept. */
 const ANNOUNCED = 100
 
@@ -82,6 +83,7 @@ function enter(name) {
 
 function leave(words = '') {
   abandon()
+  byId('ask').close()
   kept.set('name', null, sessionStorage)
   history.replaceState(null, '', '/')
   byId('people').replaceChildren()
@@ -164,6 +166,8 @@ async function answer(call) {
   }
   current = call
   people.busy = true
+  // Two questions at once would be confused, and this one has somebody waiting for the answer.
+  byId('ask').close()
   const taken = await ring(call, kind)
   if (taken === 'gone' || taken === 'declined') {
     if (taken === 'declined') call.hangup('declined')
@@ -185,7 +189,7 @@ async function answer(call) {
 }
 
 function announce(from, kind) {
-  if (!['video', 'audio', 'screen'].includes(kind)) return
+  if (!KINDS.includes(kind)) return
   if (announced.size >= ANNOUNCED) announced.clear()
   announced.set(from, kind)
 }
@@ -215,6 +219,20 @@ function free(opener) {
 /** The other tab is somebody else, and calls this one. */
 function twoTabs(name) {
   return `/#${new URLSearchParams({ name: `${name}-2`, call: name })}`
+}
+
+/** Anybody can write an address, and any page can open it: without a click here, it opens no camera and calls nobody. */
+function wantsToCall(name, kind) {
+  const dialog = byId('ask')
+  byId('ask-title').textContent = `Call ${name}?`
+  byId('ask-kind').textContent = kindWords(kind)
+  dress(byId('ask-call'), kind, 'Call')
+  return new Promise((resolve) => {
+    byId('ask-call').onclick = () => dialog.close('call')
+    byId('ask-cancel').onclick = () => dialog.close()
+    dialog.onclose = () => resolve(dialog.returnValue === 'call')
+    dialog.showModal()
+  })
 }
 
 /** As soon as they are here. */
@@ -263,7 +281,8 @@ async function start() {
   const whom = wanted.get('call')
   // Not again when the page is loaded again.
   if (whom) history.replaceState(null, '', `/#${new URLSearchParams({ name })}`)
-  if (whom) callWhenHere(whom, wanted.get('kind') ?? 'video')
+  const kind = KINDS.includes(wanted.get('kind')) ? wanted.get('kind') : 'video'
+  if (whom && (await wantsToCall(whom, kind))) callWhenHere(whom, kind)
 }
 
 start()
