@@ -187,6 +187,8 @@ impl Seat {
     /// the node lives, since nobody else can tell them.
     async fn depart(mut self, reason: LeaveReason) {
         self.exchange.watches.forget(&self.lease);
+        // Nothing waits for anybody any more.
+        self.waits = None;
         self.exchange.registry.unseat(&self.lease);
         self.read_up().await;
         self.leave_all(reason).await;

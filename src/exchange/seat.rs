@@ -15,7 +15,7 @@ use super::lost::{Answer, LostPeers};
 use super::mailbox::{Letterbox, Mail};
 use super::memory::{Memory, Noted};
 use super::outbox::{Notice, Outbox};
-use super::waits::{self, Waited, Waits};
+use super::waits::Waits;
 use crate::bugs::{self, Bug};
 use crate::fabric::{Challenge, Entry, FabricError, Lease, Parcel, Resumed, Sender, Verdict};
 use crate::model::{
@@ -38,7 +38,7 @@ pub struct Seat {
     pub(super) outbox: Outbox,
     pub(super) lost: LostPeers,
     pub(super) manners: Manners,
-    /// Of a session that has waited for users who are not here.
+    /// Of a session that waits for users who are not here.
     pub(super) waits: Option<Box<Waits>>,
     /// Of a resumable session.
     pub(super) memory: Option<Box<Memory>>,
@@ -67,8 +67,8 @@ pub enum Stirred {
     Found(Answer),
     /// It is time to send again what must arrive.
     Retry,
-    /// Something has waited long enough for a user who is not here (`None`), or it is known what became of it.
-    Waited(Option<Waited>),
+    /// It is time to look for users who are not here.
+    Look,
 }
 
 /// How the sessions of a language differ from native ones.
@@ -184,9 +184,6 @@ impl Seat {
     #[must_use]
     pub fn with(mut self, manners: Manners) -> Self {
         self.manners = manners;
-        if let Some(waits) = &mut self.waits {
-            waits.limit(manners.patience);
-        }
         self
     }
 
@@ -230,7 +227,8 @@ impl Seat {
 
     /// Whether as many sends wait for the fabric as may.
     pub fn busy(&self) -> bool {
-        self.outbox.is_busy()
+        let lined_up = self.waits.as_ref().map_or(0, |waits| waits.lined_up());
+        self.outbox.is_busy(lined_up)
     }
 
     // === What the client asks ===
@@ -313,7 +311,7 @@ impl Seat {
             () = due(self.outbox.retry_at) => Stirred::Retry,
             noted = noted(&mut self.memory) => Stirred::Noted(noted),
             found = self.lost.read(&self.exchange.fabric) => Stirred::Found(found),
-            waited = waits::next(&mut self.waits) => Stirred::Waited(waited),
+            () = due(self.waits.as_ref().and_then(|waits| waits.look_at)) => Stirred::Look,
         }
     }
 
@@ -355,7 +353,7 @@ impl Seat {
                 self.note_again(turns);
             }
             Stirred::Noted(noted) => self.noted(noted),
-            Stirred::Waited(waited) => self.waited(waited, turns),
+            Stirred::Look => self.look(turns),
             Stirred::Found(found) => {
                 for (peer, node_lives, holder) in found {
                     self.found(peer, node_lives, holder, turns);
@@ -432,6 +430,7 @@ impl Seat {
                 self.doubts.push(challenge);
                 turns.push(Turn::Doubted);
             }
+            Mail::Looked(found) => self.looked(found, turns),
             Mail::Presence(users) => turns.push(Turn::Tell(Event::Presence { users, id: None })),
             Mail::Fabric { reached } => {
                 self.mark(if reached {

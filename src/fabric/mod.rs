@@ -42,9 +42,7 @@ use crate::model::{Address, EntryId, NodeId, Realm, SecretHash, SessionId, UserN
 /// 7. A lease that is not renewed within its time to live is gone for every reader at once.
 /// 8. [`resume`](Self::resume) is one atomic step: whoever proves a session by its secret has it from then on, and no earlier connection of it
 ///    is addressed any more. Its notes are as its last holder left them.
-/// 9. What is sent with [patience](Postage::patience) to a name that nobody holds waits there, within its room. Whoever claims the name finds it
-///    in the inbox, in order, before anything later; or its sender [withdraws](Self::withdraw) it: never both.
-/// 10. Nothing waits longer than the fabric's time-out; away means an error, not silence. A claim or a renewal that was given up has no effect later.
+/// 9. Nothing waits longer than the fabric's time-out; away means an error, not silence. A claim or a renewal that was given up has no effect later.
 ///
 /// [`send`](Self::send), [`renew`](Self::renew), [`note`](Self::note) and [`release`](Self::release) take their place in the address's order when they are called, not when they are awaited.
 #[async_trait]
@@ -95,14 +93,6 @@ pub trait Fabric: Send + Sync + fmt::Debug + 'static {
 
     /// Sends to whoever holds the name; the receipt is told what became of it.
     fn send(&self, to: &Address, postage: Postage, envelope: Envelope, receipt: Receipt);
-
-    /// Takes back what this session has sent and what still waits for a name. Returns how many envelopes that were. Takes its place in the
-    /// address's order when it is called.
-    fn withdraw(
-        &self,
-        to: &Address,
-        from: SessionId,
-    ) -> BoxFuture<'static, Result<usize, FabricError>>;
 
     /// The names of a realm and who holds them, at most so many, in no order. Looks at every name that there is: not for every day.
     async fn names(
@@ -274,8 +264,6 @@ impl FromStr for Holder {
 pub enum Claim {
     /// The name is ours.
     Won,
-    /// The name is ours, and something has waited for it: it is in the inbox.
-    Awaited,
     /// The name is this holder's.
     Held(Holder),
 }
@@ -350,22 +338,12 @@ pub struct Room {
     pub share: usize,
 }
 
-/// How much longer than its sender's patience something waits for a name: by then it was withdrawn, unless its sender is gone.
-pub const WAITS_LONGER: Duration = Duration::from_secs(5);
-
 impl Room {
     /// The room of every inbox (DESIGN §3); one sender may fill the half of it.
     pub const INBOX: Self = Self {
         entries: 256,
         bytes: 1 << 20,
         share: 128,
-    };
-
-    /// The room of what waits for a name that nobody holds: the half of an inbox.
-    pub const QUEUE: Self = Self {
-        entries: Self::INBOX.entries / 2,
-        bytes: Self::INBOX.bytes / 2,
-        share: Self::INBOX.share / 2,
     };
 
     /// How much of its sender's share an envelope of so many bytes takes.
@@ -381,8 +359,6 @@ pub struct Postage {
     pub only: Option<SessionId>,
     /// It must arrive, even where there is no room.
     pub urgent: bool,
-    /// How long it waits for a name that nobody holds; `None`: it does not.
-    pub patience: Option<Duration>,
 }
 
 /// What became of one renewal.
@@ -407,9 +383,7 @@ pub enum Sent {
     Again(Holder),
     /// As much waits for this holder as may, of all senders or of this one.
     Full(Holder),
-    /// Nobody holds the name: it waits there.
-    Waits,
-    /// Nobody holds the name, or not the session that was meant; and it does not wait.
+    /// Nobody holds the name, or not the session that was meant.
     Absent,
 }
 

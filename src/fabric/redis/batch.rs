@@ -13,7 +13,7 @@ use super::lane::{Caller, Job};
 use super::ledger::Ledger;
 use super::scripts::Scripts;
 use super::wire::{self, KnownHolders};
-use crate::fabric::{FabricError, Outcome, Postage, Receipt, Room, WAITS_LONGER, ring};
+use crate::fabric::{FabricError, Outcome, Postage, Receipt, Room, ring};
 use crate::model::Correlation;
 
 /// How many names one call serves at most: others wait for Redis meanwhile.
@@ -28,8 +28,6 @@ const PLAIN_RING: usize = ring(0);
 const WITH_IDS: usize = 100_000;
 /// …and of those that are urgent.
 const URGENT: usize = 200_000;
-/// …and of those that wait for a name that nobody holds.
-const WAITS: usize = 400_000;
 
 /// An envelope on its way.
 #[derive(Debug)]
@@ -106,12 +104,11 @@ impl std::hash::Hash for Destination {
 }
 
 impl Bundle {
-    /// The bytes of the only envelope, if it is of a usual size and for whoever has the name, or will have it: most are.
+    /// The bytes of the only envelope, if it is of a usual size and for whoever has the name: most are.
     fn plain(&self) -> Option<&[u8]> {
         let Postage {
             only: None,
             urgent: false,
-            ..
         } = self.postage
         else {
             return None;
@@ -143,30 +140,21 @@ impl Bundle {
 
     /// Writes the bundle as the script reads it.
     fn write(&self, call: &mut Cmd) {
-        let patience = self.postage.patience;
-        let patience = patience.map(|patience| wire::millis(patience + WAITS_LONGER));
         if let Some(envelope) = self.plain() {
-            if let Some(patience) = patience {
-                call.arg("w").arg(&self.to.channel).arg(patience);
-            } else {
-                call.arg(&self.to.channel);
-            }
-            call.arg(envelope);
+            call.arg(&self.to.channel).arg(envelope);
             return;
         }
         let count = self.sheets.len();
         let cut = count > rand::random_range(0..CUT_ONE_IN);
         let hundreds = if cut { ring(self.largest()) / 100 } else { 0 };
         let with_ids = self.has_ids();
-        let how = if with_ids { WITH_IDS } else { 0 }
-            + if self.postage.urgent { URGENT } else { 0 }
-            + if patience.is_some() { WAITS } else { 0 };
+        let how =
+            if with_ids { WITH_IDS } else { 0 } + if self.postage.urgent { URGENT } else { 0 };
         let only = self.postage.only.map(|session| session.to_string());
         call.arg("")
             .arg(&self.to.channel)
             .arg(only.unwrap_or_default())
             .arg(count + 1000 * hundreds + how);
-        call.arg(patience);
         for (sheet, _) in &self.sheets {
             call.arg(&sheet.bytes);
             if with_ids {
@@ -250,7 +238,7 @@ impl<'a> Batch<'a> {
             .map(|bundle| &bundle.to.presence)
             .chain(bundles.iter().map(|bundle| &bundle.to.inbox));
         let bytes = bundles.iter().map(Bundle::bytes).sum();
-        let args = bundles.iter().map(|bundle| 2 * bundle.sheets.len() + 5);
+        let args = bundles.iter().map(|bundle| 2 * bundle.sheets.len() + 4);
         let mut call = self.scripts.send.with_room(keys, args.sum(), bytes);
         let Room {
             entries,

@@ -15,9 +15,7 @@ impl RedisFabric {
         over: Option<&Holder>,
         secret: Option<&SecretHash>,
     ) -> Cmd {
-        let keys = self.keys.of(&lease.address);
-        let queue = self.keys.queue(&lease.address);
-        let mut claim = self.scripts.claim.on(keys.iter().chain([&queue]));
+        let mut claim = self.scripts.claim.on(&self.keys.of(&lease.address));
         claim
             .arg(lease.held_by(&self.node).to_string())
             .arg(millis(self.lives.user))
@@ -25,12 +23,7 @@ impl RedisFabric {
             .arg(self.deadline())
             .arg(secret.map_or("", SecretHash::as_str))
             .arg(lease.session.to_string())
-            .arg(millis(self.lives.record))
-            .arg(millis(if lease.flags.resumable {
-                self.lives.resumable_inbox
-            } else {
-                self.lives.inbox
-            }));
+            .arg(millis(self.lives.record));
         claim
     }
 

@@ -81,7 +81,7 @@ impl Ledger {
                 });
             }
             Ok(Sent::To(_) | Sent::Again(_)) => {}
-            Ok(Sent::Absent | Sent::Waits | Sent::Full(_)) | Err(_) => {
+            Ok(Sent::Absent | Sent::Full(_)) | Err(_) => {
                 if let (true, Some(session)) = (again, postage.only) {
                     let kept = Kept {
                         to: Arc::clone(to),
@@ -208,7 +208,6 @@ impl Kept {
         Letter {
             to: self.to,
             postage: Postage {
-                patience: None,
                 only: Some(self.session),
                 // It had its place before.
                 urgent: true,

@@ -3,14 +3,12 @@
 -- KEYS: presence of each name, then inbox of each name. A resumable user's other keys are named after them: same slot
 -- ARGV: ttl ms of an inbox, ttl ms of a resumable user's inbox, length of the prefix of keys, room for entries, for bytes, for one sender,
 --       to how many entries a plain user's inbox is cut, at every sixteenth name from which on,
---       then for each name: channel, envelope; or 'w', channel, how many ms it waits if there is nobody, envelope; or '', channel, session that alone is meant or '', count and how, envelope…
+--       then for each name: channel, envelope; or '', channel, session that alone is meant or '', count and how, envelope…
 --       The short form is what most signals take: every string that the script is given costs as much as its bytes are long, twice.
 --       how: + 1,000 for each hundred entries to which the inbox is to be cut (one in sixteen is: cutting costs a third of appending),
---       + 100,000: each envelope is followed by the id under which it is delivered once, or '',  + 200,000: there is always room,
---       + 400,000: if there is nobody it waits, and how many ms is said before the envelopes
--- Returns: for each name nil if there is nobody, or not the one that was meant; '' and for each envelope w, if it waits, or f;
---          the holder's lease if all was accepted; or the lease and for each envelope d = accepted, q = accepted while detached,
---          D and Q = accepted before, f = full, s = not accepted, since a later connection of its sender has spoken
+--       + 100,000: each envelope is followed by the id under which it is delivered once, or '',  + 200,000: there is always room
+-- Returns: for each name nil if there is nobody, or not the one that was meant; the holder's lease if all was accepted; or the
+--          lease and for each envelope d = accepted, q = accepted while detached, D and Q = accepted before, f = full, s = not accepted, since a later connection of its sender has spoken
 local call, find, match, sub, byte, concat = redis.call, string.find, string.match, string.sub, string.byte, table.concat
 -- So many envelopes, each smaller than so many bytes, are not counted: more than wait for a client that confirms when it is asked.
 local FEW, SMALL = 96, 4096
@@ -45,9 +43,9 @@ end
 
 -- What a stream holds, and how much room it leaves: counted only where that may matter, since counting costs more than all the rest.
 -- Where there is no tally and few envelopes, there surely is room for a small one.
-local function measure(stream, part)
-  local box = {stream = stream, part = part, tally = stream .. ':n', length = call('XLEN', stream)}
-  box.is_counted = box.length >= FEW * part or call('EXISTS', box.tally) == 1
+local function measure(stream)
+  local box = {stream = stream, tally = stream .. ':n', length = call('XLEN', stream)}
+  box.is_counted = box.length >= FEW or call('EXISTS', box.tally) == 1
   return box
 end
 
@@ -85,15 +83,15 @@ end
 local function put(box, envelope, ttl, urgent)
   local size = #envelope
   local is_counted = not urgent and (box.is_counted or size >= SMALL)
-  local part, sender, bytes, share = box.part, nil, nil, nil
-  if not urgent and box.length >= ARGV[4] * part then
+  local sender, bytes, share
+  if not urgent and box.length >= tonumber(ARGV[4]) then
     return nil
   end
   if is_counted then
     sender = match(envelope, '^%S+ (%S+)')
     bytes, share = counts(box, sender)
     bytes, share = bytes + size, share + weight(size)
-    if bytes > ARGV[5] * part or share > ARGV[6] * part then
+    if bytes > tonumber(ARGV[5]) or share > tonumber(ARGV[6]) then
       call('PEXPIRE', box.tally, ttl)
       return nil
     end
@@ -112,7 +110,7 @@ local function put(box, envelope, ttl, urgent)
     box.is_counted = true
     call('PEXPIRE', box.tally, ttl)
   else
-    box.is_counted = box.is_counted or box.length >= FEW * part
+    box.is_counted = box.is_counted or box.length >= FEW
   end
   return id
 end
@@ -121,7 +119,7 @@ end
 local function carefully(i, channel, first, count, holder, with_ids, urgent)
   local inbox, last = KEYS[names + i], sub(holder, -1)
   local resumable, now = last ~= '-', last == 'd' and 'q' or 'd'
-  local box = resumable and measure(inbox, 1)
+  local box = resumable and measure(inbox)
   local result, parts, all = {holder}, {'S ', holder, '\n'}, true
   local stride = with_ids and 2 or 1
   for n = first, first + count * stride - 1, stride do
@@ -171,19 +169,6 @@ local function carefully(i, channel, first, count, holder, with_ids, urgent)
   return all and holder or result, resumable
 end
 
--- Nobody has the name: what is sent waits for whoever claims it, in the half of the room of an inbox.
-local function wait(i, first, count, stride, ttl)
-  local box, result = measure(key(i, 'q'), 0.5), {''}
-  local before = box.length
-  for n = first, first + count * stride - 1, stride do
-    result[#result + 1] = put(box, ARGV[n], ttl, false) and 'w' or 'f'
-  end
-  if box.length > before then
-    call('PEXPIRE', box.stream, ttl)
-  end
-  return result
-end
-
 -- Any number of envelopes, however they are to be carried. Returns how many arguments they took.
 local function at_length(i, at)
   local holder, channel, only, count = held[i], ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
@@ -194,16 +179,13 @@ local function at_length(i, at)
     count, cut = count % 1000, (count - count % 1000) / 10
     stride = how % 2 == 1 and 2 or 1
   end
-  local waits = how >= 4 and 1 or 0
-  if not holder and waits == 1 and only == '' then
-    held[i] = wait(i, at + 4, count, stride, ARGV[at + 3])
-  elseif holder and (only == '' or find(holder, only, 1, true)) then
+  if holder and (only == '' or find(holder, only, 1, true)) then
     local inbox, resumable = KEYS[names + i], false
     if stride == 2 or byte(holder, -1) ~= 45 then
-      held[i], resumable = carefully(i, channel, at + 3 + waits, count, holder, stride == 2, how % 4 >= 2)
+      held[i], resumable = carefully(i, channel, at + 3, count, holder, stride == 2, how >= 2)
     else
       local parts = {'S ', holder, '\n'}
-      for n = at + 3 + waits, at + 2 + waits + count do
+      for n = at + 3, at + 2 + count do
         local end_of_parts = #parts
         parts[end_of_parts + 1] = append(inbox, ARGV[n], ARGV[1])
         parts[end_of_parts + 2] = ' '
@@ -217,27 +199,22 @@ local function at_length(i, at)
   else
     held[i] = false
   end
-  return 3 + waits + count * stride
+  return 3 + count * stride
 end
 
 local at, cut_at = 9, tonumber(ARGV[8])
 for i = 1, names do
-  local holder, channel, patience = held[i], ARGV[at], nil
+  local holder, channel = held[i], ARGV[at]
   if channel == '' then
     at = at + 1 + at_length(i, at + 1)
   else
-    if channel == 'w' then
-      channel, patience, at = ARGV[at + 1], ARGV[at + 2], at + 2
-    end
     local envelope, inbox, id = ARGV[at + 1], KEYS[names + i], nil
-    if not holder then
-      held[i] = patience and wait(i, at + 1, 1, 1, patience) or false
-    elseif byte(holder, -1) == 45 then
+    if holder and byte(holder, -1) == 45 then
       if i % 16 == cut_at then
         id = call('XADD', inbox, 'NOMKSTREAM', 'MAXLEN', '~', ARGV[7], '*', 'e', envelope)
       end
       id = id or append(inbox, envelope, ARGV[1])
-    else
+    elseif holder then
       -- Where there surely is room, and an inbox already.
       if #envelope < SMALL and call('XLEN', inbox) < FEW and call('EXISTS', inbox .. ':n') == 0 then
         id = redis.pcall('XADD', inbox, 'NOMKSTREAM', '*', 'e', envelope)

@@ -243,13 +243,10 @@ impl KnownHolders {
             Value::BulkString(lease) => (lease, None),
             Value::Array(words) => {
                 let mut words = words.into_iter();
-                match words.next() {
-                    Some(Value::BulkString(nobody)) if nobody.is_empty() => {
-                        return words.map(|code| waits(&code)).collect();
-                    }
-                    Some(Value::BulkString(lease)) => (lease, Some(words)),
-                    _ => return vec![Err(unexpected()); count],
-                }
+                let Some(Value::BulkString(lease)) = words.next() else {
+                    return vec![Err(unexpected()); count];
+                };
+                (lease, Some(words))
             }
             _ => return vec![Err(unexpected()); count],
         };
@@ -273,15 +270,6 @@ impl KnownHolders {
         }
         self.by_lease.insert(lease.to_vec(), holder.clone());
         Ok(holder)
-    }
-}
-
-/// What became of an envelope to a name that nobody holds: it waits, or found no room.
-fn waits(code: &Value) -> Outcome {
-    match code {
-        Value::BulkString(code) if code == b"w" => Ok(Sent::Waits),
-        Value::BulkString(_) => Ok(Sent::Absent),
-        _ => Err(unexpected()),
     }
 }
 
