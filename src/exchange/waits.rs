@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::outbox::Outgoing;
 use super::seat::{Seat, Turn};
-use crate::fabric::{Holder, Notes};
+use crate::fabric::{Holder, Notes, Room};
 use crate::model::{Address, Correlation, Event, IfAbsent, Refusal, SessionId, UserName};
 use crate::telemetry::Fate;
 
@@ -110,10 +110,17 @@ impl Waits {
         known.is_some() || self.lines.values().filter(is_awaited).count() < USERS
     }
 
+    /// Whether this may wait too. For one user no more does than an inbox takes from one sender: all of it leaves at once.
     fn has_room(&self, sent: &Outgoing) -> bool {
         let lined_up = self.lines.values().flat_map(|line| &line.signals);
-        let bytes: usize = lined_up.chain([sent]).map(cost).sum();
-        bytes <= BYTES && self.has_room_for(&sent.to)
+        let (mut bytes, mut share) = (cost(sent), Room::weight(cost(sent)));
+        for other in lined_up {
+            bytes += cost(other);
+            if other.to == sent.to {
+                share += Room::weight(cost(other));
+            }
+        }
+        bytes <= BYTES && share <= Room::INBOX.share && self.has_room_for(&sent.to)
     }
 
     /// Whether the client is to be told that this user is not here: it was not told so lately.
