@@ -9,6 +9,8 @@ pub(crate) enum Bug {
     ReplacedUntold,
     /// I3: pushes are believed while what was missed is read.
     PushesWhileCatchingUp,
+    /// I3: what is parked is sent in another order.
+    ParksOutOfOrder,
     /// I4: a repetition is delivered again.
     RepeatsDelivered,
     /// I5: nobody looks after dead nodes.
@@ -61,6 +63,7 @@ mod seeded {
         ("claims-steal", Bug::ClaimsSteal),
         ("replaced-untold", Bug::ReplacedUntold),
         ("pushes-while-catching-up", Bug::PushesWhileCatchingUp),
+        ("parks-out-of-order", Bug::ParksOutOfOrder),
         ("repeats-delivered", Bug::RepeatsDelivered),
         ("deaf-to-dead-nodes", Bug::DeafToDeadNodes),
         ("immortal-records", Bug::ImmortalRecords),

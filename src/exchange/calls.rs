@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::nodes::NodeWatch;
-use crate::fabric::{Holder, Sender};
+use crate::fabric::{Flags, Holder, Sender};
 use crate::model::{NodeId, PeerState, SessionId, TraceContext, UserName};
 
 /// What the leave of a session says that it has heard, which will hear nothing more: whatever is under way to it begins no call.
@@ -68,6 +68,8 @@ pub(super) struct Calls {
 pub(super) struct Call {
     /// Unknown until the outcome of the first offer.
     pub(super) peer: Option<Place>,
+    /// The peer is a plain session, as the outcome of a signal to it said.
+    is_plain: bool,
     /// The `n` of our own signal that began this call; 0 if the peer's did.
     pub(super) since: u64,
     /// The `n` of our own latest offer or answer.
@@ -146,6 +148,7 @@ impl Call {
         let mut number = || words.next()?.parse().ok();
         Some(Self {
             peer,
+            is_plain: false,
             since: number()?,
             renewed: number()?,
             heard: number()?,
@@ -220,6 +223,22 @@ impl Calls {
     /// Where the peer of this call is, if that is known.
     pub(super) fn peer(&self, peer: &UserName) -> Option<&Place> {
         self.peers.get(peer)?.peer.as_ref()
+    }
+
+    /// The peer as a holder, if it is known to be a plain session: it never moves.
+    pub(super) fn plain_peer(&self, peer: &UserName) -> Option<Holder> {
+        let call = self.peers.get(peer).filter(|call| call.is_plain)?;
+        let Place {
+            session,
+            attach,
+            node,
+        } = call.peer.clone()?;
+        Some(Holder {
+            node,
+            session,
+            attach,
+            flags: Flags::default(),
+        })
     }
 
     /// A call of a session that is resumed.
@@ -318,7 +337,14 @@ impl Calls {
     }
 
     /// Something of ours reached this session. True if a call with an earlier session of that name is over by this.
-    pub(super) fn reached(&mut self, peer: &UserName, at: Place, n: u64, starts: bool) -> bool {
+    pub(super) fn reached(
+        &mut self,
+        peer: &UserName,
+        holder: &Holder,
+        n: u64,
+        starts: bool,
+    ) -> bool {
+        let at = Place::from(holder);
         let Some(call) = self.peers.get(peer) else {
             return false;
         };
@@ -344,6 +370,9 @@ impl Calls {
                 },
             ),
             (Some(_), false) => drop(self.remove(peer)),
+        }
+        if let Some(call) = self.peers.get_mut(peer) {
+            call.is_plain = !holder.flags.resumable && call.is_with(holder.session);
         }
         superseded
     }

@@ -7,6 +7,15 @@ struct Fixture {
     far: NodeId,
 }
 
+fn holder(session: SessionId, attach: u32, node: &NodeId) -> Holder {
+    Holder {
+        node: node.clone(),
+        session,
+        attach,
+        flags: Flags::default(),
+    }
+}
+
 fn at(session: SessionId, attach: u32, node: &NodeId) -> Place {
     Place {
         session,
@@ -37,7 +46,7 @@ fn a_call_is_watched_as_long_as_it_lasts() {
     } = fixture();
     calls.start(&bob, 1);
     assert!(calls.watch.watched(std::time::Duration::ZERO).is_empty());
-    assert!(!calls.reached(&bob, at(session, 0, &far), 1, true));
+    assert!(!calls.reached(&bob, &holder(session, 0, &far), 1, true));
     assert!(
         !calls.join(&bob, at(session, 0, &far), 1),
         "its answer is of the same call"
@@ -63,7 +72,7 @@ fn an_offer_to_nobody_starts_nothing_and_a_later_one_does() {
     calls.start(&bob, 1);
     calls.start(&bob, 2);
     calls.failed(&bob, 1);
-    calls.reached(&bob, at(session, 0, &far), 2, true);
+    calls.reached(&bob, &holder(session, 0, &far), 2, true);
     assert_eq!(calls.peers(), std::slice::from_ref(&bob));
     calls.start(&bob, 3);
     calls.failed(&bob, 3);
@@ -87,7 +96,7 @@ fn the_next_session_of_a_name_ends_the_call_with_the_last() {
         "a late leave of the last session"
     );
     assert!(
-        calls.reached(&bob, at(SessionId::random(), 0, &far), 4, false),
+        calls.reached(&bob, &holder(SessionId::random(), 0, &far), 4, false),
         "a candidate reached a third"
     );
     assert!(calls.peers().is_empty());
@@ -104,7 +113,7 @@ fn a_leave_that_did_not_hear_the_new_offer_does_not_end_the_new_call() {
     } = fixture();
     // We left the call before, and offer anew while the leave for the old call is under way.
     calls.start(&bob, 5);
-    calls.reached(&bob, at(session, 0, &far), 5, true);
+    calls.reached(&bob, &holder(session, 0, &far), 5, true);
     assert_eq!(calls.end(&bob, session, 90, 3), Ending::NotOurs);
     // We renegotiate a call that the peer leaves meanwhile: over, and begun anew by what is under way.
     calls.start(&bob, 7);
@@ -144,7 +153,7 @@ fn the_latest_connection_of_a_peer_is_believed() {
         calls.moved(&bob, at(session, 1, &far)),
         "it has our offer, before we know"
     );
-    assert!(!calls.reached(&bob, at(session, 0, &near), 1, true));
+    assert!(!calls.reached(&bob, &holder(session, 0, &near), 1, true));
     assert_eq!(calls.on_node(&far), std::slice::from_ref(&bob));
     assert!(calls.moved(&bob, at(session, 3, &near)));
     // Of an earlier connection, sent again, or late.
@@ -168,7 +177,7 @@ fn who_leaves_for_good_leaves_what_is_under_way_to_it() {
         far,
     } = fixture();
     calls.start(&bob, 1);
-    calls.reached(&bob, at(session, 0, &far), 1, true);
+    calls.reached(&bob, &holder(session, 0, &far), 1, true);
     calls.start(&bob, 2);
     assert_eq!(calls.end(&bob, session, 9, EVERYTHING), Ending::Over);
     assert!(calls.peers().is_empty(), "the second offer begins nothing");

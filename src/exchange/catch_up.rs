@@ -11,11 +11,9 @@ use futures_util::future::BoxFuture;
 use tokio::time::sleep;
 
 use crate::bugs::{self, Bug};
-use crate::fabric::{Entry, Fabric, FabricError, Lease, ring};
+use crate::fabric::{Entry, Fabric, FabricError, Lease};
 use crate::model::EntryId;
 
-/// The most that an envelope is larger than what it carries, in bytes: then no inbox is smaller than it is taken for.
-const HEAD: usize = 1024;
 /// How long to rest after a read that failed.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -32,10 +30,6 @@ pub(super) struct CatchUp {
     stopped: bool,
     reading: Option<BoxFuture<'static, Result<Vec<Entry>, FabricError>>>,
 }
-
-/// More was missed than the inbox keeps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Overrun;
 
 impl CatchUp {
     /// Whether pushes are believed.
@@ -109,22 +103,12 @@ impl CatchUp {
         result: Result<Vec<Entry>, FabricError>,
         fabric: &Arc<dyn Fabric>,
         lease: &Lease,
-    ) -> Result<Vec<Entry>, Overrun> {
+    ) -> Vec<Entry> {
         self.reading = None;
         let Ok(entries) = result else {
             self.read(fabric, lease, PAUSE);
-            return Ok(Vec::new());
+            return Vec::new();
         };
-        // A whole ring of unread ones may have lost some.
-        let largest = entries
-            .iter()
-            .map(|entry| entry.envelope.body_len())
-            .max()
-            .unwrap_or_default();
-        // The inbox of a resumable session keeps everything.
-        if !lease.flags.resumable && entries.len() >= ring(largest + HEAD) {
-            return Err(Overrun);
-        }
         if entries.is_empty() {
             // What a push had told of before this was read has run out: there is nothing left to wait for.
             self.last = self.last.max(self.told);
@@ -136,7 +120,7 @@ impl CatchUp {
         if std::mem::take(&mut self.again) || self.seen > self.last {
             self.read(fabric, lease, Duration::ZERO);
         }
-        Ok(delivered)
+        delivered
     }
 
     /// Takes an entry whose turn it is, once.

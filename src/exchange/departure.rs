@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -182,6 +182,8 @@ impl Seat {
     /// the node lives, since nobody else can tell them.
     async fn depart(mut self, reason: LeaveReason) {
         self.exchange.watches.forget(&self.lease);
+        // Nothing waits for anybody any more.
+        self.waits = None;
         self.exchange.registry.unseat(&self.lease);
         self.read_up().await;
         self.leave_all(reason).await;
@@ -201,6 +203,15 @@ impl Seat {
             }
             sleep(RETRY_NOTICE).await;
         };
+        if self.memory.is_none() {
+            // What was published before the name was free is on its way, and stored nowhere.
+            let back = self.exchange.registry.expect_barrier(&self.lease);
+            if self.exchange.fabric.barrier(&self.lease).await.is_ok() {
+                // One that does not come back was lost with what came before it.
+                let _ = timeout(BARRIER_WITHIN, back).await;
+            }
+        }
+        self.exchange.fabric.unlisten(&self.lease);
         self.hear_the_rest(unread);
         self.leave_all(reason).await;
         self.exchange.registry.remove(&self.lease);

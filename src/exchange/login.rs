@@ -9,7 +9,6 @@ use futures_util::future::{BoxFuture, Shared};
 use tokio::time::timeout;
 use tracing::warn;
 
-use super::catch_up::CatchUp;
 use super::mailbox::mailbox;
 use super::seat::Seat;
 use super::{Exchange, Registry};
@@ -119,7 +118,7 @@ impl Exchange {
             welcome: false,
         };
         let hash = secret.as_ref().map(|(_, hash)| hash);
-        let awaited = self.win(&lease, hash, doubt).await?;
+        self.win(&lease, hash, doubt).await?;
         let confirmed = match self.is_really_ours().await {
             Ok(()) => {
                 let heard = self.hears(&lease).await;
@@ -134,11 +133,7 @@ impl Exchange {
             return Err(refusal);
         }
         arrival.welcome = true;
-        let mut seat = Seat::new(Arc::clone(self), lease, letterbox, secret);
-        if awaited {
-            seat.catch_up = CatchUp::from(EntryId::default(), &self.fabric, &seat.lease);
-        }
-        Ok(seat)
+        Ok(Seat::new(Arc::clone(self), lease, letterbox, secret))
     }
 
     /// Takes a session over from its earlier connection. The hold guard does not matter: who knows the secret has the name. Must be driven to
@@ -193,13 +188,13 @@ impl Exchange {
         known.map_err(unavailable)
     }
 
-    /// Claims the name until it is won, or a holder turns out to live. Whether something has waited for it.
+    /// Claims the name until it is won, or a holder turns out to live.
     async fn win(
         &self,
         lease: &Lease,
         secret: Option<&SecretHash>,
         doubt: Doubt,
-    ) -> Result<bool, Refusal> {
+    ) -> Result<(), Refusal> {
         let mut over = None;
         for _ in 0..TRIES {
             let claim = self
@@ -209,8 +204,7 @@ impl Exchange {
                 .map_err(unavailable)?;
             let holder = match claim {
                 Claim::Held(holder) => holder,
-                Claim::Won => return Ok(false),
-                Claim::Awaited => return Ok(true),
+                Claim::Won => return Ok(()),
             };
             if doubt == Doubt::Later {
                 return Err(Refusal::NameTaken { retry_after: None });

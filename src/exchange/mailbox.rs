@@ -10,7 +10,7 @@ use std::task::{Poll, Waker};
 use std::time::Instant;
 
 use crate::bugs::{self, Bug};
-use crate::fabric::{Challenge, Entry, Envelope};
+use crate::fabric::{Challenge, Entry, Envelope, Holder};
 use crate::model::{NodeId, UserName};
 
 /// Of how many one is timed: two looks at the clock cost a hundredth of a relay.
@@ -53,6 +53,8 @@ pub(super) enum Mail {
     Challenge(Challenge),
     /// Watched users came or went.
     Presence(Vec<(UserName, bool)>),
+    /// Who has the names that the session looks for.
+    Looked(Vec<(UserName, Option<Holder>)>),
 }
 
 /// It did not fit, or nobody reads any more.

@@ -187,6 +187,15 @@ impl Exchange {
                 attach,
                 entries,
             } => self.registry.push(session, attach, entries),
+            // What is for a session that is no more is dropped: its leave says that the call is over.
+            Inbound::Direct { session, envelopes } => {
+                if let Some(mailbox) = self.registry.mailbox(session) {
+                    for envelope in envelopes {
+                        // One that is full ends its session.
+                        let _ = mailbox.post(Mail::Direct(envelope));
+                    }
+                }
+            }
             Inbound::Replaced { session, attach } => {
                 self.registry.post(session, Mail::Replaced(attach));
             }
@@ -225,7 +234,7 @@ impl Exchange {
         match self.registry.find(to) {
             Whereabouts::Elsewhere => self.fabric.send(to, postage, envelope, receipt),
             Whereabouts::Here(session, mailbox)
-                if postage.only.is_none_or(|only| only == session) =>
+                if postage.meant().is_none_or(|meant| meant == session) =>
             {
                 let posted = mailbox.post(Mail::Direct(envelope));
                 let holder = Holder {

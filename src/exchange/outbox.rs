@@ -7,14 +7,13 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::calls::Place;
 use super::seat::{Seat, Turn, acknowledged, left};
 use super::traced::Traced;
 use crate::bugs::{self, Bug};
 use crate::fabric::{Answer, Envelope, Outcome, Parcel, Postage, Receipts, Sender, Sent};
 use crate::model::{
-    AckStatus, Correlation, Event, IfAbsent, LeaveReason, Refusal, SessionId, Signal, SignalKind,
-    TraceContext, UserName,
+    AckStatus, Body, Correlation, Event, IfAbsent, LeaveReason, Refusal, SessionId, Signal,
+    SignalKind, TraceContext, UserName,
 };
 use crate::telemetry::Fate;
 
@@ -40,24 +39,30 @@ pub(super) struct Outbox {
 
 #[derive(Debug)]
 enum Pending {
-    Signal {
-        to: UserName,
-        kind: SignalKind,
-        n: u64,
-        /// The `n` of the offer or answer before this one.
-        starts_call: Option<u64>,
-        id: Option<Correlation>,
-        if_absent: IfAbsent,
-        /// Bytes of its body.
-        size: usize,
-        traced: Option<Box<Traced>>,
-    },
+    Signal(Outgoing),
     Notice {
         notice: Notice,
         id: Option<Correlation>,
     },
     /// Known without sending anything.
     Told(Event),
+}
+
+/// A signal of ours, until its outcome is known.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    pub(super) to: UserName,
+    kind: SignalKind,
+    pub(super) n: u64,
+    /// The `n` of the offer or answer before this one.
+    pub(super) starts_call: Option<u64>,
+    id: Option<Correlation>,
+    pub(super) if_absent: IfAbsent,
+    traced: Option<Box<Traced>>,
+    /// What it says, if it may have to be sent again: of a session that waits for users who are not here.
+    pub(super) body: Option<Body>,
+    /// It has waited: what became of it then is not counted.
+    pub(super) has_waited: bool,
 }
 
 /// A word that must arrive.
@@ -82,9 +87,9 @@ impl Outbox {
         }
     }
 
-    /// Whether as many sends wait for the fabric as may.
-    pub(super) fn is_busy(&self) -> bool {
-        self.pending.len() >= IN_FLIGHT
+    /// Whether as many sends wait for the fabric as may, with so many that wait for one of them.
+    pub(super) fn is_busy(&self, lined_up: usize) -> bool {
+        self.pending.len() + lined_up >= IN_FLIGHT
     }
 
     /// Whether everything is known.
@@ -165,7 +170,7 @@ impl Seat {
         id: Option<Correlation>,
         if_absent: IfAbsent,
     ) {
-        let (kind, size) = (signal.kind, signal.body.0.len());
+        let kind = signal.kind;
         if self.outbox.owes(&to) {
             self.count(kind, Fate::Unavailable);
             // It must not overtake the leave.
@@ -183,40 +188,58 @@ impl Seat {
             self.note_try(&to);
         }
         let traced = self.trace_send(&to, &signal, n, trace);
-        let is_timed = traced.as_ref().is_some_and(|traced| traced.is_built());
-        // A span is exported when its signal is answered: later, it would be missing from a call whose callee has not answered yet.
-        let is_quiet = id.is_none() && starts_call.is_none() && !is_timed;
-        let receipt = self.outbox.receipts.issue(is_quiet, is_timed);
-        let waits = self.waits.as_ref();
-        let may_wait = if_absent == IfAbsent::Wait
-            && self.is_patient()
-            && waits.is_none_or(|waits| waits.has_room(&to));
-        let envelope = Envelope {
-            from: Arc::clone(&self.sender),
-            n,
-            // A plain session cannot come back to repeat itself.
-            once: id
-                .clone()
-                .filter(|_| self.memory.is_some() && !bugs::has(Bug::RepeatsDelivered)),
-            trace: traced.as_ref().map(|traced| traced.context),
-            parcel: Parcel::Signal(signal),
-        };
-        let address = self.address_of(&to);
-        let postage = Postage {
-            patience: may_wait.then_some(self.manners.patience),
-            ..Postage::default()
-        };
-        self.exchange.route(&address, postage, envelope, receipt);
-        self.outbox.pending.push_back(Pending::Signal {
+        let mut sent = Outgoing {
             to,
             kind,
             n,
             starts_call,
             id,
             if_absent,
-            size,
             traced,
-        });
+            body: None,
+            has_waited: false,
+        };
+        if self.is_patient() {
+            sent.body = Some(signal.body);
+            self.line_up(sent);
+        } else {
+            self.post(sent, signal, None);
+        }
+    }
+
+    /// Puts a signal on its way that may have to be sent again.
+    pub(super) fn transmit(&mut self, sent: Outgoing, only: Option<SessionId>) {
+        if let Some(body) = sent.body.clone() {
+            let kind = sent.kind;
+            self.post(sent, Signal { kind, body }, only);
+        }
+    }
+
+    fn post(&mut self, sent: Outgoing, signal: Signal, only: Option<SessionId>) {
+        let is_timed = sent.traced.as_ref().is_some_and(|traced| traced.is_built());
+        // A span is exported when its signal is answered: later, it would be missing from a call whose callee has not answered yet.
+        let is_quiet =
+            sent.id.is_none() && sent.starts_call.is_none() && sent.body.is_none() && !is_timed;
+        let receipt = self.outbox.receipts.issue(is_quiet, is_timed);
+        let id = sent.id.clone();
+        let envelope = Envelope {
+            from: Arc::clone(&self.sender),
+            n: sent.n,
+            // A plain session cannot come back to repeat itself.
+            once: id.filter(|_| self.memory.is_some() && !bugs::has(Bug::RepeatsDelivered)),
+            trace: sent.traced.as_ref().map(|traced| traced.context),
+            parcel: Parcel::Signal(signal),
+        };
+        let address = self.address_of(&sent.to);
+        let is_to_peer =
+            only.is_none() && sent.kind != SignalKind::Offer && envelope.once.is_none();
+        let postage = Postage {
+            only,
+            always: false,
+            direct: self.calls.plain_peer(&sent.to).filter(|_| is_to_peer),
+        };
+        self.exchange.route(&address, postage, envelope, receipt);
+        self.outbox.pending.push_back(Pending::Signal(sent));
     }
 
     /// Sends a word until it has arrived.
@@ -233,8 +256,8 @@ impl Seat {
         };
         let postage = Postage {
             only: notice.only,
-            urgent: true,
-            patience: None,
+            always: true,
+            direct: None,
         };
         let address = self.address_of(&notice.to);
         self.exchange.route(&address, postage, envelope, receipt);
@@ -262,27 +285,7 @@ impl Seat {
     pub(super) fn settle(&mut self, turns: &mut Vec<Turn>) {
         while let Some(Answer { outcome, at }) = self.outbox.receipts.take() {
             match self.outbox.pending.pop_front() {
-                Some(Pending::Signal {
-                    to,
-                    kind,
-                    n,
-                    starts_call,
-                    id,
-                    if_absent,
-                    size,
-                    traced,
-                }) => {
-                    let name = self.exchange.telemetry.calls.is_some().then(|| to.clone());
-                    let waits = self.waits(&to, n, starts_call, if_absent, size, &outcome);
-                    let fate = match waits {
-                        Some(fate) => fate,
-                        None => self.signal_settled(to, n, starts_call, id, outcome, turns),
-                    };
-                    self.count(kind, fate);
-                    if let Some(name) = name {
-                        self.trace_outcome(&name, kind, fate, traced, at);
-                    }
-                }
+                Some(Pending::Signal(sent)) => self.signal_settled(sent, outcome, at, turns),
                 Some(Pending::Notice { notice, id }) => {
                     turns.extend(self.notice_settled(notice, id, &outcome, at));
                 }
@@ -294,99 +297,97 @@ impl Seat {
 
     fn signal_settled(
         &mut self,
-        to: UserName,
-        n: u64,
-        starts_call: Option<u64>,
-        id: Option<Correlation>,
+        sent: Outgoing,
+        outcome: Outcome,
+        at: Option<SystemTime>,
+        turns: &mut Vec<Turn>,
+    ) {
+        let is_absent = matches!(outcome, Ok(Sent::Absent));
+        let parked = if is_absent {
+            self.park(sent)
+        } else {
+            Some(sent)
+        };
+        let Some(mut sent) = parked else { return };
+        let holder = match &outcome {
+            Ok(Sent::To(holder) | Sent::Again(holder)) => Some(holder.clone()),
+            _ => None,
+        };
+        let is_forgotten = is_absent && sent.if_absent == IfAbsent::Forget;
+        let told = if is_forgotten {
+            Ok(Fate::Absent)
+        } else {
+            self.outcome(&sent, outcome, turns)
+        };
+        let fate = told.as_ref().map_or_else(Fate::of, |fate| *fate);
+        self.tally(&mut sent, fate, at);
+        if sent.body.is_some() {
+            self.line_moves(&sent.to, holder, told.as_ref().err().cloned(), turns);
+        }
+        if let Err(refusal) = told {
+            let told = self.refused(sent.to, sent.id, refusal);
+            turns.extend(told.map(Turn::Tell));
+        }
+    }
+
+    /// What has become of a signal is counted, and ends its span.
+    pub(super) fn tally(&mut self, sent: &mut Outgoing, fate: Fate, at: Option<SystemTime>) {
+        if !sent.has_waited {
+            self.count(sent.kind, fate);
+            self.trace_outcome(&sent.to, sent.kind, fate, sent.traced.as_deref_mut(), at);
+        }
+    }
+
+    /// What the outcome means for the call and, if there is one, for its id; or why the signal is refused.
+    fn outcome(
+        &mut self,
+        sent: &Outgoing,
         outcome: Outcome,
         turns: &mut Vec<Turn>,
-    ) -> Fate {
+    ) -> Result<Fate, Refusal> {
         let retry_after = RETRY_SEND;
+        let (to, n, starts_call) = (&sent.to, sent.n, sent.starts_call);
         let is_repetition = matches!(outcome, Ok(Sent::Again(_)));
-        let refusal = match outcome {
+        match outcome {
             Ok(Sent::To(holder) | Sent::Again(holder)) => {
                 let flags = holder.flags;
                 let lives = self.exchange.believes_in(&holder.node);
-                if lives || flags.resumable {
-                    if let (true, Some(before)) = (is_repetition, starts_call) {
-                        self.calls.repeated(&to, n, before);
-                    }
-                    if self
-                        .calls
-                        .reached(&to, Place::from(&holder), n, starts_call.is_some())
-                    {
-                        self.exchange.telemetry.metrics.left(LeaveReason::Lost);
-                        turns.push(left(&to, LeaveReason::Lost, None));
-                    }
-                    if starts_call.is_some() {
-                        self.note_call(&to);
-                    }
-                    let status = if flags.detached || !lives {
-                        AckStatus::Queued
-                    } else {
-                        AckStatus::Delivered
-                    };
-                    turns.extend(id.map(|id| acknowledged(id, status)));
-                    return match status {
-                        _ if is_repetition => Fate::Repeated,
-                        AckStatus::Queued => Fate::Queued,
-                        AckStatus::Delivered => Fate::Delivered,
-                    };
+                if !lives && !flags.resumable {
+                    // Somebody on a node that is known to be dead.
+                    return Err(self.nobody(to, n, starts_call.is_some()));
                 }
-                // Somebody on a node that is known to be dead.
-                self.nobody(&to, n, starts_call.is_some())
+                if let (true, Some(before)) = (is_repetition, starts_call) {
+                    self.calls.repeated(to, n, before);
+                }
+                if self.calls.reached(to, &holder, n, starts_call.is_some()) {
+                    self.exchange.telemetry.metrics.left(LeaveReason::Lost);
+                    turns.push(left(to, LeaveReason::Lost, None));
+                }
+                if starts_call.is_some() {
+                    self.note_call(to);
+                }
+                let status = if flags.detached || !lives {
+                    AckStatus::Queued
+                } else {
+                    AckStatus::Delivered
+                };
+                turns.extend(sent.id.clone().map(|id| acknowledged(id, status)));
+                Ok(match status {
+                    _ if is_repetition => Fate::Repeated,
+                    AckStatus::Queued => Fate::Queued,
+                    AckStatus::Delivered => Fate::Delivered,
+                })
             }
-            Ok(Sent::Absent | Sent::Waits) => self.nobody(&to, n, starts_call.is_some()),
+            Ok(Sent::Absent) => Err(self.nobody(to, n, starts_call.is_some())),
             Ok(Sent::Full(_)) => {
                 if starts_call.is_some() {
-                    self.calls.failed(&to, n);
-                    self.note_try(&to);
+                    self.calls.failed(to, n);
+                    self.note_try(to);
                 }
-                Refusal::InboxFull { retry_after }
+                Err(Refusal::InboxFull { retry_after })
             }
-            Err(_) => Refusal::Unavailable { retry_after },
-        };
-        let fate = match refusal {
-            Refusal::UserUnavailable => Fate::Absent,
-            Refusal::InboxFull { .. } => Fate::Full,
-            _ => Fate::Unavailable,
-        };
-        self.exchange.telemetry.metrics.refused(&refusal);
-        if id.is_none() {
-            turns.extend(self.absent(to, refusal));
-            return fate;
+            Err(_) => Err(Refusal::Unavailable { retry_after }),
         }
-        turns.push(Turn::Tell(Event::Refused {
-            refusal,
-            id,
-            name: Some(to),
-        }));
-        fate
-    }
-
-    /// What becomes of a signal to somebody who is not here, or not now, if its sender is not told at once.
-    fn waits(
-        &mut self,
-        to: &UserName,
-        n: u64,
-        starts_call: Option<u64>,
-        if_absent: IfAbsent,
-        size: usize,
-        outcome: &Outcome,
-    ) -> Option<Fate> {
-        let detached = match outcome {
-            Ok(Sent::Waits) => None,
-            Ok(Sent::To(holder)) if holder.flags.detached => Some(holder.session),
-            Ok(Sent::Absent) if if_absent == IfAbsent::Forget => return Some(Fate::Absent),
-            _ => return None,
-        };
-        if if_absent != IfAbsent::Wait || !self.is_patient() {
-            return None;
-        }
-        // Whoever is between connections has the call already.
-        let call = starts_call.filter(|_| detached.is_none()).map(|_| n);
-        self.wait_for(to, detached, size, call);
-        detached.is_none().then_some(Fate::Waiting)
     }
 
     /// A call was tried, or failed. Who calls whoever may come notes a call when somebody has it: he may try a thousand that do not come.
@@ -429,7 +430,7 @@ impl Seat {
         }
         let done = match outcome {
             Ok(Sent::To(_) | Sent::Again(_)) => true,
-            Ok(Sent::Absent | Sent::Waits | Sent::Full(_)) => {
+            Ok(Sent::Absent | Sent::Full(_)) => {
                 let since = *notice.absent_since.get_or_insert_with(Instant::now);
                 let noticed = self.exchange.hold.is_noticed_since(since);
                 // What we say to ourselves has arrived when we have heard it.

@@ -101,6 +101,15 @@ impl Registry {
         back
     }
 
+    /// What a barrier will tell that is sent to this session.
+    pub(super) fn expect_barrier(&self, lease: &Lease) -> oneshot::Receiver<()> {
+        let (sender, back) = oneshot::channel();
+        if let Some(entry) = self.lock().sessions.get_mut(&lease.session) {
+            entry.barrier = Some(sender);
+        }
+        back
+    }
+
     /// The barrier came back: from here on users of this node reach it directly.
     pub(super) fn barrier(&self, session: SessionId) {
         let mut state = self.lock();

@@ -9,13 +9,13 @@ use tokio::time::{Instant, sleep_until};
 
 use super::Exchange;
 use super::calls::Calls;
-use super::catch_up::{CatchUp, Overrun};
+use super::catch_up::CatchUp;
 use super::heard::Heard;
 use super::lost::{Answer, LostPeers};
 use super::mailbox::{Letterbox, Mail};
 use super::memory::{Memory, Noted};
 use super::outbox::{Notice, Outbox};
-use super::waits::{self, Waited, Waits};
+use super::waits::Waits;
 use crate::bugs::{self, Bug};
 use crate::fabric::{Challenge, Entry, FabricError, Lease, Parcel, Resumed, Sender, Verdict};
 use crate::model::{
@@ -38,7 +38,7 @@ pub struct Seat {
     pub(super) outbox: Outbox,
     pub(super) lost: LostPeers,
     pub(super) manners: Manners,
-    /// Of a session that has waited for users who are not here.
+    /// Of a session that waits for users who are not here.
     pub(super) waits: Option<Box<Waits>>,
     /// Of a resumable session.
     pub(super) memory: Option<Box<Memory>>,
@@ -71,8 +71,8 @@ pub enum Stirred {
     Retry,
     /// The expiry guard is over since the store has lost data.
     Sync,
-    /// Something has waited long enough for a user who is not here (`None`), or it is known what became of it.
-    Waited(Option<Waited>),
+    /// It is time to look for users who are not here.
+    Look,
 }
 
 /// How the sessions of a language differ from native ones.
@@ -193,9 +193,6 @@ impl Seat {
     #[must_use]
     pub fn with(mut self, manners: Manners) -> Self {
         self.manners = manners;
-        if let Some(waits) = &mut self.waits {
-            waits.limit(manners.patience);
-        }
         self
     }
 
@@ -239,7 +236,8 @@ impl Seat {
 
     /// Whether as many sends wait for the fabric as may.
     pub fn busy(&self) -> bool {
-        self.outbox.is_busy()
+        let lined_up = self.waits.as_ref().map_or(0, |waits| waits.lined_up());
+        self.outbox.is_busy(lined_up)
     }
 
     // === What the client asks ===
@@ -323,7 +321,7 @@ impl Seat {
             () = due(self.sync_at) => Stirred::Sync,
             noted = noted(&mut self.memory) => Stirred::Noted(noted),
             found = self.lost.read(&self.exchange.fabric) => Stirred::Found(found),
-            waited = waits::next(&mut self.waits) => Stirred::Waited(waited),
+            () = due(self.waits.as_ref().and_then(|waits| waits.look_at)) => Stirred::Look,
         }
     }
 
@@ -347,18 +345,13 @@ impl Seat {
             }
             Stirred::Outcome => {}
             Stirred::Caught(result) => {
-                match self
+                let entries = self
                     .catch_up
-                    .caught(result, &self.exchange.fabric, &self.lease)
-                {
-                    Ok(entries) => {
-                        for entry in entries {
-                            self.hear_entry(entry, turns);
-                        }
-                        self.caught_up(turns);
-                    }
-                    Err(Overrun) => turns.push(Turn::End(CloseReason::TooSlow)),
+                    .caught(result, &self.exchange.fabric, &self.lease);
+                for entry in entries {
+                    self.hear_entry(entry, turns);
                 }
+                self.caught_up(turns);
             }
             Stirred::Retry => {
                 self.retry();
@@ -369,7 +362,7 @@ impl Seat {
                 self.sync_all();
             }
             Stirred::Noted(noted) => self.noted(noted),
-            Stirred::Waited(waited) => self.waited(waited, turns),
+            Stirred::Look => self.look(turns),
             Stirred::Found(found) => {
                 for (peer, node_lives, holder) in found {
                     self.found(peer, node_lives, holder, turns);
@@ -427,6 +420,8 @@ impl Seat {
                     }
                 }
             }
+            // What is not stored is lost.
+            Mail::Gap if self.memory.is_none() => turns.push(missed()),
             Mail::Gap => self.catch_up.gap(&self.exchange.fabric, &self.lease),
             Mail::NodeLost(node) => self.node_lost(&node),
             Mail::NameLost => turns.push(Turn::End(CloseReason::NameLost)),
@@ -442,6 +437,7 @@ impl Seat {
                 self.doubts.push(challenge);
                 turns.push(Turn::Doubted);
             }
+            Mail::Looked(found) => self.looked(found, turns),
             Mail::Presence(users) => turns.push(Turn::Tell(Event::Presence { users, id: None })),
             Mail::Fabric { reached } => {
                 self.mark(if reached {

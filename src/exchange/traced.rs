@@ -83,7 +83,7 @@ impl Seat {
         to: &UserName,
         kind: SignalKind,
         fate: Fate,
-        traced: Option<Box<Traced>>,
+        traced: Option<&mut Traced>,
         at: Option<SystemTime>,
     ) {
         let failed = matches!(fate, Fate::Absent | Fate::Full | Fate::Unavailable);
@@ -100,7 +100,7 @@ impl Seat {
             debug!(trace_id = context.trace_id(), session.id = %self.lease.session, signal = kind.word(),
                    code = fate.word(), "A signal of a call was refused");
         }
-        if let Some(span) = traced.and_then(|traced| traced.span) {
+        if let Some(span) = traced.and_then(|traced| traced.span.take()) {
             span.set("switchboard.outcome", fate.word());
             if fate == Fate::Queued {
                 span.event("queued");

@@ -1,13 +1,14 @@
-//! Presence: who is here, asked once or watched.
+//! Presence: who is here, asked once, watched, or looked for.
 //!
 //! Watches are polled: one batched read of everybody who is watched, however many watch. A watcher hears of a change against what it was
-//! told last.
+//! told last. Sessions for which something waits ask when they will; what was asked within a moment is one read too.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::sync::Notify;
+use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::debug;
 
 use super::mailbox::Mail;
@@ -21,11 +22,17 @@ const NAMES: usize = 256;
 /// How many names are read at once: others wait for the store meanwhile.
 const READ_AT_ONCE: usize = 500;
 
-/// Who watches whom in this node.
+/// How long a question waits for others that are read with it.
+const ASKED_WITHIN: Duration = Duration::from_millis(20);
+
+/// Who watches whom in this node, and who looks for whom.
 #[derive(Debug, Default)]
 pub(super) struct Watches {
     /// What each session was told last. Held for map operations only.
     told: Mutex<HashMap<(SessionId, u32), Watch>>,
+    /// Who is looked for, by which sessions. Held for map operations only.
+    asked: Mutex<HashMap<Address, HashSet<SessionId>>>,
+    has_asked: Notify,
 }
 
 #[derive(Debug)]
@@ -37,6 +44,20 @@ struct Watch {
 impl Watches {
     pub(super) fn forget(&self, lease: &Lease) {
         self.lock().remove(&(lease.session, lease.attach));
+    }
+
+    /// Looks for these users; the session finds in its mail who has the names.
+    pub(super) fn ask(&self, session: SessionId, addresses: Vec<Address>) {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        for address in addresses {
+            asked.entry(address).or_default().insert(session);
+            self.has_asked.notify_one();
+        }
+    }
+
+    fn take_asked(&self) -> HashMap<Address, HashSet<SessionId>> {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *asked)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<(SessionId, u32), Watch>> {
@@ -113,12 +134,19 @@ impl Exchange {
         Ok(users)
     }
 
-    /// Service: tells watchers what has changed.
+    /// Service: tells watchers what has changed, and sessions that ask who has a name.
     pub async fn watch(self: Arc<Self>) {
         let mut poll = interval(self.settings.watch_every);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            poll.tick().await;
+            tokio::select! {
+                _ = poll.tick() => {}
+                () = self.watches.has_asked.notified() => {
+                    sleep(ASKED_WITHIN).await;
+                    self.answer_asked().await;
+                    continue;
+                }
+            }
             let watched = self.watches.watched();
             if watched.is_empty() {
                 continue;
@@ -131,6 +159,25 @@ impl Exchange {
                 Ok(_) => {}
                 Err(error) => debug!(%error, "Watched users could not be looked for"),
             }
+        }
+    }
+
+    async fn answer_asked(&self) {
+        let asked = self.watches.take_asked();
+        let (addresses, sessions): (Vec<_>, Vec<_>) = asked.into_iter().unzip();
+        let holders = self.holders(&addresses).await.unwrap_or_else(|error| {
+            debug!(%error, "Users for whom something waits could not be looked for");
+            vec![None; addresses.len()]
+        });
+        let mut answers: HashMap<SessionId, Vec<(UserName, Option<Holder>)>> = HashMap::new();
+        for ((address, sessions), holder) in addresses.into_iter().zip(sessions).zip(holders) {
+            for session in sessions {
+                let answer = (address.name.clone(), holder.clone());
+                answers.entry(session).or_default().push(answer);
+            }
+        }
+        for (session, found) in answers {
+            self.registry.post(session, Mail::Looked(found));
         }
     }
 
@@ -154,12 +201,17 @@ impl Exchange {
         }
     }
 
-    /// Whether each of these has a lease whose node lives.
-    async fn here(&self, addresses: &[Address]) -> Result<Vec<bool>, FabricError> {
+    async fn holders(&self, addresses: &[Address]) -> Result<Vec<Option<Holder>>, FabricError> {
         let mut holders = Vec::with_capacity(addresses.len());
         for some in addresses.chunks(READ_AT_ONCE) {
             holders.extend(self.fabric.holders(some).await?);
         }
+        Ok(holders)
+    }
+
+    /// Whether each of these has a lease whose node lives.
+    async fn here(&self, addresses: &[Address]) -> Result<Vec<bool>, FabricError> {
+        let holders = self.holders(addresses).await?;
         let nodes: BTreeSet<NodeId> = holders
             .iter()
             .flatten()

@@ -22,7 +22,7 @@ use super::{
     Inbound, Lease, Notes, Opened, Postage, Receipt, Renewal, Resume, Resumed, Says, Terms,
     Verdict,
 };
-use crate::model::{Address, EntryId, NodeId, Realm, SecretHash, SessionId, UserName};
+use crate::model::{Address, EntryId, NodeId, Realm, SecretHash, UserName};
 
 /// The switch. Clones are the same switch.
 #[derive(Clone, Debug)]
@@ -94,7 +94,6 @@ impl Switch {
         let mut state = self.lock();
         state.names.clear();
         state.epoch.send_modify(|epoch| *epoch += 1);
-        state.queues.clear();
         self.boxes.forget();
         let now = Instant::now();
         state.nodes.values_mut().for_each(|plug| plug.until = now);
@@ -147,15 +146,7 @@ impl Fabric for Socket {
             notes: HashMap::new(),
         });
         state.put(lease, &self.node, self.switch.terms, record);
-        let waited = state.queue(&lease.address);
-        if waited.is_empty() {
-            return Ok(Claim::Won);
-        }
-        if let Some(name) = state.names.get_mut(&lease.address) {
-            name.inbox
-                .extend(waited.into_iter().map(|waiting| waiting.kept));
-        }
-        Ok(Claim::Awaited)
+        Ok(Claim::Won)
     }
 
     async fn resume(
@@ -289,24 +280,6 @@ impl Fabric for Socket {
             .reach()
             .and_then(|mut state| state.send(to, postage, envelope));
         receipt.settle(outcome);
-    }
-
-    fn withdraw(
-        &self,
-        to: &Address,
-        from: SessionId,
-    ) -> BoxFuture<'static, Result<usize, FabricError>> {
-        let withdrawn = self.switch.reach().map(|mut state| {
-            let mut left = state.queue(to);
-            let before = left.len();
-            left.retain(|waits| waits.kept.entry.envelope.from.session != from);
-            let withdrawn = before - left.len();
-            if !left.is_empty() {
-                state.queues.insert(to.clone(), left);
-            }
-            withdrawn
-        });
-        ready(withdrawn).boxed()
     }
 
     async fn names(

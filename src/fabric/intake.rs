@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, mpsc};
 
-use super::{Entry, Inbound, Inbox};
+use super::{Entry, Envelope, Inbound, Inbox};
 use crate::bugs;
 use crate::model::SessionId;
 
@@ -52,15 +52,24 @@ impl Intake {
 
     /// Takes a push from a line. One that comes by another line than the open one is in the inbox of its user, where the gap will find it.
     pub(super) fn push(&self, line: Line, session: SessionId, attach: u32, entries: Vec<Entry>) {
-        let mut gate = self.lock();
-        if gate.open != Some(line) || gate.missed.contains(&session) {
-            return;
-        }
         let push = Inbound::Push {
             session,
             attach,
             entries,
         };
+        self.take(line, session, push);
+    }
+
+    /// Takes a push to a plain session. What is not taken is lost, and the gap says so.
+    pub(super) fn direct(&self, line: Line, session: SessionId, envelopes: Vec<Envelope>) {
+        self.take(line, session, Inbound::Direct { session, envelopes });
+    }
+
+    fn take(&self, line: Line, session: SessionId, push: Inbound) {
+        let mut gate = self.lock();
+        if gate.open != Some(line) || gate.missed.contains(&session) {
+            return;
+        }
         if bugs::drops_push() || self.inbox.try_send(push).is_err() {
             gate.missed.insert(session);
             drop(gate);

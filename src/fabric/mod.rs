@@ -42,9 +42,7 @@ use crate::model::{Address, EntryId, NodeId, Realm, SecretHash, SessionId, UserN
 /// 7. A lease that is not renewed within its time to live is gone for every reader at once.
 /// 8. [`resume`](Self::resume) is one atomic step: whoever proves a session by its secret has it from then on, and no earlier connection of it
 ///    is addressed any more. Its notes are as its last holder left them.
-/// 9. What is sent with [patience](Postage::patience) to a name that nobody holds waits there, within its room. Whoever claims the name finds it
-///    in the inbox, in order, before anything later; or its sender [withdraws](Self::withdraw) it: never both.
-/// 10. Nothing waits longer than the fabric's time-out; away means an error, not silence. A claim or a renewal that was given up has no effect later.
+/// 9. Nothing waits longer than the fabric's time-out; away means an error, not silence. A claim or a renewal that was given up has no effect later.
 ///
 /// [`send`](Self::send), [`renew`](Self::renew), [`note`](Self::note) and [`release`](Self::release) take their place in the address's order when they are called, not when they are awaited.
 #[async_trait]
@@ -79,7 +77,7 @@ pub trait Fabric: Send + Sync + fmt::Debug + 'static {
     /// Prolongs leases by their time to live; one answer each, in their order.
     fn renew(&self, leases: Vec<Lease>) -> BoxFuture<'static, Result<Vec<Renewal>, FabricError>>;
 
-    /// Gives a name back and stops listening for it. Returns the entries after `last`, which nobody will read now.
+    /// Gives a name back. Returns the entries after `last`, which nobody will read now.
     fn release(
         &self,
         lease: &Lease,
@@ -90,19 +88,11 @@ pub trait Fabric: Send + Sync + fmt::Debug + 'static {
     fn free(&self, address: &Address, dead: &Holder)
     -> BoxFuture<'static, Result<(), FabricError>>;
 
-    /// Stops listening for a lease that is another's by now.
+    /// Stops listening for a lease that is given back, or another's by now.
     fn unlisten(&self, lease: &Lease);
 
     /// Sends to whoever holds the name; the receipt is told what became of it.
     fn send(&self, to: &Address, postage: Postage, envelope: Envelope, receipt: Receipt);
-
-    /// Takes back what this session has sent and what still waits for a name. Returns how many envelopes that were. Takes its place in the
-    /// address's order when it is called.
-    fn withdraw(
-        &self,
-        to: &Address,
-        from: SessionId,
-    ) -> BoxFuture<'static, Result<usize, FabricError>>;
 
     /// The names of a realm and who holds them, at most so many, in no order. Looks at every name that there is: not for every day.
     async fn names(
@@ -167,15 +157,6 @@ impl fmt::Debug for Opened {
             .finish_non_exhaustive()
     }
 }
-
-/// How many entries an inbox keeps that was sent something of so many bytes. 1,000 candidates are half a second of the fastest sender that
-/// was measured, which is longer than a broken subscription takes to be replaced; with offers among them, 200 are enough and do not fill the store.
-pub const fn ring(bytes: usize) -> usize {
-    if bytes > LARGE { 200 } else { 1000 }
-}
-
-/// From how many bytes on an envelope is large.
-const LARGE: usize = 4096;
 
 /// How long leases live, whatever the fabric.
 #[derive(Clone, Copy, Debug)]
@@ -276,8 +257,6 @@ impl FromStr for Holder {
 pub enum Claim {
     /// The name is ours.
     Won,
-    /// The name is ours, and something has waited for it: it is in the inbox.
-    Awaited,
     /// The name is this holder's.
     Held(Holder),
 }
@@ -352,22 +331,12 @@ pub struct Room {
     pub share: usize,
 }
 
-/// How much longer than its sender's patience something waits for a name: by then it was withdrawn, unless its sender is gone.
-pub const WAITS_LONGER: Duration = Duration::from_secs(5);
-
 impl Room {
     /// The room of every inbox (DESIGN §3); one sender may fill the half of it.
     pub const INBOX: Self = Self {
         entries: 256,
         bytes: 1 << 20,
         share: 128,
-    };
-
-    /// The room of what waits for a name that nobody holds: the half of an inbox.
-    pub const QUEUE: Self = Self {
-        entries: Self::INBOX.entries / 2,
-        bytes: Self::INBOX.bytes / 2,
-        share: Self::INBOX.share / 2,
     };
 
     /// How much of its sender's share an envelope of so many bytes takes.
@@ -377,14 +346,22 @@ impl Room {
 }
 
 /// How an envelope is to be carried.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Postage {
     /// The session that alone is meant.
     pub only: Option<SessionId>,
-    /// It must arrive, even where there is no room.
-    pub urgent: bool,
-    /// How long it waits for a name that nobody holds; `None`: it does not.
-    pub patience: Option<Duration>,
+    /// It is accepted even where there is no room.
+    pub always: bool,
+    /// The plain session that is meant, where it is known to be: it is published to without asking who holds the name.
+    pub direct: Option<Holder>,
+}
+
+impl Postage {
+    /// The session that alone is meant, if one is.
+    pub fn meant(&self) -> Option<SessionId> {
+        let direct = self.direct.as_ref().map(|holder| holder.session);
+        self.only.or(direct)
+    }
 }
 
 /// What became of one renewal.
@@ -409,9 +386,7 @@ pub enum Sent {
     Again(Holder),
     /// As much waits for this holder as may, of all senders or of this one.
     Full(Holder),
-    /// Nobody holds the name: it waits there.
-    Waits,
-    /// Nobody holds the name, or not the session that was meant; and it does not wait.
+    /// Nobody holds the name, or not the session that was meant.
     Absent,
 }
 
@@ -492,6 +467,13 @@ pub enum Inbound {
         /// How often it has been resumed now.
         attach: u32,
     },
+    /// Something was sent to a plain session of this node.
+    Direct {
+        /// The session.
+        session: SessionId,
+        /// What was sent, oldest first.
+        envelopes: Vec<Envelope>,
+    },
     /// The barrier of this session came back.
     Barrier(SessionId),
     /// Pushes were missed: by this session, or possibly by all.
@@ -512,6 +494,9 @@ pub enum FabricError {
     /// No answer in time.
     #[error("no answer in time")]
     TimedOut,
+    /// Nobody listens to the channel of a plain session: nothing was delivered.
+    #[error("the receiver's node is between two subscriptions")]
+    Unheard,
     /// More is waiting for the store than it takes.
     #[error("too much is waiting for the store")]
     Busy,

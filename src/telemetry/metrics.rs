@@ -56,6 +56,15 @@ impl Fate {
         Self::Unavailable,
     ];
 
+    /// That of a signal that was refused.
+    pub fn of(refusal: &Refusal) -> Self {
+        match refusal {
+            Refusal::UserUnavailable => Self::Absent,
+            Refusal::InboxFull { .. } => Self::Full,
+            _ => Self::Unavailable,
+        }
+    }
+
     /// The word for it; of a refusal, its code.
     pub fn word(self) -> &'static str {
         match self {

@@ -140,7 +140,6 @@ impl Plug {
         let postage = Postage {
             only,
             urgent: false,
-            patience: None,
         };
         self.posts(to, postage, envelope).await
     }
@@ -582,21 +581,16 @@ async fn a_node_that_starts_does_not_believe_what_was_said_of_another_redis() {
     assert_eq!(node.fabric.said().await.unwrap(), Some(Says::Guarded));
 }
 
+mod names;
 mod resumable;
-mod waiting;
 
+use names::the_names_of_a_realm_are_listed;
 use resumable::{
     a_full_inbox_is_told, a_resumed_session_is_as_it_was_left,
     a_session_is_resumed_by_its_secret_only, a_session_that_is_written_anew_confirms_what_was_lost,
     an_inbox_keeps_what_is_not_confirmed, one_sender_fills_half_of_an_inbox,
     room_is_counted_to_the_last_byte, room_is_counted_where_few_are_left,
     what_an_earlier_connection_says_late_is_not_taken, what_is_sent_once_arrives_once,
-};
-
-use waiting::{
-    the_names_of_a_realm_are_listed, there_is_room_for_so_much_to_wait,
-    what_is_withdrawn_is_not_found, what_waits_is_found_by_whoever_claims_the_name,
-    who_is_not_patient_is_told_at_once,
 };
 
 macro_rules! conforms {
@@ -638,9 +632,5 @@ conforms! {
     a_session_that_is_written_anew_confirms_what_was_lost,
     what_is_sent_once_arrives_once,
     what_an_earlier_connection_says_late_is_not_taken,
-    what_waits_is_found_by_whoever_claims_the_name,
-    what_is_withdrawn_is_not_found,
-    there_is_room_for_so_much_to_wait,
-    who_is_not_patient_is_told_at_once,
     the_names_of_a_realm_are_listed,
 }

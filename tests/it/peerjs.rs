@@ -1,5 +1,6 @@
 //! PeerJS clients on several nodes: what they say and hear, byte for byte.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use futures_util::SinkExt as _;
@@ -231,13 +232,147 @@ async fn each_absent_id_expires_once_and_only_for_what_did_not_arrive() {
         // What has expired is not delivered.
         let mut x = Client::open(two, "x", "t").await;
         assert_eq!(x.hears_within(Duration::from_millis(300)).await, None);
-        if let Ground::Redis(redis) = &cluster.ground {
-            let keys = redis.keys().await;
-            assert!(
-                !keys.iter().any(|(key, _)| key.starts_with("sb:q:")),
-                "{keys:?}"
-            );
+    }
+}
+
+#[tokio::test]
+async fn what_waits_is_heard_in_order_and_before_what_is_said_later() {
+    let slow = [
+        ("peerjs.expire_timeout", "20s"),
+        ("limits.signals_per_second", "0"),
+    ];
+    let said = |n| format!(r#"{{"type":"CANDIDATE","dst":"c","payload":{n}}}"#);
+    for cluster in grounds(&slow).await {
+        let [one, two] = [cluster.nodes[0].address, cluster.nodes[1].address];
+        let mut a = Client::named(one, "a").await;
+        for n in 0..100 {
+            a.says(&said(n)).await;
         }
+        a.is_heard().await;
+        let goes_on = async {
+            for n in 100..120 {
+                a.says(&said(n)).await;
+                a.is_heard().await;
+            }
+        };
+        let comes = async {
+            let mut c = Client::named(two, "c").await;
+            for n in 0..120 {
+                let heard = format!(r#"{{"type":"CANDIDATE","src":"a","dst":"c","payload":{n}}}"#);
+                assert_eq!(c.hears().await, heard);
+            }
+        };
+        tokio::join!(goes_on, comes);
+    }
+}
+
+/// What waits is with its sender: a store that loses its data takes nothing of it.
+#[tokio::test]
+async fn what_waits_is_not_lost_with_the_store() {
+    let cluster = Cluster::redis(2, &[("peerjs.expire_timeout", "29s")]).await;
+    let Ground::Redis(redis) = &cluster.ground else {
+        panic!("no Redis");
+    };
+    let mut a = Client::named(cluster.nodes[0].address, "a").await;
+    a.says(r#"{"type":"OFFER","dst":"late","payload":1}"#).await;
+    a.says(r#"{"type":"CANDIDATE","dst":"late","payload":2}"#)
+        .await;
+    a.is_heard().await;
+    let keys = redis.keys().await;
+    let is_of_it = |(key, _): &(String, _)| key.contains("/late}");
+    assert!(!keys.iter().any(is_of_it), "{keys:?}");
+    redis.ask("FLUSHALL").await;
+    let mut late = Client::let_in(cluster.nodes[1].address, "late").await;
+    for said in [
+        r#"{"type":"OFFER","src":"a","dst":"late","payload":1}"#,
+        r#"{"type":"CANDIDATE","src":"a","dst":"late","payload":2}"#,
+    ] {
+        assert_eq!(late.hears().await, said);
+    }
+}
+
+#[tokio::test]
+async fn so_much_waits_and_what_is_over_expires_at_once() {
+    let slow = [
+        ("peerjs.expire_timeout", "1h"),
+        ("limits.signals_per_second", "0"),
+    ];
+    let cluster = Cluster::embedded(1, &slow).await;
+    let node = cluster.nodes[0].address;
+    let expire = |id: &str, to: &str| format!(r#"{{"type":"EXPIRE","src":"{id}","dst":"{to}"}}"#);
+    let mut many = Client::named(node, "many").await;
+    for n in 0..257 {
+        many.says(&format!(r#"{{"type":"OFFER","dst":"x{n}","payload":1}}"#))
+            .await;
+    }
+    assert_eq!(many.hears().await, expire("x256", "many"));
+    // To those who are here it can say what it likes.
+    many.is_heard().await;
+    let mut much = Client::named(node, "much").await;
+    let body = "y".repeat(60_000);
+    // Half an inbox for one, and 1 MiB for all.
+    for (id, fit) in [("y", 8), ("z", 8), ("w", 1)] {
+        for _ in 0..=fit {
+            let said = format!(r#"{{"type":"OFFER","dst":"{id}","payload":"{body}"}}"#);
+            much.says(&said).await;
+        }
+        assert_eq!(much.hears().await, expire(id, "much"));
+    }
+    much.is_heard().await;
+    let mut y = Client::named(node, "y").await;
+    for _ in 0..8 {
+        assert!(y.hears().await.contains("OFFER"));
+    }
+    assert_eq!(y.hears_within(Duration::from_millis(300)).await, None);
+}
+
+/// A client whose connection is lost is sent something, which its inbox keeps.
+async fn is_kept_for(to: &str, from: &mut Client, admin: SocketAddr) {
+    eventually("it is kept", async || {
+        let said = format!(r#"{{"type":"CANDIDATE","dst":"{to}","payload":1}}"#);
+        from.says(&said).await;
+        let metrics = http::get(admin, "/metrics", "").await?;
+        let kept = r#"switchboard_signals_total{kind="candidate",outcome="queued"}"#;
+        let line = metrics.lines().find(|line| line.starts_with(kept))?;
+        (!line.ends_with(" 0")).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_kept_for_one_that_does_not_come_back_expires() {
+    let settings = [("peerjs.expire_timeout", "2s"), ("peerjs.grace", "1s")];
+    for cluster in grounds(&settings).await {
+        let [one, two] = [&cluster.nodes[0], &cluster.nodes[1]];
+        let mut a = Client::named(one.address, "a").await;
+        drop(Client::named(two.address, "b").await);
+        is_kept_for("b", &mut a, one.admin).await;
+        let expire = r#"{"type":"EXPIRE","src":"b","dst":"a"}"#;
+        assert_eq!(a.hears().await, expire);
+        // The sender has moved meanwhile.
+        let mut late = Client::named(two.address, "late").await;
+        drop(Client::named(two.address, "c").await);
+        is_kept_for("c", &mut late, two.admin).await;
+        let mut late = Client::named(one.address, "late").await;
+        let expire = r#"{"type":"EXPIRE","src":"c","dst":"late"}"#;
+        assert_eq!(late.hears().await, expire);
+        let more = late.hears_within(Duration::from_secs(3)).await;
+        assert_eq!(more, None, "once");
+    }
+}
+
+#[tokio::test]
+async fn what_is_kept_for_one_that_comes_back_does_not_expire() {
+    let settings = [("peerjs.expire_timeout", "2s"), ("peerjs.grace", "8s")];
+    for cluster in grounds(&settings).await {
+        let [one, two] = [&cluster.nodes[0], &cluster.nodes[1]];
+        let mut a = Client::named(one.address, "a").await;
+        drop(Client::named(two.address, "b").await);
+        is_kept_for("b", &mut a, one.admin).await;
+        let mut a = Client::named(two.address, "a").await;
+        let mut b = Client::named(one.address, "b").await;
+        assert!(b.hears().await.contains("CANDIDATE"));
+        assert_eq!(a.hears_within(Duration::from_secs(4)).await, None);
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
-use super::PATIENCE;
+use super::{PATIENCE, eventually};
 
 pub const OPEN: &str = r#"{"type":"OPEN"}"#;
 
@@ -81,6 +81,17 @@ impl Client {
         let mut client = Self::claim(address, id, token).await;
         assert_eq!(client.hears().await, OPEN, "{id}");
         client
+    }
+
+    /// The same, as often as it takes at a node that lets nobody in for a while.
+    pub async fn let_in(address: SocketAddr, id: &str) -> Self {
+        eventually("it is let in", async || {
+            let mut client = Self::claim(address, id, "t").await;
+            let heard = timeout(PATIENCE, client.heard.recv()).await;
+            let is_open = matches!(&heard, Ok(Some(Ok(text))) if text == OPEN);
+            is_open.then_some(client)
+        })
+        .await
     }
 
     pub async fn says(&mut self, text: &str) {

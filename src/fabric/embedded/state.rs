@@ -2,7 +2,6 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
@@ -10,17 +9,13 @@ use tokio::time::Instant;
 use crate::fabric::intake::{Intake, Line};
 use crate::fabric::{
     Confirmed, Entry, Envelope, FabricError, Holder, Lease, Notes, Outcome, Postage, Renewal, Room,
-    Sent, Terms, Verdict, WAITS_LONGER, ring,
+    Sent, Terms, Verdict,
 };
 use crate::model::{Address, Correlation, EntryId, NodeId, SecretHash, SessionId};
 
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) names: HashMap<Address, Name>,
-    /// What waits for names that nobody holds.
-    pub(super) queues: HashMap<Address, Vec<Waiting>>,
-    /// How many there may be before those are looked for whose time is over.
-    pub(super) queues_at_most: usize,
     pub(super) nodes: HashMap<NodeId, Plug>,
     /// Counts how often everything was forgotten.
     pub(super) epoch: watch::Sender<u64>,
@@ -48,12 +43,6 @@ pub(super) struct Name {
 pub(super) struct Kept {
     pub(super) entry: Entry,
     pub(super) size: usize,
-}
-
-#[derive(Debug)]
-pub(super) struct Waiting {
-    pub(super) kept: Kept,
-    pub(super) until: Instant,
 }
 
 #[derive(Debug, Default)]
@@ -139,59 +128,14 @@ impl State {
         }
     }
 
-    /// Takes away what waits for a name.
-    pub(super) fn queue(&mut self, address: &Address) -> Vec<Waiting> {
-        let now = Instant::now();
-        let mut queue = self.queues.remove(address).unwrap_or_default();
-        queue.retain(|waiting| waiting.until > now);
-        queue
-    }
-
-    /// Nobody has the name: what is sent waits for whoever claims it.
-    pub(super) fn wait(&mut self, to: &Address, envelope: Envelope, patience: Duration) -> Sent {
-        let (size, sender) = (envelope.encode().len(), envelope.from.session);
-        let mut queue = self.queue(to);
-        let kept = queue.iter().map(|waiting| &waiting.kept);
-        let mut sent = Sent::Absent;
-        if fits(Room::QUEUE, kept, sender, size) {
-            self.entries += 1;
-            let id = EntryId {
-                millis: self.entries,
-                sequence: 0,
-            };
-            sent = Sent::Waits;
-            queue.push(Waiting {
-                kept: Kept {
-                    entry: Entry { id, envelope },
-                    size,
-                },
-                until: Instant::now() + patience + WAITS_LONGER,
-            });
-        }
-        if !queue.is_empty() {
-            self.queues.insert(to.clone(), queue);
-        }
-        // Whoever sent it withdraws it, unless that one is gone.
-        if self.queues.len() > self.queues_at_most.max(REMEMBERED) {
-            let now = Instant::now();
-            self.queues
-                .retain(|_, queue| queue.iter().any(|waiting| waiting.until > now));
-            self.queues_at_most = 2 * self.queues.len();
-        }
-        sent
-    }
-
     pub(super) fn send(&mut self, to: &Address, postage: Postage, envelope: Envelope) -> Outcome {
         let now = Instant::now();
         let Some(name) = self.names.get_mut(to).filter(|name| name.until > now) else {
-            return Ok(match postage.patience {
-                Some(patience) if postage.only.is_none() => self.wait(to, envelope, patience),
-                _ => Sent::Absent,
-            });
+            return Ok(Sent::Absent);
         };
         let mut holder = name.holder.clone();
         if postage
-            .only
+            .meant()
             .is_some_and(|session| session != holder.session)
         {
             return Ok(Sent::Absent);
@@ -207,14 +151,9 @@ impl State {
             }
         }
         let size = envelope.encode().len();
-        if holder.flags.resumable {
-            if !postage.urgent && !fits(Room::INBOX, name.inbox.iter(), sender, size) {
-                return Ok(Sent::Full(holder));
-            }
-        } else {
-            while name.inbox.len() >= ring(envelope.body_len()) {
-                name.inbox.pop_front();
-            }
+        let is_full = holder.flags.resumable && !postage.always && !fits(&name.inbox, sender, size);
+        if is_full {
+            return Ok(Sent::Full(holder));
         }
         if let Some(id) = &envelope.once {
             let sent = name.once.entry(sender).or_default();
@@ -223,6 +162,13 @@ impl State {
             }
             sent.ids.push_back((id.clone(), holder.flags.detached));
             sent.attach = attach;
+        }
+        let plug = self.nodes.get(&holder.node);
+        if !holder.flags.resumable {
+            if let Some(plug) = plug {
+                plug.intake.direct(LINE, holder.session, vec![envelope]);
+            }
+            return Ok(Sent::To(holder));
         }
         self.entries += 1;
         let entry = Entry {
@@ -236,7 +182,7 @@ impl State {
             entry: entry.clone(),
             size,
         });
-        if let Some(plug) = self.nodes.get(&holder.node) {
+        if let Some(plug) = plug {
             plug.intake
                 .push(LINE, holder.session, holder.attach, vec![entry]);
         }
@@ -273,14 +219,10 @@ impl Name {
 }
 
 /// Whether there is room for so many bytes of this sender beside what is kept.
-fn fits<'a>(
-    room: Room,
-    kept: impl Iterator<Item = &'a Kept>,
-    sender: SessionId,
-    size: usize,
-) -> bool {
+fn fits(inbox: &VecDeque<Kept>, sender: SessionId, size: usize) -> bool {
+    let room = Room::INBOX;
     let (mut entries, mut bytes, mut share) = (1, size, Room::weight(size));
-    for Kept { entry, size } in kept {
+    for Kept { entry, size } in inbox {
         entries += 1;
         bytes += size;
         if entry.envelope.from.session == sender {

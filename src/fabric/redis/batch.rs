@@ -363,7 +363,9 @@ impl Asker {
             Self::Caller(caller) => return drop(caller.send(Err(error.clone()))),
         };
         for bundle in bundles {
-            let failed = bundle.letters().map(|letter| (letter.receipt, Err(error.clone())));
+            let failed = bundle
+                .letters()
+                .map(|letter| (letter.receipt, Err(error.clone())));
             verdicts.settled.extend(failed);
         }
     }

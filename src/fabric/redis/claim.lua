@@ -1,8 +1,8 @@
 -- Claims a name that is free, or whose known holder is dead; a new session starts with nothing.
--- KEYS: presence, inbox, session record, who has taken the name over, what has waited for the name. Tallies are named after what they count
+-- KEYS: presence, inbox, session record, who has taken the name over.
 -- ARGV: lease, ttl ms, lease of the dead holder or '', deadline (ms of the server's clock), hash of the secret of a resumable session or '',
---       its session, ttl ms of its record, name of the epoch, ttl ms of an inbox that is not empty
--- Returns: nil if won, 1 if won and something has waited for it, else the holder's lease
+--       its session, ttl ms of its record, name of the epoch
+-- Returns: nil if won, else the holder's lease
 local now = redis.call('TIME')
 if now[1] * 1000 + now[2] / 1000 > tonumber(ARGV[4]) then
   return redis.error_reply('LATE the claim was given up before it ran')
@@ -21,14 +21,4 @@ if ARGV[5] ~= '' then
   redis.call('HSET', KEYS[3], 'session', ARGV[6], 'hash', ARGV[5], 'attach', 0, 'confirmed', '0-0', 'epoch', ARGV[8])
   redis.call('PEXPIRE', KEYS[3], ARGV[7])
 end
-if redis.call('EXISTS', KEYS[5]) == 0 then
-  return false
-end
--- What has waited is the inbox now.
-redis.call('RENAME', KEYS[5], KEYS[2])
-redis.call('PEXPIRE', KEYS[2], ARGV[9])
-if redis.call('EXISTS', KEYS[5] .. ':n') == 1 then
-  redis.call('RENAME', KEYS[5] .. ':n', KEYS[2] .. ':n')
-  redis.call('PEXPIRE', KEYS[2] .. ':n', ARGV[9])
-end
-return 1
+return false

@@ -15,9 +15,7 @@ impl RedisFabric {
         over: Option<&Holder>,
         secret: Option<&SecretHash>,
     ) -> Cmd {
-        let keys = self.keys.of(&lease.address);
-        let queue = self.keys.queue(&lease.address);
-        let mut claim = self.scripts.claim.on(keys.iter().chain([&queue]));
+        let mut claim = self.scripts.claim.on(&self.keys.of(&lease.address));
         claim
             .arg(lease.held_by(&self.node).to_string())
             .arg(millis(self.lives.user))
@@ -26,8 +24,7 @@ impl RedisFabric {
             .arg(secret.map_or("", SecretHash::as_str))
             .arg(lease.session.to_string())
             .arg(millis(self.lives.record))
-            .arg(self.epoch.name())
-            .arg(millis(self.lives.inbox));
+            .arg(self.epoch.name());
         claim
     }
 

@@ -47,11 +47,6 @@ impl Keys {
         self.of_user('p', &address.to_string())
     }
 
-    /// What waits for a user who is not here.
-    pub(super) fn queue(&self, address: &Address) -> String {
-        self.of_user('q', &address.to_string())
-    }
-
     /// Matches the presence leases of a realm, and tells how many bytes come before the name in each.
     pub(super) fn presences(&self, realm: &Realm) -> (String, usize) {
         let start = format!("{}p:{{{}/", self.prefix, realm.encoded());

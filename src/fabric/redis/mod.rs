@@ -43,7 +43,7 @@ use super::{
     Postage, Receipt, Renewal, Resume, Says, Terms, Verdict,
 };
 use crate::bugs::{self, Bug};
-use crate::model::{Address, EntryId, NodeId, Realm, SecretHash, SessionId, UserName};
+use crate::model::{Address, EntryId, NodeId, Realm, SecretHash, UserName};
 
 /// How many leases one script call renews: more would make Redis' other users wait (2 ms at 500, measured).
 const RENEWED_AT_ONCE: usize = 500;
@@ -105,17 +105,13 @@ impl Fabric for RedisFabric {
         let claim = self.claim_command(lease, over, secret);
         let lane = self.lane(&lease.address);
         match lane.ask(claim).await {
-            Ok(won @ (Value::Nil | Value::Int(1))) => {
+            Ok(Value::Nil) => {
                 listening.keep(lease);
                 if bugs::has(Bug::ImmortalRecords) {
                     let key = self.keys.presence(&lease.address);
                     drop(lane.ask(redis::cmd("PERSIST").arg(key).clone()));
                 }
-                Ok(if won == Value::Nil {
-                    Claim::Won
-                } else {
-                    Claim::Awaited
-                })
+                Ok(Claim::Won)
             }
             Ok(Value::BulkString(lease)) => Ok(Claim::Held(holder(&lease)?)),
             Ok(_) => Err(unexpected()),
@@ -232,17 +228,7 @@ impl Fabric for RedisFabric {
         let unread =
             self.lane(&lease.address)
                 .ask(self.of_lease(&self.scripts.release, lease, last));
-        let (wants, lease, channel) = (
-            Arc::clone(&self.wants),
-            lease.clone(),
-            self.keys.channel(&lease.address),
-        );
-        async move {
-            let unread = unread.await.and_then(entries);
-            wants.end(&lease, channel);
-            unread
-        }
-        .boxed()
+        async move { unread.await.and_then(entries) }.boxed()
     }
 
     fn unlisten(&self, lease: &Lease) {
@@ -260,23 +246,6 @@ impl Fabric for RedisFabric {
             receipt,
         };
         self.lane(to).send(letter);
-    }
-
-    fn withdraw(
-        &self,
-        to: &Address,
-        from: SessionId,
-    ) -> BoxFuture<'static, Result<usize, FabricError>> {
-        let mut withdraw = self.scripts.withdraw.on([&self.keys.queue(to)]);
-        withdraw.arg(from.to_string());
-        let withdrawn = self.lane(to).ask(withdraw);
-        async move {
-            match withdrawn.await? {
-                Value::Int(count) => Ok(usize::try_from(count).unwrap_or_default()),
-                _ => Err(unexpected()),
-            }
-        }
-        .boxed()
     }
 
     async fn names(

@@ -52,7 +52,11 @@ impl Parked {
 
     /// Whether letters to this destination have to wait behind others.
     pub(super) fn holds(&self, to: &Arc<Destination>) -> bool {
-        let queue = if self.queues.is_empty() { None } else { self.queues.get(to) };
+        let queue = if self.queues.is_empty() {
+            None
+        } else {
+            self.queues.get(to)
+        };
         queue.is_some_and(|queue| !queue.letters.is_empty())
     }
 
@@ -71,7 +75,10 @@ impl Parked {
             at: now,
             pause: FIRST_PAUSE,
         };
-        let queue = self.queues.entry(Arc::clone(&letter.to)).or_insert_with(fresh);
+        let queue = self
+            .queues
+            .entry(Arc::clone(&letter.to))
+            .or_insert_with(fresh);
         if queue.until <= now || self.letters >= MOST {
             return letter.receipt.settle(Err(FabricError::Unheard));
         }
@@ -99,7 +106,10 @@ impl Parked {
 
     /// When the next destination is tried.
     pub(super) fn next(&self) -> Option<Instant> {
-        let waiting = self.queues.values().filter(|queue| !queue.letters.is_empty());
+        let waiting = self
+            .queues
+            .values()
+            .filter(|queue| !queue.letters.is_empty());
         waiting.map(|queue| queue.at).min()
     }
 

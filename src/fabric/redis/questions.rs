@@ -33,6 +33,7 @@ impl Questions {
                 attach,
                 entries,
             } => intake.push(line, session, attach, entries),
+            Heard::Direct { session, envelopes } => intake.direct(line, session, envelopes),
             // One that does not fit is told by the next renewal.
             Heard::Replaced { session, attach } => {
                 let _ = intake.post(Inbound::Replaced { session, attach });

@@ -13,7 +13,6 @@ pub(super) struct Scripts {
     pub(super) read: Loaded,
     pub(super) resume: Loaded,
     pub(super) note: Loaded,
-    pub(super) withdraw: Loaded,
     pub(super) letterbox_open: Loaded,
     pub(super) letterbox_look: Loaded,
     pub(super) letterbox_post: Loaded,
@@ -47,7 +46,6 @@ impl Default for Scripts {
             read: script(include_str!("read.lua")),
             resume: script(include_str!("resume.lua")),
             note: script(include_str!("note.lua")),
-            withdraw: script(include_str!("withdraw.lua")),
             letterbox_open: script(include_str!("letterbox/open.lua")),
             letterbox_look: script(include_str!("letterbox/look.lua")),
             letterbox_post: script(include_str!("letterbox/post.lua")),
@@ -73,7 +71,6 @@ impl Scripts {
             read,
             resume,
             note,
-            withdraw,
             knows,
             letterbox_open,
             letterbox_look,
@@ -85,9 +82,7 @@ impl Scripts {
             letterbox_tell,
         } = self;
         let mut load = Pipeline::new();
-        let of_users = [
-            claim, renew, release, send, beat, read, resume, note, withdraw, knows,
-        ];
+        let of_users = [claim, renew, release, send, beat, read, resume, note, knows];
         let of_letterboxes = [
             letterbox_open,
             letterbox_look,

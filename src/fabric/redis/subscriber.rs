@@ -280,7 +280,7 @@ impl Subscriber {
                     within(self.store.timeout, redis::cmd("PING").query_async::<Value>(&mut connection)).await?;
                     pulse.probes();
                     // Not awaited: what tells is whether it comes back.
-                    drop(self.lane.ask(redis::cmd("PUBLISH").arg(&self.own_channel).arg("P").clone()));
+                    drop(self.lane.ask(redis::cmd("PUBLISH").arg(&self.own_channel).arg("T").clone()));
                     let now = pulse.heard.load(Ordering::Relaxed);
                     if now != heard {
                         (heard, heard_at) = (now, Instant::now());

@@ -22,13 +22,18 @@ pub(super) enum Heard {
         attach: u32,
         entries: Vec<Entry>,
     },
+    /// `P SESSION\nENVELOPE[ENVELOPE…]`, for a plain session; published by `send.lua`, or by the sender's node.
+    Direct {
+        session: SessionId,
+        envelopes: Vec<Envelope>,
+    },
     /// `R SESSION ATTACH`: a newer connection has taken the session over.
     Replaced { session: SessionId, attach: u32 },
     /// `B SESSION`: everything sent to the user before has arrived.
     Barrier(SessionId),
     /// `W SESSION`: something has happened to a letterbox.
     Wake(SessionId),
-    /// `P`: the subscription is not deaf.
+    /// `T`: the subscription is not deaf.
     Probe,
     /// `Q SESSION ASKER TOKEN`: another node doubts a session.
     Question(Challenge),
@@ -41,12 +46,13 @@ impl Heard {
     pub(super) fn read(payload: Vec<u8>, known: &mut Known) -> Option<Self> {
         match payload.first()? {
             b'S' => Self::read_push(payload, known),
+            b'P' => Self::read_direct(payload, known),
             kind => {
                 let text = std::str::from_utf8(&payload).ok()?;
                 let mut words = text.split(' ').skip(1);
                 match kind {
                     b'B' => Some(Self::Barrier(words.next()?.parse().ok()?)),
-                    b'P' => Some(Self::Probe),
+                    b'T' => Some(Self::Probe),
                     b'W' => Some(Self::Wake(words.next()?.parse().ok()?)),
                     b'R' => Some(Self::Replaced {
                         session: words.next()?.parse().ok()?,
@@ -95,6 +101,29 @@ impl Heard {
             entries,
         })
     }
+
+    fn read_direct(payload: Vec<u8>, known: &mut Known) -> Option<Self> {
+        let mut payload = Bytes::from(payload);
+        let end = memchr(b'\n', &payload)?;
+        let session = payload[..end].strip_prefix(b"P ")?;
+        let session = std::str::from_utf8(session).ok()?.parse().ok()?;
+        payload.advance(end + 1);
+        let mut envelopes = Vec::with_capacity(1);
+        while !payload.is_empty() {
+            // One that only a later release can read does not take the others with it.
+            if let Ok(envelope) = Envelope::take(&mut payload, &mut known.senders) {
+                envelopes.push(envelope);
+            }
+        }
+        Some(Self::Direct { session, envelopes })
+    }
+}
+
+/// How a push to a plain session begins, with room for so many bytes of envelopes.
+pub(super) fn plain_push(session: SessionId, bytes: usize) -> Vec<u8> {
+    let mut payload = Vec::with_capacity(bytes + 35);
+    payload.extend_from_slice(format!("P {session}\n").as_bytes());
+    payload
 }
 
 pub(super) fn barrier(session: SessionId) -> String {
@@ -243,13 +272,10 @@ impl KnownHolders {
             Value::BulkString(lease) => (lease, None),
             Value::Array(words) => {
                 let mut words = words.into_iter();
-                match words.next() {
-                    Some(Value::BulkString(nobody)) if nobody.is_empty() => {
-                        return words.map(|code| waits(&code)).collect();
-                    }
-                    Some(Value::BulkString(lease)) => (lease, Some(words)),
-                    _ => return vec![Err(unexpected()); count],
-                }
+                let Some(Value::BulkString(lease)) = words.next() else {
+                    return vec![Err(unexpected()); count];
+                };
+                (lease, Some(words))
             }
             _ => return vec![Err(unexpected()); count],
         };
@@ -273,15 +299,6 @@ impl KnownHolders {
         }
         self.by_lease.insert(lease.to_vec(), holder.clone());
         Ok(holder)
-    }
-}
-
-/// What became of an envelope to a name that nobody holds: it waits, or found no room.
-fn waits(code: &Value) -> Outcome {
-    match code {
-        Value::BulkString(code) if code == b"w" => Ok(Sent::Waits),
-        Value::BulkString(_) => Ok(Sent::Absent),
-        _ => Err(unexpected()),
     }
 }
 
@@ -314,6 +331,7 @@ fn outcome(holder: &Holder, code: &Value) -> Outcome {
         }
         b"f" => Ok(Sent::Full(holder)),
         b"s" => Err(FabricError::Overtaken),
+        b"u" => Err(FabricError::Unheard),
         _ => Err(unexpected()),
     }
 }

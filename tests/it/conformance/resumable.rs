@@ -235,7 +235,6 @@ pub(super) async fn a_full_inbox_is_told(ground: &Ground) {
     let urgent = Postage {
         only: Some(user.session),
         urgent: true,
-        patience: None,
     };
     let sent = here.posts(&user.address, urgent, say(&sender, 1000)).await;
     assert!(
@@ -295,7 +294,6 @@ pub(super) async fn room_is_counted_to_the_last_byte(ground: &Ground) {
         let postage = Postage {
             only: Some(user.session),
             urgent: is_urgent,
-            patience: None,
         };
         let share = |size: usize| size.div_ceil(4096).max(1);
         let all: usize = kept.iter().map(|(_, size)| size).sum();

@@ -1,0 +1,24 @@
+//! What every fabric tells of the names of a realm.
+
+use switchboard::model::Realm;
+
+use super::{Ground, lease};
+
+pub(super) async fn the_names_of_a_realm_are_listed(ground: &Ground) {
+    let (here, there) = (ground.plug().await, ground.plug().await);
+    let realm = Realm::new("peer*js:{k}");
+    let mut holders = Vec::new();
+    for (number, plug) in [&here, &there, &here].into_iter().enumerate() {
+        let mut lease = lease(&format!("user {number}"));
+        lease.address.realm = realm.clone();
+        plug.wins(&lease).await;
+        holders.push((lease.address.name.clone(), lease.held_by(&plug.node)));
+    }
+    here.wins(&lease("of another realm")).await;
+    let mut found = there.fabric.names(&realm, 100).await.unwrap();
+    found.sort_by(|(one, _), (other, _)| one.cmp(other));
+    assert_eq!(found, holders);
+    assert_eq!(there.fabric.names(&realm, 2).await.unwrap().len(), 2);
+    let nobody = there.fabric.names(&Realm::new("empty"), 100).await.unwrap();
+    assert!(nobody.is_empty());
+}
