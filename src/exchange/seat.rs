@@ -158,7 +158,7 @@ impl Seat {
         seat
     }
 
-    /// Tells each call peer where this session is. One without that call answers with a leave, so one that was lost is made good.
+    /// Tells each call peer where this session is. One without that call answers with a leave, so a leave that was lost is made good.
     fn sync_all(&mut self) {
         for peer in self.calls.peers() {
             let only = self.calls.session(&peer);
@@ -421,7 +421,10 @@ impl Seat {
                 }
             }
             // What is not stored is lost.
-            Mail::Gap if self.memory.is_none() => turns.push(missed()),
+            Mail::Gap if self.memory.is_none() => {
+                turns.push(missed());
+                self.sync_all();
+            }
             Mail::Gap => self.catch_up.gap(&self.exchange.fabric, &self.lease),
             Mail::NodeLost(node) => self.node_lost(&node),
             Mail::NameLost => turns.push(Turn::End(CloseReason::NameLost)),

@@ -82,6 +82,11 @@ impl Intake {
         self.inbox.try_send(inbound).is_ok()
     }
 
+    /// Whether this line is listened to.
+    pub(super) fn listens(&self, line: Line) -> bool {
+        self.lock().open == Some(line)
+    }
+
     /// Stops listening: whatever comes from here on is missed.
     pub(super) fn shut(&self) {
         self.lock().open = None;

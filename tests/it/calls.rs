@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::support::cluster::{Cluster, Ground};
 use crate::support::eventually;
+use crate::support::peer::Peer;
 
 /// Leases that are short enough to wait for.
 const SHORT: [(&str, &str); 3] = [
@@ -21,7 +22,7 @@ async fn what_was_sent_while_a_node_was_deaf_arrives_later_in_order() {
         unreachable!()
     };
     let mut one = cluster.login(0, "one").await;
-    let mut other = cluster.login(1, "other").await;
+    let mut other = Peer::login_resumable(cluster.nodes[1].address, "other").await;
     one.calls(&mut other).await;
     switch.deafen(&cluster.nodes[1].id);
     for number in 0..100 {
@@ -40,25 +41,77 @@ async fn what_was_sent_while_a_node_was_deaf_arrives_later_in_order() {
 }
 
 #[tokio::test]
-async fn more_than_the_inbox_keeps_ends_the_session_rather_than_losing_silently() {
-    let cluster = Cluster::embedded(2, &[("limits.signals_per_second", "0")]).await;
-    let Ground::Switch(switch) = &cluster.ground else {
+async fn a_plain_session_is_told_that_it_may_have_missed_something() {
+    for cluster in [
+        Cluster::embedded(2, &[]).await,
+        Cluster::redis(2, &[]).await,
+    ] {
+        let mut one = cluster.login(0, "one").await;
+        let mut other = cluster.login(1, "other").await;
+        one.calls(&mut other).await;
+        match &cluster.ground {
+            Ground::Switch(switch) => {
+                switch.deafen(&cluster.nodes[1].id);
+                let refused = one.sends_message("other", "lost").await;
+                assert_eq!(refused["code"], "unavailable");
+                switch.undeafen(&cluster.nodes[1].id).await;
+            }
+            Ground::Redis(redis) => drop(redis.ask("CLIENT KILL TYPE pubsub").await),
+        }
+        let told = json!({"type": "status", "fabric": "ok", "missed": true});
+        assert_eq!(other.hears().await, told);
+        let sent = one.sends_message("other", "live").await;
+        assert_eq!(sent["status"], "delivered");
+        assert_eq!(other.hears_of("message").await["message"], "live");
+        // The call goes on.
+        other.hears_nothing_more().await;
+    }
+}
+
+/// Nothing overtakes what is sent while the receiver's node subscribes anew, and the sender need not repeat it.
+#[tokio::test]
+async fn signals_to_a_node_between_two_subscriptions_arrive_in_order() {
+    let cluster = Cluster::redis(2, &[("limits.signals_per_second", "0")]).await;
+    let Ground::Redis(redis) = &cluster.ground else {
         unreachable!()
     };
     let mut one = cluster.login(0, "one").await;
     let mut other = cluster.login(1, "other").await;
     one.calls(&mut other).await;
-    switch.deafen(&cluster.nodes[1].id);
-    for number in 0..1100 {
-        one.sends_message("other", &number.to_string()).await;
+    let mut sent = 0;
+    for _ in 0..10 {
+        redis.ask("CLIENT KILL TYPE pubsub").await;
+        for _ in 0..50 {
+            let (number, body) = (sent, json!({"number": sent}));
+            one.says(
+                &json!({"type": "candidate", "name": "other", "candidate": body, "id": number}),
+            )
+            .await;
+            sent += 1;
+        }
     }
-    switch.undeafen(&cluster.nodes[1].id).await;
-    assert_eq!(other.is_closed().await, Some(4008));
-    assert_eq!(
-        one.hears().await,
-        json!({"type": "leave", "name": "other", "reason": "lost"})
-    );
-    one.hears_nothing_more().await;
+    let (mut last, mut delivered) = (-1, 0);
+    for number in 0..sent {
+        let answer = loop {
+            let answer = one.hears().await;
+            if answer["id"] == number {
+                break answer;
+            }
+        };
+        assert_eq!(answer["status"], "delivered", "{answer}");
+        delivered += 1;
+    }
+    assert_eq!(delivered, sent);
+    loop {
+        let heard = other.hears().await;
+        if let Some(number) = heard["candidate"]["number"].as_i64() {
+            assert!(number > last, "{number} came after {last}");
+            last = number;
+        }
+        if last + 1 == i64::from(sent) {
+            break;
+        }
+    }
 }
 
 #[tokio::test]
@@ -74,7 +127,7 @@ async fn a_leave_reaches_a_deaf_node_too() {
     one.closes().await;
     switch.undeafen(&cluster.nodes[1].id).await;
     assert_eq!(
-        other.hears().await,
+        other.hears_of("leave").await,
         json!({"type": "leave", "name": "one", "reason": "closed"})
     );
     other.hears_nothing_more().await;
@@ -88,7 +141,7 @@ async fn an_offer_that_was_never_read_is_answered_with_a_leave() {
         unreachable!()
     };
     let mut one = cluster.login(0, "one").await;
-    let other = cluster.login(1, "other").await;
+    let other = Peer::login_resumable(cluster.nodes[1].address, "other").await;
     switch.deafen(&cluster.nodes[1].id);
     one.says(&json!({"type": "offer", "name": "other", "offer": 1, "id": 1}))
         .await;

@@ -155,6 +155,10 @@ impl State {
         if is_full {
             return Ok(Sent::Full(holder));
         }
+        let plug = self.nodes.get(&holder.node);
+        if !holder.flags.resumable && plug.is_none_or(|plug| !plug.intake.listens(LINE)) {
+            return Err(FabricError::Unheard);
+        }
         if let Some(id) = &envelope.once {
             let sent = name.once.entry(sender).or_default();
             if sent.ids.len() == REMEMBERED {
@@ -163,7 +167,6 @@ impl State {
             sent.ids.push_back((id.clone(), holder.flags.detached));
             sent.attach = attach;
         }
-        let plug = self.nodes.get(&holder.node);
         if !holder.flags.resumable {
             if let Some(plug) = plug {
                 plug.intake.direct(LINE, holder.session, vec![envelope]);

@@ -30,8 +30,8 @@ local function measure(inbox, sender)
   return bytes, share
 end
 
--- The running total of bytes up to the last entry, and at the most how many of them are in the inbox. Entries that were appended while there
--- surely was room bear no total.
+-- The running total of bytes up to the last entry, how many of them are in the inbox at the most, and whether it is exactly so many. Entries
+-- that were appended while there surely was room bear no total.
 local function totals(inbox)
   local after, total = 0, nil
   for _, entry in ipairs(call('XREVRANGE', inbox, '+', '-', 'COUNT', 1)) do
@@ -49,7 +49,7 @@ local function totals(inbox)
   end
   local first = call('XRANGE', inbox, '-', '+', 'COUNT', 1)[1]
   local before = first and tonumber(first[2][4])
-  return total, before and total - before + #first[2][2] or total
+  return total, before and total - before + #first[2][2] or total, before
 end
 
 -- Appends an entry. A stream that takes nothing must not fail the others of this call; a server that is full says so before the first of them.
@@ -72,12 +72,13 @@ local function append(inbox, envelope, always)
     end
     return id
   end
-  local total, bytes = totals(inbox)
+  local total, bytes, exact = totals(inbox)
   if not always then
-    if length >= most then
+    if length >= most or (exact and bytes + size > most_bytes) then
       return nil
     end
-    if 2 * length >= most or 2 * (bytes + size) > most_bytes then
+    -- Each entry weighs less than one more than its bytes say.
+    if length + 1 + (bytes + size) / 4096 > most_share then
       local share
       bytes, share = measure(inbox, match(envelope, '^%S+ (%S+)'))
       if bytes + size > most_bytes or share + weight(size) > most_share then

@@ -9,7 +9,7 @@ use switchboard::model::{Body, Correlation, EntryId, Secret, SecretHash, Signal,
 use super::{Claim, Ground, Parcel, Plug, lease, saying};
 
 /// A resumable session that `plug` has claimed.
-async fn claimed(plug: &Plug, name: &str) -> (Lease, SecretHash) {
+pub(super) async fn claimed(plug: &Plug, name: &str) -> (Lease, SecretHash) {
     let lease = Lease {
         flags: Flags {
             resumable: true,
@@ -234,7 +234,8 @@ pub(super) async fn a_full_inbox_is_told(ground: &Ground) {
     assert!(matches!(full, Ok(Sent::Full(_))), "{full:?}");
     let urgent = Postage {
         only: Some(user.session),
-        urgent: true,
+        always: true,
+        direct: None,
     };
     let sent = here.posts(&user.address, urgent, say(&sender, 1000)).await;
     assert!(
@@ -293,7 +294,8 @@ pub(super) async fn room_is_counted_to_the_last_byte(ground: &Ground) {
         let is_urgent = n % 29 == 0;
         let postage = Postage {
             only: Some(user.session),
-            urgent: is_urgent,
+            always: is_urgent,
+            direct: None,
         };
         let share = |size: usize| size.div_ceil(4096).max(1);
         let all: usize = kept.iter().map(|(_, size)| size).sum();
@@ -309,6 +311,9 @@ pub(super) async fn room_is_counted_to_the_last_byte(ground: &Ground) {
             }
             Ok(Sent::Full(_)) if !fits && !is_urgent => refused += 1,
             other => panic!("{n}: {other:?} of {} entries, {all} bytes", kept.len()),
+        }
+        if n % 50 == 0 {
+            here.fabric.renew(vec![user.clone()]).await.unwrap();
         }
         // Now and then the client confirms some, or all.
         if n % 250 == 0 {
@@ -400,8 +405,8 @@ pub(super) async fn what_is_sent_once_arrives_once(ground: &Ground) {
         assert_eq!(sent, Ok(Sent::Again(holder.clone())));
         let sent = here.sends(&user.address, None, once(3, "7")).await;
         assert_eq!(sent, Ok(Sent::To(holder)));
-        assert_eq!(here.reads(user, EntryId::default()).await.len(), 2);
     }
+    assert_eq!(here.reads(&resumable, EntryId::default()).await.len(), 2);
     for n in [1, 3, 1, 3] {
         assert_eq!(here.hears_push().await.1.envelope.n, n);
     }
