@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 use crate::support::eventually;
 use crate::support::failover::Failover;
 use crate::support::process::{Node, Redis};
-use crate::support::talker::{Doors, Talker, assert_heard};
+use crate::support::talker::{Doors, Talker, assert_heard, assert_in_order};
 
 /// Each side of a call says something so often: a call of two has 20 signals a second.
 const EVERY: Duration = Duration::from_millis(100);
@@ -107,6 +107,15 @@ impl Town {
 
     /// Everybody rests; everything was heard once and in order, and no leave.
     async fn lost_nothing(&self) -> u64 {
+        self.rests(true).await
+    }
+
+    /// The same after a loss of data: something may be missing, which everybody was told, but nothing came twice or out of order.
+    async fn was_told_of_a_loss(&self) -> u64 {
+        self.rests(false).await
+    }
+
+    async fn rests(&self, has_all: bool) -> u64 {
         for talker in self.talkers() {
             talker.stops_talking();
         }
@@ -118,7 +127,11 @@ impl Town {
             for (sender, receiver) in [(one, other), (other, one)] {
                 let said = sender.log().said;
                 receiver.hears(said).await;
-                assert_heard(sender, receiver);
+                if has_all {
+                    assert_heard(sender, receiver);
+                } else {
+                    assert_in_order(sender, receiver);
+                }
                 signals += said;
             }
         }
@@ -131,7 +144,13 @@ impl Town {
                 log.leaves
             );
             assert!(log.refused.is_empty(), "{}: {:?}", talker.name, log.refused);
-            assert_eq!(log.missed, 0, "{} may have missed something", talker.name);
+            assert_eq!(
+                log.missed > 0,
+                !has_all,
+                "{} was told {} times that it may have missed something",
+                talker.name,
+                log.missed
+            );
         }
         signals
     }
@@ -307,12 +326,14 @@ async fn redis_is_away(how: Return, outage: Duration) {
     }
     town.goes_on().await;
     let talking = back.elapsed();
-    let signals = town.lost_nothing().await;
+    let signals = match how {
+        Return::WithItsData => town.lost_nothing().await,
+        Return::Empty | Return::Promoted => town.was_told_of_a_loss().await,
+    };
     println!(
-        "{how:?} after {outage:?}: everybody talks {talking:?} after the return, {signals} signals, none lost or repeated"
+        "{how:?} after {outage:?}: everybody talks {talking:?} after the return, {signals} signals, none repeated"
     );
-    let within = if let Return::Promoted = how { 2 } else { 5 };
-    assert!(talking < Duration::from_secs(within), "{talking:?}");
+    assert!(talking < Duration::from_secs(5), "{talking:?}");
     let resumes = if let Return::Promoted = how { 25 } else { 0 };
     assert_eq!(town.resumes(), resumes, "no connection was lost");
     if !outage.is_zero() {

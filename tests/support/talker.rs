@@ -355,6 +355,20 @@ impl Life {
     }
 }
 
+/// What was said on one side was heard on the other at most once, and in order.
+pub fn assert_in_order(sender: &Talker, receiver: &Talker) {
+    let heard = receiver.log().heard;
+    for pair in heard.windows(2) {
+        let (earlier, later) = (pair[0], pair[1]);
+        assert!(
+            earlier < later,
+            "{} heard {later} of {} after {earlier}",
+            receiver.name,
+            sender.name
+        );
+    }
+}
+
 /// What was said on one side was heard on the other: all of it, once, in order.
 pub fn assert_heard(sender: &Talker, receiver: &Talker) {
     let (sent, heard) = (sender.log(), receiver.log().heard);
