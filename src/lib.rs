@@ -44,7 +44,7 @@
 //!   | a lane to Redis | 8,192 jobs | the sender is told: unavailable |
 //!   | sends of one session that wait for the fabric | 32 | the session hears nothing more until one is known |
 //!   | a resumable user's inbox in the store | 256 entries and 1 MiB, of one sender half | the sender is told: inbox full |
-//!   | what waits in the store for a name that nobody holds | 128 entries and 512 KiB, of one sender half; of one session for 256 names and 1 MiB | the sender is told: nobody is here |
+//!   | what waits in a session for names that nobody holds | 256 names and 1 MiB; for one of them 128 signals and 512 KiB | the sender is told: nobody is here |
 //!   | an HTTP session's uplink in the store | 256 messages and 1 MiB | the client is told: try again |
 //!   | its downlink in the store | 1,024 events and 1 MiB | the oldest goes; a client that had not read it is told of a reset |
 //!   | what an HTTP session is to be told while the store is away | 1,024 events and 1 MiB | the session ends: too slow |
@@ -55,7 +55,8 @@
 //! - A name has one holder. Whoever lost it is told, and delivers nothing more.
 //! - What the client of an HTTP session says is let go when it is written down what came of it, in one step with that: whoever carries the session
 //!   next does again what was not, and nothing twice.
-//! - What waits for a name that nobody holds is found by whoever claims it, or withdrawn by whoever sent it: never both.
+//! - What waits for a name that nobody holds waits at its sender, in order and before anything later: whoever takes the name is sent it, or the
+//!   sender is told that nobody came.
 //! - After any kind of ending each call peer hears exactly one `leave`. A session that is resumed has not ended.
 //! - What is decided about an entry of a resumable session's inbox is decided once, and written down before it can be confirmed: whoever holds the
 //!   session next says what this one said. What its client was told and may not have seen is told again where the store has lost it, or the client is

@@ -285,7 +285,7 @@ impl Seat {
     pub(super) fn settle(&mut self, turns: &mut Vec<Turn>) {
         while let Some(Answer { outcome, at }) = self.outbox.receipts.take() {
             match self.outbox.pending.pop_front() {
-                Some(Pending::Signal(sent)) => self.signal_settled(sent, outcome, at, turns),
+                Some(Pending::Signal(sent)) => self.signal_settled(sent, &outcome, at, turns),
                 Some(Pending::Notice { notice, id }) => {
                     turns.extend(self.notice_settled(notice, id, &outcome, at));
                 }
@@ -298,7 +298,7 @@ impl Seat {
     fn signal_settled(
         &mut self,
         sent: Outgoing,
-        outcome: Outcome,
+        outcome: &Outcome,
         at: Option<SystemTime>,
         turns: &mut Vec<Turn>,
     ) {
@@ -309,12 +309,7 @@ impl Seat {
             Some(sent)
         };
         let Some(mut sent) = parked else { return };
-        let holder = match &outcome {
-            Ok(Sent::To(holder) | Sent::Again(holder)) => Some(holder.clone()),
-            _ => None,
-        };
-        let is_forgotten = is_absent && sent.if_absent == IfAbsent::Forget;
-        let told = if is_forgotten {
+        let told = if is_absent && sent.if_absent == IfAbsent::Forget {
             Ok(Fate::Absent)
         } else {
             self.outcome(&sent, outcome, turns)
@@ -322,7 +317,11 @@ impl Seat {
         let fate = told.as_ref().map_or_else(Fate::of, |fate| *fate);
         self.tally(&mut sent, fate, at);
         if sent.body.is_some() {
-            self.line_moves(&sent.to, holder, told.as_ref().err().cloned(), turns);
+            let reached = match outcome {
+                Ok(Sent::To(holder) | Sent::Again(holder)) => Some(holder),
+                _ => None,
+            };
+            self.line_moves(&sent.to, reached, told.as_ref().err().cloned(), turns);
         }
         if let Err(refusal) = told {
             let told = self.refused(sent.to, sent.id, refusal);
@@ -342,7 +341,7 @@ impl Seat {
     fn outcome(
         &mut self,
         sent: &Outgoing,
-        outcome: Outcome,
+        outcome: &Outcome,
         turns: &mut Vec<Turn>,
     ) -> Result<Fate, Refusal> {
         let retry_after = RETRY_SEND;
@@ -359,7 +358,7 @@ impl Seat {
                 if let (true, Some(before)) = (is_repetition, starts_call) {
                     self.calls.repeated(to, n, before);
                 }
-                if self.calls.reached(to, &holder, n, starts_call.is_some()) {
+                if self.calls.reached(to, holder, n, starts_call.is_some()) {
                     self.exchange.telemetry.metrics.left(LeaveReason::Lost);
                     turns.push(left(to, LeaveReason::Lost, None));
                 }
@@ -378,12 +377,14 @@ impl Seat {
                     AckStatus::Delivered => Fate::Delivered,
                 })
             }
-            Ok(Sent::Absent) => Err(self.nobody(to, n, starts_call.is_some())),
+            Ok(Sent::Unheard(holder)) if self.exchange.believes_in(&holder.node) => {
+                self.has_failed(to, n, starts_call.is_some());
+                Err(Refusal::Unavailable { retry_after })
+            }
+            // The same on a node that is known to be dead.
+            Ok(Sent::Absent | Sent::Unheard(_)) => Err(self.nobody(to, n, starts_call.is_some())),
             Ok(Sent::Full(_)) => {
-                if starts_call.is_some() {
-                    self.calls.failed(to, n);
-                    self.note_try(to);
-                }
+                self.has_failed(to, n, starts_call.is_some());
                 Err(Refusal::InboxFull { retry_after })
             }
             Err(_) => Err(Refusal::Unavailable { retry_after }),
@@ -397,12 +398,17 @@ impl Seat {
         }
     }
 
-    /// Nobody has the name.
-    fn nobody(&mut self, to: &UserName, n: u64, starts_call: bool) -> Refusal {
+    /// A signal was not delivered: a call that it was to begin does not begin.
+    fn has_failed(&mut self, to: &UserName, n: u64, starts_call: bool) {
         if starts_call {
             self.calls.failed(to, n);
             self.note_try(to);
         }
+    }
+
+    /// Nobody has the name.
+    fn nobody(&mut self, to: &UserName, n: u64, starts_call: bool) -> Refusal {
+        self.has_failed(to, n, starts_call);
         // A peer that is gone would have left our call: the fabric may have forgotten it, or its leave.
         self.is_absent(to);
         let in_call = self.calls.get(to).map(|_| RETRY_SEND);
@@ -430,7 +436,11 @@ impl Seat {
         }
         let done = match outcome {
             Ok(Sent::To(_) | Sent::Again(_)) => true,
-            Ok(Sent::Absent | Sent::Full(_)) => {
+            Ok(Sent::Unheard(holder)) if self.exchange.believes_in(&holder.node) => {
+                notice.absent_since = None;
+                false
+            }
+            Ok(Sent::Absent | Sent::Unheard(_) | Sent::Full(_)) => {
                 let since = *notice.absent_since.get_or_insert_with(Instant::now);
                 let noticed = self.exchange.hold.is_noticed_since(since);
                 // What we say to ourselves has arrived when we have heard it.

@@ -152,7 +152,7 @@ impl Seat {
         let (calls, heard) = (&mut seat.calls, &mut seat.heard);
         let memory = Memory::restore(secret, hash, resumed, last, calls, heard);
         seat.memory = Some(Box::new(memory));
-        seat.waits = Waits::restore(&resumed.notes);
+        seat.restore_waits(&resumed.notes);
         seat.catch_up = CatchUp::from(resumed.confirmed.all, &seat.exchange.fabric, &seat.lease);
         seat.sync_all();
         seat
@@ -362,7 +362,7 @@ impl Seat {
                 self.sync_all();
             }
             Stirred::Noted(noted) => self.noted(noted),
-            Stirred::Look => self.look(turns),
+            Stirred::Look => self.look(),
             Stirred::Found(found) => {
                 for (peer, node_lives, holder) in found {
                     self.found(peer, node_lives, holder, turns);

@@ -26,26 +26,21 @@ const OVERHEAD: usize = 512;
 const LOOK_SOON: Duration = Duration::from_millis(100);
 /// …but no longer than this.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How the field of a session's record begins which says that something waits for a user. Its value is the session of that user whose inbox has
-/// it, or [`HERE`].
+/// How the field of a session's record begins which says that it waits for a user: for the session that is its value, or for anybody.
 const WAITS: &str = "w:";
-/// What waits is lost with this connection.
-const HERE: &str = "-";
+const ANYBODY: &str = "-";
 /// How many users are remembered that the client was lately told of.
-const TOLD: usize = 1024;
+const TOLD: usize = 256;
 /// How long that is lately: an offer and its candidates are told of once.
 const LATELY: Duration = Duration::from_secs(1);
 
-/// The lines of one session, and whom it looks for.
+/// The lines of one session, and when it looks for their users.
 #[derive(Debug, Default)]
 pub(super) struct Waits {
     lines: HashMap<UserName, Line>,
     pub(super) look_at: Option<Instant>,
     pause: Duration,
-    /// Users who did not come, while there was no connection on which to say so.
-    missing: Vec<UserName>,
-    told: HashMap<UserName, Instant>,
-    told_in_order: VecDeque<(Instant, UserName)>,
+    told: VecDeque<(Instant, UserName)>,
 }
 
 /// What one session sends to one user.
@@ -57,8 +52,10 @@ struct Line {
     in_flight: usize,
     /// Since when the user is looked for.
     since: Option<Instant>,
-    /// The session between connections whose inbox has what was sent last: that session is looked for, nothing waits here.
+    /// The session between connections whose inbox has what was sent last: that session is looked for.
     detached: Option<SessionId>,
+    /// What the session's record says of it.
+    noted: Option<String>,
 }
 
 impl Line {
@@ -68,33 +65,10 @@ impl Line {
 }
 
 impl Waits {
-    /// By what an earlier connection of the session has noted. What waited there is lost, and its client is told so.
-    pub(super) fn restore(notes: &[(String, String)]) -> Option<Box<Self>> {
-        let mut waits = Self::default();
-        for (field, value) in notes {
-            let name = field.strip_prefix(WAITS);
-            let Some(name) = name.and_then(|name| UserName::parse(name).ok()) else {
-                continue;
-            };
-            waits.look_at = Some(Instant::now());
-            match value.parse() {
-                Ok(session) => {
-                    let line = waits.lines.entry(name).or_default();
-                    (line.since, line.detached) = (waits.look_at, Some(session));
-                }
-                Err(_) => waits.missing.push(name),
-            }
-        }
-        waits.look_at.map(|_| Box::new(waits))
-    }
-
     /// All of it, as it is noted for whoever holds the session next.
     pub(super) fn noted(&self) -> impl Iterator<Item = (String, String)> {
-        let awaited = self.lines.iter().filter(|(_, line)| line.since.is_some());
-        let awaited = awaited.map(|(name, line)| (name, line.detached));
-        let missing = self.missing.iter().map(|name| (name, None));
-        let noted = awaited.chain(missing);
-        noted.map(|(name, detached)| (field(name), value(detached)))
+        let lines = self.lines.iter();
+        lines.filter_map(|(name, line)| Some((field(name), line.noted.clone()?)))
     }
 
     /// How many signals are behind others that are on their way.
@@ -103,273 +77,243 @@ impl Waits {
         lines.map(|line| line.signals.len()).sum()
     }
 
-    /// Whether this user may be looked for, too.
-    fn has_room_for(&self, name: &UserName) -> bool {
-        let is_awaited = |line: &&Line| line.since.is_some();
-        let known = self.lines.get(name).filter(is_awaited);
-        known.is_some() || self.lines.values().filter(is_awaited).count() < USERS
+    /// Whether the user of this line may be looked for, beside those of the others.
+    fn has_place(&self, line: &Line) -> bool {
+        let awaited = self.lines.values().filter(|line| line.since.is_some());
+        line.since.is_some() || awaited.count() < USERS
     }
 
-    /// Whether this may wait too. For one user no more does than an inbox takes from one sender: all of it leaves at once.
-    fn has_room(&self, sent: &Outgoing) -> bool {
-        let lined_up = self.lines.values().flat_map(|line| &line.signals);
-        let (mut bytes, mut share) = (cost(sent), Room::weight(cost(sent)));
-        for other in lined_up {
-            bytes += cost(other);
-            if other.to == sent.to {
-                share += Room::weight(cost(other));
-            }
-        }
-        bytes <= BYTES && share <= Room::INBOX.share && self.has_room_for(&sent.to)
+    /// Whether this may wait in this line. No more does than an inbox takes from one sender: all of it leaves at once.
+    fn has_room(&self, line: &Line, sent: &Outgoing) -> bool {
+        let own = || line.signals.iter().chain([sent]);
+        let others = self.lines.values().flat_map(|line| &line.signals);
+        self.has_place(line)
+            && own().chain(others).map(cost).sum::<usize>() <= BYTES
+            && own().map(|sent| Room::weight(cost(sent))).sum::<usize>() <= Room::INBOX.share
     }
 
     /// Whether the client is to be told that this user is not here: it was not told so lately.
     fn tells(&mut self, name: &UserName) -> bool {
         let now = Instant::now();
-        while let Some((at, _)) = self.told_in_order.front()
-            && (*at + LATELY <= now || self.told_in_order.len() >= TOLD)
-        {
-            if let Some((at, name)) = self.told_in_order.pop_front()
-                && self.told.get(&name) == Some(&at)
-            {
-                self.told.remove(&name);
-            }
+        let is_over = |(at, _): &(Instant, _)| *at + LATELY <= now;
+        while self.told.len() >= TOLD || self.told.front().is_some_and(is_over) {
+            self.told.pop_front();
         }
-        if self.told.contains_key(name) {
-            return false;
+        let is_news = self.told.iter().all(|(_, told)| told != name);
+        if is_news {
+            self.told.push_back((now, name.clone()));
         }
-        self.told.insert(name.clone(), now);
-        self.told_in_order.push_back((now, name.clone()));
-        true
+        is_news
     }
 }
 
 impl Seat {
+    /// By what an earlier connection has noted. What waited there is lost, and the client is told so.
+    pub(super) fn restore_waits(&mut self, notes: &[(String, String)]) {
+        for (field, value) in notes {
+            let Some(Ok(name)) = field.strip_prefix(WAITS).map(UserName::parse) else {
+                continue;
+            };
+            if let Ok(session) = value.parse() {
+                let line = Line {
+                    detached: Some(session),
+                    noted: Some(value.clone()),
+                    ..Line::default()
+                };
+                self.waits.get_or_insert_default();
+                self.put_line(&name, line);
+            } else {
+                self.note_wait(&name, None);
+                self.refuse_in_order(name);
+            }
+        }
+    }
+
     /// Sends a signal to somebody who may not be here: behind whatever waits for that user, or is on its way to them.
     pub(super) fn line_up(&mut self, mut sent: Outgoing) {
         let to = sent.to.clone();
         let waits = self.waits.get_or_insert_default();
-        let (is_free, is_absent) = waits.lines.get(&to).map_or((true, false), |line| {
-            let is_free = line.in_flight == 0 && line.signals.is_empty();
-            (is_free, line.is_absent())
-        });
-        if is_absent && !waits.has_room(&sent) {
+        let mut line = waits.lines.remove(&to).unwrap_or_default();
+        let is_free = line.in_flight == 0 && line.signals.is_empty();
+        if line.is_absent() && !waits.has_room(&line, &sent) {
             self.tally(&mut sent, Fate::Absent, None);
-            if let Some(event) = self.refused(to, None, Refusal::UserUnavailable) {
-                self.tell_in_order(event);
-            }
-            return;
+            self.put_line(&to, line);
+            return self.refuse_in_order(to);
         }
-        if is_absent {
+        if line.is_absent() {
             self.waits(&mut sent);
         }
-        let line = self.waits.get_or_insert_default().lines.entry(to.clone());
-        line.or_default().signals.push_back(sent);
+        line.signals.push_back(sent);
         if is_free {
-            self.send_line(&to, None);
+            self.send_line(&mut line, None);
         }
-    }
-
-    /// All that is in the line leaves: for this session, or for whoever has the name.
-    fn send_line(&mut self, to: &UserName, only: Option<SessionId>) {
-        let line = self
-            .waits
-            .as_mut()
-            .and_then(|waits| waits.lines.get_mut(to));
-        let signals = line.map(|line| {
-            line.in_flight += line.signals.len();
-            std::mem::take(&mut line.signals)
-        });
-        for sent in signals.into_iter().flatten() {
-            self.transmit(sent, only);
-        }
+        self.put_line(&to, line);
     }
 
     /// A signal has found nobody. Comes back if it may not wait.
     pub(super) fn park(&mut self, sent: Outgoing) -> Option<Outgoing> {
-        let is_lined_up = sent.body.is_some() && sent.if_absent == IfAbsent::Wait;
-        let Some(waits) = self
-            .waits
-            .as_mut()
-            .filter(|waits| is_lined_up && waits.has_room(&sent))
-        else {
+        let may_wait = sent.body.is_some() && sent.if_absent == IfAbsent::Wait;
+        let Some(waits) = self.waits.as_mut().filter(|_| may_wait) else {
             return Some(sent);
         };
         let to = sent.to.clone();
-        let line = waits.lines.entry(to.clone()).or_default();
+        let mut line = waits.lines.remove(&to).unwrap_or_default();
+        if !waits.has_room(&line, &sent) {
+            self.put_line(&to, line);
+            return Some(sent);
+        }
         line.in_flight = line.in_flight.saturating_sub(1);
+        line.detached = None;
         let place = line.signals.partition_point(|other| other.n < sent.n);
         line.signals.insert(place, sent);
-        let mut signals = std::mem::take(&mut line.signals);
-        for sent in &mut signals {
-            self.waits(sent);
-        }
-        let line = self
-            .waits
-            .as_mut()
-            .and_then(|waits| waits.lines.get_mut(&to));
-        if let Some(line) = line {
-            line.signals = signals;
-        }
-        self.look_for(&to, None);
+        line.signals.iter_mut().for_each(|sent| self.waits(sent));
+        self.put_line(&to, line);
         None
-    }
-
-    /// A signal waits from now on: its frame, which may be much longer than what it says, need not.
-    fn waits(&mut self, sent: &mut Outgoing) {
-        if let Some(body) = &mut sent.body {
-            body.0 = Bytes::copy_from_slice(&body.0);
-        }
-        self.tally(sent, Fate::Waiting, None);
-        sent.has_waited = true;
     }
 
     /// The outcome of something in the line is known: it reached this holder, was refused, or is of no interest.
     pub(super) fn line_moves(
         &mut self,
         to: &UserName,
-        reached: Option<Holder>,
+        reached: Option<&Holder>,
         refusal: Option<Refusal>,
         turns: &mut Vec<Turn>,
     ) {
-        let waits = self.waits.as_mut();
-        let Some(line) = waits.and_then(|waits| waits.lines.get_mut(to)) else {
+        let Some(waits) = &mut self.waits else { return };
+        let Some(mut line) = waits.lines.remove(to) else {
             return;
         };
         line.in_flight = line.in_flight.saturating_sub(1);
         if let Some(refusal) = refusal {
-            return self.give_up(to, refusal, turns);
-        }
-        let (is_last, is_empty) = (line.in_flight == 0, line.signals.is_empty());
-        let is_awaited = match &reached {
-            Some(holder) if holder.flags.detached => self.look_for(to, Some(holder.session)),
-            None if is_last && !is_empty => self.look_for(to, None),
-            None => line.since.is_some(),
-            Some(_) => false,
-        };
-        match reached {
-            _ if !is_last => {}
-            Some(holder) if !is_empty => self.send_line(to, Some(holder.session)),
-            _ if is_awaited => {}
-            _ if is_empty => self.has_come(to),
-            _ => self.give_up(to, Refusal::UserUnavailable, turns),
-        }
-    }
-
-    /// Nothing waits for this user any more.
-    fn has_come(&mut self, to: &UserName) {
-        let line = self.waits.as_mut().and_then(|waits| waits.lines.remove(to));
-        if line.is_some_and(|line| line.since.is_some()) {
-            self.note_wait(to, None);
-        }
-    }
-
-    /// This user is not here, or has no connection. Whether there is room to look for one more.
-    fn look_for(&mut self, to: &UserName, detached: Option<SessionId>) -> bool {
-        let waits = self.waits.as_mut();
-        let Some(waits) = waits.filter(|waits| waits.has_room_for(to)) else {
-            return false;
-        };
-        let line = waits.lines.entry(to.clone()).or_default();
-        if line.since.is_none() || line.detached != detached {
-            line.detached = detached;
-            line.since.get_or_insert_with(Instant::now);
-            let soon = Instant::now() + LOOK_SOON;
-            waits.pause = LOOK_SOON;
-            waits.look_at = Some(waits.look_at.map_or(soon, |at| at.min(soon)));
-            self.note_wait(to, Some(detached));
-        }
-        true
-    }
-
-    /// It is time to look for users who are not here.
-    pub(super) fn look(&mut self, turns: &mut Vec<Turn>) {
-        let Some(waits) = &mut self.waits else { return };
-        let (now, realm) = (Instant::now(), &self.lease.address.realm);
-        waits.pause = (waits.pause * 3 / 2).clamp(LOOK_SOON, LOOK_EVERY);
-        waits.look_at = None;
-        let mut addresses = Vec::new();
-        for (name, line) in &waits.lines {
-            let Some(since) = line.since else { continue };
-            let until = Some(since + self.manners.patience).filter(|until| *until > now);
-            let next = [waits.look_at, until, Some(now + waits.pause)];
-            waits.look_at = next.into_iter().flatten().min();
+            self.give_up(to, &mut line, refusal, turns);
+        } else if let Some(holder) = reached {
+            let is_awaited = holder.flags.detached && waits.has_place(&line);
+            line.detached = is_awaited.then_some(holder.session);
             if line.in_flight == 0 {
-                addresses.push(Address::new(realm.clone(), name.clone()));
+                self.send_line(&mut line, Some(holder.session));
             }
         }
-        self.exchange.watches.ask(self.lease.session, addresses);
-        if !self.is_detached {
-            for name in std::mem::take(&mut waits.missing) {
-                self.note_wait(&name, None);
-                turns.extend(
-                    self.refused(name, None, Refusal::UserUnavailable)
-                        .map(Turn::Tell),
-                );
-            }
-        }
+        self.put_line(to, line);
     }
 
     /// It is known who has these names.
     pub(super) fn looked(&mut self, found: Vec<(UserName, Option<Holder>)>, turns: &mut Vec<Turn>) {
         for (name, holder) in found {
-            let waits = self.waits.as_ref();
-            let line = waits.and_then(|waits| waits.lines.get(&name));
-            let Some(line) = line.filter(|line| line.in_flight == 0) else {
+            let waits = self.waits.as_mut();
+            let Some(mut line) = waits.and_then(|waits| waits.lines.remove(&name)) else {
                 continue;
             };
-            let Some(since) = line.since else { continue };
             let holder = holder.filter(|holder| {
                 let is_back = |session| holder.session == session && !holder.flags.detached;
                 line.detached.is_none_or(is_back)
             });
-            match holder {
-                Some(_) if line.detached.is_some() => self.has_come(&name),
-                Some(holder) => self.send_line(&name, Some(holder.session)),
-                None if since.elapsed() >= self.manners.patience => {
-                    self.give_up(&name, Refusal::UserUnavailable, turns);
+            match (line.since, holder) {
+                _ if line.in_flight > 0 => {}
+                (_, Some(holder)) => {
+                    line.detached = None;
+                    self.send_line(&mut line, Some(holder.session));
                 }
-                None => {}
+                (Some(since), None) if since.elapsed() >= self.manners.patience => {
+                    self.give_up(&name, &mut line, Refusal::UserUnavailable, turns);
+                }
+                _ => {}
             }
+            self.put_line(&name, line);
         }
     }
 
-    /// What is in the line is not sent: its sender is told so once. Whoever holds the session next says it if there is no connection.
-    fn give_up(&mut self, to: &UserName, refusal: Refusal, turns: &mut Vec<Turn>) {
+    /// It is time to look for users who are not here.
+    pub(super) fn look(&mut self) {
         let Some(waits) = &mut self.waits else { return };
-        let Some(mut line) = waits.lines.remove(to) else {
-            return;
-        };
-        let signals = std::mem::take(&mut line.signals);
-        let was_awaited = line.since.take().is_some();
-        let is_told = line.detached.take().is_some() || !signals.is_empty();
-        if line.in_flight > 0 {
-            waits.lines.insert(to.clone(), line);
+        let now = Instant::now();
+        waits.pause = (waits.pause * 3 / 2).clamp(LOOK_SOON, LOOK_EVERY);
+        waits.look_at = None;
+        for (name, line) in &waits.lines {
+            let Some(since) = line.since else { continue };
+            let until = Some(since + self.manners.patience).filter(|until| *until > now);
+            let next = [waits.look_at, until, Some(now + waits.pause)];
+            waits.look_at = next.into_iter().flatten().min();
+            let address = Address::new(self.lease.address.realm.clone(), name.clone());
+            self.exchange.watches.ask(self.lease.session, address);
         }
-        if is_told && self.is_detached {
-            waits.missing.push(to.clone());
-            self.note_wait(to, Some(None));
-        } else if was_awaited {
-            self.note_wait(to, None);
+    }
+
+    /// A signal waits from now on: its frame, which may be much longer than what it says, need not.
+    fn waits(&mut self, sent: &mut Outgoing) {
+        if let (false, Some(body)) = (sent.has_waited, &mut sent.body) {
+            body.0 = Bytes::copy_from_slice(&body.0);
         }
-        for mut sent in signals {
+        self.tally(sent, Fate::Waiting, None);
+        sent.has_waited = true;
+    }
+
+    /// All that is in the line leaves: for this session, or for whoever has the name.
+    fn send_line(&mut self, line: &mut Line, only: Option<SessionId>) {
+        line.in_flight += line.signals.len();
+        for sent in line.signals.drain(..) {
+            self.transmit(sent, only);
+        }
+    }
+
+    /// What is in the line is not sent, which the client is told once.
+    fn give_up(&mut self, to: &UserName, line: &mut Line, why: Refusal, turns: &mut Vec<Turn>) {
+        let is_told = line.detached.take().is_some() || !line.signals.is_empty();
+        for mut sent in line.signals.drain(..) {
             if sent.starts_call.is_some() {
                 self.calls.failed(to, sent.n);
             }
-            self.tally(&mut sent, Fate::of(&refusal), None);
+            self.tally(&mut sent, Fate::of(&why), None);
         }
-        if is_told && !self.is_detached {
-            turns.extend(self.refused(to.clone(), None, refusal).map(Turn::Tell));
+        if self.is_detached {
+            // What is noted stays so: whoever holds the session next tells its client.
+            line.noted = None;
+        } else if is_told {
+            let told = self.refused(to.clone(), None, why);
+            turns.extend(told.map(Turn::Tell));
         }
     }
 
-    /// Whoever holds the session next is to know whom it waits for, here or in the inbox of a session; or that it does no more. Best effort: if
-    /// the write fails and the session moves, its client is not told.
-    fn note_wait(&self, name: &UserName, waits: Option<Option<SessionId>>) {
+    /// The line stays as it is, if there is anything in it: the user is looked for if nothing is on its way that tells whether they are here.
+    fn put_line(&mut self, to: &UserName, mut line: Line) {
+        let Some(waits) = &mut self.waits else { return };
+        let is_idle = line.in_flight == 0 && line.signals.is_empty();
+        if line.detached.is_some() || (line.in_flight == 0 && !is_idle) {
+            line.since.get_or_insert_with(|| {
+                let now = Instant::now();
+                waits.pause = LOOK_SOON;
+                waits.look_at = waits.look_at.into_iter().chain([now + LOOK_SOON]).min();
+                now
+            });
+        } else if is_idle {
+            line.since = None;
+        }
+        let awaited = line.since.map(|_| line.detached);
+        let note = awaited.map(|detached| {
+            detached.map_or_else(|| ANYBODY.to_owned(), |session| session.to_string())
+        });
+        if line.noted != note {
+            line.noted.clone_from(&note);
+            self.note_wait(to, note);
+        }
+        if let Some(waits) = &mut self.waits
+            && (!is_idle || line.since.is_some())
+        {
+            waits.lines.insert(to.clone(), line);
+        }
+    }
+
+    /// Whoever holds the session next is to know whom it waits for. Best effort: if the write fails and the session moves, its client is not told.
+    fn note_wait(&self, name: &UserName, note: Option<String>) {
         if self.memory.is_some() {
             let mut notes = Notes::default();
-            notes.put(&field(name), waits.map(value).unwrap_or_default());
+            notes.put(&field(name), note.unwrap_or_default());
             drop(self.exchange.fabric.note(&self.lease, notes));
+        }
+    }
+
+    fn refuse_in_order(&mut self, name: UserName) {
+        if let Some(event) = self.refused(name, None, Refusal::UserUnavailable) {
+            self.tell_in_order(event);
         }
     }
 
@@ -381,8 +325,8 @@ impl Seat {
         refusal: Refusal,
     ) -> Option<Event> {
         self.exchange.telemetry.metrics.refused(&refusal);
-        let tells =
-            id.is_some() || !self.is_patient() || self.waits.get_or_insert_default().tells(&name);
+        let is_told_once = id.is_none() && self.is_patient();
+        let tells = !is_told_once || self.waits.get_or_insert_default().tells(&name);
         tells.then_some(Event::Refused {
             refusal,
             id,
@@ -397,8 +341,4 @@ fn cost(sent: &Outgoing) -> usize {
 
 fn field(name: &UserName) -> String {
     format!("{WAITS}{name}")
-}
-
-fn value(detached: Option<SessionId>) -> String {
-    detached.map_or_else(|| HERE.to_owned(), |session| session.to_string())
 }

@@ -46,13 +46,11 @@ impl Watches {
         self.lock().remove(&(lease.session, lease.attach));
     }
 
-    /// Looks for these users; the session finds in its mail who has the names.
-    pub(super) fn ask(&self, session: SessionId, addresses: Vec<Address>) {
+    /// Looks for this user; the session finds in its mail who has the name.
+    pub(super) fn ask(&self, session: SessionId, address: Address) {
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        for address in addresses {
-            asked.entry(address).or_default().insert(session);
-            self.has_asked.notify_one();
-        }
+        asked.entry(address).or_default().insert(session);
+        self.has_asked.notify_one();
     }
 
     fn take_asked(&self) -> HashMap<Address, HashSet<SessionId>> {

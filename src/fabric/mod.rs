@@ -386,6 +386,8 @@ pub enum Sent {
     Again(Holder),
     /// As much waits for this holder as may, of all senders or of this one.
     Full(Holder),
+    /// Nobody listens to the channel of this plain holder: its node is between two subscriptions, or dead. Nothing was delivered.
+    Unheard(Holder),
     /// Nobody holds the name, or not the session that was meant.
     Absent,
 }
@@ -494,9 +496,6 @@ pub enum FabricError {
     /// No answer in time.
     #[error("no answer in time")]
     TimedOut,
-    /// Nobody listens to the channel of a plain session: nothing was delivered.
-    #[error("the receiver's node is between two subscriptions")]
-    Unheard,
     /// More is waiting for the store than it takes.
     #[error("too much is waiting for the store")]
     Busy,

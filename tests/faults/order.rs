@@ -29,7 +29,7 @@ async fn numbered_candidates_arrive_in_order_while_the_subscriber_is_cut() {
     );
     let mut receivers = Vec::new();
     for number in 0..SENDERS {
-        receivers.push(Peer::login(there.address, &format!("r{number}")).await);
+        receivers.push(Peer::login_resumable(there.address, &format!("r{number}")).await);
     }
     let (mut running, sent) = (JoinSet::new(), Arc::<AtomicUsize>::default());
     let cuts = watch::Sender::new(0);

@@ -157,7 +157,7 @@ impl State {
         }
         let plug = self.nodes.get(&holder.node);
         if !holder.flags.resumable && plug.is_none_or(|plug| !plug.intake.listens(LINE)) {
-            return Err(FabricError::Unheard);
+            return Ok(Sent::Unheard(holder));
         }
         if let Some(id) = &envelope.once {
             let sent = name.once.entry(sender).or_default();

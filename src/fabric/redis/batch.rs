@@ -272,7 +272,7 @@ pub(super) struct Verdicts {
     /// Whom to tell what.
     settled: Vec<(Receipt, Outcome)>,
     /// What nobody listened to, in order: it was not delivered.
-    pub(super) unheard: Vec<Letter>,
+    pub(super) unheard: Vec<(Letter, Holder)>,
     /// An error that is not of one command alone.
     pub(super) error: Option<FabricError>,
     /// Whether a new connection may mend it: it loads the scripts, or finds the primary.
@@ -299,17 +299,19 @@ impl Verdicts {
         let mut got_through = false;
         for (letter, outcome) in bundle.letters().zip(outcomes) {
             match outcome {
-                Err(FabricError::Unheard) => self.unheard.push(letter),
+                Ok(Sent::Unheard(holder)) => self.unheard.push((letter, holder)),
                 outcome => {
-                    got_through |= outcome.is_ok();
+                    got_through |= matches!(outcome, Ok(Sent::To(_)));
                     self.settled.push((letter.receipt, outcome));
                 }
             }
         }
         if got_through && !self.unheard.is_empty() {
             let settled = &mut self.settled;
-            let overtaken = self.unheard.extract_if(.., |letter| letter.to == to);
-            settled.extend(overtaken.map(|letter| (letter.receipt, Err(FabricError::Unheard))));
+            let overtaken = self.unheard.extract_if(.., |(letter, _)| letter.to == to);
+            settled.extend(
+                overtaken.map(|(letter, holder)| (letter.receipt, Ok(Sent::Unheard(holder)))),
+            );
         }
     }
 }
@@ -337,7 +339,7 @@ impl Asker {
             (Self::Caller(caller), answer) => drop(caller.send(Ok(answer))),
             (Self::Direct(bundle, holder), Value::Int(listeners)) => {
                 let outcome = match listeners {
-                    0 => Err(FabricError::Unheard),
+                    0 => Ok(Sent::Unheard(holder)),
                     _ => Ok(Sent::To(holder)),
                 };
                 let outcomes = vec![outcome; bundle.sheets.len()];

@@ -177,10 +177,12 @@ impl Driver {
             }
             for job in jobs.drain(..) {
                 match job {
-                    Job::Send(letter) if self.parked.holds(&letter.to) => {
-                        self.parked.park(letter, Instant::now());
+                    Job::Send(letter) => {
+                        if let Some(letter) = self.parked.behind(letter) {
+                            batch.add(Job::Send(letter));
+                        }
                     }
-                    job => batch.add(job),
+                    job @ Job::Ask(..) => batch.add(job),
                 }
             }
             if batch.size() == 0 {
@@ -213,8 +215,8 @@ impl Driver {
                 }
                 let refused = self.refused(&verdicts);
                 verdicts.tell();
-                for letter in verdicts.unheard {
-                    self.parked.park(letter, Instant::now());
+                for (letter, holder) in verdicts.unheard {
+                    self.parked.park(letter, holder, Instant::now());
                 }
                 return refused;
             }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::batch::{Destination, Letter};
 use crate::bugs::{self, Bug};
-use crate::fabric::{FabricError, Postage};
+use crate::fabric::{FabricError, Holder, Sent};
 
 /// How long to rest before the first try; twice as long before each later one, up to…
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
@@ -29,11 +29,36 @@ pub(super) struct Parked {
 #[derive(Debug)]
 struct Queue {
     letters: VecDeque<Letter>,
+    /// Who has the name.
+    holder: Holder,
     /// When the destination is given up.
     until: Instant,
     /// When it is tried next.
     at: Instant,
     pause: Duration,
+}
+
+impl Queue {
+    /// Takes a letter, unless so many are parked that it is refused.
+    fn push(&mut self, mut letter: Letter, parked: usize) {
+        if parked > MOST {
+            return self.refuse(letter);
+        }
+        if let Some(holder) = letter.postage.direct.take() {
+            // The script knows who has the name now; only this session is meant.
+            letter.postage.only = Some(holder.session);
+        }
+        if bugs::has(Bug::ParksOutOfOrder) {
+            self.letters.push_front(letter);
+        } else {
+            self.letters.push_back(letter);
+        }
+    }
+
+    fn refuse(&self, letter: Letter) {
+        let refused = Sent::Unheard(self.holder.clone());
+        letter.receipt.settle(Ok(refused));
+    }
 }
 
 impl Parked {
@@ -50,48 +75,42 @@ impl Parked {
         self.queues.is_empty()
     }
 
-    /// Whether letters to this destination have to wait behind others.
-    pub(super) fn holds(&self, to: &Arc<Destination>) -> bool {
-        let queue = if self.queues.is_empty() {
-            None
-        } else {
-            self.queues.get(to)
-        };
-        queue.is_some_and(|queue| !queue.letters.is_empty())
+    /// Parks a letter whose destination has letters here already; otherwise it comes back.
+    pub(super) fn behind(&mut self, letter: Letter) -> Option<Letter> {
+        if self.queues.is_empty() {
+            return Some(letter);
+        }
+        match self.queues.get_mut(&letter.to) {
+            Some(queue) if !queue.letters.is_empty() => {
+                self.letters += 1;
+                queue.push(letter, self.letters);
+                None
+            }
+            _ => Some(letter),
+        }
     }
 
-    /// Parks a letter behind those to the same destination.
-    pub(super) fn park(&mut self, mut letter: Letter, now: Instant) {
-        if let Some(holder) = letter.postage.direct.take() {
-            // The script knows who has the name now; only this session is meant.
-            letter.postage = Postage {
-                only: Some(holder.session),
-                ..letter.postage
-            };
-        }
-        let fresh = || Queue {
+    /// Parks a letter that nobody listened to: this holder has the name.
+    pub(super) fn park(&mut self, letter: Letter, holder: Holder, now: Instant) {
+        let until = now + self.patience;
+        let queue = self.queues.entry(Arc::clone(&letter.to));
+        let queue = queue.or_insert_with(|| Queue {
             letters: VecDeque::new(),
-            until: now + self.patience,
+            holder: holder.clone(),
+            until,
             at: now,
             pause: FIRST_PAUSE,
-        };
-        let queue = self
-            .queues
-            .entry(Arc::clone(&letter.to))
-            .or_insert_with(fresh);
-        if queue.until <= now || self.letters >= MOST {
-            return letter.receipt.settle(Err(FabricError::Unheard));
-        }
+        });
+        queue.holder = holder;
         if queue.letters.is_empty() {
             queue.at = now + queue.pause;
             queue.pause = LONGEST_PAUSE.min(2 * queue.pause);
         }
-        self.letters += 1;
-        if bugs::has(Bug::ParksOutOfOrder) {
-            queue.letters.push_front(letter);
-        } else {
-            queue.letters.push_back(letter);
+        if queue.until <= now {
+            return queue.refuse(letter);
         }
+        self.letters += 1;
+        queue.push(letter, self.letters);
     }
 
     /// The letters whose time has come, each destination's in order.
@@ -100,7 +119,7 @@ impl Parked {
         self.queues.retain(|_, queue| !queue.letters.is_empty());
         let queues = self.queues.values_mut().filter(|queue| queue.at <= now);
         let due: Vec<Letter> = queues.flat_map(|queue| queue.letters.drain(..)).collect();
-        self.letters -= due.len();
+        self.letters = self.queues.values().map(|queue| queue.letters.len()).sum();
         due
     }
 

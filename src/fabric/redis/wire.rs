@@ -331,7 +331,7 @@ fn outcome(holder: &Holder, code: &Value) -> Outcome {
         }
         b"f" => Ok(Sent::Full(holder)),
         b"s" => Err(FabricError::Overtaken),
-        b"u" => Err(FabricError::Unheard),
+        b"u" => Ok(Sent::Unheard(holder)),
         _ => Err(unexpected()),
     }
 }
