@@ -40,7 +40,7 @@
 //!   | queue | bound | full |
 //!   | --- | --- | --- |
 //!   | a session's mailbox | events and bytes | the session ends: too slow a reader |
-//!   | a node's inbox | 8,192 events | the session has a gap, and reads its inbox in the store |
+//!   | a node's inbox | 8,192 events | the session has a gap: a resumable one reads its inbox in the store, a plain one is told that it may have missed something |
 //!   | a lane to Redis | 8,192 jobs | the sender is told: unavailable |
 //!   | sends of one session that wait for the fabric | 32 | the session hears nothing more until one is known |
 //!   | a resumable user's inbox in the store | 256 entries and 1 MiB, of one sender half | the sender is told: inbox full |
@@ -49,8 +49,7 @@
 //!   | its downlink in the store | 1,024 events and 1 MiB | the oldest goes; a client that had not read it is told of a reset |
 //!   | what an HTTP session is to be told while the store is away | 1,024 events and 1 MiB | the session ends: too slow |
 //!   | spans that wait for the collector | 2,048 (`OTEL_BSP_MAX_QUEUE_SIZE`) | the span is dropped |
-//!   | what a lane's store has accepted lately | 10 s, 32,768 letters, 16 MiB | the oldest goes; should the store lose it, its receiver is told that it missed something |
-//!   | a plain user's inbox in the store | 1,000 entries, 200 with large ones among them | the oldest goes; a session that had not read it ends rather than miss it silently |
+//!   | letters that a lane has parked, since nobody listens to a plain user's channel | 4,096, `redis.timeout` | the sender is told: unavailable |
 //!
 //! - A name has one holder. Whoever lost it is told, and delivers nothing more.
 //! - What the client of an HTTP session says is let go when it is written down what came of it, in one step with that: whoever carries the session
@@ -59,8 +58,9 @@
 //!   sender is told that nobody came.
 //! - After any kind of ending each call peer hears exactly one `leave`. A session that is resumed has not ended.
 //! - What is decided about an entry of a resumable session's inbox is decided once, and written down before it can be confirmed: whoever holds the
-//!   session next says what this one said. What its client was told and may not have seen is told again where the store has lost it, or the client is
-//!   told that it may have missed something.
+//!   session next says what this one said.
+//! - A store that may have lost data begins a new *epoch*: every session with an inbox or a call is told that it may have missed something, and nothing is
+//!   sent again.
 //! - What is counted for every signal is a plain atomic. A call's spans are built if its offer was sampled; without tracing nothing of it is built at all.
 //! - Below `config` nobody reads the environment, and there is no mutable static: two nodes fit in one process.
 //!
