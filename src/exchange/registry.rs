@@ -120,7 +120,9 @@ impl Registry {
         let Some(waiter) = entry.barrier.take() else {
             return;
         };
-        if let Some(seat) = seats.get_mut(&entry.lease.address) {
+        // A session that leaves may see the next one of its name here, which waits for its own.
+        let seat = seats.get_mut(&entry.lease.address);
+        if let Some(seat) = seat.filter(|seat| seat.session == session) {
             seat.reachable = true;
         }
         drop(state);
