@@ -52,6 +52,11 @@ impl Seat {
 
     /// The store has lost data. The client is told, and once the guard is over each call peer is asked whether it still has the call.
     pub(super) fn regained(&mut self, turns: &mut Vec<Turn>) {
+        let epoch = *self.exchange.fabric.epoch().borrow();
+        if std::mem::replace(&mut self.epoch, epoch) == epoch {
+            // Its client knows; what was written may not be there.
+            return self.note_anew();
+        }
         if !self.calls.is_empty() {
             self.sync_at = Some(Instant::now() + self.exchange.terms.node_ttl);
         }

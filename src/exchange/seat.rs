@@ -46,6 +46,8 @@ pub struct Seat {
     pub(super) has_changed_calls: bool,
     /// There is no connection any more.
     pub(super) is_detached: bool,
+    /// The epoch of the store in which this session was told that it may have missed something, or began.
+    pub(super) epoch: u64,
     /// When each call peer is asked whether it still has the call, after the store has lost data.
     pub(super) sync_at: Option<Instant>,
     /// Who wants to know whether this session still answers.
@@ -132,6 +134,7 @@ impl Seat {
             memory: secret.map(|(secret, hash)| Box::new(Memory::new(Some(secret), hash))),
             has_changed_calls: false,
             is_detached: false,
+            epoch: *exchange.fabric.epoch().borrow(),
             sync_at: None,
             doubts: Vec::new(),
             since: None,

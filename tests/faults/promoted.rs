@@ -161,7 +161,7 @@ async fn a_connection_that_ends_after_the_loss_is_made_good_too() {
 #[tokio::test]
 async fn a_session_whose_node_died_with_redis_goes_on_too() {
     let _alone = crate::alone().await;
-    let mut scene = Scene::build(&[("presence.grace", "20s")]).await;
+    let mut scene = Scene::build(&[("presence.grace", "12s")]).await;
     let [callers, own, other] = scene.nodes;
     drop((scene.connection, own));
     scene.failover.primary.dies().await;
