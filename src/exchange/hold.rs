@@ -198,7 +198,10 @@ mod tests {
         assert_eq!(hold.holds(), None);
         advance(Duration::from_millis(4500)).await;
         assert!(hold.holds().is_some(), "before the next beat too");
-        assert_eq!(hold.beat(true, 0), Turn::Stalled(Duration::from_millis(4500)));
+        assert_eq!(
+            hold.beat(true, 0),
+            Turn::Stalled(Duration::from_millis(4500))
+        );
         for _ in 0..5 {
             assert!(hold.holds().is_some());
             advance(Duration::from_secs(1)).await;

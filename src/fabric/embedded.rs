@@ -18,8 +18,8 @@ use self::letterboxes::Boxes;
 use self::state::{LINE, Plug, REMEMBERED, Record, State};
 use super::intake::Intake;
 use super::{
-    Beat, Challenge, Claim, Confirmed, Entry, Envelope, Epoch, Fabric, FabricError, Holder, Inbound,
-    Lease, Notes, Opened, Postage, Receipt, Renewal, Resume, Resumed, Terms, Verdict,
+    Beat, Challenge, Claim, Confirmed, Entry, Envelope, Epoch, Fabric, FabricError, Holder,
+    Inbound, Lease, Notes, Opened, Postage, Receipt, Renewal, Resume, Resumed, Terms, Verdict,
 };
 use crate::model::{Address, EntryId, NodeId, Realm, SecretHash, SessionId, UserName};
 

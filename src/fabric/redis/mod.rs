@@ -41,8 +41,8 @@ use self::wholeness::Beaten;
 use self::wire::{entries, holder, millis, unexpected};
 use super::wakes::Wakes;
 use super::{
-    Beat, Challenge, Claim, Entry, Envelope, Epoch, Fabric, FabricError, Holder, Lease, Notes, Postage,
-    Receipt, Renewal, Resume, Terms, Verdict,
+    Beat, Challenge, Claim, Entry, Envelope, Epoch, Fabric, FabricError, Holder, Lease, Notes,
+    Postage, Receipt, Renewal, Resume, Terms, Verdict,
 };
 use crate::bugs::{self, Bug};
 use crate::model::{Address, EntryId, NodeId, Realm, SecretHash, SessionId, UserName};
