@@ -114,8 +114,10 @@ impl<'a> Wire<'a> {
     }
 
     fn correlation(&self) -> Result<Option<Correlation>, Refusal> {
-        let Some(raw) = self.id else { return Ok(None) };
-        let raw = raw.get();
+        let raw = match self.id.map(RawValue::get) {
+            None | Some("null") => return Ok(None),
+            Some(raw) => raw,
+        };
         let fits = match raw.as_bytes()[0] {
             b'"' => text(raw).is_some_and(|text| text.len() <= MAX_ID_BYTES),
             b'-' | b'0'..=b'9' => raw.len() <= MAX_ID_BYTES && !raw.contains(['.', 'e', 'E']),

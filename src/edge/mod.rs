@@ -127,6 +127,7 @@ impl Doors {
             .merge(pages.unwrap_or_default())
             .merge(pages::client())
             .merge(peerjs.unwrap_or_default())
+            .fallback(websocket::enter)
             .with_state(self)
     }
 

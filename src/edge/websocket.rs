@@ -9,10 +9,11 @@ use axum::Extension;
 use axum::extract::State;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
-use axum::http::{HeaderMap, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::{Sink, Stream};
 
+use super::peerjs::RESERVED;
 use super::reject::Rejection;
 use super::{Doors, pages};
 use crate::dialect::{Dialect, Native};
@@ -29,7 +30,8 @@ const WRITE_BUFFER: usize = 16 * 1024;
 /// How clients close that do not come back: normally, or leaving the page (RFC 6455, section 7.4.1), or without a word.
 const CLOSED_FOR_GOOD: [u16; 3] = [1000, 1001, 1005];
 
-/// Lets a WebSocket in; says what this is to whoever asks otherwise.
+/// Lets a WebSocket in, at `/`, `/ws` and any path that is no other route: the tutorial's server looks at none. Says what this is to whoever
+/// asks otherwise.
 pub(super) async fn enter(
     State(doors): State<Doors>,
     Extension(from): Extension<SocketAddr>,
@@ -37,13 +39,19 @@ pub(super) async fn enter(
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
-    let Ok(upgrade) = upgrade else {
-        return match (headers.contains_key(header::UPGRADE), uri.path()) {
-            (true, _) => Rejection::BadUpgrade.into_response(),
-            (false, "/") => pages::front(&doors, &headers),
-            (false, _) => Rejection::NotAnUpgrade.into_response(),
-        };
+    let mut upgrade = match (upgrade, uri.path()) {
+        (Ok(upgrade), path) if !is_of_another_door(path) => upgrade,
+        (Err(_), "/" | "/ws") if headers.contains_key(header::UPGRADE) => {
+            return Rejection::BadUpgrade.into_response();
+        }
+        (Err(_), "/") => return pages::front(&doors, &headers),
+        (Err(_), "/ws") => return Rejection::NotAnUpgrade.into_response(),
+        _ => return StatusCode::NOT_FOUND.into_response(),
     };
+    // A browser closes a connection for which it has named subprotocols and none is chosen.
+    if let Some(protocol) = first_protocol(&headers) {
+        upgrade.set_selected_protocol(protocol);
+    }
     let conversation = Conversation {
         realm: Realm::default(),
         opening: Opening::Frame,
@@ -52,6 +60,20 @@ pub(super) async fn enter(
         read_buffer: READ_BUFFER,
     };
     admit(&doors, from, &headers, upgrade, Native, conversation)
+}
+
+/// Whether a path is below one of another door, or where PeerJS clients connect: whoever is wrong about it gets no native conversation.
+fn is_of_another_door(path: &str) -> bool {
+    let mut segments = path.split('/').filter(|segment| !segment.is_empty());
+    let first = segments.clone().next().unwrap_or_default();
+    (first != "ws" && RESERVED.contains(&first)) || segments.any(|segment| segment == "peerjs")
+}
+
+/// The subprotocol that a client wishes for most, which the tutorial's server chooses. The language is the same in each.
+fn first_protocol(headers: &HeaderMap) -> Option<HeaderValue> {
+    let offered = headers.get(header::SEC_WEBSOCKET_PROTOCOL)?.to_str().ok()?;
+    let mut offered = offered.split(',').map(str::trim);
+    HeaderValue::from_str(offered.find(|protocol| !protocol.is_empty())?).ok()
 }
 
 /// What is different from door to door.

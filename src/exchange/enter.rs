@@ -15,8 +15,10 @@ use crate::model::{Address, Refusal, Secret};
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// How much longer than the grace somebody with another secret waits for such a name.
 const WAITS_LONGER: Duration = Duration::from_secs(1);
-/// How many wrong secrets for one name are heard in a minute; from then on none is tried against the store.
+/// How many wrong secrets for one name are answered at once in a minute.
 const WRONG: u32 = 300;
+/// How much longer each further one takes. None is refused unheard: it may be that of the session.
+const WRONG_COSTS: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_mins(1);
 /// For how many names they are counted.
 const NAMES: usize = 4096;
@@ -45,9 +47,6 @@ impl Exchange {
                 Refusal::NameTaken { retry_after: None } if doubt == Doubt::First => {
                     return refused(refusal);
                 }
-                Refusal::NameTaken { .. } if self.guesses.are_too_many(&address) => {
-                    return refused(refusal);
-                }
                 Refusal::NameTaken { .. } | Refusal::Unavailable { .. } => {}
                 _ => return refused(refusal),
             }
@@ -58,7 +57,9 @@ impl Exchange {
                     return Err(ResumeError::Unheard(Box::new(seat.with(manners)), reason));
                 }
                 Err(ResumeError::WrongSecret) if doubt == Doubt::Later => {
-                    self.guesses.count(&address);
+                    if self.guesses.is_one_too_many(&address) {
+                        sleep(WRONG_COSTS).await;
+                    }
                 }
                 Err(ResumeError::WrongSecret | ResumeError::Refused(_)) => {}
             }
@@ -74,7 +75,7 @@ impl Exchange {
     }
 }
 
-/// The wrong secrets that were lately tried, so that nobody gets many tries at one.
+/// The wrong secrets that were lately tried, so that whoever guesses is slow.
 #[derive(Debug, Default)]
 pub(super) struct Guesses {
     /// Held for a map operation.
@@ -82,14 +83,8 @@ pub(super) struct Guesses {
 }
 
 impl Guesses {
-    fn are_too_many(&self, address: &Address) -> bool {
-        let by_name = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
-        by_name
-            .get(address)
-            .is_some_and(|(since, wrong)| since.elapsed() < MINUTE && *wrong >= WRONG)
-    }
-
-    fn count(&self, address: &Address) {
+    /// Counts one; whether there were as many before as are answered at once.
+    fn is_one_too_many(&self, address: &Address) -> bool {
         let mut by_name = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
         if by_name.len() >= NAMES && !by_name.contains_key(address) {
             by_name.retain(|_, (since, _)| since.elapsed() < MINUTE);
@@ -104,6 +99,7 @@ impl Guesses {
             (*since, *wrong) = (Instant::now(), 0);
         }
         *wrong += 1;
+        *wrong > WRONG
     }
 }
 
@@ -113,17 +109,16 @@ mod tests {
     use crate::model::{Realm, UserName};
 
     #[test]
-    fn so_many_secrets_may_be_tried_for_one_name() {
+    fn so_many_secrets_are_tried_for_one_name_at_full_speed() {
         let address = |name: &str| Address::new(Realm::default(), UserName::parse(name).unwrap());
         let guesses = Guesses::default();
         for _ in 0..WRONG {
-            assert!(!guesses.are_too_many(&address("wanted")));
-            guesses.count(&address("wanted"));
+            assert!(!guesses.is_one_too_many(&address("wanted")));
         }
-        assert!(guesses.are_too_many(&address("wanted")));
-        assert!(!guesses.are_too_many(&address("other")));
+        assert!(guesses.is_one_too_many(&address("wanted")));
+        assert!(!guesses.is_one_too_many(&address("other")));
         for number in 0..2 * NAMES {
-            guesses.count(&address(&number.to_string()));
+            guesses.is_one_too_many(&address(&number.to_string()));
         }
         assert!(guesses.by_name.lock().unwrap().len() <= NAMES);
     }

@@ -16,6 +16,7 @@ mod ice;
 mod letterboxes;
 mod ops;
 mod pages;
+mod paths;
 mod peerjs;
 mod presence;
 mod resume;

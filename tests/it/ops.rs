@@ -46,30 +46,3 @@ async fn who_comes_without_a_websocket_is_told_what_this_is() {
     let refused = http::get(node.address, "/ws", half).await.unwrap();
     assert!(refused.starts_with("HTTP/1.1 400"), "{refused}");
 }
-
-#[tokio::test]
-async fn an_upgrade_is_answered_without_a_subprotocol() {
-    let cluster = Cluster::embedded(1, &[]).await;
-    for path in ["/", "/ws"] {
-        let mut stream = tokio::net::TcpStream::connect(cluster.nodes[0].address)
-            .await
-            .unwrap();
-        let offered = "Sec-WebSocket-Protocol: chat\r\n";
-        let request = format!(
-            "GET {path} HTTP/1.1\r\nHost: x\r\n{}{offered}\r\n",
-            http::UPGRADE
-        );
-        tokio::io::AsyncWriteExt::write_all(&mut stream, request.as_bytes())
-            .await
-            .unwrap();
-        let mut head = [0; 512];
-        let length = tokio::io::AsyncReadExt::read(&mut stream, &mut head)
-            .await
-            .unwrap();
-        let head = String::from_utf8_lossy(&head[..length]).to_lowercase();
-        assert!(
-            head.starts_with("http/1.1 101") && !head.contains("sec-websocket-protocol"),
-            "{path}: {head}"
-        );
-    }
-}

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::SinkExt as _;
 use serde_json::Value;
+use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::cluster::{Cluster, Ground};
@@ -167,6 +168,50 @@ async fn a_closed_id_is_free_and_a_lost_one_waits_for_its_own() {
         let _own = Client::open(two, "page", "third").await;
         assert_eq!(stranger.hears().await, TAKEN);
         assert_eq!(stranger.ends().await, End::NoCode);
+    }
+}
+
+/// Strangers try more tokens than are answered at once in a minute, at the node where the owner comes back.
+#[tokio::test]
+async fn whatever_strangers_try_the_owner_gets_its_id() {
+    for cluster in grounds(&[]).await {
+        let [one, two] = [cluster.nodes[0].address, cluster.nodes[1].address];
+        let owner = Client::open(one, "a", "ta").await;
+        let mut strangers = JoinSet::new();
+        for stranger in 0..10 {
+            strangers.spawn(async move {
+                for number in 0..31 {
+                    let token = format!("wrong{stranger}-{number}");
+                    let mut stranger = Client::claim(two, "a", &token).await;
+                    assert_eq!(stranger.hears().await, TAKEN);
+                    assert_eq!(stranger.ends().await, End::NoCode);
+                }
+            });
+        }
+        while let Some(tried) = strangers.join_next().await {
+            tried.unwrap();
+        }
+        let comes_back = async || {
+            let begun = Instant::now();
+            let mut again = Client::open(two, "a", "ta").await;
+            let took = begun.elapsed();
+            assert!(took < Duration::from_secs(1), "{took:?}");
+            "a".clone_into(&mut again.id);
+            again.is_heard().await;
+            again
+        };
+        // The right one, while the connection before it is there…
+        let again = comes_back().await;
+        drop(owner);
+        // …and after it was lost.
+        drop(again);
+        let _owner = comes_back().await;
+        // Meanwhile each wrong one takes its time.
+        let begun = Instant::now();
+        let mut stranger = Client::claim(two, "a", "wrong").await;
+        assert_eq!(stranger.hears().await, TAKEN);
+        let took = begun.elapsed();
+        assert!(took >= Duration::from_secs(1), "{took:?}");
     }
 }
 

@@ -66,14 +66,30 @@ impl Peer {
         address: SocketAddr,
         headers: &[(&'static str, &str)],
     ) -> Result<Self, u16> {
-        let mut request = format!("ws://{address}/").into_client_request().unwrap();
+        let upgraded = Self::upgrade(address, "/", headers).await;
+        upgraded.map(|(peer, _)| peer)
+    }
+
+    /// Connects at this path; with the subprotocol that the node has chosen.
+    pub async fn upgrade(
+        address: SocketAddr,
+        path: &str,
+        headers: &[(&'static str, &str)],
+    ) -> Result<(Self, Option<String>), u16> {
+        let mut request = format!("ws://{address}{path}")
+            .into_client_request()
+            .unwrap();
         for (header, value) in headers {
             request
                 .headers_mut()
                 .insert(*header, value.parse().unwrap());
         }
         match tokio_tungstenite::connect_async_with_config(request, None, true).await {
-            Ok((socket, _)) => Ok(Self::on(socket)),
+            Ok((socket, response)) => {
+                let chosen = response.headers().get("sec-websocket-protocol");
+                let chosen = chosen.map(|chosen| chosen.to_str().unwrap().to_owned());
+                Ok((Self::on(socket), chosen))
+            }
             Err(tokio_tungstenite::tungstenite::Error::Http(response)) => {
                 Err(response.status().as_u16())
             }
