@@ -17,6 +17,8 @@ use crate::model::Correlation;
 
 /// How many names one call serves at most: others wait for Redis meanwhile.
 const NAMES_AT_ONCE: usize = 64;
+/// Of how many ids one makes Redis forget the oldest.
+const TRIM_ONE_IN: usize = 16;
 /// How many envelopes to one name one call carries at most.
 const SHEETS_AT_ONCE: usize = 256;
 
@@ -54,6 +56,8 @@ pub(super) struct Destination {
 pub(super) struct Batch<'a> {
     scripts: &'a Scripts,
     lives: Lives,
+    /// The server's clock, in ms.
+    clock: i64,
     pipeline: Pipeline,
     askers: Vec<Asker>,
     /// The letters of the next call, by receiver, in the order of their first one.
@@ -154,12 +158,13 @@ impl Bundle {
 
 impl<'a> Batch<'a> {
     /// A pipeline for about so many jobs.
-    pub(super) fn new(scripts: &'a Scripts, lives: Lives, jobs: usize) -> Self {
+    pub(super) fn new(scripts: &'a Scripts, lives: Lives, clock: i64, jobs: usize) -> Self {
         let (pipeline, askers) = (Pipeline::new(), Vec::new());
         let names = jobs.min(NAMES_AT_ONCE);
         Self {
             scripts,
             lives,
+            clock,
             pipeline,
             askers,
             bundles: Vec::with_capacity(names),
@@ -253,7 +258,9 @@ impl<'a> Batch<'a> {
             .arg(entries)
             .arg(bytes)
             .arg(share)
-            .arg(self.lives.surely_fit);
+            .arg(self.clock)
+            // By chance, so that no pattern of senders keeps old ids from being forgotten.
+            .arg(rand::random_range(0..TRIM_ONE_IN));
         for bundle in &bundles {
             bundle.write(&mut call);
         }

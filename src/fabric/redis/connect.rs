@@ -46,8 +46,6 @@ pub(super) struct Lives {
     pub(super) record: Duration,
     /// The length of the prefix of keys.
     pub(super) prefix: usize,
-    /// How many entries an inbox surely has room for, of one sender too.
-    pub(super) surely_fit: usize,
 }
 
 /// Redis cannot be used.

@@ -26,6 +26,10 @@ end
 if ARGV[4] ~= '' then
   call('HSET', KEYS[3], 'confirmed', ARGV[4], 'told', ARGV[6])
   call('XTRIM', KEYS[2], 'MINID', ARGV[5])
+  local large = call('HGET', KEYS[3], 'large')
+  if large and #call('XRANGE', KEYS[2], large, large) == 0 then
+    call('HDEL', KEYS[3], 'large')
+  end
 end
 -- Lua passes some thousand values at once.
 local function each(command, first, last)

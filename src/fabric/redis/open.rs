@@ -80,7 +80,6 @@ pub async fn open(
         inbox: INBOX_LIVES.max(terms.user_ttl),
         record: terms.user_ttl + terms.grace,
         prefix: config.prefix.len(),
-        surely_fit: 7,
     };
     let epoch = Arc::new(StoreEpoch::new(terms.node_ttl));
     let store = Store::prepare(config, lives, Arc::clone(&epoch), metrics)?;

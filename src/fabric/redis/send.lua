@@ -2,19 +2,21 @@
 -- appended to its inbox, if there is room, and published. Many names in one call: what a signal costs here is above all the calls.
 -- KEYS: presence of each name, then inbox of each name. A user's other keys are named after them: same slot
 -- ARGV: ttl ms of an inbox, length of the prefix of keys, most entries of an inbox, its most bytes, most weight of one sender,
---       how many entries there is surely room for; then for each name: channel,
+--       the sender's clock in ms, at which of sixteen ids old ones are forgotten; then for each name: channel,
 --       count of envelopes (behind '!' if there is always room; before ' SESSION' if that session alone is meant),
 --       and for each envelope: its text, the id under which it is delivered once or ''
 -- Returns: for each name nil if there is nobody, or not the one that is meant; the holder's lease if all was accepted; or the lease and for each
 --          envelope d = accepted, q = accepted while detached, D and Q = accepted before, f = full, u = nobody listens to the channel,
 --          s = refused, since a later connection of its sender has spoken
 local call, match, sub, byte, concat = redis.call, string.match, string.sub, string.byte, table.concat
+local LARGE, LATEST = 4096, 2 ^ 52
 local names, inbox_ttl, prefix = #KEYS / 2, ARGV[1], tonumber(ARGV[2])
-local most, most_bytes, most_share, surely = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local most, most_bytes, most_share = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local now, trim_at = tonumber(ARGV[6]), tonumber(ARGV[7])
 local held = call('MGET', unpack(KEYS, 1, names))
 
 local function weight(size)
-  return math.max(1, math.ceil(size / 4096))
+  return math.max(1, math.ceil(size / LARGE))
 end
 
 -- What an inbox holds, read entry by entry: bytes, and the weight of one sender.
@@ -31,7 +33,7 @@ local function measure(inbox, sender)
 end
 
 -- The running total of bytes up to the last entry, how many of them are in the inbox at the most, and whether it is exactly so many. Entries
--- that were appended while there surely was room bear no total.
+-- that were appended while all were small bear no total.
 local function totals(inbox)
   local after, total = 0, nil
   for _, entry in ipairs(call('XREVRANGE', inbox, '+', '-', 'COUNT', 1)) do
@@ -62,10 +64,17 @@ local function add(inbox, ...)
   end
 end
 
--- Appends an envelope if there is room, or always. Returns its id.
-local function append(inbox, envelope, always)
-  local length, size = call('XLEN', inbox), #envelope
-  if length < surely then
+-- A user's key of another kind.
+local function key(i, kind)
+  return sub(KEYS[i], 1, prefix) .. kind .. sub(KEYS[i], prefix + 2)
+end
+
+-- Appends an envelope if there is room, or always. Returns its id. While every entry is small, their count alone is bounded; from a large one on,
+-- until that is confirmed, each bears the running total. The session record names the last large one.
+local function append(i, envelope, always)
+  local inbox, size = KEYS[names + i], #envelope
+  local length, large = call('XLEN', inbox), size >= LARGE
+  if not large and length < most_share and (length == 0 or not call('HGET', key(i, 's'), 'large')) then
     local id = add(inbox, 'e', envelope)
     if length == 0 then
       call('PEXPIRE', inbox, inbox_ttl)
@@ -78,7 +87,7 @@ local function append(inbox, envelope, always)
       return nil
     end
     -- Each entry weighs less than one more than its bytes say.
-    if length + 1 + (bytes + size) / 4096 > most_share then
+    if length + 1 + (bytes + size) / LARGE > most_share then
       local share
       bytes, share = measure(inbox, match(envelope, '^%S+ (%S+)'))
       if bytes + size > most_bytes or share + weight(size) > most_share then
@@ -86,35 +95,41 @@ local function append(inbox, envelope, always)
       end
     end
   end
-  return add(inbox, 'e', envelope, 't', total + size)
+  local id = add(inbox, 'e', envelope, 't', total + size)
+  if id and large and call('EXISTS', key(i, 's')) == 1 then
+    call('HSET', key(i, 's'), 'large', id)
+  end
+  if length == 0 then
+    call('PEXPIRE', inbox, inbox_ttl)
+  end
+  return id
 end
 
--- What a sender has sent to be delivered once: the outcome of this id, if there is one, and the key that remembers it.
+-- What a sender has sent to be delivered once: the outcome of this id, if there is one, and the key that remembers it. A sorted set: the oldest
+-- ids go first, and '' bears the sender's latest connection.
 local function earlier(i, envelope, id, always)
   local sender, attach = match(envelope, '^%S+ (%S+) (%d+)')
-  local seen = sub(KEYS[i], 1, prefix) .. 'd' .. sub(KEYS[i], prefix + 2) .. ':' .. sender
-  local known = call('HMGET', seen, id, '', ' ')
-  local code = known[1] or (known[3] and call('HGET', seen .. ':old', id))
-  if code then
-    return string.upper(code)
+  local seen = key(i, 'd') .. ':' .. sender
+  local known = call('ZMSCORE', seen, id, '')
+  if known[1] then
+    return known[1] % 2 == 1 and 'Q' or 'D'
   end
   -- A connection that its client has given up speaks late: what it says is said by the later one, if it is still meant.
-  if not always and tonumber(attach) < tonumber(known[2] or 0) then
+  if not always and known[2] and tonumber(attach) < known[2] - LATEST then
     return 's'
   end
   return nil, seen, attach
 end
 
-local function remember(seen, id, code, attach)
-  if call('HSET', seen, id, code, '', attach) > 0 and call('HLEN', seen) > 258 then
-    call('RENAME', seen, seen .. ':old')
-    call('PEXPIRE', seen .. ':old', 60000)
-    call('HSET', seen, '', attach, ' ', 1)
+local function remember(seen, id, code, attach, trim)
+  call('ZADD', seen, 2 * now + (code == 'q' and 1 or 0), id, LATEST + attach, '')
+  if trim then
+    call('ZREMRANGEBYRANK', seen, 0, -258)
   end
   call('PEXPIRE', seen, 60000)
 end
 
-local at = 7
+local at = 8
 for i = 1, names do
   local holder, channel, how = held[i], ARGV[at], ARGV[at + 1]
   local count, always, only = tonumber(how), false, ''
@@ -133,7 +148,7 @@ for i = 1, names do
         told, seen, attach = earlier(i, envelope, id, always)
       end
       if not told then
-        local place = plain or append(KEYS[names + i], envelope, always)
+        local place = plain or append(i, envelope, always)
         told = place and code or 'f'
         if place then
           if not plain then
@@ -142,7 +157,7 @@ for i = 1, names do
           end
           parts[#parts + 1] = envelope
           if seen then
-            kept[#kept + 1] = {seen, id, code, attach}
+            kept[#kept + 1] = {seen, id, code, attach, (i + n / 2) % 16 == trim_at}
           end
         end
       end
