@@ -325,9 +325,20 @@ export class Client extends EventTarget {
     identity.resolve(this)
     this.#pump()
     if (!again) return
-    // Watches end with the connection. What has changed meanwhile is told as a change.
-    if (this.#watched.size) this.#request({ type: 'presence', names: [...this.#watched.keys()], watch: true }).then(({ users }) => this.#present(users), ignore)
+    // Watches end with the connection.
+    this.#watchAgain()
     for (const call of this.calls.values()) call._back(resumed)
+  }
+
+  /** Asks again for all watches. What has changed meanwhile is told as a change. */
+  #watchAgain() {
+    if (this.#watched.size) this.#request({ type: 'presence', names: [...this.#watched.keys()], watch: true }).then(({ users }) => this.#present(users), ignore)
+  }
+
+  /** Signals may be lost. What is not acknowledged is sent again in any case, since the server answers each request. */
+  #missed() {
+    for (const call of this.calls.values()) call._repeat()
+    this.#watchAgain()
   }
 
   /** The session is gone for good, and another will have its name. */
@@ -379,7 +390,8 @@ export class Client extends EventTarget {
     const entry = this.#outbox.get(id)
     if (!entry) return
     if (type === 'error' && AGAIN.includes(code)) {
-      const to = code === 'inbox_full' ? entry.name : ''
+      // Only `rate_limited` is about this client. The rest is about one receiver, or (of a presence) about nobody to whom signals go.
+      const to = code === 'rate_limited' ? '' : entry.name
       entry.sent = false
       const timer = setTimeout(() => {
         if (this.#holds.get(to) !== timer) return
@@ -406,7 +418,7 @@ export class Client extends EventTarget {
     else if (type === 'leave') this.#leave(name, message.reason)
     else if (type === 'presence') this.#present(message.users)
     else if (type === 'ice_servers') this.#setIceServers(message.iceServers)
-    else if (type === 'status' && message.missed) for (const call of this.calls.values()) call._resync()
+    else if (type === 'status' && message.missed) this.#missed()
     // goaway: the close follows, and says the same. Errors without an id are of nothing that we sent.
   }
 
@@ -495,6 +507,8 @@ export class Call extends EventTarget {
   #stream
   /** Candidates that came before the description they belong to; undefined once there is one. */
   #early = []
+  /** Our candidates, until there is a connection. */
+  #candidates = []
   #timer
   #interruptedAt
   /** Why the other's session ended, while the peer connection goes on without it. */
@@ -515,7 +529,9 @@ export class Call extends EventTarget {
     }
     pc.onicecandidate = ({ candidate }) => {
       this.#gathered.resolve()
-      if (candidate) this.#send('candidate', candidate.toJSON?.() ?? candidate).catch((error) => this.#refused(error))
+      if (!candidate) return
+      this.#candidates.push(candidate.toJSON?.() ?? candidate)
+      this.#sendCandidate(this.#candidates.at(-1))
     }
     pc.onconnectionstatechange = () => this.#changed()
     pc.ontrack = ({ track, streams }) => {
@@ -594,7 +610,9 @@ export class Call extends EventTarget {
       return this.#do(() => this.#addCandidate(body))
     }
     if (type === 'answer') {
-      this.#do(() => this.pc.signalingState === 'have-local-offer' && this.pc.setRemoteDescription(body))
+      // An answer that is repeated must not pass for that to a later offer. Other clients do not say which offer they answer.
+      const fits = () => this.pc.signalingState === 'have-local-offer' && (!body.to || body.to === mark(this.pc.localDescription))
+      this.#do(() => fits() && this.pc.setRemoteDescription(body))
       this.#flush()
       if (this.state === 'calling' || this.state === 'ringing') this.#set('connecting')
     } else if (this.direction === 'incoming' && this.state === 'ringing') {
@@ -621,10 +639,16 @@ export class Call extends EventTarget {
     if (this.state === 'interrupted') this.restart()
   }
 
-  /** Signals were lost: say again what was not answered, or begin anew. */
-  _resync() {
-    if (this.pc.signalingState === 'have-local-offer') this.#do(() => this.#sendOffer())
-    else if (this.peer) this.restart()
+  /**
+   * Signals were lost: says again what the other may need and not have. Nothing new is made, so the other can tell that it knows it, and it does
+   * not matter that both sides do this at the same time. ICE need not be restarted, as it waits for candidates; if it fails, it is.
+   */
+  _repeat() {
+    this.#do(() => {
+      if (this.state === 'connected' && this.pc.signalingState === 'stable') return
+      this.#repeatDescriptions()
+      for (const candidate of this.#candidates) this.#sendCandidate(candidate)
+    })
   }
 
   _configure() {
@@ -673,13 +697,27 @@ export class Call extends EventTarget {
   }
 
   #sendOffer() {
-    this.#send('offer', this.#description()).then(
+    this.#send('offer', plain(this.pc.localDescription)).then(
       () => this.state === 'calling' && this.#set('ringing'),
       (error) => this.#refused(error),
     )
   }
 
+  #sendAnswer(answer, offer) {
+    this.#send('answer', { ...plain(answer), to: mark(offer) }).catch((error) => this.#refused(error))
+  }
+
+  /** Our answer to the other's last offer, and our offer that is not answered. */
+  #repeatDescriptions() {
+    const { currentLocalDescription: answer, currentRemoteDescription: offer, signalingState } = this.pc
+    if (answer?.type === 'answer') this.#sendAnswer(answer, offer)
+    if (signalingState === 'have-local-offer') this.#sendOffer()
+  }
+
   async #takeOffer(offer) {
+    const known = this.pc.currentRemoteDescription
+    // We have answered it, and the other did not hear that.
+    if (known?.type === 'offer' && mark(known) === mark(offer)) return this.#repeatDescriptions()
     const polite = !this.peer || this.#wire.me < this.name
     if (this.pc.signalingState !== 'stable') {
       if (!polite) return
@@ -690,7 +728,7 @@ export class Call extends EventTarget {
     await this.pc.setRemoteDescription(offer)
     if (this.#stream) this.addStream(take(this.#stream, (this.#stream = undefined)))
     await this.pc.setLocalDescription()
-    this.#send('answer', this.#description()).catch((error) => this.#refused(error))
+    this.#sendAnswer(this.pc.localDescription, offer)
     if (this.state === 'calling' || this.state === 'ringing') this.#set('connecting')
   }
 
@@ -704,9 +742,8 @@ export class Call extends EventTarget {
     this.#early = undefined
   }
 
-  #description() {
-    const { type, sdp } = this.pc.localDescription
-    return { type, sdp }
+  #sendCandidate(candidate) {
+    this.#send('candidate', candidate).catch((error) => this.#refused(error))
   }
 
   #send(type, body) {
@@ -730,6 +767,7 @@ export class Call extends EventTarget {
     const { connectionState } = this.pc
     if (connectionState === 'connected') {
       clearTimeout(this.#timer)
+      this.#candidates = []
       this.#interruptedAt = undefined
       if (this.setupTime === undefined) {
         this.setupTime = Math.round(performance.now() - this.#began)
@@ -769,6 +807,11 @@ export class Call extends EventTarget {
     return channel
   }
 }
+
+const plain = ({ type, sdp }) => ({ type, sdp })
+
+/** What distinguishes a description from others; candidates that were found meanwhile do not change it. */
+const mark = ({ sdp }) => sdp.match(/^(o=|a=ice-ufrag:).*/gm)?.join()
 
 /** How the chosen pair of candidates runs: the farthest of the two kinds. */
 async function chosenPair(pc) {

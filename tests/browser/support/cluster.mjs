@@ -13,14 +13,21 @@ export const ROOT = fileURLToPath(new URL('../../../', import.meta.url))
 
 const BINARY = process.env.SWITCHBOARD_BIN ?? join(ROOT, 'target/debug/switchboard')
 
-/** A redis-server of our own, that stores nothing. `{url, port, kill()}` */
-export async function startRedis() {
-  const port = await freePort()
+/** A redis-server of our own, that stores nothing. `{url, port, kill(), restart()}`; `restart` starts an empty one on the same port. */
+export async function startRedis(port) {
+  port ??= await freePort()
   const directory = mkdtempSync(join(tmpdir(), 'switchboard-redis-'))
   const redis = start('redis-server', ['--port', String(port), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no', '--dir', directory])
   redis.ended.then(() => rmSync(directory, { recursive: true, force: true }))
   await eventually(() => answers(port), 10_000, 'redis-server answers')
-  return Object.assign(redis, { port, url: `redis://127.0.0.1:${port}` })
+  return Object.assign(redis, {
+    port,
+    url: `redis://127.0.0.1:${port}`,
+    async restart() {
+      await redis.ended
+      return startRedis(port)
+    },
+  })
 }
 
 /**
