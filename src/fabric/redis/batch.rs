@@ -56,8 +56,6 @@ pub(super) struct Destination {
 pub(super) struct Batch<'a> {
     scripts: &'a Scripts,
     lives: Lives,
-    /// The server's clock, in ms.
-    clock: i64,
     pipeline: Pipeline,
     askers: Vec<Asker>,
     /// The letters of the next call, by receiver, in the order of their first one.
@@ -158,13 +156,12 @@ impl Bundle {
 
 impl<'a> Batch<'a> {
     /// A pipeline for about so many jobs.
-    pub(super) fn new(scripts: &'a Scripts, lives: Lives, clock: i64, jobs: usize) -> Self {
+    pub(super) fn new(scripts: &'a Scripts, lives: Lives, jobs: usize) -> Self {
         let (pipeline, askers) = (Pipeline::new(), Vec::new());
         let names = jobs.min(NAMES_AT_ONCE);
         Self {
             scripts,
             lives,
-            clock,
             pipeline,
             askers,
             bundles: Vec::with_capacity(names),
@@ -258,7 +255,6 @@ impl<'a> Batch<'a> {
             .arg(entries)
             .arg(bytes)
             .arg(share)
-            .arg(self.clock)
             // By chance, so that no pattern of senders keeps old ids from being forgotten.
             .arg(rand::random_range(0..TRIM_ONE_IN));
         for bundle in &bundles {

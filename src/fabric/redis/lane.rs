@@ -169,12 +169,7 @@ impl Driver {
             {
                 jobs.push(job);
             }
-            let mut batch = Batch::new(
-                &scripts,
-                self.store.lives,
-                self.store.epoch.server_now(),
-                jobs.len(),
-            );
+            let mut batch = Batch::new(&scripts, self.store.lives, jobs.len());
             if !self.parked.is_empty() {
                 for letter in self.parked.due(Instant::now()) {
                     batch.add(Job::Send(letter));

@@ -2,17 +2,17 @@
 -- appended to its inbox, if there is room, and published. Many names in one call: what a signal costs here is above all the calls.
 -- KEYS: presence of each name, then inbox of each name. A user's other keys are named after them: same slot
 -- ARGV: ttl ms of an inbox, length of the prefix of keys, most entries of an inbox, its most bytes, most weight of one sender,
---       the sender's clock in ms, at which of sixteen ids old ones are forgotten; then for each name: channel,
+--       at which of sixteen ids old ones are forgotten; then for each name: channel,
 --       count of envelopes (behind '!' if there is always room; before ' SESSION' if that session alone is meant),
 --       and for each envelope: its text, the id under which it is delivered once or ''
 -- Returns: for each name nil if there is nobody, or not the one that is meant; the holder's lease if all was accepted; or the lease and for each
 --          envelope d = accepted, q = accepted while detached, D and Q = accepted before, f = full, u = nobody listens to the channel,
 --          s = refused, since a later connection of its sender has spoken
 local call, match, sub, byte, concat = redis.call, string.match, string.sub, string.byte, table.concat
-local LARGE, LATEST = 4096, 2 ^ 52
+local LARGE = 4096
 local names, inbox_ttl, prefix = #KEYS / 2, ARGV[1], tonumber(ARGV[2])
 local most, most_bytes, most_share = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-local now, trim_at = tonumber(ARGV[6]), tonumber(ARGV[7])
+local trim_at = tonumber(ARGV[6])
 local held = call('MGET', unpack(KEYS, 1, names))
 
 local function weight(size)
@@ -105,31 +105,34 @@ local function append(i, envelope, always)
   return id
 end
 
--- What a sender has sent to be delivered once: the outcome of this id, if there is one, and the key that remembers it. A sorted set: the oldest
--- ids go first, and '' bears the sender's latest connection.
+-- What a sender has sent to be delivered once: the outcome of this id, if there is one, and the key that remembers it. A field '' bears the
+-- sender's latest connection, a field ' ' says that there are older ids. (A sorted set would need no second generation, and costs more.)
 local function earlier(i, envelope, id, always)
   local sender, attach = match(envelope, '^%S+ (%S+) (%d+)')
   local seen = key(i, 'd') .. ':' .. sender
-  local known = call('ZMSCORE', seen, id, '')
-  if known[1] then
-    return known[1] % 2 == 1 and 'Q' or 'D'
+  local known = call('HMGET', seen, id, '', ' ')
+  local code = known[1] or (known[3] and call('HGET', seen .. ':old', id))
+  if code then
+    return string.upper(code)
   end
   -- A connection that its client has given up speaks late: what it says is said by the later one, if it is still meant.
-  if not always and known[2] and tonumber(attach) < known[2] - LATEST then
+  if not always and tonumber(attach) < tonumber(known[2] or 0) then
     return 's'
   end
   return nil, seen, attach
 end
 
 local function remember(seen, id, code, attach, trim)
-  call('ZADD', seen, 2 * now + (code == 'q' and 1 or 0), id, LATEST + attach, '')
-  if trim then
-    call('ZREMRANGEBYRANK', seen, 0, -258)
+  call('HSET', seen, id, code, '', attach)
+  if trim and call('HLEN', seen) > 258 then
+    call('RENAME', seen, seen .. ':old')
+    call('PEXPIRE', seen .. ':old', 60000)
+    call('HSET', seen, '', attach, ' ', 1)
   end
   call('PEXPIRE', seen, 60000)
 end
 
-local at = 8
+local at = 7
 for i = 1, names do
   local holder, channel, how = held[i], ARGV[at], ARGV[at + 1]
   local count, always, only = tonumber(how), false, ''
