@@ -83,8 +83,6 @@ pub mod limits;
 
 pub mod ice;
 
-pub mod roaming;
-
 pub mod edge;
 
 pub mod drain;

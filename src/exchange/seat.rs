@@ -17,7 +17,7 @@ use super::memory::{Memory, Noted};
 use super::outbox::{Notice, Outbox};
 use super::waits::{self, Waited, Waits};
 use crate::bugs::{self, Bug};
-use crate::fabric::{Challenge, Entry, FabricError, Lease, Parcel, Resumed, Sender, Verdict};
+use crate::fabric::{Entry, FabricError, Lease, Parcel, Question, Resumed, Sender, Verdict};
 use crate::model::{
     AckStatus, Address, CloseReason, Correlation, EntryId, Event, LeaveReason, NodeId, Refusal,
     Secret, SecretHash, SessionId, UserName, Whom,
@@ -47,7 +47,7 @@ pub struct Seat {
     /// There is no connection any more.
     pub(super) is_detached: bool,
     /// Who wants to know whether this session still answers.
-    pub(super) doubts: Vec<Challenge>,
+    pub(super) doubts: Vec<Question>,
     /// Since when the mail waited that is being told, if that is timed.
     pub(super) since: Option<std::time::Instant>,
 }
@@ -208,7 +208,13 @@ impl Seat {
         self.memory.as_ref()?.secret()
     }
 
-    /// What is stored of that.
+    /// What its client has confirmed: the last of it that it was told.
+    pub fn confirmed(&self) -> EntryId {
+        let memory = self.memory.as_ref();
+        memory.map_or_else(EntryId::default, |memory| memory.confirmed_told())
+    }
+
+    /// What is stored of that secret.
     pub fn proof(&self) -> Option<&SecretHash> {
         self.memory.as_ref().map(|memory| memory.hash())
     }
@@ -428,8 +434,8 @@ impl Seat {
             Mail::Replaced(_) | Mail::Overtaken(_) => {}
             Mail::Regained => self.regained(turns),
             Mail::Missed => self.has_missed(turns),
-            Mail::Challenge(challenge) => {
-                self.doubts.push(challenge);
+            Mail::Doubt(question) => {
+                self.doubts.push(question);
                 turns.push(Turn::Doubted);
             }
             Mail::Presence(users) => turns.push(Turn::Tell(Event::Presence { users, id: None })),

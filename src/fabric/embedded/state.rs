@@ -4,13 +4,14 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::fabric::intake::{Intake, Line};
 use crate::fabric::{
-    Confirmed, Entry, Envelope, FabricError, Holder, Lease, Notes, Outcome, Postage, Renewal, Room,
-    Sent, Terms, Verdict, WAITS_LONGER, ring,
+    Confirmed, Entry, Envelope, FabricError, Holder, Lease, Notes, Outcome, Postage, Question,
+    Renewal, Room, Sent, Terms, WAITS_LONGER, ring,
 };
 use crate::model::{Address, Correlation, EntryId, NodeId, SecretHash, SessionId};
 
@@ -25,7 +26,9 @@ pub(super) struct State {
     pub(super) entries: u64,
     /// Names that were taken over from a holder who was believed dead, by which session.
     pub(super) taken: HashMap<Address, SessionId>,
-    pub(super) questions: HashMap<u64, oneshot::Sender<Verdict>>,
+    pub(super) questions: HashMap<u64, oneshot::Sender<Bytes>>,
+    /// Where sessions that are bound to no connection are at home, and until when that is believed.
+    pub(super) homes: HashMap<SessionId, (Bytes, Instant)>,
     pub(super) asked: u64,
     pub(super) away: bool,
 }
@@ -75,6 +78,7 @@ pub(super) const REMEMBERED: usize = 256;
 #[derive(Debug)]
 pub(super) struct Plug {
     pub(super) intake: Arc<Intake>,
+    pub(super) http: mpsc::Sender<Question>,
     pub(super) until: Instant,
 }
 
