@@ -63,6 +63,8 @@ pub(super) struct Buffer {
     pub(super) greets: bool,
     /// What was told up to here, and is not in the buffer, is told by nobody any more.
     pub(super) confirmed: EntryId,
+    /// The client has heard what is up to here in its inbox, of an earlier run.
+    heard: EntryId,
 }
 
 #[derive(Debug)]
@@ -141,28 +143,26 @@ impl Buffer {
     }
 
     /// What there is behind this place, which is moved on.
-    pub(super) fn read(&self, place: &mut Place) -> Looked {
-        let first = self
-            .events
-            .front()
-            .map_or(self.last.number + 1, |told| told.place.number);
-        let looked = if let Some(number) = self.number_of(place) {
-            let behind = self.events.iter().filter(|told| told.place.number > number);
-            Looked {
-                events: behind.map(|told| (told.place, told.text.clone())).collect(),
-                reset: number + 1 < first,
-            }
-        } else {
-            // It has heard of other runs what came with a place in its inbox, and only that is told again.
-            let seq = place.seq.unwrap_or_default();
-            let is_news = |told: &&Told| {
-                !(told.is_greeting && place.seq.is_some()) && told.own.is_none_or(|own| own > seq)
-            };
-            let news = self.events.iter().filter(is_news);
-            Looked {
-                events: news.map(|told| (told.place, told.text.clone())).collect(),
-                reset: first > 1 || seq < self.confirmed,
-            }
+    pub(super) fn read(&mut self, place: &mut Place) -> Looked {
+        let number = self.number_of(place);
+        if number.is_none() {
+            // It has heard of other runs what is up to there in its inbox: that may be told again here at any time.
+            self.heard = self.heard.max(place.seq.unwrap_or_default());
+        }
+        let is_news = |told: &&Told| match number {
+            Some(number) => told.place.number > number,
+            None => !told.is_greeting || place.seq.is_none(),
+        };
+        let first = self.events.front().map(|told| told.place.number);
+        let first = first.unwrap_or(self.last.number + 1);
+        let events = self.events.iter().filter(is_news);
+        let events = events.filter(|told| told.own.is_none_or(|own| own > self.heard));
+        let looked = Looked {
+            events: events.map(|told| (told.place, told.text.clone())).collect(),
+            reset: match number {
+                Some(number) => number + 1 < first,
+                None => first > 1 || place.seq.unwrap_or_default() < self.confirmed,
+            },
         };
         if !looked.is_empty() {
             *place = self.last;
@@ -174,6 +174,7 @@ impl Buffer {
     pub(super) fn write(&self, to: &mut Writer) {
         to.text(self.last);
         to.text(self.confirmed);
+        to.text(self.heard);
         to.number(self.events.len() as u64);
         for told in &self.events {
             to.text(told.place);
@@ -188,6 +189,7 @@ impl Buffer {
         let mut buffer = Self {
             last: from.parse()?,
             confirmed: from.parse()?,
+            heard: from.parse()?,
             ..Self::default()
         };
         for _ in 0..from.number()? {
@@ -245,11 +247,11 @@ mod tests {
 
     #[test]
     fn a_stream_goes_on_behind_its_place_also_at_another_node() {
-        let buffer = told();
+        let mut buffer = told();
         let mut writer = Writer::default();
         buffer.write(&mut writer);
-        let moved = Buffer::read_from(&mut Reader::new(writer.into())).unwrap();
-        for buffer in [&buffer, &moved] {
+        let mut moved = Buffer::read_from(&mut Reader::new(writer.into())).unwrap();
+        for buffer in [&mut buffer, &mut moved] {
             let mut place = Place::default();
             let all = buffer.read(&mut place);
             assert_eq!(texts(&all), ["pong", "login", "one", "ack", "two"]);
@@ -271,14 +273,32 @@ mod tests {
         buffer.tell("login again".into(), None);
         buffer.tell("two".into(), Some(seq(2)));
         buffer.confirmed = seq(1);
-        let read = |place: Place| buffer.read(&mut place.clone());
-        let of_nothing = read(Place::default());
+        let mut place = Place::default();
+        let of_nothing = buffer.read(&mut place);
         assert_eq!(texts(&of_nothing), ["login again", "two"]);
         assert!(of_nothing.reset, "one is not told again");
-        assert_eq!(texts(&read(before[0].0)), ["login again", "two"]);
-        let of_one = read(before[2].0);
+        place = before[0].0;
+        assert_eq!(texts(&buffer.read(&mut place)), ["login again", "two"]);
+        place = before[2].0;
+        let of_one = buffer.read(&mut place);
         assert_eq!((texts(&of_one), of_one.reset), (vec!["two"], false));
-        assert!(read(before[4].0).is_empty());
+        place = before[4].0;
+        assert!(buffer.read(&mut place).is_empty());
+        buffer.tell("three".into(), Some(seq(3)));
+        assert_eq!(texts(&buffer.read(&mut place)), ["three"]);
+    }
+
+    #[test]
+    fn what_was_heard_of_an_earlier_run_is_not_told_again_however_late_it_comes() {
+        let before = told().read(&mut Place::default()).events;
+        let mut buffer = Buffer::new();
+        buffer.logs_in();
+        buffer.tell("ack".into(), None);
+        let mut place = before[4].0;
+        assert_eq!(texts(&buffer.read(&mut place)), ["ack"]);
+        buffer.tell("two".into(), Some(seq(2)));
+        buffer.tell("three".into(), Some(seq(3)));
+        assert_eq!(texts(&buffer.read(&mut place)), ["three"]);
     }
 
     #[test]

@@ -14,9 +14,7 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use super::buffer::{Buffer, Looked, Place};
 use super::fields::{Reader, Writer};
 use super::homes::Denied;
-use crate::model::{
-    Address, CloseReason, Correlation, EntryId, Frame, NodeId, Realm, SecretHash, UserName,
-};
+use crate::model::{CloseReason, Correlation, EntryId, Frame, NodeId, SecretHash, UserName};
 use crate::session::{Gone, Received, Sending, Standing};
 
 /// How much may wait to be heard.
@@ -208,16 +206,16 @@ impl Home {
         settled.unwrap_or(Err(Denied::Later))
     }
 
-    /// The client begins to read: any earlier reader is replaced. The number of the reader.
-    pub(super) fn reads(&self) -> u64 {
-        let number = {
-            let mut state = self.lock();
-            state.sign = Instant::now();
-            state.reader += 1;
-            state.reader
-        };
+    /// The reader of this number goes on; one that is not known is new, and replaces any earlier one. The number of the reader.
+    pub(super) fn reads(&self, number: u64) -> u64 {
+        let mut state = self.lock();
+        state.sign = Instant::now();
+        if (1..=state.reader).contains(&number) {
+            return number;
+        }
+        state.reader += 1;
         self.news.send_replace(());
-        number
+        state.reader
     }
 
     /// What there is behind this place for the reader of this number.
@@ -233,6 +231,7 @@ impl Home {
             state.read = state.read.max(read);
             state.wake_for_pings();
         }
+        let state = &mut *state;
         match &state.stage {
             Stage::Here | Stage::Replaced => Ok(state.buffer.read(place)),
             Stage::Over => {
@@ -243,6 +242,7 @@ impl Home {
                     Ok(looked)
                 }
             }
+            Stage::Moved(_, true) => Err(Denied::Replaced),
             _ => Err(state.denied()),
         }
     }
@@ -353,7 +353,7 @@ impl Home {
     }
 
     /// What is to be written down for other nodes, and which state of it that is; `None` if this is not its home any more.
-    pub(super) fn note(&self, node: &NodeId) -> Option<(u64, String)> {
+    pub(super) fn note(&self, node: &NodeId) -> Option<(u64, Note)> {
         let state = self.lock();
         (state.stage == Stage::Here).then(|| {
             let note = Note {
@@ -361,7 +361,7 @@ impl Home {
                 proof: self.proof.clone(),
                 standing: state.standing.clone(),
             };
-            (state.changes, note.to_string())
+            (state.changes, note)
         })
     }
 
@@ -466,7 +466,6 @@ impl State {
     /// Why nothing is answered here.
     fn denied(&self) -> Denied {
         match &self.stage {
-            Stage::Moved(_, true) => Denied::Replaced,
             Stage::Failed(denied) => denied.clone(),
             _ => Denied::Elsewhere,
         }
@@ -478,7 +477,7 @@ impl State {
         writer.number(taker.is_none().into());
         writer.number(self.reader);
         self.buffer.write(&mut writer);
-        writer.text(Words(&self.standing));
+        write_standing(&self.standing, &mut writer);
         let settled = self.keys.iter().filter(|key| key.number <= self.settled);
         let keys: Vec<&Key> = settled.collect();
         writer.number(keys.len() as u64);
@@ -532,7 +531,7 @@ impl Parted {
             is_over: from.number()? == 1,
             reader: from.number()?,
             buffer: Buffer::read_from(&mut from)?,
-            standing: standing(&from.parse::<String>()?)?,
+            standing: read_standing(&mut from)?,
             keys: (0..from.number()?)
                 .map(|_| {
                     let words = from.parse::<String>()?.into();
@@ -552,7 +551,7 @@ impl Parted {
     }
 }
 
-/// What is written down of a session for all nodes: `NODE PROOF`, then its [`Words`] if somebody has logged in.
+/// What is written down of a session for all nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Note {
     pub(super) node: NodeId,
@@ -560,52 +559,47 @@ pub(super) struct Note {
     pub(super) standing: Standing,
 }
 
-impl std::fmt::Display for Note {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self {
-            node,
-            proof,
-            standing,
-        } = self;
-        write!(f, "{node} {} {}", proof.as_str(), Words(standing))
-    }
-}
-
 impl Note {
-    pub(super) fn read(note: &[u8]) -> Option<Self> {
-        let mut words = std::str::from_utf8(note).ok()?.splitn(3, ' ');
+    pub(super) fn write(&self) -> Bytes {
+        let mut to = Writer::default();
+        to.text(&self.node);
+        to.text(self.proof.as_str());
+        write_standing(&self.standing, &mut to);
+        to.into()
+    }
+
+    pub(super) fn read(note: Bytes) -> Option<Self> {
+        let mut from = Reader::new(note);
         Some(Self {
-            node: NodeId::known(words.next()?),
-            proof: SecretHash::known(words.next()?),
-            standing: standing(words.next()?)?,
+            node: NodeId::known(&from.parse::<String>()?),
+            proof: SecretHash::known(&from.parse::<String>()?),
+            standing: read_standing(&mut from)?,
         })
     }
 }
 
-/// A standing as it is written: `USER PROOF`, then whom it watches; names are encoded as addresses, without spaces.
-struct Words<'a>(&'a Standing);
-
-impl std::fmt::Display for Words<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let encoded = |name: &UserName| Address::new(Realm::default(), name.clone());
-        let Some((name, proof)) = &self.0.user else {
-            return Ok(());
-        };
-        write!(f, "{} {}", encoded(name), proof.as_str())?;
-        let mut watched = self.0.watched.iter();
-        watched.try_for_each(|name| write!(f, " {}", encoded(name)))
+/// Whom it watches, then who it is.
+fn write_standing(standing: &Standing, to: &mut Writer) {
+    to.number(standing.watched.len() as u64);
+    for name in &standing.watched {
+        to.text(name);
     }
+    let (name, proof) = standing
+        .user
+        .as_ref()
+        .map_or(("", ""), |(name, proof)| (name.as_str(), proof.as_str()));
+    to.text(name);
+    to.text(proof);
 }
 
-fn standing(words: &str) -> Option<Standing> {
-    let decoded = |word: &str| Some(word.parse::<Address>().ok()?.name);
-    let mut words = words.split(' ').filter(|word| !word.is_empty());
-    let Some(user) = words.next() else {
-        return Some(Standing::default());
-    };
+fn read_standing(from: &mut Reader) -> Option<Standing> {
+    let name = |from: &mut Reader| UserName::parse(&from.parse::<String>()?).ok();
+    let watched = (0..from.number()?).map(|_| name(from));
+    let watched = watched.collect::<Option<_>>()?;
+    let (user, proof) = (name(from), from.parse::<String>()?);
     Some(Standing {
-        user: Some((decoded(user)?, SecretHash::known(words.next()?))),
-        watched: words.map(decoded).collect::<Option<_>>()?,
+        user: user.map(|user| (user, SecretHash::known(&proof))),
+        watched,
         confirmed: EntryId::default(),
     })
 }
@@ -764,7 +758,7 @@ impl Sink<Sending> for Wire {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Secret;
+    use crate::model::{Address, Realm, Secret};
 
     #[test]
     fn a_note_survives_its_text() {
@@ -781,8 +775,8 @@ mod tests {
                 proof: proof.clone(),
                 standing,
             };
-            assert_eq!(Note::read(note.to_string().as_bytes()), Some(note));
+            assert_eq!(Note::read(note.write()), Some(note));
         }
-        assert_eq!(Note::read(b"n.1"), None);
+        assert_eq!(Note::read(Bytes::new()), None);
     }
 }

@@ -69,12 +69,13 @@ impl From<FabricError> for Denied {
 
 impl Denied {
     /// The words between nodes.
-    const WORDS: [(&str, Self); 5] = [
+    const WORDS: [(&str, Self); 6] = [
         ("wrong", Self::Wrong),
         ("gone", Self::Gone),
         ("full", Self::Full),
         ("replaced", Self::Replaced),
         ("later", Self::Later),
+        ("elsewhere", Self::Elsewhere),
     ];
 }
 
@@ -102,15 +103,140 @@ enum Found {
     Homeless(Note),
 }
 
-/// What another node answers.
-enum Answer {
-    Accepted(usize),
+/// What a home is asked, here or by another node.
+enum Request {
+    /// The client says this under this key, or ends the session.
+    Post(Option<Vec<Bytes>>, String),
+    /// What there is behind this place for the reader of this number, 0 for a new one, within this time.
+    Poll(u64, Place, Duration),
+    /// To hand the session over.
+    Take,
+}
+
+/// What it replies.
+enum Reply {
+    /// So many frames were heard.
+    Heard(usize),
+    /// What the reader of this number was told, and where it has come to.
     Looked(u64, Place, Looked),
-    Parted(Parted),
+    /// The session.
+    Parted(Bytes),
+    /// It is there.
     Moved(NodeId),
-    /// It is not there.
-    Away,
     Denied(Denied),
+}
+
+impl Request {
+    fn write(&self, to: &mut Writer) {
+        match self {
+            Self::Post(said, key) => {
+                to.text("post");
+                to.text(key);
+                to.number(said.as_ref().map_or(0, |said| 1 + said.len() as u64));
+                said.iter().flatten().for_each(|frame| to.bytes(frame));
+            }
+            Self::Poll(reader, place, wait) => {
+                to.text("poll");
+                to.number(*reader);
+                to.text(place);
+                to.number(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+            }
+            Self::Take => to.text("take"),
+        }
+    }
+
+    fn read(from: &mut Fields) -> Option<Self> {
+        Some(match from.parse::<String>()?.as_str() {
+            "post" => {
+                let (key, count) = (from.parse()?, from.number()?);
+                let frames = (1..count).map(|_| from.bytes()).collect::<Option<_>>()?;
+                Self::Post((count > 0).then_some(frames), key)
+            }
+            "poll" => {
+                let (reader, place) = (from.number()?, from.parse()?);
+                Self::Poll(reader, place, Duration::from_millis(from.number()?))
+            }
+            "take" => Self::Take,
+            _ => return None,
+        })
+    }
+
+    /// Asks a home of this node for another one, or itself.
+    async fn of(self, home: &Home, asker: &NodeId, within: Duration) -> Reply {
+        let served = match self {
+            Self::Post(said, key) => home.post(said, &key, within).await.map(Reply::Heard),
+            Self::Poll(reader, mut place, wait) => {
+                let reader = home.reads(reader);
+                home.wait(reader, place, wait.min(within)).await;
+                let looked = home.look(reader, &mut place);
+                looked.map(|looked| Reply::Looked(reader, place, looked))
+            }
+            Self::Take => home.take(asker, within).await.map(Reply::Parted),
+        };
+        match (served, home.moved_to()) {
+            (Ok(reply), _) => reply,
+            (Err(Denied::Elsewhere), Some(node)) => Reply::Moved(node),
+            (Err(denied), _) => Reply::Denied(denied),
+        }
+    }
+}
+
+impl Reply {
+    fn write(&self) -> Bytes {
+        let mut to = Writer::default();
+        match self {
+            Self::Heard(count) => {
+                to.text("heard");
+                to.number(*count as u64);
+            }
+            Self::Looked(reader, place, looked) => {
+                to.text("looked");
+                to.number(*reader);
+                to.text(place);
+                to.number(looked.reset.into());
+                for (place, text) in &looked.events {
+                    to.text(place);
+                    to.bytes(text);
+                }
+            }
+            Self::Parted(parted) => {
+                to.text("parted");
+                to.bytes(parted);
+            }
+            Self::Moved(node) => {
+                to.text("moved");
+                to.text(node);
+            }
+            Self::Denied(denied) => {
+                let mut words = Denied::WORDS.into_iter();
+                let word = words.find(|(_, known)| known == denied);
+                to.text(word.map_or("elsewhere", |(word, _)| word));
+            }
+        }
+        to.into()
+    }
+
+    fn read(reply: Bytes) -> Option<Self> {
+        let mut from = Fields::new(reply);
+        let word = from.parse::<String>()?;
+        Some(match word.as_str() {
+            "heard" => Self::Heard(from.number()?.try_into().ok()?),
+            "looked" => {
+                let (reader, place) = (from.number()?, from.parse()?);
+                let (reset, mut events) = (from.number()? == 1, Vec::new());
+                while let Some(place) = from.parse() {
+                    events.push((place, from.bytes()?));
+                }
+                Self::Looked(reader, place, Looked { events, reset })
+            }
+            "parted" => Self::Parted(from.bytes()?),
+            "moved" => Self::Moved(NodeId::known(&from.parse::<String>()?)),
+            word => {
+                let mut words = Denied::WORDS.into_iter();
+                Self::Denied(words.find(|(known, _)| *known == word)?.1)
+            }
+        })
+    }
 }
 
 /// The one reader of a session, at its home: a newer one takes its place.
@@ -194,45 +320,12 @@ impl Homes {
             None => crate::model::Secret::random(),
         };
         let key = &secret.expose()[..32];
-        let (until, mut hint) = (Instant::now() + PATIENCE, None);
-        while Instant::now() < until {
-            let home = match self.find(token, hint.take()).await? {
-                Found::Here(home) => home,
-                Found::Homeless(note) => self.arrive(token, note, None, true)?,
-                Found::At(node) => {
-                    let mut question = self.question("post", token);
-                    question.text(key);
-                    question.number(said.as_ref().map_or(0, |said| 1 + said.len() as u64));
-                    for frame in said.iter().flatten() {
-                        question.bytes(frame);
-                    }
-                    match self.ask(&node, question).await? {
-                        Some(Answer::Accepted(count)) => return Ok(count),
-                        Some(Answer::Moved(node)) => {
-                            hint = Some(node);
-                            continue;
-                        }
-                        Some(Answer::Denied(Denied::Later)) => continue,
-                        Some(Answer::Denied(denied)) => return Err(denied),
-                        answer => {
-                            let note = self.note(token).await?;
-                            if note.node != node {
-                                continue;
-                            }
-                            self.arrive(token, note, None, answer.is_none())?
-                        }
-                    }
-                }
-            };
-            let left = until.saturating_duration_since(Instant::now());
-            match home.post(said.clone(), key, left).await {
-                // It has moved meanwhile.
-                Err(Denied::Elsewhere | Denied::Replaced) => hint = home.moved_to(),
-                Err(Denied::Later) => break,
-                heard => return heard,
-            }
+        let until = Instant::now() + PATIENCE;
+        let request = |_| Request::Post(said.clone(), key.to_owned());
+        match self.reach(token, None, until, request).await? {
+            Reply::Heard(count) => Ok(count),
+            _ => Err(Denied::Unavailable),
         }
-        Err(Denied::Unavailable)
     }
 
     /// The client begins to read behind this place, from here on at this node.
@@ -251,7 +344,7 @@ impl Homes {
         {
             return Err(denied);
         }
-        let number = home.reads();
+        let number = home.reads(0);
         Ok(Reader {
             home,
             number,
@@ -266,51 +359,62 @@ impl Homes {
         mut place: Place,
         until: Instant,
     ) -> Result<(Looked, Place), Denied> {
-        let (mut reader, mut hint) = (None, None);
+        let mut reader = 0;
+        loop {
+            let patience = Instant::now() + PATIENCE;
+            let request = |within| {
+                let left = until.saturating_duration_since(Instant::now());
+                Request::Poll(reader, place, left.min(within))
+            };
+            let reach = self.reach(token, place.seq, patience, request);
+            let Reply::Looked(number, next, looked) = reach.await? else {
+                return Err(Denied::Unavailable);
+            };
+            if !looked.is_empty() || Instant::now() >= until {
+                return Ok((looked, next));
+            }
+            (reader, place) = (number, next);
+        }
+    }
+
+    /// Asks the home of a session, wherever it is by now. If it is at a node that does not answer, it is here from now on.
+    async fn reach(
+        &self,
+        token: &Token,
+        last: Option<EntryId>,
+        until: Instant,
+        request: impl Fn(Duration) -> Request,
+    ) -> Result<Reply, Denied> {
+        let own = self.inner.exchange.node();
+        let mut hint = None;
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            let home = match self.find(token, hint.take()).await? {
-                Found::Here(home) => home,
+            if left.is_zero() {
+                return Err(Denied::Unavailable);
+            }
+            let reply = match self.find(token, hint.take()).await? {
+                Found::Here(home) => request(left).of(&home, own, left).await,
                 Found::Homeless(note) => {
-                    reader = None;
-                    self.arrive(token, note, place.seq, true)?
+                    self.arrive(token, note, last, true)?;
+                    continue;
                 }
-                Found::At(node) => {
-                    let mut question = self.question("poll", token);
-                    question.number(reader.unwrap_or_default());
-                    question.text(place);
-                    question.number(millis(left.min(SLICE)));
-                    match self.ask(&node, question).await? {
-                        Some(Answer::Looked(number, next, looked)) => {
-                            if !looked.is_empty() || left.is_zero() {
-                                return Ok((looked, next));
-                            }
-                            reader = Some(number);
-                            continue;
+                Found::At(node) => match self.ask(&node, token, request(SLICE)).await? {
+                    reply @ (None | Some(Reply::Denied(Denied::Elsewhere))) => {
+                        let note = self.note(token).await?;
+                        // Or else it has moved meanwhile.
+                        if note.node == node {
+                            self.arrive(token, note, last, reply.is_none())?;
                         }
-                        Some(Answer::Moved(node)) => {
-                            hint = Some(node);
-                            continue;
-                        }
-                        Some(Answer::Denied(Denied::Later)) => continue,
-                        Some(Answer::Denied(denied)) => return Err(denied),
-                        answer => {
-                            let note = self.note(token).await?;
-                            if note.node != node {
-                                continue;
-                            }
-                            reader = None;
-                            self.arrive(token, note, place.seq, answer.is_none())?
-                        }
+                        continue;
                     }
-                }
+                    Some(reply) => reply,
+                },
             };
-            let number = *reader.get_or_insert_with(|| home.reads());
-            home.wait(number, place, left).await;
-            match home.look(number, &mut place) {
-                // It has moved meanwhile.
-                Err(Denied::Elsewhere) => (reader, hint) = (None, home.moved_to()),
-                looked => return Ok((looked?, place)),
+            match reply {
+                Reply::Moved(node) => hint = Some(node),
+                Reply::Denied(Denied::Elsewhere | Denied::Later) => {}
+                Reply::Denied(denied) => return Err(denied),
+                reply => return Ok(reply),
             }
         }
     }
@@ -365,7 +469,7 @@ impl Homes {
         let begun = Instant::now();
         loop {
             let note = self.inner.fabric.located(token.session()).await?;
-            if let Some(note) = note.and_then(|note| Note::read(&note)) {
+            if let Some(note) = note.and_then(Note::read) {
                 return if note.proof == token.proof() {
                     Ok(note)
                 } else {
@@ -503,13 +607,11 @@ impl Homes {
         .and_then(Parted::read);
         let (until, mut node) = (Instant::now() + PATIENCE / 2, note.node.clone());
         while parted.is_none() && !is_dead && node != *own && Instant::now() < until {
-            match self.ask(&node, self.question("take", token)).await? {
-                Some(Answer::Parted(brought)) => parted = Some(brought),
-                Some(Answer::Moved(to)) => node = to,
-                Some(Answer::Denied(Denied::Later)) => {}
-                Some(Answer::Denied(denied @ (Denied::Gone | Denied::Wrong))) => {
-                    return Err(denied);
-                }
+            match self.ask(&node, token, Request::Take).await? {
+                Some(Reply::Parted(brought)) => parted = Parted::read(brought),
+                Some(Reply::Moved(to)) => node = to,
+                Some(Reply::Denied(Denied::Later)) => {}
+                Some(Reply::Denied(denied @ (Denied::Gone | Denied::Wrong))) => return Err(denied),
                 _ => break,
             }
         }
@@ -530,7 +632,7 @@ impl Homes {
                 proof: token.proof(),
                 standing: standing.clone(),
             };
-            self.write(token.session(), &note.to_string()).await?;
+            self.write(token.session(), &note).await?;
         }
         home.begins_with(parted, standing.clone(), greets);
         let before = Before {
@@ -567,32 +669,31 @@ impl Homes {
     /// Whether no other node is noted as the home of a session.
     async fn is_noted_here(&self, session: SessionId) -> Result<bool, FabricError> {
         let note = self.inner.fabric.located(session).await?;
-        let note = note.and_then(|note| Note::read(&note));
+        let note = note.and_then(Note::read);
         Ok(note.is_none_or(|note| note.node == *self.inner.exchange.node()))
     }
 
-    async fn write(&self, session: SessionId, note: &str) -> Result<(), FabricError> {
+    async fn write(&self, session: SessionId, note: &Note) -> Result<(), FabricError> {
         let lives = self.inner.settings.http.session_ttl;
-        let note = Bytes::copy_from_slice(note.as_bytes());
-        self.inner.fabric.locate(session, note, lives).await
+        self.inner.fabric.locate(session, note.write(), lives).await
     }
 
     // === What nodes ask each other ===
 
-    fn question(&self, what: &str, token: &Token) -> Writer {
+    /// `None`: no answer, or none that is understood.
+    async fn ask(
+        &self,
+        node: &NodeId,
+        token: &Token,
+        request: Request,
+    ) -> Result<Option<Reply>, Denied> {
         let mut question = Writer::default();
-        question.text(what);
         question.text(token.session());
         question.text(token.proof().as_str());
-        question
-    }
-
-    async fn ask(&self, node: &NodeId, question: Writer) -> Result<Option<Answer>, Denied> {
-        let asking = self
-            .inner
-            .fabric
-            .ask(node, Topic::Http, question.into(), ANSWERED_WITHIN);
-        Ok(asking.await?.and_then(Answer::read))
+        request.write(&mut question);
+        let (fabric, question) = (&self.inner.fabric, question.into());
+        let asking = fabric.ask(node, Topic::Http, question, ANSWERED_WITHIN);
+        Ok(asking.await?.and_then(Reply::read))
     }
 
     /// Service: answers what other nodes ask.
@@ -610,116 +711,21 @@ impl Homes {
     }
 
     async fn answer_one(&self, question: Question) {
-        if let Some(answer) = self.deal_with(&question).await {
-            self.inner.fabric.answer(&question, answer.into());
+        if let Some(reply) = self.reply_to(&question).await {
+            self.inner.fabric.answer(&question, reply.write());
         }
     }
 
-    async fn deal_with(&self, question: &Question) -> Option<Writer> {
+    async fn reply_to(&self, question: &Question) -> Option<Reply> {
         let mut asked = Fields::new(question.body.clone());
-        let what = asked.parse::<String>()?;
         let session = asked.parse()?;
         let proof = SecretHash::known(&asked.parse::<String>()?);
+        let request = Request::read(&mut asked)?;
         let home = self.homes().get(&session).map(Arc::clone);
-        let mut answer = Writer::default();
-        let Some(home) = home else {
-            answer.text("away");
-            return Some(answer);
-        };
-        if !home.is_proved_by(&proof) {
-            answer.text("wrong");
-            return Some(answer);
-        }
-        let denied = match what.as_str() {
-            "post" => {
-                let key = asked.parse::<String>()?;
-                let frames = match asked.number()? {
-                    0 => None,
-                    count => Some((1..count).map(|_| asked.bytes()).collect::<Option<_>>()?),
-                };
-                match home.post(frames, &key, SLICE).await {
-                    Ok(count) => {
-                        answer.text("accepted");
-                        answer.number(count as u64);
-                        return Some(answer);
-                    }
-                    Err(Denied::Replaced) => Denied::Elsewhere,
-                    Err(denied) => denied,
-                }
-            }
-            "poll" => {
-                let number = match asked.number()? {
-                    0 => home.reads(),
-                    number => number,
-                };
-                let (mut place, wait) = (asked.parse()?, asked.number()?);
-                let wait = Duration::from_millis(wait).min(SLICE);
-                home.wait(number, place, wait).await;
-                match home.look(number, &mut place) {
-                    Ok(looked) => {
-                        answer.text("looked");
-                        answer.number(number);
-                        answer.text(place);
-                        answer.number(looked.reset.into());
-                        for (place, text) in &looked.events {
-                            answer.text(place);
-                            answer.bytes(text);
-                        }
-                        return Some(answer);
-                    }
-                    Err(denied) => denied,
-                }
-            }
-            "take" => match home.take(&question.asker, SLICE).await {
-                Ok(parted) => {
-                    answer.text("parted");
-                    answer.bytes(&parted);
-                    return Some(answer);
-                }
-                Err(Denied::Replaced) => Denied::Elsewhere,
-                Err(denied) => denied,
-            },
-            _ => return None,
-        };
-        let word = Denied::WORDS
-            .into_iter()
-            .find(|(_, known)| *known == denied);
-        match (word, home.moved_to()) {
-            (Some((word, _)), _) => answer.text(word),
-            (None, Some(node)) => {
-                answer.text("moved");
-                answer.text(node);
-            }
-            (None, None) => answer.text("away"),
-        }
-        Some(answer)
-    }
-}
-
-impl Answer {
-    fn read(answer: Bytes) -> Option<Self> {
-        let mut answer = Fields::new(answer);
-        let word = answer.parse::<String>()?;
-        Some(match word.as_str() {
-            "accepted" => Self::Accepted(answer.number()?.try_into().ok()?),
-            "looked" => {
-                let (number, place) = (answer.number()?, answer.parse()?);
-                let mut looked = Looked {
-                    reset: answer.number()? == 1,
-                    events: Vec::new(),
-                };
-                while let Some(place) = answer.parse() {
-                    looked.events.push((place, answer.bytes()?));
-                }
-                Self::Looked(number, place, looked)
-            }
-            "parted" => Self::Parted(Parted::read(answer.bytes()?)?),
-            "away" => Self::Away,
-            "moved" => Self::Moved(NodeId::known(&answer.parse::<String>()?)),
-            word => {
-                let mut words = Denied::WORDS.into_iter();
-                Self::Denied(words.find(|(known, _)| *known == word)?.1)
-            }
+        Some(match home {
+            None => Reply::Denied(Denied::Elsewhere),
+            Some(home) if !home.is_proved_by(&proof) => Reply::Denied(Denied::Wrong),
+            Some(home) => request.of(&home, &question.asker, SLICE).await,
         })
     }
 }
@@ -749,8 +755,4 @@ impl Drop for Carrying {
             homes.remove(&self.session);
         }
     }
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
