@@ -353,20 +353,20 @@ impl Home {
     }
 
     /// What is to be written down for other nodes, and which state of it that is; `None` if this is not its home any more.
-    pub(super) fn note(&self, node: &NodeId) -> Option<(u64, Note)> {
+    pub(super) fn locator(&self, node: &NodeId) -> Option<(u64, Locator)> {
         let state = self.lock();
         (state.stage == Stage::Here).then(|| {
-            let note = Note {
+            let locator = Locator {
                 node: node.clone(),
                 proof: self.proof.clone(),
                 standing: state.standing.clone(),
             };
-            (state.changes, note)
+            (state.changes, locator)
         })
     }
 
     /// That state is written down.
-    pub(super) fn noted(&self, changes: u64) {
+    pub(super) fn located(&self, changes: u64) {
         self.lock().written = changes;
         self.news.send_replace(());
     }
@@ -553,13 +553,13 @@ impl Parted {
 
 /// What is written down of a session for all nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Note {
+pub(super) struct Locator {
     pub(super) node: NodeId,
     pub(super) proof: SecretHash,
     pub(super) standing: Standing,
 }
 
-impl Note {
+impl Locator {
     pub(super) fn write(&self) -> Bytes {
         let mut to = Writer::default();
         to.text(&self.node);
@@ -568,8 +568,8 @@ impl Note {
         to.into()
     }
 
-    pub(super) fn read(note: Bytes) -> Option<Self> {
-        let mut from = Reader::new(note);
+    pub(super) fn read(locator: Bytes) -> Option<Self> {
+        let mut from = Reader::new(locator);
         Some(Self {
             node: NodeId::known(&from.parse::<String>()?),
             proof: SecretHash::known(&from.parse::<String>()?),
@@ -770,13 +770,13 @@ mod tests {
             confirmed: EntryId::default(),
         };
         for standing in [full, Standing::default()] {
-            let note = Note {
+            let locator = Locator {
                 node: NodeId::known("n.1"),
                 proof: proof.clone(),
                 standing,
             };
-            assert_eq!(Note::read(note.write()), Some(note));
+            assert_eq!(Locator::read(locator.write()), Some(locator));
         }
-        assert_eq!(Note::read(Bytes::new()), None);
+        assert_eq!(Locator::read(Bytes::new()), None);
     }
 }

@@ -1,4 +1,4 @@
-//! The HTTP sessions of the cluster: each is at home at one node, which every other finds by a note in the store.
+//! The HTTP sessions of the cluster: each is at home at one node, which every other finds by a locator in the store.
 //!
 //! A POST or a poll that comes to another node is forwarded to the home. A stream takes the session with it: the node at which it arrives becomes
 //! the home, with what the one before tells of the session, or by the same resume as a WebSocket's if that one does not answer.
@@ -16,7 +16,7 @@ use tracing::debug;
 use super::super::Settings;
 use super::buffer::{Looked, Place};
 use super::fields::{Reader as Fields, Writer};
-use super::home::{Home, Note, Parted, Wire};
+use super::home::{Home, Locator, Parted, Wire};
 use super::token::Token;
 use crate::dialect::Native;
 use crate::drain::Phase;
@@ -31,8 +31,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How long another node may wait for it before it says that it does, and how long its answer may take.
 const SLICE: Duration = Duration::from_millis(1500);
 const ANSWERED_WITHIN: Duration = Duration::from_millis(2500);
-/// How often the note of a home is written: after a loss of data that is within the time that nodes wait for each other.
-const NOTED_EVERY: Duration = Duration::from_secs(2);
+/// How often the locator of a home is written: after a loss of data that is within the time that nodes wait for each other.
+const LOCATED_EVERY: Duration = Duration::from_secs(2);
 /// How long to rest before something is tried again that has failed.
 const RETRY: Duration = Duration::from_millis(250);
 /// How long a home remembers a session that is over, or where it has gone.
@@ -100,7 +100,7 @@ enum Found {
     Here(Arc<Home>),
     At(NodeId),
     /// At a home that is no more.
-    Homeless(Note),
+    Homeless(Locator),
 }
 
 /// What a home is asked, here or by another node.
@@ -303,7 +303,7 @@ impl Homes {
         if let Some(home) = self.home(token)?.filter(|home| home.is_here()) {
             return home.user();
         }
-        let standing = self.note(token).await?.standing;
+        let standing = self.locator(token).await?.standing;
         Ok(standing.user.map(|(name, _)| name))
     }
 
@@ -332,10 +332,10 @@ impl Homes {
     pub(super) async fn read(&self, token: &Token, place: Place) -> Result<Reader, Denied> {
         let home = match self.find(token, None).await? {
             Found::Here(home) => home,
-            Found::Homeless(note) => self.arrive(token, note, place.seq, true)?,
+            Found::Homeless(locator) => self.arrive(token, locator, place.seq, true)?,
             Found::At(_) => {
-                let note = self.note(token).await?;
-                self.arrive(token, note, place.seq, false)?
+                let locator = self.locator(token).await?;
+                self.arrive(token, locator, place.seq, false)?
             }
         };
         // As soon as it is known whether there is such a session.
@@ -394,16 +394,16 @@ impl Homes {
             }
             let reply = match self.find(token, hint.take()).await? {
                 Found::Here(home) => request(left).of(&home, own, left).await,
-                Found::Homeless(note) => {
-                    self.arrive(token, note, last, true)?;
+                Found::Homeless(locator) => {
+                    self.arrive(token, locator, last, true)?;
                     continue;
                 }
                 Found::At(node) => match self.ask(&node, token, request(SLICE)).await? {
                     reply @ (None | Some(Reply::Denied(Denied::Elsewhere))) => {
-                        let note = self.note(token).await?;
+                        let locator = self.locator(token).await?;
                         // Or else it has moved meanwhile.
-                        if note.node == node {
-                            self.arrive(token, note, last, reply.is_none())?;
+                        if locator.node == node {
+                            self.arrive(token, locator, last, reply.is_none())?;
                         }
                         continue;
                     }
@@ -456,22 +456,22 @@ impl Homes {
         if let Some(node) = gone_to.filter(|node| node != own) {
             return Ok(Found::At(node));
         }
-        let note = self.note(token).await?;
-        Ok(if note.node == *own {
-            Found::Homeless(note)
+        let locator = self.locator(token).await?;
+        Ok(if locator.node == *own {
+            Found::Homeless(locator)
         } else {
-            Found::At(note.node)
+            Found::At(locator.node)
         })
     }
 
     /// What is written down of a session.
-    async fn note(&self, token: &Token) -> Result<Note, Denied> {
+    async fn locator(&self, token: &Token) -> Result<Locator, Denied> {
         let begun = Instant::now();
         loop {
-            let note = self.inner.fabric.located(token.session()).await?;
-            if let Some(note) = note.and_then(Note::read) {
-                return if note.proof == token.proof() {
-                    Ok(note)
+            let locator = self.inner.fabric.located(token.session()).await?;
+            if let Some(locator) = locator.and_then(Locator::read) {
+                return if locator.proof == token.proof() {
+                    Ok(locator)
                 } else {
                     Err(Denied::Wrong)
                 };
@@ -480,7 +480,7 @@ impl Homes {
                 return Err(Denied::Gone);
             }
             // A store that has lost its data is told of it again by its home.
-            if begun.elapsed() > NOTED_EVERY + RETRY {
+            if begun.elapsed() > LOCATED_EVERY + RETRY {
                 return Err(Denied::Unavailable);
             }
             sleep(RETRY).await;
@@ -491,7 +491,7 @@ impl Homes {
     fn arrive(
         &self,
         token: &Token,
-        note: Note,
+        locator: Locator,
         last: Option<EntryId>,
         is_dead: bool,
     ) -> Result<Arc<Home>, Denied> {
@@ -504,7 +504,7 @@ impl Homes {
         }
         let home = self.settle(token);
         let arrival = Arrival {
-            note,
+            locator,
             before,
             last,
             is_dead,
@@ -568,11 +568,11 @@ impl Homes {
         let wire = Wire::new(Arc::clone(&home), is_continued);
         let reason = tokio::select! {
             reason = session::run(wire, Native, call) => reason,
-            () = self.keep_noted(session, &home) => CloseReason::Dropped,
+            () = self.keep_located(session, &home) => CloseReason::Dropped,
         };
         if reason == CloseReason::Replaced {
             // Where it is not known by what, its client finds out.
-            let is_ours = self.is_noted_here(session).await;
+            let is_ours = self.is_located_here(session).await;
             home.was_replaced(matches!(is_ours, Ok(true)));
         }
         if reason == CloseReason::ByClient {
@@ -594,7 +594,7 @@ impl Homes {
         arrival: Arrival,
     ) -> Result<(Option<Before>, bool), Denied> {
         let Arrival {
-            note,
+            locator,
             before,
             last,
             is_dead,
@@ -605,7 +605,7 @@ impl Homes {
             None => None,
         }
         .and_then(Parted::read);
-        let (until, mut node) = (Instant::now() + PATIENCE / 2, note.node.clone());
+        let (until, mut node) = (Instant::now() + PATIENCE / 2, locator.node.clone());
         while parted.is_none() && !is_dead && node != *own && Instant::now() < until {
             match self.ask(&node, token, Request::Take).await? {
                 Some(Reply::Parted(brought)) => parted = Parted::read(brought),
@@ -617,7 +617,7 @@ impl Homes {
         }
         let standing = match &parted {
             Some(parted) => parted.standing.clone(),
-            None => note.standing,
+            None => locator.standing,
         };
         let (is_continued, last) = match &parted {
             Some(parted) => (true, parted.seq()),
@@ -627,12 +627,12 @@ impl Homes {
         if parted.as_ref().is_none_or(|parted| !parted.is_over()) {
             debug!(http.session = %token.session(), is_continued, "A session goes on here");
             // Before it is resumed, so that the home before knows that it goes on by HTTP.
-            let note = Note {
+            let locator = Locator {
                 node: own.clone(),
                 proof: token.proof(),
                 standing: standing.clone(),
             };
-            self.write(token.session(), &note).await?;
+            self.write(token.session(), &locator).await?;
         }
         home.begins_with(parted, standing.clone(), greets);
         let before = Before {
@@ -643,21 +643,21 @@ impl Homes {
         Ok((Some(before), is_continued))
     }
 
-    /// Keeps the note of where a session is at home.
-    async fn keep_noted(&self, session: SessionId, home: &Home) {
-        let every = NOTED_EVERY.min(self.inner.settings.http.session_ttl / 3);
+    /// Keeps the locator of a session that is at home here.
+    async fn keep_located(&self, session: SessionId, home: &Home) {
+        let every = LOCATED_EVERY.min(self.inner.settings.http.session_ttl / 3);
         loop {
-            let Some((changes, note)) = home.note(self.inner.exchange.node()) else {
+            let Some((changes, locator)) = home.locator(self.inner.exchange.node()) else {
                 return std::future::pending().await;
             };
-            let noted = match self.is_noted_here(session).await {
-                Ok(true) => self.write(session, &note).await,
+            let written = match self.is_located_here(session).await {
+                Ok(true) => self.write(session, &locator).await,
                 // It is about to hear that it goes on elsewhere.
                 Ok(false) => return std::future::pending().await,
                 Err(error) => Err(error),
             };
-            if noted.is_ok() {
-                home.noted(changes);
+            if written.is_ok() {
+                home.located(changes);
                 let _ = timeout(every, home.changed()).await;
             } else {
                 home.forgives();
@@ -666,16 +666,19 @@ impl Homes {
         }
     }
 
-    /// Whether no other node is noted as the home of a session.
-    async fn is_noted_here(&self, session: SessionId) -> Result<bool, FabricError> {
-        let note = self.inner.fabric.located(session).await?;
-        let note = note.and_then(Note::read);
-        Ok(note.is_none_or(|note| note.node == *self.inner.exchange.node()))
+    /// Whether no other node is known as the home of a session.
+    async fn is_located_here(&self, session: SessionId) -> Result<bool, FabricError> {
+        let locator = self.inner.fabric.located(session).await?;
+        let locator = locator.and_then(Locator::read);
+        Ok(locator.is_none_or(|locator| locator.node == *self.inner.exchange.node()))
     }
 
-    async fn write(&self, session: SessionId, note: &Note) -> Result<(), FabricError> {
+    async fn write(&self, session: SessionId, locator: &Locator) -> Result<(), FabricError> {
         let lives = self.inner.settings.http.session_ttl;
-        self.inner.fabric.locate(session, note.write(), lives).await
+        self.inner
+            .fabric
+            .locate(session, locator.write(), lives)
+            .await
     }
 
     // === What nodes ask each other ===
@@ -732,7 +735,7 @@ impl Homes {
 
 /// A session that comes to this node.
 struct Arrival {
-    note: Note,
+    locator: Locator,
     /// What this node knew of it.
     before: Option<Arc<Home>>,
     last: Option<EntryId>,

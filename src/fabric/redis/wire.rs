@@ -330,14 +330,14 @@ mod tests {
     fn what_is_published_is_heard() {
         let (asker, body) = (NodeId::known("n.1"), Bytes::from_static(b"what\n\xff"));
         for topic in [Topic::Session, Topic::Http] {
-            let asked = Question {
+            let expected = Question {
                 asker: asker.clone(),
                 number: 7,
                 body: body.clone(),
             };
             let heard = hear(question(topic, &asker, 7, &body));
             assert!(
-                matches!(heard, Some(Heard::Question(of, heard)) if (of, &heard) == (topic, &asked))
+                matches!(heard, Some(Heard::Question(of, heard)) if (of, &heard) == (topic, &expected))
             );
         }
         let heard = hear(answer(7, &body));
