@@ -18,7 +18,6 @@ use crate::exchange::Exchange;
 use crate::fabric::embedded::Switch;
 use crate::fabric::{self, Inbox, Opened};
 use crate::model::NodeId;
-use crate::roaming::Roaming;
 use crate::telemetry::{Telemetry, View};
 
 /// Connections that may wait to be accepted: after a deploy everybody comes at once.
@@ -120,13 +119,13 @@ impl App {
     ) -> Result<Self, StartError> {
         let Opened {
             fabric,
-            letterboxes,
             inbox,
-            drivers,
+            questions,
+            mut drivers,
         } = opened;
         let exchange = Arc::new(Exchange::new(
             node,
-            fabric,
+            Arc::clone(&fabric),
             config.terms(),
             config.exchange(),
             telemetry,
@@ -136,14 +135,9 @@ impl App {
             .telemetry()
             .metrics
             .observe(kind, seen_by(&exchange, &phase));
-        let roaming = Roaming::new(
-            letterboxes,
-            Arc::clone(&exchange),
-            phase.clone(),
-            config.roaming(),
-        );
         let (settings, of) = (config.edge(), Arc::clone(&exchange));
-        let doors = Doors::new(settings, of, roaming, phase.clone()).routes();
+        let doors = Doors::new(settings, of, fabric, phase.clone());
+        drivers.push(("http questions", Box::pin(doors.answer(questions))));
         let admin = edge::admin_routes(NodeView::new(Arc::clone(&exchange), phase.clone(), kind));
         Ok(Self {
             exchange,
@@ -153,7 +147,7 @@ impl App {
                 window: config.drain_window.min(config.drain_deadline / 2),
                 deadline: config.drain_deadline,
             },
-            doors: (bind(config.listen, "listen")?, doors),
+            doors: (bind(config.listen, "listen")?, doors.routes()),
             tls: config.tls.clone().map(Tls::load).transpose()?,
             admin: (bind(config.admin_listen, "admin.listen")?, admin),
             inbox,

@@ -11,11 +11,13 @@
 //!                                                                └─ fabric.send ═ Redis ═► inbox ─► exchange.deliver ─┘
 //! ```
 //!
-//! Whoever cannot open a WebSocket speaks the same language over HTTP. Its conversation is bound to no connection and no node: what it says and
-//! what it is told are two streams of the fabric, its *letterbox*, and one node at a time carries it on.
+//! Whoever cannot open a WebSocket speaks the same language over HTTP. Its session is a resumable one like any other; its connection is a stream of
+//! events, or polls, and POSTs. One node is its *home*, and a note in the store says which. A POST or a poll that comes to another node is
+//! forwarded; a stream makes the node at which it arrives the home.
 //!
 //! ```text
-//!  POST ─► edge ─► roaming ─► letterbox (up) ─► wire ─► session … exchange … session ─► wire ─► letterbox (down) ─► roaming ─► edge ─► SSE or poll
+//!  POST ─► edge ─┬─ at home ───────────────────────────► home ─► session … exchange … session ─► home (buffer) ─► SSE or poll
+//!                └─ fabric.ask ═ Redis ═► edge at home ─┘
 //! ```
 //!
 //! Data flows one way. Nothing lower holds a reference to anything higher; the fabric hands out a receiver and never takes a callback.
@@ -23,10 +25,9 @@
 //!
 //! ## Arrows
 //!
-//! `edge → roaming → session → exchange → fabric → model` and `session → dialect → model`; `roaming` also sees `fabric`, whose letterboxes it reads,
-//! and the language, drain, ICE servers and limits of its conversations; `edge` also sees `session` and `dialect` (which language a door speaks),
-//! `exchange` (to hand it on, and to show it to operators), `drain`, `ice` and `limits`, and `session` sees `limits`, `ice` and `drain`. `fabric` and those above it tell
-//! `telemetry` what happens, which knows nothing but `model`. `config` knows the settings of each room,
+//! `edge → session → exchange → fabric → model` and `session → dialect → model`; `edge` also sees `dialect` (which language a door speaks),
+//! `exchange` (to hand it on, and to show it to operators), `fabric` (where HTTP sessions are at home, and what their homes are asked), `drain`,
+//! `ice` and `limits`, and `session` sees `limits`, `ice` and `drain`. `fabric` and those above it tell `telemetry` what happens, which knows nothing but `model`. `config` knows the settings of each room,
 //! never its behaviour. Only [`app`] sees everything. `tests/it/tidy.rs` holds these arrows.
 //!
 //! ## Invariants
@@ -45,15 +46,15 @@
 //!   | sends of one session that wait for the fabric | 32 | the session hears nothing more until one is known |
 //!   | a resumable user's inbox in the store | 256 entries and 1 MiB, of one sender half | the sender is told: inbox full |
 //!   | what waits in a session for names that nobody holds | 256 names and 1 MiB; for one of them 128 signals and 512 KiB | the sender is told: nobody is here |
-//!   | an HTTP session's uplink in the store | 256 messages and 1 MiB | the client is told: try again |
-//!   | its downlink in the store | 1,024 events and 1 MiB | the oldest goes; a client that had not read it is told of a reset |
-//!   | what an HTTP session is to be told while the store is away | 1,024 events and 1 MiB | the session ends: too slow |
+//!   | what the client of an HTTP session has said | 256 messages and 1 MiB | the client is told: try again |
+//!   | what it was told, at its home | 1,024 events and 1 MiB | the oldest goes; a client that had not read it is told of a reset |
+//!   | questions about HTTP sessions | 1,024 waiting, 1,024 under way | the asker hears nothing, and goes on without |
 //!   | spans that wait for the collector | 2,048 (`OTEL_BSP_MAX_QUEUE_SIZE`) | the span is dropped |
 //!   | letters that a lane has parked, since nobody listens to a plain user's channel | 4,096, `redis.timeout` | the sender is told: unavailable |
 //!
 //! - A name has one holder. Whoever lost it is told, and delivers nothing more.
-//! - What the client of an HTTP session says is let go when it is written down what came of it, in one step with that: whoever carries the session
-//!   next does again what was not, and nothing twice.
+//! - A POST is answered when it is known what became of each message, and each has an id: its client says again what was not answered, and whoever
+//!   is the home by then does it once.
 //! - What waits for a name that nobody holds waits at its sender, in order and before anything later: whoever takes the name is sent it, or the
 //!   sender is told that nobody came.
 //! - After any kind of ending each call peer hears exactly one `leave`. A session that is resumed has not ended.
@@ -68,7 +69,7 @@
 //!
 //! Tasks begin in three places. [`app`] runs the services, and a node drains if one of them ends: the fabric's drivers (publisher lanes, node
 //! lane, subscriber, gap announcer), the inbox pump, the two lease keepers, the presence watch, the certificate keeper, the two listeners.
-//! [`edge`] runs one task for each connection, which becomes its session; [`roaming`] one for each HTTP session that this node carries.
+//! [`edge`] runs one task for each connection, which becomes its session, and one for each HTTP session that is at home here.
 
 pub mod model;
 
@@ -83,8 +84,6 @@ pub mod session;
 pub mod limits;
 
 pub mod ice;
-
-pub mod roaming;
 
 pub mod edge;
 

@@ -20,13 +20,13 @@ use crate::fabric::{Terms, redis};
 use crate::ice::Ice;
 use crate::session::Clocks;
 use crate::telemetry::{self, LogFormat};
-use crate::{edge, exchange, roaming};
+use crate::{edge, exchange};
 
 /// The operator's manual: every setting with its default.
 pub const DEFAULTS: &str = include_str!("default.toml");
 
-/// The longest that an HTTP session may live without its client: half of what its letterbox does.
-const LETTERBOX_MOST: Duration = Duration::from_mins(5);
+/// The longest that an HTTP session may live without its client.
+const SESSION_MOST: Duration = Duration::from_mins(5);
 /// How long a client may take to answer when somebody else wants its name…
 const DOUBT: Duration = Duration::from_secs(2);
 /// …and how long its node may take to say so.
@@ -220,8 +220,7 @@ impl Config {
                 "must be longer than session.ping_every",
             );
         }
-        if self.http.session_ttl < Duration::from_secs(5) || self.http.session_ttl > LETTERBOX_MOST
-        {
+        if self.http.session_ttl < Duration::from_secs(5) || self.http.session_ttl > SESSION_MOST {
             reader.mistake(
                 "http.session_ttl",
                 "must be from 5s, so that a client can reconnect, to 5m",
@@ -281,17 +280,6 @@ impl Config {
             ice: Arc::clone(&self.ice),
             pages: self.pages,
             tls: self.tls.is_some(),
-        }
-    }
-
-    /// What conversations need that are bound to no connection.
-    pub fn roaming(&self) -> roaming::Settings {
-        roaming::Settings {
-            clocks: self.session.clocks,
-            write_timeout: self.session.write_timeout,
-            signals_per_second: self.limits.signals_per_second,
-            session_ttl: self.http.session_ttl,
-            ice: Arc::clone(&self.ice),
         }
     }
 }

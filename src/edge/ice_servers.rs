@@ -67,7 +67,7 @@ pub(super) async fn ice_servers(
         .map_err(|_| Rejection::Crowded)?;
     let secret = bearer(&headers).ok_or(Rejection::Unauthorized)?;
     if let Ok(token) = secret.parse() {
-        let user = doors.roaming.verify(&token).await?;
+        let user = doors.homes.verify(&token).await?;
         let user = user.ok_or(Rejection::Unauthorized)?;
         return Ok(tell(&doors, &Address::new(Realm::default(), user)));
     }

@@ -27,9 +27,9 @@ use axum::routing::{any, get};
 
 use crate::drain::Phase;
 use crate::exchange::Exchange;
+use crate::fabric::{Fabric, Questions};
 use crate::ice::Ice;
 use crate::limits::Crowd;
-use crate::roaming::Roaming;
 use crate::session::Clocks;
 
 /// What the operator decides about the doors.
@@ -82,7 +82,7 @@ pub struct Doors {
     crowd: Crowd,
     /// HTTP sessions that began here, by address.
     sessions: Crowd,
-    roaming: Roaming,
+    homes: http::Homes,
     /// The page at `/`.
     front: Option<Arc<pages::File>>,
     lists: peerjs::Lists,
@@ -93,22 +93,34 @@ impl Doors {
     pub fn new(
         settings: Settings,
         exchange: Arc<Exchange>,
-        roaming: Roaming,
+        fabric: Arc<dyn Fabric>,
         phase: Phase,
     ) -> Self {
         let crowd = || Crowd::new(settings.connections_per_ip);
         let (crowd, sessions) = (crowd(), crowd());
         let front = settings.pages.then(pages::front_page).map(Arc::new);
+        let settings = Arc::new(settings);
+        let homes = http::Homes::new(
+            fabric,
+            Arc::clone(&exchange),
+            phase.clone(),
+            Arc::clone(&settings),
+        );
         Self {
-            settings: Arc::new(settings),
+            settings,
             exchange,
             phase,
             crowd,
             sessions,
-            roaming,
+            homes,
             front,
             lists: peerjs::Lists::default(),
         }
+    }
+
+    /// Service: answers what other nodes ask about HTTP sessions.
+    pub fn answer(&self, questions: Questions) -> impl Future<Output = ()> + Send + 'static {
+        self.homes.clone().answer(questions)
     }
 
     /// What clients see.

@@ -3,8 +3,8 @@
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
+use super::http::Denied;
 use crate::model::Refusal;
-use crate::roaming::Denied;
 
 /// Why a request gets no further.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +48,8 @@ impl From<Denied> for Rejection {
             Denied::Gone => Self::SessionGone,
             Denied::Full => Self::TooFast,
             Denied::Replaced => Self::Replaced,
-            Denied::Unavailable => Self::Unavailable,
+            Denied::Draining => Self::Draining,
+            Denied::Elsewhere | Denied::Later | Denied::Unavailable => Self::Unavailable,
         }
     }
 }

@@ -115,7 +115,7 @@ pub(super) fn admit(
         pace: Pace::new(doors.settings.signals_per_second),
         phase: doors.phase.clone(),
         max_age: doors.settings.max_age,
-        kept: None,
+        http: None,
         ice: Arc::clone(&doors.settings.ice),
     });
     // Taken before the upgrade is answered, so that a drain cannot miss the session.
@@ -194,15 +194,15 @@ impl Sink<Sending> for Door {
 
     fn start_send(mut self: Pin<&mut Self>, sending: Sending) -> Result<(), Gone> {
         let message = match sending {
-            Sending::Frame(Frame::Text(text)) => {
+            Sending::Frame(Frame::Text(text), _) => {
                 Message::Text(Utf8Bytes::try_from(text).map_err(|_| Gone)?)
             }
-            Sending::Frame(Frame::Binary(bytes)) => Message::Binary(bytes),
+            Sending::Frame(Frame::Binary(bytes), _) => Message::Binary(bytes),
             Sending::Ping(number) => {
                 Message::Ping(bytes::Bytes::copy_from_slice(&number.to_be_bytes()))
             }
-            // A WebSocket keeps nothing.
-            Sending::Standing(_) => return Ok(()),
+            // Nobody else goes on with a WebSocket.
+            Sending::Standing(_) | Sending::Settled => return Ok(()),
             Sending::Close(reason) => Message::Close(close_frame(reason)),
         };
         Pin::new(&mut self.socket)

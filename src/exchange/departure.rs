@@ -6,6 +6,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use super::doubt;
 use super::login::BARRIER_WITHIN;
 use super::mailbox::Mail;
 use super::outbox::RETRY_NOTICE;
@@ -109,7 +110,8 @@ impl Seat {
             let Some(holder) = holders.into_iter().flatten().find(newer) else {
                 return Wait::Resumed;
             };
-            match fabric.challenge(&addresses[0], &holder).await {
+            let within = self.exchange.terms.challenge;
+            match doubt::ask(Arc::clone(&fabric), holder.clone(), within).await {
                 Ok(Verdict::Gone) if unheld.as_ref() == Some(&holder) => {
                     return Wait::Unheld(holder);
                 }
@@ -252,7 +254,7 @@ impl Seat {
             match mail {
                 Mail::Direct(envelope) => direct.push(envelope),
                 Mail::Push(entries) => pushed.extend(entries),
-                Mail::Challenge(challenge) => self.doubts.push(challenge),
+                Mail::Doubt(question) => self.doubts.push(question),
                 _ => {}
             }
         }
@@ -284,8 +286,8 @@ impl Seat {
     }
 
     pub(super) fn answer_doubts(&mut self, verdict: Verdict) {
-        for challenge in self.doubts.drain(..) {
-            self.exchange.fabric.answer(challenge, verdict);
+        for question in self.doubts.drain(..) {
+            doubt::answer(&*self.exchange.fabric, &question, verdict);
         }
     }
 }

@@ -9,6 +9,7 @@ use futures_util::future::{BoxFuture, Shared};
 use tokio::time::timeout;
 use tracing::warn;
 
+use super::doubt;
 use super::mailbox::mailbox;
 use super::seat::Seat;
 use super::{Exchange, Registry};
@@ -210,7 +211,7 @@ impl Exchange {
                 return Err(Refusal::NameTaken { retry_after: None });
             }
             if !bugs::has(Bug::ClaimsSteal) {
-                self.doubt(&lease.address, &holder).await?;
+                self.doubt(&holder).await?;
             }
             over = Some(holder);
         }
@@ -218,7 +219,7 @@ impl Exchange {
     }
 
     /// Whether this holder is dead (`Ok`), or why its name cannot be had.
-    async fn doubt(&self, address: &Address, holder: &Holder) -> Result<(), Refusal> {
+    async fn doubt(&self, holder: &Holder) -> Result<(), Refusal> {
         let alive = self
             .fabric
             .alive(std::slice::from_ref(&holder.node))
@@ -246,12 +247,7 @@ impl Exchange {
             let retry_after = Some(self.terms.grace);
             return Err(Refusal::NameTaken { retry_after });
         }
-        match self
-            .doubts
-            .ask(self, address, holder)
-            .await
-            .map_err(unavailable)?
-        {
+        match self.doubts.ask(self, holder).await.map_err(unavailable)? {
             Verdict::Gone => Ok(()),
             Verdict::Alive => Err(Refusal::NameTaken { retry_after: None }),
             Verdict::Detached => Err(Refusal::NameTaken {
@@ -309,24 +305,14 @@ pub(super) struct Doubts {
 type Question = Shared<BoxFuture<'static, Result<Verdict, FabricError>>>;
 
 impl Doubts {
-    async fn ask(
-        &self,
-        exchange: &Exchange,
-        address: &Address,
-        holder: &Holder,
-    ) -> Result<Verdict, FabricError> {
+    async fn ask(&self, exchange: &Exchange, holder: &Holder) -> Result<Verdict, FabricError> {
         let question = {
             let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
             open.entry(holder.session)
                 .or_insert_with(|| {
-                    let (fabric, address, holder) = (
-                        Arc::clone(&exchange.fabric),
-                        address.clone(),
-                        holder.clone(),
-                    );
-                    async move { fabric.challenge(&address, &holder).await }
-                        .boxed()
-                        .shared()
+                    let fabric = Arc::clone(&exchange.fabric);
+                    let within = exchange.terms.challenge;
+                    doubt::ask(fabric, holder.clone(), within).boxed().shared()
                 })
                 .clone()
         };

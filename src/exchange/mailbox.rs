@@ -10,7 +10,7 @@ use std::task::{Poll, Waker};
 use std::time::Instant;
 
 use crate::bugs::{self, Bug};
-use crate::fabric::{Challenge, Entry, Envelope, Holder};
+use crate::fabric::{Entry, Envelope, Holder, Question};
 use crate::model::{NodeId, UserName};
 
 /// Of how many one is timed: two looks at the clock cost a hundredth of a relay.
@@ -50,7 +50,7 @@ pub(super) enum Mail {
         reached: bool,
     },
     /// Somebody wants the name, and doubts that this session lives.
-    Challenge(Challenge),
+    Doubt(Question),
     /// Watched users came or went.
     Presence(Vec<(UserName, bool)>),
     /// Who has the names that the session looks for.

@@ -164,6 +164,11 @@ impl Memory {
         &self.hash
     }
 
+    /// The last that the client was told and has confirmed.
+    pub(super) fn confirmed_told(&self) -> EntryId {
+        self.confirmed.told
+    }
+
     /// What was decided about this entry on an earlier connection.
     pub(super) fn decision(&self, id: EntryId) -> Decision {
         if id > self.decided {

@@ -3,6 +3,7 @@
 mod calls;
 mod catch_up;
 mod departure;
+mod doubt;
 mod enter;
 mod gone;
 mod heard;
@@ -211,21 +212,24 @@ impl Exchange {
                     let _ = mailbox.post(Mail::Gap);
                 }
             }
-            Inbound::Challenge(challenge) => match self.registry.mailbox(challenge.session) {
-                None => self.fabric.answer(challenge, Verdict::Gone),
-                // One that is full is about to end; the asker tries again.
-                Some(mailbox) => drop(mailbox.post(Mail::Challenge(challenge))),
-            },
+            Inbound::Doubt(question) => {
+                let session = doubt::session(&question);
+                match session.and_then(|session| self.registry.mailbox(session)) {
+                    None => doubt::answer(&*self.fabric, &question, Verdict::Gone),
+                    // One that is full is about to end; the asker tries again.
+                    Some(mailbox) => drop(mailbox.post(Mail::Doubt(question))),
+                }
+            }
         }
     }
 
     /// Whether the store has what this node knows of it, asked now.
-    async fn is_intact(&self) -> bool {
+    pub async fn is_intact(&self) -> bool {
         self.hold.holds().is_none() && matches!(self.fabric.intact().await, Ok(true))
     }
 
     /// Whether this node may live, and its sessions with it. From here on its lease is read with every beat for a while.
-    pub fn believes_in(&self, node: &NodeId) -> bool {
+    fn believes_in(&self, node: &NodeId) -> bool {
         *node == self.node || !self.call_nodes.note(node) || self.hold.holds().is_some()
     }
 

@@ -17,7 +17,7 @@ use super::memory::{Memory, Noted};
 use super::outbox::{Notice, Outbox};
 use super::waits::Waits;
 use crate::bugs::{self, Bug};
-use crate::fabric::{Challenge, Entry, FabricError, Lease, Parcel, Resumed, Sender, Verdict};
+use crate::fabric::{Entry, FabricError, Lease, Parcel, Question, Resumed, Sender, Verdict};
 use crate::model::{
     AckStatus, Address, CloseReason, Correlation, EntryId, Event, LeaveReason, NodeId, Refusal,
     Secret, SecretHash, SessionId, UserName, Whom,
@@ -51,7 +51,7 @@ pub struct Seat {
     /// When each call peer is asked whether it still has the call, after the store has lost data.
     pub(super) sync_at: Option<Instant>,
     /// Who wants to know whether this session still answers.
-    pub(super) doubts: Vec<Challenge>,
+    pub(super) doubts: Vec<Question>,
     /// Since when the mail waited that is being told, if that is timed.
     pub(super) since: Option<std::time::Instant>,
 }
@@ -217,7 +217,13 @@ impl Seat {
         self.memory.as_ref()?.secret()
     }
 
-    /// What is stored of that.
+    /// What its client has confirmed: the last of it that it was told.
+    pub fn confirmed(&self) -> EntryId {
+        let memory = self.memory.as_ref();
+        memory.map_or_else(EntryId::default, |memory| memory.confirmed_told())
+    }
+
+    /// What is stored of that secret.
     pub fn proof(&self) -> Option<&SecretHash> {
         self.memory.as_ref().map(|memory| memory.hash())
     }
@@ -439,8 +445,8 @@ impl Seat {
             }
             Mail::Replaced(_) | Mail::Overtaken(_) => {}
             Mail::Regained => self.regained(turns),
-            Mail::Challenge(challenge) => {
-                self.doubts.push(challenge);
+            Mail::Doubt(question) => {
+                self.doubts.push(question);
                 turns.push(Turn::Doubted);
             }
             Mail::Looked(found) => self.looked(found, turns),

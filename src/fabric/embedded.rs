@@ -2,27 +2,27 @@
 //!
 //! Production plugs in one node, tests plug in three. It keeps the same promises as Redis does, expiry included.
 
-mod letterboxes;
 mod state;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, ready};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
-use self::letterboxes::Boxes;
 use self::state::{LINE, Plug, REMEMBERED, Record, State};
 use super::intake::Intake;
 use super::{
-    Beat, Challenge, Claim, Confirmed, Entry, Envelope, Epoch, Fabric, FabricError, Holder,
-    Inbound, Lease, Notes, Opened, Postage, Receipt, Renewal, Resume, Resumed, Says, Terms,
-    Verdict,
+    Beat, Claim, Confirmed, Entry, Envelope, Epoch, Fabric, FabricError, Holder, Inbound, Lease,
+    Notes, Opened, Postage, QUESTIONS, Question, Receipt, Renewal, Resume, Resumed, Says, Terms,
+    Topic,
 };
-use crate::model::{Address, EntryId, NodeId, Realm, SecretHash, UserName};
+use crate::model::{Address, EntryId, NodeId, Realm, SecretHash, SessionId, UserName};
 
 /// The switch. Clones are the same switch.
 #[derive(Clone, Debug)]
@@ -30,7 +30,6 @@ pub struct Switch {
     terms: Terms,
     /// Held for a few map operations, never over an await.
     state: Arc<Mutex<State>>,
-    boxes: Arc<Boxes>,
 }
 
 impl Switch {
@@ -39,7 +38,6 @@ impl Switch {
         Self {
             terms,
             state: Arc::default(),
-            boxes: Arc::default(),
         }
     }
 
@@ -47,20 +45,21 @@ impl Switch {
     pub fn plug(&self, node: NodeId) -> Opened {
         let (intake, inbox) = Intake::new(Some(LINE));
         let intake = Arc::new(intake);
+        let (http, questions) = mpsc::channel(QUESTIONS);
         let plug = Plug {
             intake: Arc::clone(&intake),
+            http,
             until: Instant::now() + self.terms.node_ttl,
         };
         self.lock().nodes.insert(node.clone(), plug);
         let announcer = async move { intake.announce().await }.boxed();
-        let fabric = Arc::new(Socket {
-            switch: self.clone(),
-            node,
-        });
         Opened {
-            letterboxes: Arc::clone(&fabric) as _,
-            fabric,
+            fabric: Arc::new(Socket {
+                switch: self.clone(),
+                node,
+            }),
             inbox,
+            questions,
             drivers: vec![("gap announcer", announcer)],
         }
     }
@@ -94,7 +93,7 @@ impl Switch {
         let mut state = self.lock();
         state.names.clear();
         state.epoch.send_modify(|epoch| *epoch += 1);
-        self.boxes.forget();
+        state.homes.clear();
         let now = Instant::now();
         state.nodes.values_mut().for_each(|plug| plug.until = now);
     }
@@ -339,39 +338,68 @@ impl Fabric for Socket {
         Ok(self.switch.reach()?.alive(&self.node, Instant::now()))
     }
 
-    async fn challenge(&self, _: &Address, holder: &Holder) -> Result<Verdict, FabricError> {
-        let (sender, verdict) = oneshot::channel();
-        let token = {
+    async fn ask(
+        &self,
+        node: &NodeId,
+        topic: Topic,
+        body: Bytes,
+        within: Duration,
+    ) -> Result<Option<Bytes>, FabricError> {
+        let (sender, answer) = oneshot::channel();
+        let number = {
             let mut state = self.switch.reach()?;
             state.asked += 1;
-            let token = state.asked;
-            let question = Challenge {
-                session: holder.session,
+            let question = Question {
                 asker: self.node.clone(),
-                token,
+                number: state.asked,
+                body,
             };
-            let Some(plug) = state.nodes.get(&holder.node) else {
-                return Ok(Verdict::Silent);
+            let Some(plug) = state.nodes.get(node) else {
+                return Ok(None);
             };
-            if !plug.intake.post(Inbound::Challenge(question)) {
-                return Ok(Verdict::Silent);
+            let is_heard = match topic {
+                Topic::Session => plug.intake.post(Inbound::Doubt(question)),
+                Topic::Http => plug.http.try_send(question).is_ok(),
+            };
+            if !is_heard {
+                return Ok(None);
             }
-            state.questions.insert(token, sender);
-            token
+            let number = state.asked;
+            state.questions.insert(number, sender);
+            number
         };
-        let verdict = timeout(self.switch.terms.challenge, verdict).await;
-        self.switch.lock().questions.remove(&token);
-        Ok(verdict.ok().and_then(Result::ok).unwrap_or(Verdict::Silent))
+        let answer = timeout(within, answer).await;
+        self.switch.lock().questions.remove(&number);
+        Ok(answer.ok().and_then(Result::ok))
     }
 
     fn epoch(&self) -> Epoch {
         self.switch.lock().epoch.subscribe()
     }
 
-    fn answer(&self, challenge: Challenge, verdict: Verdict) {
-        if let Some(asker) = self.switch.lock().questions.remove(&challenge.token) {
-            let _ = asker.send(verdict);
+    fn answer(&self, question: &Question, body: Bytes) {
+        if let Some(asker) = self.switch.lock().questions.remove(&question.number) {
+            let _ = asker.send(body);
         }
+    }
+
+    async fn locate(
+        &self,
+        session: SessionId,
+        note: Bytes,
+        lives: Duration,
+    ) -> Result<(), FabricError> {
+        let (mut state, now) = (self.switch.reach()?, Instant::now());
+        state.homes.retain(|_, (_, until)| *until > now);
+        state.homes.insert(session, (note, now + lives));
+        Ok(())
+    }
+
+    async fn located(&self, session: SessionId) -> Result<Option<Bytes>, FabricError> {
+        let state = self.switch.reach()?;
+        let home = state.homes.get(&session);
+        let home = home.filter(|(_, until)| *until > Instant::now());
+        Ok(home.map(|(note, _)| note.clone()))
     }
 
     async fn close(&self) {

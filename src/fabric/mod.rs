@@ -3,16 +3,12 @@
 pub mod embedded;
 mod envelope;
 mod intake;
-pub mod letterbox;
 mod receipt;
 pub mod redis;
-mod wakes;
 
 use envelope::KnownSenders;
 pub use envelope::{Envelope, Parcel, Sender, UnknownEnvelope};
-pub use letterbox::Letterboxes;
 pub use receipt::{Answer, Outcome, Receipt, Receipts};
-pub use wakes::Ear;
 
 use std::fmt;
 use std::str::FromStr;
@@ -20,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
 
@@ -120,14 +117,32 @@ pub trait Fabric: Send + Sync + fmt::Debug + 'static {
     /// Whether this node's own lease is still the one that the last beat renewed, read now. If not, the store has lost data.
     async fn intact(&self) -> Result<bool, FabricError>;
 
-    /// Asks a holder's node whether the session still answers.
-    async fn challenge(&self, address: &Address, holder: &Holder) -> Result<Verdict, FabricError>;
+    /// Asks another node, or this one, and waits for its answer for so long. `None`: nobody of that name listens, which is known at once, or
+    /// the answer does not come in time; whether the question was heard is unknown then.
+    async fn ask(
+        &self,
+        node: &NodeId,
+        topic: Topic,
+        body: Bytes,
+        within: Duration,
+    ) -> Result<Option<Bytes>, FabricError>;
 
     /// The epoch of the store.
     fn epoch(&self) -> Epoch;
 
-    /// Answers a challenge that came by the inbox.
-    fn answer(&self, challenge: Challenge, verdict: Verdict);
+    /// Answers a question. An answer that is lost is none.
+    fn answer(&self, question: &Question, body: Bytes);
+
+    /// Writes down where a session that is bound to no connection is at home, for so long; an earlier note is replaced.
+    async fn locate(
+        &self,
+        session: SessionId,
+        note: Bytes,
+        lives: Duration,
+    ) -> Result<(), FabricError>;
+
+    /// What was written down of where it is at home.
+    async fn located(&self, session: SessionId) -> Result<Option<Bytes>, FabricError>;
 
     /// How many envelopes and questions wait to leave.
     fn waiting(&self) -> usize {
@@ -142,11 +157,11 @@ pub trait Fabric: Send + Sync + fmt::Debug + 'static {
 pub struct Opened {
     /// Speaks.
     pub fabric: Arc<dyn Fabric>,
-    /// Keeps conversations that any node can go on with.
-    pub letterboxes: Arc<dyn Letterboxes>,
     /// Listens.
     pub inbox: Inbox,
-    /// Must be driven for the other two to work, each with its name; they end only with the node.
+    /// What other nodes ask about HTTP sessions.
+    pub questions: Questions,
+    /// Must be driven for the others to work, each with its name; they end only with the node.
     pub drivers: Vec<(&'static str, BoxFuture<'static, ()>)>,
 }
 
@@ -439,16 +454,38 @@ pub enum Verdict {
     Silent,
 }
 
-/// Another node asks whether a session still answers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Challenge {
-    /// The session that is doubted.
-    pub session: SessionId,
+/// What a question to a node is about, and so who answers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Topic {
+    /// Whether a session still answers: the exchange knows.
+    Session,
+    /// An HTTP session that is at home there.
+    Http,
+}
+
+/// A node asks another. Only who asks and who answers understand what.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Question {
     /// The node that asks.
     pub asker: NodeId,
     /// Its own number for the question.
-    pub token: u64,
+    pub number: u64,
+    /// What it asks.
+    pub body: Bytes,
 }
+
+/// Hides what is asked: it may be what users say.
+impl fmt::Debug for Question {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Question({} {})", self.asker, self.number)
+    }
+}
+
+/// Questions of one topic that wait to be answered.
+pub type Questions = mpsc::Receiver<Question>;
+
+/// How many may wait; the asker of one that does not fit gets no answer.
+const QUESTIONS: usize = 1024;
 
 /// What comes out of the fabric.
 #[derive(Debug)]
@@ -481,7 +518,7 @@ pub enum Inbound {
     /// Pushes were missed: by this session, or possibly by all.
     Gap(Option<SessionId>),
     /// A session of this node is doubted.
-    Challenge(Challenge),
+    Doubt(Question),
 }
 
 /// Where a node listens. Bounded: what does not fit becomes a [`Inbound::Gap`].

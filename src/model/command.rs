@@ -13,13 +13,13 @@ impl Correlation {
     /// How ours begin: no JSON does.
     const OURS: char = '~';
 
-    /// The words for a request that has none of its own, after where it was kept: no client can say them.
-    pub fn of_place(place: EntryId) -> Self {
-        Self(format!("{}{place}", Self::OURS).into())
+    /// Words of ours for a request that has none of its own: no client can say them.
+    pub fn ours(words: impl fmt::Display) -> Self {
+        Self(format!("{}{words}", Self::OURS).into())
     }
 
     /// Whether the words are ours.
-    pub fn is_of_place(&self) -> bool {
+    pub fn is_ours(&self) -> bool {
         self.0.starts_with(Self::OURS)
     }
 }

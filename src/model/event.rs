@@ -80,6 +80,16 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// Its place in the inbox, if it has one.
+    pub fn seq(&self) -> Option<EntryId> {
+        match self {
+            Self::Signal { seq, .. } | Self::Left { seq, .. } => *seq,
+            _ => None,
+        }
+    }
+}
+
 /// What a successful login tells.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Welcome {

@@ -2,11 +2,11 @@
 
 use futures_util::{FutureExt as _, StreamExt as _};
 
-use super::{Received, Session, Socket};
+use super::{Received, Session, Socket, http};
 use crate::bugs::{self, Bug};
 use crate::dialect::{Dialect, Misheard};
 use crate::exchange::{Seat, Stirred};
-use crate::model::{CloseReason, Command, Event, Frame, Refusal};
+use crate::model::{CloseReason, Command, Correlation, Event, Frame, Refusal};
 
 /// How many frames are heard before what they caused is said.
 const HEARD_AT_ONCE: usize = 32;
@@ -36,14 +36,18 @@ impl<S: Socket, D: Dialect> Session<S, D> {
                         seat.ponged(ping);
                     }
                 }
-                Some(Received::Kept(frame, place)) => {
+                Some(Received::Posted(frame, ours)) => {
                     self.alive();
-                    self.receive_kept(&frame, place).await?;
-                    break;
+                    if let Some(http) = &mut self.http {
+                        http.hears();
+                    }
+                    if self.hear(&frame, Some(ours)).await? == Took::Long {
+                        break;
+                    }
                 }
                 Some(Received::Frame(frame)) => {
                     self.alive();
-                    if self.hear(&frame).await? == Took::Long {
+                    if self.hear(&frame, None).await? == Took::Long {
                         break;
                     }
                 }
@@ -61,7 +65,11 @@ impl<S: Socket, D: Dialect> Session<S, D> {
         Ok(())
     }
 
-    pub(super) async fn hear(&mut self, frame: &Frame) -> Result<Took, CloseReason> {
+    async fn hear(
+        &mut self,
+        frame: &Frame,
+        ours: Option<Correlation>,
+    ) -> Result<Took, CloseReason> {
         if self.is_deaf {
             return Ok(Took::NoTime);
         }
@@ -83,9 +91,7 @@ impl<S: Socket, D: Dialect> Session<S, D> {
         }
         match self.dialect.hear(frame) {
             Ok(mut command) => {
-                if let Some(keeper) = &self.keeper {
-                    keeper.marks(&mut command);
-                }
+                http::mark(&mut command, ours);
                 self.act(command).await
             }
             Err(Misheard { refusal, id, name }) => {
@@ -103,12 +109,7 @@ impl<S: Socket, D: Dialect> Session<S, D> {
                 Box::pin(self.login(request, id)).await?;
                 return Ok(Took::Long);
             }
-            (Command::Login { id, .. }, Some(_)) => {
-                self.tell(Event::LoginRefused {
-                    refusal: Refusal::AlreadyLoggedIn,
-                    id,
-                });
-            }
+            (Command::Login { request, id }, Some(_)) => self.log_in_again(&request, id),
             (command, None) => self.refuse(Refusal::NotLoggedIn, command.into_id(), None),
             (
                 Command::Send {
@@ -127,9 +128,9 @@ impl<S: Socket, D: Dialect> Session<S, D> {
             (Command::Presence { names, watch, id }, Some(seat)) => {
                 let told = match Box::pin(seat.presence(names, watch)).await {
                     Ok(users) => {
-                        if let Some(keeper) = &mut self.keeper {
+                        if let Some(http) = &mut self.http {
                             let names = users.iter().map(|(name, _)| name.clone());
-                            keeper.watches(&names.collect::<Vec<_>>(), watch);
+                            http.watches(&names.collect::<Vec<_>>(), watch);
                         }
                         Event::Presence { users, id }
                     }

@@ -9,6 +9,7 @@ use tracing::debug;
 use super::{Opening, Session, Socket};
 use crate::dialect::Dialect;
 use crate::exchange::{Proof, ResumeError, Seat};
+use crate::ice::Ice;
 use crate::model::{
     Address, CloseReason, Correlation, Event, LoginRequest, Refusal, Secret, UserName, Welcome,
 };
@@ -16,6 +17,26 @@ use crate::model::{
 /// How long it takes to be told that a secret is wrong, and how many wrong ones end a connection.
 const WRONG_SECRET_COSTS: Duration = Duration::from_secs(1);
 const WRONG_SECRETS: u32 = 5;
+
+/// What a client is told whose login succeeded.
+pub(super) fn welcome(
+    ice: &Ice,
+    seat: &Seat,
+    resumed: bool,
+    resume: Option<Secret>,
+    id: Option<Correlation>,
+) -> Welcome {
+    Welcome {
+        name: seat.name().clone(),
+        session: seat.session(),
+        node: seat.node().clone(),
+        grace: seat.grace(),
+        ice: ice.servers_for(seat.address()),
+        resume,
+        resumed,
+        id,
+    }
+}
 
 impl<S: Socket, D: Dialect> Session<S, D> {
     /// Logs in, or tells and returns why not.
@@ -39,16 +60,8 @@ impl<S: Socket, D: Dialect> Session<S, D> {
             Ok(seat) => {
                 count(Ok(()));
                 self.present = Some(metrics.logged_in(self.transport(), D::NAME));
-                let welcome = Welcome {
-                    name: seat.name().clone(),
-                    session: seat.session(),
-                    node: seat.node().clone(),
-                    grace: seat.grace(),
-                    ice: self.call.ice.servers_for(seat.address()),
-                    resume: seat.secret().cloned(),
-                    resumed: resumes,
-                    id,
-                };
+                let secret = seat.secret().cloned();
+                let welcome = welcome(&self.call.ice, &seat, resumes, secret, id);
                 debug!(session.id = %seat.session(), resumed = resumes, "A user logged in");
                 if seat.is_resumable() && !self.call.max_age.is_zero() {
                     let age = self.call.max_age.mul_f64(rand::random_range(0.5..1.0));
@@ -86,18 +99,20 @@ impl<S: Socket, D: Dialect> Session<S, D> {
         };
         let address = Address::new(self.call.realm.clone(), name);
         let exchange = Arc::clone(&self.call.exchange);
-        let entering = match (request.own_secret, request.resume, self.keeper.as_deref()) {
-            (Some(secret), _, _) => {
+        let entering = match (request.own_secret, request.resume) {
+            (Some(secret), _) => {
                 let secret = Secret::claimed(&secret);
                 exchange.enter(address, secret, self.call.manners).await
             }
-            (None, Some(secret), _) => {
+            (None, Some(secret)) => {
                 let secret = Proof::Secret(Secret::claimed(&secret));
                 exchange.resume(address, secret, request.last).await
             }
-            (None, None, Some(keeper)) => keeper.login(&exchange, address).await,
-            (None, None, None) => {
-                let secret = request.resumable.then(Secret::random);
+            (None, None) => {
+                let secret = match &self.http {
+                    Some(http) => Some(http.login_secret()),
+                    None => request.resumable.then(Secret::random),
+                };
                 let login = exchange.login(address, secret).await;
                 login.map_err(ResumeError::Refused)
             }

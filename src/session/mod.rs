@@ -2,13 +2,13 @@
 
 mod hearing;
 mod heartbeat;
-mod kept;
+mod http;
 mod login;
 mod saying;
 mod socket;
 
 pub use heartbeat::Clocks;
-pub use kept::{Kept, Standing};
+pub use http::{Before, Portable, Standing};
 pub use socket::{Gone, Received, Sending, Socket};
 
 use std::pin::Pin;
@@ -21,7 +21,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tracing::{debug, info};
 
 use self::heartbeat::{Heartbeat, Pulse};
-use self::kept::Keeper;
+use self::http::Portability;
 use self::saying::farewell;
 use crate::dialect::Dialect;
 use crate::drain::Phase;
@@ -50,8 +50,8 @@ pub struct Call {
     pub phase: Phase,
     /// How long a resumable session keeps its connection; zero for ever.
     pub max_age: Duration,
-    /// Of a transport that outlives this node.
-    pub kept: Option<Box<Kept>>,
+    /// Of a conversation over HTTP.
+    pub http: Option<Box<Portable>>,
     /// The ICE servers that it tells of.
     pub ice: Arc<Ice>,
     /// How it begins.
@@ -138,8 +138,8 @@ struct Session<S, D> {
     /// Kept from turn to turn: to register anew with the token that all sessions share would cost more than a turn.
     drain: Pin<Box<WaitForCancellationFutureOwned>>,
     seat: Option<Seat>,
-    /// Of a conversation that outlives this node.
-    keeper: Option<Box<Keeper>>,
+    /// Of a conversation over HTTP.
+    http: Option<Box<Portability>>,
     /// Counted as logged in.
     present: Option<Present>,
     /// Counts what was sent to see whether the client is there.
@@ -166,7 +166,8 @@ enum Wake {
 
 impl<S: Socket, D: Dialect> Session<S, D> {
     fn new(socket: S, dialect: D, mut call: Call, stop: &CancellationToken) -> Self {
-        let keeper = call.kept.take().map(|kept| Box::new(Keeper::new(*kept)));
+        let http = call.http.take();
+        let http = http.map(|portable| Box::new(Portability::new(*portable)));
         Self {
             socket,
             dialect,
@@ -174,7 +175,7 @@ impl<S: Socket, D: Dialect> Session<S, D> {
             call,
             drain: Box::pin(stop.clone().cancelled_owned()),
             seat: None,
-            keeper,
+            http,
             present: None,
             pings: 0,
             wrong_secrets: 0,
@@ -186,7 +187,7 @@ impl<S: Socket, D: Dialect> Session<S, D> {
     }
 
     fn transport(&self) -> Transport {
-        match self.keeper {
+        match self.http {
             None => Transport::WebSocket,
             Some(_) => Transport::Http,
         }
@@ -199,7 +200,7 @@ impl<S: Socket, D: Dialect> Session<S, D> {
                 return reason;
             }
         }
-        if self.keeper.is_some()
+        if self.http.is_some()
             && let Err(reason) = Box::pin(self.go_on()).await
         {
             return reason;
@@ -246,7 +247,7 @@ impl<S: Socket, D: Dialect> Session<S, D> {
             seat.mark("goaway");
         }
         self.goes_at = Some(Instant::now() + reconnect_in);
-        if self.keeper.is_some() {
+        if self.http.is_some() {
             // Its client has nothing to do: another node goes on.
             return;
         }
@@ -256,7 +257,7 @@ impl<S: Socket, D: Dialect> Session<S, D> {
     /// A client that was told to go, or that closes as clients do that reconnect, may come back to its session.
     fn closed(&self, for_good: bool) -> CloseReason {
         let may_resume = self.seat.as_ref().is_some_and(Seat::is_resumable);
-        let is_told = self.is_told_to_go && self.keeper.is_none();
+        let is_told = self.is_told_to_go && self.http.is_none();
         if may_resume && (is_told || !for_good) {
             CloseReason::Dropped
         } else {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::time::{sleep, timeout};
 
-use super::kept::Keeper;
+use super::http::Portability;
 use super::{Gone, Received, Sending, Session, Socket};
 use crate::bugs::{self, Bug};
 use crate::dialect::Dialect;
@@ -20,11 +20,15 @@ const FAREWELL: Duration = Duration::from_secs(1);
 impl<S: Socket, D: Dialect> Session<S, D> {
     /// Says everything that is to be said, in one write.
     pub(super) async fn say(&mut self) -> Result<(), CloseReason> {
-        let is_settled = |keeper: &Keeper| keeper.is_settled(self.seat.as_ref());
-        if self.turns.is_empty() && !self.keeper.as_deref().is_some_and(is_settled) {
+        let is_settled = |http: &Portability| http.is_settled(self.seat.as_ref());
+        if self.turns.is_empty() && !self.http.as_deref().is_some_and(is_settled) {
             return Ok(());
         }
         let mut sending = Vec::with_capacity(self.turns.len());
+        if let Some(http) = &mut self.http {
+            let standing = http.standing(self.seat.as_ref()).map(Box::new);
+            sending.extend(standing.map(Sending::Standing));
+        }
         // They end when everything is written.
         let mut spans = Vec::new();
         let mut end = Ok(());
@@ -32,12 +36,13 @@ impl<S: Socket, D: Dialect> Session<S, D> {
         for turn in self.turns.drain(..) {
             match turn {
                 Turn::Tell(event) => {
-                    let event = match &mut self.keeper {
+                    let seq = event.seq();
+                    let event = match &self.http {
                         None => Some(event),
-                        Some(keeper) => keeper.says(event),
+                        Some(_) => Portability::says(event),
                     };
                     let said = event.and_then(|event| self.dialect.say(&event));
-                    sending.extend(said.map(Sending::Frame));
+                    sending.extend(said.map(|said| Sending::Frame(said, seq)));
                 }
                 Turn::Doubted => {
                     self.heartbeat.doubted();
@@ -48,9 +53,10 @@ impl<S: Socket, D: Dialect> Session<S, D> {
                 Turn::End(reason) => end = Err(reason),
             }
         }
-        if let Some(keeper) = &mut self.keeper {
-            let standing = keeper.standing(self.seat.as_ref()).map(Box::new);
-            sending.extend(standing.map(Sending::Standing));
+        if let Some(http) = &mut self.http
+            && http.settles(self.seat.as_ref())
+        {
+            sending.push(Sending::Settled);
         }
         if asks {
             sending.push(self.ping());

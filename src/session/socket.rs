@@ -3,23 +3,23 @@
 use futures_util::{Sink, Stream};
 
 use super::Standing;
-use crate::model::{CloseReason, EntryId, Frame};
+use crate::model::{CloseReason, Correlation, EntryId, Frame};
 
 /// What a transport brings. Its end, without [`Received::Closed`], is a connection that broke.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Received {
     /// A message of the client.
     Frame(Frame),
-    /// A message that the transport keeps, at this place, until it is told by a [`Sending::Standing`] that it was dealt with. It brings no other
-    /// before.
-    Kept(Frame, EntryId),
+    /// A message whose sender waits for a [`Sending::Settled`], and repeats it if that does not come: then it has this id again, if it has none of
+    /// its own.
+    Posted(Frame, Correlation),
     /// A sign of life without a message.
     Alive,
     /// The answer to the ping of this number.
     Answered(u64),
     /// A message over the limit.
     TooLarge,
-    /// Another node goes on with the conversation.
+    /// Another node goes on with the conversation, as from here on.
     Taken,
     /// A client that need not stay connected gave no sign of life for too long.
     Expired,
@@ -33,12 +33,14 @@ pub enum Received {
 /// What a transport is asked to carry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sending {
-    /// A message for the client.
-    Frame(Frame),
+    /// A message for the client, and its place in the inbox if it has one.
+    Frame(Frame, Option<EntryId>),
     /// A question whether it is there, which its transport answers with [`Received::Answered`], behind everything that was said before.
     Ping(u64),
-    /// How far the conversation has come with what was said before: only for transports that keep it.
+    /// What whoever goes on must know when its client has heard what follows: only for conversations that others may go on with.
     Standing(Box<Standing>),
+    /// It is known what became of everything that was [posted](Received::Posted).
+    Settled,
     /// The end, and why.
     Close(CloseReason),
 }

@@ -40,7 +40,7 @@ pub enum Fate {
 pub enum Transport {
     /// A WebSocket.
     WebSocket,
-    /// HTTP requests, and a letterbox between them.
+    /// HTTP requests, of which each may come to another node.
     Http,
 }
 

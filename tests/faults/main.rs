@@ -17,6 +17,7 @@ mod alone;
 mod crowd;
 mod holders;
 mod http;
+mod http_home;
 mod killed;
 mod order;
 mod peerjs;

@@ -9,14 +9,14 @@ use futures_util::future::join_all;
 use switchboard::fabric::embedded::Switch;
 use switchboard::fabric::{
     self, Answer, Claim, Entry, Envelope, Fabric, Flags, Holder, Inbound, Inbox, Lease, Opened,
-    Outcome, Parcel, Postage, Receipts, Renewal, Says, Sender, Sent, Terms, Verdict,
+    Outcome, Parcel, Postage, Questions, Receipts, Renewal, Says, Sender, Sent, Terms, Topic,
 };
 use switchboard::model::{
     Address, Body, EntryId, LeaveReason, NodeId, Realm, Secret, SessionId, Signal, SignalKind,
     UserName,
 };
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::support::process::Redis;
 use crate::support::{PATIENCE, eventually};
@@ -39,6 +39,7 @@ struct Plug {
     node: NodeId,
     fabric: Arc<dyn Fabric>,
     inbox: Inbox,
+    questions: Questions,
     /// What was pushed together with what was heard last.
     pushed: VecDeque<(SessionId, Entry)>,
     _drivers: JoinSet<()>,
@@ -50,8 +51,8 @@ impl Ground {
         let Opened {
             fabric,
             inbox,
+            questions,
             drivers,
-            ..
         } = match self {
             Self::Switch(switch) => switch.plug(node.clone()),
             Self::Redis(redis) => {
@@ -78,6 +79,7 @@ impl Ground {
             node,
             fabric,
             inbox,
+            questions,
             pushed: VecDeque::new(),
             _drivers: running,
         };
@@ -570,28 +572,54 @@ async fn a_node_that_does_not_beat_is_dead(ground: &Ground) {
     );
 }
 
-async fn a_challenge_is_answered_by_the_holders_node(ground: &Ground) {
+async fn a_question_is_answered_by_the_node_that_is_asked(ground: &Ground) {
     let (here, mut there) = (ground.plug().await, ground.plug().await);
-    let user = lease("user");
-    there.wins(&user).await;
-    let holder = user.held_by(&there.node);
-    for verdict in [Verdict::Alive, Verdict::Gone] {
-        let (asked, ()) = tokio::join!(here.fabric.challenge(&user.address, &holder), async {
-            let Inbound::Challenge(challenge) = there.hears().await else {
-                panic!("not a challenge")
+    let node = there.node.clone();
+    let asks = async |topic, body: Bytes| {
+        let within = Duration::from_millis(500);
+        here.fabric.ask(&node, topic, body, within).await.unwrap()
+    };
+    let large = Bytes::from(vec![b'\n'; 300_000]);
+    for body in [Bytes::from_static(b"what\xff"), large] {
+        let (answer, ()) = tokio::join!(asks(Topic::Session, body.clone()), async {
+            let Inbound::Doubt(question) = there.hears().await else {
+                panic!("not a question")
             };
-            assert_eq!(
-                (challenge.session, &challenge.asker),
-                (user.session, &here.node)
-            );
-            there.fabric.answer(challenge, verdict);
+            assert_eq!((&question.asker, &question.body), (&here.node, &body));
+            there.fabric.answer(&question, body.clone());
         });
-        assert_eq!(asked.unwrap(), verdict);
+        assert_eq!(answer.as_ref(), Some(&body));
+        let (answer, ()) = tokio::join!(asks(Topic::Http, body.clone()), async {
+            let question = there.questions.recv().await.unwrap();
+            assert_eq!((&question.asker, &question.body), (&here.node, &body));
+            there.fabric.answer(&question, body.clone());
+        });
+        assert_eq!(answer, Some(body));
     }
-    assert_eq!(
-        here.fabric.challenge(&user.address, &holder).await.unwrap(),
-        Verdict::Silent
-    );
+    assert_eq!(asks(Topic::Http, Bytes::new()).await, None, "no answer");
+    let (nobody, asked) = (NodeId::start("nobody"), Instant::now());
+    let within = Duration::from_mins(1);
+    let asking = here.fabric.ask(&nobody, Topic::Http, Bytes::new(), within);
+    assert_eq!(asking.await.unwrap(), None);
+    assert!(asked.elapsed() < PATIENCE, "known at once");
+}
+
+async fn a_home_is_found_for_its_time(ground: &Ground) {
+    let (here, there) = (ground.plug().await, ground.plug().await);
+    let (session, note) = (SessionId::random(), Bytes::from_static(b"there \xff"));
+    assert_eq!(there.fabric.located(session).await.unwrap(), None);
+    let minute = Duration::from_mins(1);
+    let noting = here.fabric.locate(session, note.clone(), minute);
+    noting.await.unwrap();
+    let located = there.fabric.located(session).await.unwrap();
+    assert_eq!(located.as_ref(), Some(&note));
+    let shortly = Duration::from_millis(50);
+    there.fabric.locate(session, note, shortly).await.unwrap();
+    eventually("it has run out", async || {
+        let located = here.fabric.located(session).await.unwrap();
+        located.is_none().then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -667,7 +695,8 @@ conforms! {
     a_plain_session_hears_what_was_sent_after_the_gap,
     a_lease_that_is_not_renewed_is_gone,
     a_node_that_does_not_beat_is_dead,
-    a_challenge_is_answered_by_the_holders_node,
+    a_question_is_answered_by_the_node_that_is_asked,
+    a_home_is_found_for_its_time,
     a_session_is_resumed_by_its_secret_only,
     a_resumed_session_is_as_it_was_left,
     an_inbox_keeps_what_is_not_confirmed,

@@ -13,7 +13,6 @@ mod http_calls;
 mod http_door;
 mod http_moves;
 mod ice;
-mod letterboxes;
 mod ops;
 mod pages;
 mod paths;

@@ -26,17 +26,11 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("drain", &[]),
-    (
-        "roaming",
-        &[
-            "dialect", "drain", "exchange", "fabric", "ice", "limits", "model", "session",
-        ],
-    ),
     // The arrow to dialect is the choice of the language at the door.
     (
         "edge",
         &[
-            "dialect", "drain", "exchange", "ice", "limits", "model", "roaming", "session",
+            "dialect", "drain", "exchange", "fabric", "ice", "limits", "model", "session",
         ],
     ),
     ("telemetry", &["model"]),
@@ -51,7 +45,6 @@ const ARROWS: &[(&str, &[&str])] = &[
             "fabric",
             "ice",
             "model",
-            "roaming",
             "session",
             "telemetry",
         ],
@@ -177,7 +170,8 @@ fn tasks_begin_in_three_places_and_queues_are_bounded() {
         let code = code(&text);
         let spawns = code.contains("tokio::spawn") || code.contains(".spawn(");
         assert!(
-            !spawns || ["app.rs", "edge/listener.rs", "roaming/mod.rs"].contains(&file.as_str()),
+            !spawns
+                || ["app.rs", "edge/listener.rs", "edge/http/homes.rs"].contains(&file.as_str()),
             "{file} spawns"
         );
         assert!(

@@ -14,11 +14,10 @@ use tokio::time::Instant;
 use super::super::Doors;
 use super::super::asking::parameter;
 use super::super::reject::Rejection;
-use super::credential::token;
+use super::buffer::{Looked, Place};
 use super::feed::Feed;
+use super::token::{Token, token};
 use super::{json, text};
-use crate::model::EntryId;
-use crate::roaming::{Looked, Reader};
 
 /// The longest that a poll waits, also if it asks for more.
 const LONGEST_POLL: Duration = Duration::from_secs(25);
@@ -44,10 +43,11 @@ pub(super) async fn read(
     let place = place.map_err(|_| Rejection::Crowded)?;
     // Taken before the stream begins, so that a drain cannot miss it.
     let tracked = doors.phase.track();
-    let reader = doors.roaming.read(&token, after).await?;
     if polls {
-        return poll(&doors, reader, wait(&headers, &uri)?).await;
+        let until = Instant::now() + wait(&headers, &uri)?;
+        return poll(&doors, &token, after, until).await;
     }
+    let reader = doors.homes.read(&token, after).await?;
     let kept = (place, tracked);
     let feed = Feed::new(reader, doors.settings.http, doors.phase.clone(), kept);
     let events = stream::unfold(feed, Feed::next);
@@ -68,26 +68,23 @@ pub(super) async fn read(
     Ok((StatusCode::OK, headers, Body::from_stream(events)).into_response())
 }
 
-/// Answers as soon as there is something, or when the time is over.
-async fn poll(doors: &Doors, mut reader: Reader, wait: Duration) -> Result<Response, Rejection> {
-    let until = Instant::now() + wait;
+/// Answers as soon as there is something, or when the time is over, or when the node drains.
+async fn poll(
+    doors: &Doors,
+    token: &Token,
+    after: Place,
+    until: Instant,
+) -> Result<Response, Rejection> {
     let drain = doors.phase.draining();
-    let found = loop {
-        let found = reader.look().await?;
-        let left = until.saturating_duration_since(Instant::now());
-        let is_something = found.reset || !found.events.is_empty();
-        if is_something || left.is_zero() || drain.is_cancelled() {
-            break found;
-        }
-        tokio::select! {
-            () = reader.news(left) => {}
-            () = drain.cancelled() => {}
-        }
+    let (looked, next) = tokio::select! {
+        biased;
+        polled = doors.homes.poll(token, after, until) => polled?,
+        () = drain.cancelled() => (Looked::default(), after),
     };
-    Ok(json(StatusCode::OK, polled(&found, reader.place())))
+    Ok(json(StatusCode::OK, polled(&looked, next)))
 }
 
-fn polled(Looked { events, reset }: &Looked, next: EntryId) -> String {
+fn polled(Looked { events, reset }: &Looked, next: Place) -> String {
     let events: Vec<String> = events
         .iter()
         .map(|(place, said)| {
@@ -102,7 +99,7 @@ fn polled(Looked { events, reset }: &Looked, next: EntryId) -> String {
 }
 
 /// Where the client has come to: what it says itself, or its `EventSource` for it on a reconnect.
-fn after(headers: &HeaderMap, uri: &Uri) -> Result<Option<EntryId>, Rejection> {
+fn after(headers: &HeaderMap, uri: &Uri) -> Result<Place, Rejection> {
     const WRONG: Rejection = Rejection::Bad("that is no event id that was told");
     let header = text(headers, header::HeaderName::from_static("last-event-id"));
     let asked = parameter(uri, "after");
@@ -110,9 +107,9 @@ fn after(headers: &HeaderMap, uri: &Uri) -> Result<Option<EntryId>, Rejection> {
     let after = header
         .or(asked.as_deref())
         .filter(|after| !after.is_empty());
-    after
-        .map(|after| after.parse().map_err(|_| WRONG))
-        .transpose()
+    after.map_or(Ok(Place::default()), |after| {
+        after.parse().map_err(|_| WRONG)
+    })
 }
 
 fn wait(headers: &HeaderMap, uri: &Uri) -> Result<Duration, Rejection> {

@@ -2,22 +2,19 @@
 
 use std::convert::Infallible;
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use axum::body::Bytes;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::super::HttpSettings;
+use super::buffer::{Looked, Place as EventId};
+use super::homes::{Denied, Reader};
 use crate::drain::Phase;
 use crate::limits::Place;
-use crate::model::EntryId;
-use crate::roaming::{Denied, Looked, Reader};
 
 /// What fills the buffers on the way, so that whoever waits for the first byte gets it.
 const PADDING: usize = 2048;
-/// How long to rest while the store is away.
-const RETRY: Duration = Duration::from_millis(500);
 
 /// A stream that is being told.
 pub(super) struct Feed {
@@ -80,11 +77,11 @@ impl Feed {
     /// Waits for what is to be said next; `None`: the stream is over.
     async fn goes(&mut self) -> Option<String> {
         loop {
-            match self.reader.look().await {
+            match self.reader.look() {
                 Ok(found) if found.reset || !found.events.is_empty() => return Some(told(&found)),
                 Ok(_) => {}
-                Err(Denied::Unavailable) => sleep(RETRY).await,
                 Err(Denied::Replaced) => return Some(self.last("replaced", "newer stream")),
+                Err(Denied::Elsewhere) => return Some(self.last("bye", "moved")),
                 // Its last words were told before. Whoever comes back hears that it is gone.
                 Err(_) => return None,
             }
@@ -129,7 +126,7 @@ fn told(Looked { events, reset }: &Looked) -> String {
 }
 
 /// Line breaks between the tokens of a body become lines of data, which the client joins again.
-fn tell(said: &mut String, place: EntryId, event: &str) {
+fn tell(said: &mut String, place: EventId, event: &str) {
     // Writing to a String cannot fail.
     let _ = writeln!(said, "id: {place}\nevent: message");
     let event = event.replace("\r\n", "\n");
@@ -146,7 +143,7 @@ mod tests {
     #[test]
     fn an_event_may_have_several_lines() {
         let mut said = String::new();
-        tell(&mut said, EntryId::default(), "{\"a\":\r\n1,\r2}");
+        tell(&mut said, EventId::default(), "{\"a\":\r\n1,\r2}");
         let expected = "id: 0-0\nevent: message\ndata: {\"a\":\ndata: 1,\ndata: 2}\n\n";
         assert_eq!(said, expected);
     }

@@ -7,10 +7,10 @@ use axum::response::Response;
 
 use super::super::Doors;
 use super::super::reject::Rejection;
-use super::credential::token;
+use super::home::Home;
+use super::token::token;
 use super::{body, json, text};
 use crate::dialect::posted;
-use crate::roaming::Roaming;
 
 /// How many of the longest messages one request holds.
 const LONGEST_AT_ONCE: usize = 4;
@@ -28,7 +28,7 @@ pub(super) async fn say(
     let once = match headers.get("idempotency-key") {
         None => None,
         Some(key) => match key.to_str() {
-            Ok(key) if (1..=KEY_BYTES).contains(&key.len()) => Some(key.to_owned()),
+            Ok(key) if (1..=KEY_BYTES).contains(&key.len()) => Some(key),
             _ => return Err(Rejection::Bad("an Idempotency-Key is 1 to 128 letters")),
         },
     };
@@ -42,10 +42,10 @@ pub(super) async fn say(
         }
         _ => return Err(Rejection::MediaType),
     };
-    if said.len() > Roaming::MOST_AT_ONCE || said.iter().any(|said| said.len() > longest) {
+    if said.len() > Home::MOST_AT_ONCE || said.iter().any(|said| said.len() > longest) {
         return Err(Rejection::TooLarge);
     }
-    let accepted = doors.roaming.post(&token, said, once).await?;
+    let accepted = doors.homes.post(&token, Some(said), once).await?;
     let accepted = format!("{{\"accepted\":{accepted}}}\n");
     Ok(json(StatusCode::ACCEPTED, accepted))
 }

@@ -1,10 +1,16 @@
 //! The HTTP door: the native language for networks that let no WebSocket through.
 
-mod credential;
+mod buffer;
 mod events;
 mod feed;
+mod fields;
+mod home;
+mod homes;
 mod messages;
 mod sessions;
+mod token;
+
+pub(super) use homes::{Denied, Homes};
 
 use std::time::Duration;
 

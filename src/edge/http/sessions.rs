@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::super::Doors;
 use super::super::reject::Rejection;
-use super::credential::token;
+use super::token::token;
 use super::{body, json};
 use crate::dialect::posted;
 
@@ -27,7 +27,7 @@ pub(super) async fn open(
     let place = place.map_err(|_| Rejection::Crowded)?;
     let login = body(request, doors.settings.frame_bytes).await?;
     let login = posted::opening(&login)?;
-    let token = doors.roaming.open(login, place).await?;
+    let token = doors.homes.open(login, place).await?;
     let (public, secret) = (token.session(), token.expose());
     let lives = doors.settings.http.session_ttl.as_secs();
     let keepalive = doors.settings.http.keepalive.as_secs();
@@ -54,6 +54,6 @@ pub(super) async fn close(
     if token.session().to_string() != id {
         return Err(Rejection::SessionGone);
     }
-    doors.roaming.close(&token).await?;
+    doors.homes.post(&token, None, None).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }

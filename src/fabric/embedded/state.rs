@@ -3,13 +3,14 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use tokio::sync::{oneshot, watch};
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::fabric::intake::{Intake, Line};
 use crate::fabric::{
-    Confirmed, Entry, Envelope, FabricError, Holder, Lease, Notes, Outcome, Postage, Renewal, Room,
-    Sent, Terms, Verdict,
+    Confirmed, Entry, Envelope, FabricError, Holder, Lease, Notes, Outcome, Postage, Question,
+    Renewal, Room, Sent, Terms,
 };
 use crate::model::{Address, Correlation, EntryId, NodeId, SecretHash, SessionId};
 
@@ -22,7 +23,9 @@ pub(super) struct State {
     pub(super) entries: u64,
     /// Names that were taken over from a holder who was believed dead, by which session.
     pub(super) taken: HashMap<Address, SessionId>,
-    pub(super) questions: HashMap<u64, oneshot::Sender<Verdict>>,
+    pub(super) questions: HashMap<u64, oneshot::Sender<Bytes>>,
+    /// Where sessions that are bound to no connection are at home, and until when that is believed.
+    pub(super) homes: HashMap<SessionId, (Bytes, Instant)>,
     pub(super) asked: u64,
     pub(super) away: bool,
 }
@@ -66,6 +69,7 @@ pub(super) const REMEMBERED: usize = 256;
 #[derive(Debug)]
 pub(super) struct Plug {
     pub(super) intake: Arc<Intake>,
+    pub(super) http: mpsc::Sender<Question>,
     pub(super) until: Instant,
 }
 

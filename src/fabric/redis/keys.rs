@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::batch::Destination;
-use crate::fabric::letterbox;
 use crate::model::{Address, NodeId, Realm, SessionId};
 
 /// Names under one prefix, so that deployments can share a Redis.
@@ -26,10 +25,9 @@ impl Keys {
         ['p', 'i', 's', 't'].map(|kind| self.of_user(kind, &address))
     }
 
-    /// Record, uplink, downlink and idempotency keys of a letterbox, as scripts take them.
-    pub(super) fn of_letterbox(&self, session: SessionId) -> [String; 4] {
-        let address = letterbox::address(session).to_string();
-        ['s', 'u', 'i', 'k'].map(|kind| self.of_user(kind, &address))
+    /// Where an HTTP session is at home.
+    pub(super) fn home(&self, session: SessionId) -> String {
+        self.of_user('l', &session.to_string())
     }
 
     /// A node's lease; all in one slot.

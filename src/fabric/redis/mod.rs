@@ -6,7 +6,6 @@ mod connect;
 mod epoch;
 mod keys;
 mod lane;
-mod letterboxes;
 mod open;
 mod parked;
 mod questions;
@@ -23,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, try_join_all};
 use redis::{Cmd, Value};
@@ -33,17 +33,16 @@ use self::connect::Lives;
 use self::epoch::StoreEpoch;
 use self::keys::{Keys, KnownDestinations};
 use self::lane::Lane;
-use self::questions::Questions;
+use self::questions::Asked;
 use self::scripts::Scripts;
 use self::subscriber::{Listening, Wants};
 use self::wire::{entries, holder, millis, unexpected};
-use super::wakes::Wakes;
 use super::{
-    Beat, Challenge, Claim, Entry, Envelope, Epoch, Fabric, FabricError, Holder, Lease, Notes,
-    Postage, Receipt, Renewal, Resume, Says, Terms, Verdict,
+    Beat, Claim, Entry, Envelope, Epoch, Fabric, FabricError, Holder, Lease, Notes, Postage,
+    Question, Receipt, Renewal, Resume, Says, Terms, Topic,
 };
 use crate::bugs::{self, Bug};
-use crate::model::{Address, EntryId, NodeId, Realm, SecretHash, UserName};
+use crate::model::{Address, EntryId, NodeId, Realm, SecretHash, SessionId, UserName};
 
 /// How many leases one script call renews: more would make Redis' other users wait (2 ms at 500, measured).
 const RENEWED_AT_ONCE: usize = 500;
@@ -63,8 +62,7 @@ struct RedisFabric {
     lanes: Vec<Lane>,
     own_lane: Lane,
     wants: Arc<Wants>,
-    questions: Arc<Questions>,
-    wakes: Arc<Wakes>,
+    asked: Arc<Asked>,
     lives: Lives,
     epoch: Arc<StoreEpoch>,
 }
@@ -370,41 +368,52 @@ impl Fabric for RedisFabric {
             .collect())
     }
 
-    async fn challenge(&self, _: &Address, holder: &Holder) -> Result<Verdict, FabricError> {
-        let (token, verdict) = self.questions.ask();
-        let question = Challenge {
-            session: holder.session,
-            asker: self.node.clone(),
-            token,
-        };
-        let asked = publish(
-            self.keys.node_channel(&holder.node),
-            wire::question(&question),
-        );
-        let asked = self.own_lane.ask(asked).await;
-        let verdict = match asked {
-            Ok(_) => Ok(timeout(self.terms.challenge, verdict)
-                .await
-                .ok()
-                .and_then(Result::ok)
-                .unwrap_or(Verdict::Silent)),
-            Err(error) => Err(error),
-        };
-        self.questions.forget(token);
-        verdict
+    async fn ask(
+        &self,
+        node: &NodeId,
+        topic: Topic,
+        body: Bytes,
+        within: Duration,
+    ) -> Result<Option<Bytes>, FabricError> {
+        let (open, answer) = self.asked.ask();
+        let question = wire::question(topic, &self.node, open.number(), &body);
+        let asked = publish(self.keys.node_channel(node), question);
+        // How many have heard it.
+        if self.own_lane.ask(asked).await? == Value::Int(0) {
+            return Ok(None);
+        }
+        Ok(timeout(within, answer).await.ok().and_then(Result::ok))
     }
 
     fn epoch(&self) -> Epoch {
         self.epoch.watch()
     }
 
-    fn answer(&self, challenge: Challenge, verdict: Verdict) {
-        let channel = self.keys.node_channel(&challenge.asker);
-        // An answer that is lost is a holder that did not answer: the name stays taken, and the login is tried again.
-        drop(
-            self.own_lane
-                .ask(publish(channel, wire::answer(challenge.token, verdict))),
-        );
+    fn answer(&self, question: &Question, body: Bytes) {
+        let channel = self.keys.node_channel(&question.asker);
+        let answer = wire::answer(question.number, &body);
+        drop(self.own_lane.ask(publish(channel, answer)));
+    }
+
+    async fn locate(
+        &self,
+        session: SessionId,
+        note: Bytes,
+        lives: Duration,
+    ) -> Result<(), FabricError> {
+        let mut set = redis::cmd("SET");
+        set.arg(self.keys.home(session)).arg(&note[..]);
+        set.arg("PX").arg(millis(lives).max(1));
+        self.lanes[0].ask(set).await.map(drop)
+    }
+
+    async fn located(&self, session: SessionId) -> Result<Option<Bytes>, FabricError> {
+        let get = redis::cmd("GET").arg(self.keys.home(session)).clone();
+        match self.lanes[0].ask(get).await? {
+            Value::Nil => Ok(None),
+            Value::BulkString(note) => Ok(Some(note.into())),
+            _ => Err(unexpected()),
+        }
     }
 
     fn waiting(&self) -> usize {
@@ -420,7 +429,7 @@ impl Fabric for RedisFabric {
     }
 }
 
-fn publish(channel: String, payload: String) -> Cmd {
+fn publish(channel: String, payload: impl redis::ToRedisArgs) -> Cmd {
     redis::cmd("PUBLISH").arg(channel).arg(payload).clone()
 }
 

@@ -5,19 +5,18 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use tokio::sync::mpsc;
 
 use super::RedisFabric;
 use super::connect::{Lives, OpenError, Store};
 use super::epoch::StoreEpoch;
 use super::keys::{Keys, KnownDestinations};
 use super::lane::Lane;
-use super::questions::Questions;
+use super::questions::Asked;
 use super::scripts::Scripts;
 use super::subscriber::{Subscriber, Wants};
-use super::wire::Heard;
 use crate::fabric::intake::Intake;
-use crate::fabric::wakes::Wakes;
-use crate::fabric::{Opened, Terms};
+use crate::fabric::{Opened, QUESTIONS, Terms};
 use crate::model::NodeId;
 use crate::telemetry::Metrics;
 
@@ -105,20 +104,16 @@ pub async fn open(
     let (intake, inbox) = Intake::new(None);
     let intake = Arc::new(intake);
     let wants = Arc::<Wants>::default();
-    let questions = Arc::<Questions>::default();
-    let wakes = Arc::<Wakes>::default();
+    let (http, questions) = mpsc::channel(QUESTIONS);
+    let asked = Arc::new(Asked::new(http));
     let subscriber = Subscriber {
         store,
         wants: Arc::clone(&wants),
         intake: Arc::clone(&intake),
         ears: {
-            let (questions, wakes) = (Arc::clone(&questions), Arc::clone(&wakes));
-            Arc::new(move |heard, intake: &_, line| match heard {
-                Heard::Wake(session) => wakes.wake(session),
-                heard => questions.hear(heard, intake, line),
-            })
+            let asked = Arc::clone(&asked);
+            Arc::new(move |heard, intake: &_, line| asked.hear(heard, intake, line))
         },
-        wakes: Arc::clone(&wakes),
         own_channel: keys.node_channel(&node),
         lane: own_lane.clone(),
     };
@@ -137,16 +132,14 @@ pub async fn open(
         lanes,
         own_lane,
         wants,
-        questions,
-        wakes,
+        asked,
         lives,
         epoch,
     };
-    let fabric = Arc::new(fabric);
     Ok(Opened {
-        letterboxes: Arc::clone(&fabric) as _,
-        fabric,
+        fabric: Arc::new(fabric),
         inbox,
+        questions,
         drivers,
     })
 }

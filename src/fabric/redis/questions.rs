@@ -2,28 +2,58 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::oneshot;
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
 
 use super::wire::Heard;
 use crate::fabric::intake::{Intake, Line};
-use crate::fabric::{Inbound, Verdict};
+use crate::fabric::{Inbound, Question, Topic};
 
 /// The questions that wait for an answer.
-#[derive(Debug, Default)]
-pub(super) struct Questions {
+#[derive(Debug)]
+pub(super) struct Asked {
     /// Held for a map operation.
-    open: Mutex<HashMap<u64, oneshot::Sender<Verdict>>>,
-    asked: AtomicU64,
+    open: Mutex<HashMap<u64, oneshot::Sender<Bytes>>>,
+    count: AtomicU64,
+    /// Those who answer questions about HTTP sessions.
+    http: mpsc::Sender<Question>,
 }
 
-impl Questions {
-    pub(super) fn ask(&self) -> (u64, oneshot::Receiver<Verdict>) {
-        let (sender, verdict) = oneshot::channel();
-        let token = self.asked.fetch_add(1, Ordering::Relaxed);
-        self.lock().insert(token, sender);
-        (token, verdict)
+/// A question that waits for its answer; forgotten when dropped.
+pub(super) struct Open {
+    asked: Arc<Asked>,
+    number: u64,
+}
+
+impl Open {
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.asked.lock().remove(&self.number);
+    }
+}
+
+impl Asked {
+    pub(super) fn new(http: mpsc::Sender<Question>) -> Self {
+        Self {
+            open: Mutex::default(),
+            count: AtomicU64::default(),
+            http,
+        }
+    }
+
+    pub(super) fn ask(self: &Arc<Self>) -> (Open, oneshot::Receiver<Bytes>) {
+        let (sender, answer) = oneshot::channel();
+        let number = self.count.fetch_add(1, Ordering::Relaxed);
+        self.lock().insert(number, sender);
+        let asked = Arc::clone(self);
+        (Open { asked, number }, answer)
     }
 
     pub(super) fn hear(&self, heard: Heard, intake: &Intake, line: Line) {
@@ -38,24 +68,22 @@ impl Questions {
             Heard::Replaced { session, attach } => {
                 let _ = intake.post(Inbound::Replaced { session, attach });
             }
-            // One that does not fit fails the login that questions for it, or is a holder that did not answer: both are tried again.
+            // One that does not fit fails the login that waits for it, which is tried again.
             Heard::Barrier(session) => drop(intake.post(Inbound::Barrier(session))),
-            Heard::Question(challenge) => drop(intake.post(Inbound::Challenge(challenge))),
-            Heard::Answer { token, verdict } => {
-                let asker = self.lock().remove(&token);
-                let _ = asker.map(|asker| asker.send(verdict));
+            // One that does not fit gets no answer.
+            Heard::Question(Topic::Session, question) => {
+                let _ = intake.post(Inbound::Doubt(question));
             }
-            // Whoever sleeps at a letterbox asks no question.
-            Heard::Wake(_) | Heard::Probe => {}
+            Heard::Question(Topic::Http, question) => drop(self.http.try_send(question)),
+            Heard::Answer(number, body) => {
+                let asker = self.lock().remove(&number);
+                let _ = asker.map(|asker| asker.send(body));
+            }
+            Heard::Probe => {}
         }
     }
 
-    /// Nobody waits for this answer any more.
-    pub(super) fn forget(&self, token: u64) {
-        self.lock().remove(&token);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, oneshot::Sender<Verdict>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, oneshot::Sender<Bytes>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -13,14 +13,6 @@ pub(super) struct Scripts {
     pub(super) read: Loaded,
     pub(super) resume: Loaded,
     pub(super) note: Loaded,
-    pub(super) letterbox_open: Loaded,
-    pub(super) letterbox_look: Loaded,
-    pub(super) letterbox_post: Loaded,
-    pub(super) letterbox_attach: Loaded,
-    pub(super) letterbox_read: Loaded,
-    pub(super) letterbox_take: Loaded,
-    pub(super) letterbox_hear: Loaded,
-    pub(super) letterbox_tell: Loaded,
     pub(super) knows: Loaded,
 }
 
@@ -46,14 +38,6 @@ impl Default for Scripts {
             read: script(include_str!("read.lua")),
             resume: script(include_str!("resume.lua")),
             note: script(include_str!("note.lua")),
-            letterbox_open: script(include_str!("letterbox/open.lua")),
-            letterbox_look: script(include_str!("letterbox/look.lua")),
-            letterbox_post: script(include_str!("letterbox/post.lua")),
-            letterbox_attach: script(include_str!("letterbox/attach.lua")),
-            letterbox_read: script(include_str!("letterbox/read.lua")),
-            letterbox_take: script(include_str!("letterbox/take.lua")),
-            letterbox_hear: script(include_str!("letterbox/hear.lua")),
-            letterbox_tell: script(include_str!("letterbox/tell.lua")),
             knows: script(include_str!("knows.lua")),
         }
     }
@@ -72,28 +56,9 @@ impl Scripts {
             resume,
             note,
             knows,
-            letterbox_open,
-            letterbox_look,
-            letterbox_post,
-            letterbox_attach,
-            letterbox_read,
-            letterbox_take,
-            letterbox_hear,
-            letterbox_tell,
         } = self;
         let mut load = Pipeline::new();
-        let of_users = [claim, renew, release, send, beat, read, resume, note, knows];
-        let of_letterboxes = [
-            letterbox_open,
-            letterbox_look,
-            letterbox_post,
-            letterbox_attach,
-            letterbox_read,
-            letterbox_take,
-            letterbox_hear,
-            letterbox_tell,
-        ];
-        for script in of_users.into_iter().chain(of_letterboxes) {
+        for script in [claim, renew, release, send, beat, read, resume, note, knows] {
             load.cmd("SCRIPT").arg("LOAD").arg(script.text);
         }
         load

@@ -19,7 +19,6 @@ use super::connect::Store;
 use super::lane::Lane;
 use super::wire::{Heard, Known};
 use crate::fabric::intake::{Intake, Line};
-use crate::fabric::wakes::Wakes;
 use crate::fabric::{FabricError, Lease};
 use crate::model::SessionId;
 use crate::telemetry::RedisTrouble;
@@ -147,8 +146,6 @@ pub(super) struct Subscriber {
     pub(super) wants: Arc<Wants>,
     pub(super) intake: Arc<Intake>,
     pub(super) ears: Ears,
-    /// Those who may have missed that something has happened to a letterbox.
-    pub(super) wakes: Arc<Wakes>,
     /// Where the probe is published, and by which lane.
     pub(super) own_channel: String,
     pub(super) lane: Lane,
@@ -266,7 +263,6 @@ impl Subscriber {
     ) -> Result<Infallible, FabricError> {
         self.subscribe_all(&mut connection).await?;
         self.intake.open(line).await;
-        self.wakes.wake_all();
         pulse.subscribed.store(true, Ordering::Relaxed);
         let mut probe = interval(PROBE_EVERY);
         probe.set_missed_tick_behavior(MissedTickBehavior::Delay);

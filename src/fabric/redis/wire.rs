@@ -8,8 +8,8 @@ use memchr::memchr;
 use redis::Value;
 
 use crate::fabric::{
-    Challenge, Confirmed, Entry, Envelope, FabricError, Holder, KnownSenders, Lease, Outcome,
-    Resume, Resumed, Sent, Verdict,
+    Confirmed, Entry, Envelope, FabricError, Holder, KnownSenders, Lease, Outcome, Question,
+    Resume, Resumed, Sent, Topic,
 };
 use crate::model::{Address, EntryId, NodeId, SessionId};
 
@@ -31,14 +31,12 @@ pub(super) enum Heard {
     Replaced { session: SessionId, attach: u32 },
     /// `B SESSION`: everything sent to the user before has arrived.
     Barrier(SessionId),
-    /// `W SESSION`: something has happened to a letterbox.
-    Wake(SessionId),
     /// `T`: the subscription is not deaf.
     Probe,
-    /// `Q SESSION ASKER TOKEN`: another node doubts a session.
-    Question(Challenge),
-    /// `A TOKEN 0|1|2`: the session that we doubted is gone, alive, or without a connection.
-    Answer { token: u64, verdict: Verdict },
+    /// `Q ASKER NUMBER\nBODY` about a session, `H ASKER NUMBER\nBODY` about an HTTP session: another node asks.
+    Question(Topic, Question),
+    /// `A NUMBER\nBODY`: the answer to our question of this number.
+    Answer(u64, Bytes),
 }
 
 impl Heard {
@@ -47,35 +45,41 @@ impl Heard {
         match payload.first()? {
             b'S' => Self::read_push(payload, known),
             b'P' => Self::read_direct(payload, known),
+            b'Q' | b'H' | b'A' => Self::read_question(payload),
             kind => {
                 let text = std::str::from_utf8(&payload).ok()?;
                 let mut words = text.split(' ').skip(1);
                 match kind {
                     b'B' => Some(Self::Barrier(words.next()?.parse().ok()?)),
                     b'T' => Some(Self::Probe),
-                    b'W' => Some(Self::Wake(words.next()?.parse().ok()?)),
                     b'R' => Some(Self::Replaced {
                         session: words.next()?.parse().ok()?,
                         attach: words.next()?.parse().ok()?,
                     }),
-                    b'Q' => Some(Self::Question(Challenge {
-                        session: words.next()?.parse().ok()?,
-                        asker: NodeId::known(words.next()?),
-                        token: words.next()?.parse().ok()?,
-                    })),
-                    b'A' => {
-                        let token = words.next()?.parse().ok()?;
-                        let verdict = match words.next()? {
-                            "1" => Verdict::Alive,
-                            "2" => Verdict::Detached,
-                            _ => Verdict::Gone,
-                        };
-                        Some(Self::Answer { token, verdict })
-                    }
                     _ => None,
                 }
             }
         }
+    }
+
+    fn read_question(payload: Vec<u8>) -> Option<Self> {
+        let mut body = Bytes::from(payload);
+        let end = memchr(b'\n', &body)?;
+        let head = body.split_to(end);
+        body.advance(1);
+        let mut words = std::str::from_utf8(&head).ok()?.split(' ');
+        let topic = match words.next()? {
+            "A" => return Some(Self::Answer(words.next()?.parse().ok()?, body)),
+            "Q" => Topic::Session,
+            "H" => Topic::Http,
+            _ => return None,
+        };
+        let question = Question {
+            asker: NodeId::known(words.next()?),
+            number: words.next()?.parse().ok()?,
+            body,
+        };
+        Some(Self::Question(topic, question))
     }
 
     fn read_push(payload: Vec<u8>, known: &mut Known) -> Option<Self> {
@@ -130,27 +134,16 @@ pub(super) fn barrier(session: SessionId) -> String {
     format!("B {session}")
 }
 
-pub(super) fn wake(session: SessionId) -> String {
-    format!("W {session}")
-}
-
-pub(super) fn question(
-    Challenge {
-        session,
-        asker,
-        token,
-    }: &Challenge,
-) -> String {
-    format!("Q {session} {asker} {token}")
-}
-
-pub(super) fn answer(token: u64, verdict: Verdict) -> String {
-    let word = match verdict {
-        Verdict::Gone | Verdict::Silent => 0,
-        Verdict::Alive => 1,
-        Verdict::Detached => 2,
+pub(super) fn question(topic: Topic, asker: &NodeId, number: u64, body: &[u8]) -> Vec<u8> {
+    let word = match topic {
+        Topic::Session => 'Q',
+        Topic::Http => 'H',
     };
-    format!("A {token} {word}")
+    [format!("{word} {asker} {number}\n").as_bytes(), body].concat()
+}
+
+pub(super) fn answer(number: u64, body: &[u8]) -> Vec<u8> {
+    [format!("A {number}\n").as_bytes(), body].concat()
 }
 
 pub(super) fn replaced(session: SessionId, attach: u32) -> String {
@@ -178,31 +171,6 @@ fn entry(row: Value) -> Option<Entry> {
         id,
         envelope: Envelope::decode(&bytes.into()).ok()?,
     })
-}
-
-/// Stream entries as XRANGE returns them, each with its place, the name of its only field, and what that says.
-pub(super) fn rows(value: Value) -> Result<Vec<(EntryId, String, Bytes)>, FabricError> {
-    let row = |row: Value| {
-        let Value::Array(row) = row else { return None };
-        let [Value::BulkString(id), Value::Array(fields)] = <[Value; 2]>::try_from(row).ok()?
-        else {
-            return None;
-        };
-        let [Value::BulkString(field), Value::BulkString(text)] =
-            <[Value; 2]>::try_from(fields).ok()?
-        else {
-            return None;
-        };
-        let id = std::str::from_utf8(&id).ok()?.parse().ok()?;
-        Some((id, String::from_utf8(field).ok()?, text.into()))
-    };
-    match value {
-        Value::Array(rows) => rows
-            .into_iter()
-            .map(|found| row(found).ok_or_else(unexpected))
-            .collect(),
-        _ => Err(unexpected()),
-    }
 }
 
 /// What `resume.lua` returns.
@@ -365,30 +333,20 @@ mod tests {
 
     #[test]
     fn what_is_published_is_heard() {
-        let challenge = Challenge {
-            session: SessionId::random(),
-            asker: NodeId::known("n.1"),
-            token: 7,
-        };
-        assert!(
-            matches!(hear(question(&challenge)), Some(Heard::Question(heard)) if heard == challenge)
-        );
-        let alive = hear(answer(7, Verdict::Alive));
-        assert!(matches!(
-            alive,
-            Some(Heard::Answer {
-                token: 7,
-                verdict: Verdict::Alive
-            })
-        ));
-        let gone = hear(answer(7, Verdict::Gone));
-        assert!(matches!(
-            gone,
-            Some(Heard::Answer {
-                token: 7,
-                verdict: Verdict::Gone
-            })
-        ));
+        let (asker, body) = (NodeId::known("n.1"), Bytes::from_static(b"what\n\xff"));
+        for topic in [Topic::Session, Topic::Http] {
+            let expected = Question {
+                asker: asker.clone(),
+                number: 7,
+                body: body.clone(),
+            };
+            let heard = hear(question(topic, &asker, 7, &body));
+            assert!(
+                matches!(heard, Some(Heard::Question(of, heard)) if (of, &heard) == (topic, &expected))
+            );
+        }
+        let heard = hear(answer(7, &body));
+        assert!(matches!(heard, Some(Heard::Answer(7, heard)) if heard == body));
         let session = SessionId::random();
         assert!(matches!(hear(barrier(session)), Some(Heard::Barrier(heard)) if heard == session));
         let envelope = "1 0a 0 n.1 /a message 1 4\n {{}";
@@ -419,7 +377,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn dirt_on_a_channel_never_panics(payload: Vec<u8>, text in "[SBPQARW][ 0-9a-f.\\-\n]{0,40}") {
+        fn dirt_on_a_channel_never_panics(payload: Vec<u8>, text in "[SBPQHAR][ 0-9a-f.\\-\n]{0,40}") {
             let _ = hear(payload);
             let _ = hear(text);
         }

@@ -1,14 +1,28 @@
-//! What a client shows to be let at its conversation.
+//! Who asks: the token of a session, in the header that is meant for it or, where a browser cannot set one, in the query.
+//!
+//! There is no cookie: no page can make a browser speak for a session whose token it does not have.
 
 use std::fmt;
 use std::str::FromStr;
 
-use crate::fabric::letterbox::{Key, address};
-use crate::model::{Secret, SessionId};
+use axum::http::{HeaderMap, Uri};
 
-/// Which conversation, and the secret of it: `SESSION.SECRET`, both in hexadecimal digits, so that it can stand in a URL as it is.
+use super::super::asking::{bearer, parameter};
+use super::super::reject::Rejection;
+use crate::model::{Address, Realm, Secret, SecretHash, SessionId, UserName};
+
+/// The token of a request.
+pub(super) fn token(headers: &HeaderMap, uri: &Uri) -> Result<Token, Rejection> {
+    let token = match bearer(headers) {
+        Some(token) => token.parse().ok(),
+        None => parameter(uri, "session").and_then(|token| token.parse().ok()),
+    };
+    token.ok_or(Rejection::Unauthorized)
+}
+
+/// Which session, and the secret of it: `SESSION.SECRET`, both in hexadecimal digits, so that it can stand in a URL as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Token {
+pub(crate) struct Token {
     session: SessionId,
     secret: Secret,
 }
@@ -16,10 +30,10 @@ pub struct Token {
 /// The text was never given to anybody as a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a token")]
-pub struct InvalidToken;
+pub(crate) struct InvalidToken;
 
 impl Token {
-    /// A token of a conversation that never was before.
+    /// A token of a session that never was before.
     pub(super) fn random() -> Self {
         Self {
             session: SessionId::random(),
@@ -27,25 +41,26 @@ impl Token {
         }
     }
 
-    /// Which conversation; anybody may know that.
-    pub fn session(&self) -> SessionId {
+    /// Which session; anybody may know that.
+    pub(super) fn session(&self) -> SessionId {
         self.session
-    }
-
-    /// The whole token, for its client alone.
-    pub fn expose(&self) -> String {
-        format!("{}.{}", self.session, self.secret.expose())
     }
 
     pub(super) fn secret(&self) -> &Secret {
         &self.secret
     }
 
-    pub(super) fn key(&self) -> Key {
-        Key {
-            session: self.session,
-            hash: self.secret.hash_for(&address(self.session)),
-        }
+    /// The whole token, for its client alone.
+    pub(super) fn expose(&self) -> String {
+        format!("{}.{}", self.session, self.secret.expose())
+    }
+
+    /// What nodes tell each other of the secret.
+    pub(super) fn proof(&self) -> SecretHash {
+        let name = UserName::parse(&self.session.to_string());
+        let name = name.unwrap_or_else(|_| unreachable!("hexadecimal digits are a name"));
+        self.secret
+            .hash_for(&Address::new(Realm::new("http"), name))
     }
 }
 

@@ -1,0 +1,252 @@
+//! Conversations over HTTP: bound to no connection, and so to no node. What another node must know to go on, and how it does.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::{Session, Socket};
+use crate::dialect::Dialect;
+use crate::exchange::{Proof, ResumeError, Seat};
+use crate::model::{
+    Address, CloseReason, Command, Correlation, EntryId, Event, LoginRequest, Refusal, Secret,
+    SecretHash, UserName,
+};
+
+/// How long the fabric may take until somebody else should go on with the conversation.
+const GOES_ON_WITHIN: Duration = Duration::from_secs(30);
+/// When a login makes sense again of which only its client knows the secret.
+const LOGIN_AGAIN: Duration = Duration::from_millis(100);
+
+/// A conversation that any node may go on with.
+#[derive(Debug)]
+pub struct Portable {
+    /// Makes the secret of its login, so that whoever goes on makes the same.
+    pub secret: Secret,
+    /// How far it has come elsewhere; `None` if it begins here.
+    pub before: Option<Before>,
+}
+
+/// How far a conversation has come elsewhere.
+#[derive(Clone, Debug)]
+pub struct Before {
+    /// What that node knew.
+    pub standing: Standing,
+    /// The last of its inbox that its client has, as far as is known.
+    pub last: Option<EntryId>,
+    /// Its client may not have heard that it is logged in.
+    pub greets: bool,
+}
+
+/// What whoever goes on with a conversation must know.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Who has logged in, and what is stored of what proves it.
+    pub user: Option<(UserName, SecretHash)>,
+    /// Whom it watches.
+    pub watched: BTreeSet<UserName>,
+    /// Everything that its client was told up to here was confirmed before this node went on.
+    pub confirmed: EntryId,
+}
+
+/// What a session keeps of that.
+#[derive(Debug)]
+pub(super) struct Portability {
+    pub(super) secret: Secret,
+    before: Option<Before>,
+    /// A login that may have been answered elsewhere is answered again.
+    may_log_in_again: bool,
+    now: Standing,
+    noted: Standing,
+    /// Something was heard that may not be dealt with yet.
+    is_unsettled: bool,
+}
+
+impl Portability {
+    pub(super) fn new(portable: Portable) -> Self {
+        let before = portable.before;
+        let now = before.as_ref().map(|before| before.standing.clone());
+        let now = now.unwrap_or_default();
+        Self {
+            secret: portable.secret,
+            may_log_in_again: before.as_ref().is_some_and(|before| before.greets),
+            before,
+            noted: now.clone(),
+            now,
+            is_unsettled: false,
+        }
+    }
+
+    /// The secret of a login that brings none.
+    pub(super) fn login_secret(&self) -> Secret {
+        self.secret.derived("login")
+    }
+
+    /// Something was said that the transport waits for.
+    pub(super) fn hears(&mut self) {
+        self.is_unsettled = true;
+    }
+
+    /// The client is told of this; what it would not understand is left out.
+    pub(super) fn says(event: Event) -> Option<Event> {
+        match event {
+            Event::Ack { id, .. } if id.is_ours() => None,
+            Event::Refused { refusal, id, name } => Some(Event::Refused {
+                refusal,
+                id: id.filter(|id| !id.is_ours()),
+                name,
+            }),
+            event => Some(event),
+        }
+    }
+
+    /// It watches these, or does not any more.
+    pub(super) fn watches(&mut self, names: &[UserName], watch: Option<bool>) {
+        match watch {
+            Some(true) => self.now.watched.extend(names.iter().cloned()),
+            Some(false) => self.now.watched.retain(|name| !names.contains(name)),
+            None => {}
+        }
+    }
+
+    /// What is to be noted before anything else is told, if there is news.
+    pub(super) fn standing(&mut self, seat: Option<&Seat>) -> Option<Standing> {
+        let user = seat.and_then(|seat| Some((seat.name().clone(), seat.proof()?.clone())));
+        self.now.user = user.or_else(|| self.now.user.take());
+        (self.now != self.noted).then(|| {
+            self.noted.clone_from(&self.now);
+            self.now.clone()
+        })
+    }
+
+    /// Whether something was heard, and it is known what became of it.
+    pub(super) fn is_settled(&self, seat: Option<&Seat>) -> bool {
+        self.is_unsettled && seat.is_none_or(Seat::is_quiet)
+    }
+
+    /// The same, once.
+    pub(super) fn settles(&mut self, seat: Option<&Seat>) -> bool {
+        let is_settled = self.is_settled(seat);
+        self.is_unsettled &= !is_settled;
+        is_settled
+    }
+}
+
+/// What is done again is delivered once: a signal has an id of ours if its client gave it none.
+pub(super) fn mark(command: &mut Command, ours: Option<Correlation>) {
+    if let (Command::Send { id, .. }, Some(ours)) = (command, ours) {
+        id.get_or_insert(ours);
+    }
+}
+
+impl<S: Socket, D: Dialect> Session<S, D> {
+    /// Goes on with the session that another node had.
+    pub(super) async fn go_on(&mut self) -> Result<(), CloseReason> {
+        let Some(http) = &mut self.http else {
+            return Ok(());
+        };
+        let Some(Before {
+            standing:
+                Standing {
+                    user: Some((name, hash)),
+                    watched,
+                    ..
+                },
+            mut last,
+            greets,
+        }) = http.before.take()
+        else {
+            return Ok(());
+        };
+        let address = Address::new(self.call.realm.clone(), name);
+        let secret = http.login_secret();
+        let is_ours = secret.hash_for(&address) == hash;
+        let begun = Instant::now();
+        let exchange = Arc::clone(&self.call.exchange);
+        let seat = loop {
+            let proof = if is_ours {
+                Proof::Secret(secret.clone())
+            } else {
+                Proof::Hash(hash.clone())
+            };
+            match exchange.resume(address.clone(), proof, last).await {
+                Ok(seat) => break seat,
+                Err(ResumeError::Unheard(seat, reason)) => {
+                    self.seat = Some(*seat);
+                    return Err(reason);
+                }
+                Err(ResumeError::Refused(Refusal::Unavailable { retry_after })) => {
+                    if begun.elapsed() > GOES_ON_WITHIN || self.call.phase.is_draining() {
+                        return Err(CloseReason::Overloaded);
+                    }
+                    sleep(retry_after).await;
+                }
+                // Something behind its last is confirmed already: the client is told that it is lost.
+                Err(ResumeError::Refused(Refusal::ResumeFailed)) if last.is_some() => last = None,
+                Err(_) => return Err(CloseReason::NameLost),
+            }
+        };
+        let metrics = &exchange.telemetry().metrics;
+        self.present = Some(metrics.logged_in(self.transport(), D::NAME));
+        self.heartbeat.logged_in();
+        // When the client was told of ICE servers, only the node before knew.
+        let runs_out = self.call.ice.renewed_after();
+        self.heartbeat.renews_in(runs_out.map(|_| Duration::ZERO));
+        if let Some(http) = &mut self.http {
+            http.now.confirmed = seat.confirmed();
+        }
+        let seat = self.seat.insert(seat);
+        if greets {
+            let greeting = match seat.secret() {
+                Some(secret) => {
+                    let secret = Some(secret.clone());
+                    let welcome = super::login::welcome(&self.call.ice, seat, false, secret, None);
+                    Event::Welcome(Box::new(welcome))
+                }
+                None => Event::LoginRefused {
+                    refusal: Refusal::Unavailable {
+                        retry_after: LOGIN_AGAIN,
+                    },
+                    id: None,
+                },
+            };
+            self.turns.push(crate::exchange::Turn::Tell(greeting));
+        }
+        if !watched.is_empty() {
+            let watched = watched.into_iter().collect();
+            // Should it fail, nobody is told of changes until it asks again.
+            if let Ok(users) = Box::pin(seat.presence(watched, Some(true))).await {
+                self.tell(Event::Presence { users, id: None });
+            }
+        }
+        self.say().await
+    }
+
+    /// A login of a session that is logged in: refused, unless its client may not have heard the answer to its first one.
+    pub(super) fn log_in_again(&mut self, request: &LoginRequest, id: Option<Correlation>) {
+        let is_open = |http: &Portability| http.may_log_in_again;
+        let seat = self.seat.as_ref();
+        let seat = seat.filter(|_| self.http.as_deref().is_some_and(is_open));
+        let secret = seat.and_then(|seat| match &request.resume {
+            None => seat.secret().cloned(),
+            Some(secret) => {
+                let secret = Secret::claimed(secret);
+                (Some(&secret.hash_for(seat.address())) == seat.proof()).then_some(secret)
+            }
+        });
+        let event = match (seat, secret) {
+            (Some(seat), Some(secret)) if request.name == seat.name().as_str() => {
+                let resumed = request.resume.is_some();
+                let ice = &self.call.ice;
+                let welcome = super::login::welcome(ice, seat, resumed, Some(secret), id);
+                Event::Welcome(Box::new(welcome))
+            }
+            _ => Event::LoginRefused {
+                refusal: Refusal::AlreadyLoggedIn,
+                id,
+            },
+        };
+        self.tell(event);
+    }
+}
