@@ -122,7 +122,11 @@ local function earlier(i, envelope, id, always)
   return nil, seen, attach
 end
 
+-- A value of over 64 bytes makes Redis keep a hash as a table at once: looking an id up in a packed list of a hundred costs more than all else.
+local PADDING = string.rep(' ', 65)
+
 local function remember(seen, id, code, attach, trim)
+  attach = attach .. PADDING
   call('HSET', seen, id, code, '', attach)
   if trim and call('HLEN', seen) > 258 then
     call('RENAME', seen, seen .. ':old')
