@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use serde_json::json;
 
 use crate::support::cluster::{Cluster, Ground};
@@ -219,6 +220,37 @@ async fn a_store_that_forgets_everything_gets_everybody_back_and_gives_no_name_a
         one.closes().await;
         assert_eq!(other.hears_of("leave").await["reason"], "closed");
         other.hears_nothing_more().await;
+    }
+}
+
+/// Some leases are renewed between the loss and the beat that notices it, others after it.
+#[tokio::test]
+async fn each_session_is_told_of_a_loss_of_data_once() {
+    // Each lease is renewed every 2 s in turn, and a loss is noticed within 400 ms.
+    let settings = [SHORT[0], SHORT[1], ("presence.node_ttl", "2s")];
+    for cluster in [
+        Cluster::embedded(1, &settings).await,
+        Cluster::redis(1, &settings).await,
+    ] {
+        let names: Vec<String> = (0..40).map(|number| format!("user{number}")).collect();
+        let logins = names
+            .iter()
+            .map(|name| Peer::login_resumable(cluster.nodes[0].address, name));
+        let mut users = join_all(logins).await;
+        for round in 0..6 {
+            match &cluster.ground {
+                Ground::Switch(switch) => switch.forget(),
+                Ground::Redis(redis) => drop(redis.ask("FLUSHALL").await),
+            }
+            // Longer than until it is noticed and everybody was told.
+            let heard = users
+                .iter_mut()
+                .map(|user| user.listens(Duration::from_secs(3)));
+            for (name, heard) in names.iter().zip(join_all(heard).await) {
+                let missed = heard.iter().filter(|said| said["missed"] == true).count();
+                assert_eq!(missed, 1, "round {round}, {name}: {heard:?}");
+            }
+        }
     }
 }
 

@@ -31,6 +31,8 @@ struct State {
     token: Option<String>,
     /// The epoch in which that beat was asked, and when.
     beaten: (u64, i64),
+    /// When the answer to that beat was here: what was read before may be older.
+    known_since: i64,
     /// How far the server's clock is ahead of ours, in ms; `None` before it was read.
     clock_ahead: Option<i64>,
 }
@@ -113,6 +115,7 @@ impl StoreEpoch {
     /// those of the last beat.
     pub(super) fn beat(&self, token: String, epoch: u64, asked_at: i64) -> bool {
         let mut state = self.lock();
+        state.known_since = self.mark();
         let (last_epoch, last_at) = std::mem::replace(&mut state.beaten, (epoch, asked_at));
         let Some(before) = state.token.replace(token) else {
             return true;
@@ -134,9 +137,12 @@ impl StoreEpoch {
         known.is_some() && token == known && state.beaten.0 == self.count()
     }
 
-    /// The node's lease says this now: if that is not what the last beat found, the store has forgotten it.
-    pub(super) fn compare(&self, token: Option<&[u8]>) {
+    /// The node's lease says this, by a question of that [mark](Self::mark): if that is not what the last beat found, the store has forgotten it.
+    pub(super) fn compare(&self, token: Option<&[u8]>, asked_at: i64) {
         let state = self.lock();
+        if asked_at <= state.known_since {
+            return;
+        }
         let known = state.token.as_ref().map(String::as_bytes);
         let in_time = self.mark() - state.beaten.1 < self.lease_ms;
         if known.is_some() && token != known && in_time && state.beaten.0 == self.count() {
@@ -206,8 +212,10 @@ mod tests {
         assert_eq!(epoch.count(), 1);
         assert!(epoch.beat("2".into(), 1, 0));
         // A lane that finds it missing before the next beat does.
-        epoch.compare(None);
-        epoch.compare(None);
+        epoch.compare(None, epoch.mark() - 1);
+        assert_eq!(epoch.count(), 1, "asked before that beat was answered");
+        epoch.compare(None, epoch.mark() + 1);
+        epoch.compare(None, epoch.mark() + 1);
         assert_eq!(epoch.count(), 2);
         assert!(!epoch.is_intact(Some(b"2")), "until the next beat");
         assert!(!epoch.beat("3".into(), 2, 0));

@@ -241,6 +241,7 @@ impl Driver {
     async fn doubt(&self, connection: &mut Connection) {
         let mut lease = redis::cmd("GET");
         lease.arg(&self.own_lease);
+        let asked_at = self.store.epoch.mark();
         // One that does not answer is noticed by whatever is asked next.
         if let Ok(Ok(token)) = timeout(
             self.store.timeout,
@@ -248,7 +249,7 @@ impl Driver {
         )
         .await
         {
-            self.store.epoch.compare(token.as_deref());
+            self.store.epoch.compare(token.as_deref(), asked_at);
         }
     }
 

@@ -206,12 +206,23 @@ impl Fabric for RedisFabric {
             }
         }
         let count = leases.len();
+        let (own_lane, epoch) = (self.own_lane.clone(), Arc::clone(&self.epoch));
+        let own_lease = redis::cmd("GET").arg(self.keys.node(&self.node)).clone();
         async move {
             let mut results = vec![Renewal::Mine; count];
             for (places, renewed) in try_join_all(asked).await? {
                 for (place, renewal) in places.into_iter().zip(renewed) {
                     results[place] = renewal;
                 }
+            }
+            if results.contains(&Renewal::Regained) {
+                // A store that has forgotten this node's lease too has lost data: the epoch is to be known before the sessions are told.
+                let asked_at = epoch.mark();
+                let token = match own_lane.ask(own_lease).await? {
+                    Value::BulkString(token) => Some(token),
+                    _ => None,
+                };
+                epoch.compare(token.as_deref(), asked_at);
             }
             Ok(results)
         }
