@@ -277,7 +277,7 @@ impl Fabric for Socket {
         let outcome = self
             .switch
             .reach()
-            .and_then(|mut state| state.send(to, postage, envelope));
+            .and_then(|mut state| state.send(to, &postage, envelope));
         receipt.settle(outcome);
     }
 

@@ -132,7 +132,7 @@ impl State {
         }
     }
 
-    pub(super) fn send(&mut self, to: &Address, postage: Postage, envelope: Envelope) -> Outcome {
+    pub(super) fn send(&mut self, to: &Address, postage: &Postage, envelope: Envelope) -> Outcome {
         let now = Instant::now();
         let Some(name) = self.names.get_mut(to).filter(|name| name.until > now) else {
             return Ok(Sent::Absent);

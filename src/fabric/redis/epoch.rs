@@ -104,8 +104,10 @@ impl StoreEpoch {
     /// A new connection has reached this run.
     pub(super) fn observe(&self, found: Run) {
         let mut state = self.lock();
-        let before = state.run.replace(found.clone());
-        if before.is_some_and(|before| found.is_other_than(&before)) {
+        let before = state.run.as_ref();
+        let is_other = before.is_some_and(|before| found.is_other_than(before));
+        state.run = Some(found);
+        if is_other {
             warn!("Redis was restarted or replaced: some recent messages may be lost");
             self.begin();
         }

@@ -270,7 +270,7 @@ impl Driver {
                     "Redis has no memory left: nobody can log in, and no signal reaches another node, until its maxmemory is raised or what else is in it is removed"
                 ),
                 error => {
-                    warn!(%error, "Redis refuses commands: what they were for is unavailable until it takes them")
+                    warn!(%error, "Redis refuses commands: what they were for is unavailable until it takes them");
                 }
             }
         }

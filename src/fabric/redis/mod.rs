@@ -345,9 +345,8 @@ impl Fabric for RedisFabric {
 
     async fn said(&self) -> Result<Option<Says>, FabricError> {
         let said = redis::cmd("GET").arg(self.keys.epoch()).clone();
-        let said = match self.own_lane.ask(said).await? {
-            Value::BulkString(said) => said,
-            _ => return Ok(None),
+        let Value::BulkString(said) = self.own_lane.ask(said).await? else {
+            return Ok(None);
         };
         let known = format!("known {}", self.epoch.name());
         Ok(Some(if said == known.as_bytes() {
