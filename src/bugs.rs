@@ -9,8 +9,6 @@ pub(crate) enum Bug {
     ReplacedUntold,
     /// I3: pushes are believed while what was missed is read.
     PushesWhileCatchingUp,
-    /// I3: what is parked is sent in another order.
-    ParksOutOfOrder,
     /// I4: a repetition is delivered again.
     RepeatsDelivered,
     /// I5: nobody looks after dead nodes.
@@ -19,6 +17,12 @@ pub(crate) enum Bug {
     ImmortalRecords,
     /// I7: what was written counts as received.
     ConfirmsUnheard,
+    /// I7: a session is not told that it may have missed something.
+    MissedNotTold,
+    /// I7: what is parked is sent in another order, and what is overtaken is not heard.
+    ParksOutOfOrder,
+    /// I7: a plain user's channel that nobody listens to counts as heard.
+    PublishCountsTheFrozen,
     /// I8: a mailbox without a bound.
     BottomlessMailbox,
     /// I9: no hold guard after a stall.
@@ -59,15 +63,17 @@ mod seeded {
 
     use super::Bug;
 
-    const NAMES: [(&str, Bug); 12] = [
+    const NAMES: [(&str, Bug); 15] = [
         ("claims-steal", Bug::ClaimsSteal),
         ("replaced-untold", Bug::ReplacedUntold),
         ("pushes-while-catching-up", Bug::PushesWhileCatchingUp),
-        ("parks-out-of-order", Bug::ParksOutOfOrder),
         ("repeats-delivered", Bug::RepeatsDelivered),
         ("deaf-to-dead-nodes", Bug::DeafToDeadNodes),
         ("immortal-records", Bug::ImmortalRecords),
         ("confirms-unheard", Bug::ConfirmsUnheard),
+        ("missed-not-told", Bug::MissedNotTold),
+        ("parks-out-of-order", Bug::ParksOutOfOrder),
+        ("publish-counts-the-frozen", Bug::PublishCountsTheFrozen),
         ("bottomless-mailbox", Bug::BottomlessMailbox),
         ("fearless", Bug::Fearless),
         ("drain-hangs-up", Bug::DrainHangsUp),

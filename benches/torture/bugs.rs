@@ -22,21 +22,30 @@ const REPLIES_LOST: &[(What, f32, f32)] = &[
     (What::Cut(Edge::Client, 0, Cut::BackThenReset), 11.0, 1.6),
 ];
 
+/// What is sent to plain users meanwhile is parked.
+const SUBSCRIPTIONS_KILLED: &[(What, f32, f32)] = &[(What::KillSubscriptions, 2.0, 10.0)];
+
+/// By what connects a node to Redis, and by Redis.
+const DATA_LOST: &[(What, f32, f32)] = &[
+    (What::Cut(Edge::Store, 0, Cut::BackThenReset), 2.0, 1.6),
+    (What::FlushAll, 5.0, 0.1),
+    (What::Cut(Edge::Store, 2, Cut::BackThenReset), 7.0, 1.6),
+];
+
 pub(crate) const BUGS: &[Bug] = &[
     bug(1, "claims-steal", &[]),
     bug(2, "replaced-untold", &[]),
     Bug {
         drops_pushes: true,
-        ..bug(
-            3,
-            "pushes-while-catching-up",
-            &[(What::KillSubscriptions, 2.0, 10.0)],
-        )
+        ..bug(3, "pushes-while-catching-up", SUBSCRIPTIONS_KILLED)
     },
     bug(4, "repeats-delivered", REPLIES_LOST),
     bug(5, "deaf-to-dead-nodes", &[(What::KillNode(2), 3.0, 5.0)]),
     bug(6, "immortal-records", &[]),
     bug(7, "confirms-unheard", REPLIES_LOST),
+    bug(7, "missed-not-told", DATA_LOST),
+    bug(7, "parks-out-of-order", SUBSCRIPTIONS_KILLED),
+    bug(7, "publish-counts-the-frozen", SUBSCRIPTIONS_KILLED),
     bug(8, "bottomless-mailbox", &[]),
     // Longer than a lease lives.
     bug(9, "fearless", &[(What::FreezeRedis, 3.0, 13.5)]),

@@ -109,6 +109,8 @@ pub(crate) enum Kind {
     DataLoss,
     /// Connections to Redis were cut, or scripts lost.
     RedisCut,
+    /// Nodes treated some pushes as ones that did not fit.
+    PushesDropped,
     /// This process itself stood still: nothing that depends on time can be judged.
     Stall,
 }

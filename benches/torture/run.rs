@@ -18,7 +18,7 @@ use crate::cluster::{Cluster, NODES, TTL};
 use crate::diary::Diary;
 use crate::extras;
 use crate::faults::{self, Fault};
-use crate::history::{History, What};
+use crate::history::{History, Kind, What};
 use crate::link::Link;
 use crate::monitor;
 use crate::processes::ask;
@@ -114,6 +114,8 @@ pub(crate) async fn play(seed: u64, bug: Option<&Bug>) -> Outcome<Report> {
     let mut words: Vec<String> = faults.iter().enumerate().map(words).collect();
     if drops_pushes {
         words.push("30 % of pushes dropped".into());
+        run.history
+            .trouble(Kind::PushesDropped, None, Duration::ZERO);
     }
     let record = run.history.lock();
     Ok(Report {

@@ -1,4 +1,5 @@
-//! What a caller says and makes of what it hears: one signal under way at a time, repeated until its outcome is known.
+//! What a caller says and makes of what it hears: a resumable one has one signal under way at a time, and repeats it until its outcome is
+//! known; a plain one sends some at once, and repeats nothing.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,9 @@ const PACE: Duration = Duration::from_millis(50);
 /// How long the outcome of a signal may take before it is repeated.
 const OUTCOME_WITHIN: Duration = Duration::from_secs(3);
 /// How long an offer waits for its answer.
-const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+/// How many signals a plain caller sends at once, as browsers send candidates: what cannot be delivered yet has to keep this order.
+const AT_ONCE: u64 = 3;
 
 impl Caller {
     pub(crate) fn hear(&mut self, said: &Value) {
@@ -34,6 +37,8 @@ impl Caller {
                 self.owes_answer = false;
                 self.offered_at = None;
             }
+            // An offer that was lost has no answer.
+            "status" if said["missed"] == true => self.offered_at = None,
             "ack" => self.settled(said, None),
             "error" => self.settled(said, said["code"].as_str()),
             _ => {}
@@ -95,14 +100,23 @@ impl Caller {
             }
             signal.sent_at = now;
             signal.repeat_at = None;
+            return self.send(link).await;
+        }
+        if now < self.next_at || self.parted {
+            return true;
+        }
+        self.next_at = now + PACE.mul_f32(self.dice.random_range(0.7..1.3));
+        let Some(kind) = self.next_kind() else {
+            return true;
+        };
+        // A resumable one sends the next when it knows the outcome of the last, or repeating would change the order.
+        let starts_call = ["offer", "answer"].contains(&kind);
+        let count = if self.part.resumable || starts_call {
+            1
         } else {
-            if now < self.next_at || self.parted {
-                return true;
-            }
-            self.next_at = now + PACE.mul_f32(self.dice.random_range(0.7..1.3));
-            let Some(kind) = self.next_kind() else {
-                return true;
-            };
+            AT_ONCE
+        };
+        for _ in 0..count {
             self.n += 1;
             let life = self.diary.memory().life;
             self.under_way = Some(Signal {
@@ -112,8 +126,11 @@ impl Caller {
                 repeat_at: None,
                 sent_at: now,
             });
+            if !self.send(link).await {
+                return false;
+            }
         }
-        self.send(link).await
+        true
     }
 
     fn next_kind(&mut self) -> Option<&'static str> {

@@ -5,7 +5,7 @@ use tracing::debug;
 
 use super::memory::{Memory, Noted};
 use super::outbox::RETRY_NOTICE;
-use super::seat::{Seat, Turn, missed};
+use super::seat::{Seat, Turn, tell_missed};
 use crate::model::UserName;
 
 impl Seat {
@@ -62,7 +62,7 @@ impl Seat {
         }
         let Some(memory) = &mut self.memory else {
             if !self.calls.is_empty() {
-                turns.push(missed());
+                tell_missed(turns);
             }
             return;
         };

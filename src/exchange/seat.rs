@@ -408,7 +408,7 @@ impl Seat {
             return;
         };
         if memory.tells_missed() {
-            turns.push(missed());
+            tell_missed(turns);
         }
         if memory.frees() {
             self.note();
@@ -431,7 +431,7 @@ impl Seat {
             }
             // What is not stored is lost.
             Mail::Gap if self.memory.is_none() => {
-                turns.push(missed());
+                tell_missed(turns);
                 self.sync_all();
             }
             Mail::Gap => self.catch_up.gap(&self.exchange.fabric, &self.lease),
@@ -486,11 +486,13 @@ async fn noted(memory: &mut Option<Box<Memory>>) -> Noted {
 }
 
 /// Tells the client that signals to it may be lost.
-pub(super) fn missed() -> Turn {
-    Turn::Tell(Event::Status {
-        reached: true,
-        missed: true,
-    })
+pub(super) fn tell_missed(turns: &mut Vec<Turn>) {
+    if !bugs::has(Bug::MissedNotTold) {
+        turns.push(Turn::Tell(Event::Status {
+            reached: true,
+            missed: true,
+        }));
+    }
 }
 
 pub(super) fn left(peer: &UserName, reason: LeaveReason, seq: Option<EntryId>) -> Turn {

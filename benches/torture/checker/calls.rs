@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::{Case, is_caller, secs};
+use super::{Case, is_caller, losses, secs};
 use crate::cluster::GRACE;
 use crate::history::{Event, Expectation, Kind, What};
 
@@ -43,10 +43,12 @@ pub(super) fn judge(case: &mut Case<'_>) {
 struct Belief {
     /// Something that may begin a call went either way since the last end.
     may_end: bool,
-    /// The peer's session that spoke last, and when.
-    with: Option<(u32, Duration)>,
+    /// The peer's session that spoke last.
+    with: Option<u32>,
     /// When this side last called: whoever had the name then was called.
     called_at: Option<Duration>,
+    /// When this side first called since the last end.
+    since: Option<Duration>,
     hung_up: bool,
 }
 
@@ -58,28 +60,28 @@ fn one_side(case: &mut Case<'_>, who: &str) {
             What::Sent { kind, .. } if ["offer", "answer"].contains(kind) => {
                 belief.may_end = true;
                 belief.called_at = Some(event.at);
+                belief.since.get_or_insert(event.at);
             }
             What::Received(receipt) if ["offer", "answer"].contains(&&*receipt.kind) => {
-                let changed = belief.with.filter(|(life, _)| *life != receipt.from_life);
-                if let Some((life, since)) = changed {
-                    // A `leave` may have been lost with the rest.
-                    if !case.troubled(&[Kind::DataLoss], usize::MAX, since, event.at) {
-                        let words = format!(
-                            "{who} is called by session {} of {} and never heard the end of the call with session {life}",
-                            receipt.from_life, receipt.from
-                        );
-                        case.violated(5, event.at, words);
-                    }
+                let changed = belief.with.filter(|life| *life != receipt.from_life);
+                if let Some(life) = changed {
+                    let words = format!(
+                        "{who} is called by session {} of {} and never heard the end of the call with session {life}",
+                        receipt.from_life, receipt.from
+                    );
+                    case.violated(5, event.at, words);
                 }
                 belief.may_end = true;
-                belief.with = Some((receipt.from_life, event.at));
+                belief.with = Some(receipt.from_life);
             }
             What::Left { from, reason } => {
                 case.judged(5);
                 if !belief.may_end && !belief.hung_up {
                     let words = format!("{who} heard a second leave of {from}, {reason}");
                     case.violated(5, event.at, words);
-                } else if let Some(why) = false_leave(case, from, who, &belief, event.at) {
+                } else if let Some(why) = false_leave(case, from, who, &belief, event.at)
+                    && !(reason == "lost" && is_unheard_call(case, who, from, &belief, event.at))
+                {
                     let words = format!("{who} heard that {from} has left, {reason}, but {why}");
                     blame(case, from, event.at, &words);
                 }
@@ -124,7 +126,7 @@ fn false_leave(
 ) -> Option<String> {
     let called_at = belief.called_at.unwrap_or(at);
     let last = case.conns_of(left).rfind(|conn| conn.from <= called_at)?;
-    let life = belief.with.map_or(last.life, |(life, _)| life);
+    let life = belief.with.unwrap_or(last.life);
     let by = at + LEARNS_WITHIN;
     let last = case
         .conns_of(left)
@@ -159,6 +161,37 @@ fn false_leave(
     let unknown = [Kind::ClientEdge, Kind::DataLoss];
     (early && !lost_its_name && !case.troubled_at(&unknown, left, since, at))
         .then(|| format!("had its grace since {:.1?}", last.until))
+}
+
+/// Whether the peer never heard of the call, since what began it was lost: it says so when it is asked, which it is after a fault.
+fn is_unheard_call(
+    case: &Case<'_>,
+    caller: &str,
+    peer: &str,
+    belief: &Belief,
+    at: Duration,
+) -> bool {
+    let (Some(since), None) = (belief.since, belief.with) else {
+        return false;
+    };
+    let starts_call = |kind: &str| ["offer", "answer"].contains(&kind);
+    let mut events = case.record.events.iter();
+    let knows = events.any(|event| {
+        let is_start = match &event.what {
+            What::Sent { kind, to, .. } => *event.who == *peer && to == caller && starts_call(kind),
+            What::Received(receipt) => {
+                *event.who == *peer && receipt.from == caller && starts_call(&receipt.kind)
+            }
+            _ => false,
+        };
+        is_start && event.at >= since && event.at <= at
+    });
+    let lost: &[Kind] = if caller.starts_with('p') {
+        losses::DEAFENED
+    } else {
+        &[Kind::DataLoss]
+    };
+    !knows && case.troubled_at(lost, peer, since, at)
 }
 
 /// Who watches somebody is not told that he has gone while he has not.
@@ -219,7 +252,8 @@ fn expected(case: &mut Case<'_>, expectation: &Expectation) {
             let took = at.saturating_sub(*since);
             if took > *within {
                 format!("heard the leave after {took:.1?} and not within {within:.1?}")
-            } else if reason.is_some_and(|reason| reason != said) {
+            } else if reason.is_some_and(|reason| reason != said) && !is_made_good(case, said, *at)
+            {
                 format!("heard the reason {said} and not {reason:?}")
             } else {
                 return;
@@ -229,4 +263,10 @@ fn expected(case: &mut Case<'_>, expectation: &Expectation) {
     };
     let words = format!("after {from} {ending}, {who} {words}");
     case.violated(5, *since, words);
+}
+
+/// Whether this reason is the one of a leave that takes the place of one that Redis has lost.
+fn is_made_good(case: &Case<'_>, reason: &str, at: Duration) -> bool {
+    let since = at.saturating_sub(AFTERMATH);
+    reason == "lost" && case.troubled(&[Kind::DataLoss], usize::MAX, since, at)
 }

@@ -16,6 +16,8 @@ pub(super) struct Sent<'a> {
     pub(super) to: &'a str,
     pub(super) first: usize,
     pub(super) first_at: Duration,
+    /// The connection that it was first sent on.
+    pub(super) conn: u64,
     pub(super) times: usize,
     pub(super) acked: Option<usize>,
     /// Where it was received, in the order of events.
@@ -42,6 +44,7 @@ fn gather<'a>(case: &Case<'a>) -> HashMap<&'a str, Sent<'a>> {
                     to,
                     first: index,
                     first_at: event.at,
+                    conn: event.conn,
                     times: 0,
                     acked: None,
                     received: Vec::new(),
@@ -64,7 +67,8 @@ fn gather<'a>(case: &Case<'a>) -> HashMap<&'a str, Sent<'a>> {
     signals
 }
 
-/// One sender has one signal under way at a time, so what it numbers higher was sent after the lower was settled, or given up for good.
+/// What a resumable sender numbers higher was sent after the lower was settled, or given up for good; what a plain one does is sent once, in
+/// this order.
 fn order(case: &mut Case<'_>) {
     let mut highest: HashMap<(&str, &str, u32), u64> = HashMap::new();
     let mut seen: HashSet<(&str, &str)> = HashSet::new();
@@ -141,11 +145,6 @@ fn once(case: &mut Case<'_>, sent: &HashMap<&str, Sent<'_>>) {
             continue;
         };
         let last = &case.record.events[last];
-        let anywhere = usize::MAX;
-        // Whatever remembers the first time may have been forgotten with the rest.
-        if case.troubled(&[Kind::DataLoss], anywhere, signal.first_at, last.at) {
-            continue;
-        }
         let (invariant, why) = if signal.times > 1 {
             (4, "its sender repeated it")
         } else {

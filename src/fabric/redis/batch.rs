@@ -12,6 +12,7 @@ use super::connect::Lives;
 use super::lane::{Caller, Job};
 use super::scripts::Scripts;
 use super::wire::{self, KnownHolders};
+use crate::bugs::{self, Bug};
 use crate::fabric::{FabricError, Holder, Outcome, Postage, Receipt, Room, Sent};
 use crate::model::Correlation;
 
@@ -342,7 +343,7 @@ impl Asker {
             (Self::Caller(caller), answer) => drop(caller.send(Ok(answer))),
             (Self::Direct(bundle, holder), Value::Int(listeners)) => {
                 let outcome = match listeners {
-                    0 => Ok(Sent::Unheard(holder)),
+                    0 if !bugs::has(Bug::PublishCountsTheFrozen) => Ok(Sent::Unheard(holder)),
                     _ => Ok(Sent::To(holder)),
                 };
                 let outcomes = vec![outcome; bundle.sheets.len()];

@@ -7,6 +7,7 @@ use bytes::{Buf as _, Bytes};
 use memchr::memchr;
 use redis::Value;
 
+use crate::bugs::{self, Bug};
 use crate::fabric::{
     Confirmed, Entry, Envelope, FabricError, Holder, KnownSenders, Lease, Outcome, Question,
     Resume, Resumed, Sent, Topic,
@@ -299,6 +300,7 @@ fn outcome(holder: &Holder, code: &Value) -> Outcome {
         }
         b"f" => Ok(Sent::Full(holder)),
         b"s" => Err(FabricError::Overtaken),
+        b"u" if bugs::has(Bug::PublishCountsTheFrozen) => Ok(Sent::To(holder)),
         b"u" => Ok(Sent::Unheard(holder)),
         _ => Err(unexpected()),
     }
