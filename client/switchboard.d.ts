@@ -165,7 +165,7 @@ export declare class Client extends TypedTarget<ClientEventMap> {
   /** Calls somebody. Returns at once; the call's events say what becomes of it. */
   call(name: string, options?: CallOptions): Call
   /**
-   * Sends anything that is JSON to somebody, call or not. Once, in order, whatever becomes of connections. Fails with `too_large` if the whole
+   * Sends anything that is JSON to somebody, call or not. Once, in order, whatever becomes of connections, while Redis keeps its data. Fails with `too_large` if the whole
    * frame has more than 64 KiB of UTF-8, or more than the server's own limit.
    */
   send(name: string, message: unknown, options?: Abortable): Promise<Delivery>

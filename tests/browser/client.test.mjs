@@ -101,6 +101,25 @@ test('a clock that is set back an hour while the server asks for patience: what 
   assert.ok(back && answered > COUNT, 'some were refused, and then the clock went back')
 })
 
+test('what is refused for one receiver holds back nothing to others', async () => {
+  let refused = 0
+  class Refused extends WebSocket {
+    send(text) {
+      const { id, name } = JSON.parse(text)
+      if (name !== 'away') return super.send(text)
+      const data = JSON.stringify({ type: 'error', id, name, code: 'unavailable', retry_after_ms: 60_000 })
+      setImmediate(() => (this.onmessage({ data }), refused++))
+    }
+  }
+  const alice = await client(node.http, 'held', { WebSocket: Refused, transports: ['websocket'] })
+  const heard = hears(await client(node.http, 'here'))
+  const waits = [1, 2].map((n) => alice.send('away', n, { signal: AbortSignal.timeout(3000) }))
+  await eventually(() => refused === waits.length)
+  await alice.send('here', 'hello', within())
+  await eventually(() => heard.includes('hello'))
+  await Promise.all(waits.map((wait) => assert.rejects(wait, { name: 'TimeoutError' })))
+})
+
 test('a clock that is set back an hour while polls fail: the connection is given up in time', async () => {
   const proxy = await startProxy([node])
   const { now } = Date

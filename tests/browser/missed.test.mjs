@@ -1,18 +1,24 @@
 // Redis loses its data while browsers call each other: what the client library does when it is told `missed`.
 
 import assert from 'node:assert/strict'
-import { connect } from 'node:net'
 import { after, before, test } from 'node:test'
 
-import { eventually, launchBrowser, openPage, startCluster, startFiles } from './support/index.mjs'
+import { eventually, launchBrowser, openPage, startCluster, startFiles, startRedis } from './support/index.mjs'
+import { startWire } from './support/tcp.mjs'
 
-let cluster, files, browser
+let redis, wire, cluster, files, browser
 before(async () => {
-  ;[cluster, files, browser] = await Promise.all([startCluster(2), startFiles(), launchBrowser()])
+  redis = await startRedis()
+  wire = await startWire(redis.port)
+  // Nodes are not to know which Redis it is.
+  const found = { url: `redis://127.0.0.1:${wire.port}` }
+  ;[cluster, files, browser] = await Promise.all([startCluster(2, {}, found), startFiles(), launchBrowser()])
 })
 after(async () => {
   await browser?.close()
   await Promise.all([cluster, files].map((each) => each?.stop()))
+  await wire?.stop()
+  await redis?.kill()
 })
 
 /** A call is to be connected so long after the loss. */
@@ -20,17 +26,23 @@ const WITHIN = 15_000
 /** After `presence.node_ttl` the nodes ask call peers whether they still have the call: by then a wrong leave has come. */
 const ASKED = 7000
 
-/** Two ways to lose all data. */
+/** Ways to lose data. Each returns how, once what is to be known before is written. */
 const LOSSES = {
-  FLUSHALL: () =>
-    new Promise((done, failed) => {
-      const socket = connect(cluster.redis.port, '127.0.0.1', () => socket.write('FLUSHALL\r\n'))
-      socket.on('data', (data) => (socket.destroy(), String(data) === '+OK\r\n' ? done() : failed(new Error(data))))
-      socket.on('error', failed)
-    }),
-  'kill -9 and an empty restart': async () => {
-    await cluster.redis.kill()
-    cluster.redis = await cluster.redis.restart()
+  FLUSHALL: async () => async () => assert.equal(await redis.ask('FLUSHALL'), '+OK\r\n'),
+  'kill -9 and an empty restart': async () => async () => {
+    await redis.kill()
+    redis = await redis.restart()
+  },
+  'the promotion of a replica that lags': async () => {
+    const replica = await startRedis({ of: redis.port })
+    await eventually(async () => (await replica.ask('INFO replication')).includes('master_link_status:up'))
+    await replica.ask('REPLICAOF NO ONE')
+    return async () => {
+      wire.cut()
+      await redis.kill()
+      redis = replica
+      wire.mend(replica.port)
+    }
   },
 }
 
@@ -95,7 +107,7 @@ const crowd = async (node, names) => {
 }
 const each = (pages, action, argument) => Promise.all(pages.map((page) => page.evaluate(action, argument)))
 
-for (const [loss, lose] of Object.entries(LOSSES)) {
+for (const [loss, prepare] of Object.entries(LOSSES)) {
   const calls = Object.entries(SCENES).flatMap(([what, scene]) =>
     // Which side gives way if both make an offer depends on the names.
     ['ab', 'ba'].map((letters, i) => {
@@ -112,6 +124,7 @@ for (const [loss, lose] of Object.entries(LOSSES)) {
       (calls) => calls.forEach(({ to, callee = [], rings, media }) => Object.assign(people[to], { loses: callee, holds: rings, media })),
       calls,
     )
+    const lose = await prepare()
     const dial = (calls) => callers.evaluate((calls) => calls.forEach(({ from, to }) => people[from].dial(to)), calls)
     await dial(calls.filter(({ dials }) => !dials))
     const before = calls.filter(({ dials }) => !dials)
@@ -183,6 +196,7 @@ for (const [loss, lose] of Object.entries(LOSSES)) {
       },
       [alice, bob],
     )
+    const lose = await prepare()
     await eventually(() => two.evaluate((bob) => people[bob].heard.length > 20, bob))
     await lose()
     await eventually(async () => (await each(pages, () => Object.values(people).every(({ missed }) => missed === 1))).every(Boolean))

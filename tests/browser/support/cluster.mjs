@@ -13,19 +13,25 @@ export const ROOT = fileURLToPath(new URL('../../../', import.meta.url))
 
 const BINARY = process.env.SWITCHBOARD_BIN ?? join(ROOT, 'target/debug/switchboard')
 
-/** A redis-server of our own, that stores nothing. `{url, port, kill(), restart()}`; `restart` starts an empty one on the same port. */
-export async function startRedis(port) {
+/**
+ * A redis-server of our own, that stores nothing. `{url, port, ask(command), kill(), restart()}`; `restart` starts an empty one on the same port.
+ * With `of`, it is a replica of the one on that port.
+ */
+export async function startRedis({ port, of } = {}) {
   port ??= await freePort()
   const directory = mkdtempSync(join(tmpdir(), 'switchboard-redis-'))
-  const redis = start('redis-server', ['--port', String(port), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no', '--dir', directory])
+  const args = ['--port', String(port), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no', '--dir', directory]
+  if (of) args.push('--replicaof', '127.0.0.1', String(of), '--repl-diskless-sync-delay', '0')
+  const redis = start('redis-server', args)
   redis.ended.then(() => rmSync(directory, { recursive: true, force: true }))
-  await eventually(() => answers(port), 10_000, 'redis-server answers')
+  await eventually(async () => (await ask(port, 'PING')).includes('PONG'), 10_000, 'redis-server answers')
   return Object.assign(redis, {
     port,
     url: `redis://127.0.0.1:${port}`,
+    ask: (command) => ask(port, command),
     async restart() {
       await redis.ended
-      return startRedis(port)
+      return startRedis({ port, of })
     },
   })
 }
@@ -63,9 +69,9 @@ export async function startNode({ redis, id = 'node', port, settings = {}, env =
   })
 }
 
-/** A Redis and nodes named one, two, … `{redis, nodes, stop()}` */
-export async function startCluster(count, settings = {}) {
-  const redis = await startRedis()
+/** A Redis, unless there is one, and nodes named one, two, … `{redis, nodes, stop()}` */
+export async function startCluster(count, settings = {}, redis) {
+  redis ??= await startRedis()
   const names = ['one', 'two', 'three', 'four'].slice(0, count)
   const nodes = await Promise.all(names.map((id) => startNode({ redis, id, settings }))).catch(async (error) => {
     await redis.kill()
@@ -80,10 +86,11 @@ export async function startCluster(count, settings = {}) {
   }
 }
 
-function answers(port) {
-  return new Promise((resolve) => {
-    const socket = connect(port, '127.0.0.1', () => socket.write('PING\r\n'))
-    socket.on('data', (data) => (socket.destroy(), resolve(data.includes('PONG'))))
-    socket.on('error', () => resolve(false))
+/** The answer, as far as it came in one piece. */
+function ask(port, command) {
+  return new Promise((resolve, reject) => {
+    const socket = connect(port, '127.0.0.1', () => socket.write(`${command}\r\n`))
+    socket.on('data', (data) => (socket.destroy(), resolve(String(data))))
+    socket.on('error', reject)
   })
 }

@@ -38,9 +38,9 @@ export async function startWire(target, { idle = 0 } = {}) {
   return {
     port,
     http: `http://127.0.0.1:${port}`,
-    /** Breaks all connections, and takes no more until `mend()`. */
+    /** Breaks all connections, and takes no more until `mend()`, which may lead to another port. */
     cut: () => ((broken = true), destroyAll()),
-    mend: () => (broken = false),
+    mend: (to = target) => ((target = to), (broken = false)),
     stop: async () => (server.close(), destroyAll()),
   }
 }
