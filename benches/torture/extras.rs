@@ -122,6 +122,8 @@ pub(crate) async fn soil(stage: Arc<Stage>) {
                 }
                 stage.rest(Duration::from_millis(60)).await;
             }
+            // What was sent last may have no outcome yet.
+            link.retire();
         }
         stage.rest(Duration::from_millis(100)).await;
     }

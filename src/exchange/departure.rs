@@ -148,6 +148,10 @@ impl Seat {
     async fn write_down(&mut self) {
         while !self.outbox.is_settled() {
             if self.outbox.is_quiet() {
+                self.outbox.give_up_on_unheard();
+                if self.outbox.is_settled() {
+                    break;
+                }
                 sleep(RETRY_NOTICE).await;
                 self.retry();
             }
@@ -271,11 +275,12 @@ impl Seat {
         while !self.outbox.is_settled() {
             if self.outbox.is_quiet() {
                 // The name is not kept waiting for peers that are gone.
+                self.outbox.give_up_on_unheard();
                 if self.exchange.is_intact().await {
                     self.outbox.give_up_on_absent();
-                    if self.outbox.is_settled() {
-                        break;
-                    }
+                }
+                if self.outbox.is_settled() {
+                    break;
                 }
                 sleep(RETRY_NOTICE).await;
                 self.retry();

@@ -68,8 +68,7 @@ impl LostPeer {
             Some(holder) if holder.flags.resumable && missing < terms.grace => {
                 Fate::Awaited(self.since + terms.grace)
             }
-            Some(holder) if holder.flags.resumable => Fate::Gone(Some(holder)),
-            Some(_) | None => Fate::Gone(None),
+            holder => Fate::Gone(holder),
         }
     }
 
@@ -199,7 +198,7 @@ mod tests {
         let resumable = holder(&dead, session, true);
         let stranger = holder(&other, SessionId::random(), true);
         assert_eq!(fate(true, plain.clone()), Fate::Back);
-        assert_eq!(fate(false, plain), Fate::Gone(None));
+        assert_eq!(fate(false, plain.clone()), Fate::Gone(plain));
         assert_eq!(fate(false, None), Fate::Gone(None));
         assert_eq!(fate(false, stranger.clone()), Fate::Gone(None));
         let moved = Fate::Moved(Place {

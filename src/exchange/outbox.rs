@@ -76,6 +76,8 @@ pub(super) struct Notice {
     traced: Option<Box<Traced>>,
     /// Since when nobody of that name was found.
     absent_since: Option<Instant>,
+    /// The node of a plain user did not listen.
+    is_unheard: bool,
 }
 
 impl Outbox {
@@ -107,6 +109,14 @@ impl Outbox {
         let is_absent = |notice: &mut Notice| notice.absent_since.is_some();
         for notice in self.unsure.extract_if(.., is_absent) {
             notice.ends(Fate::Absent, None);
+        }
+    }
+
+    /// Forgets the words to plain users whose nodes do not listen: a node that is dead never does, and one that listens again lets its sessions
+    /// ask each call peer whether it still has the call.
+    pub(super) fn give_up_on_unheard(&mut self) {
+        for notice in self.unsure.extract_if(.., |notice| notice.is_unheard) {
+            notice.ends(Fate::Unavailable, None);
         }
     }
 
@@ -143,6 +153,7 @@ impl Notice {
             parcel,
             traced: None,
             absent_since: None,
+            is_unheard: false,
         }
     }
 
@@ -438,6 +449,7 @@ impl Seat {
             Ok(Sent::To(_) | Sent::Again(_)) => true,
             Ok(Sent::Unheard(holder)) if self.exchange.believes_in(&holder.node) => {
                 notice.absent_since = None;
+                notice.is_unheard = true;
                 false
             }
             Ok(Sent::Absent | Sent::Unheard(_) | Sent::Full(_)) => {

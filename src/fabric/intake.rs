@@ -13,7 +13,7 @@ use crate::model::SessionId;
 const INBOX_EVENTS: usize = 8192;
 
 /// Which connection a push came by, so that a broken one is not listened to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 pub(super) struct Line(pub(super) u64);
 
 /// Where pushes go in. Never waits: it is called from a connection's reader.
@@ -29,6 +29,10 @@ pub(super) struct Intake {
 struct Gate {
     /// The line that is listened to; `None` from a break until everything is subscribed again.
     open: Option<Line>,
+    /// The last one that was.
+    last: Line,
+    /// What came to plain sessions by a later line that is not open yet: it is stored nowhere, and its sender was told that it is delivered.
+    early: Vec<(SessionId, Inbound)>,
     /// Sessions that missed a push: they get nothing more until their gap was announced.
     missed: HashSet<SessionId>,
 }
@@ -42,6 +46,8 @@ impl Intake {
                 inbox,
                 gate: Mutex::new(Gate {
                     open,
+                    last: open.unwrap_or(Line(0)),
+                    early: Vec::new(),
                     missed: HashSet::new(),
                 }),
                 miss: Notify::new(),
@@ -62,17 +68,31 @@ impl Intake {
 
     /// Takes a push to a plain session. What is not taken is lost, and the gap says so.
     pub(super) fn direct(&self, line: Line, session: SessionId, envelopes: Vec<Envelope>) {
-        self.take(line, session, Inbound::Direct { session, envelopes });
+        let push = Inbound::Direct { session, envelopes };
+        let mut gate = self.lock();
+        if gate.open.is_none() && line > gate.last {
+            if gate.early.len() < INBOX_EVENTS {
+                gate.early.push((session, push));
+            }
+            return;
+        }
+        drop(gate);
+        self.take(line, session, push);
     }
 
     fn take(&self, line: Line, session: SessionId, push: Inbound) {
         let mut gate = self.lock();
-        if gate.open != Some(line) || gate.missed.contains(&session) {
+        if gate.open == Some(line) {
+            self.enter(&mut gate, session, push);
+        }
+    }
+
+    fn enter(&self, gate: &mut Gate, session: SessionId, push: Inbound) {
+        if gate.missed.contains(&session) {
             return;
         }
         if bugs::drops_push() || self.inbox.try_send(push).is_err() {
             gate.missed.insert(session);
-            drop(gate);
             self.miss.notify_one();
         }
     }
@@ -92,7 +112,7 @@ impl Intake {
         self.lock().open = None;
     }
 
-    /// Listens to this line from here on; first, everybody is told of the gap.
+    /// Listens to this line from here on; first, everybody is told of the gap, and then what came early.
     pub(super) async fn open(&self, line: Line) {
         // Nobody is left to tell where the inbox is gone.
         let Ok(room) = self.inbox.reserve().await else {
@@ -100,8 +120,11 @@ impl Intake {
         };
         let mut gate = self.lock();
         gate.missed.clear();
-        gate.open = Some(line);
+        (gate.open, gate.last) = (Some(line), line);
         room.send(Inbound::Gap(None));
+        for (session, push) in std::mem::take(&mut gate.early) {
+            self.enter(&mut gate, session, push);
+        }
     }
 
     /// Announces the gaps of single sessions, for as long as the inbox is read. The room is taken before the session is forgotten as
@@ -183,6 +206,31 @@ mod tests {
         intake.push(Line(1), session, 0, entry(1 << 20));
         assert!(matches!(inbox.recv().await, Some(Inbound::Push { .. })));
         announcer.abort();
+    }
+
+    #[tokio::test]
+    async fn what_comes_to_a_plain_session_before_the_line_is_open_is_heard_behind_the_gap() {
+        let (intake, mut inbox) = Intake::new(Some(Line(1)));
+        let session = SessionId::random();
+        let envelopes = |millis| entry(millis).into_iter().map(|entry| entry.envelope);
+        intake.shut();
+        intake.direct(Line(1), session, envelopes(1).collect());
+        intake.direct(Line(2), session, envelopes(2).chain(envelopes(2)).collect());
+        intake.open(Line(2)).await;
+        intake.direct(Line(2), session, envelopes(3).collect());
+        let mut heard = Vec::new();
+        for _ in 0..3 {
+            heard.push(match inbox.recv().await {
+                Some(Inbound::Gap(None)) => 0,
+                Some(Inbound::Direct { envelopes, .. }) => envelopes.len(),
+                other => panic!("{other:?}"),
+            });
+        }
+        assert_eq!(
+            heard,
+            [0, 2, 1],
+            "the gap, what came early, what came later"
+        );
     }
 
     #[tokio::test]

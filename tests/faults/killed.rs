@@ -13,6 +13,8 @@ use crate::support::process::{Node, Redis};
 const LATEST: Duration = Duration::from_secs(7);
 /// …and a watcher within this.
 const WATCHED_WITHIN: Duration = Duration::from_secs(8);
+/// A node with a few users stops within this, though nobody hears a leave of theirs.
+const STOPS_WITHIN: Duration = Duration::from_secs(6);
 
 #[tokio::test]
 async fn a_killed_node_is_told_of_within_seven_seconds() {
@@ -111,4 +113,27 @@ async fn a_killed_node_is_told_of_within_seven_seconds() {
         "the last of {} leaves came {latest:?} after the kill",
         left_behind.len()
     );
+}
+
+#[tokio::test]
+async fn a_node_stops_in_time_though_the_node_of_a_call_peer_has_died() {
+    let _alone = crate::alone().await;
+    let redis = Redis::start().await;
+    let doomed = Node::start(Some(&redis), &[]).await;
+    let mut leaving = Node::start(Some(&redis), &[]).await;
+    let mut killed = Peer::login(doomed.address, "killed").await;
+    let mut plain = Peer::login(leaving.address, "plain").await;
+    let mut resumable = Peer::login_resumable(leaving.address, "resumable").await;
+    killed.calls(&mut plain).await;
+    killed.calls(&mut resumable).await;
+
+    // Its lease is there for half a minute, and nobody hears its channel.
+    doomed.process.signal("KILL");
+    leaving.process.signal("TERM");
+    let asked = Instant::now();
+    assert_eq!(plain.is_closed().await, Some(1012));
+    assert_eq!(leaving.process.ended().await, Some(0));
+    let took = asked.elapsed();
+    assert!(took < STOPS_WITHIN, "it took {took:?}");
+    println!("the node stopped after {took:?}");
 }
