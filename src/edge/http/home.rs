@@ -23,8 +23,9 @@ const MOST_BYTES: usize = 1 << 20;
 /// How many idempotency keys are remembered, and how long.
 const KEYS: usize = 256;
 const KEYS_LIVE: Duration = Duration::from_mins(1);
-/// When a client that does not say how far it has read is believed to have read something: a stream that broke meanwhile is known to have.
-const READ_WITHIN: Duration = Duration::from_secs(2);
+/// When what was told counts as read by a client that does not say how far it has read. Should its home die later, it may be lost, and a client that
+/// had not read it is told of a reset.
+const READ_WITHIN: Duration = Duration::from_secs(1);
 
 /// One session at its home.
 #[derive(Debug)]

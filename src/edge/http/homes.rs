@@ -525,7 +525,6 @@ impl Homes {
         room: Option<Room>,
     ) {
         let Inner {
-            fabric,
             exchange,
             phase,
             settings,
@@ -575,14 +574,15 @@ impl Homes {
             let is_ours = self.is_located_here(session).await;
             home.was_replaced(matches!(is_ours, Ok(true)));
         }
-        if reason == CloseReason::ByClient {
-            // Should it fail, it runs out.
-            let at_once = Duration::from_millis(1);
-            let _ = fabric.locate(session, Bytes::new(), at_once).await;
-        }
         drop((room, tracked));
         home.ends();
+        if reason == CloseReason::ByClient {
+            self.forget(session).await;
+        }
         sleep(REMEMBERS).await;
+        if home.is_over() {
+            self.forget(session).await;
+        }
         drop(carrying);
     }
 
@@ -663,6 +663,18 @@ impl Homes {
                 home.forgives();
                 sleep(RETRY).await;
             }
+        }
+    }
+
+    /// No node finds a session any more that was at home here. Should that fail, its locator runs out.
+    async fn forget(&self, session: SessionId) {
+        if self.is_located_here(session).await == Ok(true) {
+            let at_once = Duration::from_millis(1);
+            let _ = self
+                .inner
+                .fabric
+                .locate(session, Bytes::new(), at_once)
+                .await;
         }
     }
 
