@@ -21,6 +21,8 @@ use crate::telemetry::Fate;
 const IN_FLIGHT: usize = 32;
 /// How long to rest before a word is sent again that must arrive.
 pub(super) const RETRY_NOTICE: Duration = Duration::from_millis(250);
+/// How long a node may take to subscribe anew.
+const SUBSCRIBES_WITHIN: Duration = Duration::from_secs(2);
 /// When a signal may be repeated whose outcome is unknown, or for which there was no room.
 const RETRY_SEND: Duration = Duration::from_secs(1);
 
@@ -76,8 +78,8 @@ pub(super) struct Notice {
     traced: Option<Box<Traced>>,
     /// Since when nobody of that name was found.
     absent_since: Option<Instant>,
-    /// The node of a plain user did not listen.
-    is_unheard: bool,
+    /// Since when the node of a plain user does not listen.
+    unheard_since: Option<Instant>,
 }
 
 impl Outbox {
@@ -112,10 +114,14 @@ impl Outbox {
         }
     }
 
-    /// Forgets the words to plain users whose nodes do not listen: a node that is dead never does, and one that listens again lets its sessions
+    /// Forgets the words to plain users whose nodes have not listened for a while: a node that is dead never does, and one that listens again lets its sessions
     /// ask each call peer whether it still has the call.
     pub(super) fn give_up_on_unheard(&mut self) {
-        for notice in self.unsure.extract_if(.., |notice| notice.is_unheard) {
+        let is_over = |since: Instant| since.elapsed() > SUBSCRIBES_WITHIN;
+        for notice in self
+            .unsure
+            .extract_if(.., |notice| notice.unheard_since.is_some_and(is_over))
+        {
             notice.ends(Fate::Unavailable, None);
         }
     }
@@ -153,7 +159,7 @@ impl Notice {
             parcel,
             traced: None,
             absent_since: None,
-            is_unheard: false,
+            unheard_since: None,
         }
     }
 
@@ -449,7 +455,7 @@ impl Seat {
             Ok(Sent::To(_) | Sent::Again(_)) => true,
             Ok(Sent::Unheard(holder)) if self.exchange.believes_in(&holder.node) => {
                 notice.absent_since = None;
-                notice.is_unheard = true;
+                notice.unheard_since.get_or_insert_with(Instant::now);
                 false
             }
             Ok(Sent::Absent | Sent::Unheard(_) | Sent::Full(_)) => {
