@@ -248,8 +248,11 @@ impl Seat {
             parcel: Parcel::Signal(signal),
         };
         let address = self.address_of(&sent.to);
-        let is_to_peer =
-            only.is_none() && sent.kind != SignalKind::Offer && envelope.once.is_none();
+        // While the guard holds nobody knows who died: the script finds whoever has the name by now.
+        let is_to_peer = only.is_none()
+            && sent.kind != SignalKind::Offer
+            && envelope.once.is_none()
+            && self.exchange.hold.holds().is_none();
         let postage = Postage {
             only,
             always: false,

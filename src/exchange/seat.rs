@@ -24,6 +24,11 @@ use crate::model::{
 };
 use crate::telemetry::CallSpan;
 
+/// How often call peers are asked again whether they still have the call, after signals to a plain session were missed…
+const SYNCS: u8 = 3;
+/// …and how long to rest between two times.
+const SYNC_AGAIN: Duration = Duration::from_millis(500);
+
 /// One session's place at the exchange.
 #[derive(Debug)]
 pub struct Seat {
@@ -50,6 +55,8 @@ pub struct Seat {
     pub(super) epoch: u64,
     /// When each call peer is asked whether it still has the call, after the store has lost data.
     pub(super) sync_at: Option<Instant>,
+    /// How often they are asked again.
+    pub(super) syncs_left: u8,
     /// Who wants to know whether this session still answers.
     pub(super) doubts: Vec<Question>,
     /// Since when the mail waited that is being told, if that is timed.
@@ -136,6 +143,7 @@ impl Seat {
             is_detached: false,
             epoch: *exchange.fabric.epoch().borrow(),
             sync_at: None,
+            syncs_left: 0,
             doubts: Vec::new(),
             since: None,
             exchange,
@@ -369,6 +377,10 @@ impl Seat {
             Stirred::Sync => {
                 self.sync_at = None;
                 self.sync_all();
+                if self.syncs_left > 0 {
+                    self.syncs_left -= 1;
+                    self.sync_at = Some(Instant::now() + SYNC_AGAIN);
+                }
             }
             Stirred::Noted(noted) => self.noted(noted),
             Stirred::Look => self.look(),
@@ -432,7 +444,9 @@ impl Seat {
             // What is not stored is lost.
             Mail::Gap if self.memory.is_none() => {
                 tell_missed(turns);
-                self.sync_all();
+                // What is sent to a plain peer may be missed too.
+                self.syncs_left = SYNCS;
+                self.sync_at = Some(Instant::now());
             }
             Mail::Gap => self.catch_up.gap(&self.exchange.fabric, &self.lease),
             Mail::NodeLost(node) => self.node_lost(&node),
