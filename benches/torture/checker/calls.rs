@@ -186,12 +186,7 @@ fn is_unheard_call(
         };
         is_start && event.at >= since && event.at <= at
     });
-    let lost: &[Kind] = if caller.starts_with('p') {
-        losses::DEAFENED
-    } else {
-        &[Kind::DataLoss]
-    };
-    !knows && case.troubled_at(lost, peer, since, at)
+    !knows && case.troubled_at(losing(peer), peer, since, at)
 }
 
 /// Who watches somebody is not told that he has gone while he has not.
@@ -252,7 +247,8 @@ fn expected(case: &mut Case<'_>, expectation: &Expectation) {
             let took = at.saturating_sub(*since);
             if took > *within {
                 format!("heard the leave after {took:.1?} and not within {within:.1?}")
-            } else if reason.is_some_and(|reason| reason != said) && !is_made_good(case, said, *at)
+            } else if reason.is_some_and(|reason| reason != said)
+                && !is_made_good(case, who, said, *at)
             {
                 format!("heard the reason {said} and not {reason:?}")
             } else {
@@ -265,8 +261,17 @@ fn expected(case: &mut Case<'_>, expectation: &Expectation) {
     case.violated(5, *since, words);
 }
 
-/// Whether this reason is the one of a leave that takes the place of one that Redis has lost.
-fn is_made_good(case: &Case<'_>, reason: &str, at: Duration) -> bool {
+/// Whether this reason is the one of a leave that takes the place of one that was lost.
+fn is_made_good(case: &Case<'_>, who: &str, reason: &str, at: Duration) -> bool {
     let since = at.saturating_sub(AFTERMATH);
-    reason == "lost" && case.troubled(&[Kind::DataLoss], usize::MAX, since, at)
+    reason == "lost" && case.troubled_at(losing(who), who, since, at)
+}
+
+/// What loses something on its way to this caller.
+fn losing(who: &str) -> &'static [Kind] {
+    if who.starts_with('p') {
+        losses::DEAFENED
+    } else {
+        &[Kind::DataLoss]
+    }
 }
