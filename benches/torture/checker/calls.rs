@@ -40,15 +40,15 @@ pub(super) fn judge(case: &mut Case<'_>) {
 
 /// What one side believes about its call.
 #[derive(Default)]
-struct Belief {
+struct Belief<'a> {
     /// Something that may begin a call went either way since the last end.
     may_end: bool,
     /// The peer's session that spoke last.
     with: Option<u32>,
     /// When this side last called: whoever had the name then was called.
     called_at: Option<Duration>,
-    /// When this side first called since the last end.
-    since: Option<Duration>,
+    /// What this side first called by since the last end, and when.
+    began: Option<(&'a str, Duration)>,
     hung_up: bool,
 }
 
@@ -57,10 +57,10 @@ fn one_side(case: &mut Case<'_>, who: &str) {
     let events: Vec<&Event> = case.events_of(who).map(|(_, event)| event).collect();
     for event in events {
         match &event.what {
-            What::Sent { kind, .. } if ["offer", "answer"].contains(kind) => {
+            What::Sent { id, kind, .. } if ["offer", "answer"].contains(kind) => {
                 belief.may_end = true;
                 belief.called_at = Some(event.at);
-                belief.since.get_or_insert(event.at);
+                belief.began.get_or_insert((id, event.at));
             }
             What::Received(receipt) if ["offer", "answer"].contains(&&*receipt.kind) => {
                 let changed = belief.with.filter(|life| *life != receipt.from_life);
@@ -79,9 +79,11 @@ fn one_side(case: &mut Case<'_>, who: &str) {
                 if !belief.may_end && !belief.hung_up {
                     let words = format!("{who} heard a second leave of {from}, {reason}");
                     case.violated(5, event.at, words);
-                } else if let Some(why) = false_leave(case, from, who, &belief, event.at)
-                    && !(reason == "lost" && is_unheard_call(case, who, from, &belief, event.at))
-                {
+                } else if reason == "lost" && is_unheard_call(case, who, from, &belief, event.at) {
+                    // What this side has called by since then begins the next call.
+                    belief.began = None;
+                    continue;
+                } else if let Some(why) = false_leave(case, from, who, &belief, event.at) {
                     let words = format!("{who} heard that {from} has left, {reason}, but {why}");
                     blame(case, from, event.at, &words);
                 }
@@ -121,7 +123,7 @@ fn false_leave(
     case: &Case<'_>,
     left: &str,
     told: &str,
-    belief: &Belief,
+    belief: &Belief<'_>,
     at: Duration,
 ) -> Option<String> {
     let called_at = belief.called_at.unwrap_or(at);
@@ -163,28 +165,26 @@ fn false_leave(
         .then(|| format!("had its grace since {:.1?}", last.until))
 }
 
-/// Whether the peer never heard of the call, since what began it was lost: it says so when it is asked, which it is after a fault.
+/// Whether the peer never heard what began the call, since it was lost: it says so when it is asked, which it is after a fault.
 fn is_unheard_call(
     case: &Case<'_>,
     caller: &str,
     peer: &str,
-    belief: &Belief,
+    belief: &Belief<'_>,
     at: Duration,
 ) -> bool {
-    let (Some(since), None) = (belief.since, belief.with) else {
+    let (Some((first, since)), None) = (belief.began, belief.with) else {
         return false;
     };
-    let starts_call = |kind: &str| ["offer", "answer"].contains(&kind);
-    let mut events = case.record.events.iter();
-    let knows = events.any(|event| {
-        let is_start = match &event.what {
-            What::Sent { kind, to, .. } => *event.who == *peer && to == caller && starts_call(kind),
-            What::Received(receipt) => {
-                *event.who == *peer && receipt.from == caller && starts_call(&receipt.kind)
-            }
-            _ => false,
-        };
-        is_start && event.at >= since && event.at <= at
+    let knows = case.events_of(peer).any(|(_, event)| match &event.what {
+        What::Sent { kind, to, .. } => {
+            to == caller
+                && ["offer", "answer"].contains(kind)
+                && event.at >= since
+                && event.at <= at
+        }
+        What::Received(receipt) => receipt.id == first,
+        _ => false,
     });
     !knows && case.troubled_at(losing(peer), peer, since, at)
 }
