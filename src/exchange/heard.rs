@@ -1,7 +1,8 @@
 //! What was heard last from whom: whatever was overtaken, or comes twice, is dropped.
 
 use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasher as _, RandomState};
+use std::fmt::Write as _;
+use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 
 use crate::bugs::{self, Bug};
 use crate::fabric::Sender;
@@ -11,6 +12,8 @@ use crate::model::{Correlation, SessionId, UserName};
 const STRANGERS: usize = 1024;
 /// How many ids of one sender are remembered (PROTOCOL §2 "Correlation").
 const IDS: usize = 256;
+/// How many of them the next connection is told: what a sender may repeat after a loss of data is what it has not had acknowledged.
+const NOTED_IDS: usize = 32;
 
 /// The senders of one session.
 #[derive(Debug, Default)]
@@ -18,7 +21,8 @@ pub(super) struct Heard {
     by_name: HashMap<UserName, Last>,
     /// Whoever was forgotten lately, for what is written of them elsewhere.
     pub(super) forgotten: Vec<UserName>,
-    hasher: RandomState,
+    /// The same on every node, for the next connection.
+    hasher: BuildHasherDefault<DefaultHasher>,
 }
 
 /// The last that one sender's session said.
@@ -74,6 +78,39 @@ impl Heard {
     /// What an earlier connection of this session has heard.
     pub(super) fn restore(&mut self, name: UserName, session: SessionId, at: (u32, u64)) {
         self.by_name.insert(name, Last::new(session, at));
+    }
+
+    /// The last ids of each sender's session, as they are noted: `SESSION HASH…`, separated by commas.
+    pub(super) fn ids(&self) -> String {
+        let mut text = String::new();
+        for last in self.by_name.values().filter(|last| !last.ids.is_empty()) {
+            let comma = if text.is_empty() { "" } else { "," };
+            // Writing to a string does not fail.
+            let _ = write!(text, "{comma}{}", last.session);
+            let first = last.ids.len().saturating_sub(NOTED_IDS);
+            for id in last.ids.range(first..) {
+                let _ = write!(text, " {id:x}");
+            }
+        }
+        text
+    }
+
+    /// The ids that an earlier connection of this session has heard, of the sessions that are restored.
+    pub(super) fn restore_ids(&mut self, text: &str) {
+        for words in text.split(',') {
+            let mut words = words.split(' ');
+            let Some(Ok(session)) = words.next().map(str::parse::<SessionId>) else {
+                continue;
+            };
+            let known = self
+                .by_name
+                .values_mut()
+                .find(|last| last.session == session);
+            if let Some(last) = known {
+                let ids = words.filter_map(|word| u64::from_str_radix(word, 16).ok());
+                last.ids.extend(ids.take(NOTED_IDS));
+            }
+        }
     }
 
     /// Whoever is remembered.
@@ -132,5 +169,20 @@ mod tests {
         heard.restore(sender.address.name.clone(), sender.session, (1, 5));
         assert!(!heard.is_news(&sender, 5, None, |_| true));
         assert!(heard.is_news(&sender, 6, None, |_| true));
+        // Redis may have forgotten which ids it has accepted.
+        let id = |number: usize| Some(Correlation(number.to_string().into()));
+        for number in 0..=NOTED_IDS {
+            let n = 7 + number as u64;
+            assert!(heard.is_news(&sender, n, id(number).as_ref(), |_| true));
+        }
+        let mut next = Heard::default();
+        next.restore(sender.address.name.clone(), sender.session, (1, 100));
+        next.restore_ids(&heard.ids());
+        assert!(!next.is_news(&sender, 101, id(1).as_ref(), |_| true));
+        assert!(!next.is_news(&sender, 102, id(NOTED_IDS).as_ref(), |_| true));
+        assert!(next.is_news(&sender, 103, id(99).as_ref(), |_| true));
+        for dirt in ["", ",", "x 1", &format!("{} zz", sender.session)] {
+            next.restore_ids(dirt);
+        }
     }
 }

@@ -20,6 +20,7 @@ const ASK_AFTER: usize = 64;
 const DECIDED: &str = "decided";
 const SILENT: &str = "silent";
 const MISSED: &str = "missed";
+const IDS: &str = "ids";
 /// How the field of a user begins.
 const USER: &str = "u:";
 
@@ -50,6 +51,8 @@ pub(super) struct Memory {
     /// which must not be true without what an earlier one said that was not.
     underway: HashSet<UserName>,
     unwritten: Unwritten,
+    /// The next note tells which ids were heard.
+    tells_ids: bool,
     missed: Missed,
 }
 
@@ -116,6 +119,7 @@ impl Memory {
             noting: FuturesUnordered::new(),
             underway: HashSet::new(),
             unwritten: Unwritten::Nothing,
+            tells_ids: false,
             missed: Missed::Nothing,
         }
     }
@@ -136,6 +140,7 @@ impl Memory {
         if resumed.missed {
             memory.has_missed();
         }
+        let mut ids = "";
         for (field, value) in &resumed.notes {
             match field.as_str() {
                 DECIDED => memory.decided = value.parse().unwrap_or_default(),
@@ -144,6 +149,7 @@ impl Memory {
                     memory.silent = ids.collect();
                 }
                 MISSED => memory.has_missed(),
+                IDS => ids = value,
                 user => {
                     let name = user.strip_prefix(USER);
                     let name = name.and_then(|name| UserName::parse(name).ok());
@@ -153,6 +159,8 @@ impl Memory {
                 }
             }
         }
+        // Now that it is known of whom.
+        heard.restore_ids(ids);
         memory
     }
 
@@ -283,6 +291,9 @@ impl Memory {
             .chain(self.silent.iter().copied());
         let silent: Vec<String> = silent.map(|id| id.to_string()).collect();
         notes.set.push((SILENT.to_owned(), silent.join(" ")));
+        if std::mem::take(&mut self.tells_ids) {
+            notes.put(IDS, heard.ids());
+        }
         let missed = if self.missed == Missed::Nothing {
             ""
         } else {
@@ -301,6 +312,7 @@ impl Memory {
         heard: &Heard,
     ) -> (Notes, Vec<UserName>) {
         self.unwritten = Unwritten::Nothing;
+        self.tells_ids = true;
         self.changed.extend(calls.peers());
         self.changed.extend(heard.names().cloned());
         let (mut notes, users) = self.notes(calls, heard);
@@ -368,6 +380,7 @@ impl Memory {
             Unwritten::Something
         };
         self.unwritten = self.unwritten.max(what);
+        self.tells_ids = true;
         self.changed.extend(noted.users);
         self.frees = true;
     }
@@ -375,6 +388,7 @@ impl Memory {
     /// The connection is gone.
     pub(super) fn detached(&mut self) {
         self.marks.clear();
+        self.tells_ids = true;
     }
 
     /// Something may have been lost.

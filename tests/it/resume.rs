@@ -588,3 +588,55 @@ async fn a_peer_that_died_after_both_had_moved_is_missed() {
         other.hears_nothing_more().await;
     }
 }
+
+/// Redis has forgotten which ids it has accepted, and the receiver's connection is another.
+#[tokio::test]
+async fn what_was_heard_before_a_loss_of_data_is_not_heard_again() {
+    for cluster in grounds(&[]).await {
+        let mut one = cluster.login_resumable(0, "one").await;
+        let mut other = cluster.login_resumable(1, "other").await;
+        let mut prober = cluster.login(0, "prober").await;
+        assert_eq!(
+            one.sends_message("other", "before").await["status"],
+            "delivered"
+        );
+        assert_eq!(other.hears_news().await["message"], "before");
+        let ticket = cluster.loses(&mut prober, other).await;
+        let mut other = cluster.resume(0, &ticket).await;
+        match &cluster.ground {
+            Ground::Switch(switch) => switch.forget(),
+            Ground::Redis(redis) => drop(redis.ask("FLUSHALL").await),
+        }
+        loop {
+            let told = other.hears().await;
+            if told["missed"] == true {
+                break;
+            }
+        }
+        let ticket = other.ticket.clone();
+        let mut other = eventually("it is resumed again", async || {
+            let mut other = cluster.connect(1).await;
+            let reply = other.tries_to_resume(&ticket).await;
+            (reply["success"] == true).then_some(other)
+        })
+        .await;
+        // The first acknowledgement may have been lost: its sender repeats it.
+        eventually("the repetition is accepted", async || {
+            let answer = one.sends_message("other", "before").await;
+            (answer["status"] == "delivered").then_some(())
+        })
+        .await;
+        eventually("another signal is accepted", async || {
+            let answer = one.sends_message("other", "after").await;
+            (answer["status"] == "delivered").then_some(())
+        })
+        .await;
+        let heard = loop {
+            let news = other.hears_news().await;
+            if news["type"] == "message" {
+                break news;
+            }
+        };
+        assert_eq!(heard["message"], "after");
+    }
+}
