@@ -1,7 +1,8 @@
 //! A publisher lane: everything about one address goes through the same lane, in order, on one connection that is held.
 //!
-//! What has piled up leaves as one pipeline and each command gets its own answer; the next pipeline leaves when all have come. Nothing
-//! is sent twice: what may have reached Redis when the connection broke has an unknown outcome, and its sender is told so.
+//! What has piled up leaves as one pipeline and each command gets its own answer; the next pipeline leaves when all have come. What may have
+//! reached Redis when the connection broke is not sent again: its outcome is unknown, and its sender is told so. Only what surely reached
+//! nobody is tried again (`parked`).
 
 use std::sync::Arc;
 use std::time::Duration;
