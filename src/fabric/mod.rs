@@ -35,7 +35,8 @@ use crate::model::{Address, EntryId, NodeId, Realm, SecretHash, SessionId, UserN
 /// 5. Envelopes from one sender to one address arrive in the order in which they were sent, each at most once for every time it is
 ///    sent, and one that is sent [once](Envelope::once) at most once however often it is sent. An error means that the outcome is unknown.
 ///    Nothing is repeated by the fabric.
-/// 6. A push that was missed is announced by [`Inbound::Gap`] before anything newer of that session arrives, and is found by [`read`](Self::read).
+/// 6. A push that was missed is announced by [`Inbound::Gap`] before anything newer of that session arrives. A resumable session finds it by
+///    [`read`](Self::read); what was for a plain one is stored nowhere, and what nobody listened to is told as [`Sent::Unheard`].
 /// 7. A lease that is not renewed within its time to live is gone for every reader at once.
 /// 8. [`resume`](Self::resume) is one atomic step: whoever proves a session by its secret has it from then on, and no earlier connection of it
 ///    is addressed any more. Its notes are as its last holder left them.
