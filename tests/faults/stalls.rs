@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::peer::Peer;
@@ -316,13 +316,17 @@ async fn redis_has_no_memory_left() {
     .await;
 }
 
-/// Sends to somebody who is there, one message after the other, until it is told to stop. The codes of the refusals.
+/// Sends 50 messages a second to somebody who is there, until it is told to stop. The codes of the refusals.
 async fn keeps_sending(mut one: Peer, to: String, stop: CancellationToken) -> Vec<String> {
     let mut refusals = Vec::new();
+    let mut pace = interval(Duration::from_millis(20));
+    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
     for number in 0.. {
         if stop.is_cancelled() {
             break;
         }
+        // Unpaced, a fast machine goes over the limit of `limits.signals_per_second`.
+        pace.tick().await;
         one.says(&json!({"type": "message", "name": to, "message": 1, "id": number}))
             .await;
         loop {
