@@ -26,6 +26,8 @@ pub(super) struct CatchUp {
     told: EntryId,
     /// Another gap was told while reading.
     again: bool,
+    /// Nothing was read yet, or tried to.
+    beginning: bool,
     /// Nobody hears, until it is told of a gap.
     stopped: bool,
     reading: Option<BoxFuture<'static, Result<Vec<Entry>, FabricError>>>,
@@ -37,10 +39,16 @@ impl CatchUp {
         self.reading.is_none()
     }
 
+    /// Whether the inbox was not read yet, of a session that has one already.
+    pub(super) fn is_beginning(&self) -> bool {
+        self.beginning
+    }
+
     /// Begins behind this entry, where everything is still to be read.
     pub(super) fn from(last: EntryId, fabric: &Arc<dyn Fabric>, lease: &Lease) -> Self {
         let mut catch_up = Self {
             last,
+            beginning: true,
             ..Self::default()
         };
         catch_up.read(fabric, lease, Duration::ZERO);
@@ -50,6 +58,7 @@ impl CatchUp {
     /// Reads no more, until it is told of a gap.
     pub(super) fn stop(&mut self) {
         self.reading = None;
+        self.beginning = false;
         self.stopped = true;
     }
 
@@ -105,6 +114,7 @@ impl CatchUp {
         lease: &Lease,
     ) -> Vec<Entry> {
         self.reading = None;
+        self.beginning = false;
         let Ok(entries) = result else {
             self.read(fabric, lease, PAUSE);
             return Vec::new();

@@ -37,12 +37,9 @@ impl Seat {
             turns.truncate(before);
             memory.confirm(id);
         }
+        // No note yet: whoever resumes the session hears again what is not noted, and it means the same.
         for name in self.heard.forgotten.drain(..) {
             memory.change(name);
-        }
-        // Not before it is known what was decided.
-        if std::mem::take(&mut self.has_changed_calls) {
-            self.note();
         }
     }
 
@@ -71,12 +68,9 @@ impl Seat {
                     return false;
                 }
                 let starts_call = signal.kind.starts_call();
-                if starts_call {
-                    if self.calls.join(from, at.clone(), n) {
-                        self.exchange.telemetry.metrics.left(LeaveReason::Lost);
-                        turns.push(left(from, LeaveReason::Lost, None));
-                    }
-                    self.change_call(from);
+                if starts_call && self.calls.join(from, at.clone(), n) {
+                    self.exchange.telemetry.metrics.left(LeaveReason::Lost);
+                    turns.push(left(from, LeaveReason::Lost, None));
                 }
                 self.calls.heard(from, at, n);
                 let span = self.trace_heard(&sender, trace, n, &signal);
@@ -105,14 +99,12 @@ impl Seat {
                     turns.push(left(from, reason, seq));
                     let span = self.trace_left(&sender, trace, call, n, reason);
                     turns.extend(span.map(Turn::Traced));
-                    self.change_call(from);
                 }
                 over
             }
             Parcel::Sync => {
                 if self.calls.moved(from, at) {
                     self.mark_one(from, "peer resumed", None);
-                    self.change_call(from);
                 } else {
                     let (n_of_sync, n) = (n, self.outbox.next());
                     let parcel = Parcel::Leave {

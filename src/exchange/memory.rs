@@ -148,6 +148,7 @@ impl Memory {
                     let ids = value.split(' ').filter_map(|id| id.parse().ok());
                     memory.silent = ids.collect();
                 }
+                MISSED if value == "0" => {}
                 MISSED => memory.has_missed(),
                 IDS => ids = value,
                 user => {
@@ -294,12 +295,8 @@ impl Memory {
         if std::mem::take(&mut self.tells_ids) {
             notes.put(IDS, heard.ids());
         }
-        let missed = if self.missed == Missed::Nothing {
-            ""
-        } else {
-            "1"
-        };
-        notes.put(MISSED, missed.to_owned());
+        let missed = u8::from(self.missed != Missed::Nothing);
+        notes.set.push((MISSED.to_owned(), missed.to_string()));
         notes.confirmed = std::mem::take(&mut self.frees).then_some(self.confirmed);
         (notes, users)
     }

@@ -17,14 +17,6 @@ impl Seat {
         }
     }
 
-    /// The same, by something that is being heard.
-    pub(super) fn change_call(&mut self, peer: &UserName) {
-        if let Some(memory) = &mut self.memory {
-            memory.change(peer.clone());
-            self.has_changed_calls = true;
-        }
-    }
-
     pub(super) fn note(&mut self) {
         if let Some(memory) = &mut self.memory {
             let (notes, users) = memory.notes(&self.calls, &self.heard);

@@ -375,6 +375,7 @@ impl Seat {
                     // Somebody on a node that is known to be dead.
                     return Err(self.nobody(to, n, starts_call.is_some()));
                 }
+                let known = self.calls.peer(to).cloned();
                 if let (true, Some(before)) = (is_repetition, starts_call) {
                     self.calls.repeated(to, n, before);
                 }
@@ -382,7 +383,9 @@ impl Seat {
                     self.exchange.telemetry.metrics.left(LeaveReason::Lost);
                     turns.push(left(to, LeaveReason::Lost, None));
                 }
-                if starts_call.is_some() {
+                // A note of the try says the rest.
+                let is_news = is_repetition || self.calls.peer(to) != known.as_ref();
+                if starts_call.is_some() && (is_news || self.is_patient()) {
                     self.note_call(to);
                 }
                 let status = if flags.detached || !lives {

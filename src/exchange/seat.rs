@@ -47,8 +47,6 @@ pub struct Seat {
     pub(super) waits: Option<Box<Waits>>,
     /// Of a resumable session.
     pub(super) memory: Option<Box<Memory>>,
-    /// What was just heard has changed a call, which is not written down yet.
-    pub(super) has_changed_calls: bool,
     /// There is no connection any more.
     pub(super) is_detached: bool,
     /// The epoch of the store in which this session was told that it may have missed something, or began.
@@ -139,7 +137,6 @@ impl Seat {
             manners: Manners::default(),
             waits: None,
             memory: secret.map(|(secret, hash)| Box::new(Memory::new(Some(secret), hash))),
-            has_changed_calls: false,
             is_detached: false,
             epoch: *exchange.fabric.epoch().borrow(),
             sync_at: None,
@@ -251,10 +248,11 @@ impl Seat {
         self.outbox.is_quiet()
     }
 
-    /// Whether as many sends wait for the fabric as may.
+    /// Whether the client is not to be heard now: as many sends wait for the fabric as may, or the inbox of a resumed session was not read yet.
     pub fn busy(&self) -> bool {
         let lined_up = self.waits.as_ref().map_or(0, |waits| waits.lined_up());
-        self.outbox.is_busy(lined_up)
+        // What the client says may be about a call that only the inbox tells of.
+        self.outbox.is_busy(lined_up) || self.catch_up.is_beginning()
     }
 
     // === What the client asks ===

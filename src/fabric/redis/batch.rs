@@ -13,12 +13,12 @@ use super::lane::{Caller, Job};
 use super::scripts::Scripts;
 use super::wire::{self, KnownHolders};
 use crate::bugs::{self, Bug};
-use crate::fabric::{FabricError, Holder, Outcome, Postage, Receipt, Room, Sent};
+use crate::fabric::{FabricError, Holder, Outcome, Postage, Receipt, Room, Sender, Sent};
 use crate::model::Correlation;
 
 /// How many names one call serves at most: others wait for Redis meanwhile.
 const NAMES_AT_ONCE: usize = 64;
-/// Of how many ids one makes Redis forget the oldest.
+/// Of how many runs of ids one makes Redis forget the oldest.
 const TRIM_ONE_IN: usize = 16;
 /// How many envelopes to one name one call carries at most.
 const SHEETS_AT_ONCE: usize = 256;
@@ -41,8 +41,23 @@ pub(super) struct Letter {
 pub(super) struct Sheet {
     /// Its bytes.
     pub(super) bytes: Vec<u8>,
+    /// Who says it.
+    pub(super) from: Arc<Sender>,
     /// The id under which it is delivered once.
     pub(super) once: Option<Correlation>,
+}
+
+/// What the next holder of a session must know, on its way.
+#[derive(Debug)]
+pub(super) struct Note {
+    /// Presence, inbox and session record; the last is not used.
+    pub(super) keys: [String; 4],
+    /// As `note.lua` takes them.
+    pub(super) args: Vec<String>,
+    /// Until when it may be written, in ms of the server's clock.
+    pub(super) deadline: i64,
+    /// It writes everything: what is sent to the session afterwards must come behind it.
+    pub(super) is_anew: bool,
 }
 
 /// The names that belong to one address.
@@ -57,12 +72,16 @@ pub(super) struct Destination {
 pub(super) struct Batch<'a> {
     scripts: &'a Scripts,
     lives: Lives,
+    /// In ms of the server's clock.
+    now: i64,
     pipeline: Pipeline,
     askers: Vec<Asker>,
     /// The letters of the next call, by receiver, in the order of their first one.
     bundles: Vec<Bundle>,
     /// The last bundle of each receiver.
     last: HashMap<Arc<Destination>, usize>,
+    /// The notes of the next call, each behind what was sent to its session before.
+    notes: Vec<(Note, Caller)>,
     /// How many jobs it holds.
     size: usize,
 }
@@ -81,6 +100,8 @@ pub(super) enum Asker {
     Senders(Vec<Bundle>),
     /// The senders of one bundle that is published to this holder.
     Direct(Bundle, Holder),
+    /// Whoever wrote each note of a call.
+    Writers(Vec<Caller>),
     /// Anyone else.
     Caller(Caller),
 }
@@ -109,21 +130,32 @@ impl Bundle {
         sizes.sum::<usize>() + 128
     }
 
+    /// The sheets of one sender that come one after the other.
+    fn runs(&self) -> impl Iterator<Item = &[(Sheet, Receipt)]> {
+        self.sheets.chunk_by(|(one, _), (next, _)| {
+            Arc::ptr_eq(&one.from, &next.from) && one.once.is_some() == next.once.is_some()
+        })
+    }
+
     /// Writes the bundle as the script reads it.
     fn write(&self, call: &mut Cmd) {
-        call.arg(&self.to.channel);
-        let count = self.sheets.len();
-        match (self.postage.always, self.postage.only) {
-            (false, None) => call.arg(count),
-            (always, only) => {
-                let only = only.map(|session| format!(" {session}"));
-                let always = if always { "!" } else { "" };
-                call.arg(format!("{always}{count}{}", only.unwrap_or_default()))
+        let only = self.postage.only.map(|session| session.to_string());
+        call.arg(&self.to.channel)
+            .arg(only.unwrap_or_default())
+            .arg(if self.postage.always { "!" } else { "" })
+            .arg(self.runs().count());
+        for run in self.runs() {
+            match run {
+                [(Sheet { from, once, .. }, _), ..] if once.is_some() => {
+                    call.arg(from.session.to_string()).arg(from.attach)
+                }
+                _ => call.arg("").arg(""),
+            };
+            call.arg(run.len());
+            for (sheet, _) in run {
+                call.arg(&sheet.bytes);
+                call.arg(sheet.once.as_ref().map_or("", |id| &*id.0));
             }
-        };
-        for (sheet, _) in &self.sheets {
-            call.arg(&sheet.bytes);
-            call.arg(sheet.once.as_ref().map_or("", |id| &*id.0));
         }
     }
 
@@ -157,16 +189,18 @@ impl Bundle {
 
 impl<'a> Batch<'a> {
     /// A pipeline for about so many jobs.
-    pub(super) fn new(scripts: &'a Scripts, lives: Lives, jobs: usize) -> Self {
+    pub(super) fn new(scripts: &'a Scripts, lives: Lives, now: i64, jobs: usize) -> Self {
         let (pipeline, askers) = (Pipeline::new(), Vec::new());
         let names = jobs.min(NAMES_AT_ONCE);
         Self {
             scripts,
             lives,
+            now,
             pipeline,
             askers,
             bundles: Vec::with_capacity(names),
             last: HashMap::with_capacity(names),
+            notes: Vec::new(),
             size: 0,
         }
     }
@@ -175,9 +209,16 @@ impl<'a> Batch<'a> {
         self.size += 1;
         match job {
             Job::Send(letter) => self.bundle(letter),
+            Job::Note(note, caller) => {
+                let is_anew = note.is_anew;
+                self.notes.push((note, caller));
+                if is_anew || self.notes.len() == NAMES_AT_ONCE {
+                    self.flush();
+                }
+            }
             Job::Ask(command, caller) => {
-                // It may be about an address that something is sent to before.
-                self.send_bundles();
+                // It may be about an address that something is sent to, or written of, before.
+                self.flush();
                 self.push(command, Asker::Caller(caller));
             }
         }
@@ -189,8 +230,33 @@ impl<'a> Batch<'a> {
 
     /// The pipeline, and who hears each answer.
     pub(super) fn finish(mut self) -> (Pipeline, Vec<Asker>) {
-        self.send_bundles();
+        self.flush();
         (self.pipeline, self.askers)
+    }
+
+    fn flush(&mut self) {
+        self.send_bundles();
+        self.write_notes();
+    }
+
+    fn write_notes(&mut self) {
+        let notes = std::mem::take(&mut self.notes);
+        let Some(deadline) = notes.iter().map(|(note, _)| note.deadline).min() else {
+            return;
+        };
+        let keys = notes.iter().flat_map(|(note, _)| &note.keys[..3]);
+        let args = notes.iter().map(|(note, _)| note.args.len());
+        let bytes = notes.iter().flat_map(|(note, _)| &note.args);
+        let (args, bytes) = (args.sum(), bytes.map(String::len).sum());
+        let mut call = self.scripts.note.with_room(keys, args, bytes);
+        call.arg(deadline)
+            .arg(wire::millis(self.lives.record))
+            .arg(wire::millis(self.lives.inbox));
+        for (note, _) in &notes {
+            call.arg(&note.args);
+        }
+        let writers = notes.into_iter().map(|(_, caller)| caller);
+        self.push(call, Asker::Writers(writers.collect()));
     }
 
     fn bundle(&mut self, letter: Letter) {
@@ -244,7 +310,7 @@ impl<'a> Batch<'a> {
             .map(|bundle| &bundle.to.presence)
             .chain(bundles.iter().map(|bundle| &bundle.to.inbox));
         let bytes = bundles.iter().map(Bundle::bytes).sum();
-        let args = bundles.iter().map(|bundle| 2 * bundle.sheets.len() + 2);
+        let args = bundles.iter().map(|bundle| 2 * bundle.sheets.len() + 7);
         let mut call = self.scripts.send.with_room(keys, args.sum(), bytes);
         let Room {
             entries,
@@ -256,6 +322,7 @@ impl<'a> Batch<'a> {
             .arg(entries)
             .arg(bytes)
             .arg(share)
+            .arg(self.now)
             // By chance, so that no pattern of senders keeps old ids from being forgotten.
             .arg(rand::random_range(0..TRIM_ONE_IN));
         for bundle in &bundles {
@@ -356,6 +423,14 @@ impl Asker {
                     verdicts.settle(bundle, outcomes);
                 }
             }
+            (Self::Writers(callers), Value::Array(results)) => {
+                for (caller, result) in callers.into_iter().zip(results) {
+                    drop(caller.send(match result {
+                        Value::ServerError(error) => Err(FabricError::unreachable(&error)),
+                        result => Ok(result),
+                    }));
+                }
+            }
             (senders, _) => senders.fail(&wire::unexpected(), verdicts),
         }
     }
@@ -367,6 +442,12 @@ impl Asker {
             Self::Direct(bundle, _) => vec![bundle],
             // Whoever gave up waiting needs no answer.
             Self::Caller(caller) => return drop(caller.send(Err(error.clone()))),
+            Self::Writers(callers) => {
+                for caller in callers {
+                    drop(caller.send(Err(error.clone())));
+                }
+                return;
+            }
         };
         for bundle in bundles {
             let failed = bundle

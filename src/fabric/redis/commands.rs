@@ -3,6 +3,7 @@
 use redis::Cmd;
 
 use super::RedisFabric;
+use super::batch::Note;
 use super::scripts::Loaded;
 use super::wire::millis;
 use crate::fabric::{Confirmed, Holder, Lease, Notes};
@@ -83,38 +84,42 @@ impl RedisFabric {
         renew
     }
 
-    pub(super) fn note_command(&self, lease: &Lease, notes: Notes) -> Cmd {
+    pub(super) fn note_job(&self, lease: &Lease, notes: Notes) -> Note {
         let Notes {
             set,
             unset,
             confirmed,
             anew,
         } = notes;
-        let mut note = self.scripts.note.on(&self.keys.of(&lease.address));
-        note.arg(lease.held_by(&self.node).to_string())
-            .arg(millis(self.lives.record))
-            .arg(millis(self.lives.inbox));
-        match confirmed {
-            None => note.arg("").arg("").arg(""),
-            Some(Confirmed { all, told }) => note
-                .arg(all.to_string())
-                .arg(all.next().to_string())
-                .arg(told.to_string()),
-        };
-        match anew {
-            None => note.arg("").arg("").arg("").arg("").arg(""),
-            Some((hash, last)) => note
-                .arg(hash.as_str())
-                .arg(lease.session.to_string())
-                .arg(lease.attach)
-                .arg(last.to_string())
-                .arg(self.epoch.name()),
-        };
-        note.arg(self.deadline()).arg(set.len());
-        for (field, value) in set {
-            note.arg(field).arg(value);
+        let is_anew = anew.is_some();
+        let mut fields = Vec::with_capacity(2 * set.len() + 14);
+        let mut put = |field: &str, value: String| fields.extend([field.to_owned(), value]);
+        let (mut behind, mut kept) = (String::new(), String::new());
+        if let Some((hash, last)) = anew {
+            behind = last.to_string();
+            put("hash", hash.as_str().to_owned());
+            put("session", lease.session.to_string());
+            put("attach", lease.attach.to_string());
+            put("epoch", self.epoch.name().clone());
         }
-        note.arg(unset);
-        note
+        if let Some(Confirmed { all, told }) = confirmed {
+            kept = all.next().to_string();
+            put("confirmed", all.to_string());
+            put("told", told.to_string());
+        }
+        for (field, value) in set {
+            put(&field, value);
+        }
+        let mut args = vec![lease.held_by(&self.node).to_string(), behind, kept];
+        args.push((fields.len() / 2).to_string());
+        args.push(unset.len().to_string());
+        args.extend(fields);
+        args.extend(unset);
+        Note {
+            keys: self.keys.of(&lease.address),
+            args,
+            deadline: self.deadline(),
+            is_anew,
+        }
     }
 }

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, warn};
 
-use super::batch::{Batch, Letter, Verdicts};
+use super::batch::{Batch, Letter, Note, Verdicts};
 use super::connect::{OpenError, Store};
 use super::parked::Parked;
 use super::scripts::Scripts;
@@ -43,12 +43,17 @@ pub(super) struct Lane {
 pub(super) enum Job {
     /// Sends an envelope.
     Send(Letter),
+    /// Writes down what the next holder of a session must know.
+    Note(Note, Caller),
     /// Asks anything else.
     Ask(Cmd, Caller),
 }
 
+/// What a command is answered.
+type Answer = Result<Value, FabricError>;
+
 /// Who waits for an answer.
-pub(super) type Caller = oneshot::Sender<Result<Value, FabricError>>;
+pub(super) type Caller = oneshot::Sender<Answer>;
 
 impl Lane {
     /// A lane, with what must be driven for it to move.
@@ -82,12 +87,21 @@ impl Lane {
     }
 
     /// Takes a place in the lane at once; the answer is awaited.
-    pub(super) fn ask(
+    pub(super) fn ask(&self, command: Cmd) -> impl Future<Output = Answer> + Send + 'static {
+        self.answered(|caller| Job::Ask(command, caller))
+    }
+
+    /// The same for a note.
+    pub(super) fn note(&self, note: Note) -> impl Future<Output = Answer> + Send + 'static {
+        self.answered(|caller| Job::Note(note, caller))
+    }
+
+    fn answered(
         &self,
-        command: Cmd,
-    ) -> impl Future<Output = Result<Value, FabricError>> + Send + 'static {
+        job: impl FnOnce(Caller) -> Job,
+    ) -> impl Future<Output = Answer> + Send + 'static {
         let (caller, answer) = oneshot::channel();
-        self.enter(Job::Ask(command, caller));
+        self.enter(job(caller));
         async { answer.await.unwrap_or(Err(FabricError::TimedOut)) }
     }
 
@@ -109,7 +123,7 @@ impl Job {
         match self {
             Self::Send(letter) => letter.receipt.settle(Err(error.clone())),
             // Whoever gave up waiting needs no answer.
-            Self::Ask(_, caller) => drop(caller.send(Err(error.clone()))),
+            Self::Ask(_, caller) | Self::Note(_, caller) => drop(caller.send(Err(error.clone()))),
         }
     }
 }
@@ -170,7 +184,8 @@ impl Driver {
             {
                 jobs.push(job);
             }
-            let mut batch = Batch::new(&scripts, self.store.lives, jobs.len());
+            let now = self.store.epoch.server_now();
+            let mut batch = Batch::new(&scripts, self.store.lives, now, jobs.len());
             if !self.parked.is_empty() {
                 for letter in self.parked.due(Instant::now()) {
                     batch.add(Job::Send(letter));
@@ -183,7 +198,7 @@ impl Driver {
                             batch.add(Job::Send(letter));
                         }
                     }
-                    job @ Job::Ask(..) => batch.add(job),
+                    job => batch.add(job),
                 }
             }
             if batch.size() == 0 {

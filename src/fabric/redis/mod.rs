@@ -156,8 +156,8 @@ impl Fabric for RedisFabric {
     }
 
     fn note(&self, lease: &Lease, notes: Notes) -> BoxFuture<'static, Result<bool, FabricError>> {
-        let note = self.note_command(lease, notes);
-        let answer = self.lane(&lease.address).ask(note);
+        let note = self.note_job(lease, notes);
+        let answer = self.lane(&lease.address).note(note);
         async move {
             match answer.await? {
                 Value::Int(is_ours) => Ok(is_ours == 1),
@@ -250,6 +250,7 @@ impl Fabric for RedisFabric {
             postage,
             sheet: Sheet {
                 bytes: envelope.encode(),
+                from: envelope.from,
                 once: envelope.once,
             },
             receipt,
