@@ -74,12 +74,8 @@ pub enum Stirred {
     Noted(Noted),
     /// It is known what became of call peers whose node died.
     Found(Answer),
-    /// It is time to send again what must arrive.
-    Retry,
-    /// The expiry guard is over since the store has lost data.
-    Sync,
-    /// It is time to look for users who are not here.
-    Look,
+    /// It is time for something that was put off.
+    Due,
 }
 
 /// How the sessions of a language differ from native ones.
@@ -327,16 +323,44 @@ impl Seat {
 
     /// Waits until something happens. Takes nothing away, so it can be given up.
     pub async fn stirred(&mut self) -> Stirred {
-        let busy = self.busy();
+        let (busy, next_at) = (self.busy(), self.next_at());
         tokio::select! {
             () = self.letterbox.filled() => Stirred::Mail,
             () = self.outbox.ready(busy), if !self.outbox.is_quiet() => Stirred::Outcome,
             caught = self.catch_up.next() => Stirred::Caught(caught),
-            () = due(self.outbox.retry_at) => Stirred::Retry,
-            () = due(self.sync_at) => Stirred::Sync,
+            () = due(next_at) => Stirred::Due,
             noted = noted(&mut self.memory) => Stirred::Noted(noted),
             found = self.lost.read(&self.exchange.fabric) => Stirred::Found(found),
-            () = due(self.waits.as_ref().and_then(|waits| waits.look_at)) => Stirred::Look,
+        }
+    }
+
+    /// When it is time for the first thing that was put off. One timer for all: each would take room in every idle session.
+    fn next_at(&self) -> Option<Instant> {
+        let look_at = self.waits.as_ref().and_then(|waits| waits.look_at);
+        let times = [self.outbox.retry_at, self.sync_at, look_at];
+        times.into_iter().flatten().min()
+    }
+
+    /// Does what was put off until now.
+    fn do_due(&mut self) {
+        let now = Instant::now();
+        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        // Words that must arrive are sent again.
+        if is_due(self.outbox.retry_at) {
+            self.retry();
+            self.note_again();
+        }
+        // The expiry guard is over since the store has lost data.
+        if is_due(self.sync_at) {
+            self.sync_at = None;
+            self.sync_all();
+            if self.syncs_left > 0 {
+                self.syncs_left -= 1;
+                self.sync_at = Some(now + SYNC_AGAIN);
+            }
+        }
+        if is_due(self.waits.as_ref().and_then(|waits| waits.look_at)) {
+            self.look();
         }
     }
 
@@ -368,20 +392,8 @@ impl Seat {
                 }
                 self.caught_up(turns);
             }
-            Stirred::Retry => {
-                self.retry();
-                self.note_again();
-            }
-            Stirred::Sync => {
-                self.sync_at = None;
-                self.sync_all();
-                if self.syncs_left > 0 {
-                    self.syncs_left -= 1;
-                    self.sync_at = Some(Instant::now() + SYNC_AGAIN);
-                }
-            }
+            Stirred::Due => self.do_due(),
             Stirred::Noted(noted) => self.noted(noted),
-            Stirred::Look => self.look(),
             Stirred::Found(found) => {
                 for (peer, node_lives, holder) in found {
                     self.found(peer, node_lives, holder, turns);

@@ -226,7 +226,8 @@ impl<S: Socket, D: Dialect> Session<S, D> {
                     Ok(())
                 }
                 Wake::Goes => Err(CloseReason::Draining),
-                Wake::Clock => self.beat().await,
+                // In a box, since it is rare and large: every idle session would keep room for it.
+                Wake::Clock => Box::pin(self.beat()).await,
                 Wake::Received(received) => self.receive(received).await,
                 Wake::Stirred(stirred) => {
                     self.stir(stirred);

@@ -33,7 +33,8 @@ impl<S: Socket, D: Dialect> Session<S, D> {
         let mut spans = Vec::new();
         let mut end = Ok(());
         let mut asks = self.seat.as_ref().is_some_and(Seat::asks);
-        for turn in self.turns.drain(..) {
+        // Taken, not drained: an idle session keeps no room for what it says.
+        for turn in std::mem::take(&mut self.turns) {
             match turn {
                 Turn::Tell(event) => {
                     let seq = event.seq();
