@@ -13,7 +13,7 @@ use super::outbox::RETRY_NOTICE;
 use super::seat::{Seat, Turn};
 use crate::bugs::{self, Bug};
 use crate::fabric::{Entry, Holder, Renewal, Verdict};
-use crate::model::{CloseReason, LeaveReason};
+use crate::model::{CloseReason, EntryId, LeaveReason};
 
 impl Seat {
     /// The connection has ended for this reason. A resumable session waits for its client, if it may come back; `stop` tells it that the node
@@ -36,7 +36,8 @@ impl Seat {
                     let exchange = Arc::clone(&self.exchange);
                     self.depart(reason.leave_reason()).await;
                     // Should it fail, the name runs out.
-                    let _ = exchange.fabric.free(&address, &holder).await;
+                    let fabric = &exchange.fabric;
+                    let _ = fabric.release(&address, &holder, EntryId::default()).await;
                     return;
                 }
             }
@@ -200,8 +201,7 @@ impl Seat {
         let unread = loop {
             match self
                 .exchange
-                .fabric
-                .release(&self.lease, self.catch_up.last())
+                .give_back(&self.lease, self.catch_up.last())
                 .await
             {
                 Ok(unread) => break unread,

@@ -7,7 +7,7 @@ use super::lost::{Fate, LostPeer};
 use super::outbox::Notice;
 use super::seat::{Seat, Turn, left};
 use crate::fabric::{Holder, Parcel, Sender};
-use crate::model::{Correlation, LeaveReason, NodeId, SessionId, UserName};
+use crate::model::{Correlation, EntryId, LeaveReason, NodeId, SessionId, UserName};
 
 impl Seat {
     pub(super) fn leave_one(
@@ -83,7 +83,8 @@ impl Seat {
             Fate::Gone(holder) => {
                 if let Some(dead) = holder {
                     // Should it fail, the name runs out.
-                    drop(self.exchange.fabric.free(&peer.address, &dead));
+                    let fabric = &self.exchange.fabric;
+                    drop(fabric.release(&peer.address, &dead, EntryId::default()));
                 }
                 let reason = if node_lives {
                     LeaveReason::Lost

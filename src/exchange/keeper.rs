@@ -32,7 +32,7 @@ impl Exchange {
         let begun = Instant::now();
         let mut is_told = false;
         while begun.elapsed() < self.terms.node_ttl * 7 / 5 {
-            match self.fabric.said().await {
+            match self.fabric.nodes(&[]).await.map(|nodes| nodes.said) {
                 Ok(Some(Says::Known)) => break,
                 Ok(None) if begun.elapsed() >= self.terms.node_ttl * 3 / 10 => break,
                 _ => {}

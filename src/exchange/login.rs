@@ -130,7 +130,7 @@ impl Exchange {
         if let Err(refusal) = confirmed {
             drop(arrival);
             // Nothing can be in an inbox that nobody was told of.
-            drop(self.fabric.release(&lease, EntryId::default()).await);
+            drop(self.give_back(&lease, EntryId::default()).await);
             return Err(refusal);
         }
         arrival.welcome = true;
@@ -220,12 +220,8 @@ impl Exchange {
 
     /// Whether this holder is dead (`Ok`), or why its name cannot be had.
     async fn doubt(&self, holder: &Holder) -> Result<(), Refusal> {
-        let alive = self
-            .fabric
-            .alive(std::slice::from_ref(&holder.node))
-            .await
-            .map_err(unavailable)?;
-        if alive == [false] {
+        let nodes = self.fabric.nodes(std::slice::from_ref(&holder.node)).await;
+        if nodes.map_err(unavailable)?.alive == [false] {
             // The guard may have been set since the login began.
             if let Some(retry_after) = self.hold.holds() {
                 return Err(Refusal::Unavailable { retry_after });
@@ -262,8 +258,8 @@ impl Exchange {
 
     /// Makes sure that the name was really free when it was won.
     async fn is_really_ours(&self) -> Result<(), Refusal> {
-        let intact = self.fabric.intact().await.map_err(unavailable)?;
-        if !intact {
+        let nodes = self.fabric.nodes(&[]).await.map_err(unavailable)?;
+        if !nodes.intact {
             // The store lost its data: whoever held the name has not had time to say so.
             warn!("Redis has lost this node's lease: no new logins until everybody has renewed");
             self.hold.set();

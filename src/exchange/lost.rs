@@ -132,17 +132,19 @@ async fn look_for(fabric: Arc<dyn Fabric>, peers: Vec<LostPeer>) -> Answer {
     loop {
         let read = async {
             let holders = fabric.holders(&addresses).await?;
-            let alive = fabric.alive(&nodes).await?;
             // Last: a store that had lost its data by then would have told nothing.
-            let intact = fabric.intact().await?;
-            Ok::<_, FabricError>((holders, alive, intact))
+            let nodes = fabric.nodes(&nodes).await?;
+            Ok::<_, FabricError>((holders, nodes))
         };
         // An outage is waited for: whoever is asked about is in a call with us until somebody knows better.
-        let Ok((holders, alive, true)) = read.await else {
-            tokio::time::sleep(AGAIN).await;
-            continue;
+        let (holders, nodes) = match read.await {
+            Ok((holders, nodes)) if nodes.intact => (holders, nodes),
+            _ => {
+                tokio::time::sleep(AGAIN).await;
+                continue;
+            }
         };
-        let answers = peers.into_iter().zip(alive).zip(holders);
+        let answers = peers.into_iter().zip(nodes.alive).zip(holders);
         return answers
             .map(|((peer, alive), holder)| (peer, alive, holder))
             .collect();

@@ -40,9 +40,10 @@ use self::nodes::NodeWatch;
 use self::registry::{Registry, Whereabouts};
 use self::watches::Watches;
 use crate::fabric::{
-    Envelope, Fabric, FabricError, Holder, Inbound, Inbox, Postage, Receipt, Sent, Terms, Verdict,
+    Entry, Envelope, Fabric, FabricError, Holder, Inbound, Inbox, Lease, Postage, Receipt, Sent,
+    Terms, Verdict,
 };
-use crate::model::{Address, NodeId, Realm, UserName};
+use crate::model::{Address, EntryId, NodeId, Realm, UserName};
 use crate::telemetry::Telemetry;
 
 /// Names and signals of one node. Cheap to clone through its `Arc`; its services are `listen`, `keep_node`, `keep_users` and `watch`.
@@ -150,7 +151,7 @@ impl Exchange {
         found.retain(|(_, holder)| !holder.flags.detached);
         let nodes: HashSet<&NodeId> = found.iter().map(|(_, holder)| &holder.node).collect();
         let nodes: Vec<NodeId> = nodes.into_iter().cloned().collect();
-        let alive = self.fabric.alive(&nodes).await?;
+        let alive = self.fabric.nodes(&nodes).await?.alive;
         let dead = nodes.into_iter().zip(alive).filter(|(_, alive)| !alive);
         let dead: HashSet<NodeId> = dead.map(|(node, _)| node).collect();
         let lives =
@@ -225,7 +226,13 @@ impl Exchange {
 
     /// Whether the store has what this node knows of it, asked now.
     pub async fn is_intact(&self) -> bool {
-        self.hold.holds().is_none() && matches!(self.fabric.intact().await, Ok(true))
+        self.hold.holds().is_none() && self.fabric.nodes(&[]).await.is_ok_and(|nodes| nodes.intact)
+    }
+
+    /// Gives the name of one of this node's leases back. Returns the entries after `last`.
+    async fn give_back(&self, lease: &Lease, last: EntryId) -> Result<Vec<Entry>, FabricError> {
+        let holder = lease.held_by(&self.node);
+        self.fabric.release(&lease.address, &holder, last).await
     }
 
     /// Whether this node may live, and its sessions with it. From here on its lease is read with every beat for a while.

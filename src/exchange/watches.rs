@@ -219,7 +219,7 @@ impl Exchange {
         let alive: HashMap<NodeId, bool> = nodes
             .iter()
             .cloned()
-            .zip(self.fabric.alive(&nodes).await?)
+            .zip(self.fabric.nodes(&nodes).await?.alive)
             .collect();
         // A session that may yet be resumed is here: a resume is no change.
         let awaited = |holder: &Holder| {

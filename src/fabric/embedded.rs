@@ -19,8 +19,8 @@ use self::state::{LINE, Plug, REMEMBERED, Record, State};
 use super::intake::Intake;
 use super::{
     Beat, Claim, Confirmed, Entry, Envelope, Epoch, Fabric, FabricError, Holder, Inbound, Lease,
-    Notes, Opened, Postage, QUESTIONS, Question, Receipt, Renewal, Resume, Resumed, Says, Terms,
-    Topic,
+    Nodes, Notes, Opened, Postage, QUESTIONS, Question, Receipt, Renewal, Resume, Resumed, Says,
+    Terms, Topic,
 };
 use crate::model::{Address, EntryId, NodeId, Realm, SecretHash, SessionId, UserName};
 
@@ -219,20 +219,6 @@ impl Fabric for Socket {
         ready(written).boxed()
     }
 
-    fn free(
-        &self,
-        address: &Address,
-        dead: &Holder,
-    ) -> BoxFuture<'static, Result<(), FabricError>> {
-        let freed = self.switch.reach().map(|mut state| {
-            let name = state.names.get(address);
-            if name.is_some_and(|name| name.holder == *dead) {
-                state.names.remove(address);
-            }
-        });
-        ready(freed).boxed()
-    }
-
     async fn barrier(&self, lease: &Lease) -> Result<(), FabricError> {
         let state = self.switch.reach()?;
         if let Some(plug) = state.nodes.get(&self.node) {
@@ -253,19 +239,16 @@ impl Fabric for Socket {
 
     fn release(
         &self,
-        lease: &Lease,
+        address: &Address,
+        holder: &Holder,
         last: EntryId,
     ) -> BoxFuture<'static, Result<Vec<Entry>, FabricError>> {
         let unread = self.switch.reach().map(|mut state| {
-            let ours = state
-                .names
-                .get(&lease.address)
-                .is_some_and(|name| name.holder == lease.held_by(&self.node));
-            let name = if ours {
-                state.names.remove(&lease.address)
-            } else {
-                None
-            };
+            let name = state.names.get(address);
+            if name.is_none_or(|name| name.holder != *holder) {
+                return Vec::new();
+            }
+            let name = state.names.remove(address);
             name.map_or_else(Vec::new, |name| name.after(last))
         });
         ready(unread).boxed()
@@ -311,10 +294,6 @@ impl Fabric for Socket {
             .collect())
     }
 
-    async fn said(&self) -> Result<Option<Says>, FabricError> {
-        self.switch.reach().map(|_| Some(Says::Known))
-    }
-
     async fn beat(&self, watched: &[NodeId], _: Says) -> Result<Beat, FabricError> {
         let mut state = self.switch.reach()?;
         let now = Instant::now();
@@ -329,13 +308,13 @@ impl Fabric for Socket {
         })
     }
 
-    async fn alive(&self, nodes: &[NodeId]) -> Result<Vec<bool>, FabricError> {
+    async fn nodes(&self, nodes: &[NodeId]) -> Result<Nodes, FabricError> {
         let (state, now) = (self.switch.reach()?, Instant::now());
-        Ok(nodes.iter().map(|node| state.alive(node, now)).collect())
-    }
-
-    async fn intact(&self) -> Result<bool, FabricError> {
-        Ok(self.switch.reach()?.alive(&self.node, Instant::now()))
+        Ok(Nodes {
+            intact: state.alive(&self.node, now),
+            said: Some(Says::Known),
+            alive: nodes.iter().map(|node| state.alive(node, now)).collect(),
+        })
     }
 
     async fn ask(

@@ -75,16 +75,14 @@ pub trait Fabric: Send + Sync + fmt::Debug + 'static {
     /// Prolongs leases by their time to live; one answer each, in their order.
     fn renew(&self, leases: Vec<Lease>) -> BoxFuture<'static, Result<Vec<Renewal>, FabricError>>;
 
-    /// Gives a name back. Returns the entries after `last`, which nobody will read now.
+    /// Gives a name back, if it is still this holder's: one of this node, or one that is known to be dead. Returns the entries after `last`,
+    /// which nobody will read now.
     fn release(
         &self,
-        lease: &Lease,
+        address: &Address,
+        holder: &Holder,
         last: EntryId,
     ) -> BoxFuture<'static, Result<Vec<Entry>, FabricError>>;
-
-    /// Frees the name of a holder that is known to be dead, if it is still that one's.
-    fn free(&self, address: &Address, dead: &Holder)
-    -> BoxFuture<'static, Result<(), FabricError>>;
 
     /// Stops listening for a lease that is given back, or another's by now.
     fn unlisten(&self, lease: &Lease);
@@ -109,14 +107,8 @@ pub trait Fabric: Send + Sync + fmt::Debug + 'static {
     /// those that start.
     async fn beat(&self, watched: &[NodeId], says: Says) -> Result<Beat, FabricError>;
 
-    /// What the nodes say of this epoch of the store; `None` if none has said anything for the life of a node lease.
-    async fn said(&self) -> Result<Option<Says>, FabricError>;
-
-    /// Whether these nodes' leases are there, in their order.
-    async fn alive(&self, nodes: &[NodeId]) -> Result<Vec<bool>, FabricError>;
-
-    /// Whether this node's own lease is still the one that the last beat renewed, read now. If not, the store has lost data.
-    async fn intact(&self) -> Result<bool, FabricError>;
+    /// Reads whether these nodes live, and what is known of the store, all at one moment.
+    async fn nodes(&self, nodes: &[NodeId]) -> Result<Nodes, FabricError>;
 
     /// Asks another node, or this one, and waits for its answer for so long. `None`: nobody of that name listens, which is known at once, or
     /// the answer does not come in time; whether the question was heard is unknown then.
@@ -439,6 +431,17 @@ pub struct Beat {
     /// Whether this node's own lease was still there.
     pub own: bool,
     /// Whether each watched node's lease is there.
+    pub alive: Vec<bool>,
+}
+
+/// What the store knows of nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nodes {
+    /// Whether this node's own lease is still the one that the last beat renewed. If not, the store has lost data.
+    pub intact: bool,
+    /// What the nodes say of this epoch of the store; `None` if none has said anything for the life of a node lease.
+    pub said: Option<Says>,
+    /// Whether the lease of each that was asked about is there, in their order.
     pub alive: Vec<bool>,
 }
 

@@ -301,7 +301,11 @@ async fn only_the_owner_renews_and_releases(ground: &Ground) {
     );
     there
         .fabric
-        .release(&stranger, EntryId::default())
+        .release(
+            &stranger.address,
+            &stranger.held_by(&there.node),
+            EntryId::default(),
+        )
         .await
         .unwrap();
     let renewed = here
@@ -318,7 +322,7 @@ async fn only_the_owner_renews_and_releases(ground: &Ground) {
         here.node
     );
     here.fabric
-        .release(&mine, EntryId::default())
+        .release(&mine.address, &mine.held_by(&here.node), EntryId::default())
         .await
         .unwrap();
     there.wins(&stranger).await;
@@ -334,7 +338,11 @@ async fn a_name_that_somebody_had_meanwhile_is_lost(ground: &Ground) {
     assert_eq!(taken, Claim::Won);
     there
         .fabric
-        .release(&other, EntryId::default())
+        .release(
+            &other.address,
+            &other.held_by(&there.node),
+            EntryId::default(),
+        )
         .await
         .unwrap();
     let renewed = here.fabric.renew(vec![user.clone()]).await.unwrap();
@@ -356,7 +364,11 @@ async fn a_release_hands_back_what_was_not_read(ground: &Ground) {
             .unwrap();
     }
     let (_, first) = here.hears_push().await;
-    let unread = here.fabric.release(&user, first.id).await.unwrap();
+    let unread = here
+        .fabric
+        .release(&user.address, &user.held_by(&here.node), first.id)
+        .await
+        .unwrap();
     assert_eq!(
         unread
             .iter()
@@ -544,15 +556,18 @@ async fn a_lease_that_is_not_renewed_is_gone(ground: &Ground) {
 async fn a_node_that_does_not_beat_is_dead(ground: &Ground) {
     let (here, there) = (ground.plug().await, ground.plug().await);
     let nodes = [there.node.clone(), NodeId::known("never.was")];
-    assert_eq!(here.fabric.alive(&nodes).await.unwrap(), [true, false]);
+    assert_eq!(
+        here.fabric.nodes(&nodes).await.unwrap().alive,
+        [true, false]
+    );
     let beat = eventually("the other node's lease runs out", async || {
         let beat = here.fabric.beat(&nodes, Says::Known).await.unwrap();
         (!beat.alive[0]).then_some(beat)
     })
     .await;
-    assert!(beat.own && here.fabric.intact().await.unwrap());
+    assert!(beat.own && here.fabric.nodes(&[]).await.unwrap().intact);
     assert!(
-        !there.fabric.intact().await.unwrap(),
+        !there.fabric.nodes(&[]).await.unwrap().intact,
         "its own lease is gone"
     );
     assert!(
@@ -560,14 +575,15 @@ async fn a_node_that_does_not_beat_is_dead(ground: &Ground) {
         "and taken anew"
     );
     there.fabric.beat(&[], Says::Known).await.unwrap();
-    assert!(there.fabric.intact().await.unwrap());
+    assert!(there.fabric.nodes(&[]).await.unwrap().intact);
     here.fabric.close().await;
     assert_eq!(
         there
             .fabric
-            .alive(std::slice::from_ref(&here.node))
+            .nodes(std::slice::from_ref(&here.node))
             .await
-            .unwrap(),
+            .unwrap()
+            .alive,
         [false]
     );
 }
@@ -629,18 +645,31 @@ async fn a_node_that_starts_reads_what_the_others_say_of_redis() {
         unreachable!()
     };
     let (first, second) = (ground.plug().await, ground.plug().await);
-    assert_eq!(second.fabric.said().await.unwrap(), None, "both start");
+    assert_eq!(
+        second.fabric.nodes(&[]).await.unwrap().said,
+        None,
+        "both start"
+    );
     first.fabric.beat(&[], Says::Known).await.unwrap();
-    assert_eq!(second.fabric.said().await.unwrap(), Some(Says::Known));
+    assert_eq!(
+        second.fabric.nodes(&[]).await.unwrap().said,
+        Some(Says::Known)
+    );
     redis.ask("FLUSHALL").await;
-    assert_eq!(second.fabric.said().await.unwrap(), None);
+    assert_eq!(second.fabric.nodes(&[]).await.unwrap().said, None);
     // The first finds that its lease is gone, and says so until it believes that everybody is known again.
     for says in [Says::Known, Says::Guarded] {
         first.fabric.beat(&[], says).await.unwrap();
-        assert_eq!(second.fabric.said().await.unwrap(), Some(Says::Guarded));
+        assert_eq!(
+            second.fabric.nodes(&[]).await.unwrap().said,
+            Some(Says::Guarded)
+        );
     }
     first.fabric.beat(&[], Says::Known).await.unwrap();
-    assert_eq!(second.fabric.said().await.unwrap(), Some(Says::Known));
+    assert_eq!(
+        second.fabric.nodes(&[]).await.unwrap().said,
+        Some(Says::Known)
+    );
 }
 
 #[tokio::test]
@@ -651,7 +680,10 @@ async fn a_node_that_starts_does_not_believe_what_was_said_of_another_redis() {
     };
     let node = ground.plug().await;
     redis.ask("SET test:e:{n} known-0123456789").await;
-    assert_eq!(node.fabric.said().await.unwrap(), Some(Says::Guarded));
+    assert_eq!(
+        node.fabric.nodes(&[]).await.unwrap().said,
+        Some(Says::Guarded)
+    );
 }
 
 mod names;

@@ -38,7 +38,7 @@ use self::scripts::Scripts;
 use self::subscriber::{Listening, Wants};
 use self::wire::{entries, holder, millis, unexpected};
 use super::{
-    Beat, Claim, Entry, Envelope, Epoch, Fabric, FabricError, Holder, Lease, Notes, Postage,
+    Beat, Claim, Entry, Envelope, Epoch, Fabric, FabricError, Holder, Lease, Nodes, Notes, Postage,
     Question, Receipt, Renewal, Resume, Says, Terms, Topic,
 };
 use crate::bugs::{self, Bug};
@@ -150,9 +150,21 @@ impl Fabric for RedisFabric {
     }
 
     async fn knows(&self, address: &Address, secret: &SecretHash) -> Result<bool, FabricError> {
-        let mut knows = self.scripts.knows.on(&self.keys.of(address));
-        knows.arg(secret.as_str());
-        Ok(self.lane(address).ask(knows).await? == Value::Int(1))
+        let [presence, _, record, _] = self.keys.of(address);
+        let mut read = redis::cmd("HMGET");
+        read.arg(record).arg("session").arg("hash");
+        // One lane, one pipeline: nothing of this node comes between the two.
+        let lane = self.lane(address);
+        let (holds, known) = (
+            lane.ask(redis::cmd("GET").arg(presence).clone()),
+            lane.ask(read),
+        );
+        let (Value::BulkString(lease), Value::Array(known)) = (holds.await?, known.await?) else {
+            return Ok(false);
+        };
+        let session = holder(&lease)?.session.to_string();
+        let expected = [session.as_str(), secret.as_str()];
+        Ok(known == expected.map(|word| Value::BulkString(word.into())))
     }
 
     fn note(&self, lease: &Lease, notes: Notes) -> BoxFuture<'static, Result<bool, FabricError>> {
@@ -165,16 +177,6 @@ impl Fabric for RedisFabric {
             }
         }
         .boxed()
-    }
-
-    fn free(
-        &self,
-        address: &Address,
-        dead: &Holder,
-    ) -> BoxFuture<'static, Result<(), FabricError>> {
-        let free = self.of_holder(&self.scripts.release, address, dead, EntryId::default());
-        let freed = self.lane(address).ask(free);
-        async move { freed.await.map(drop) }.boxed()
     }
 
     async fn barrier(&self, lease: &Lease) -> Result<(), FabricError> {
@@ -231,12 +233,12 @@ impl Fabric for RedisFabric {
 
     fn release(
         &self,
-        lease: &Lease,
+        address: &Address,
+        holder: &Holder,
         last: EntryId,
     ) -> BoxFuture<'static, Result<Vec<Entry>, FabricError>> {
-        let unread =
-            self.lane(&lease.address)
-                .ask(self.of_lease(&self.scripts.release, lease, last));
+        let release = self.of_holder(&self.scripts.release, address, holder, last);
+        let unread = self.lane(address).ask(release);
         async move { unread.await.and_then(entries) }.boxed()
     }
 
@@ -344,39 +346,35 @@ impl Fabric for RedisFabric {
         })
     }
 
-    async fn said(&self) -> Result<Option<Says>, FabricError> {
-        let said = redis::cmd("GET").arg(self.keys.epoch()).clone();
-        let Value::BulkString(said) = self.own_lane.ask(said).await? else {
-            return Ok(None);
-        };
-        let known = format!("known {}", self.epoch.name());
-        Ok(Some(if said == known.as_bytes() {
-            Says::Known
-        } else {
-            Says::Guarded
-        }))
-    }
-
-    async fn intact(&self) -> Result<bool, FabricError> {
-        let lease = redis::cmd("GET").arg(self.keys.node(&self.node)).clone();
-        Ok(match self.own_lane.ask(lease).await? {
-            Value::BulkString(token) => self.epoch.is_intact(Some(&token)),
-            _ => self.epoch.is_intact(None),
-        })
-    }
-
-    async fn alive(&self, nodes: &[NodeId]) -> Result<Vec<bool>, FabricError> {
-        if nodes.is_empty() {
-            return Ok(Vec::new());
-        }
+    async fn nodes(&self, nodes: &[NodeId]) -> Result<Nodes, FabricError> {
         let mut read = redis::cmd("MGET");
+        read.arg(self.keys.node(&self.node)).arg(self.keys.epoch());
         for node in nodes {
             read.arg(self.keys.node(node));
         }
-        Ok(array(self.own_lane.ask(read).await?)?
-            .iter()
-            .map(|lease| *lease != Value::Nil)
-            .collect())
+        let values = array(self.own_lane.ask(read).await?)?;
+        let text = |value: &Value| match value {
+            Value::BulkString(text) => Some(String::from_utf8_lossy(text).into_owned()),
+            _ => None,
+        };
+        let [own, said, alive @ ..] = &values[..] else {
+            return Err(unexpected());
+        };
+        let known = format!("known {}", self.epoch.name());
+        let says = |said| {
+            if said == known {
+                Says::Known
+            } else {
+                Says::Guarded
+            }
+        };
+        Ok(Nodes {
+            intact: self
+                .epoch
+                .is_intact(text(own).as_deref().map(str::as_bytes)),
+            said: text(said).map(says),
+            alive: alive.iter().map(|lease| *lease != Value::Nil).collect(),
+        })
     }
 
     async fn ask(

@@ -13,7 +13,6 @@ pub(super) struct Scripts {
     pub(super) read: Loaded,
     pub(super) resume: Loaded,
     pub(super) note: Loaded,
-    pub(super) knows: Loaded,
 }
 
 /// One script with its hash.
@@ -38,7 +37,6 @@ impl Default for Scripts {
             read: script(include_str!("read.lua")),
             resume: script(include_str!("resume.lua")),
             note: script(include_str!("note.lua")),
-            knows: script(include_str!("knows.lua")),
         }
     }
 }
@@ -55,10 +53,9 @@ impl Scripts {
             read,
             resume,
             note,
-            knows,
         } = self;
         let mut load = Pipeline::new();
-        for script in [claim, renew, release, send, beat, read, resume, note, knows] {
+        for script in [claim, renew, release, send, beat, read, resume, note] {
             load.cmd("SCRIPT").arg("LOAD").arg(script.text);
         }
         load

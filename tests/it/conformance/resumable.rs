@@ -106,7 +106,7 @@ pub(super) async fn a_session_is_resumed_by_its_secret_only(ground: &Ground) {
         [Renewal::Replaced]
     );
     here.fabric
-        .release(&user, EntryId::default())
+        .release(&user.address, &user.held_by(&here.node), EntryId::default())
         .await
         .unwrap();
     let last = Lease {
@@ -124,7 +124,11 @@ pub(super) async fn a_session_is_resumed_by_its_secret_only(ground: &Ground) {
     );
     there
         .fabric
-        .release(&last, EntryId::default())
+        .release(
+            &last.address,
+            &last.held_by(&there.node),
+            EntryId::default(),
+        )
         .await
         .unwrap();
     let gone = there
