@@ -23,6 +23,8 @@ pub(crate) enum Bug {
     ParksOutOfOrder,
     /// I7: a plain user's channel that nobody listens to counts as heard.
     PublishCountsTheFrozen,
+    /// I7: an HTTP session stays at its home, wherever its stream arrives.
+    StreamDoesNotTakeOver,
     /// I8: a mailbox without a bound.
     BottomlessMailbox,
     /// I9: no hold guard after a stall.
@@ -63,7 +65,7 @@ mod seeded {
 
     use super::Bug;
 
-    const NAMES: [(&str, Bug); 15] = [
+    const NAMES: [(&str, Bug); 16] = [
         ("claims-steal", Bug::ClaimsSteal),
         ("replaced-untold", Bug::ReplacedUntold),
         ("pushes-while-catching-up", Bug::PushesWhileCatchingUp),
@@ -74,6 +76,7 @@ mod seeded {
         ("missed-not-told", Bug::MissedNotTold),
         ("parks-out-of-order", Bug::ParksOutOfOrder),
         ("publish-counts-the-frozen", Bug::PublishCountsTheFrozen),
+        ("stream-does-not-take-over", Bug::StreamDoesNotTakeOver),
         ("bottomless-mailbox", Bug::BottomlessMailbox),
         ("fearless", Bug::Fearless),
         ("drain-hangs-up", Bug::DrainHangsUp),

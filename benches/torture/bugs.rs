@@ -46,6 +46,7 @@ pub(crate) const BUGS: &[Bug] = &[
     bug(7, "missed-not-told", DATA_LOST),
     bug(7, "parks-out-of-order", SUBSCRIPTIONS_KILLED),
     bug(7, "publish-counts-the-frozen", SUBSCRIPTIONS_KILLED),
+    bug(7, "stream-does-not-take-over", &[]),
     bug(8, "bottomless-mailbox", &[]),
     // Longer than a lease lives.
     bug(9, "fearless", &[(What::FreezeRedis, 3.0, 13.5)]),

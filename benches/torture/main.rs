@@ -25,8 +25,12 @@ mod processes;
 mod proxy;
 mod run;
 mod speech;
+#[path = "../../tests/support/sse.rs"]
+#[allow(dead_code, unreachable_pub, missing_docs)] // The tests use more of it.
+mod sse;
 mod stage;
 mod store;
+mod streams;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -38,6 +42,8 @@ use run::Report;
 /// What ends a run is told to a person and handled by none.
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
+/// What the shared HTTP client waits at most; who uses it here waits for less.
+const PATIENCE: std::time::Duration = std::time::Duration::from_mins(1);
 /// How much evidence is shown for one invariant.
 const SHOWN: usize = 5;
 

@@ -23,6 +23,7 @@ use crate::link::Link;
 use crate::monitor;
 use crate::processes::ask;
 use crate::stage::{Act, Stage};
+use crate::streams;
 
 /// How long everybody may take to finish what is under way once all is healed.
 const CALM_WITHIN: Duration = Duration::from_secs(12);
@@ -169,6 +170,7 @@ impl Run {
         others.spawn(extras::covet(Arc::clone(&self.stage)));
         others.spawn(extras::want_more(Arc::clone(&self.stage)));
         others.spawn(extras::soil(Arc::clone(&self.stage)));
+        others.spawn(streams::stream(Arc::clone(&self.stage)));
         let direct = self.direct(0)?;
         others.spawn(extras::flood(Arc::clone(&self.stage), 0, direct));
 
@@ -233,12 +235,9 @@ impl Run {
     pub(crate) fn restless(&self) -> Vec<String> {
         let board = self.stage.board();
         let is_restless = |name: &&String| !board.idle.contains(*name);
-        self.stage
-            .names
-            .iter()
-            .filter(is_restless)
-            .cloned()
-            .collect()
+        let streamer = streams::NAME.to_owned();
+        let names = self.stage.names.iter().chain([&streamer]);
+        names.filter(is_restless).cloned().collect()
     }
 
     /// I11: each node lets somebody new in.

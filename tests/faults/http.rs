@@ -14,7 +14,8 @@ use crate::support::eventually;
 use crate::support::peer::Peer;
 use crate::support::process::{Node, Redis};
 use crate::support::roundrobin::RoundRobin;
-use crate::support::visitor::{By, Events, REST, Visitor, try_request};
+use crate::support::sse::try_request;
+use crate::support::visitor::{By, Events, REST, Visitor};
 
 /// What a client has heard that reads a stream, and goes on where it ended, as a browser does.
 struct Listener {

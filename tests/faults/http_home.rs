@@ -8,7 +8,8 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::support::eventually;
 use crate::support::peer::Peer;
 use crate::support::process::{Node, Redis};
-use crate::support::visitor::{By, Events, REST, Visitor, try_request};
+use crate::support::sse::try_request;
+use crate::support::visitor::{By, Events, REST, Visitor};
 
 async fn start(redis: &Redis, name: &str) -> Node {
     Node::start(Some(redis), &[("node_id", name)]).await

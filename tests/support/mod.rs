@@ -11,6 +11,7 @@ pub mod peerjs;
 pub mod process;
 pub mod proxy;
 pub mod roundrobin;
+pub mod sse;
 pub mod talker;
 pub mod visitor;
 

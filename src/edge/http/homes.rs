@@ -18,6 +18,7 @@ use super::buffer::{Looked, Place};
 use super::fields::{Reader as Fields, Writer};
 use super::home::{Home, Locator, Parted, Wire};
 use super::token::Token;
+use crate::bugs::{self, Bug};
 use crate::dialect::Native;
 use crate::drain::Phase;
 use crate::exchange::{Exchange, Manners};
@@ -333,6 +334,9 @@ impl Homes {
         let home = match self.find(token, None).await? {
             Found::Here(home) => home,
             Found::Homeless(locator) => self.arrive(token, locator, place.seq, true)?,
+            Found::At(_) if bugs::has(Bug::StreamDoesNotTakeOver) => {
+                return Err(Denied::Unavailable);
+            }
             Found::At(_) => {
                 let locator = self.locator(token).await?;
                 self.arrive(token, locator, place.seq, false)?

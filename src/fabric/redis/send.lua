@@ -63,7 +63,8 @@ local function append(envelope, always)
   local size, total = #envelope, nil
   length = length or call('XLEN', inbox)
   if large == nil then
-    large = length > 0 and call('HGET', record, 'large')
+    -- Beside fewer than eight frames of 64 KiB a small one has room, whatever they are.
+    large = length >= 8 and call('HGET', record, 'large')
   end
   if size >= LARGE or large or length >= most_share then
     local bytes, exact
