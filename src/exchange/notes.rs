@@ -9,7 +9,7 @@ use super::seat::{Seat, Turn, tell_missed};
 use crate::model::UserName;
 
 impl Seat {
-    /// The call with this user has changed. Takes its place in the address's order now, before whatever is sent next.
+    /// The call with this user has changed by what this session does, of which its inbox tells nothing to whoever resumes it.
     pub(super) fn note_call(&mut self, peer: &UserName) {
         if let Some(memory) = &mut self.memory {
             memory.change(peer.clone());

@@ -423,15 +423,13 @@ impl Seat {
 
     /// What an earlier connection's client has seen needs no confirmation any more; what it may never see is told it.
     pub(super) fn caught_up(&mut self, turns: &mut Vec<Turn>) {
-        if self.is_detached || !self.catch_up.level() {
-            return;
-        }
-        let Some(memory) = &mut self.memory else {
+        let Some(memory) = self.memory.as_mut().filter(|_| !self.is_detached) else {
             return;
         };
-        if memory.tells_missed() {
+        if self.catch_up.level() && memory.tells_missed() {
             tell_missed(turns);
         }
+        // Before the client is told the rest: should it come again without a `last`, it is not told what it has said that it has.
         if memory.frees() {
             self.note();
         }

@@ -42,7 +42,9 @@ use crate::model::{Address, EntryId, NodeId, Realm, SecretHash, SessionId, UserN
 ///    is addressed any more. Its notes are as its last holder left them.
 /// 9. Nothing waits longer than the fabric's time-out; away means an error, not silence. A claim or a renewal that was given up has no effect later.
 ///
-/// [`send`](Self::send), [`renew`](Self::renew), [`note`](Self::note) and [`release`](Self::release) take their place in the address's order when they are called, not when they are awaited.
+/// [`send`](Self::send), [`renew`](Self::renew), [`note`](Self::note) and [`release`](Self::release) take their place in the address's order when
+/// they are called, not when they are awaited. Only envelopes may pass a note of the session that they are sent to, unless it writes everything
+/// anew: the two do not touch the same things.
 #[async_trait]
 pub trait Fabric: Send + Sync + fmt::Debug + 'static {
     /// Claims a name; `over` is a holder that is known to be dead, whose lease may be replaced. A resumable session brings the hash of its secret.

@@ -30,7 +30,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "edge",
         &[
-            "dialect", "drain", "exchange", "fabric", "ice", "limits", "model", "session",
+            "bugs", "dialect", "drain", "exchange", "fabric", "ice", "limits", "model", "session",
         ],
     ),
     ("telemetry", &["model"]),
