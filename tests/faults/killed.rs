@@ -137,3 +137,36 @@ async fn a_node_stops_in_time_though_the_node_of_a_call_peer_has_died() {
     assert!(took < STOPS_WITHIN, "it took {took:?}");
     println!("the node stopped after {took:?}");
 }
+
+/// Nothing is written down of an offer that was only heard: its receiver finds it in the inbox, before the client is heard.
+#[tokio::test]
+async fn a_call_that_was_only_heard_of_can_be_left_at_once_after_the_kill() {
+    let _alone = crate::alone().await;
+    let redis = Redis::start().await;
+    let home = Node::start(Some(&redis), &[]).await;
+    for number in 0..5 {
+        let doomed = Node::start(Some(&redis), &[]).await;
+        let mut caller = Peer::login(home.address, &format!("caller{number}")).await;
+        let mut receiver =
+            Peer::login_resumable(doomed.address, &format!("receiver{number}")).await;
+        caller
+            .says(&json!({"type": "offer", "name": receiver.name, "offer": "sdp"}))
+            .await;
+        receiver.hears_of("offer").await;
+        let ticket = receiver.ticket.clone();
+        doomed.process.signal("KILL");
+        let mut again = Peer::connect(home.address).await;
+        // Both are there when the session is resumed.
+        again
+            .says(&json!({
+                "type": "login", "name": ticket.name, "resume": ticket.secret, "last": ticket.last
+            }))
+            .await;
+        again
+            .says(&json!({"type": "leave", "name": caller.name}))
+            .await;
+        assert_eq!(again.hears_of("login").await["resumed"], true);
+        assert_eq!(caller.hears_of("leave").await["reason"], "hangup");
+        caller.hears_nothing_more().await;
+    }
+}
