@@ -49,6 +49,11 @@ impl Call {
             .is_some_and(|peer| peer.session == session)
     }
 
+    /// Whether it is with this session, or with one that is not known yet.
+    pub(super) fn may_be_with(&self, session: SessionId) -> bool {
+        !self.is_with_other_than(session)
+    }
+
     fn is_with_other_than(&self, session: SessionId) -> bool {
         self.peer.is_some() && !self.is_with(session)
     }
@@ -246,8 +251,8 @@ impl Calls {
         self.put(peer, call);
     }
 
-    /// We send an offer or an answer. Returns the `n` of the one before.
-    pub(super) fn start(&mut self, peer: &UserName, n: u64) -> u64 {
+    /// We send an offer or an answer.
+    pub(super) fn start(&mut self, peer: &UserName, n: u64) {
         let call = self.peers.entry(peer.clone());
         let watch = &self.watch;
         let call = call.or_insert_with(|| {
@@ -258,20 +263,7 @@ impl Calls {
             }
         });
         call.reported = 0;
-        std::mem::replace(&mut call.renewed, n)
-    }
-
-    /// Our offer or answer of that `n` was one that had been sent before, under another.
-    pub(super) fn repeated(&mut self, peer: &UserName, n: u64, before: u64) {
-        if let Some(call) = self.peers.get_mut(peer)
-            && call.renewed == n
-        {
-            call.renewed = before;
-            // A call that began with it began at the earlier `n`, which nobody knows any more.
-            if call.since == n {
-                call.since = 0;
-            }
-        }
+        call.renewed = n;
     }
 
     /// The peer's session has been resumed there. False if we are in no call with it.

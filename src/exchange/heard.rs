@@ -1,28 +1,30 @@
-//! What was heard last from whom: whatever was overtaken, or comes twice, is dropped.
+//! What one session has heard last from whom: what was overtaken, or is repeated under its id, is dropped.
+//!
+//! This is the only place where a repetition is recognised. The store appends it again; so a signal costs Redis nothing for it.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt::Write as _;
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 
 use crate::bugs::{self, Bug};
-use crate::fabric::Sender;
+use crate::fabric::{Envelope, Sender};
 use crate::model::{Correlation, SessionId, UserName};
 
 /// How many senders are remembered that are in no call with us.
 const STRANGERS: usize = 1024;
 /// How many ids of one sender are remembered (PROTOCOL §2 "Correlation").
 const IDS: usize = 256;
-/// How many of them the next connection is told: what a sender may repeat after a loss of data is what it has not had acknowledged.
-const NOTED_IDS: usize = 32;
+/// How many of them are noted anew after a loss of data: a client repeats what it has not had acknowledged.
+const IDS_ANEW: usize = 32;
 
 /// The senders of one session.
 #[derive(Debug, Default)]
 pub(super) struct Heard {
     by_name: HashMap<UserName, Last>,
+    /// Counts what is heard.
+    count: u64,
     /// Whoever was forgotten lately, for what is written of them elsewhere.
     pub(super) forgotten: Vec<UserName>,
-    /// The same on every node, for the next connection.
-    hasher: BuildHasherDefault<DefaultHasher>,
 }
 
 /// The last that one sender's session said.
@@ -31,48 +33,114 @@ struct Last {
     session: SessionId,
     /// How often the sender had been resumed, and its count of what it has sent.
     at: (u32, u64),
-    /// The hashes of the ids that came with it lately, of a sender that may repeat itself: a store that has lost data may accept one again.
+    /// What had been heard of all when it said so.
+    count: u64,
+    /// The hashes of the ids that came with it lately, of a sender that may repeat itself.
     ids: VecDeque<u64>,
 }
 
+/// The id of a signal that its sender may repeat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct HeardId {
+    session: SessionId,
+    /// The same on every node, for the next connection.
+    hash: u64,
+}
+
+/// What to make of a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hearing {
+    /// It is new.
+    News,
+    /// It was heard before, under the same id.
+    Repetition,
+    /// Something that its sender said later was heard before, or the very same.
+    Overtaken,
+}
+
+impl HeardId {
+    /// The id of this envelope.
+    pub(super) fn of(envelope: &Envelope) -> Option<Self> {
+        let hash = hash(envelope.once.as_ref()?);
+        let session = envelope.from.session;
+        Some(Self { session, hash })
+    }
+
+    /// These ids as they are noted, read by [`Heard::restore_ids`]: `SESSION HASH…` for each run of one session, separated by commas.
+    pub(super) fn noted<'a>(ids: impl IntoIterator<Item = &'a Self>) -> String {
+        let (mut text, mut last) = (String::new(), None);
+        for Self { session, hash } in ids {
+            // Writing to a string does not fail.
+            if last.replace(session) != Some(session) {
+                let comma = if text.is_empty() { "" } else { "," };
+                let _ = write!(text, "{comma}{session}");
+            }
+            let _ = write!(text, " {hash:x}");
+        }
+        text
+    }
+}
+
 impl Heard {
-    /// Whether this was not overtaken by, and is no repetition of, something that this sender's session said.
-    pub(super) fn is_news(
+    /// Whether this is new, a repetition, or overtaken by something that this sender's session said.
+    pub(super) fn hears(
         &mut self,
         from: &Sender,
         n: u64,
         once: Option<&Correlation>,
         in_call: impl Fn(&UserName) -> bool,
-    ) -> bool {
-        let name = &from.address.name;
-        let at = (from.attach, n);
+    ) -> Hearing {
+        let (name, at) = (&from.address.name, (from.attach, n));
+        self.count += 1;
         if !self.by_name.contains_key(name) {
-            if self.by_name.len() >= STRANGERS {
-                let forgotten = self.by_name.extract_if(|name, _| !in_call(name));
-                self.forgotten.extend(forgotten.map(|(name, _)| name));
-            }
+            self.make_room(in_call);
             self.restore(name.clone(), from.session, (0, 0));
         }
         let Some(last) = self.by_name.get_mut(name) else {
-            return true;
+            return Hearing::News;
         };
-        let id = once.map(|id| self.hasher.hash_one(id));
         if last.session != from.session {
             *last = Last::new(from.session, (0, 0));
         }
+        last.count = self.count;
         if last.at >= at {
-            return bugs::has(Bug::PushesWhileCatchingUp);
+            return if bugs::has(Bug::PushesWhileCatchingUp) {
+                Hearing::News
+            } else {
+                Hearing::Overtaken
+            };
         }
         last.at = at;
-        let Some(id) = id else { return true };
-        if last.ids.contains(&id) {
-            return false;
+        match once.map(hash) {
+            Some(id) if last.ids.contains(&id) => Hearing::Repetition,
+            Some(id) => {
+                last.remember(id);
+                Hearing::News
+            }
+            None => Hearing::News,
         }
-        if last.ids.len() == IDS {
-            last.ids.pop_front();
+    }
+
+    /// An earlier connection of this session has heard this of the sender.
+    pub(super) fn heard_before(&mut self, from: &UserName, id: HeardId) {
+        let last = self.by_name.get_mut(from);
+        if let Some(last) = last.filter(|last| last.session == id.session)
+            && !last.ids.contains(&id.hash)
+        {
+            last.remember(id.hash);
         }
-        last.ids.push_back(id);
-        true
+    }
+
+    /// Forgets the strangers that have said nothing for longest, at least half of them.
+    fn make_room(&mut self, in_call: impl Fn(&UserName) -> bool) {
+        if self.by_name.len() < STRANGERS {
+            return;
+        }
+        let recent = self.count.saturating_sub(STRANGERS as u64 / 2);
+        let forgotten = self
+            .by_name
+            .extract_if(|name, last| last.count < recent && !in_call(name));
+        self.forgotten.extend(forgotten.map(|(name, _)| name));
     }
 
     /// What an earlier connection of this session has heard.
@@ -80,35 +148,27 @@ impl Heard {
         self.by_name.insert(name, Last::new(session, at));
     }
 
-    /// The last ids of each sender's session, as they are noted: `SESSION HASH…`, separated by commas.
-    pub(super) fn ids(&self) -> String {
-        let mut text = String::new();
-        for last in self.by_name.values().filter(|last| !last.ids.is_empty()) {
-            let comma = if text.is_empty() { "" } else { "," };
-            // Writing to a string does not fail.
-            let _ = write!(text, "{comma}{}", last.session);
-            let first = last.ids.len().saturating_sub(NOTED_IDS);
-            for id in last.ids.range(first..) {
-                let _ = write!(text, " {id:x}");
-            }
-        }
-        text
+    /// The last ids of every sender's session.
+    pub(super) fn ids(&self) -> impl Iterator<Item = HeardId> {
+        self.by_name.values().flat_map(|last| {
+            let first = last.ids.len().saturating_sub(IDS_ANEW);
+            let session = last.session;
+            let hashes = last.ids.range(first..);
+            hashes.map(move |&hash| HeardId { session, hash })
+        })
     }
 
-    /// The ids that an earlier connection of this session has heard, of the sessions that are restored.
-    pub(super) fn restore_ids(&mut self, text: &str) {
-        for words in text.split(',') {
+    /// The ids that earlier connections of this session have noted, oldest first, of the senders that are restored.
+    pub(super) fn restore_ids<'a>(&mut self, texts: impl IntoIterator<Item = &'a str>) {
+        let known = self.by_name.values_mut();
+        let mut known: HashMap<_, _> = known.map(|last| (last.session, last)).collect();
+        for words in texts.into_iter().flat_map(|text| text.split(',')) {
             let mut words = words.split(' ');
-            let Some(Ok(session)) = words.next().map(str::parse::<SessionId>) else {
-                continue;
-            };
-            let known = self
-                .by_name
-                .values_mut()
-                .find(|last| last.session == session);
-            if let Some(last) = known {
-                let ids = words.filter_map(|word| u64::from_str_radix(word, 16).ok());
-                last.ids.extend(ids.take(NOTED_IDS));
+            let session = words.next().and_then(|word| word.parse().ok());
+            if let Some(last) = session.and_then(|session| known.get_mut(&session)) {
+                for hash in words.filter_map(|word| u64::from_str_radix(word, 16).ok()) {
+                    last.remember(hash);
+                }
             }
         }
     }
@@ -129,9 +189,21 @@ impl Last {
         Self {
             session,
             at,
+            count: 0,
             ids: VecDeque::new(),
         }
     }
+
+    fn remember(&mut self, id: u64) {
+        if self.ids.len() == IDS {
+            self.ids.pop_front();
+        }
+        self.ids.push_back(id);
+    }
+}
+
+fn hash(id: &Correlation) -> u64 {
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(id)
 }
 
 #[cfg(test)]
@@ -147,42 +219,68 @@ mod tests {
             Sender::new(address, session, attach, NodeId::known("n"))
         };
         let id = |text: &str| Some(Correlation(text.into()));
-        let mut is_news = |session, attach, n, id: Option<Correlation>| {
-            heard.is_news(&sender(session, attach), n, id.as_ref(), |_| true)
+        let mut hear = |session, attach, n, id: Option<Correlation>| {
+            heard.hears(&sender(session, attach), n, id.as_ref(), |_| true)
         };
-        assert!(is_news(session, 0, 1, id("1")));
-        assert!(is_news(session, 0, 3, id("3")));
-        assert!(!is_news(session, 0, 2, id("2")), "overtaken");
-        assert!(!is_news(session, 0, 3, id("3")), "the same again");
-        assert!(!is_news(session, 1, 1, id("3")), "repeated after a resume");
-        assert!(is_news(session, 1, 2, id("4")));
-        assert!(!is_news(session, 0, 9, None), "from before the resume");
+        let (news, overtaken) = (Hearing::News, Hearing::Overtaken);
+        assert_eq!(hear(session, 0, 1, id("1")), news);
+        assert_eq!(hear(session, 0, 3, id("3")), news);
+        assert_eq!(hear(session, 0, 2, id("2")), overtaken);
+        assert_eq!(hear(session, 0, 3, id("3")), overtaken, "the same again");
+        assert_eq!(hear(session, 1, 1, id("3")), Hearing::Repetition);
+        assert_eq!(hear(session, 1, 2, id("4")), news);
+        assert_eq!(hear(session, 0, 9, None), overtaken, "before the resume");
         let other = SessionId::random();
-        assert!(is_news(other, 0, 1, id("1")), "somebody else");
+        assert_eq!(hear(other, 0, 1, id("1")), news, "somebody else");
     }
 
     #[test]
     fn what_an_earlier_connection_has_heard_is_no_news() {
         let address = Address::new(Realm::default(), UserName::parse("a").unwrap());
         let sender = Sender::new(address, SessionId::random(), 1, NodeId::known("n"));
+        let name = &sender.address.name;
         let mut heard = Heard::default();
-        heard.restore(sender.address.name.clone(), sender.session, (1, 5));
-        assert!(!heard.is_news(&sender, 5, None, |_| true));
-        assert!(heard.is_news(&sender, 6, None, |_| true));
-        // Redis may have forgotten which ids it has accepted.
-        let id = |number: usize| Some(Correlation(number.to_string().into()));
-        for number in 0..=NOTED_IDS {
-            let n = 7 + number as u64;
-            assert!(heard.is_news(&sender, n, id(number).as_ref(), |_| true));
+        heard.restore(name.clone(), sender.session, (1, 5));
+        let id = |number: usize| Correlation(number.to_string().into());
+        let mut hear = |n, id| heard.hears(&sender, n, Some(&id), |_| true);
+        assert_eq!(hear(5, id(0)), Hearing::Overtaken);
+        for number in 0..=IDS_ANEW {
+            assert_eq!(hear(6 + number as u64, id(number)), Hearing::News);
         }
         let mut next = Heard::default();
-        next.restore(sender.address.name.clone(), sender.session, (1, 100));
-        next.restore_ids(&heard.ids());
-        assert!(!next.is_news(&sender, 101, id(1).as_ref(), |_| true));
-        assert!(!next.is_news(&sender, 102, id(NOTED_IDS).as_ref(), |_| true));
-        assert!(next.is_news(&sender, 103, id(99).as_ref(), |_| true));
-        for dirt in ["", ",", "x 1", &format!("{} zz", sender.session)] {
-            next.restore_ids(dirt);
+        next.restore(name.clone(), sender.session, (1, 100));
+        let session = sender.session;
+        let known = HeardId {
+            session,
+            hash: hash(&id(500)),
+        };
+        let anew: Vec<_> = heard.ids().collect();
+        let (noted, anew) = (HeardId::noted(&[known]), HeardId::noted(&anew));
+        let dirt = ["", ",", "x 1", &format!("{session} zz")];
+        next.restore_ids(dirt.into_iter().chain([&*noted, &*anew]));
+        let mut hear = |n, id| next.hears(&sender, n, Some(&id), |_| true);
+        assert_eq!(hear(101, id(1)), Hearing::Repetition);
+        assert_eq!(hear(102, id(IDS_ANEW)), Hearing::Repetition);
+        assert_eq!(hear(103, id(500)), Hearing::Repetition);
+        assert_eq!(hear(104, id(99)), Hearing::News);
+    }
+
+    #[test]
+    fn whoever_has_spoken_lately_is_remembered_and_so_is_whoever_is_in_a_call() {
+        let mut heard = Heard::default();
+        let sender = |number: usize| {
+            let name = UserName::parse(&number.to_string()).unwrap();
+            let address = Address::new(Realm::default(), name);
+            Sender::new(address, SessionId::random(), 0, NodeId::known("n"))
+        };
+        for number in 0..=STRANGERS {
+            heard.hears(&sender(number), 1, None, |name| name.to_string() == "0");
         }
+        let knows = |number: usize| {
+            let name = UserName::parse(&number.to_string()).unwrap();
+            heard.last(&name).is_some()
+        };
+        assert!(knows(0) && knows(STRANGERS / 2 + 1) && knows(STRANGERS));
+        assert!(!knows(1) && heard.forgotten.len() == STRANGERS / 2 - 1);
     }
 }

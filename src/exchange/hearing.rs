@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use super::calls::{Ending, Place};
+use super::heard::{HeardId, Hearing};
 use super::memory::Decision;
 use super::outbox::Notice;
 use super::seat::{Seat, Turn, left};
 use crate::bugs::{self, Bug};
 use crate::fabric::{Entry, Envelope, Parcel};
-use crate::model::{EntryId, Event, LeaveReason, UserName};
+use crate::model::{EntryId, Event, LeaveReason, SessionId, UserName};
 
 impl Seat {
     /// Hears an entry of the inbox, whose turn it is.
@@ -19,8 +20,13 @@ impl Seat {
         };
         let Entry { id, envelope } = entry;
         let from = Arc::clone(&envelope.from);
+        let repeatable = HeardId::of(&envelope);
         let before = turns.len();
-        let silent = match memory.decision(id) {
+        let decision = memory.decision(id);
+        if let (Some(heard), Decision::Tell) = (repeatable, decision) {
+            self.heard.heard_before(&from.address.name, heard);
+        }
+        let silent = match decision {
             Decision::None => !self.hear(envelope, Some(id), turns),
             Decision::Silence => true,
             Decision::Tell => {
@@ -31,7 +37,7 @@ impl Seat {
         let Some(memory) = &mut self.memory else {
             return;
         };
-        memory.dealt(id, &from.address.name, silent);
+        memory.dealt(id, &from.address.name, repeatable, silent);
         if !memory.is_unseen(id) {
             // Its client has seen it: it was heard for the sake of our calls only.
             turns.truncate(before);
@@ -64,10 +70,15 @@ impl Seat {
             Parcel::Signal(signal) => {
                 let calls = &self.calls;
                 let in_call = |name: &UserName| calls.get(name).is_some();
-                if !self.heard.is_news(&sender, n, once.as_ref(), in_call) {
-                    return false;
-                }
                 let starts_call = signal.kind.starts_call();
+                match self.heard.hears(&sender, n, once.as_ref(), in_call) {
+                    Hearing::News => {}
+                    Hearing::Repetition => {
+                        self.hear_again(from, at, n, starts_call);
+                        return false;
+                    }
+                    Hearing::Overtaken => return false,
+                }
                 if starts_call && self.calls.join(from, at.clone(), n) {
                     self.exchange.telemetry.metrics.left(LeaveReason::Lost);
                     turns.push(left(from, LeaveReason::Lost, None));
@@ -106,19 +117,33 @@ impl Seat {
                 if self.calls.moved(from, at) {
                     self.mark_one(from, "peer resumed", None);
                 } else {
-                    let (n_of_sync, n) = (n, self.outbox.next());
-                    let parcel = Parcel::Leave {
-                        reason: LeaveReason::Lost,
-                        heard: n_of_sync,
-                    };
-                    let from = from.clone();
-                    let answer =
-                        Notice::new(from, Some(session), Arc::clone(&self.sender), n, parcel);
-                    self.send_notice(answer, None);
+                    self.answer_that_it_is_over(from, session, n);
                 }
                 false
             }
         }
+    }
+
+    /// Hears a signal that was heard before. Its sender may think that a call began by it; if that is over, its end was told before.
+    fn hear_again(&mut self, from: &UserName, at: Place, n: u64, starts_call: bool) {
+        let session = at.session;
+        let is_known = self
+            .calls
+            .get(from)
+            .is_some_and(|call| call.may_be_with(session));
+        if is_known {
+            self.calls.heard(from, at, n);
+        } else if starts_call {
+            self.answer_that_it_is_over(from, session, n);
+        }
+    }
+
+    /// This session has no call with the one that said this as its `n`th, and thinks that there is one.
+    fn answer_that_it_is_over(&mut self, from: &UserName, session: SessionId, heard: u64) {
+        let (n, reason) = (self.outbox.next(), LeaveReason::Lost);
+        let (sender, parcel) = (Arc::clone(&self.sender), Parcel::Leave { reason, heard });
+        let answer = Notice::new(from.clone(), Some(session), sender, n, parcel);
+        self.send_notice(answer, None);
     }
 }
 

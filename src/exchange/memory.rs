@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 
 use super::calls::{Call, Calls};
-use super::heard::Heard;
+use super::heard::{Heard, HeardId};
 use crate::fabric::{Confirmed, FabricError, Notes, Resumed};
 use crate::model::{EntryId, Secret, SecretHash, SessionId, UserName};
 
@@ -20,9 +20,13 @@ const ASK_AFTER: usize = 64;
 const DECIDED: &str = "decided";
 const SILENT: &str = "silent";
 const MISSED: &str = "missed";
-const IDS: &str = "ids";
 /// How the field of a user begins.
 const USER: &str = "u:";
+/// How the fields begin that tell in turn which ids were heard.
+const IDS: &str = "ids:";
+/// How many such fields there are, and from how many ids on one is full: in all they tell of more than one sender may repeat.
+const IDS_FIELDS: u64 = 32;
+const IDS_A_FIELD: usize = 16;
 
 /// The memory of one resumable session.
 #[derive(Debug)]
@@ -51,8 +55,11 @@ pub(super) struct Memory {
     /// which must not be true without what an earlier one said that was not.
     underway: HashSet<UserName>,
     unwritten: Unwritten,
-    /// The next note tells which ids were heard.
-    tells_ids: bool,
+    /// The ids that were heard and that no note has told of yet.
+    ids: Vec<HeardId>,
+    /// The ids in the latest field, and how many were full before it.
+    ids_told: Vec<HeardId>,
+    ids_fields: u64,
     missed: Missed,
 }
 
@@ -87,6 +94,16 @@ pub struct Noted {
     /// Whether the session is still ours.
     pub(super) result: Result<bool, FabricError>,
     users: Vec<UserName>,
+    ids: Vec<HeardId>,
+    anew: bool,
+}
+
+/// A note, and what it is about: if it is not written, the next one is.
+#[derive(Debug)]
+pub(super) struct Writing {
+    pub(super) notes: Notes,
+    users: Vec<UserName>,
+    ids: Vec<HeardId>,
     anew: bool,
 }
 
@@ -119,7 +136,9 @@ impl Memory {
             noting: FuturesUnordered::new(),
             underway: HashSet::new(),
             unwritten: Unwritten::Nothing,
-            tells_ids: false,
+            ids: Vec::new(),
+            ids_told: Vec::new(),
+            ids_fields: 0,
             missed: Missed::Nothing,
         }
     }
@@ -140,7 +159,7 @@ impl Memory {
         if resumed.missed {
             memory.has_missed();
         }
-        let mut ids = "";
+        let mut ids = Vec::new();
         for (field, value) in &resumed.notes {
             match field.as_str() {
                 DECIDED => memory.decided = value.parse().unwrap_or_default(),
@@ -150,9 +169,12 @@ impl Memory {
                 }
                 MISSED if value == "0" => {}
                 MISSED => memory.has_missed(),
-                IDS => ids = value,
-                user => {
-                    let name = user.strip_prefix(USER);
+                field if field.starts_with(IDS) => {
+                    let (number, text) = value.split_once(' ').unwrap_or_default();
+                    ids.push((number.parse::<u64>().unwrap_or_default(), text));
+                }
+                field => {
+                    let name = field.strip_prefix(USER);
                     let name = name.and_then(|name| UserName::parse(name).ok());
                     if let Some(name) = name {
                         read_user(&name, value, calls, heard);
@@ -160,8 +182,10 @@ impl Memory {
                 }
             }
         }
+        ids.sort_unstable();
+        memory.ids_fields = ids.last().map_or(0, |(number, _)| number.saturating_add(1));
         // Now that it is known of whom.
-        heard.restore_ids(ids);
+        heard.restore_ids(ids.into_iter().map(|(_, text)| text));
         memory
     }
 
@@ -195,8 +219,15 @@ impl Memory {
     }
 
     /// An entry was dealt with; `silent` if the client was not told of it.
-    pub(super) fn dealt(&mut self, id: EntryId, from: &UserName, silent: bool) {
+    pub(super) fn dealt(
+        &mut self,
+        id: EntryId,
+        from: &UserName,
+        repeatable: Option<HeardId>,
+        silent: bool,
+    ) {
         self.unconfirmed.push_back(Unconfirmed { id, silent });
+        self.ids.extend(repeatable);
         if !self.changed.contains(from) {
             self.changed.insert(from.clone());
         }
@@ -265,7 +296,7 @@ impl Memory {
     }
 
     /// What is to be written now.
-    pub(super) fn notes(&mut self, calls: &Calls, heard: &Heard) -> (Notes, Vec<UserName>) {
+    pub(super) fn notes(&mut self, calls: &Calls, heard: &Heard) -> Writing {
         if self.unwritten == Unwritten::Something {
             self.unwritten = Unwritten::Nothing;
         }
@@ -292,45 +323,61 @@ impl Memory {
             .chain(self.silent.iter().copied());
         let silent: Vec<String> = silent.map(|id| id.to_string()).collect();
         notes.set.push((SILENT.to_owned(), silent.join(" ")));
-        if std::mem::take(&mut self.tells_ids) {
-            notes.put(IDS, heard.ids());
+        let ids = std::mem::take(&mut self.ids);
+        if !ids.is_empty() {
+            self.ids_told.extend(&ids);
+            let (number, told) = (self.ids_fields, HeardId::noted(&self.ids_told));
+            let field = format!("{IDS}{}", number % IDS_FIELDS);
+            notes.set.push((field, format!("{number} {told}")));
+            if self.ids_told.len() >= IDS_A_FIELD {
+                self.ids_told.clear();
+                self.ids_fields += 1;
+            }
         }
         let missed = u8::from(self.missed != Missed::Nothing);
         notes.set.push((MISSED.to_owned(), missed.to_string()));
         notes.confirmed = std::mem::take(&mut self.frees).then_some(self.confirmed);
-        (notes, users)
+        Writing {
+            notes,
+            users,
+            ids,
+            anew: false,
+        }
     }
 
     /// The store may have forgotten everything: what it is to know anew.
-    pub(super) fn anew(
-        &mut self,
-        last: EntryId,
-        calls: &Calls,
-        heard: &Heard,
-    ) -> (Notes, Vec<UserName>) {
+    pub(super) fn anew(&mut self, last: EntryId, calls: &Calls, heard: &Heard) -> Writing {
         self.unwritten = Unwritten::Nothing;
-        self.tells_ids = true;
+        self.ids = heard.ids().collect();
         self.changed.extend(calls.peers());
         self.changed.extend(heard.names().cloned());
-        let (mut notes, users) = self.notes(calls, heard);
-        notes.confirmed = Some(self.confirmed);
+        let mut writing = self.notes(calls, heard);
+        writing.notes.confirmed = Some(self.confirmed);
         // Behind it, so that it does not pass for what was lost.
-        notes.anew = Some((self.hash.clone(), last.max(self.decided).next()));
-        (notes, users)
+        writing.notes.anew = Some((self.hash.clone(), last.max(self.decided).next()));
+        writing.anew = true;
+        writing
     }
 
-    /// A note about these users is on its way; `anew` if it writes everything.
+    /// A note is on its way.
     pub(super) fn noting(
         &mut self,
-        users: Vec<UserName>,
-        anew: bool,
-        answer: BoxFuture<'static, Result<bool, FabricError>>,
+        writing: Writing,
+        write: impl FnOnce(Notes) -> BoxFuture<'static, Result<bool, FabricError>>,
     ) {
+        let Writing {
+            notes,
+            users,
+            ids,
+            anew,
+        } = writing;
         self.underway.extend(users.iter().cloned());
+        let answer = write(notes);
         self.noting.push(Box::pin(async move {
             Noted {
                 result: answer.await,
                 users,
+                ids,
                 anew,
             }
         }));
@@ -377,15 +424,14 @@ impl Memory {
             Unwritten::Something
         };
         self.unwritten = self.unwritten.max(what);
-        self.tells_ids = true;
         self.changed.extend(noted.users);
+        self.ids.extend(noted.ids);
         self.frees = true;
     }
 
     /// The connection is gone.
     pub(super) fn detached(&mut self) {
         self.marks.clear();
-        self.tells_ids = true;
     }
 
     /// Something may have been lost.

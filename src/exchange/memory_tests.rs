@@ -57,16 +57,16 @@ async fn a_later_note_says_what_an_earlier_one_may_not_have_said() {
         notes.set.iter().any(|(name, _)| *name == field)
     };
     memory.change(name("b"));
-    let (first, written) = memory.notes(&calls, &heard);
-    assert!(about(&first, "b"));
-    memory.noting(written, false, Box::pin(ready(Err(FabricError::TimedOut))));
+    let first = memory.notes(&calls, &heard);
+    assert!(about(&first.notes, "b"));
+    memory.noting(first, |_| Box::pin(ready(Err(FabricError::TimedOut))));
     memory.change(name("c"));
-    let (second, written) = memory.notes(&calls, &heard);
-    assert!(about(&second, "b") && about(&second, "c"));
-    memory.noting(written, false, Box::pin(ready(Ok(true))));
+    let second = memory.notes(&calls, &heard);
+    assert!(about(&second.notes, "b") && about(&second.notes, "c"));
+    memory.noting(second, |_| Box::pin(ready(Ok(true))));
     memory.noted().await;
     memory.noted().await;
-    let (third, _) = memory.notes(&calls, &heard);
+    let third = memory.notes(&calls, &heard).notes;
     assert!(!about(&third, "b") && !about(&third, "c"), "all is known");
 }
 
@@ -74,9 +74,9 @@ async fn a_later_note_says_what_an_earlier_one_may_not_have_said() {
 async fn what_was_decided_is_decided_once() {
     let (mut memory, calls, heard) = (memory(), calls(), Heard::default());
     for number in 1..=3 {
-        memory.dealt(id(number), &name("b"), number == 2);
+        memory.dealt(id(number), &name("b"), None, number == 2);
     }
-    let (notes, _) = memory.notes(&calls, &heard);
+    let notes = memory.notes(&calls, &heard).notes;
     let next = resumed(&notes, id(1));
     let decisions = [1, 2, 3, 4].map(|number| next.decision(id(number)));
     let (tell, silence) = (Decision::Tell, Decision::Silence);
@@ -87,14 +87,14 @@ async fn what_was_decided_is_decided_once() {
 async fn that_something_may_be_missed_is_written_until_the_client_knows() {
     let (mut memory, calls, heard) = (memory(), calls(), Heard::default());
     memory.has_missed();
-    let (notes, _) = memory.anew(id(1), &calls, &heard);
+    let notes = memory.anew(id(1), &calls, &heard).notes;
     assert!(resumed(&notes, id(1)).tells_missed());
     assert!(memory.tells_missed() && !memory.tells_missed());
-    let (notes, _) = memory.notes(&calls, &heard);
+    let notes = memory.notes(&calls, &heard).notes;
     assert!(resumed(&notes, id(1)).tells_missed(), "it may not have it");
     memory.pinged(7);
     memory.ponged(7);
-    let (notes, _) = memory.notes(&calls, &heard);
+    let notes = memory.notes(&calls, &heard).notes;
     assert!(!resumed(&notes, id(1)).tells_missed());
 }
 
@@ -102,7 +102,7 @@ async fn that_something_may_be_missed_is_written_until_the_client_knows() {
 async fn whoever_was_heard_is_written_anew_though_there_is_no_call() {
     let (mut memory, calls, mut heard) = (memory(), calls(), Heard::default());
     heard.restore(name("b"), SessionId::random(), (0, 7));
-    let (notes, _) = memory.anew(id(1), &calls, &heard);
+    let notes = memory.anew(id(1), &calls, &heard).notes;
     let about_b = notes.set.iter().find(|(field, _)| field == "u:b");
     assert!(about_b.is_some_and(|(_, value)| value.ends_with(" 0 7")));
 }
@@ -110,8 +110,8 @@ async fn whoever_was_heard_is_written_anew_though_there_is_no_call() {
 #[tokio::test]
 async fn what_was_not_written_anew_is_to_be_written_anew() {
     let (mut memory, calls, heard) = (memory(), calls(), Heard::default());
-    let (_, users) = memory.anew(id(1), &calls, &heard);
-    memory.noting(users, true, Box::pin(ready(Err(FabricError::TimedOut))));
+    let writing = memory.anew(id(1), &calls, &heard);
+    memory.noting(writing, |_| Box::pin(ready(Err(FabricError::TimedOut))));
     let noted = memory.noted().await;
     memory.unwritten(noted);
     memory.notes(&calls, &heard);

@@ -19,9 +19,10 @@ impl Seat {
 
     pub(super) fn note(&mut self) {
         if let Some(memory) = &mut self.memory {
-            let (notes, users) = memory.notes(&self.calls, &self.heard);
-            let answer = self.exchange.fabric.note(&self.lease, notes);
-            memory.noting(users, false, answer);
+            let writing = memory.notes(&self.calls, &self.heard);
+            memory.noting(writing, |notes| {
+                self.exchange.fabric.note(&self.lease, notes)
+            });
         }
     }
 
@@ -72,12 +73,13 @@ impl Seat {
         let Some(memory) = &mut self.memory else {
             return;
         };
-        let (mut notes, users) = memory.anew(self.catch_up.last(), &self.calls, &self.heard);
+        let mut writing = memory.anew(self.catch_up.last(), &self.calls, &self.heard);
         if let Some(waits) = &self.waits {
-            notes.set.extend(waits.noted());
+            writing.notes.set.extend(waits.noted());
         }
-        let answer = self.exchange.fabric.note(&self.lease, notes);
-        memory.noting(users, true, answer);
+        memory.noting(writing, |notes| {
+            self.exchange.fabric.note(&self.lease, notes)
+        });
     }
 
     /// Something was written down, or was not. That the session is another's by now is told by the next renewal.

@@ -56,8 +56,8 @@ pub(super) struct Outgoing {
     pub(super) to: UserName,
     kind: SignalKind,
     pub(super) n: u64,
-    /// The `n` of the offer or answer before this one.
-    pub(super) starts_call: Option<u64>,
+    /// It is an offer or an answer.
+    pub(super) starts_call: bool,
     id: Option<Correlation>,
     pub(super) if_absent: IfAbsent,
     traced: Option<Box<Traced>>,
@@ -199,9 +199,9 @@ impl Seat {
             });
         }
         let n = self.outbox.next();
-        let mut starts_call = None;
-        if signal.kind.starts_call() {
-            starts_call = Some(self.calls.start(&to, n));
+        let starts_call = signal.kind.starts_call();
+        if starts_call {
+            self.calls.start(&to, n);
             self.note_try(&to);
         }
         let traced = self.trace_send(&to, &signal, n, trace);
@@ -235,8 +235,7 @@ impl Seat {
     fn post(&mut self, sent: Outgoing, signal: Signal, only: Option<SessionId>) {
         let is_timed = sent.traced.as_ref().is_some_and(|traced| traced.is_built());
         // A span is exported when its signal is answered: later, it would be missing from a call whose callee has not answered yet.
-        let is_quiet =
-            sent.id.is_none() && sent.starts_call.is_none() && sent.body.is_none() && !is_timed;
+        let is_quiet = sent.id.is_none() && !sent.starts_call && sent.body.is_none() && !is_timed;
         let receipt = self.outbox.receipts.issue(is_quiet, is_timed);
         let id = sent.id.clone();
         let envelope = Envelope {
@@ -338,7 +337,7 @@ impl Seat {
         self.tally(&mut sent, fate, at);
         if sent.body.is_some() {
             let reached = match outcome {
-                Ok(Sent::To(holder) | Sent::Again(holder)) => Some(holder),
+                Ok(Sent::To(holder)) => Some(holder),
                 _ => None,
             };
             self.line_moves(&sent.to, reached, told.as_ref().err().cloned(), turns);
@@ -366,26 +365,22 @@ impl Seat {
     ) -> Result<Fate, Refusal> {
         let retry_after = RETRY_SEND;
         let (to, n, starts_call) = (&sent.to, sent.n, sent.starts_call);
-        let is_repetition = matches!(outcome, Ok(Sent::Again(_)));
         match outcome {
-            Ok(Sent::To(holder) | Sent::Again(holder)) => {
+            Ok(Sent::To(holder)) => {
                 let flags = holder.flags;
                 let lives = self.exchange.believes_in(&holder.node);
                 if !lives && !flags.resumable {
                     // Somebody on a node that is known to be dead.
-                    return Err(self.nobody(to, n, starts_call.is_some()));
+                    return Err(self.nobody(to, n, starts_call));
                 }
                 let known = self.calls.peer(to).cloned();
-                if let (true, Some(before)) = (is_repetition, starts_call) {
-                    self.calls.repeated(to, n, before);
-                }
-                if self.calls.reached(to, holder, n, starts_call.is_some()) {
+                if self.calls.reached(to, holder, n, starts_call) {
                     self.exchange.telemetry.metrics.left(LeaveReason::Lost);
                     turns.push(left(to, LeaveReason::Lost, None));
                 }
                 // A note of the try says the rest.
-                let is_news = is_repetition || self.calls.peer(to) != known.as_ref();
-                if starts_call.is_some() && (is_news || self.is_patient()) {
+                let is_news = self.calls.peer(to) != known.as_ref();
+                if starts_call && (is_news || self.is_patient()) {
                     self.note_call(to);
                 }
                 let status = if flags.detached || !lives {
@@ -395,19 +390,18 @@ impl Seat {
                 };
                 turns.extend(sent.id.clone().map(|id| acknowledged(id, status)));
                 Ok(match status {
-                    _ if is_repetition => Fate::Repeated,
                     AckStatus::Queued => Fate::Queued,
                     AckStatus::Delivered => Fate::Delivered,
                 })
             }
             Ok(Sent::Unheard(holder)) if self.exchange.believes_in(&holder.node) => {
-                self.has_failed(to, n, starts_call.is_some());
+                self.has_failed(to, n, starts_call);
                 Err(Refusal::Unavailable { retry_after })
             }
             // The same on a node that is known to be dead.
-            Ok(Sent::Absent | Sent::Unheard(_)) => Err(self.nobody(to, n, starts_call.is_some())),
+            Ok(Sent::Absent | Sent::Unheard(_)) => Err(self.nobody(to, n, starts_call)),
             Ok(Sent::Full(_)) => {
-                self.has_failed(to, n, starts_call.is_some());
+                self.has_failed(to, n, starts_call);
                 Err(Refusal::InboxFull { retry_after })
             }
             Err(_) => Err(Refusal::Unavailable { retry_after }),
@@ -458,7 +452,7 @@ impl Seat {
             self.exchange.telemetry.metrics.leave_sent(fate);
         }
         let done = match outcome {
-            Ok(Sent::To(_) | Sent::Again(_)) => true,
+            Ok(Sent::To(_)) => true,
             Ok(Sent::Unheard(holder)) if self.exchange.believes_in(&holder.node) => {
                 notice.absent_since = None;
                 notice.unheard_since.get_or_insert_with(Instant::now);

@@ -259,7 +259,7 @@ impl Seat {
     fn give_up(&mut self, to: &UserName, line: &mut Line, why: Refusal, turns: &mut Vec<Turn>) {
         let is_told = line.detached.take().is_some() || !line.signals.is_empty();
         for mut sent in line.signals.drain(..) {
-            if sent.starts_call.is_some() {
+            if sent.starts_call {
                 self.calls.failed(to, sent.n);
             }
             self.tally(&mut sent, Fate::of(&why), None);

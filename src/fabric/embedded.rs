@@ -15,7 +15,7 @@ use futures_util::future::{BoxFuture, ready};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
-use self::state::{LINE, Plug, REMEMBERED, Record, State};
+use self::state::{LINE, Plug, Record, State};
 use super::intake::Intake;
 use super::{
     Beat, Claim, Confirmed, Entry, Envelope, Epoch, Fabric, FabricError, Holder, Inbound, Lease,
@@ -23,6 +23,9 @@ use super::{
     Terms, Topic,
 };
 use crate::model::{Address, EntryId, NodeId, Realm, SecretHash, SessionId, UserName};
+
+/// How many names are remembered that were taken over from a holder who was believed dead.
+const TAKEN: usize = 256;
 
 /// The switch. Clones are the same switch.
 #[derive(Clone, Debug)]
@@ -133,7 +136,7 @@ impl Fabric for Socket {
         {
             return Ok(Claim::Held(name.holder.clone()));
         }
-        if state.taken.len() > REMEMBERED {
+        if state.taken.len() > TAKEN {
             state.taken.clear();
         }
         if over.is_some() || state.taken.contains_key(&lease.address) {
@@ -260,7 +263,7 @@ impl Fabric for Socket {
         let outcome = self
             .switch
             .reach()
-            .and_then(|mut state| state.send(to, &postage, envelope));
+            .map(|mut state| state.send(to, &postage, envelope));
         receipt.settle(outcome);
     }
 

@@ -33,8 +33,8 @@ use crate::model::{Address, EntryId, NodeId, Realm, SecretHash, SessionId, UserN
 /// 4. [`send`](Self::send) tells what became of the envelope by the lease it found in the same step; a leave for one session reaches no other.
 ///    The inbox of a resumable session keeps everything until it is confirmed by a [`note`](Self::note); what does not fit is refused.
 /// 5. Envelopes from one sender to one address arrive in the order in which they were sent, each at most once for every time it is
-///    sent, and one that is sent [once](Envelope::once) at most once however often it is sent. An error means that the outcome is unknown.
-///    Nothing is repeated by the fabric.
+///    sent. An error means that the outcome is unknown. Nothing is repeated by the fabric, and no repetition is recognised by it: whoever
+///    [hears](Envelope::once) does that.
 /// 6. A push that was missed is announced by [`Inbound::Gap`] before anything newer of that session arrives. A resumable session finds it by
 ///    [`read`](Self::read); what was for a plain one is stored nowhere, and what nobody listened to is told as [`Sent::Unheard`].
 /// 7. A lease that is not renewed within its time to live is gone for every reader at once.
@@ -392,8 +392,6 @@ pub enum Renewal {
 pub enum Sent {
     /// Accepted for this holder.
     To(Holder),
-    /// It was accepted before, when it was sent [once](Envelope::once) already. The holder is told as it was detached then.
-    Again(Holder),
     /// As much waits for this holder as may, of all senders or of this one.
     Full(Holder),
     /// Nobody listens to the channel of this plain holder: its node is between two subscriptions, or dead. Nothing was delivered.
@@ -545,9 +543,6 @@ pub enum FabricError {
     /// The store has no memory left: nothing of this was done.
     #[error("the store has no memory left")]
     NoMemory,
-    /// What was to be delivered [once](Envelope::once) was sent by a connection after whose end a later one of the same session has spoken.
-    #[error("a later connection of the sender has spoken")]
-    Overtaken,
 }
 
 impl FabricError {

@@ -25,8 +25,6 @@ pub enum Fate {
     Queued,
     /// Kept for a user who is not here, for a while.
     Waiting,
-    /// Accepted before, under the same id.
-    Repeated,
     /// Nobody of that name is here.
     Absent,
     /// As much waits for the receiver as may.
@@ -46,11 +44,10 @@ pub enum Transport {
 
 impl Fate {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 6] = [
         Self::Delivered,
         Self::Queued,
         Self::Waiting,
-        Self::Repeated,
         Self::Absent,
         Self::Full,
         Self::Unavailable,
@@ -71,7 +68,6 @@ impl Fate {
             Self::Delivered => "delivered",
             Self::Queued => "queued",
             Self::Waiting => "waiting",
-            Self::Repeated => "repeated",
             Self::Absent => "user_unavailable",
             Self::Full => "inbox_full",
             Self::Unavailable => "unavailable",

@@ -695,7 +695,6 @@ use resumable::{
     a_session_is_resumed_by_its_secret_only, a_session_that_is_written_anew_confirms_what_was_lost,
     an_inbox_keeps_what_is_not_confirmed, claimed, one_sender_fills_half_of_an_inbox,
     room_is_counted_to_the_last_byte, room_is_counted_where_few_are_left,
-    what_an_earlier_connection_says_late_is_not_taken, what_is_sent_once_arrives_once,
 };
 
 macro_rules! conforms {
@@ -737,7 +736,5 @@ conforms! {
     room_is_counted_to_the_last_byte,
     room_is_counted_where_few_are_left,
     a_session_that_is_written_anew_confirms_what_was_lost,
-    what_is_sent_once_arrives_once,
-    what_an_earlier_connection_says_late_is_not_taken,
     the_names_of_a_realm_are_listed,
 }

@@ -374,46 +374,6 @@ async fn a_last_that_was_never_told_is_refused_and_harms_nobody() {
 }
 
 #[tokio::test]
-async fn what_is_repeated_under_its_id_is_delivered_once() {
-    for cluster in grounds(&[]).await {
-        for resumable in [false, true] {
-            let names = [format!("from-{resumable}"), format!("to-{resumable}")];
-            let mut receiver = if resumable {
-                cluster.login_resumable(0, &names[1]).await
-            } else {
-                cluster.login(0, &names[1]).await
-            };
-            let mut sender = cluster.login_resumable(0, &names[0]).await;
-            let message = |text: &str| json!({"type": "message", "name": names[1], "message": text, "id": text});
-            for text in ["1", "2"] {
-                sender.says(&message(text)).await;
-                assert_eq!(sender.hears().await["status"], "delivered");
-            }
-            // The acks were lost with the connection: on another node, and on the same.
-            for node in [1, 0] {
-                let ticket = sender.ticket.clone();
-                sender.vanishes();
-                sender = cluster.resume(node, &ticket).await;
-                for text in ["1", "2"] {
-                    sender.says(&message(text)).await;
-                    let ack = sender.hears().await;
-                    assert_eq!(
-                        (&ack["id"], &ack["status"]),
-                        (&json!(text), &json!("delivered"))
-                    );
-                }
-            }
-            sender.says(&message("3")).await;
-            assert_eq!(sender.hears().await["status"], "delivered");
-            for text in ["1", "2", "3"] {
-                assert_eq!(receiver.hears().await["message"], text);
-            }
-            receiver.hears_nothing_more().await;
-        }
-    }
-}
-
-#[tokio::test]
 async fn an_inbox_that_is_full_is_told_and_one_sender_does_not_fill_it() {
     for cluster in grounds(&[]).await {
         let mut greedy = cluster.login(0, "greedy").await;
@@ -589,54 +549,5 @@ async fn a_peer_that_died_after_both_had_moved_is_missed() {
     }
 }
 
-/// Redis has forgotten which ids it has accepted, and the receiver's connection is another.
-#[tokio::test]
-async fn what_was_heard_before_a_loss_of_data_is_not_heard_again() {
-    for cluster in grounds(&[]).await {
-        let mut one = cluster.login_resumable(0, "one").await;
-        let mut other = cluster.login_resumable(1, "other").await;
-        let mut prober = cluster.login(0, "prober").await;
-        assert_eq!(
-            one.sends_message("other", "before").await["status"],
-            "delivered"
-        );
-        assert_eq!(other.hears_news().await["message"], "before");
-        let ticket = cluster.loses(&mut prober, other).await;
-        let mut other = cluster.resume(0, &ticket).await;
-        match &cluster.ground {
-            Ground::Switch(switch) => switch.forget(),
-            Ground::Redis(redis) => drop(redis.ask("FLUSHALL").await),
-        }
-        loop {
-            let told = other.hears().await;
-            if told["missed"] == true {
-                break;
-            }
-        }
-        let ticket = other.ticket.clone();
-        let mut other = eventually("it is resumed again", async || {
-            let mut other = cluster.connect(1).await;
-            let reply = other.tries_to_resume(&ticket).await;
-            (reply["success"] == true).then_some(other)
-        })
-        .await;
-        // The first acknowledgement may have been lost: its sender repeats it.
-        eventually("the repetition is accepted", async || {
-            let answer = one.sends_message("other", "before").await;
-            (answer["status"] == "delivered").then_some(())
-        })
-        .await;
-        eventually("another signal is accepted", async || {
-            let answer = one.sends_message("other", "after").await;
-            (answer["status"] == "delivered").then_some(())
-        })
-        .await;
-        let heard = loop {
-            let news = other.hears_news().await;
-            if news["type"] == "message" {
-                break news;
-            }
-        };
-        assert_eq!(heard["message"], "after");
-    }
-}
+#[path = "resume/repetition.rs"]
+mod repetition;

@@ -9,10 +9,9 @@ use tokio::time::Instant;
 
 use crate::fabric::intake::{Intake, Line};
 use crate::fabric::{
-    Confirmed, Entry, Envelope, FabricError, Holder, Lease, Notes, Outcome, Postage, Question,
-    Renewal, Room, Sent, Terms,
+    Confirmed, Entry, Envelope, Holder, Lease, Notes, Postage, Question, Renewal, Room, Sent, Terms,
 };
-use crate::model::{Address, Correlation, EntryId, NodeId, SecretHash, SessionId};
+use crate::model::{Address, EntryId, NodeId, SecretHash, SessionId};
 
 #[derive(Debug, Default)]
 pub(super) struct State {
@@ -37,8 +36,6 @@ pub(super) struct Name {
     pub(super) inbox: VecDeque<Kept>,
     /// What the next holder of a resumable session must know.
     pub(super) record: Option<Record>,
-    /// What each sender has sent to be delivered once.
-    pub(super) once: HashMap<SessionId, Once>,
 }
 
 /// An entry, and how many bytes it takes where it is kept.
@@ -48,23 +45,12 @@ pub(super) struct Kept {
     pub(super) size: usize,
 }
 
-#[derive(Debug, Default)]
-pub(super) struct Once {
-    /// The sender's latest connection.
-    pub(super) attach: u32,
-    /// Latest last, and whether the holder was detached then.
-    pub(super) ids: VecDeque<(Correlation, bool)>,
-}
-
 #[derive(Debug)]
 pub(super) struct Record {
     pub(super) hash: SecretHash,
     pub(super) confirmed: Confirmed,
     pub(super) notes: HashMap<String, String>,
 }
-
-/// How many ids of one sender are remembered.
-pub(super) const REMEMBERED: usize = 256;
 
 #[derive(Debug)]
 pub(super) struct Plug {
@@ -100,7 +86,6 @@ impl State {
             until,
             inbox: VecDeque::new(),
             record,
-            once: HashMap::new(),
         };
         self.names.insert(lease.address.clone(), name);
     }
@@ -132,50 +117,34 @@ impl State {
         }
     }
 
-    pub(super) fn send(&mut self, to: &Address, postage: &Postage, envelope: Envelope) -> Outcome {
+    pub(super) fn send(&mut self, to: &Address, postage: &Postage, envelope: Envelope) -> Sent {
         let now = Instant::now();
         let Some(name) = self.names.get_mut(to).filter(|name| name.until > now) else {
-            return Ok(Sent::Absent);
+            return Sent::Absent;
         };
-        let mut holder = name.holder.clone();
+        let holder = name.holder.clone();
         if postage
             .meant()
             .is_some_and(|session| session != holder.session)
         {
-            return Ok(Sent::Absent);
-        }
-        let (sender, attach) = (envelope.from.session, envelope.from.attach);
-        if let (Some(id), Some(sent)) = (&envelope.once, name.once.get(&sender)) {
-            if let Some((_, detached)) = sent.ids.iter().rev().find(|(known, _)| known == id) {
-                holder.flags.detached = *detached;
-                return Ok(Sent::Again(holder));
-            }
-            if attach < sent.attach {
-                return Err(FabricError::Overtaken);
-            }
+            return Sent::Absent;
         }
         let size = envelope.encode().len();
-        let is_full = holder.flags.resumable && !postage.always && !fits(&name.inbox, sender, size);
+        let is_full = holder.flags.resumable
+            && !postage.always
+            && !fits(&name.inbox, envelope.from.session, size);
         if is_full {
-            return Ok(Sent::Full(holder));
+            return Sent::Full(holder);
         }
         let plug = self.nodes.get(&holder.node);
         if !holder.flags.resumable && plug.is_none_or(|plug| !plug.intake.listens(LINE)) {
-            return Ok(Sent::Unheard(holder));
-        }
-        if let Some(id) = &envelope.once {
-            let sent = name.once.entry(sender).or_default();
-            if sent.ids.len() == REMEMBERED {
-                sent.ids.pop_front();
-            }
-            sent.ids.push_back((id.clone(), holder.flags.detached));
-            sent.attach = attach;
+            return Sent::Unheard(holder);
         }
         if !holder.flags.resumable {
             if let Some(plug) = plug {
                 plug.intake.direct(LINE, holder.session, vec![envelope]);
             }
-            return Ok(Sent::To(holder));
+            return Sent::To(holder);
         }
         self.entries += 1;
         let entry = Entry {
@@ -193,7 +162,7 @@ impl State {
             plug.intake
                 .push(LINE, holder.session, holder.attach, vec![entry]);
         }
-        Ok(Sent::To(holder))
+        Sent::To(holder)
     }
 }
 

@@ -13,15 +13,12 @@ use super::lane::{Caller, Job};
 use super::scripts::Scripts;
 use super::wire::{self, KnownHolders};
 use crate::bugs::{self, Bug};
-use crate::fabric::{FabricError, Holder, Outcome, Postage, Receipt, Room, Sender, Sent};
-use crate::model::Correlation;
+use crate::fabric::{FabricError, Holder, Outcome, Postage, Receipt, Room, Sent};
 
 /// How many names one call serves at most: others wait for Redis meanwhile.
 const NAMES_AT_ONCE: usize = 64;
-/// Of how many runs of ids one makes Redis forget the oldest.
-const TRIM_ONE_IN: usize = 16;
 /// How many envelopes to one name one call carries at most.
-const SHEETS_AT_ONCE: usize = 256;
+const ENVELOPES_AT_ONCE: usize = 256;
 
 /// An envelope on its way.
 #[derive(Debug)]
@@ -30,21 +27,10 @@ pub(super) struct Letter {
     pub(super) to: Arc<Destination>,
     /// How it is carried.
     pub(super) postage: Postage,
-    /// What is carried.
-    pub(super) sheet: Sheet,
+    /// The envelope's bytes.
+    pub(super) bytes: Vec<u8>,
     /// Who hears what becomes of it.
     pub(super) receipt: Receipt,
-}
-
-/// An envelope as it is sent.
-#[derive(Debug)]
-pub(super) struct Sheet {
-    /// Its bytes.
-    pub(super) bytes: Vec<u8>,
-    /// Who says it.
-    pub(super) from: Arc<Sender>,
-    /// The id under which it is delivered once.
-    pub(super) once: Option<Correlation>,
 }
 
 /// What the next holder of a session must know, on its way.
@@ -72,8 +58,6 @@ pub(super) struct Destination {
 pub(super) struct Batch<'a> {
     scripts: &'a Scripts,
     lives: Lives,
-    /// In ms of the server's clock.
-    now: i64,
     pipeline: Pipeline,
     askers: Vec<Asker>,
     /// The letters of the next call, by receiver, in the order of their first one.
@@ -91,7 +75,7 @@ pub(super) struct Batch<'a> {
 pub(super) struct Bundle {
     pub(super) to: Arc<Destination>,
     pub(super) postage: Postage,
-    pub(super) sheets: Vec<(Sheet, Receipt)>,
+    pub(super) envelopes: Vec<(Vec<u8>, Receipt)>,
 }
 
 /// Who hears the answer to one command.
@@ -122,19 +106,8 @@ impl std::hash::Hash for Destination {
 
 impl Bundle {
     fn bytes(&self) -> usize {
-        let ids = |sheet: &Sheet| sheet.once.as_ref().map_or(0, |id| id.0.len());
-        let sizes = self
-            .sheets
-            .iter()
-            .map(|(sheet, _)| sheet.bytes.len() + ids(sheet));
-        sizes.sum::<usize>() + 128
-    }
-
-    /// The sheets of one sender that come one after the other.
-    fn runs(&self) -> impl Iterator<Item = &[(Sheet, Receipt)]> {
-        self.sheets.chunk_by(|(one, _), (next, _)| {
-            Arc::ptr_eq(&one.from, &next.from) && one.once.is_some() == next.once.is_some()
-        })
+        let sizes = self.envelopes.iter().map(|(bytes, _)| bytes.len());
+        sizes.sum()
     }
 
     /// Writes the bundle as the script reads it.
@@ -143,28 +116,17 @@ impl Bundle {
         call.arg(&self.to.channel)
             .arg(only.unwrap_or_default())
             .arg(if self.postage.always { "!" } else { "" })
-            .arg(self.runs().count());
-        for run in self.runs() {
-            match run {
-                [(Sheet { from, once, .. }, _), ..] if once.is_some() => {
-                    call.arg(from.session.to_string()).arg(from.attach)
-                }
-                _ => call.arg("").arg(""),
-            };
-            call.arg(run.len());
-            for (sheet, _) in run {
-                call.arg(&sheet.bytes);
-                call.arg(sheet.once.as_ref().map_or("", |id| &*id.0));
-            }
+            .arg(self.envelopes.len());
+        for (bytes, _) in &self.envelopes {
+            call.arg(bytes);
         }
     }
 
     /// Publishes the bundle to the session of this holder, without the script.
     fn publish(&self, holder: &Holder) -> Cmd {
-        let bytes = self.sheets.iter().map(|(sheet, _)| sheet.bytes.len()).sum();
-        let mut payload = wire::plain_push(holder.session, bytes);
-        for (sheet, _) in &self.sheets {
-            payload.extend_from_slice(&sheet.bytes);
+        let mut payload = wire::plain_push(holder.session, self.bytes());
+        for (bytes, _) in &self.envelopes {
+            payload.extend_from_slice(bytes);
         }
         let mut publish = Cmd::with_capacity(3, payload.len() + self.to.channel.len() + 16);
         publish.arg("PUBLISH").arg(&self.to.channel).arg(payload);
@@ -176,12 +138,12 @@ impl Bundle {
         let Self {
             to,
             postage,
-            sheets,
+            envelopes,
         } = self;
-        sheets.into_iter().map(move |(sheet, receipt)| Letter {
+        envelopes.into_iter().map(move |(bytes, receipt)| Letter {
             to: Arc::clone(&to),
             postage: postage.clone(),
-            sheet,
+            bytes,
             receipt,
         })
     }
@@ -189,13 +151,12 @@ impl Bundle {
 
 impl<'a> Batch<'a> {
     /// A pipeline for about so many jobs.
-    pub(super) fn new(scripts: &'a Scripts, lives: Lives, now: i64, jobs: usize) -> Self {
+    pub(super) fn new(scripts: &'a Scripts, lives: Lives, jobs: usize) -> Self {
         let (pipeline, askers) = (Pipeline::new(), Vec::new());
         let names = jobs.min(NAMES_AT_ONCE);
         Self {
             scripts,
             lives,
-            now,
             pipeline,
             askers,
             bundles: Vec::with_capacity(names),
@@ -263,13 +224,13 @@ impl<'a> Batch<'a> {
         let Letter {
             to,
             postage,
-            sheet,
+            bytes,
             receipt,
         } = letter;
         if let Some(&known) = self.last.get(&to) {
             let bundle = &mut self.bundles[known];
-            if bundle.postage == postage && bundle.sheets.len() < SHEETS_AT_ONCE {
-                bundle.sheets.push((sheet, receipt));
+            if bundle.postage == postage && bundle.envelopes.len() < ENVELOPES_AT_ONCE {
+                bundle.envelopes.push((bytes, receipt));
                 return;
             }
             if bundle.postage.direct != postage.direct {
@@ -284,7 +245,7 @@ impl<'a> Batch<'a> {
         self.bundles.push(Bundle {
             to,
             postage,
-            sheets: vec![(sheet, receipt)],
+            envelopes: vec![(bytes, receipt)],
         });
     }
 
@@ -309,8 +270,8 @@ impl<'a> Batch<'a> {
             .iter()
             .map(|bundle| &bundle.to.presence)
             .chain(bundles.iter().map(|bundle| &bundle.to.inbox));
-        let bytes = bundles.iter().map(Bundle::bytes).sum();
-        let args = bundles.iter().map(|bundle| 2 * bundle.sheets.len() + 7);
+        let bytes = bundles.iter().map(|bundle| bundle.bytes() + 128).sum();
+        let args = bundles.iter().map(|bundle| bundle.envelopes.len() + 4);
         let mut call = self.scripts.send.with_room(keys, args.sum(), bytes);
         let Room {
             entries,
@@ -321,10 +282,7 @@ impl<'a> Batch<'a> {
             .arg(self.lives.prefix)
             .arg(entries)
             .arg(bytes)
-            .arg(share)
-            .arg(self.now)
-            // By chance, so that no pattern of senders keeps old ids from being forgotten.
-            .arg(rand::random_range(0..TRIM_ONE_IN));
+            .arg(share);
         for bundle in &bundles {
             bundle.write(&mut call);
         }
@@ -413,13 +371,13 @@ impl Asker {
                     0 if !bugs::has(Bug::PublishCountsTheFrozen) => Ok(Sent::Unheard(holder)),
                     _ => Ok(Sent::To(holder)),
                 };
-                let outcomes = vec![outcome; bundle.sheets.len()];
+                let outcomes = vec![outcome; bundle.envelopes.len()];
                 verdicts.settle(bundle, outcomes);
             }
             (Self::Senders(bundles), Value::Array(results)) => {
                 // A result that is missing leaves its receipts unsettled, which tells their senders.
                 for (bundle, result) in bundles.into_iter().zip(results) {
-                    let outcomes = known.outcomes(result, bundle.sheets.len());
+                    let outcomes = known.outcomes(result, bundle.envelopes.len());
                     verdicts.settle(bundle, outcomes);
                 }
             }

@@ -184,8 +184,7 @@ impl Driver {
             {
                 jobs.push(job);
             }
-            let now = self.store.epoch.server_now();
-            let mut batch = Batch::new(&scripts, self.store.lives, now, jobs.len());
+            let mut batch = Batch::new(&scripts, self.store.lives, jobs.len());
             if !self.parked.is_empty() {
                 for letter in self.parked.due(Instant::now()) {
                     batch.add(Job::Send(letter));

@@ -28,7 +28,7 @@ use futures_util::future::{BoxFuture, try_join_all};
 use redis::{Cmd, Value};
 use tokio::time::timeout;
 
-use self::batch::{Letter, Sheet};
+use self::batch::Letter;
 use self::connect::Lives;
 use self::epoch::StoreEpoch;
 use self::keys::{Keys, KnownDestinations};
@@ -250,11 +250,7 @@ impl Fabric for RedisFabric {
         let letter = Letter {
             to: self.destinations.find(&self.keys, to),
             postage,
-            sheet: Sheet {
-                bytes: envelope.encode(),
-                from: envelope.from,
-                once: envelope.once,
-            },
+            bytes: envelope.encode(),
             receipt,
         };
         self.lane(to).send(letter);

@@ -291,15 +291,10 @@ fn outcome(holder: &Holder, code: &Value) -> Outcome {
     let Value::BulkString(code) = code else {
         return Err(unexpected());
     };
-    let mut holder = holder.clone();
+    let holder = holder.clone();
     match &code[..] {
-        b"d" | b"q" => Ok(Sent::To(holder)),
-        b"D" | b"Q" => {
-            holder.flags.detached = code == b"Q";
-            Ok(Sent::Again(holder))
-        }
+        b"d" => Ok(Sent::To(holder)),
         b"f" => Ok(Sent::Full(holder)),
-        b"s" => Err(FabricError::Overtaken),
         b"u" if bugs::has(Bug::PublishCountsTheFrozen) => Ok(Sent::To(holder)),
         b"u" => Ok(Sent::Unheard(holder)),
         _ => Err(unexpected()),

@@ -1,10 +1,10 @@
 //! What every fabric promises about sessions that outlive their connection.
 
 use switchboard::fabric::{
-    Confirmed, Entry, Envelope, FabricError, Flags, Inbound, Lease, Notes, Postage, Renewal,
-    Resume, Resumed, Room, Sent,
+    Confirmed, Entry, Envelope, Flags, Inbound, Lease, Notes, Postage, Renewal, Resume, Resumed,
+    Room, Sent,
 };
-use switchboard::model::{Body, Correlation, EntryId, Secret, SecretHash, Signal, SignalKind};
+use switchboard::model::{Body, EntryId, Secret, SecretHash, Signal, SignalKind};
 
 use super::{Claim, Ground, Parcel, Plug, lease, saying};
 
@@ -389,81 +389,4 @@ pub(super) async fn a_session_that_is_written_anew_confirms_what_was_lost(ground
     here.confirms(&user, &lost).await;
     here.confirms(&user, &new).await;
     assert!(here.reads(&user, EntryId::default()).await.is_empty());
-}
-
-pub(super) async fn what_is_sent_once_arrives_once(ground: &Ground) {
-    let mut here = ground.plug().await;
-    let (resumable, _) = claimed(&here, "resumable").await;
-    let plain = lease("plain");
-    here.wins(&plain).await;
-    let (sender, node) = (lease("sender"), here.node.clone());
-    let once = |n: u64, id: &str| Envelope {
-        once: Some(Correlation(id.into())),
-        ..saying(&sender, &node, n)
-    };
-    for user in [&resumable, &plain] {
-        let holder = user.held_by(&here.node);
-        let sent = here.sends(&user.address, None, once(1, "\"a\"")).await;
-        assert_eq!(sent, Ok(Sent::To(holder.clone())));
-        let sent = here.sends(&user.address, None, once(2, "\"a\"")).await;
-        assert_eq!(sent, Ok(Sent::Again(holder.clone())));
-        let sent = here.sends(&user.address, None, once(3, "7")).await;
-        assert_eq!(sent, Ok(Sent::To(holder)));
-    }
-    assert_eq!(here.reads(&resumable, EntryId::default()).await.len(), 2);
-    for n in [1, 3, 1, 3] {
-        assert_eq!(here.hears_push().await.1.envelope.n, n);
-    }
-    let mut detached = resumable.clone();
-    detached.flags.detached = true;
-    here.fabric.renew(vec![detached]).await.unwrap();
-    let again = here.sends(&resumable.address, None, once(4, "7")).await;
-    assert_eq!(
-        again,
-        Ok(Sent::Again(resumable.held_by(&here.node))),
-        "the first outcome, though it is detached now"
-    );
-    // The last 256 of one sender are known.
-    for n in 0..255 {
-        let id = format!("\"{n}\"");
-        let sent = here.sends(&plain.address, None, once(10 + n, &id)).await;
-        assert!(matches!(sent, Ok(Sent::To(_))));
-    }
-    let sent = here.sends(&plain.address, None, once(1000, "7")).await;
-    assert!(matches!(sent, Ok(Sent::Again(_))), "{sent:?}");
-}
-
-/// A frame that was given to a node which stood still, and that its client has repeated elsewhere since.
-pub(super) async fn what_an_earlier_connection_says_late_is_not_taken(ground: &Ground) {
-    let here = ground.plug().await;
-    let (user, _) = claimed(&here, "user").await;
-    let (sender, node) = (lease("sender"), here.node.clone());
-    let once = |attach, n, id: &str| {
-        let sender = Lease {
-            attach,
-            ..sender.clone()
-        };
-        Envelope {
-            once: Some(Correlation(id.into())),
-            ..saying(&sender, &node, n)
-        }
-    };
-    let taken = Ok(Sent::To(user.held_by(&here.node)));
-    assert_eq!(
-        here.sends(&user.address, None, once(0, 1, "1")).await,
-        taken
-    );
-    assert_eq!(
-        here.sends(&user.address, None, once(1, 9, "2")).await,
-        taken
-    );
-    let late = here.sends(&user.address, None, once(0, 2, "3")).await;
-    assert_eq!(late, Err(FabricError::Overtaken));
-    let known = here.sends(&user.address, None, once(0, 2, "1")).await;
-    assert!(matches!(known, Ok(Sent::Again(_))), "{known:?}");
-    let meant = here.sends(&user.address, None, once(1, 10, "3")).await;
-    assert_eq!(meant, taken, "by the connection that has spoken last");
-    let kept = here.reads(&user, EntryId::default()).await;
-    let kept: Vec<u64> = kept.iter().map(|entry| entry.envelope.n).collect();
-    assert_eq!(kept, [1, 9, 10]);
 }
