@@ -18,8 +18,8 @@ use super::Doors;
 use super::reject::Rejection;
 use super::websocket::{self, Conversation};
 use crate::dialect::PeerJs;
-use crate::exchange::Manners;
 use crate::model::{LoginRequest, Realm, Refusal};
+use crate::session::state::SessionPolicy;
 use crate::session::{Clocks, Opening};
 
 /// Read at once, in bytes. A peer says some twenty messages at a call, and then nothing but heartbeats: half of what other clients get
@@ -190,9 +190,9 @@ async fn enter(
     let conversation = Conversation {
         realm,
         opening,
-        manners: Manners {
+        policy: SessionPolicy {
             grace: Some(peerjs.grace),
-            patience: peerjs.expire_timeout,
+            offline_ttl: peerjs.expire_timeout,
             confirms_calls: true,
         },
         clocks: Clocks {

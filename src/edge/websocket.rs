@@ -17,9 +17,9 @@ use super::peerjs::RESERVED;
 use super::reject::Rejection;
 use super::{Doors, pages};
 use crate::dialect::{Dialect, Native};
-use crate::exchange::Manners;
 use crate::limits::{Pace, Place};
 use crate::model::{CloseReason, Frame, Realm};
+use crate::session::state::SessionPolicy;
 use crate::session::{self, Call, Clocks, Gone, Opening, Received, Sending};
 
 /// Read at once. It is allocated for every connection and zeroed at every read: the default of 128 KiB costs 136 KiB a connection, and a
@@ -55,7 +55,7 @@ pub(super) async fn enter(
     let conversation = Conversation {
         realm: Realm::default(),
         opening: Opening::Frame,
-        manners: Manners::default(),
+        policy: SessionPolicy::default(),
         clocks: doors.settings.clocks,
         read_buffer: READ_BUFFER,
     };
@@ -80,7 +80,7 @@ fn first_protocol(headers: &HeaderMap) -> Option<HeaderValue> {
 pub(super) struct Conversation {
     pub(super) realm: Realm,
     pub(super) opening: Opening,
-    pub(super) manners: Manners,
+    pub(super) policy: SessionPolicy,
     pub(super) clocks: Clocks,
     /// Read at once, in bytes.
     pub(super) read_buffer: usize,
@@ -110,7 +110,7 @@ pub(super) fn admit(
         realm: conversation.realm,
         clocks: conversation.clocks,
         opening: conversation.opening,
-        manners: conversation.manners,
+        policy: conversation.policy,
         write_timeout: doors.settings.write_timeout,
         pace: Pace::new(doors.settings.signals_per_second),
         phase: doors.phase.clone(),

@@ -7,8 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::Exchange;
-use super::login::{Doubt, Proof, ResumeError};
-use super::seat::{Manners, Seat};
+use super::login::{Claimed, Doubt, Proof, ResumeError};
 use crate::model::{Address, Refusal, Secret};
 
 /// How often it is looked whether a name is free whose holder has no connection.
@@ -30,16 +29,16 @@ impl Exchange {
         self: &Arc<Self>,
         address: Address,
         secret: Secret,
-        manners: Manners,
-    ) -> Result<Seat, ResumeError> {
-        let grace = manners.grace.unwrap_or(self.terms.grace);
-        let until = Instant::now() + grace.min(self.terms.grace) + WAITS_LONGER;
+        grace: Option<Duration>,
+    ) -> Result<Claimed, ResumeError> {
+        let grace = grace.unwrap_or(self.local.terms.grace);
+        let until = Instant::now() + grace.min(self.local.terms.grace) + WAITS_LONGER;
         let refused = |refusal| Err(ResumeError::Refused(refusal));
         let mut doubt = Doubt::Later;
         loop {
             let (to, with) = (address.clone(), secret.clone());
             let refusal = match self.claim(to, Some(with), doubt).await {
-                Ok(seat) => return Ok(seat.with(manners)),
+                Ok(claimed) => return Ok(claimed),
                 Err(refusal) => refusal,
             };
             match &refusal {
@@ -52,10 +51,8 @@ impl Exchange {
             }
             let proof = Proof::Secret(secret.clone());
             match self.resume(address.clone(), proof, None).await {
-                Ok(seat) => return Ok(seat.with(manners)),
-                Err(ResumeError::Unheard(seat, reason)) => {
-                    return Err(ResumeError::Unheard(Box::new(seat.with(manners)), reason));
-                }
+                Ok(claimed) => return Ok(claimed),
+                unheard @ Err(ResumeError::Unheard(..)) => return unheard,
                 Err(ResumeError::WrongSecret) if doubt == Doubt::Later => {
                     if self.guesses.is_one_too_many(&address) {
                         sleep(WRONG_COSTS).await;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::bugs::{self, Bug};
-use crate::fabric::Epoch;
+use crate::fabric::{Epoch, Terms};
 
 /// Unready after this long without the fabric…
 const UNREADY_AFTER: Duration = Duration::from_secs(10);
@@ -21,7 +21,7 @@ const FOR_EVER: Duration = Duration::from_secs(1 << 32);
 /// What the beats of this node say about the fabric.
 #[derive(Debug)]
 pub(super) struct Hold {
-    node_ttl: Duration,
+    terms: Terms,
     epoch: Epoch,
     state: Mutex<State>,
 }
@@ -48,7 +48,7 @@ pub(super) enum Turn {
 
 impl Hold {
     /// A guard that holds until the [first beat](Self::first_beat).
-    pub(super) fn new(node_ttl: Duration, epoch: Epoch) -> Self {
+    pub(super) fn new(terms: Terms, epoch: Epoch) -> Self {
         let now = Instant::now();
         let state = State {
             last_beat: now,
@@ -58,7 +58,7 @@ impl Hold {
             ready: false,
         };
         Self {
-            node_ttl,
+            terms,
             epoch,
             state: Mutex::new(state),
         }
@@ -81,11 +81,6 @@ impl Hold {
         self.lock().beating_since.is_some()
     }
 
-    /// How far apart two beats may be before it counts as a stall: 2 s of a lease of 5 s.
-    fn longest_gap(&self) -> Duration {
-        self.node_ttl * 2 / 5
-    }
-
     /// A beat succeeded that was asked in this epoch of the store; `own` tells whether the node's lease was still there.
     pub(super) fn beat(&self, own: bool, epoch: u64) -> Turn {
         let (mut state, now) = (self.lock(), Instant::now());
@@ -93,10 +88,10 @@ impl Hold {
         let last_beat = std::mem::replace(&mut state.last_beat, now);
         let gap = now - last_beat;
         state.beating_since.get_or_insert(now);
-        if own && gap <= self.longest_gap() {
+        if own && gap <= self.terms.longest_gap() {
             return Turn::Steady;
         }
-        state.held_until = Some(now + self.node_ttl);
+        state.held_until = Some(now + self.terms.node_ttl);
         Turn::Stalled(gap)
     }
 
@@ -107,7 +102,7 @@ impl Hold {
 
     /// How the store was seen to have lost data between two beats.
     pub(super) fn set(&self) {
-        self.lock().held_until = Some(Instant::now() + self.node_ttl);
+        self.lock().held_until = Some(Instant::now() + self.terms.node_ttl);
     }
 
     /// While it holds, how much longer: no lease is believed dead, no fresh claim is made.
@@ -118,13 +113,13 @@ impl Hold {
         let (state, now) = (self.lock(), Instant::now());
         // A connection has found a new epoch: the next beat sets the guard for as long as it must hold.
         let is_new_epoch = state.epoch != *self.epoch.borrow();
-        if is_new_epoch || now - state.last_beat > self.longest_gap() {
-            return Some(self.node_ttl);
+        if is_new_epoch || now - state.last_beat > self.terms.longest_gap() {
+            return Some(self.terms.node_ttl);
         }
         state
             .held_until
             .filter(|until| *until > now)
-            .map(|until| (until - now).min(self.node_ttl))
+            .map(|until| (until - now).min(self.terms.node_ttl))
     }
 
     /// While it holds, and so much longer.
@@ -135,14 +130,9 @@ impl Hold {
         })
     }
 
-    /// Whether a store that had lost its data at this time would have been noticed by now, and was not.
-    pub(super) fn is_noticed_since(&self, time: Instant) -> bool {
-        self.holds().is_none() && time.elapsed() > self.longest_gap()
-    }
-
     /// Whether the fabric was reached lately.
     pub(super) fn reached(&self) -> bool {
-        self.lock().last_beat.elapsed() <= self.longest_gap()
+        self.lock().last_beat.elapsed() <= self.terms.longest_gap()
     }
 
     /// Whether new sessions should come here; changes its mind slowly.
@@ -169,9 +159,11 @@ mod tests {
     use tokio::time::advance;
 
     use super::*;
+    use crate::exchange::LocalNode;
 
     fn started() -> Hold {
-        let hold = Hold::new(Duration::from_secs(5), watch::channel(0).1);
+        let terms = LocalNode::for_tests("n").terms;
+        let hold = Hold::new(terms, watch::channel(0).1);
         assert!(
             hold.holds().is_some() && !hold.ready(),
             "not before the first beat"

@@ -31,10 +31,10 @@ impl Exchange {
     pub async fn settle(&self) {
         let begun = Instant::now();
         let mut is_told = false;
-        while begun.elapsed() < self.terms.node_ttl * 7 / 5 {
+        while begun.elapsed() < self.local.terms.node_ttl * 7 / 5 {
             match self.fabric.nodes(&[]).await.map(|nodes| nodes.said) {
                 Ok(Some(Says::Known)) => break,
-                Ok(None) if begun.elapsed() >= self.terms.node_ttl * 3 / 10 => break,
+                Ok(None) if begun.elapsed() >= self.local.terms.node_ttl * 3 / 10 => break,
                 _ => {}
             }
             if !std::mem::replace(&mut is_told, true) {
@@ -42,7 +42,7 @@ impl Exchange {
                     "No node has said yet that Redis knows every live user: logins are accepted when one does, or when no other node is here"
                 );
             }
-            sleep(self.terms.node_ttl / 50).await;
+            sleep(self.local.terms.node_ttl / 50).await;
             // Should it fail, the next one says so.
             let _ = self.first_beat().await;
         }
@@ -53,18 +53,18 @@ impl Exchange {
     pub async fn keep_node(self: Arc<Self>) {
         if !self.hold.has_begun() {
             while self.first_beat().await.is_err() {
-                sleep(self.terms.node_ttl / 50).await;
+                sleep(self.local.terms.node_ttl / 50).await;
             }
             self.settle().await;
             info!("Redis answers: logins are accepted");
         }
-        let mut beat = interval(self.terms.node_ttl / 5);
+        let mut beat = interval(self.local.terms.node_ttl / 5);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut outage: Option<Instant> = None;
         let mut epoch = self.fabric.epoch();
         loop {
             beat.tick().await;
-            let watched = self.call_nodes.watched(self.terms.user_ttl);
+            let watched = self.local.peers.watched(self.local.terms.user_ttl);
             let says = match self.hold.holds() {
                 Some(_) => Says::Guarded,
                 None => Says::Known,
@@ -97,7 +97,7 @@ impl Exchange {
                                If it stays so, check that Redis runs and that redis.url is right");
                     }
                     // Whoever waits for it should not wait for the next beat too.
-                    sleep(self.terms.node_ttl / 50).await;
+                    sleep(self.local.terms.node_ttl / 50).await;
                     beat.reset_immediately();
                 }
             }
@@ -132,7 +132,7 @@ impl Exchange {
     }
 
     fn node_found(&self, node: &NodeId, alive: bool) {
-        let sessions = self.call_nodes.found(node, alive);
+        let sessions = self.local.peers.found(node, alive);
         if sessions.is_empty() || bugs::has(Bug::DeafToDeadNodes) {
             return;
         }
@@ -144,9 +144,10 @@ impl Exchange {
 
     /// Service: renews the leases of all users, a group at a time; all of them soon after a stall.
     pub async fn keep_users(self: Arc<Self>) {
-        let every = self.terms.user_ttl / 3 / u32::try_from(GROUPS).unwrap_or(1);
+        let every = self.local.terms.user_ttl / 3 / u32::try_from(GROUPS).unwrap_or(1);
         // After a stall the whole round takes 2 s of a node lease of 5 s, at most.
-        let longest = every.min(self.terms.node_ttl * 2 / 5 / u32::try_from(GROUPS).unwrap_or(1));
+        let longest =
+            every.min(self.local.terms.node_ttl * 2 / 5 / u32::try_from(GROUPS).unwrap_or(1));
         let (mut hurried, mut hurry, mut is_new_epoch) = (longest, 0, false);
         for group in (0..GROUPS).cycle() {
             if hurry == 0 {
@@ -180,13 +181,14 @@ impl Exchange {
         });
         if let Some(renewing) = renewing {
             let results = renewing.await.inspect_err(|error| {
-                self.telemetry
+                self.local
+                    .telemetry
                     .metrics
                     .renewed(Renewed::Failed, leases.len());
                 debug!(%error, "Leases were not renewed yet");
             })?;
-            count(&self.telemetry.metrics, &results);
-            tell_sessions(&self.registry, leases, &results, is_new_epoch);
+            count(&self.local.telemetry.metrics, &results);
+            tell_sessions(&self.registry, leases, &results, self.epoch(), is_new_epoch);
         }
         Ok(())
     }
@@ -204,7 +206,13 @@ fn count(metrics: &Metrics, results: &[Renewal]) {
     }
 }
 
-fn tell_sessions(registry: &Registry, leases: Vec<Lease>, results: &[Renewal], is_new_epoch: bool) {
+fn tell_sessions(
+    registry: &Registry,
+    leases: Vec<Lease>,
+    results: &[Renewal],
+    epoch: u64,
+    is_new_epoch: bool,
+) {
     let regained = results
         .iter()
         .filter(|result| **result == Renewal::Regained)
@@ -218,7 +226,7 @@ fn tell_sessions(registry: &Registry, leases: Vec<Lease>, results: &[Renewal], i
     for (lease, result) in leases.into_iter().zip(results) {
         let mail = match result {
             Renewal::Mine if !is_new_epoch => continue,
-            Renewal::Mine | Renewal::Regained => Mail::Regained,
+            Renewal::Mine | Renewal::Regained => Mail::Regained(epoch),
             Renewal::Replaced => Mail::Overtaken(lease.attach + 1),
             Renewal::Lost => Mail::NameLost,
         };

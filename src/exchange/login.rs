@@ -10,15 +10,14 @@ use tokio::time::timeout;
 use tracing::warn;
 
 use super::doubt;
-use super::mailbox::mailbox;
-use super::seat::Seat;
+use super::mailbox::{Letterbox, mailbox};
 use super::{Exchange, Registry};
 use crate::bugs::{self, Bug};
-use crate::fabric::{Claim, FabricError, Flags, Holder, Lease, Resume, Verdict};
+use crate::fabric::{Claim, FabricError, Flags, Holder, Lease, Resume, Resumed, Verdict};
 use crate::model::{Address, CloseReason, EntryId, Refusal, Secret, SecretHash, SessionId};
 
 /// How long a barrier may take before the login is given up.
-pub(super) const BARRIER_WITHIN: Duration = Duration::from_secs(2);
+pub const BARRIER_WITHIN: Duration = Duration::from_secs(2);
 /// How often a name is tried that its holder gives up meanwhile: others may want it too.
 const TRIES: usize = 3;
 /// When a login makes sense again that failed because the fabric did not answer.
@@ -66,7 +65,22 @@ pub enum ResumeError {
     /// The secret is not that of the session: somebody is guessing.
     WrongSecret,
     /// It is ours, but what is sent to it may not arrive, or a newer connection has it already: the conversation is over.
-    Unheard(Box<Seat>, CloseReason),
+    Unheard(Box<Claimed>, CloseReason),
+}
+
+/// A session that has its name in this node: from it, its state is made.
+#[derive(Debug)]
+pub struct Claimed {
+    /// Its hold on the name.
+    pub lease: Lease,
+    /// Where its mail comes.
+    pub mailbox: Letterbox,
+    /// Of a resumable one: the secret, if its client is to be told, and what the store keeps of it.
+    pub secret: Option<(Option<Secret>, SecretHash)>,
+    /// What an earlier connection has left, and the last entry of its inbox that the client has, if it says so.
+    pub resumed: Option<(Box<Resumed>, Option<EntryId>)>,
+    /// The store's epoch.
+    pub epoch: u64,
 }
 
 /// What proves that a session is one's own.
@@ -84,7 +98,7 @@ impl Exchange {
         self: &Arc<Self>,
         address: Address,
         secret: Option<Secret>,
-    ) -> Result<Seat, Refusal> {
+    ) -> Result<Claimed, Refusal> {
         self.claim(address, secret, Doubt::First).await
     }
 
@@ -94,14 +108,14 @@ impl Exchange {
         address: Address,
         secret: Option<Secret>,
         doubt: Doubt,
-    ) -> Result<Seat, Refusal> {
+    ) -> Result<Claimed, Refusal> {
         if let Some(retry_after) = self.hold.holds() {
             return Err(Refusal::Unavailable { retry_after });
         }
         let (mailbox, letterbox) = mailbox(self.settings.mailbox);
         let secret = secret.map(|secret| {
             let hash = secret.hash_for(&address);
-            (secret, hash)
+            (Some(secret), hash)
         });
         let lease = Lease {
             address,
@@ -134,7 +148,13 @@ impl Exchange {
             return Err(refusal);
         }
         arrival.welcome = true;
-        Ok(Seat::new(Arc::clone(self), lease, letterbox, secret))
+        Ok(Claimed {
+            lease,
+            mailbox: letterbox,
+            secret,
+            resumed: None,
+            epoch: self.epoch(),
+        })
     }
 
     /// Takes a session over from its earlier connection. The hold guard does not matter: who knows the secret has the name. Must be driven to
@@ -144,7 +164,7 @@ impl Exchange {
         address: Address,
         proof: Proof,
         last: Option<EntryId>,
-    ) -> Result<Seat, ResumeError> {
+    ) -> Result<Claimed, ResumeError> {
         let refused = |error| ResumeError::Refused(unavailable(error));
         let (secret, hash) = match proof {
             Proof::Secret(secret) => {
@@ -168,16 +188,22 @@ impl Exchange {
         let (mailbox, letterbox) = mailbox(self.settings.mailbox);
         self.registry.arrive(&resumed.lease, mailbox);
         let heard = self.hears(&resumed.lease).await;
-        let exchange = Arc::clone(self);
-        let seat = Seat::resume(exchange, &resumed, letterbox, (secret, hash), last);
+        let claimed = Claimed {
+            lease: resumed.lease.clone(),
+            mailbox: letterbox,
+            secret: Some((secret, hash)),
+            resumed: Some((resumed, last)),
+            epoch: self.epoch(),
+        };
         match heard {
-            Ok(()) => Ok(seat),
-            Err(Unheard::Replaced) => {
-                Err(ResumeError::Unheard(Box::new(seat), CloseReason::Replaced))
-            }
+            Ok(()) => Ok(claimed),
+            Err(Unheard::Replaced) => Err(ResumeError::Unheard(
+                Box::new(claimed),
+                CloseReason::Replaced,
+            )),
             // The session must be held all the same, since nobody else does.
             Err(Unheard::InTime) => Err(ResumeError::Unheard(
-                Box::new(seat),
+                Box::new(claimed),
                 CloseReason::Overloaded,
             )),
         }
@@ -227,9 +253,10 @@ impl Exchange {
                 return Err(Refusal::Unavailable { retry_after });
             }
             let left = self
+                .local
                 .terms
                 .grace
-                .checked_sub(self.call_nodes.dead_for(&holder.node));
+                .checked_sub(self.local.peers.dead_for(&holder.node));
             return match left {
                 // Until then only the session itself may come back.
                 Some(retry_after) if holder.flags.resumable && !retry_after.is_zero() => {
@@ -240,18 +267,18 @@ impl Exchange {
             };
         }
         if holder.flags.detached {
-            let retry_after = Some(self.terms.grace);
+            let retry_after = Some(self.local.terms.grace);
             return Err(Refusal::NameTaken { retry_after });
         }
         match self.doubts.ask(self, holder).await.map_err(unavailable)? {
             Verdict::Gone => Ok(()),
             Verdict::Alive => Err(Refusal::NameTaken { retry_after: None }),
             Verdict::Detached => Err(Refusal::NameTaken {
-                retry_after: Some(self.terms.grace),
+                retry_after: Some(self.local.terms.grace),
             }),
             // Its node may be frozen: if it stays so, its lease runs out.
             Verdict::Silent => Err(Refusal::NameTaken {
-                retry_after: Some(self.terms.node_ttl),
+                retry_after: Some(self.local.terms.node_ttl),
             }),
         }
     }
@@ -307,7 +334,7 @@ impl Doubts {
             open.entry(holder.session)
                 .or_insert_with(|| {
                     let fabric = Arc::clone(&exchange.fabric);
-                    let within = exchange.terms.challenge;
+                    let within = exchange.local.terms.challenge;
                     doubt::ask(fabric, holder.clone(), within).boxed().shared()
                 })
                 .clone()

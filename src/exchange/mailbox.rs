@@ -27,7 +27,7 @@ pub struct Bounds {
 
 /// What a session finds in its letterbox.
 #[derive(Debug)]
-pub(super) enum Mail {
+pub enum Mail {
     /// From a user of this node.
     Direct(Envelope),
     /// By the fabric.
@@ -42,8 +42,8 @@ pub(super) enum Mail {
     Replaced(u32),
     /// The same, as the store has it: whether anybody holds that connection is not known.
     Overtaken(u32),
-    /// The store has lost data, perhaps of this session; its lease is there again.
-    Regained,
+    /// The store has lost data, perhaps of this session; its lease is there again, in this epoch.
+    Regained(u64),
     /// The fabric went away, or is back.
     Fabric {
         /// Whether it answers.
@@ -69,7 +69,7 @@ pub(super) struct Mailbox {
 
 /// The end that the session empties.
 #[derive(Debug)]
-pub(super) struct Letterbox {
+pub struct Letterbox {
     shared: Arc<Shared>,
 }
 
@@ -143,36 +143,36 @@ impl Mailbox {
 
 impl Letterbox {
     /// Waits until there is something to [`take`](Self::take), or something did not fit.
-    pub(super) async fn filled(&self) {
+    pub async fn filled(&self) {
         self.shared
             .wait_until(|state| state.full || !state.queue.is_empty())
             .await;
     }
 
     /// Everything that has arrived, and since when the oldest waits, if that is timed.
-    pub(super) fn take(&self) -> (VecDeque<Mail>, Option<Instant>) {
+    pub fn take(&self) -> (VecDeque<Mail>, Option<Instant>) {
         let mut state = self.shared.lock();
         state.bytes = 0;
         (std::mem::take(&mut state.queue), state.since.take())
     }
 
     /// Waits until something did not fit.
-    pub(super) async fn overflowed(&self) {
+    pub async fn overflowed(&self) {
         self.shared.wait_until(|state| state.full).await;
     }
 
     /// Whether something did not fit: it is lost to this session.
-    pub(super) fn has_overflowed(&self) -> bool {
+    pub fn has_overflowed(&self) -> bool {
         self.shared.lock().full
     }
 
     /// Takes mail again, after something did not fit that is not lost: it is in the session's inbox.
-    pub(super) fn reopen(&self) {
+    pub fn reopen(&self) {
         self.shared.lock().full = false;
     }
 
     /// Takes no more mail, and hands out what is left.
-    pub(super) fn close(&self) -> VecDeque<Mail> {
+    pub fn close(&self) -> VecDeque<Mail> {
         let mut state = self.shared.lock();
         state.closed = true;
         std::mem::take(&mut state.queue)

@@ -1,62 +1,46 @@
 //! Who is here, and where a signal goes: to a mailbox of this node, or through the fabric.
 
-mod calls;
-mod catch_up;
-mod departure;
 mod doubt;
 mod enter;
-mod gone;
-mod heard;
-mod hearing;
 mod hold;
 mod keeper;
 mod login;
-mod lost;
 mod mailbox;
-mod memory;
 mod nodes;
-mod notes;
-mod outbox;
 mod registry;
-mod seat;
-mod traced;
-mod waits;
 mod watches;
 
-pub use login::{Proof, ResumeError};
-pub use mailbox::Bounds;
-pub use seat::{Manners, Seat, Stirred, Turn};
+pub use login::{BARRIER_WITHIN, Claimed, Proof, ResumeError};
+pub use mailbox::{Bounds, Letterbox, Mail};
+pub use nodes::NodeWatch;
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tokio::time::timeout;
+
 use self::enter::Guesses;
 use self::hold::Hold;
 use self::login::Doubts;
-use self::mailbox::Mail;
-use self::nodes::NodeWatch;
 use self::registry::{Registry, Whereabouts};
 use self::watches::Watches;
 use crate::fabric::{
-    Entry, Envelope, Fabric, FabricError, Holder, Inbound, Inbox, Lease, Postage, Receipt, Sent,
-    Terms, Verdict,
+    Entry, Envelope, Fabric, FabricError, Holder, Inbound, Inbox, Lease, Postage, Question,
+    Receipt, Sent, Terms, Verdict,
 };
-use crate::model::{Address, EntryId, NodeId, Realm, UserName};
+use crate::model::{Address, EntryId, NodeId, Realm, SessionId, UserName};
 use crate::telemetry::Telemetry;
 
 /// Names and signals of one node. Cheap to clone through its `Arc`; its services are `listen`, `keep_node`, `keep_users` and `watch`.
 #[derive(Debug)]
 pub struct Exchange {
-    node: NodeId,
+    local: Arc<LocalNode>,
     fabric: Arc<dyn Fabric>,
-    terms: Terms,
     settings: Settings,
-    telemetry: Telemetry,
     registry: Registry,
     hold: Hold,
-    call_nodes: Arc<NodeWatch>,
     watches: Watches,
     doubts: Doubts,
     guesses: Guesses,
@@ -66,6 +50,38 @@ pub struct Exchange {
     is_new_epoch: AtomicBool,
     /// Set when a session was left to whoever resumes it.
     left_behind: AtomicBool,
+}
+
+/// What every session knows of its node.
+#[derive(Debug)]
+pub struct LocalNode {
+    /// The node.
+    pub id: NodeId,
+    /// How long leases live.
+    pub terms: Terms,
+    /// Figures and traces.
+    pub telemetry: Telemetry,
+    /// Other nodes that matter to sessions of this one.
+    pub peers: NodeWatch,
+}
+
+impl LocalNode {
+    /// A node with short terms and no telemetry.
+    #[cfg(test)]
+    pub(crate) fn for_tests(id: &str) -> Self {
+        let second = Duration::from_secs(1);
+        Self {
+            id: NodeId::known(id),
+            terms: Terms {
+                user_ttl: 30 * second,
+                node_ttl: 5 * second,
+                challenge: 2 * second,
+                grace: 10 * second,
+            },
+            telemetry: Telemetry::default(),
+            peers: NodeWatch::default(),
+        }
+    }
 }
 
 /// What the operator decides.
@@ -102,14 +118,16 @@ impl Exchange {
         telemetry: Telemetry,
     ) -> Self {
         Self {
-            node,
-            hold: Hold::new(terms.node_ttl, fabric.epoch()),
+            hold: Hold::new(terms, fabric.epoch()),
+            local: Arc::new(LocalNode {
+                id: node,
+                terms,
+                telemetry,
+                peers: NodeWatch::default(),
+            }),
             fabric,
-            terms,
             settings,
-            telemetry,
             registry: Registry::default(),
-            call_nodes: Arc::default(),
             watches: Watches::default(),
             doubts: Doubts::default(),
             guesses: Guesses::default(),
@@ -121,14 +139,39 @@ impl Exchange {
 
     /// The node.
     pub fn node(&self) -> &NodeId {
-        &self.node
+        &self.local.id
+    }
+
+    /// What every session knows of the node.
+    pub fn local(&self) -> &Arc<LocalNode> {
+        &self.local
+    }
+
+    /// What carries signals between nodes.
+    pub fn broker(&self) -> &Arc<dyn Fabric> {
+        &self.fabric
+    }
+
+    /// While the expiry guard holds, for how much longer: nobody is believed dead, and no stranger wins a name.
+    pub fn guard(&self) -> Option<Duration> {
+        self.hold.holds()
+    }
+
+    /// The same, and so much longer.
+    pub fn guard_and(&self, longer: Duration) -> Option<Duration> {
+        self.hold.holds_and(longer)
+    }
+
+    /// The epoch of the store.
+    pub fn epoch(&self) -> u64 {
+        *self.fabric.epoch().borrow()
     }
 
     /// How this node is doing.
     pub fn health(&self) -> Health {
         Health {
             sessions: self.registry.seated(),
-            calls: self.call_nodes.calls(),
+            calls: self.local.peers.calls(),
             fabric_reached: self.hold.reached(),
             fabric_queue: self.fabric.waiting() as u64,
             ready: self.hold.ready(),
@@ -137,12 +180,12 @@ impl Exchange {
 
     /// What is told to the operator.
     pub fn telemetry(&self) -> &Telemetry {
-        &self.telemetry
+        &self.local.telemetry
     }
 
     /// Other nodes that matter to this one now, and live as far as it knows.
     pub fn nodes_seen(&self) -> Vec<NodeId> {
-        self.call_nodes.living()
+        self.local.peers.living()
     }
 
     /// Who has a connection in this realm, on any node, in alphabetical order; of more than `most`, some. Looks at every name of the cluster.
@@ -162,7 +205,7 @@ impl Exchange {
     }
 
     /// A session of this node is left to whoever resumes it; should nobody do so, others must see this node die.
-    fn leave_behind(&self) {
+    pub fn leave_behind(&self) {
         self.left_behind.store(true, Ordering::Relaxed);
     }
 
@@ -203,11 +246,11 @@ impl Exchange {
             }
             Inbound::Barrier(session) => self.registry.barrier(session),
             Inbound::Gap(Some(session)) => {
-                self.telemetry.metrics.gap(true);
+                self.local.telemetry.metrics.gap(true);
                 self.registry.post(session, Mail::Gap);
             }
             Inbound::Gap(None) => {
-                self.telemetry.metrics.gap(false);
+                self.local.telemetry.metrics.gap(false);
                 for mailbox in self.registry.mailboxes() {
                     // One that is full ends its session.
                     let _ = mailbox.post(Mail::Gap);
@@ -230,18 +273,57 @@ impl Exchange {
     }
 
     /// Gives the name of one of this node's leases back. Returns the entries after `last`.
-    async fn give_back(&self, lease: &Lease, last: EntryId) -> Result<Vec<Entry>, FabricError> {
-        let holder = lease.held_by(&self.node);
+    pub async fn give_back(&self, lease: &Lease, last: EntryId) -> Result<Vec<Entry>, FabricError> {
+        let holder = lease.held_by(&self.local.id);
         self.fabric.release(&lease.address, &holder, last).await
     }
 
-    /// Whether this node may live, and its sessions with it. From here on its lease is read with every beat for a while.
-    fn believes_in(&self, node: &NodeId) -> bool {
-        *node == self.node || !self.call_nodes.note(node) || self.hold.holds().is_some()
+    /// Nobody reaches the session by its name any more, and its lease is not renewed; mail still does.
+    pub fn unseat(&self, lease: &Lease) {
+        self.watches.forget(lease);
+        self.registry.unseat(lease);
+    }
+
+    /// This connection of the session is no more in this node.
+    pub fn remove(&self, lease: &Lease) {
+        self.watches.forget(lease);
+        self.registry.remove(lease);
+    }
+
+    /// The session has no connection any more, which the store is told. Should that fail, the next renewal says the same.
+    pub fn detach(&self, lease: &Lease) {
+        self.watches.forget(lease);
+        let mut lease = lease.clone();
+        let renew = |lease: &Lease| self.fabric.renew(vec![lease.clone()]);
+        // It takes its place in the order of the address now.
+        drop(self.registry.detach(&mut lease, renew));
+    }
+
+    /// Waits until what was published to this name before has come, or for a while.
+    pub async fn wait_behind(&self, lease: &Lease) {
+        let back = self.registry.expect_barrier(lease);
+        if self.fabric.barrier(lease).await.is_ok() {
+            let _ = timeout(BARRIER_WITHIN, back).await;
+        }
+    }
+
+    /// Looks who holds this name; the session finds the answer in its mail.
+    pub fn look_up(&self, session: SessionId, address: Address) {
+        self.watches.ask(session, address);
+    }
+
+    /// Asks a holder's node whether the session still answers.
+    pub async fn ask(&self, holder: Holder) -> Result<Verdict, FabricError> {
+        doubt::ask(Arc::clone(&self.fabric), holder, self.local.terms.challenge).await
+    }
+
+    /// Answers such a question.
+    pub fn answer(&self, question: &Question, verdict: Verdict) {
+        doubt::answer(&*self.fabric, question, verdict);
     }
 
     /// Sends on the path that this receiver always has: directly if it is in this node, through the fabric if not.
-    fn route(&self, to: &Address, postage: Postage, envelope: Envelope, receipt: Receipt) {
+    pub fn route(&self, to: &Address, postage: Postage, envelope: Envelope, receipt: Receipt) {
         match self.registry.find(to) {
             Whereabouts::Elsewhere => self.fabric.send(to, postage, envelope, receipt),
             Whereabouts::Here(session, mailbox)
@@ -249,7 +331,7 @@ impl Exchange {
             {
                 let posted = mailbox.post(Mail::Direct(envelope));
                 let holder = Holder {
-                    node: self.node.clone(),
+                    node: self.local.id.clone(),
                     session,
                     attach: 0,
                     flags: <_>::default(),

@@ -11,7 +11,7 @@ use crate::model::{NodeId, SessionId};
 
 /// The nodes that call peers are on, and those that lately held somebody who was sent something.
 #[derive(Debug, Default)]
-pub(super) struct NodeWatch {
+pub struct NodeWatch {
     /// Held for a map operation.
     nodes: Mutex<HashMap<NodeId, Known>>,
     /// Sides of calls of all sessions of this node.
@@ -29,30 +29,31 @@ struct Known {
 
 impl NodeWatch {
     /// A call peer of this session is there.
-    pub(super) fn bind(&self, node: &NodeId, session: SessionId) {
+    pub fn bind(&self, node: &NodeId, session: SessionId) {
         let mut nodes = self.lock();
         *known(&mut nodes, node).calls.entry(session).or_default() += 1;
     }
 
     /// So many sides of calls more, and so many less.
-    pub(super) fn count(&self, more: usize, less: usize) {
+    pub fn count(&self, more: usize, less: usize) {
         self.calls.fetch_add(more as u64, Ordering::Relaxed);
         self.calls.fetch_sub(less as u64, Ordering::Relaxed);
     }
 
-    pub(super) fn calls(&self) -> u64 {
+    /// How many sides of calls there are in this node.
+    pub fn calls(&self) -> u64 {
         self.calls.load(Ordering::Relaxed)
     }
 
     /// Who is not known to be dead.
-    pub(super) fn living(&self) -> Vec<NodeId> {
+    pub fn living(&self) -> Vec<NodeId> {
         let nodes = self.lock();
         let living = nodes.iter().filter(|(_, known)| known.dead_since.is_none());
         living.map(|(node, _)| node.clone()).collect()
     }
 
     /// One less.
-    pub(super) fn unbind(&self, node: &NodeId, session: SessionId) {
+    pub fn unbind(&self, node: &NodeId, session: SessionId) {
         let mut nodes = self.lock();
         let Some(Known {
             calls, named_at, ..
@@ -70,7 +71,7 @@ impl NodeWatch {
     }
 
     /// Somebody there was sent something. Whether the node is known to be dead.
-    pub(super) fn note(&self, node: &NodeId) -> bool {
+    pub fn note(&self, node: &NodeId) -> bool {
         let mut nodes = self.lock();
         let known = match nodes.get_mut(node) {
             Some(known) => known,
@@ -81,7 +82,7 @@ impl NodeWatch {
     }
 
     /// A node was just found dead by somebody else: for how long that is known.
-    pub(super) fn dead_for(&self, node: &NodeId) -> Duration {
+    pub fn dead_for(&self, node: &NodeId) -> Duration {
         let mut nodes = self.lock();
         let known = known(&mut nodes, node);
         known.named_at = Instant::now();
@@ -89,14 +90,14 @@ impl NodeWatch {
     }
 
     /// Whose leases to read. Nodes without call peers are forgotten when nobody was found there for so long.
-    pub(super) fn watched(&self, remember: Duration) -> Vec<NodeId> {
+    pub fn watched(&self, remember: Duration) -> Vec<NodeId> {
         let mut nodes = self.lock();
         nodes.retain(|_, known| !known.calls.is_empty() || known.named_at.elapsed() < remember);
         nodes.keys().cloned().collect()
     }
 
     /// A node was found alive, or dead: then, the sessions that have call peers there.
-    pub(super) fn found(&self, node: &NodeId, alive: bool) -> Vec<SessionId> {
+    pub fn found(&self, node: &NodeId, alive: bool) -> Vec<SessionId> {
         let mut nodes = self.lock();
         let Some(known) = nodes.get_mut(node) else {
             return Vec::new();

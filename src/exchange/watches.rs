@@ -76,7 +76,7 @@ impl Watches {
 
 impl Exchange {
     /// Answers who of these users is here, and changes what the session watches (`None`: nothing).
-    pub(super) async fn presence(
+    pub async fn presence(
         &self,
         lease: &Lease,
         names: Vec<UserName>,
@@ -223,7 +223,8 @@ impl Exchange {
             .collect();
         // A session that may yet be resumed is here: a resume is no change.
         let awaited = |holder: &Holder| {
-            holder.flags.resumable && self.call_nodes.dead_for(&holder.node) < self.terms.grace
+            holder.flags.resumable
+                && self.local.peers.dead_for(&holder.node) < self.local.terms.grace
         };
         let here = |holder: &Option<Holder>| {
             holder

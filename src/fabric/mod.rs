@@ -181,6 +181,13 @@ pub struct Terms {
     pub grace: Duration,
 }
 
+impl Terms {
+    /// How far apart two renewals of a node's lease may be before it counts as a stall: 2 s of a lease of 5 s.
+    pub fn longest_gap(&self) -> Duration {
+        self.node_ttl * 2 / 5
+    }
+}
+
 /// One session's hold on one name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {

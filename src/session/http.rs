@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use super::runner::Runner;
+use super::state::Action;
 use super::{Session, Socket};
 use crate::dialect::Dialect;
-use crate::exchange::{Proof, ResumeError, Seat};
+use crate::exchange::{Proof, ResumeError};
 use crate::model::{
     Address, CloseReason, Command, Correlation, EntryId, Event, LoginRequest, Refusal, Secret,
     SecretHash, UserName,
@@ -111,8 +113,11 @@ impl Portability {
     }
 
     /// What is to be noted before anything else is told, if there is news.
-    pub(super) fn standing(&mut self, seat: Option<&Seat>) -> Option<Standing> {
-        let user = seat.and_then(|seat| Some((seat.name().clone(), seat.proof()?.clone())));
+    pub(super) fn standing(&mut self, runner: Option<&Runner>) -> Option<Standing> {
+        let user = runner.and_then(|runner| {
+            let hash = runner.state.secret_hash()?;
+            Some((runner.name().clone(), hash.clone()))
+        });
         self.now.user = user.or_else(|| self.now.user.take());
         (self.now != self.noted).then(|| {
             self.noted.clone_from(&self.now);
@@ -121,13 +126,13 @@ impl Portability {
     }
 
     /// Whether something was heard, and it is known what became of it.
-    pub(super) fn is_settled(&self, seat: Option<&Seat>) -> bool {
-        self.is_unsettled && seat.is_none_or(Seat::is_quiet)
+    pub(super) fn is_settled(&self, runner: Option<&Runner>) -> bool {
+        self.is_unsettled && runner.is_none_or(|runner| runner.state.is_quiet())
     }
 
     /// The same, once.
-    pub(super) fn settles(&mut self, seat: Option<&Seat>) -> bool {
-        let is_settled = self.is_settled(seat);
+    pub(super) fn settles(&mut self, runner: Option<&Runner>) -> bool {
+        let is_settled = self.is_settled(runner);
         self.is_unsettled &= !is_settled;
         is_settled
     }
@@ -164,16 +169,16 @@ impl<S: Socket, D: Dialect> Session<S, D> {
         let is_ours = secret.hash_for(&address) == hash;
         let begun = Instant::now();
         let exchange = Arc::clone(&self.call.exchange);
-        let seat = loop {
+        let claimed = loop {
             let proof = if is_ours {
                 Proof::Secret(secret.clone())
             } else {
                 Proof::Hash(hash.clone())
             };
             match exchange.resume(address.clone(), proof, last).await {
-                Ok(seat) => break seat,
-                Err(ResumeError::Unheard(seat, reason)) => {
-                    self.seat = Some(*seat);
+                Ok(claimed) => break claimed,
+                Err(ResumeError::Unheard(claimed, reason)) => {
+                    self.runner = Some(self.runner_of(*claimed));
                     return Err(reason);
                 }
                 Err(ResumeError::Refused(Refusal::Unavailable { retry_after })) => {
@@ -193,15 +198,17 @@ impl<S: Socket, D: Dialect> Session<S, D> {
         // When the client was told of ICE servers, only the node before knew.
         let runs_out = self.call.ice.renewed_after();
         self.heartbeat.renews_in(runs_out.map(|_| Duration::ZERO));
+        let runner = self.runner_of(claimed);
         if let Some(http) = &mut self.http {
-            http.now.confirmed = seat.confirmed();
+            http.now.confirmed = runner.state.confirmed();
         }
-        let seat = self.seat.insert(seat);
+        let runner = self.runner.insert(runner);
         if greets {
-            let greeting = match seat.secret() {
+            let greeting = match runner.state.secret() {
                 Some(secret) => {
                     let secret = Some(secret.clone());
-                    let welcome = super::login::welcome(&self.call.ice, seat, false, secret, None);
+                    let welcome =
+                        super::login::welcome(&self.call.ice, runner, false, secret, None);
                     Event::Welcome(Box::new(welcome))
                 }
                 None => Event::LoginRefused {
@@ -211,12 +218,14 @@ impl<S: Socket, D: Dialect> Session<S, D> {
                     id: None,
                 },
             };
-            self.turns.push(crate::exchange::Turn::Tell(greeting));
+            self.actions.push(Action::Tell(greeting));
         }
         if !watched.is_empty() {
             let watched = watched.into_iter().collect();
             // Should it fail, nobody is told of changes until it asks again.
-            if let Ok(users) = Box::pin(seat.presence(watched, Some(true))).await {
+            let lease = runner.state.lease().clone();
+            let presence = exchange.presence(&lease, watched, Some(true));
+            if let Ok(users) = Box::pin(presence).await {
                 self.tell(Event::Presence { users, id: None });
             }
         }
@@ -226,20 +235,21 @@ impl<S: Socket, D: Dialect> Session<S, D> {
     /// A login of a session that is logged in: refused, unless its client may not have heard the answer to its first one.
     pub(super) fn log_in_again(&mut self, request: &LoginRequest, id: Option<Correlation>) {
         let is_open = |http: &Portability| http.may_log_in_again;
-        let seat = self.seat.as_ref();
-        let seat = seat.filter(|_| self.http.as_deref().is_some_and(is_open));
-        let secret = seat.and_then(|seat| match &request.resume {
-            None => seat.secret().cloned(),
+        let runner = self.runner.as_ref();
+        let runner = runner.filter(|_| self.http.as_deref().is_some_and(is_open));
+        let secret = runner.and_then(|runner| match &request.resume {
+            None => runner.state.secret().cloned(),
             Some(secret) => {
                 let secret = Secret::claimed(secret);
-                (Some(&secret.hash_for(seat.address())) == seat.proof()).then_some(secret)
+                (Some(&secret.hash_for(runner.address())) == runner.state.secret_hash())
+                    .then_some(secret)
             }
         });
-        let event = match (seat, secret) {
-            (Some(seat), Some(secret)) if request.name == seat.name().as_str() => {
+        let event = match (runner, secret) {
+            (Some(runner), Some(secret)) if request.name == runner.name().as_str() => {
                 let resumed = request.resume.is_some();
                 let ice = &self.call.ice;
-                let welcome = super::login::welcome(ice, seat, resumed, Some(secret), id);
+                let welcome = super::login::welcome(ice, runner, resumed, Some(secret), id);
                 Event::Welcome(Box::new(welcome))
             }
             _ => Event::LoginRefused {

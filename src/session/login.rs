@@ -6,9 +6,11 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tracing::debug;
 
+use super::runner::Runner;
+use super::state::Action;
 use super::{Opening, Session, Socket};
 use crate::dialect::Dialect;
-use crate::exchange::{Proof, ResumeError, Seat};
+use crate::exchange::{Claimed, Proof, ResumeError};
 use crate::ice::Ice;
 use crate::model::{
     Address, CloseReason, Correlation, Event, LoginRequest, Refusal, Secret, UserName, Welcome,
@@ -21,17 +23,17 @@ const WRONG_SECRETS: u32 = 5;
 /// What a client is told whose login succeeded.
 pub(super) fn welcome(
     ice: &Ice,
-    seat: &Seat,
+    runner: &Runner,
     resumed: bool,
     resume: Option<Secret>,
     id: Option<Correlation>,
 ) -> Welcome {
     Welcome {
-        name: seat.name().clone(),
-        session: seat.session(),
-        node: seat.node().clone(),
-        grace: seat.grace(),
-        ice: ice.servers_for(seat.address()),
+        name: runner.name().clone(),
+        session: runner.session(),
+        node: runner.node().clone(),
+        grace: runner.state.grace(),
+        ice: ice.servers_for(runner.address()),
         resume,
         resumed,
         id,
@@ -57,17 +59,17 @@ impl<S: Socket, D: Dialect> Session<S, D> {
         let tried = self.try_login(request).await;
         let mut why_not = None;
         let told = match tried.inspect_err(|reason| metrics.resume(Err(reason.label())))? {
-            Ok(seat) => {
+            Ok(runner) => {
                 count(Ok(()));
                 self.present = Some(metrics.logged_in(self.transport(), D::NAME));
-                let secret = seat.secret().cloned();
-                let welcome = welcome(&self.call.ice, &seat, resumes, secret, id);
-                debug!(session.id = %seat.session(), resumed = resumes, "A user logged in");
-                if seat.is_resumable() && !self.call.max_age.is_zero() {
+                let secret = runner.state.secret().cloned();
+                let welcome = welcome(&self.call.ice, &runner, resumes, secret, id);
+                debug!(session.id = %runner.session(), resumed = resumes, "A user logged in");
+                if runner.state.is_resumable() && !self.call.max_age.is_zero() {
                     let age = self.call.max_age.mul_f64(rand::random_range(0.5..1.0));
                     self.goes_at.get_or_insert_with(|| Instant::now() + age);
                 }
-                self.seat = Some(seat);
+                self.runner = Some(runner);
                 self.heartbeat.logged_in();
                 self.heartbeat.renews_in(self.call.ice.renewed_after());
                 Event::Welcome(Box::new(welcome))
@@ -78,14 +80,20 @@ impl<S: Socket, D: Dialect> Session<S, D> {
                 Event::LoginRefused { refusal, id }
             }
         };
-        self.tell(told);
+        // Before what the state has to tell, of which the client cannot know yet.
+        self.actions.push(Action::Tell(told));
         Ok(why_not)
+    }
+
+    /// Runs the session that was claimed.
+    pub(super) fn runner_of(&self, claimed: Claimed) -> Runner {
+        Runner::new(Arc::clone(&self.call.exchange), claimed, self.call.policy)
     }
 
     async fn try_login(
         &mut self,
         request: LoginRequest,
-    ) -> Result<Result<Seat, Refusal>, CloseReason> {
+    ) -> Result<Result<Runner, Refusal>, CloseReason> {
         if self.call.phase.is_draining() {
             return Ok(Err(Refusal::Draining));
         }
@@ -102,7 +110,9 @@ impl<S: Socket, D: Dialect> Session<S, D> {
         let entering = match (request.own_secret, request.resume) {
             (Some(secret), _) => {
                 let secret = Secret::claimed(&secret);
-                exchange.enter(address, secret, self.call.manners).await
+                exchange
+                    .enter(address, secret, self.call.policy.grace)
+                    .await
             }
             (None, Some(secret)) => {
                 let secret = Proof::Secret(Secret::claimed(&secret));
@@ -118,10 +128,10 @@ impl<S: Socket, D: Dialect> Session<S, D> {
             }
         };
         match entering {
-            Ok(seat) => Ok(Ok(seat)),
+            Ok(claimed) => Ok(Ok(self.runner_of(claimed))),
             Err(ResumeError::Refused(refusal)) => Ok(Err(refusal)),
-            Err(ResumeError::Unheard(seat, reason)) => {
-                self.seat = Some(*seat);
+            Err(ResumeError::Unheard(claimed, reason)) => {
+                self.runner = Some(self.runner_of(*claimed));
                 Err(reason)
             }
             Err(ResumeError::WrongSecret) => {

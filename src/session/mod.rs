@@ -1,11 +1,14 @@
-//! One conversation, from the first frame to goodbye: one task owns the socket, the dialect, the seat and the clocks.
+//! One conversation, from the first frame to goodbye: one task owns the socket, the dialect, the state and the clocks.
 
-mod hearing;
+mod departure;
 mod heartbeat;
 mod http;
+mod inbound;
 mod login;
-mod saying;
+mod outbound;
+mod runner;
 mod socket;
+pub mod state;
 
 pub use heartbeat::Clocks;
 pub use http::{Before, Portable, Standing};
@@ -16,16 +19,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{FutureExt as _, StreamExt as _};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tracing::{debug, info};
 
 use self::heartbeat::{Heartbeat, Pulse};
 use self::http::Portability;
-use self::saying::farewell;
+use self::outbound::farewell;
+use self::runner::{Runner, SessionEvent, due};
+use self::state::{Action, Input, SessionPolicy};
 use crate::dialect::Dialect;
 use crate::drain::Phase;
-use crate::exchange::{Exchange, Manners, Seat, Stirred, Turn};
+use crate::exchange::Exchange;
+use crate::fabric::Verdict;
 use crate::ice::Ice;
 use crate::limits::Pace;
 use crate::model::{
@@ -57,7 +63,7 @@ pub struct Call {
     /// How it begins.
     pub opening: Opening,
     /// How sessions of its language are.
-    pub manners: Manners,
+    pub policy: SessionPolicy,
 }
 
 /// How a conversation begins.
@@ -92,13 +98,13 @@ async fn hold<S: Socket, D: Dialect>(
     let connected = metrics.connected(session.transport(), D::NAME);
     let reason = session.converse().await;
     metrics.ended(reason);
-    tell_operator(reason, session.seat.as_ref());
+    tell_operator(reason, session.runner.as_ref());
     drop(connected);
-    let Session { socket, seat, .. } = *session;
+    let Session { socket, runner, .. } = *session;
     let farewell = Box::pin(farewell(socket, reason));
     let departing = Box::pin(async move {
-        if let Some(seat) = seat {
-            seat.end(reason, &stop).await;
+        if let Some(runner) = runner {
+            runner.end(reason, &stop).await;
         }
     });
     // Peers and names do not wait for a client that takes its time to say goodbye, nor the client for a fabric that is away.
@@ -106,8 +112,8 @@ async fn hold<S: Socket, D: Dialect>(
     reason
 }
 
-fn tell_operator(reason: CloseReason, seat: Option<&Seat>) {
-    let id = seat.map(|seat| tracing::field::display(seat.session()));
+fn tell_operator(reason: CloseReason, runner: Option<&Runner>) {
+    let id = runner.map(|runner| tracing::field::display(runner.session()));
     match (reason, reason.blame()) {
         (
             CloseReason::ByClient
@@ -137,7 +143,7 @@ struct Session<S, D> {
     heartbeat: Heartbeat,
     /// Kept from turn to turn: to register anew with the token that all sessions share would cost more than a turn.
     drain: Pin<Box<WaitForCancellationFutureOwned>>,
-    seat: Option<Seat>,
+    runner: Option<Runner>,
     /// Of a conversation over HTTP.
     http: Option<Box<Portability>>,
     /// Counted as logged in.
@@ -152,7 +158,7 @@ struct Session<S, D> {
     goes_at: Option<Instant>,
     is_told_to_go: bool,
     /// What is to be said; emptied by every wake.
-    turns: Vec<Turn>,
+    actions: Vec<Action>,
 }
 
 /// Everything that can happen to a session.
@@ -161,7 +167,7 @@ enum Wake {
     Goes,
     Clock,
     Received(Option<Received>),
-    Stirred(Stirred),
+    Event(SessionEvent),
 }
 
 impl<S: Socket, D: Dialect> Session<S, D> {
@@ -174,7 +180,7 @@ impl<S: Socket, D: Dialect> Session<S, D> {
             heartbeat: Heartbeat::start(call.clocks),
             call,
             drain: Box::pin(stop.clone().cancelled_owned()),
-            seat: None,
+            runner: None,
             http,
             present: None,
             pings: 0,
@@ -182,7 +188,7 @@ impl<S: Socket, D: Dialect> Session<S, D> {
             is_deaf: false,
             goes_at: None,
             is_told_to_go: false,
-            turns: Vec::new(),
+            actions: Vec::new(),
         }
     }
 
@@ -206,14 +212,14 @@ impl<S: Socket, D: Dialect> Session<S, D> {
             return reason;
         }
         loop {
-            let busy = self.seat.as_ref().is_some_and(Seat::busy);
+            let busy = self.is_busy();
             // Arms only wait, bodies act. Not biased: neither a loud client nor a loud peer may keep the other waiting.
             let wake = tokio::select! {
                 () = self.drain.as_mut(), if !self.is_told_to_go => Wake::Drain,
                 () = due(self.goes_at) => Wake::Goes,
                 () = self.heartbeat.due() => Wake::Clock,
                 received = self.socket.next(), if !busy => Wake::Received(received),
-                stirred = stirred(&mut self.seat) => Wake::Stirred(stirred),
+                event = next_event(&mut self.runner) => Wake::Event(event),
             };
             let acted = match wake {
                 Wake::Drain => {
@@ -229,8 +235,8 @@ impl<S: Socket, D: Dialect> Session<S, D> {
                 // In a box, since it is rare and large: every idle session would keep room for it.
                 Wake::Clock => Box::pin(self.beat()).await,
                 Wake::Received(received) => self.receive(received).await,
-                Wake::Stirred(stirred) => {
-                    self.stir(stirred);
+                Wake::Event(event) => {
+                    self.handle(event);
                     Ok(())
                 }
             };
@@ -244,8 +250,8 @@ impl<S: Socket, D: Dialect> Session<S, D> {
     /// Tells the client to go, and when.
     fn go(&mut self, reconnect_in: Duration) {
         self.is_told_to_go = true;
-        if let Some(seat) = &self.seat {
-            seat.mark("goaway");
+        if let Some(runner) = &self.runner {
+            runner.state.mark("goaway");
         }
         self.goes_at = Some(Instant::now() + reconnect_in);
         if self.http.is_some() {
@@ -257,7 +263,10 @@ impl<S: Socket, D: Dialect> Session<S, D> {
 
     /// A client that was told to go, or that closes as clients do that reconnect, may come back to its session.
     fn closed(&self, for_good: bool) -> CloseReason {
-        let may_resume = self.seat.as_ref().is_some_and(Seat::is_resumable);
+        let may_resume = self
+            .runner
+            .as_ref()
+            .is_some_and(|runner| runner.state.is_resumable());
         let is_told = self.is_told_to_go && self.http.is_none();
         if may_resume && (is_told || !for_good) {
             CloseReason::Dropped
@@ -268,14 +277,25 @@ impl<S: Socket, D: Dialect> Session<S, D> {
 
     fn alive(&mut self) {
         self.heartbeat.heard();
-        if let Some(seat) = &mut self.seat {
-            seat.alive();
+        self.on(Input::Answer(Verdict::Alive));
+    }
+
+    /// Whether the client is not to be heard now.
+    fn is_busy(&self) -> bool {
+        self.runner
+            .as_ref()
+            .is_some_and(|runner| runner.state.is_busy())
+    }
+
+    fn on(&mut self, input: Input) {
+        if let Some(runner) = &mut self.runner {
+            runner.on(input);
         }
     }
 
-    fn stir(&mut self, stirred: Stirred) {
-        if let Some(seat) = &mut self.seat {
-            seat.stir(stirred, &mut self.turns);
+    fn handle(&mut self, event: SessionEvent) {
+        if let Some(runner) = &mut self.runner {
+            runner.handle(event);
         }
     }
 
@@ -287,8 +307,8 @@ impl<S: Socket, D: Dialect> Session<S, D> {
                 self.write(vec![ping]).await
             }
             Pulse::Renew => {
-                if let Some(seat) = &self.seat {
-                    let servers = self.call.ice.servers_for(seat.address());
+                if let Some(runner) = &self.runner {
+                    let servers = self.call.ice.servers_for(runner.address());
                     self.tell(Event::IceServers(servers));
                 }
                 self.heartbeat.renews_in(self.call.ice.renewed_after());
@@ -306,14 +326,24 @@ impl<S: Socket, D: Dialect> Session<S, D> {
     /// A ping that leaves now, behind everything that was said.
     fn ping(&mut self) -> Sending {
         self.pings += 1;
-        if let Some(seat) = &mut self.seat {
-            seat.pinged(self.pings);
-        }
+        self.on(Input::Pinged(self.pings));
         Sending::Ping(self.pings)
     }
 
+    /// Tells the client something, behind what the session's state has told it so far.
     fn tell(&mut self, event: Event) {
-        self.turns.push(Turn::Tell(event));
+        self.take_actions();
+        self.actions.push(Action::Tell(event));
+    }
+
+    fn take_actions(&mut self) {
+        if let Some(runner) = self
+            .runner
+            .as_mut()
+            .filter(|runner| runner.state.has_actions())
+        {
+            self.actions.append(&mut runner.take_actions());
+        }
     }
 
     fn refuse(&mut self, refusal: Refusal, id: Option<Correlation>, name: Option<UserName>) {
@@ -322,17 +352,9 @@ impl<S: Socket, D: Dialect> Session<S, D> {
     }
 }
 
-/// Waits until then, or for ever.
-async fn due(at: Option<Instant>) {
-    match at {
-        Some(at) => sleep_until(at).await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn stirred(seat: &mut Option<Seat>) -> Stirred {
-    match seat {
-        Some(seat) => seat.stirred().await,
+async fn next_event(runner: &mut Option<Runner>) -> SessionEvent {
+    match runner {
+        Some(runner) => runner.next().await,
         None => std::future::pending().await,
     }
 }

@@ -19,6 +19,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "dialect",
             "drain",
             "exchange",
+            "fabric",
             "ice",
             "limits",
             "model",
@@ -140,6 +141,33 @@ fn data_flows_one_way() {
             );
         }
     }
+}
+
+/// What a session decides is a function of its state, an input and a moment.
+#[test]
+fn the_state_of_a_session_is_plain() {
+    let mut files = 0;
+    for (file, text) in sources() {
+        if !file.starts_with("session/state/") {
+            continue;
+        }
+        files += 1;
+        let code = code(&text);
+        for word in [
+            "async ",
+            ".await",
+            "now()",
+            "elapsed()",
+            "spawn",
+            "Mutex",
+            "dyn Fabric",
+            "Exchange",
+            "Receipts",
+        ] {
+            assert!(!code.contains(word), "{file} has {word}");
+        }
+    }
+    assert!(files > 5, "the state was moved");
 }
 
 #[test]

@@ -21,10 +21,11 @@ use super::token::Token;
 use crate::bugs::{self, Bug};
 use crate::dialect::Native;
 use crate::drain::Phase;
-use crate::exchange::{Exchange, Manners};
+use crate::exchange::Exchange;
 use crate::fabric::{Fabric, FabricError, Question, Questions, Topic};
 use crate::limits::{Pace, Place as Room};
 use crate::model::{CloseReason, EntryId, NodeId, Realm, SecretHash, SessionId, UserName};
+use crate::session::state::SessionPolicy;
 use crate::session::{self, Before, Call, Opening, Portable};
 
 /// How long a request waits for the conversation.
@@ -562,7 +563,7 @@ impl Homes {
             max_age: Duration::ZERO,
             ice: Arc::clone(&settings.ice),
             opening: Opening::Frame,
-            manners: Manners::default(),
+            policy: SessionPolicy::default(),
             http: Some(Box::new(Portable {
                 secret: token.secret().clone(),
                 before,

@@ -8,10 +8,11 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::time::{sleep, timeout};
 
 use super::http::Portability;
+use super::runner::Runner;
+use super::state::Action;
 use super::{Gone, Received, Sending, Session, Socket};
 use crate::bugs::{self, Bug};
 use crate::dialect::Dialect;
-use crate::exchange::{Seat, Turn};
 use crate::model::CloseReason;
 
 /// How long a goodbye may take, and how long the client may take to answer it.
@@ -20,23 +21,27 @@ const FAREWELL: Duration = Duration::from_secs(1);
 impl<S: Socket, D: Dialect> Session<S, D> {
     /// Says everything that is to be said, in one write.
     pub(super) async fn say(&mut self) -> Result<(), CloseReason> {
-        let is_settled = |http: &Portability| http.is_settled(self.seat.as_ref());
-        if self.turns.is_empty() && !self.http.as_deref().is_some_and(is_settled) {
+        self.take_actions();
+        let is_settled = |http: &Portability| http.is_settled(self.runner.as_ref());
+        if self.actions.is_empty() && !self.http.as_deref().is_some_and(is_settled) {
             return Ok(());
         }
-        let mut sending = Vec::with_capacity(self.turns.len());
+        let mut sending = Vec::with_capacity(self.actions.len());
         if let Some(http) = &mut self.http {
-            let standing = http.standing(self.seat.as_ref()).map(Box::new);
+            let standing = http.standing(self.runner.as_ref()).map(Box::new);
             sending.extend(standing.map(Sending::Standing));
         }
         // They end when everything is written.
         let mut spans = Vec::new();
         let mut end = Ok(());
-        let mut asks = self.seat.as_ref().is_some_and(Seat::asks);
+        let mut asks = self
+            .runner
+            .as_ref()
+            .is_some_and(|runner| runner.state.wants_ping());
         // Taken, not drained: an idle session keeps no room for what it says.
-        for turn in std::mem::take(&mut self.turns) {
-            match turn {
-                Turn::Tell(event) => {
+        for action in std::mem::take(&mut self.actions) {
+            match action {
+                Action::Tell(event) => {
                     let seq = event.seq();
                     let event = match &self.http {
                         None => Some(event),
@@ -45,17 +50,17 @@ impl<S: Socket, D: Dialect> Session<S, D> {
                     let said = event.and_then(|event| self.dialect.say(&event));
                     sending.extend(said.map(|said| Sending::Frame(said, seq)));
                 }
-                Turn::Doubted => {
+                Action::Challenge => {
                     self.heartbeat.doubted();
                     asks = true;
                 }
-                Turn::Traced(span) => spans.push(span),
-                Turn::Ask => asks = true,
-                Turn::End(reason) => end = Err(reason),
+                Action::EndSpan(span) => spans.push(span),
+                Action::Ping => asks = true,
+                Action::End(reason) => end = Err(reason),
             }
         }
         if let Some(http) = &mut self.http
-            && http.settles(self.seat.as_ref())
+            && http.settles(self.runner.as_ref())
         {
             sending.push(Sending::Settled);
         }
@@ -63,8 +68,8 @@ impl<S: Socket, D: Dialect> Session<S, D> {
             sending.push(self.ping());
         }
         let written = self.write(sending).await;
-        if let Some(seat) = &mut self.seat {
-            seat.written();
+        if let Some(runner) = &mut self.runner {
+            runner.written();
         }
         drop(spans);
         written.and(end)
@@ -90,7 +95,7 @@ impl<S: Socket, D: Dialect> Session<S, D> {
         tokio::select! {
             biased;
             written = writing => written.map_err(|Gone| CloseReason::Dropped),
-            () = overflowed(&mut self.seat) => Err(CloseReason::TooSlow),
+            () = overflowed(&mut self.runner) => Err(CloseReason::TooSlow),
             () = sleep(self.call.write_timeout), if !bugs::has(Bug::BottomlessMailbox) => Err(CloseReason::TooSlow),
         }
     }
@@ -112,9 +117,9 @@ pub(super) async fn farewell(mut socket: impl Socket, reason: CloseReason) {
     let _ = timeout(FAREWELL, goodbye).await;
 }
 
-async fn overflowed(seat: &mut Option<Seat>) {
-    match seat {
-        Some(seat) => seat.overflowed().await,
+async fn overflowed(runner: &mut Option<Runner>) {
+    match runner {
+        Some(runner) => runner.overflowed().await,
         None => std::future::pending().await,
     }
 }

@@ -19,7 +19,7 @@ const IDS_ANEW: usize = 32;
 
 /// The senders of one session.
 #[derive(Debug, Default)]
-pub(super) struct Heard {
+pub(super) struct Dedup {
     by_name: HashMap<UserName, Last>,
     /// Counts what is heard.
     count: u64,
@@ -66,7 +66,7 @@ impl HeardId {
         Some(Self { session, hash })
     }
 
-    /// These ids as they are noted, read by [`Heard::restore_ids`]: `SESSION HASH…` for each run of one session, separated by commas.
+    /// These ids as they are noted, read by [`Dedup::restore_ids`]: `SESSION HASH…` for each run of one session, separated by commas.
     pub(super) fn noted<'a>(ids: impl IntoIterator<Item = &'a Self>) -> String {
         let (mut text, mut last) = (String::new(), None);
         for Self { session, hash } in ids {
@@ -81,7 +81,7 @@ impl HeardId {
     }
 }
 
-impl Heard {
+impl Dedup {
     /// Whether this is new, a repetition, or overtaken by something that this sender's session said.
     pub(super) fn hears(
         &mut self,
@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn what_is_old_or_comes_twice_is_no_news() {
-        let (mut heard, session) = (Heard::default(), SessionId::random());
+        let (mut heard, session) = (Dedup::default(), SessionId::random());
         let sender = |session, attach| {
             let address = Address::new(Realm::default(), UserName::parse("a").unwrap());
             Sender::new(address, session, attach, NodeId::known("n"))
@@ -239,7 +239,7 @@ mod tests {
         let address = Address::new(Realm::default(), UserName::parse("a").unwrap());
         let sender = Sender::new(address, SessionId::random(), 1, NodeId::known("n"));
         let name = &sender.address.name;
-        let mut heard = Heard::default();
+        let mut heard = Dedup::default();
         heard.restore(name.clone(), sender.session, (1, 5));
         let id = |number: usize| Correlation(number.to_string().into());
         let mut hear = |n, id| heard.hears(&sender, n, Some(&id), |_| true);
@@ -247,7 +247,7 @@ mod tests {
         for number in 0..=IDS_ANEW {
             assert_eq!(hear(6 + number as u64, id(number)), Hearing::News);
         }
-        let mut next = Heard::default();
+        let mut next = Dedup::default();
         next.restore(name.clone(), sender.session, (1, 100));
         let session = sender.session;
         let known = HeardId {
@@ -267,7 +267,7 @@ mod tests {
 
     #[test]
     fn whoever_has_spoken_lately_is_remembered_and_so_is_whoever_is_in_a_call() {
-        let mut heard = Heard::default();
+        let mut heard = Dedup::default();
         let sender = |number: usize| {
             let name = UserName::parse(&number.to_string()).unwrap();
             let address = Address::new(Realm::default(), name);

@@ -1,11 +1,12 @@
-//! What a session hears: each frame is read by the dialect, and done.
+//! What the client says: each frame is decoded, and done.
 
 use futures_util::{FutureExt as _, StreamExt as _};
 
+use super::runner::SessionEvent;
+use super::state::Input;
 use super::{Received, Session, Socket, http};
 use crate::bugs::{self, Bug};
 use crate::dialect::{Dialect, Misheard};
-use crate::exchange::{Seat, Stirred};
 use crate::model::{CloseReason, Command, Correlation, Event, Frame, Refusal};
 
 /// How many frames are heard before what they caused is said.
@@ -32,9 +33,7 @@ impl<S: Socket, D: Dialect> Session<S, D> {
                 Some(Received::Alive) => self.alive(),
                 Some(Received::Answered(ping)) => {
                     self.alive();
-                    if let Some(seat) = &mut self.seat {
-                        seat.ponged(ping);
-                    }
+                    self.on(Input::Ponged(ping));
                 }
                 Some(Received::Posted(frame, ours)) => {
                     self.alive();
@@ -52,7 +51,7 @@ impl<S: Socket, D: Dialect> Session<S, D> {
                     }
                 }
             }
-            if heard == HEARD_AT_ONCE || self.seat.as_ref().is_some_and(Seat::busy) {
+            if heard == HEARD_AT_ONCE || self.is_busy() {
                 break;
             }
             let Some(next) = self.socket.next().now_or_never() else {
@@ -61,7 +60,7 @@ impl<S: Socket, D: Dialect> Session<S, D> {
             received = next;
         }
         // Takes the outcomes that nobody was woken for.
-        self.stir(Stirred::Outcome);
+        self.handle(SessionEvent::Outcome);
         Ok(())
     }
 
@@ -103,7 +102,7 @@ impl<S: Socket, D: Dialect> Session<S, D> {
     }
 
     async fn act(&mut self, command: Command) -> Result<Took, CloseReason> {
-        match (command, &mut self.seat) {
+        match (command, &mut self.runner) {
             (Command::Ping { id }, _) => self.tell(Event::Pong { id }),
             (Command::Login { request, id }, None) => {
                 Box::pin(self.login(request, id)).await?;
@@ -119,14 +118,24 @@ impl<S: Socket, D: Dialect> Session<S, D> {
                     id,
                     if_absent,
                 },
-                Some(seat),
-            ) => seat.send(to, signal, trace, id, if_absent),
+                Some(runner),
+            ) => runner.on(Input::Send {
+                to,
+                signal,
+                trace,
+                id,
+                if_absent,
+            }),
             (Command::Heartbeat, Some(_)) => self.heartbeat.beaten(),
             (Command::Quit, Some(_)) => return Err(CloseReason::ByClient),
-            (Command::Report { with, report, id }, Some(seat)) => seat.report(&with, report, id),
-            (Command::Leave { whom, id }, Some(seat)) => seat.leave(whom, id),
-            (Command::Presence { names, watch, id }, Some(seat)) => {
-                let told = match Box::pin(seat.presence(names, watch)).await {
+            (Command::Report { with, report, id }, Some(runner)) => {
+                runner.on(Input::Report { with, report, id });
+            }
+            (Command::Leave { whom, id }, Some(runner)) => runner.on(Input::Leave { whom, id }),
+            (Command::Presence { names, watch, id }, Some(runner)) => {
+                let lease = runner.state.lease().clone();
+                let presence = self.call.exchange.presence(&lease, names, watch);
+                let told = match Box::pin(presence).await {
                     Ok(users) => {
                         if let Some(http) = &mut self.http {
                             let names = users.iter().map(|(name, _)| name.clone());
@@ -142,7 +151,7 @@ impl<S: Socket, D: Dialect> Session<S, D> {
                 self.tell(told);
                 return Ok(Took::Long);
             }
-            (Command::Confirm { seq }, Some(seat)) => seat.confirm(seq),
+            (Command::Confirm { seq }, Some(runner)) => runner.on(Input::Confirm(seq)),
         }
         Ok(Took::NoTime)
     }

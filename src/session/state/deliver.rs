@@ -1,61 +1,56 @@
-//! What a session hears, from the inbox or directly, and what it makes of it: something to tell, a call that begins or ends, or nothing.
+//! What a session makes of an envelope, from its inbox or directly: something to tell, a call that begins or ends, or nothing.
 
 use std::sync::Arc;
 
 use super::calls::{Ending, Place};
-use super::heard::{HeardId, Hearing};
-use super::memory::Decision;
+use super::dedup::{HeardId, Hearing};
 use super::outbox::Notice;
-use super::seat::{Seat, Turn, left};
+use super::record::Decision;
+use super::{Action, State, left};
 use crate::bugs::{self, Bug};
 use crate::fabric::{Entry, Envelope, Parcel};
 use crate::model::{EntryId, Event, LeaveReason, SessionId, UserName};
 
-impl Seat {
+impl State {
     /// Hears an entry of the inbox, whose turn it is.
-    pub(super) fn hear_entry(&mut self, entry: Entry, turns: &mut Vec<Turn>) {
-        let Some(memory) = &mut self.memory else {
-            self.hear(entry.envelope, None, turns);
+    pub(super) fn deliver_entry(&mut self, entry: Entry) {
+        let Some(record) = &mut self.record else {
+            self.deliver(entry.envelope, None);
             return;
         };
         let Entry { id, envelope } = entry;
         let from = Arc::clone(&envelope.from);
         let repeatable = HeardId::of(&envelope);
-        let before = turns.len();
-        let decision = memory.decision(id);
+        let before = self.actions.len();
+        let decision = record.decision(id);
         if let (Some(heard), Decision::Tell) = (repeatable, decision) {
-            self.heard.heard_before(&from.address.name, heard);
+            self.dedup.heard_before(&from.address.name, heard);
         }
         let silent = match decision {
-            Decision::None => !self.hear(envelope, Some(id), turns),
+            Decision::None => !self.deliver(envelope, Some(id)),
             Decision::Silence => true,
             Decision::Tell => {
-                turns.extend(told_again(id, envelope));
+                self.actions.extend(told_again(id, envelope));
                 false
             }
         };
-        let Some(memory) = &mut self.memory else {
+        let Some(record) = &mut self.record else {
             return;
         };
-        memory.dealt(id, &from.address.name, repeatable, silent);
-        if !memory.is_unseen(id) {
+        record.dealt(id, &from.address.name, repeatable, silent);
+        if !record.is_unseen(id) {
             // Its client has seen it: it was heard for the sake of our calls only.
-            turns.truncate(before);
-            memory.confirm(id);
+            self.actions.truncate(before);
+            record.confirm(id);
         }
         // No note yet: whoever resumes the session hears again what is not noted, and it means the same.
-        for name in self.heard.forgotten.drain(..) {
-            memory.change(name);
+        for name in self.dedup.forgotten.drain(..) {
+            record.change(name);
         }
     }
 
     /// Hears what somebody said. Whether the client is told of it.
-    pub(super) fn hear(
-        &mut self,
-        envelope: Envelope,
-        seq: Option<EntryId>,
-        turns: &mut Vec<Turn>,
-    ) -> bool {
+    pub(super) fn deliver(&mut self, envelope: Envelope, seq: Option<EntryId>) -> bool {
         let Envelope {
             from: sender,
             n,
@@ -71,17 +66,18 @@ impl Seat {
                 let calls = &self.calls;
                 let in_call = |name: &UserName| calls.get(name).is_some();
                 let starts_call = signal.kind.starts_call();
-                match self.heard.hears(&sender, n, once.as_ref(), in_call) {
+                match self.dedup.hears(&sender, n, once.as_ref(), in_call) {
                     Hearing::News => {}
                     Hearing::Repetition => {
-                        self.hear_again(from, at, n, starts_call);
+                        self.deliver_again(from, at, n, starts_call);
                         return false;
                     }
                     Hearing::Overtaken => return false,
                 }
                 if starts_call && self.calls.join(from, at.clone(), n) {
-                    self.exchange.telemetry.metrics.left(LeaveReason::Lost);
-                    turns.push(left(from, LeaveReason::Lost, None));
+                    self.node.telemetry.metrics.left(LeaveReason::Lost);
+                    self.actions
+                        .push(Action::Tell(left(from, LeaveReason::Lost, None)));
                 }
                 self.calls.heard(from, at, n);
                 let span = self.trace_heard(&sender, trace, n, &signal);
@@ -90,14 +86,14 @@ impl Seat {
                 } else {
                     from
                 };
-                turns.push(Turn::Tell(Event::Signal {
+                self.actions.push(Action::Tell(Event::Signal {
                     from: from.clone(),
                     signal,
                     seq,
                 }));
-                turns.extend(span.map(Turn::Traced));
-                if starts_call && self.manners.confirms_calls {
-                    turns.push(Turn::Ask);
+                self.actions.extend(span.map(Action::EndSpan));
+                if starts_call && self.policy.confirms_calls {
+                    self.actions.push(Action::Ping);
                 }
                 true
             }
@@ -106,10 +102,10 @@ impl Seat {
                 let call = self.calls.trace(from);
                 let over = self.calls.end(from, session, n, heard) == Ending::Over;
                 if over {
-                    self.exchange.telemetry.metrics.left(reason);
-                    turns.push(left(from, reason, seq));
+                    self.node.telemetry.metrics.left(reason);
+                    self.tell_left(from, reason, seq);
                     let span = self.trace_left(&sender, trace, call, n, reason);
-                    turns.extend(span.map(Turn::Traced));
+                    self.actions.extend(span.map(Action::EndSpan));
                 }
                 over
             }
@@ -125,7 +121,7 @@ impl Seat {
     }
 
     /// Hears a signal that was heard before. Its sender may think that a call began by it; if that is over, its end was told before.
-    fn hear_again(&mut self, from: &UserName, at: Place, n: u64, starts_call: bool) {
+    fn deliver_again(&mut self, from: &UserName, at: Place, n: u64, starts_call: bool) {
         let session = at.session;
         let is_known = self
             .calls
@@ -148,11 +144,11 @@ impl Seat {
 }
 
 /// What an earlier connection had told of this entry.
-fn told_again(id: EntryId, envelope: Envelope) -> Option<Turn> {
+fn told_again(id: EntryId, envelope: Envelope) -> Option<Action> {
     let (from, seq) = (envelope.from.address.name.clone(), Some(id));
     match envelope.parcel {
-        Parcel::Signal(signal) => Some(Turn::Tell(Event::Signal { from, signal, seq })),
-        Parcel::Leave { reason, .. } => Some(left(&from, reason, seq)),
+        Parcel::Signal(signal) => Some(Action::Tell(Event::Signal { from, signal, seq })),
+        Parcel::Leave { reason, .. } => Some(Action::Tell(left(&from, reason, seq))),
         Parcel::Sync => None,
     }
 }

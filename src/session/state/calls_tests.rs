@@ -25,8 +25,7 @@ fn at(session: SessionId, attach: u32, node: &NodeId) -> Place {
 }
 
 fn fixture() -> Fixture {
-    let watch = Arc::<NodeWatch>::default();
-    let calls = Calls::new(SessionId::random(), NodeId::known("here"), watch);
+    let calls = Calls::new(SessionId::random(), Arc::new(LocalNode::for_tests("here")));
     let bob = UserName::parse("bob").unwrap();
     Fixture {
         calls,
@@ -45,19 +44,31 @@ fn a_call_is_watched_as_long_as_it_lasts() {
         far,
     } = fixture();
     calls.start(&bob, 1);
-    assert!(calls.watch.watched(std::time::Duration::ZERO).is_empty());
+    assert!(
+        calls
+            .node
+            .peers
+            .watched(std::time::Duration::ZERO)
+            .is_empty()
+    );
     assert!(!calls.reached(&bob, &holder(session, 0, &far), 1, true));
     assert!(
         !calls.join(&bob, at(session, 0, &far), 1),
         "its answer is of the same call"
     );
     assert_eq!(
-        calls.watch.watched(std::time::Duration::ZERO),
+        calls.node.peers.watched(std::time::Duration::ZERO),
         std::slice::from_ref(&far)
     );
     assert_eq!(calls.on_node(&far), std::slice::from_ref(&bob));
     assert_eq!(calls.end(&bob, session, 90, 1), Ending::Over);
-    assert!(calls.watch.watched(std::time::Duration::ZERO).is_empty());
+    assert!(
+        calls
+            .node
+            .peers
+            .watched(std::time::Duration::ZERO)
+            .is_empty()
+    );
     assert_eq!(calls.end(&bob, session, 90, 1), Ending::NotOurs);
 }
 
@@ -100,7 +111,13 @@ fn the_next_session_of_a_name_ends_the_call_with_the_last() {
         "a candidate reached a third"
     );
     assert!(calls.peers().is_empty());
-    assert!(calls.watch.watched(std::time::Duration::ZERO).is_empty());
+    assert!(
+        calls
+            .node
+            .peers
+            .watched(std::time::Duration::ZERO)
+            .is_empty()
+    );
 }
 
 #[test]
@@ -162,7 +179,7 @@ fn the_latest_connection_of_a_peer_is_believed() {
     assert_eq!(calls.on_node(&near), std::slice::from_ref(&bob));
     calls.heard(&bob, at(session, 4, &other), 8);
     assert_eq!(
-        calls.watch.watched(std::time::Duration::ZERO),
+        calls.node.peers.watched(std::time::Duration::ZERO),
         [other],
         "whatever it says tells where it is"
     );

@@ -7,10 +7,10 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::seat::{Seat, Turn, acknowledged, left};
-use super::traced::Traced;
+use super::trace::Traced;
+use super::{Action, Effect, State, acknowledged};
 use crate::bugs::{self, Bug};
-use crate::fabric::{Answer, Envelope, Outcome, Parcel, Postage, Receipts, Sender, Sent};
+use crate::fabric::{Answer, Envelope, Outcome, Parcel, Postage, Sender, Sent};
 use crate::model::{
     AckStatus, Body, Correlation, Event, IfAbsent, LeaveReason, Refusal, SessionId, Signal,
     SignalKind, TraceContext, UserName,
@@ -20,7 +20,7 @@ use crate::telemetry::Fate;
 /// How many sends of one session may wait for the fabric; until one is known, the session hears nothing more.
 const IN_FLIGHT: usize = 32;
 /// How long to rest before a word is sent again that must arrive.
-pub(super) const RETRY_NOTICE: Duration = Duration::from_millis(250);
+pub(in crate::session) const RETRY_NOTICE: Duration = Duration::from_millis(250);
 /// How long a node may take to subscribe anew.
 const SUBSCRIBES_WITHIN: Duration = Duration::from_secs(2);
 /// When a signal may be repeated whose outcome is unknown, or for which there was no room.
@@ -31,8 +31,7 @@ const RETRY_SEND: Duration = Duration::from_secs(1);
 pub(super) struct Outbox {
     /// Counts what was sent; goes on where an earlier connection of the session cannot have come to.
     n: u64,
-    receipts: Receipts,
-    /// What the receipts are for, in their order.
+    /// What was sent and whose outcome is not known, in order.
     pending: VecDeque<Pending>,
     /// Words whose outcome is unknown: they are sent again until it is known.
     unsure: Vec<Notice>,
@@ -91,7 +90,7 @@ impl Outbox {
         }
     }
 
-    /// Whether as many sends wait for the fabric as may, with so many that wait for one of them.
+    /// Whether as many sends wait for their outcome as may, with so many that wait for one of them.
     pub(super) fn is_busy(&self, lined_up: usize) -> bool {
         self.pending.len() + lined_up >= IN_FLIGHT
     }
@@ -116,8 +115,8 @@ impl Outbox {
 
     /// Forgets the words to plain users whose nodes have not listened for a while: a node that is dead never does, and one that listens again lets its sessions
     /// ask each call peer whether it still has the call.
-    pub(super) fn give_up_on_unheard(&mut self) {
-        let is_over = |since: Instant| since.elapsed() > SUBSCRIBES_WITHIN;
+    pub(super) fn give_up_on_unheard(&mut self, now: Instant) {
+        let is_over = |since: Instant| now - since > SUBSCRIBES_WITHIN;
         for notice in self
             .unsure
             .extract_if(.., |notice| notice.unheard_since.is_some_and(is_over))
@@ -135,11 +134,6 @@ impl Outbox {
     pub(super) fn next(&mut self) -> u64 {
         self.n += 1;
         self.n
-    }
-
-    /// Waits until an outcome is known; an `eager` sender wants to hear of every one.
-    pub(super) async fn ready(&self, eager: bool) {
-        self.receipts.ready(eager).await;
     }
 }
 
@@ -177,9 +171,9 @@ impl Notice {
     }
 }
 
-impl Seat {
-    /// Carries a signal to another user. What became of it is told in the order of sending.
-    pub fn send(
+impl State {
+    /// Sends a signal to another user. Its outcome is told in the order of sending.
+    pub(super) fn send(
         &mut self,
         to: UserName,
         signal: Signal,
@@ -202,7 +196,7 @@ impl Seat {
         let starts_call = signal.kind.starts_call();
         if starts_call {
             self.calls.start(&to, n);
-            self.note_try(&to);
+            self.save_try(&to);
         }
         let traced = self.trace_send(&to, &signal, n, trace);
         let mut sent = Outgoing {
@@ -236,28 +230,33 @@ impl Seat {
         let is_timed = sent.traced.as_ref().is_some_and(|traced| traced.is_built());
         // A span is exported when its signal is answered: later, it would be missing from a call whose callee has not answered yet.
         let is_quiet = sent.id.is_none() && !sent.starts_call && sent.body.is_none() && !is_timed;
-        let receipt = self.outbox.receipts.issue(is_quiet, is_timed);
         let id = sent.id.clone();
         let envelope = Envelope {
             from: Arc::clone(&self.sender),
             n: sent.n,
             // A plain session cannot come back to repeat itself.
-            once: id.filter(|_| self.memory.is_some() && !bugs::has(Bug::RepeatsDelivered)),
+            once: id.filter(|_| self.record.is_some() && !bugs::has(Bug::RepeatsDelivered)),
             trace: sent.traced.as_ref().map(|traced| traced.context),
             parcel: Parcel::Signal(signal),
         };
-        let address = self.address_of(&sent.to);
+        let to = self.address_of(&sent.to);
         // While the guard holds nobody knows who died: the script finds whoever has the name by now.
         let is_to_peer = only.is_none()
             && sent.kind != SignalKind::Offer
             && envelope.once.is_none()
-            && self.exchange.hold.holds().is_none();
+            && self.moment.guard.is_none();
         let postage = Postage {
             only,
             always: false,
             direct: self.calls.plain_peer(&sent.to).filter(|_| is_to_peer),
         };
-        self.exchange.route(&address, postage, envelope, receipt);
+        self.effects.push(Effect::Send {
+            to,
+            postage,
+            envelope: Box::new(envelope),
+            is_quiet,
+            is_timed,
+        });
         self.outbox.pending.push_back(Pending::Signal(sent));
     }
 
@@ -265,7 +264,6 @@ impl Seat {
     pub(super) fn send_notice(&mut self, notice: Notice, id: Option<Correlation>) {
         let traced = notice.traced.as_ref();
         let is_timed = traced.is_some_and(|traced| traced.is_built());
-        let receipt = self.outbox.receipts.issue(false, is_timed);
         let envelope = Envelope {
             from: Arc::clone(&notice.from),
             n: notice.n,
@@ -278,8 +276,13 @@ impl Seat {
             always: true,
             direct: None,
         };
-        let address = self.address_of(&notice.to);
-        self.exchange.route(&address, postage, envelope, receipt);
+        self.effects.push(Effect::Send {
+            to: self.address_of(&notice.to),
+            postage,
+            envelope: Box::new(envelope),
+            is_quiet: false,
+            is_timed,
+        });
         self.outbox
             .pending
             .push_back(Pending::Notice { notice, id });
@@ -295,32 +298,32 @@ impl Seat {
 
     /// Tells the client something that must not overtake the outcomes before it.
     pub(super) fn tell_in_order(&mut self, event: Event) {
-        let receipt = self.outbox.receipts.issue(false, false);
-        self.outbox.pending.push_back(Pending::Told(event));
-        receipt.settle(Ok(Sent::Absent));
+        if self.outbox.pending.is_empty() {
+            self.tell(event);
+        } else {
+            self.outbox.pending.push_back(Pending::Told(event));
+        }
     }
 
-    /// Takes the outcomes that are known.
-    pub(super) fn settle(&mut self, turns: &mut Vec<Turn>) {
-        while let Some(Answer { outcome, at }) = self.outbox.receipts.take() {
-            match self.outbox.pending.pop_front() {
-                Some(Pending::Signal(sent)) => self.signal_settled(sent, &outcome, at, turns),
-                Some(Pending::Notice { notice, id }) => {
-                    turns.extend(self.notice_settled(notice, id, &outcome, at));
-                }
-                Some(Pending::Told(event)) => turns.push(Turn::Tell(event)),
-                None => debug!("An outcome came for nothing that was sent"),
+    /// Takes the outcome of the earliest send.
+    pub(super) fn settle(&mut self, Answer { outcome, at }: Answer) {
+        match self.outbox.pending.pop_front() {
+            Some(Pending::Signal(sent)) => self.signal_settled(sent, &outcome, at),
+            Some(Pending::Notice { notice, id }) => {
+                let told = self.notice_settled(notice, id, &outcome, at);
+                self.actions.extend(told.map(Action::Tell));
+            }
+            Some(Pending::Told(event)) => self.tell(event),
+            None => debug!("An outcome came for nothing that was sent"),
+        }
+        while let Some(Pending::Told(_)) = self.outbox.pending.front() {
+            if let Some(Pending::Told(event)) = self.outbox.pending.pop_front() {
+                self.tell(event);
             }
         }
     }
 
-    fn signal_settled(
-        &mut self,
-        sent: Outgoing,
-        outcome: &Outcome,
-        at: Option<SystemTime>,
-        turns: &mut Vec<Turn>,
-    ) {
+    fn signal_settled(&mut self, sent: Outgoing, outcome: &Outcome, at: Option<SystemTime>) {
         let is_absent = matches!(outcome, Ok(Sent::Absent));
         let parked = if is_absent {
             self.park(sent)
@@ -331,7 +334,7 @@ impl Seat {
         let told = if is_absent && sent.if_absent == IfAbsent::Forget {
             Ok(Fate::Absent)
         } else {
-            self.outcome(&sent, outcome, turns)
+            self.outcome(&sent, outcome)
         };
         let fate = told.as_ref().map_or_else(Fate::of, |fate| *fate);
         self.tally(&mut sent, fate, at);
@@ -340,11 +343,11 @@ impl Seat {
                 Ok(Sent::To(holder)) => Some(holder),
                 _ => None,
             };
-            self.line_moves(&sent.to, reached, told.as_ref().err().cloned(), turns);
+            self.line_moves(&sent.to, reached, told.as_ref().err().cloned());
         }
         if let Err(refusal) = told {
             let told = self.refused(sent.to, sent.id, refusal);
-            turns.extend(told.map(Turn::Tell));
+            self.actions.extend(told.map(Action::Tell));
         }
     }
 
@@ -357,44 +360,40 @@ impl Seat {
     }
 
     /// What the outcome means for the call and, if there is one, for its id; or why the signal is refused.
-    fn outcome(
-        &mut self,
-        sent: &Outgoing,
-        outcome: &Outcome,
-        turns: &mut Vec<Turn>,
-    ) -> Result<Fate, Refusal> {
+    fn outcome(&mut self, sent: &Outgoing, outcome: &Outcome) -> Result<Fate, Refusal> {
         let retry_after = RETRY_SEND;
         let (to, n, starts_call) = (&sent.to, sent.n, sent.starts_call);
         match outcome {
             Ok(Sent::To(holder)) => {
                 let flags = holder.flags;
-                let lives = self.exchange.believes_in(&holder.node);
+                let lives = self.believes_in(&holder.node);
                 if !lives && !flags.resumable {
                     // Somebody on a node that is known to be dead.
                     return Err(self.nobody(to, n, starts_call));
                 }
                 let known = self.calls.peer(to).cloned();
                 if self.calls.reached(to, holder, n, starts_call) {
-                    self.exchange.telemetry.metrics.left(LeaveReason::Lost);
-                    turns.push(left(to, LeaveReason::Lost, None));
+                    self.node.telemetry.metrics.left(LeaveReason::Lost);
+                    self.tell_left(to, LeaveReason::Lost, None);
                 }
                 // A note of the try says the rest.
                 let is_news = self.calls.peer(to) != known.as_ref();
                 if starts_call && (is_news || self.is_patient()) {
-                    self.note_call(to);
+                    self.save_call(to);
                 }
                 let status = if flags.detached || !lives {
                     AckStatus::Queued
                 } else {
                     AckStatus::Delivered
                 };
-                turns.extend(sent.id.clone().map(|id| acknowledged(id, status)));
+                let told = sent.id.clone().map(|id| acknowledged(id, status));
+                self.actions.extend(told.map(Action::Tell));
                 Ok(match status {
                     AckStatus::Queued => Fate::Queued,
                     AckStatus::Delivered => Fate::Delivered,
                 })
             }
-            Ok(Sent::Unheard(holder)) if self.exchange.believes_in(&holder.node) => {
+            Ok(Sent::Unheard(holder)) if self.believes_in(&holder.node) => {
                 self.has_failed(to, n, starts_call);
                 Err(Refusal::Unavailable { retry_after })
             }
@@ -409,9 +408,9 @@ impl Seat {
     }
 
     /// A call was tried, or failed. Who calls whoever may come notes a call when somebody has it: he may try a thousand that do not come.
-    fn note_try(&mut self, to: &UserName) {
+    fn save_try(&mut self, to: &UserName) {
         if !self.is_patient() {
-            self.note_call(to);
+            self.save_call(to);
         }
     }
 
@@ -419,7 +418,7 @@ impl Seat {
     fn has_failed(&mut self, to: &UserName, n: u64, starts_call: bool) {
         if starts_call {
             self.calls.failed(to, n);
-            self.note_try(to);
+            self.save_try(to);
         }
     }
 
@@ -429,7 +428,7 @@ impl Seat {
         // A peer that is gone would have left our call: the fabric may have forgotten it, or its leave.
         self.is_absent(to);
         let in_call = self.calls.get(to).map(|_| RETRY_SEND);
-        match self.exchange.hold.holds().or(in_call) {
+        match self.moment.guard.or(in_call) {
             None => Refusal::UserUnavailable,
             Some(retry_after) => Refusal::Unavailable { retry_after },
         }
@@ -442,25 +441,26 @@ impl Seat {
         id: Option<Correlation>,
         outcome: &Outcome,
         at: Option<SystemTime>,
-    ) -> Option<Turn> {
+    ) -> Option<Event> {
         let fate = match outcome {
             Ok(Sent::Absent) => Fate::Absent,
             Ok(_) => Fate::Delivered,
             Err(_) => Fate::Unavailable,
         };
         if let Parcel::Leave { .. } = notice.parcel {
-            self.exchange.telemetry.metrics.leave_sent(fate);
+            self.node.telemetry.metrics.leave_sent(fate);
         }
+        let now = self.moment.now;
         let done = match outcome {
             Ok(Sent::To(_)) => true,
-            Ok(Sent::Unheard(holder)) if self.exchange.believes_in(&holder.node) => {
+            Ok(Sent::Unheard(holder)) if self.believes_in(&holder.node) => {
                 notice.absent_since = None;
-                notice.unheard_since.get_or_insert_with(Instant::now);
+                notice.unheard_since.get_or_insert(now);
                 false
             }
             Ok(Sent::Absent | Sent::Unheard(_) | Sent::Full(_)) => {
-                let since = *notice.absent_since.get_or_insert_with(Instant::now);
-                let noticed = self.exchange.hold.is_noticed_since(since);
+                let since = *notice.absent_since.get_or_insert(now);
+                let noticed = self.is_noticed_since(since);
                 // What we say to ourselves has arrived when we have heard it.
                 noticed && notice.to != self.lease.address.name
             }
@@ -481,20 +481,23 @@ impl Seat {
             notice.ends(fate, at);
         } else {
             self.outbox.unsure.push(notice);
-            self.outbox
-                .retry_at
-                .get_or_insert_with(|| Instant::now() + RETRY_NOTICE);
+            self.outbox.retry_at.get_or_insert(now + RETRY_NOTICE);
         }
         let refusal = Refusal::Unavailable {
             retry_after: RETRY_SEND,
         };
         id.map(|id| match outcome {
             Ok(_) => acknowledged(id, AckStatus::Delivered),
-            Err(_) => Turn::Tell(Event::Refused {
+            Err(_) => Event::Refused {
                 refusal,
                 id: Some(id),
                 name: None,
-            }),
+            },
         })
+    }
+
+    /// Whether a store that had lost its data at this time would have been noticed by now, and was not.
+    fn is_noticed_since(&self, time: Instant) -> bool {
+        self.moment.guard.is_none() && self.moment.now - time > self.node.terms.longest_gap()
     }
 }

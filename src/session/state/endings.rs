@@ -3,13 +3,24 @@
 use std::sync::Arc;
 
 use super::calls::{EVERYTHING, Place};
-use super::lost::{Fate, LostPeer};
+use super::lost_peers::{Fate, LostPeer};
 use super::outbox::Notice;
-use super::seat::{Seat, Turn, left};
+use super::{Effect, State};
 use crate::fabric::{Holder, Parcel, Sender};
-use crate::model::{Correlation, EntryId, LeaveReason, NodeId, SessionId, UserName};
+use crate::model::{Correlation, LeaveReason, NodeId, SessionId, UserName};
 
-impl Seat {
+impl State {
+    /// Tells each call peer where this session is. One without that call answers with a leave, so a leave that was lost is made good.
+    pub(super) fn sync_all(&mut self) {
+        for peer in self.calls.peers() {
+            let only = self.calls.session(&peer);
+            let n = self.outbox.next();
+            let trace = self.mark_one(&peer, "resumed", None);
+            let sync = Notice::new(peer, only, Arc::clone(&self.sender), n, Parcel::Sync);
+            self.send_notice(sync.traced(trace), None);
+        }
+    }
+
     pub(super) fn leave_one(
         &mut self,
         peer: &UserName,
@@ -41,25 +52,20 @@ impl Seat {
         let trace = self.trace_leave(peer, call.trace, reason, n);
         let leave = Notice::new(peer.clone(), only, Arc::clone(&self.sender), n, parcel);
         self.send_notice(leave.traced(trace), id);
-        self.note_call(peer);
+        self.save_call(peer);
     }
 
     pub(super) fn node_lost(&mut self, node: &NodeId) {
         for peer in self.calls.on_node(node) {
             self.mark_one(&peer, "peer's node lost", None);
             if let Some(session) = self.calls.session(&peer) {
-                self.lost.miss(self.address_of(&peer), session, node);
+                let address = self.address_of(&peer);
+                self.lost.miss(address, session, node, self.moment.now);
             }
         }
     }
 
-    pub(super) fn found(
-        &mut self,
-        peer: LostPeer,
-        node_lives: bool,
-        holder: Option<Holder>,
-        turns: &mut Vec<Turn>,
-    ) {
+    pub(super) fn found(&mut self, peer: LostPeer, node_lives: bool, holder: Option<Holder>) {
         let call = self
             .calls
             .get(peer.name())
@@ -68,35 +74,34 @@ impl Seat {
             // It is over, or goes on elsewhere: whoever said so has told us.
             return;
         }
-        if self.exchange.hold.holds().is_some() {
-            return self.lost.again(peer);
+        if self.moment.guard.is_some() {
+            return self.lost.again(peer, self.moment.now);
         }
-        let terms = self.exchange.terms;
-        match peer.fate(node_lives, holder, terms) {
+        let terms = self.node.terms;
+        match peer.fate(node_lives, holder, terms, self.moment.now) {
             Fate::Back => {}
             Fate::Awaited(until) => self.lost.wait(peer, until),
             Fate::Moved(to) => {
                 self.mark_one(peer.name(), "peer resumed elsewhere", None);
                 self.calls.moved(peer.name(), to);
-                self.note_call(peer.name());
+                self.save_call(peer.name());
             }
             Fate::Gone(holder) => {
                 if let Some(dead) = holder {
-                    // Should it fail, the name runs out.
-                    let fabric = &self.exchange.fabric;
-                    drop(fabric.release(&peer.address, &dead, EntryId::default()));
+                    let release = Effect::Release(peer.address.clone(), dead);
+                    self.effects.push(release);
                 }
                 let reason = if node_lives {
                     LeaveReason::Lost
                 } else {
                     LeaveReason::NodeLost
                 };
-                if self.memory.is_some() {
+                if self.record.is_some() {
                     self.is_gone(peer.name(), peer.session, reason);
                 } else {
-                    self.exchange.telemetry.metrics.left(reason);
+                    self.node.telemetry.metrics.left(reason);
                     self.mark_one(peer.name(), "peer gone", Some(reason.word()));
-                    turns.push(left(peer.name(), reason, None));
+                    self.tell_left(peer.name(), reason, None);
                     self.leave_one(peer.name(), LeaveReason::Lost, None);
                 }
             }
@@ -106,7 +111,8 @@ impl Seat {
     /// Nobody has the name of this call peer any more, or somebody else: a store that has lost it may soon be told better.
     pub(super) fn is_absent(&mut self, peer: &UserName) {
         if let Some(Place { session, node, .. }) = self.calls.peer(peer).cloned() {
-            self.lost.miss(self.address_of(peer), session, &node);
+            let address = self.address_of(peer);
+            self.lost.miss(address, session, &node, self.moment.now);
         }
     }
 

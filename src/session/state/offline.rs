@@ -11,8 +11,8 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::outbox::Outgoing;
-use super::seat::{Seat, Turn};
-use crate::fabric::{Holder, Notes, Room};
+use super::{Action, Effect, State};
+use crate::fabric::{Holder, Room};
 use crate::model::{Address, Correlation, Event, IfAbsent, Refusal, SessionId, UserName};
 use crate::telemetry::Fate;
 
@@ -36,7 +36,7 @@ const LATELY: Duration = Duration::from_secs(1);
 
 /// The lines of one session, and when it looks for their users.
 #[derive(Debug, Default)]
-pub(super) struct Waits {
+pub(super) struct OfflineQueue {
     lines: HashMap<UserName, Line>,
     pub(super) look_at: Option<Instant>,
     pause: Duration,
@@ -64,7 +64,7 @@ impl Line {
     }
 }
 
-impl Waits {
+impl OfflineQueue {
     /// All of it, as it is noted for whoever holds the session next.
     pub(super) fn noted(&self) -> impl Iterator<Item = (String, String)> {
         let lines = self.lines.iter();
@@ -72,7 +72,7 @@ impl Waits {
     }
 
     /// How many signals are behind others that are on their way.
-    pub(super) fn lined_up(&self) -> usize {
+    pub(super) fn queued(&self) -> usize {
         let lines = self.lines.values().filter(|line| !line.is_absent());
         lines.map(|line| line.signals.len()).sum()
     }
@@ -93,8 +93,7 @@ impl Waits {
     }
 
     /// Whether the client is to be told that this user is not here: it was not told so lately.
-    fn tells(&mut self, name: &UserName) -> bool {
-        let now = Instant::now();
+    fn tells(&mut self, name: &UserName, now: Instant) -> bool {
         let is_over = |(at, _): &(Instant, _)| *at + LATELY <= now;
         while self.told.len() >= TOLD || self.told.front().is_some_and(is_over) {
             self.told.pop_front();
@@ -107,9 +106,9 @@ impl Waits {
     }
 }
 
-impl Seat {
+impl State {
     /// By what an earlier connection has noted. What waited there is lost, and the client is told so.
-    pub(super) fn restore_waits(&mut self, notes: &[(String, String)]) {
+    pub(super) fn restore_offline(&mut self, notes: &[(String, String)]) {
         for (field, value) in notes {
             let Some(Ok(name)) = field.strip_prefix(WAITS).map(UserName::parse) else {
                 continue;
@@ -120,10 +119,10 @@ impl Seat {
                     noted: Some(value.clone()),
                     ..Line::default()
                 };
-                self.waits.get_or_insert_default();
+                self.offline.get_or_insert_default();
                 self.put_line(&name, line);
             } else {
-                self.note_wait(&name, None);
+                self.save_wait(&name, None);
                 self.refuse_in_order(name);
             }
         }
@@ -132,16 +131,16 @@ impl Seat {
     /// Sends a signal to somebody who may not be here: behind whatever waits for that user, or is on its way to them.
     pub(super) fn line_up(&mut self, mut sent: Outgoing) {
         let to = sent.to.clone();
-        let waits = self.waits.get_or_insert_default();
-        let mut line = waits.lines.remove(&to).unwrap_or_default();
+        let queue = self.offline.get_or_insert_default();
+        let mut line = queue.lines.remove(&to).unwrap_or_default();
         let is_free = line.in_flight == 0 && line.signals.is_empty();
-        if line.is_absent() && !waits.has_room(&line, &sent) {
+        if line.is_absent() && !queue.has_room(&line, &sent) {
             self.tally(&mut sent, Fate::Absent, None);
             self.put_line(&to, line);
             return self.refuse_in_order(to);
         }
         if line.is_absent() {
-            self.waits(&mut sent);
+            self.begins_to_wait(&mut sent);
         }
         line.signals.push_back(sent);
         if is_free {
@@ -153,12 +152,12 @@ impl Seat {
     /// A signal has found nobody. Comes back if it may not wait.
     pub(super) fn park(&mut self, sent: Outgoing) -> Option<Outgoing> {
         let may_wait = sent.body.is_some() && sent.if_absent == IfAbsent::Wait;
-        let Some(waits) = self.waits.as_mut().filter(|_| may_wait) else {
+        let Some(queue) = self.offline.as_mut().filter(|_| may_wait) else {
             return Some(sent);
         };
         let to = sent.to.clone();
-        let mut line = waits.lines.remove(&to).unwrap_or_default();
-        if !waits.has_room(&line, &sent) {
+        let mut line = queue.lines.remove(&to).unwrap_or_default();
+        if !queue.has_room(&line, &sent) {
             self.put_line(&to, line);
             return Some(sent);
         }
@@ -166,7 +165,9 @@ impl Seat {
         line.detached = None;
         let place = line.signals.partition_point(|other| other.n < sent.n);
         line.signals.insert(place, sent);
-        line.signals.iter_mut().for_each(|sent| self.waits(sent));
+        line.signals
+            .iter_mut()
+            .for_each(|sent| self.begins_to_wait(sent));
         self.put_line(&to, line);
         None
     }
@@ -177,17 +178,18 @@ impl Seat {
         to: &UserName,
         reached: Option<&Holder>,
         refusal: Option<Refusal>,
-        turns: &mut Vec<Turn>,
     ) {
-        let Some(waits) = &mut self.waits else { return };
-        let Some(mut line) = waits.lines.remove(to) else {
+        let Some(queue) = &mut self.offline else {
+            return;
+        };
+        let Some(mut line) = queue.lines.remove(to) else {
             return;
         };
         line.in_flight = line.in_flight.saturating_sub(1);
         if let Some(refusal) = refusal {
-            self.give_up(to, &mut line, refusal, turns);
+            self.give_up(to, &mut line, refusal);
         } else if let Some(holder) = reached {
-            let is_awaited = holder.flags.detached && waits.has_place(&line);
+            let is_awaited = holder.flags.detached && queue.has_place(&line);
             line.detached = is_awaited.then_some(holder.session);
             if line.in_flight == 0 {
                 self.send_line(&mut line, Some(holder.session));
@@ -197,10 +199,10 @@ impl Seat {
     }
 
     /// It is known who has these names.
-    pub(super) fn looked(&mut self, found: Vec<(UserName, Option<Holder>)>, turns: &mut Vec<Turn>) {
+    pub(super) fn looked_up(&mut self, found: Vec<(UserName, Option<Holder>)>) {
         for (name, holder) in found {
-            let waits = self.waits.as_mut();
-            let Some(mut line) = waits.and_then(|waits| waits.lines.remove(&name)) else {
+            let queue = self.offline.as_mut();
+            let Some(mut line) = queue.and_then(|queue| queue.lines.remove(&name)) else {
                 continue;
             };
             let holder = holder.filter(|holder| {
@@ -213,8 +215,8 @@ impl Seat {
                     line.detached = None;
                     self.send_line(&mut line, Some(holder.session));
                 }
-                (Some(since), None) if since.elapsed() >= self.manners.patience => {
-                    self.give_up(&name, &mut line, Refusal::UserUnavailable, turns);
+                (Some(since), None) if self.moment.now - since >= self.policy.offline_ttl => {
+                    self.give_up(&name, &mut line, Refusal::UserUnavailable);
                 }
                 _ => {}
             }
@@ -223,23 +225,25 @@ impl Seat {
     }
 
     /// It is time to look for users who are not here.
-    pub(super) fn look(&mut self) {
-        let Some(waits) = &mut self.waits else { return };
-        let now = Instant::now();
-        waits.pause = (waits.pause * 3 / 2).clamp(LOOK_SOON, LOOK_EVERY);
-        waits.look_at = None;
-        for (name, line) in &waits.lines {
+    pub(super) fn look_up(&mut self) {
+        let Some(queue) = &mut self.offline else {
+            return;
+        };
+        let now = self.moment.now;
+        queue.pause = (queue.pause * 3 / 2).clamp(LOOK_SOON, LOOK_EVERY);
+        queue.look_at = None;
+        for (name, line) in &queue.lines {
             let Some(since) = line.since else { continue };
-            let until = Some(since + self.manners.patience).filter(|until| *until > now);
-            let next = [waits.look_at, until, Some(now + waits.pause)];
-            waits.look_at = next.into_iter().flatten().min();
+            let until = Some(since + self.policy.offline_ttl).filter(|until| *until > now);
+            let next = [queue.look_at, until, Some(now + queue.pause)];
+            queue.look_at = next.into_iter().flatten().min();
             let address = Address::new(self.lease.address.realm.clone(), name.clone());
-            self.exchange.watches.ask(self.lease.session, address);
+            self.effects.push(Effect::LookUp(address));
         }
     }
 
     /// A signal waits from now on: its frame, which may be much longer than what it says, need not.
-    fn waits(&mut self, sent: &mut Outgoing) {
+    fn begins_to_wait(&mut self, sent: &mut Outgoing) {
         if let (false, Some(body)) = (sent.has_waited, &mut sent.body) {
             body.0 = Bytes::copy_from_slice(&body.0);
         }
@@ -256,7 +260,7 @@ impl Seat {
     }
 
     /// What is in the line is not sent, which the client is told once.
-    fn give_up(&mut self, to: &UserName, line: &mut Line, why: Refusal, turns: &mut Vec<Turn>) {
+    fn give_up(&mut self, to: &UserName, line: &mut Line, why: Refusal) {
         let is_told = line.detached.take().is_some() || !line.signals.is_empty();
         for mut sent in line.signals.drain(..) {
             if sent.starts_call {
@@ -269,19 +273,21 @@ impl Seat {
             line.noted = None;
         } else if is_told {
             let told = self.refused(to.clone(), None, why);
-            turns.extend(told.map(Turn::Tell));
+            self.actions.extend(told.map(Action::Tell));
         }
     }
 
     /// The line stays as it is, if there is anything in it: the user is looked for if nothing is on its way that tells whether they are here.
     fn put_line(&mut self, to: &UserName, mut line: Line) {
-        let Some(waits) = &mut self.waits else { return };
+        let now = self.moment.now;
+        let Some(queue) = &mut self.offline else {
+            return;
+        };
         let is_idle = line.in_flight == 0 && line.signals.is_empty();
         if line.detached.is_some() || (line.in_flight == 0 && !is_idle) {
             line.since.get_or_insert_with(|| {
-                let now = Instant::now();
-                waits.pause = LOOK_SOON;
-                waits.look_at = waits.look_at.into_iter().chain([now + LOOK_SOON]).min();
+                queue.pause = LOOK_SOON;
+                queue.look_at = queue.look_at.into_iter().chain([now + LOOK_SOON]).min();
                 now
             });
         } else if is_idle {
@@ -293,22 +299,18 @@ impl Seat {
         });
         if line.noted != note {
             line.noted.clone_from(&note);
-            self.note_wait(to, note);
+            self.save_wait(to, note);
         }
-        if let Some(waits) = &mut self.waits
+        if let Some(queue) = &mut self.offline
             && (!is_idle || line.since.is_some())
         {
-            waits.lines.insert(to.clone(), line);
+            queue.lines.insert(to.clone(), line);
         }
     }
 
     /// Whoever holds the session next is to know whom it waits for. Best effort: if the write fails and the session moves, its client is not told.
-    fn note_wait(&self, name: &UserName, note: Option<String>) {
-        if self.memory.is_some() {
-            let mut notes = Notes::default();
-            notes.put(&field(name), note.unwrap_or_default());
-            drop(self.exchange.fabric.note(&self.lease, notes));
-        }
+    fn save_wait(&mut self, name: &UserName, note: Option<String>) {
+        self.save_field(&field(name), note.unwrap_or_default());
     }
 
     fn refuse_in_order(&mut self, name: UserName) {
@@ -324,9 +326,13 @@ impl Seat {
         id: Option<Correlation>,
         refusal: Refusal,
     ) -> Option<Event> {
-        self.exchange.telemetry.metrics.refused(&refusal);
+        self.node.telemetry.metrics.refused(&refusal);
         let is_told_once = id.is_none() && self.is_patient();
-        let tells = !is_told_once || self.waits.get_or_insert_default().tells(&name);
+        let tells = !is_told_once
+            || self
+                .offline
+                .get_or_insert_default()
+                .tells(&name, self.moment.now);
         tells.then_some(Event::Refused {
             refusal,
             id,

@@ -5,13 +5,9 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use futures_util::StreamExt as _;
-use futures_util::future::BoxFuture;
-use futures_util::stream::FuturesUnordered;
-
 use super::calls::{Call, Calls};
-use super::heard::{Heard, HeardId};
-use crate::fabric::{Confirmed, FabricError, Notes, Resumed};
+use super::dedup::{Dedup, HeardId};
+use crate::fabric::{Confirmed, Notes, Resumed};
 use crate::model::{EntryId, Secret, SecretHash, SessionId, UserName};
 
 /// After how many unconfirmed entries the client is asked whether it has them.
@@ -30,7 +26,7 @@ const IDS_A_FIELD: usize = 16;
 
 /// The memory of one resumable session.
 #[derive(Debug)]
-pub(super) struct Memory {
+pub(super) struct Record {
     /// Nobody tells it to a node that goes on with a conversation.
     secret: Option<Secret>,
     hash: SecretHash,
@@ -50,7 +46,9 @@ pub(super) struct Memory {
     changed: HashSet<UserName>,
     /// The store is to be told how far the client has confirmed.
     frees: bool,
-    noting: FuturesUnordered<BoxFuture<'static, Noted>>,
+    /// Updates on their way, and the number of the next.
+    saving: Vec<(u64, Update)>,
+    saves: u64,
     /// Users that notes on their way are about. Later notes are about them too: a later note that is written tells how far things were decided,
     /// which must not be true without what an earlier one said that was not.
     underway: HashSet<UserName>,
@@ -88,20 +86,9 @@ enum Unwritten {
     Everything,
 }
 
-/// What became of a note.
+/// What an update of the record is about: if it is not written, the next one is.
 #[derive(Debug)]
-pub struct Noted {
-    /// Whether the session is still ours.
-    pub(super) result: Result<bool, FabricError>,
-    users: Vec<UserName>,
-    ids: Vec<HeardId>,
-    anew: bool,
-}
-
-/// A note, and what it is about: if it is not written, the next one is.
-#[derive(Debug)]
-pub(super) struct Writing {
-    pub(super) notes: Notes,
+pub(super) struct Update {
     users: Vec<UserName>,
     ids: Vec<HeardId>,
     anew: bool,
@@ -118,7 +105,7 @@ pub(super) enum Decision {
     Silence,
 }
 
-impl Memory {
+impl Record {
     /// The memory of a new session.
     pub(super) fn new(secret: Option<Secret>, hash: SecretHash) -> Self {
         Self {
@@ -133,7 +120,8 @@ impl Memory {
             seen: EntryId::default(),
             changed: HashSet::new(),
             frees: false,
-            noting: FuturesUnordered::new(),
+            saving: Vec::new(),
+            saves: 0,
             underway: HashSet::new(),
             unwritten: Unwritten::Nothing,
             ids: Vec::new(),
@@ -150,25 +138,25 @@ impl Memory {
         resumed: &Resumed,
         last: Option<EntryId>,
         calls: &mut Calls,
-        heard: &mut Heard,
+        heard: &mut Dedup,
     ) -> Self {
-        let mut memory = Self::new(secret, hash);
-        memory.confirmed = resumed.confirmed;
-        memory.seen = last.unwrap_or_default().max(resumed.confirmed.all);
-        memory.asked_at = memory.seen;
+        let mut record = Self::new(secret, hash);
+        record.confirmed = resumed.confirmed;
+        record.seen = last.unwrap_or_default().max(resumed.confirmed.all);
+        record.asked_at = record.seen;
         if resumed.missed {
-            memory.has_missed();
+            record.has_missed();
         }
         let mut ids = Vec::new();
         for (field, value) in &resumed.notes {
             match field.as_str() {
-                DECIDED => memory.decided = value.parse().unwrap_or_default(),
+                DECIDED => record.decided = value.parse().unwrap_or_default(),
                 SILENT => {
                     let ids = value.split(' ').filter_map(|id| id.parse().ok());
-                    memory.silent = ids.collect();
+                    record.silent = ids.collect();
                 }
                 MISSED if value == "0" => {}
-                MISSED => memory.has_missed(),
+                MISSED => record.has_missed(),
                 field if field.starts_with(IDS) => {
                     let (number, text) = value.split_once(' ').unwrap_or_default();
                     ids.push((number.parse::<u64>().unwrap_or_default(), text));
@@ -183,10 +171,10 @@ impl Memory {
             }
         }
         ids.sort_unstable();
-        memory.ids_fields = ids.last().map_or(0, |(number, _)| number.saturating_add(1));
+        record.ids_fields = ids.last().map_or(0, |(number, _)| number.saturating_add(1));
         // Now that it is known of whom.
         heard.restore_ids(ids.into_iter().map(|(_, text)| text));
-        memory
+        record
     }
 
     pub(super) fn secret(&self) -> Option<&Secret> {
@@ -296,7 +284,7 @@ impl Memory {
     }
 
     /// What is to be written now.
-    pub(super) fn notes(&mut self, calls: &Calls, heard: &Heard) -> Writing {
+    pub(super) fn notes(&mut self, calls: &Calls, heard: &Dedup) -> (Notes, Update) {
         if self.unwritten == Unwritten::Something {
             self.unwritten = Unwritten::Nothing;
         }
@@ -337,50 +325,30 @@ impl Memory {
         let missed = u8::from(self.missed != Missed::Nothing);
         notes.set.push((MISSED.to_owned(), missed.to_string()));
         notes.confirmed = std::mem::take(&mut self.frees).then_some(self.confirmed);
-        Writing {
-            notes,
-            users,
-            ids,
-            anew: false,
-        }
+        let anew = false;
+        (notes, Update { users, ids, anew })
     }
 
     /// The store may have forgotten everything: what it is to know anew.
-    pub(super) fn anew(&mut self, last: EntryId, calls: &Calls, heard: &Heard) -> Writing {
+    pub(super) fn anew(&mut self, last: EntryId, calls: &Calls, heard: &Dedup) -> (Notes, Update) {
         self.unwritten = Unwritten::Nothing;
         self.ids = heard.ids().collect();
         self.changed.extend(calls.peers());
         self.changed.extend(heard.names().cloned());
-        let mut writing = self.notes(calls, heard);
-        writing.notes.confirmed = Some(self.confirmed);
+        let (mut notes, mut update) = self.notes(calls, heard);
+        notes.confirmed = Some(self.confirmed);
         // Behind it, so that it does not pass for what was lost.
-        writing.notes.anew = Some((self.hash.clone(), last.max(self.decided).next()));
-        writing.anew = true;
-        writing
+        notes.anew = Some((self.hash.clone(), last.max(self.decided).next()));
+        update.anew = true;
+        (notes, update)
     }
 
-    /// A note is on its way.
-    pub(super) fn noting(
-        &mut self,
-        writing: Writing,
-        write: impl FnOnce(Notes) -> BoxFuture<'static, Result<bool, FabricError>>,
-    ) {
-        let Writing {
-            notes,
-            users,
-            ids,
-            anew,
-        } = writing;
-        self.underway.extend(users.iter().cloned());
-        let answer = write(notes);
-        self.noting.push(Box::pin(async move {
-            Noted {
-                result: answer.await,
-                users,
-                ids,
-                anew,
-            }
-        }));
+    /// An update is on its way. Returns its number.
+    pub(super) fn saving(&mut self, update: Update) -> u64 {
+        self.underway.extend(update.users.iter().cloned());
+        self.saves += 1;
+        self.saving.push((self.saves, update));
+        self.saves
     }
 
     /// Whether something is to be written of which no note says anything yet.
@@ -398,35 +366,26 @@ impl Memory {
         self.unwritten == Unwritten::Everything
     }
 
-    /// Whether a note is on its way.
-    pub(super) fn is_noting(&self) -> bool {
-        !self.noting.is_empty()
-    }
-
-    /// Waits until something is known of a note; for ever if there is none.
-    pub(super) async fn noted(&mut self) -> Noted {
-        match self.noting.next().await {
-            Some(noted) => {
-                if self.noting.is_empty() {
-                    self.underway.clear();
-                }
-                noted
-            }
-            None => std::future::pending().await,
-        }
-    }
-
-    /// A note may not have been written: it is to be written again.
-    pub(super) fn unwritten(&mut self, noted: Noted) {
-        let what = if noted.anew {
-            Unwritten::Everything
-        } else {
-            Unwritten::Something
+    /// It is known whether this update was written. If not, what it is about is to be written again.
+    pub(super) fn saved(&mut self, number: u64, is_written: bool) {
+        let found = self.saving.iter().position(|(known, _)| *known == number);
+        let Some((_, update)) = found.map(|at| self.saving.remove(at)) else {
+            return;
         };
-        self.unwritten = self.unwritten.max(what);
-        self.changed.extend(noted.users);
-        self.ids.extend(noted.ids);
-        self.frees = true;
+        if self.saving.is_empty() {
+            self.underway.clear();
+        }
+        if !is_written {
+            let what = if update.anew {
+                Unwritten::Everything
+            } else {
+                Unwritten::Something
+            };
+            self.unwritten = self.unwritten.max(what);
+            self.changed.extend(update.users);
+            self.ids.extend(update.ids);
+            self.frees = true;
+        }
     }
 
     /// The connection is gone.
@@ -461,7 +420,7 @@ fn written(call: Option<&Call>, heard: Option<(SessionId, (u32, u64))>) -> Optio
     }
 }
 
-fn read_user(name: &UserName, value: &str, calls: &mut Calls, heard: &mut Heard) {
+fn read_user(name: &UserName, value: &str, calls: &mut Calls, heard: &mut Dedup) {
     let mut words = value.split(' ');
     let mut word = || words.next().unwrap_or_default();
     let (session, attach, n) = (word().parse(), word().parse(), word().parse());
@@ -474,5 +433,5 @@ fn read_user(name: &UserName, value: &str, calls: &mut Calls, heard: &mut Heard)
 }
 
 #[cfg(test)]
-#[path = "memory_tests.rs"]
+#[path = "record_tests.rs"]
 mod tests;

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use super::nodes::NodeWatch;
+use crate::exchange::LocalNode;
 use crate::fabric::{Flags, Holder, Sender};
 use crate::model::{NodeId, PeerState, SessionId, TraceContext, UserName};
 
@@ -63,8 +63,7 @@ impl Call {
 #[derive(Debug)]
 pub(super) struct Calls {
     owner: SessionId,
-    own_node: NodeId,
-    watch: Arc<NodeWatch>,
+    node: Arc<LocalNode>,
     peers: HashMap<UserName, Call>,
 }
 
@@ -178,11 +177,10 @@ pub(super) enum Ending {
 }
 
 impl Calls {
-    pub(super) fn new(owner: SessionId, own_node: NodeId, watch: Arc<NodeWatch>) -> Self {
+    pub(super) fn new(owner: SessionId, node: Arc<LocalNode>) -> Self {
         Self {
             owner,
-            own_node,
-            watch,
+            node,
             peers: HashMap::new(),
         }
     }
@@ -254,9 +252,9 @@ impl Calls {
     /// We send an offer or an answer.
     pub(super) fn start(&mut self, peer: &UserName, n: u64) {
         let call = self.peers.entry(peer.clone());
-        let watch = &self.watch;
+        let nodes = &self.node.peers;
         let call = call.or_insert_with(|| {
-            watch.count(1, 0);
+            nodes.count(1, 0);
             Call {
                 since: n,
                 ..Call::default()
@@ -443,36 +441,36 @@ impl Calls {
 
     pub(super) fn remove(&mut self, peer: &UserName) -> Option<Call> {
         let call = self.peers.remove(peer)?;
-        self.watch.count(0, 1);
+        self.node.peers.count(0, 1);
         self.unbind(&call);
         Some(call)
     }
 
     fn put(&mut self, peer: &UserName, call: Call) {
         if let Some(Place { node, .. }) = &call.peer
-            && *node != self.own_node
+            && *node != self.node.id
         {
-            self.watch.bind(node, self.owner);
+            self.node.peers.bind(node, self.owner);
         }
         if let Some(before) = self.peers.insert(peer.clone(), call) {
             self.unbind(&before);
         } else {
-            self.watch.count(1, 0);
+            self.node.peers.count(1, 0);
         }
     }
 
     fn unbind(&self, call: &Call) {
         if let Some(Place { node, .. }) = &call.peer
-            && *node != self.own_node
+            && *node != self.node.id
         {
-            self.watch.unbind(node, self.owner);
+            self.node.peers.unbind(node, self.owner);
         }
     }
 }
 
 impl Drop for Calls {
     fn drop(&mut self) {
-        self.watch.count(0, self.peers.len());
+        self.node.peers.count(0, self.peers.len());
         for call in self.peers.values() {
             self.unbind(call);
         }

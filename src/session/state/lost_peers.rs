@@ -2,44 +2,38 @@
 //!
 //! Each node decides for its own sessions, by what it reads itself: so every peer hears exactly one `leave`, wherever it sits.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use super::calls::Place;
-use crate::fabric::{Fabric, FabricError, Holder, Terms};
+use crate::fabric::{Holder, Terms};
 use crate::model::{Address, NodeId, SessionId, UserName};
 
 /// When to ask again that could not be answered.
 const AGAIN: Duration = Duration::from_millis(250);
 
 /// The lost peers of one session.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct LostPeers {
     peers: Vec<LostPeer>,
-    asking: Option<BoxFuture<'static, Answer>>,
+    is_asking: bool,
 }
 
 /// A call peer whose node died.
 #[derive(Clone, Debug)]
 pub struct LostPeer {
     /// The user.
-    pub(super) address: Address,
+    pub(in crate::session) address: Address,
     /// The session that the call is with.
     pub(super) session: SessionId,
     /// Its node, which died, or is not known to have the session any more.
-    pub(super) node: NodeId,
+    pub(in crate::session) node: NodeId,
     /// When that was noticed.
     since: Instant,
     /// When to look for it.
     look_at: Instant,
 }
-
-/// What was read about those whose time had come: for each, whether its node lives after all, and who has the name.
-pub(super) type Answer = Vec<(LostPeer, bool, Option<Holder>)>;
 
 /// What became of a lost peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,8 +51,14 @@ pub(super) enum Fate {
 impl LostPeer {
     /// What became of it, by what was read. The session of a dead node is awaited for the grace from when it was missed; a live node whose
     /// session the store does not know gets the time of a node lease to say that it has it.
-    pub(super) fn fate(&self, node_lives: bool, holder: Option<Holder>, terms: Terms) -> Fate {
-        let missing = self.since.elapsed();
+    pub(super) fn fate(
+        &self,
+        node_lives: bool,
+        holder: Option<Holder>,
+        terms: Terms,
+        now: Instant,
+    ) -> Fate {
+        let missing = now - self.since;
         match holder.filter(|holder| holder.session == self.session) {
             Some(holder) if holder.node != self.node => Fate::Moved(Place::from(&holder)),
             Some(_) if node_lives => Fate::Back,
@@ -80,10 +80,15 @@ impl LostPeer {
 
 impl LostPeers {
     /// The node of this call peer has died, or the store does not know the peer.
-    pub(super) fn miss(&mut self, address: Address, session: SessionId, node: &NodeId) {
+    pub(super) fn miss(
+        &mut self,
+        address: Address,
+        session: SessionId,
+        node: &NodeId,
+        now: Instant,
+    ) {
         let known = |peer: &LostPeer| peer.address == address && peer.node == *node;
         if !self.peers.iter().any(known) {
-            let now = Instant::now();
             self.peers.push(LostPeer {
                 address,
                 session,
@@ -100,62 +105,27 @@ impl LostPeers {
     }
 
     /// It cannot be looked for, in a store that was told of nobody for a while: whoever is to be awaited is awaited from now on.
-    pub(super) fn again(&mut self, peer: LostPeer) {
-        let now = Instant::now();
+    pub(super) fn again(&mut self, peer: LostPeer, now: Instant) {
         self.wait(LostPeer { since: now, ..peer }, now + AGAIN);
     }
 
-    /// Waits until something was read about some of them; for ever if there are none. Can be given up.
-    pub(super) async fn read(&mut self, fabric: &Arc<dyn Fabric>) -> Answer {
-        if self.asking.is_none() {
-            match self.peers.iter().map(|peer| peer.look_at).min() {
-                Some(next) => sleep_until(next).await,
-                None => return std::future::pending().await,
-            }
-            let now = Instant::now();
-            let (due, later) = self.peers.drain(..).partition(|peer| peer.look_at <= now);
-            self.peers = later;
-            self.asking = Some(look_for(Arc::clone(fabric), due).boxed());
-        }
-        let answer = match &mut self.asking {
-            Some(asking) => asking.await,
-            None => return std::future::pending().await,
-        };
-        self.asking = None;
-        answer
+    /// When to look for the next, if none is being looked for.
+    pub(super) fn next_at(&self) -> Option<Instant> {
+        let times = self.peers.iter().map(|peer| peer.look_at);
+        times.min().filter(|_| !self.is_asking)
     }
-}
 
-async fn look_for(fabric: Arc<dyn Fabric>, peers: Vec<LostPeer>) -> Answer {
-    let addresses: Vec<Address> = peers.iter().map(|peer| peer.address.clone()).collect();
-    let nodes: Vec<NodeId> = peers.iter().map(|peer| peer.node.clone()).collect();
-    loop {
-        let read = async {
-            let holders = fabric.holders(&addresses).await?;
-            // Last: a store that had lost its data by then would have told nothing.
-            let nodes = fabric.nodes(&nodes).await?;
-            Ok::<_, FabricError>((holders, nodes))
-        };
-        // An outage is waited for: whoever is asked about is in a call with us until somebody knows better.
-        let (holders, nodes) = match read.await {
-            Ok((holders, nodes)) if nodes.intact => (holders, nodes),
-            _ => {
-                tokio::time::sleep(AGAIN).await;
-                continue;
-            }
-        };
-        let answers = peers.into_iter().zip(nodes.alive).zip(holders);
-        return answers
-            .map(|((peer, alive), holder)| (peer, alive, holder))
-            .collect();
+    /// Those to look for now. Until they are [found](Self::found), no others are.
+    pub(super) fn take_due(&mut self, now: Instant) -> Vec<LostPeer> {
+        self.is_asking = true;
+        self.peers
+            .extract_if(.., |peer| peer.look_at <= now)
+            .collect()
     }
-}
 
-impl std::fmt::Debug for LostPeers {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LostPeers")
-            .field("peers", &self.peers)
-            .finish_non_exhaustive()
+    /// It is known what became of those that were looked for.
+    pub(super) fn found(&mut self) {
+        self.is_asking = false;
     }
 }
 
@@ -165,8 +135,8 @@ mod tests {
     use crate::fabric::Flags;
     use crate::model::Realm;
 
-    #[tokio::test(start_paused = true)]
-    async fn a_peer_is_gone_resumed_or_awaited() {
+    #[test]
+    fn a_peer_is_gone_resumed_or_awaited() {
         let (dead, other) = (NodeId::known("dead"), NodeId::known("other"));
         let session = SessionId::random();
         let now = Instant::now();
@@ -195,7 +165,8 @@ mod tests {
             challenge: Duration::from_secs(2),
             grace,
         };
-        let fate = |lives, holder| peer.fate(lives, holder, terms);
+        let after = |time, lives, holder| peer.fate(lives, holder, terms, now + time);
+        let fate = |lives, holder| after(Duration::ZERO, lives, holder);
         let plain = holder(&dead, session, false);
         let resumable = holder(&dead, session, true);
         let stranger = holder(&other, SessionId::random(), true);
@@ -215,10 +186,9 @@ mod tests {
         // The store may have lost it, and be told of it again.
         assert_eq!(fate(true, None), Fate::Awaited(now + node_ttl));
         assert_eq!(fate(true, stranger.clone()), Fate::Awaited(now + node_ttl));
-        tokio::time::advance(node_ttl).await;
-        assert_eq!(fate(true, None), Fate::Gone(None));
-        assert_eq!(fate(true, stranger), Fate::Gone(None));
-        tokio::time::advance(grace).await;
-        assert_eq!(fate(false, resumable.clone()), Fate::Gone(resumable));
+        assert_eq!(after(node_ttl, true, None), Fate::Gone(None));
+        assert_eq!(after(node_ttl, true, stranger), Fate::Gone(None));
+        let gone = after(grace, false, resumable.clone());
+        assert_eq!(gone, Fate::Gone(resumable));
     }
 }

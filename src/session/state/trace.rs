@@ -4,8 +4,8 @@ use std::time::SystemTime;
 
 use tracing::{debug, info};
 
+use super::State;
 use super::calls::CallTrace;
-use super::seat::Seat;
 use crate::fabric::Sender;
 use crate::model::{
     AckStatus, Correlation, Event, LeaveReason, PairKind, PeerState, Report, Signal, SignalKind,
@@ -22,16 +22,9 @@ pub(super) struct Traced {
     span: Option<CallSpan>,
 }
 
-impl Seat {
+impl State {
     pub(super) fn count(&self, kind: SignalKind, fate: Fate) {
-        self.exchange.telemetry.metrics.signal(kind, fate);
-    }
-
-    /// What was told is written now.
-    pub fn written(&mut self) {
-        if let Some(since) = self.since.take() {
-            self.exchange.telemetry.metrics.delivered(since.elapsed());
-        }
+        self.node.telemetry.metrics.signal(kind, fate);
     }
 
     /// A signal leaves. An offer begins the trace of its call, or joins that of the client; so does one after a set-up whose end was reported.
@@ -43,7 +36,7 @@ impl Seat {
         n: u64,
         client: Option<TraceContext>,
     ) -> Option<Box<Traced>> {
-        let tracer = self.exchange.telemetry.calls.as_ref()?;
+        let tracer = self.node.telemetry.calls.as_ref()?;
         let known = self.calls.trace(to);
         let is_over = known.is_none_or(|known| known.ended && signal.kind == SignalKind::Offer);
         let starts_call = signal.kind.starts_call();
@@ -122,7 +115,7 @@ impl Seat {
         n: u64,
         signal: &Signal,
     ) -> Option<CallSpan> {
-        let (context, tracer) = (trace?, self.exchange.telemetry.calls.as_ref()?);
+        let (context, tracer) = (trace?, self.node.telemetry.calls.as_ref()?);
         let span = context.sampled.then(|| {
             let message = Message {
                 kind: signal.kind.word(),
@@ -162,7 +155,7 @@ impl Seat {
         reason: LeaveReason,
         n: u64,
     ) -> Option<Traced> {
-        let (tracer, call) = (self.exchange.telemetry.calls.as_ref()?, call?);
+        let (tracer, call) = (self.node.telemetry.calls.as_ref()?, call?);
         if !call.context.sampled {
             return None;
         }
@@ -188,7 +181,7 @@ impl Seat {
         n: u64,
         reason: LeaveReason,
     ) -> Option<CallSpan> {
-        let tracer = self.exchange.telemetry.calls.as_ref()?;
+        let tracer = self.node.telemetry.calls.as_ref()?;
         let failure = matches!(reason, LeaveReason::Lost | LeaveReason::NodeLost);
         let failure = failure.then(|| reason.word());
         let call = call.map(|call| call.context);
@@ -214,14 +207,9 @@ impl Seat {
         Some(span)
     }
 
-    /// The session was resumed: what its call peer is told of it is part of the call's trace.
-    pub(super) fn trace_resume(&self, peer: &UserName) -> Option<Traced> {
-        self.mark_one(peer, "resumed", None)
-    }
-
     /// Something has happened that concerns every call.
     pub fn mark(&self, what: &'static str) {
-        let Some(tracer) = &self.exchange.telemetry.calls else {
+        let Some(tracer) = &self.node.telemetry.calls else {
             return;
         };
         for (_, call) in self.calls.traces() {
@@ -238,7 +226,7 @@ impl Seat {
         what: &'static str,
         failure: Option<&'static str>,
     ) -> Option<Traced> {
-        let tracer = self.exchange.telemetry.calls.as_ref()?;
+        let tracer = self.node.telemetry.calls.as_ref()?;
         let call = self.calls.trace(peer)?;
         let span = tracer.mark(&call.context, what, failure)?;
         span.set("session.id", self.lease.session.to_string());
@@ -248,9 +236,9 @@ impl Seat {
     }
 
     /// The client says how its connection to a call peer is. Whoever is in no call is not believed, and nobody is twice.
-    pub fn report(&mut self, with: &UserName, report: Report, id: Option<Correlation>) {
+    pub(super) fn report(&mut self, with: &UserName, report: Report, id: Option<Correlation>) {
         if self.calls.reports(with, report.state) {
-            self.exchange.telemetry.metrics.reported(report);
+            self.node.telemetry.metrics.reported(report);
             self.trace_report(with, report);
         }
         if let Some(id) = id {
@@ -260,7 +248,7 @@ impl Seat {
     }
 
     fn trace_report(&mut self, with: &UserName, report: Report) {
-        let (Some(tracer), Some(call)) = (&self.exchange.telemetry.calls, self.calls.trace(with))
+        let (Some(tracer), Some(call)) = (&self.node.telemetry.calls, self.calls.trace(with))
         else {
             return;
         };
@@ -299,7 +287,7 @@ impl Seat {
         if call.is_some_and(|call| call.failed) {
             return;
         }
-        if let Some(tracer) = &self.exchange.telemetry.calls {
+        if let Some(tracer) = &self.node.telemetry.calls {
             tracer.mark(&context, what, Some(code));
         }
         if let Some(call) = call {

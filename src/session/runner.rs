@@ -1,0 +1,322 @@
+//! Runs one session's [`State`]: waits for what happens, and does at the broker and the node what follows.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::state::{Action, Effect, FoundPeer, Input, LostPeer, Moment, SessionPolicy, State};
+use crate::exchange::{Claimed, Exchange, Letterbox};
+use crate::fabric::{Entry, FabricError, Receipts};
+use crate::model::{Address, NodeId, SessionId, UserName};
+
+/// The pause before lost peers are looked for again, when the broker did not answer.
+const FIND_AGAIN: Duration = Duration::from_millis(250);
+
+type Saved = (u64, Result<bool, FabricError>);
+
+/// One session that is logged in. Dropped, the session is gone from this node; its lease runs out.
+#[derive(Debug)]
+pub(super) struct Runner {
+    pub(super) router: Arc<Exchange>,
+    pub(super) state: State,
+    pub(super) mailbox: Letterbox,
+    pub(super) receipts: Receipts,
+    pending: Pending,
+    /// Since when the mail waited that is being told, if that is timed.
+    since: Option<std::time::Instant>,
+}
+
+/// What the broker is asked and has not answered.
+#[derive(Default)]
+struct Pending {
+    read: Option<BoxFuture<'static, Result<Vec<Entry>, FabricError>>>,
+    find: Option<BoxFuture<'static, Vec<FoundPeer>>>,
+    /// None until the first: it takes room.
+    saves: Option<FuturesUnordered<BoxFuture<'static, Saved>>>,
+}
+
+/// Something happened; [`Runner::handle`] takes it.
+#[derive(Debug)]
+pub(super) enum SessionEvent {
+    /// Mail has come.
+    Mail,
+    /// An outcome is known.
+    Outcome,
+    /// Anything else.
+    Input(Input),
+}
+
+impl Runner {
+    /// Runs the session that was claimed.
+    pub(super) fn new(router: Arc<Exchange>, claimed: Claimed, policy: SessionPolicy) -> Self {
+        let Claimed {
+            lease,
+            mailbox,
+            secret,
+            resumed,
+            epoch,
+        } = claimed;
+        let (node, moment) = (Arc::clone(router.local()), moment(&router));
+        let mut state = match (resumed, secret) {
+            (Some((resumed, last)), Some(secret)) => {
+                State::resume(node, &resumed, secret, last, epoch, moment)
+            }
+            (_, secret) => State::new(node, lease, secret, epoch, moment),
+        };
+        state.set_policy(policy);
+        let mut runner = Self {
+            router,
+            state,
+            mailbox,
+            receipts: Receipts::default(),
+            pending: Pending::default(),
+            since: None,
+        };
+        runner.run();
+        runner
+    }
+
+    /// The session.
+    pub(super) fn session(&self) -> SessionId {
+        self.state.lease().session
+    }
+
+    /// Where the user is reached.
+    pub(super) fn address(&self) -> &Address {
+        &self.state.lease().address
+    }
+
+    /// The user.
+    pub(super) fn name(&self) -> &UserName {
+        &self.address().name
+    }
+
+    /// The node.
+    pub(super) fn node(&self) -> &NodeId {
+        self.router.node()
+    }
+
+    /// Waits until something happens. Can be given up.
+    pub(super) async fn next(&mut self) -> SessionEvent {
+        let (busy, next_at) = (self.state.is_busy(), self.state.next_at());
+        tokio::select! {
+            () = self.mailbox.filled() => SessionEvent::Mail,
+            () = self.receipts.ready(busy), if !self.state.is_quiet() => SessionEvent::Outcome,
+            input = self.pending.next() => SessionEvent::Input(input),
+            () = due(next_at) => SessionEvent::Input(Input::Due),
+        }
+    }
+
+    /// Handles what has happened.
+    pub(super) fn handle(&mut self, event: SessionEvent) {
+        let moment = moment(&self.router);
+        match event {
+            SessionEvent::Mail => {
+                let (mails, since) = self.mailbox.take();
+                for mail in mails {
+                    self.state.on(Input::Mail(mail), moment);
+                }
+                self.since = since.filter(|_| self.state.has_actions());
+                if self.mailbox.has_overflowed() {
+                    self.state.on(Input::Overflow, moment);
+                    if self.state.lease().flags.detached {
+                        self.mailbox.reopen();
+                    }
+                }
+            }
+            SessionEvent::Outcome => {}
+            SessionEvent::Input(input) => self.state.on(input, moment),
+        }
+        self.settle(moment);
+    }
+
+    /// Gives the state an input, and does what follows.
+    pub(super) fn on(&mut self, input: Input) {
+        self.state.on(input, moment(&self.router));
+        self.run();
+    }
+
+    /// What the client's connection is to do.
+    pub(super) fn take_actions(&mut self) -> Vec<Action> {
+        self.state.take_actions()
+    }
+
+    /// Everything that was told is written.
+    pub(super) fn written(&mut self) {
+        if let Some(since) = self.since.take() {
+            self.router.telemetry().metrics.delivered(since.elapsed());
+        }
+    }
+
+    /// Waits until the mailbox is full, which ends the session even while it writes.
+    pub(super) async fn overflowed(&mut self) {
+        self.mailbox.overflowed().await;
+    }
+
+    /// Takes the outcomes that are known.
+    pub(super) fn settle(&mut self, moment: Moment) {
+        self.run();
+        while let Some(answer) = self.receipts.take() {
+            self.state.on(Input::Outcome(answer), moment);
+            self.run();
+        }
+    }
+
+    /// The same, now.
+    pub(super) fn settle_now(&mut self) {
+        self.settle(moment(&self.router));
+    }
+
+    /// Whether an update of the record is on its way.
+    pub(super) fn is_saving(&self) -> bool {
+        let saves = self.pending.saves.as_ref();
+        saves.is_some_and(|saves| !saves.is_empty())
+    }
+
+    /// Waits until it is known of one of them whether it was written; for ever if there is none.
+    pub(super) async fn next_saved(&mut self) -> Input {
+        let (number, result) = next_save(&mut self.pending.saves).await;
+        Input::Saved(number, result)
+    }
+
+    /// Does what follows from the inputs so far.
+    fn run(&mut self) {
+        if self.state.has_effects() {
+            for effect in self.state.take_effects() {
+                self.execute(effect);
+            }
+        }
+    }
+
+    fn execute(&mut self, effect: Effect) {
+        let broker = self.router.broker();
+        match effect {
+            Effect::Send {
+                to,
+                postage,
+                envelope,
+                is_quiet,
+                is_timed,
+            } => {
+                let receipt = self.receipts.issue(is_quiet, is_timed);
+                self.router.route(&to, postage, *envelope, receipt);
+            }
+            Effect::Save(number, notes) => {
+                let written = broker.note(self.state.lease(), *notes);
+                if let Some(number) = number {
+                    let saves = self.pending.saves.get_or_insert_default();
+                    saves.push(written.map(move |result| (number, result)).boxed());
+                }
+            }
+            Effect::Read(last, pause) => {
+                let (broker, lease) = (Arc::clone(broker), self.state.lease().clone());
+                let read = async move {
+                    sleep(pause).await;
+                    broker.read(&lease, last).await
+                };
+                self.pending.read = Some(read.boxed());
+            }
+            Effect::StopReading => self.pending.read = None,
+            Effect::FindPeers(peers) => {
+                self.pending.find = Some(find(Arc::clone(&self.router), peers).boxed());
+            }
+            Effect::LookUp(address) => self.router.look_up(self.session(), address),
+            Effect::Release(address, holder) => {
+                drop(broker.release(&address, &holder, <_>::default()));
+            }
+            Effect::Answer(question, verdict) => self.router.answer(&question, verdict),
+        }
+    }
+}
+
+impl Pending {
+    /// Waits until something is answered.
+    async fn next(&mut self) -> Input {
+        let Self { read, find, saves } = self;
+        let input = tokio::select! {
+            result = pending(read) => Input::InboxRead(result),
+            found = pending(find) => Input::PeersFound(found),
+            (number, result) = next_save(saves) => Input::Saved(number, result),
+        };
+        match &input {
+            Input::InboxRead(_) => *read = None,
+            Input::PeersFound(_) => *find = None,
+            _ => {}
+        }
+        input
+    }
+}
+
+impl std::fmt::Debug for Pending {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pending").finish_non_exhaustive()
+    }
+}
+
+/// A session that panicked leaves no zombie.
+impl Drop for Runner {
+    fn drop(&mut self) {
+        self.router.remove(self.state.lease());
+    }
+}
+
+/// Reads who holds the names of lost peers. Waits while the broker is away or has lost data: until somebody knows better, they are in a call.
+async fn find(router: Arc<Exchange>, peers: Vec<LostPeer>) -> Vec<FoundPeer> {
+    let broker = router.broker();
+    let addresses: Vec<Address> = peers.iter().map(|peer| peer.address.clone()).collect();
+    let nodes: Vec<NodeId> = peers.iter().map(|peer| peer.node.clone()).collect();
+    loop {
+        let read = async {
+            let holders = broker.holders(&addresses).await?;
+            // Last: a store that had lost its data by then would have told nothing.
+            let nodes = broker.nodes(&nodes).await?;
+            Ok::<_, FabricError>((holders, nodes))
+        };
+        match read.await {
+            Ok((holders, nodes)) if nodes.intact => {
+                let found = peers.into_iter().zip(nodes.alive).zip(holders);
+                return found
+                    .map(|((peer, alive), holder)| (peer, alive, holder))
+                    .collect();
+            }
+            _ => sleep(FIND_AGAIN).await,
+        }
+    }
+}
+
+/// Waits until then, or for ever.
+pub(super) async fn due(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn pending<T>(future: &mut Option<BoxFuture<'static, T>>) -> T {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn next_save(saves: &mut Option<FuturesUnordered<BoxFuture<'static, Saved>>>) -> Saved {
+    match saves {
+        Some(saves) if !saves.is_empty() => match saves.next().await {
+            Some(answer) => answer,
+            None => std::future::pending().await,
+        },
+        _ => std::future::pending().await,
+    }
+}
+
+/// The moment, as this node knows it.
+pub(super) fn moment(router: &Exchange) -> Moment {
+    Moment {
+        now: Instant::now(),
+        guard: router.guard(),
+    }
+}

@@ -1,0 +1,137 @@
+//! How far a session has read its inbox, and how it catches up after it missed a push.
+//!
+//! An entry is handled only if it is later than the last one that was. While the inbox is read, a push only tells how far there is to read. So
+//! a push that was missed is late, not lost.
+
+use std::time::Duration;
+
+use super::Effect;
+use crate::bugs::{self, Bug};
+use crate::fabric::{Entry, FabricError};
+use crate::model::EntryId;
+
+/// The pause after a read that failed.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// The reading position of one session.
+#[derive(Debug, Default)]
+pub(super) struct CatchUp {
+    mode: Mode,
+    /// The last entry that was handled.
+    last: EntryId,
+    /// The last entry of which a push has told while the inbox was read…
+    pushed: EntryId,
+    /// …and what it was when this read began.
+    pushed_before: EntryId,
+    /// Another push was missed while the inbox was read.
+    again: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Mode {
+    /// Everything was read: pushes are handled as they come.
+    #[default]
+    Level,
+    /// The inbox is read for the first time, by a session that was resumed.
+    FirstRead,
+    /// The inbox is read.
+    Reading,
+    /// Nobody is there to be told: the inbox is read by whoever resumes the session.
+    Stopped,
+}
+
+impl CatchUp {
+    /// Whether no read is under way.
+    pub(super) fn is_level(&self) -> bool {
+        matches!(self.mode, Mode::Level | Mode::Stopped)
+    }
+
+    /// Whether the inbox of a resumed session was not read yet.
+    pub(super) fn is_beginning(&self) -> bool {
+        self.mode == Mode::FirstRead
+    }
+
+    /// Whether it was stopped, and no push was missed since.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.mode == Mode::Stopped
+    }
+
+    /// The last entry that was handled.
+    pub(super) fn last(&self) -> EntryId {
+        self.last
+    }
+
+    /// Begins to read behind this entry.
+    pub(super) fn begin(&mut self, last: EntryId) -> Effect {
+        self.last = last;
+        self.read(Mode::FirstRead, Duration::ZERO)
+    }
+
+    /// Reads no more, until a push is missed.
+    pub(super) fn stop(&mut self) {
+        self.mode = Mode::Stopped;
+    }
+
+    /// A push came. Returns the entry if it is to be handled now.
+    pub(super) fn push(&mut self, entry: Entry) -> Option<Entry> {
+        if bugs::has(Bug::PushesWhileCatchingUp) {
+            Some(entry)
+        } else if self.is_level() {
+            self.advance(entry)
+        } else {
+            self.pushed = self.pushed.max(entry.id);
+            None
+        }
+    }
+
+    /// A push was missed.
+    pub(super) fn gap(&mut self, effects: &mut Vec<Effect>) {
+        if self.is_level() {
+            let pause = if bugs::has(Bug::PushesWhileCatchingUp) {
+                PAUSE
+            } else {
+                Duration::ZERO
+            };
+            effects.push(self.read(Mode::Reading, pause));
+        } else {
+            self.again = true;
+        }
+    }
+
+    /// The inbox was read. Returns the entries to handle; reads on until it is level.
+    pub(super) fn caught(
+        &mut self,
+        result: Result<Vec<Entry>, FabricError>,
+        effects: &mut Vec<Effect>,
+    ) -> Vec<Entry> {
+        self.mode = Mode::Level;
+        let Ok(entries) = result else {
+            effects.push(self.read(Mode::Reading, PAUSE));
+            return Vec::new();
+        };
+        if entries.is_empty() {
+            // Nothing is left to wait for: what a push told of before this read is trimmed already.
+            self.last = self.last.max(self.pushed_before);
+        }
+        let fresh = entries.into_iter();
+        let fresh = fresh.filter_map(|entry| self.advance(entry)).collect();
+        if std::mem::take(&mut self.again) || self.pushed > self.last {
+            effects.push(self.read(Mode::Reading, Duration::ZERO));
+        }
+        fresh
+    }
+
+    /// Returns the entry if it is later than the last that was handled.
+    pub(super) fn advance(&mut self, entry: Entry) -> Option<Entry> {
+        (entry.id > self.last).then(|| {
+            self.last = entry.id;
+            entry
+        })
+    }
+
+    fn read(&mut self, mode: Mode, pause: Duration) -> Effect {
+        self.mode = mode;
+        self.pushed_before = self.pushed;
+        Effect::Read(self.last, pause)
+    }
+}

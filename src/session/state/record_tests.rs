@@ -1,0 +1,121 @@
+use std::sync::Arc;
+
+use super::*;
+use crate::exchange::LocalNode;
+use crate::fabric::{Confirmed, Flags, Lease};
+use crate::model::{Address, Realm};
+
+fn name(text: &str) -> UserName {
+    UserName::parse(text).unwrap()
+}
+
+fn calls() -> Calls {
+    Calls::new(SessionId::random(), Arc::new(LocalNode::for_tests("n")))
+}
+
+fn record() -> Record {
+    let secret = Secret::random();
+    let hash = secret.hash_for(&Address::new(Realm::default(), name("a")));
+    Record::new(Some(secret), hash)
+}
+
+fn id(millis: u64) -> EntryId {
+    EntryId {
+        millis,
+        sequence: 0,
+    }
+}
+
+/// What the next holder makes of these notes, if its client has seen everything up to `last`.
+fn resumed(notes: &Notes, last: EntryId) -> Record {
+    let resumed = Resumed {
+        lease: Lease {
+            address: Address::new(Realm::default(), name("a")),
+            session: SessionId::random(),
+            attach: 1,
+            flags: Flags::default(),
+        },
+        confirmed: Confirmed::default(),
+        notes: notes.set.clone(),
+        missed: false,
+    };
+    let Record { secret, hash, .. } = record();
+    let (mut calls, mut heard) = (calls(), Dedup::default());
+    Record::restore(secret, hash, &resumed, Some(last), &mut calls, &mut heard)
+}
+
+#[test]
+fn a_later_note_says_what_an_earlier_one_may_not_have_said() {
+    let (mut record, mut calls, heard) = (record(), calls(), Dedup::default());
+    calls.start(&name("b"), 1);
+    calls.start(&name("c"), 2);
+    let about = |notes: &Notes, user: &str| {
+        let field = format!("{USER}{user}");
+        notes.set.iter().any(|(name, _)| *name == field)
+    };
+    record.change(name("b"));
+    let (notes, update) = record.notes(&calls, &heard);
+    assert!(about(&notes, "b"));
+    let first = record.saving(update);
+    record.change(name("c"));
+    let (notes, update) = record.notes(&calls, &heard);
+    assert!(about(&notes, "b") && about(&notes, "c"));
+    let second = record.saving(update);
+    record.saved(second, true);
+    record.saved(first, false);
+    let (notes, update) = record.notes(&calls, &heard);
+    assert!(about(&notes, "b"), "it was not written");
+    let third = record.saving(update);
+    record.saved(third, true);
+    let (notes, _) = record.notes(&calls, &heard);
+    assert!(!about(&notes, "b") && !about(&notes, "c"), "all is known");
+}
+
+#[test]
+fn what_was_decided_is_decided_once() {
+    let (mut record, calls, heard) = (record(), calls(), Dedup::default());
+    for number in 1..=3 {
+        record.dealt(id(number), &name("b"), None, number == 2);
+    }
+    let notes = record.notes(&calls, &heard).0;
+    let next = resumed(&notes, id(1));
+    let decisions = [1, 2, 3, 4].map(|number| next.decision(id(number)));
+    let (tell, silence) = (Decision::Tell, Decision::Silence);
+    assert_eq!(decisions, [tell, silence, tell, Decision::None]);
+}
+
+#[test]
+fn that_something_may_be_missed_is_written_until_the_client_knows() {
+    let (mut record, calls, heard) = (record(), calls(), Dedup::default());
+    record.has_missed();
+    let notes = record.anew(id(1), &calls, &heard).0;
+    assert!(resumed(&notes, id(1)).tells_missed());
+    assert!(record.tells_missed() && !record.tells_missed());
+    let notes = record.notes(&calls, &heard).0;
+    assert!(resumed(&notes, id(1)).tells_missed(), "it may not have it");
+    record.pinged(7);
+    record.ponged(7);
+    let notes = record.notes(&calls, &heard).0;
+    assert!(!resumed(&notes, id(1)).tells_missed());
+}
+
+#[test]
+fn whoever_was_heard_is_written_anew_though_there_is_no_call() {
+    let (mut record, calls, mut heard) = (record(), calls(), Dedup::default());
+    heard.restore(name("b"), SessionId::random(), (0, 7));
+    let notes = record.anew(id(1), &calls, &heard).0;
+    let about_b = notes.set.iter().find(|(field, _)| field == "u:b");
+    assert!(about_b.is_some_and(|(_, value)| value.ends_with(" 0 7")));
+}
+
+#[test]
+fn what_was_not_written_anew_is_to_be_written_anew() {
+    let (mut record, calls, heard) = (record(), calls(), Dedup::default());
+    let (_, update) = record.anew(id(1), &calls, &heard);
+    let number = record.saving(update);
+    record.saved(number, false);
+    record.notes(&calls, &heard);
+    assert!(record.is_unwritten() && record.has_failed_anew());
+    record.anew(id(1), &calls, &heard);
+    assert!(!record.is_unwritten());
+}
