@@ -1,4 +1,4 @@
-//! What the client of an HTTP session says: one message, or a line for each of several.
+//! `POST /v1/messages`: one message, or a line for each of several.
 
 use axum::body::Body;
 use axum::extract::State;
@@ -7,25 +7,25 @@ use axum::response::Response;
 
 use super::super::Doors;
 use super::super::reject::Rejection;
-use super::home::Home;
+use super::posts::MOST_MESSAGES;
+use super::requests::{body, json, text};
 use super::token::token;
-use super::{body, json, text};
 use crate::dialect::posted;
 
-/// How many of the longest messages one request holds.
+/// A request with several messages may be so many times as long as one message.
 const LONGEST_AT_ONCE: usize = 4;
 /// The longest idempotency key, in bytes.
 const KEY_BYTES: usize = 128;
 
-/// Takes what is said, all of it or nothing; what comes of it is told on the stream of events.
-pub(super) async fn say(
+/// Takes all messages or none. What comes of them is told as events.
+pub(super) async fn post(
     State(doors): State<Doors>,
     headers: HeaderMap,
     uri: Uri,
     request: Body,
 ) -> Result<Response, Rejection> {
     let token = token(&headers, &uri)?;
-    let once = match headers.get("idempotency-key") {
+    let key = match headers.get("idempotency-key") {
         None => None,
         Some(key) => match key.to_str() {
             Ok(key) if (1..=KEY_BYTES).contains(&key.len()) => Some(key),
@@ -35,17 +35,17 @@ pub(super) async fn say(
     let kind = text(&headers, header::CONTENT_TYPE).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
     let longest = doors.settings.frame_bytes;
-    let said = match kind.to_ascii_lowercase().as_str() {
+    let messages = match kind.to_ascii_lowercase().as_str() {
         "application/json" => vec![posted::message(body(request, longest).await?)?],
         "application/x-ndjson" | "application/ndjson" => {
             posted::messages(&body(request, LONGEST_AT_ONCE * longest).await?)?
         }
         _ => return Err(Rejection::MediaType),
     };
-    if said.len() > Home::MOST_AT_ONCE || said.iter().any(|said| said.len() > longest) {
+    if messages.len() > MOST_MESSAGES || messages.iter().any(|message| message.len() > longest) {
         return Err(Rejection::TooLarge);
     }
-    let accepted = doors.homes.post(&token, Some(said), once).await?;
+    let accepted = doors.homes.post(&token, Some(messages), key).await?;
     let accepted = format!("{{\"accepted\":{accepted}}}\n");
     Ok(json(StatusCode::ACCEPTED, accepted))
 }

@@ -1,4 +1,4 @@
-//! Where an HTTP session begins and ends.
+//! `/v1/sessions`: begins a session, and ends it.
 
 use std::net::SocketAddr;
 
@@ -10,11 +10,11 @@ use axum::response::{IntoResponse, Response};
 
 use super::super::Doors;
 use super::super::reject::Rejection;
+use super::requests::{body, json};
 use super::token::token;
-use super::{body, json};
 use crate::dialect::posted;
 
-/// Opens a session, perhaps with a login.
+/// Begins a session, with a login if the body has one.
 pub(super) async fn open(
     State(doors): State<Doors>,
     Extension(from): Extension<SocketAddr>,
@@ -23,11 +23,11 @@ pub(super) async fn open(
     if doors.phase.is_draining() {
         return Err(Rejection::Draining);
     }
-    let place = doors.sessions.enter(from.ip());
-    let place = place.map_err(|_| Rejection::Crowded)?;
+    let permit = doors.sessions.enter(from.ip());
+    let permit = permit.map_err(|_| Rejection::Crowded)?;
     let login = body(request, doors.settings.frame_bytes).await?;
     let login = posted::opening(&login)?;
-    let token = doors.homes.open(login, place).await?;
+    let token = doors.homes.open(login, permit).await?;
     let (public, secret) = (token.session(), token.expose());
     let lives = doors.settings.http.session_ttl.as_secs();
     let keepalive = doors.settings.http.keepalive.as_secs();
