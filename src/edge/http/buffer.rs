@@ -1,10 +1,10 @@
 //! What the client of an HTTP session was told, kept at its home for a stream that breaks.
 
 use std::collections::VecDeque;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::event::{EventId, Text, Unread, seq};
 use crate::model::EntryId;
 
 /// The bounds of the buffer: a client that comes back for more is told of a reset.
@@ -28,6 +28,29 @@ pub(super) struct Buffer {
     read_before: Option<EntryId>,
 }
 
+/// How far a client has read. Where the run of the buffer is still known, it reads on exactly behind `number`; where
+/// the run was lost with its node, behind `seq`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct EventId {
+    pub(super) number: u64,
+    /// A random number of the buffer; 0 is the beginning of any buffer.
+    run: u32,
+    /// The last entry of the inbox that the client has; `None` before it has read that it is logged in.
+    #[serde(with = "seq")]
+    pub(super) seq: Option<EntryId>,
+}
+
+/// What a client has not read yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Unread {
+    /// Oldest first.
+    pub(super) events: Vec<(EventId, String)>,
+    /// Something before these events is lost.
+    pub(super) reset: bool,
+    /// Where the client reads on.
+    pub(super) next: EventId,
+}
+
 /// One event.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Told {
@@ -37,7 +60,7 @@ struct Told {
     entry: Option<EntryId>,
     /// It tells of the login again: a client that has read of its login skips it.
     is_greeting: bool,
-    text: Text,
+    text: String,
 }
 
 impl Buffer {
@@ -49,7 +72,7 @@ impl Buffer {
     }
 
     /// Adds an event; the oldest make room for it.
-    pub(super) fn tell(&mut self, text: Text, entry: Option<EntryId>) {
+    pub(super) fn tell(&mut self, text: String, entry: Option<EntryId>) {
         self.last.number += 1;
         self.last.seq = self.last.seq.max(entry);
         self.bytes += text.len();
@@ -110,6 +133,61 @@ impl Buffer {
             reset,
             next: if is_empty { after } else { self.last },
         }
+    }
+}
+
+impl EventId {
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let mut words = text.splitn(3, '-');
+        Some(Self {
+            number: words.next()?.parse().ok()?,
+            run: words.next()?.parse().ok()?,
+            seq: words.next().map(str::parse).transpose().ok()?,
+        })
+    }
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.number, self.run)?;
+        self.seq.map_or(Ok(()), |seq| write!(f, "-{seq}"))
+    }
+}
+
+impl Unread {
+    pub(super) fn nothing(after: EventId) -> Self {
+        Self {
+            next: after,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.events.is_empty() && !self.reset
+    }
+}
+
+/// An [`EntryId`] on the wire: the model itself is never serialized.
+mod seq {
+    use serde::de::Error as _;
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+
+    use crate::model::EntryId;
+
+    #[allow(clippy::ref_option, reason = "serde calls it so")]
+    pub(super) fn serialize<S: Serializer>(
+        seq: &Option<EntryId>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        seq.map(|seq| seq.to_string()).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<EntryId>, D::Error> {
+        let seq = Option::<String>::deserialize(from)?;
+        let seq = seq.as_deref().map(str::parse).transpose();
+        seq.map_err(D::Error::custom)
     }
 }
 

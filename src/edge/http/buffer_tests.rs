@@ -9,12 +9,12 @@ fn seq(millis: u64) -> EntryId {
 }
 
 fn tell(buffer: &mut Buffer, text: &str, entry: Option<u64>) {
-    buffer.tell(Text(text.to_owned().into()), entry.map(seq));
+    buffer.tell(text.to_owned(), entry.map(seq));
 }
 
-fn texts(unread: &Unread) -> Vec<String> {
+fn texts(unread: &Unread) -> Vec<&str> {
     let texts = unread.events.iter();
-    texts.map(|(_, text)| text.as_str().into_owned()).collect()
+    texts.map(|(_, text)| text.as_str()).collect()
 }
 
 /// A login, an ack, and two signals.
@@ -56,7 +56,7 @@ fn where_the_run_is_lost_a_stream_reads_on_behind_its_inbox() {
     assert!(of_nothing.reset, "one is not told again");
     assert_eq!(texts(&buffer.read(before[0].0)), ["login again", "two"]);
     let of_one = buffer.read(before[2].0);
-    assert_eq!((texts(&of_one), of_one.reset), (vec!["two".into()], false));
+    assert_eq!((texts(&of_one), of_one.reset), (vec!["two"], false));
     let of_two = buffer.read(before[4].0);
     assert!(of_two.is_empty());
     tell(&mut buffer, "three", Some(3));
@@ -89,4 +89,15 @@ fn so_much_is_kept_and_a_loss_is_told() {
     assert!(buffer.read(late.next).is_empty(), "the loss is told once");
     tell(&mut buffer, &"y".repeat(MOST_BYTES), None);
     assert_eq!(buffer.read(end).events.len(), 1);
+}
+
+#[test]
+fn an_event_id_survives_its_text() {
+    assert_eq!(EventId::default().to_string(), "0-0");
+    for text in ["0-0", "3-4294967295", "3-7-0-0", "3-7-1795528545005-2"] {
+        assert_eq!(EventId::parse(text).unwrap().to_string(), text);
+    }
+    for dirt in ["", "x", "1", "-", "1-2-3", "1-x", "1-4294967296", "é-1"] {
+        assert_eq!(EventId::parse(dirt), None, "{dirt}");
+    }
 }

@@ -1,4 +1,4 @@
-//! An HTTP session at its home: the requests of its client on one side, the session itself on the other.
+//! The home of an HTTP session: its state, and ways to wait until that changes.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -6,22 +6,19 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
-use super::denied::Denied;
-use super::event::{EventId, Text, Unread};
+use super::buffer::{EventId, Unread};
 use super::state::{Stage, State};
-use super::wire::{Handover, Locator};
-use crate::model::{CloseReason, NodeId, SecretHash, UserName};
-use crate::session::Standing;
+use super::wire::{Denied, Handover, Locator};
+use crate::model::{NodeId, SecretHash};
 
-/// One session at its home.
+/// The home of one session.
 #[derive(Debug)]
 pub(super) struct Home {
-    proof: SecretHash,
+    pub(super) proof: SecretHash,
     /// How long the session lives without a sign of its client.
     pub(super) ttl: Duration,
     /// Locked for operations of memory only.
     state: Mutex<State>,
-    /// Tells whoever waits that the state has changed.
     news: watch::Sender<()>,
 }
 
@@ -35,20 +32,14 @@ impl Home {
         }
     }
 
-    pub(super) fn is_proved_by(&self, proof: &SecretHash) -> bool {
-        self.proof == *proof
-    }
-
-    // === For the client ===
-
-    /// Takes a post, all of it or nothing, and waits until the session has dealt with it. Returns how many messages it had.
+    /// Takes a post, and waits until the session has dealt with it. Returns how many messages it had.
     pub(super) async fn post(
         &self,
-        messages: Option<Vec<Text>>,
+        messages: Option<Vec<String>>,
         key: &str,
         within: Duration,
     ) -> Result<usize, Denied> {
-        let (number, count) = self.lock().post(messages, key)?;
+        let (number, count) = self.update(|state| state.post(messages, key))?;
         self.settled(number, within).await.map(|()| count)
     }
 
@@ -58,11 +49,6 @@ impl Home {
         settled.unwrap_or(Err(Denied::Later))
     }
 
-    /// Lets the reader of this number go on. A number that is not known is a new reader, which replaces the earlier ones.
-    pub(super) fn reader(&self, number: u64) -> u64 {
-        self.update(|state| state.reader(number))
-    }
-
     /// What there is behind an event, as soon as there is something; nothing after this time.
     pub(super) async fn read(
         &self,
@@ -70,7 +56,10 @@ impl Home {
         after: EventId,
         at_most: Duration,
     ) -> Result<Unread, Denied> {
-        self.lock().waiting += 1;
+        self.update(|state| {
+            state.waiting += 1;
+            state.confirm(after);
+        });
         let _waiting = Waiting(self);
         let read = |state: &mut State| match state.read(reader, after) {
             Ok(unread) if unread.is_empty() => None,
@@ -80,50 +69,18 @@ impl Home {
         read.unwrap_or(Ok(Unread::nothing(after)))
     }
 
-    /// Who has logged in.
-    pub(super) fn user(&self) -> Result<Option<UserName>, Denied> {
-        let state = self.lock();
-        if !state.is_running() {
-            return Err(state.denied());
-        }
-        let user = state.standing.user.as_ref();
-        Ok(user.map(|(name, _)| name.clone()))
-    }
-
-    // === For nodes ===
-
-    /// Whether requests are answered here.
-    pub(super) fn is_here(&self) -> bool {
-        let state = self.lock();
-        state.is_running() || state.stage == Stage::Over
-    }
-
-    /// Whether the session has ended: only its last events are left.
-    pub(super) fn is_over(&self) -> bool {
-        self.lock().stage == Stage::Over
-    }
-
-    /// Which node has taken the session over.
-    pub(super) fn moved_to(&self) -> Option<NodeId> {
-        match &self.lock().stage {
-            Stage::Moved(node) => node.clone(),
-            _ => None,
-        }
-    }
-
     /// Hands the session over to another node, as soon as it deals with no post.
     pub(super) async fn hand_over(
         &self,
-        taker: &NodeId,
+        to: &NodeId,
         within: Duration,
     ) -> Result<Handover, Denied> {
         let (sender, handover) = oneshot::channel();
-        let at_once = self.update(|state| match &state.stage {
+        let at_once = self.update(|state| match state.stage {
             Stage::Over => Ok(Some(state.handover())),
-            Stage::Left => Ok(Some(state.move_to(taker.clone()))),
+            Stage::Left => Ok(Some(state.move_to(to.clone()))),
             Stage::Here => {
-                state.taker = Some((taker.clone(), sender));
-                state.wake();
+                state.taker = Some((to.clone(), sender));
                 Ok(None)
             }
             _ => Err(state.denied()),
@@ -137,52 +94,11 @@ impl Home {
         }
     }
 
-    // === For the task of the session ===
-
-    /// Goes on with what another home has handed over; without that, with what the locator says.
-    pub(super) fn restore(&self, handover: Option<Handover>, standing: Standing, greets: bool) {
-        self.update(|state| {
-            state.standing = standing;
-            state.buffer.greets = greets;
-            if let Some(handover) = handover {
-                state.restore(handover);
-            }
-        });
-    }
-
-    /// The session cannot run here.
-    pub(super) fn fail(&self, denied: Denied) {
-        self.update(|state| state.stage = Stage::Failed(denied));
-    }
-
-    /// The session has ended, unless it is known to go on elsewhere.
-    pub(super) fn end(&self) {
-        self.update(|state| {
-            if state.is_running() {
-                state.stage = Stage::Over;
-            }
-        });
-    }
-
-    /// Another connection took the session: one of another transport, or a home elsewhere.
-    pub(super) fn was_replaced(&self, by_other_transport: bool) {
-        self.update(|state| match state.stage {
-            Stage::Replaced if by_other_transport => state.say_goodbye(CloseReason::Replaced),
-            Stage::Replaced => state.stage = Stage::Moved(None),
-            _ => {}
-        });
-    }
-
     /// The locator that other nodes must read, and its version; `None` if the session is not at home here.
     pub(super) fn locator(&self, node: &NodeId) -> Option<(u64, Locator)> {
         let state = self.lock();
         let locator = || Locator::new(node, &self.proof, &state.standing);
         (state.stage == Stage::Here).then(|| (state.version, locator()))
-    }
-
-    /// Other nodes can read this version of the locator.
-    pub(super) fn located(&self, version: u64) {
-        self.update(|state| state.located = version);
     }
 
     /// Waits until the locator changes, for so long at most.
@@ -191,30 +107,24 @@ impl Home {
         self.when(at_most, is_outdated).await;
     }
 
-    /// Counts as a sign of the client: while the store is away, it can give none by another node.
-    pub(super) fn forgive(&self) {
-        self.lock().renew();
-    }
-
-    // === The state ===
-
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Tells whoever waits that the state has changed.
-    pub(super) fn announce(&self) {
-        self.news.send_replace(());
-    }
-
-    fn update<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
+    /// Changes the state, and wakes whoever waits for that.
+    pub(super) fn update<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
         let result = change(&mut self.lock());
         self.announce();
         result
     }
 
+    /// The state, to look at it, or to change it before [`announce`](Self::announce).
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn announce(&self) {
+        self.news.send_replace(());
+    }
+
     /// Waits until this finds something in the state, for so long at most.
-    async fn when<R>(
+    pub(super) async fn when<R>(
         &self,
         at_most: Duration,
         mut find: impl FnMut(&mut State) -> Option<R>,

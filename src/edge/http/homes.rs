@@ -1,23 +1,21 @@
-//! The HTTP sessions of the cluster: each is at home at one node, which every other finds by a locator in the store.
+//! The HTTP sessions of the cluster: each is at home at one node, which the others find by a locator in the store.
 //!
 //! A POST or a poll that comes to another node is forwarded to the home. A stream takes the session with it: the node at
 //! which it arrives becomes the home. A home that does not answer is replaced by the same resume that a WebSocket uses.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::super::Settings;
-use super::answer::{self, SLICE};
-use super::denied::Denied;
-use super::event::{EventId, Text, Unread};
+use super::buffer::{EventId, Unread};
 use super::home::Home;
-use super::node::Node;
+use super::node::{self, Node, SLICE};
 use super::task::{Arrival, Task};
 use super::token::Token;
-use super::wire::{Locator, Reply, Request};
+use super::wire::{Denied, Locator, Reply, Request};
 use crate::bugs::{self, Bug};
 use crate::drain::Phase;
 use crate::exchange::Exchange;
@@ -40,14 +38,6 @@ pub(super) struct Reader {
     after: EventId,
 }
 
-/// Where a session is.
-enum Found {
-    Here(Arc<Home>),
-    At(NodeId),
-    /// Its home is no more.
-    Homeless(Locator),
-}
-
 impl Reader {
     /// What the client has not read yet, as soon as there is something; nothing after this time.
     pub(super) async fn read(&mut self, at_most: Duration) -> Result<Unread, Denied> {
@@ -64,12 +54,18 @@ impl Homes {
         phase: Phase,
         settings: Arc<Settings>,
     ) -> Self {
-        Self(Arc::new(Node::new(fabric, exchange, phase, settings)))
+        Self(Arc::new(Node {
+            fabric,
+            exchange,
+            phase,
+            settings,
+            homes: Mutex::default(),
+        }))
     }
 
     /// Service: answers what other nodes ask.
     pub(crate) fn answer(&self, questions: Questions) -> impl Future<Output = ()> + Send + use<> {
-        answer::answer_all(Arc::clone(&self.0), questions)
+        node::answer_all(Arc::clone(&self.0), questions)
     }
 
     /// Begins a session, with a login if the client sent one. The permit is returned when the session ends here.
@@ -83,8 +79,8 @@ impl Homes {
         let opened = match login {
             None => home.settled(0, ANSWER_WITHIN).await,
             Some(login) => {
-                let login = Some(vec![Text(login)]);
-                home.post(login, "", ANSWER_WITHIN).await.map(drop)
+                let posted = home.post(Some(texts(&[login])), "", ANSWER_WITHIN).await;
+                posted.map(drop)
             }
         };
         opened.map_err(|_| Denied::Unavailable)?;
@@ -93,10 +89,11 @@ impl Homes {
 
     /// Who has logged in by this token, if anybody has.
     pub(in crate::edge) async fn verify(&self, token: &Token) -> Result<Option<UserName>, Denied> {
-        if let Some(home) = self.home(token)?.filter(|home| home.is_here()) {
-            return home.user();
-        }
-        let standing = self.0.locator(token).await?.standing();
+        let standing = match self.home(token)? {
+            Some(home) if home.lock().is_over() => return Err(Denied::Gone),
+            Some(home) if home.lock().is_here() => home.lock().standing.clone(),
+            _ => self.0.locator(token).await?.standing.into(),
+        };
         Ok(standing.user.map(|(name, _)| name))
     }
 
@@ -107,18 +104,16 @@ impl Homes {
         messages: Option<Vec<Bytes>>,
         key: Option<&str>,
     ) -> Result<usize, Denied> {
-        // The ids of the messages begin with it. From the secret, so that no client can make the ids of another's.
+        // The ids of messages begin with it: any node that goes on with the session makes the same.
         let key = match key {
             Some(key) => token.secret().derived(key),
             None => Secret::random(),
         };
-        let messages = messages.map(|messages| messages.into_iter().map(Text).collect());
+        let messages = messages.as_deref().map(texts);
         let request = Request::Post(messages, key.expose()[..32].to_owned());
+        let request = |_| request.clone();
         let until = Instant::now() + ANSWER_WITHIN;
-        match self
-            .forward(token, None, until, |_| request.clone())
-            .await?
-        {
+        match self.forward(token, None, until, request).await? {
             Reply::Posted(count) => Ok(count),
             _ => Err(Denied::Unavailable),
         }
@@ -126,14 +121,13 @@ impl Homes {
 
     /// Begins a stream behind an event. This node becomes the home of the session.
     pub(super) async fn stream(&self, token: &Token, after: EventId) -> Result<Reader, Denied> {
-        let home = match self.find(token, None).await? {
-            Found::Here(home) => home,
-            Found::Homeless(locator) => self.arrive(token, locator, after.seq, true)?,
-            Found::At(_) if bugs::has(Bug::StreamDoesNotTakeOver) => {
-                return Err(Denied::Unavailable);
-            }
-            Found::At(_) => {
+        let home = match self.home(token)? {
+            Some(home) if home.lock().is_here() => home,
+            _ => {
                 let locator = self.0.locator(token).await?;
+                if bugs::has(Bug::StreamDoesNotTakeOver) && !locator.is_at(self.0.id()) {
+                    return Err(Denied::Unavailable);
+                }
                 self.arrive(token, locator, after.seq, false)?
             }
         };
@@ -143,7 +137,7 @@ impl Homes {
         {
             return Err(denied);
         }
-        let number = home.reader(0);
+        let number = home.update(|state| state.reader(0));
         Ok(Reader {
             home,
             number,
@@ -184,66 +178,46 @@ impl Homes {
         until: Instant,
         request: impl Fn(Duration) -> Request,
     ) -> Result<Reply, Denied> {
-        let mut hint = None;
+        let (own, mut moved_to) = (self.0.id(), None);
         loop {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Err(Denied::Unavailable);
             }
-            let reply = match self.find(token, hint.take()).await? {
-                Found::Here(home) => answer::serve(&home, request(left), self.0.id(), left).await,
-                Found::Homeless(locator) => {
-                    self.arrive(token, locator, last, true)?;
-                    continue;
-                }
-                Found::At(node) => match self.0.ask(&node, token, request(SLICE)).await? {
-                    reply @ (None | Some(Reply::Denied(Denied::Elsewhere))) => {
-                        let locator = self.0.locator(token).await?;
-                        // If it names another node, the session has moved meanwhile.
-                        if locator.is_at(&node) {
-                            self.arrive(token, locator, last, reply.is_none())?;
-                        }
-                        continue;
+            let home = self.home(token)?;
+            let reply = if let Some(home) = home.as_ref().filter(|home| home.lock().is_here()) {
+                Some(node::serve(home, request(left), own, left).await)
+            } else {
+                let hint = moved_to.take().or_else(|| home?.lock().moved_to());
+                let node = match hint.filter(|node| node != own) {
+                    Some(node) => node,
+                    None => NodeId::known(&self.0.locator(token).await?.node),
+                };
+                let reply = if node == *own {
+                    Some(Reply::Denied(Denied::Elsewhere))
+                } else {
+                    self.0.ask(&node, token, request(SLICE)).await?
+                };
+                if let None | Some(Reply::Denied(Denied::Elsewhere)) = reply {
+                    let locator = self.0.locator(token).await?;
+                    // If it names another node, the session has moved meanwhile.
+                    if locator.is_at(&node) {
+                        self.arrive(token, locator, last, reply.is_none())?;
                     }
-                    Some(reply) => reply,
-                },
+                }
+                reply
             };
             match reply {
-                Reply::Moved(node) => hint = Some(NodeId::known(&node)),
-                Reply::Denied(Denied::Elsewhere | Denied::Later) => {}
-                Reply::Denied(denied) => return Err(denied),
-                reply => return Ok(reply),
+                Some(Reply::Moved(node)) => moved_to = Some(NodeId::known(&node)),
+                None | Some(Reply::Denied(Denied::Elsewhere | Denied::Later)) => {}
+                Some(Reply::Denied(denied)) => return Err(denied),
+                Some(reply) => return Ok(reply),
             }
         }
     }
 
-    /// Finds a session; `hint` is where it has gone, if a node has said so.
-    async fn find(&self, token: &Token, hint: Option<NodeId>) -> Result<Found, Denied> {
-        let home = self.home(token)?;
-        if let Some(home) = &home
-            && home.is_here()
-        {
-            return Ok(Found::Here(Arc::clone(home)));
-        }
-        let own = self.0.id();
-        let moved_to = hint.or_else(|| home?.moved_to());
-        if let Some(node) = moved_to.filter(|node| node != own) {
-            return Ok(Found::At(node));
-        }
-        let locator = self.0.locator(token).await?;
-        Ok(if locator.is_at(own) {
-            Found::Homeless(locator)
-        } else {
-            Found::At(locator.node())
-        })
-    }
-
-    /// The home that this node has for a session.
     fn home(&self, token: &Token) -> Result<Option<Arc<Home>>, Denied> {
-        match self.0.home(token.session()) {
-            Some(home) if !home.is_proved_by(&token.proof()) => Err(Denied::Wrong),
-            home => Ok(home),
-        }
+        self.0.home(token.session(), &token.proof())
     }
 
     /// Makes this node the home of a session. `is_dead`: its earlier home does not answer.
@@ -257,8 +231,8 @@ impl Homes {
         if self.0.phase.is_draining() {
             return Err(Denied::Draining);
         }
-        let before = self.0.home(token.session());
-        if let Some(home) = before.clone().filter(|home| home.is_here()) {
+        let before = self.home(token)?;
+        if let Some(home) = before.clone().filter(|home| home.lock().is_here()) {
             return Ok(home);
         }
         let arrival = Arrival {
@@ -281,4 +255,10 @@ impl Homes {
         tokio::spawn(task.run(arrival, permit));
         home
     }
+}
+
+/// Messages as text of their own: a short one does not keep the body that it came in.
+fn texts(messages: &[Bytes]) -> Vec<String> {
+    let text = |message: &Bytes| String::from_utf8_lossy(message).into_owned();
+    messages.iter().map(text).collect()
 }

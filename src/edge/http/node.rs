@@ -1,29 +1,34 @@
-//! One node among others: the homes that it has, and what it reads, writes and asks to find the others.
+//! One node among others: the homes that it has, how it finds those of others, and what nodes ask each other.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
 use tokio::time::{Instant, sleep};
 
 use super::super::Settings;
-use super::denied::Denied;
 use super::home::Home;
 use super::token::Token;
-use super::wire::{self, Locator, Question, Reply, Request};
+use super::wire::{self, Denied, Locator, Question, Reply, Request};
 use crate::drain::Phase;
 use crate::exchange::Exchange;
-use crate::fabric::{Fabric, FabricError, Topic};
-use crate::model::{NodeId, SessionId};
+use crate::fabric::{self, Fabric, FabricError, Questions, Topic};
+use crate::model::{NodeId, SecretHash, SessionId};
 
-/// How often a home writes its locator. After the store has lost it, that is within the time that nodes wait for each other.
+/// How often a home writes its locator. A store that has lost it has it again before nodes give up waiting for it.
 pub(super) const LOCATED_EVERY: Duration = Duration::from_secs(2);
 /// How long to wait before something that has failed is tried again.
 pub(super) const RETRY: Duration = Duration::from_millis(250);
 /// How long another node may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_millis(2500);
+/// How long a question of another node is dealt with, before that node is told to ask again.
+pub(super) const SLICE: Duration = Duration::from_millis(1500);
+/// How many questions are dealt with at once.
+const AT_ONCE: usize = 1024;
 
+/// This node.
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) fabric: Arc<dyn Fabric>,
@@ -31,32 +36,24 @@ pub(super) struct Node {
     pub(super) phase: Phase,
     pub(super) settings: Arc<Settings>,
     /// The sessions that are at home here, or were until lately. Locked for a map operation.
-    homes: Mutex<HashMap<SessionId, Arc<Home>>>,
+    pub(super) homes: Mutex<HashMap<SessionId, Arc<Home>>>,
 }
 
 impl Node {
-    pub(super) fn new(
-        fabric: Arc<dyn Fabric>,
-        exchange: Arc<Exchange>,
-        phase: Phase,
-        settings: Arc<Settings>,
-    ) -> Self {
-        Self {
-            fabric,
-            exchange,
-            phase,
-            settings,
-            homes: Mutex::default(),
-        }
-    }
-
     pub(super) fn id(&self) -> &NodeId {
         self.exchange.node()
     }
 
-    /// The home of a session, if this node has it.
-    pub(super) fn home(&self, session: SessionId) -> Option<Arc<Home>> {
-        self.homes().get(&session).map(Arc::clone)
+    /// The home that this node has for a session, for whoever proves the session.
+    pub(super) fn home(
+        &self,
+        session: SessionId,
+        proof: &SecretHash,
+    ) -> Result<Option<Arc<Home>>, Denied> {
+        match self.homes().get(&session) {
+            Some(home) if home.proof != *proof => Err(Denied::Wrong),
+            home => Ok(home.map(Arc::clone)),
+        }
     }
 
     /// Makes a home for a session.
@@ -69,10 +66,8 @@ impl Node {
     /// Forgets this home of a session; a newer one stays.
     pub(super) fn remove(&self, session: SessionId, home: &Arc<Home>) {
         let mut homes = self.homes();
-        if homes
-            .get(&session)
-            .is_some_and(|known| Arc::ptr_eq(known, home))
-        {
+        let known = homes.get(&session);
+        if known.is_some_and(|known| Arc::ptr_eq(known, home)) {
             homes.remove(&session);
         }
     }
@@ -82,12 +77,8 @@ impl Node {
         let begun = Instant::now();
         loop {
             if let Some(locator) = self.read_locator(token.session()).await? {
-                let is_own = locator.is_proved_by(&token.proof());
-                return if is_own {
-                    Ok(locator)
-                } else {
-                    Err(Denied::Wrong)
-                };
+                let is_proved = locator.proof == token.proof().as_str();
+                return is_proved.then_some(locator).ok_or(Denied::Wrong);
             }
             if self.exchange.is_intact().await {
                 return Err(Denied::Gone);
@@ -147,4 +138,54 @@ impl Node {
     fn homes(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<Home>>> {
         self.homes.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Service: answers what other nodes ask.
+pub(super) async fn answer_all(node: Arc<Node>, mut questions: Questions) {
+    let questions = stream::poll_fn(|context| questions.poll_recv(context));
+    let answers = questions.for_each_concurrent(AT_ONCE, |question| answer(&node, question));
+    answers.await;
+}
+
+/// Does at a home what is asked.
+pub(super) async fn serve(
+    home: &Home,
+    request: Request,
+    asker: &NodeId,
+    within: Duration,
+) -> Reply {
+    let served = match request {
+        Request::Post(messages, key) => home.post(messages, &key, within).await.map(Reply::Posted),
+        Request::Poll(reader, after, wait) => {
+            let reader = home.update(|state| state.reader(reader));
+            let unread = home.read(reader, after, wait.min(within)).await;
+            unread.map(|unread| Reply::Unread(reader, unread))
+        }
+        Request::Take => {
+            let handover = home.hand_over(asker, within).await;
+            handover.map(|handover| Reply::Handover(Box::new(handover)))
+        }
+    };
+    match (served, home.lock().moved_to()) {
+        (Ok(reply), _) => reply,
+        (Err(Denied::Elsewhere), Some(node)) => Reply::Moved(node.to_string()),
+        (Err(denied), _) => Reply::Denied(denied),
+    }
+}
+
+async fn answer(node: &Node, question: fabric::Question) {
+    if let Some(reply) = reply(node, &question).await {
+        node.fabric.answer(&question, wire::write(&reply));
+    }
+}
+
+/// `None` for what is no question that this node understands.
+async fn reply(node: &Node, question: &fabric::Question) -> Option<Reply> {
+    let asked: wire::Question = wire::read(&question.body)?;
+    let (session, proof) = (asked.session.parse().ok()?, SecretHash::known(&asked.proof));
+    Some(match node.home(session, &proof) {
+        Ok(Some(home)) => serve(&home, asked.request, &question.asker, SLICE).await,
+        Ok(None) => Reply::Denied(Denied::Elsewhere),
+        Err(denied) => Reply::Denied(denied),
+    })
 }

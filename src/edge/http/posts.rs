@@ -1,76 +1,60 @@
-//! What the client of an HTTP session has posted, until the session has dealt with it.
+//! What the client of an HTTP session has posted: what its session must still read, and the keys of the rest.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::event::Text;
 use crate::model::{Correlation, Frame};
 use crate::session::Received;
 
 /// The most messages that one post may have, and that may wait.
 pub(super) const MOST_MESSAGES: usize = 256;
 const MOST_BYTES: usize = 1 << 20;
-/// How many idempotency keys are kept, and how long.
-const MOST_KEYS: usize = 256;
-const KEY_TTL: Duration = Duration::from_mins(1);
+/// How many posts are kept for their keys, and how long.
+const MOST_POSTS: usize = 256;
+const KEPT: Duration = Duration::from_mins(1);
 
-/// The posts of one session, in order.
+/// The posts of one session.
 #[derive(Debug, Default)]
 pub(super) struct Posts {
-    waiting: VecDeque<Post>,
-    /// The post that the session deals with now.
-    current: Option<Post>,
+    /// Oldest first; those that the session has dealt with come before those that wait.
+    kept: VecDeque<Post>,
     /// The numbers of the last post, and of the last that the session has dealt with.
     posted: u64,
     settled: u64,
-    /// Oldest first.
-    keys: VecDeque<Key>,
 }
 
+/// A post is taken once, however often a post with its key comes.
 #[derive(Debug)]
 struct Post {
     number: u64,
+    key: String,
+    count: usize,
     /// The messages that the session has not read yet; `None` ends the session.
-    messages: Option<VecDeque<Text>>,
-    /// The ids of the messages begin with it.
-    key: Arc<str>,
-    /// How many messages the session has read.
-    read: usize,
-}
-
-/// A post that is taken once, however often it comes.
-#[derive(Debug)]
-struct Key {
-    text: Arc<str>,
-    number: u64,
-    messages: usize,
+    messages: Option<VecDeque<String>>,
     at: Instant,
 }
 
 impl Posts {
     /// The number of the post with this key, and how many messages it had.
     pub(super) fn known(&self, key: &str) -> Option<(u64, usize)> {
-        let known = self.keys.iter().find(|known| *known.text == *key)?;
-        Some((known.number, known.messages))
+        let known = self.kept.iter().find(|post| post.key == key)?;
+        Some((known.number, known.count))
     }
 
     /// Adds a post, and returns its number and how many messages it has; `None` if there is no room.
-    pub(super) fn push(&mut self, messages: Option<Vec<Text>>, key: &str) -> Option<(u64, usize)> {
+    pub(super) fn push(
+        &mut self,
+        messages: Option<Vec<String>>,
+        key: &str,
+    ) -> Option<(u64, usize)> {
         let count = messages.as_ref().map_or(0, Vec::len);
-        if !self.has_room_for(count, messages.iter().flatten().map(Text::len).sum()) {
+        if !self.has_room_for(count, messages.iter().flatten().map(String::len).sum()) {
             return None;
         }
         self.posted += 1;
-        let key = self.keep_key(key, self.posted, count);
-        self.waiting.push_back(Post {
-            number: self.posted,
-            messages: messages.map(VecDeque::from),
-            key,
-            read: 0,
-        });
+        self.keep(self.posted, key.to_owned(), count, messages.map(Into::into));
         Some((self.posted, count))
     }
 
@@ -81,71 +65,82 @@ impl Posts {
 
     /// Whether the session deals with no post now.
     pub(super) fn is_idle(&self) -> bool {
-        self.current.is_none()
+        self.unsettled().next().is_none_or(|post| !post.is_begun())
     }
 
     /// What the session reads next.
     pub(super) fn next(&mut self) -> Option<Received> {
-        if self.current.is_none() {
-            self.current = self.waiting.pop_front();
-        }
-        let post = self.current.as_mut()?;
+        let settled = self.settled;
+        let post = self.kept.iter_mut().find(|post| post.number > settled)?;
         let Some(messages) = &mut post.messages else {
             self.settled = post.number;
             return Some(Received::Closed { for_good: true });
         };
-        let Text(message) = messages.pop_front()?;
-        post.read += 1;
-        let id = Correlation::ours(format_args!("{}.{}", post.key, post.read));
-        Some(Received::Posted(Frame::Text(message), id))
+        let message = Frame::from(messages.pop_front()?);
+        let number = post.count - messages.len();
+        let id = Correlation::ours(format_args!("{}.{number}", post.key));
+        Some(Received::Posted(message, id))
     }
 
     /// The session has dealt with everything that it has read.
     pub(super) fn settle(&mut self) {
-        let is_read = |post: &mut Post| post.messages.as_ref().is_some_and(VecDeque::is_empty);
-        if let Some(post) = self.current.take_if(is_read) {
+        let settled = self.settled;
+        let is_read = |post: &Post| post.messages.as_ref().is_some_and(VecDeque::is_empty);
+        let post = self.kept.iter_mut().find(|post| post.number > settled);
+        if let Some(post) = post.filter(|post| is_read(post)) {
             self.settled = post.number;
+            post.messages = None;
         }
     }
 
-    /// The keys of the posts that the session has dealt with.
-    pub(super) fn settled_keys(&self) -> Vec<(String, usize)> {
-        let settled = self.keys.iter().filter(|key| key.number <= self.settled);
-        settled
-            .map(|key| (key.text.to_string(), key.messages))
-            .collect()
+    /// The keys of the posts that the session has dealt with, each with the number of messages.
+    pub(super) fn keys(&self) -> Vec<(String, usize)> {
+        let settled = self.kept.iter().filter(|post| post.number <= self.settled);
+        settled.map(|post| (post.key.clone(), post.count)).collect()
     }
 
     /// Keeps the keys of posts that the session has dealt with at another node.
-    pub(super) fn restore_keys(&mut self, keys: Vec<(String, usize)>) {
-        for (key, messages) in keys {
-            self.keep_key(&key, 0, messages);
+    pub(super) fn restore(&mut self, keys: Vec<(String, usize)>) {
+        for (key, count) in keys {
+            self.keep(0, key, count, None);
         }
     }
 
+    fn unsettled(&self) -> impl Iterator<Item = &Post> {
+        self.kept.iter().filter(|post| post.number > self.settled)
+    }
+
     fn has_room_for(&self, count: usize, bytes: usize) -> bool {
-        let waiting = self
-            .waiting
-            .iter()
-            .flat_map(|post| post.messages.iter().flatten());
+        let waiting = self.unsettled().filter(|post| !post.is_begun());
+        let waiting = waiting.flat_map(|post| post.messages.iter().flatten());
         let (messages, used) = waiting.fold((0, 0), |(messages, used), message| {
             (messages + 1, used + message.len())
         });
         messages == 0 || (messages + count <= MOST_MESSAGES && used + bytes <= MOST_BYTES)
     }
 
-    fn keep_key(&mut self, key: &str, number: u64, messages: usize) -> Arc<str> {
-        let (text, at) = (Arc::<str>::from(key), Instant::now());
-        let is_old = |key: &Key| at - key.at > KEY_TTL;
-        while self.keys.len() >= MOST_KEYS || self.keys.front().is_some_and(is_old) {
-            self.keys.pop_front();
+    fn keep(&mut self, number: u64, key: String, count: usize, messages: Option<VecDeque<String>>) {
+        let at = Instant::now();
+        while let Some(oldest) = self.kept.front()
+            && oldest.number <= self.settled
+            && (self.kept.len() >= MOST_POSTS || at - oldest.at > KEPT)
+        {
+            self.kept.pop_front();
         }
-        self.keys.push_back(Key {
-            text: Arc::clone(&text),
+        self.kept.push_back(Post {
             number,
+            key,
+            count,
             messages,
             at,
         });
-        text
+    }
+}
+
+impl Post {
+    /// Whether the session has read some of it.
+    fn is_begun(&self) -> bool {
+        let left = self.messages.as_ref().map(VecDeque::len);
+        left.is_some_and(|left| left < self.count)
     }
 }

@@ -1,25 +1,26 @@
 //! What a home knows of its session: plain values, under the lock of the home.
 
 use std::collections::VecDeque;
-use std::task::Waker;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::buffer::Buffer;
-use super::denied::Denied;
-use super::event::{EventId, Text, Unread};
+use super::buffer::{Buffer, EventId, Unread};
 use super::posts::Posts;
-use super::wire::Handover;
+use super::wire::{Denied, Handover};
 use crate::model::{CloseReason, NodeId};
-use crate::session::Standing;
+use crate::session::{Before, Standing};
 
+/// One session at its home.
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) stage: Stage,
     /// What the client was told.
     pub(super) buffer: Buffer,
-    /// What it has posted.
+    /// The buffer was handed over: it has more than the inbox.
+    pub(super) is_continued: bool,
+    /// What the client has posted.
     pub(super) posts: Posts,
     pub(super) standing: Standing,
     /// The version of the locator, and the version that other nodes can read.
@@ -30,7 +31,7 @@ pub(super) struct State {
     /// How many readers wait now.
     pub(super) waiting: usize,
     /// When the client gave its last sign of life.
-    pub(super) sign: Instant,
+    sign: Instant,
     /// The number of the last event that the client is known to have read.
     pub(super) read: u64,
     pub(super) pings: VecDeque<Ping>,
@@ -38,12 +39,10 @@ pub(super) struct State {
     pub(super) is_asked: bool,
     /// The node that wants to take the session over.
     pub(super) taker: Option<(NodeId, oneshot::Sender<Handover>)>,
-    /// Wakes the task of the session.
-    pub(super) waker: Option<Waker>,
 }
 
 /// Where a session is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     Here,
     /// It has ended here, and perhaps goes on elsewhere: its task finds that out.
@@ -72,6 +71,7 @@ impl State {
         Self {
             stage: Stage::Here,
             buffer: Buffer::new(),
+            is_continued: false,
             posts: Posts::default(),
             standing: Standing::default(),
             version: 1,
@@ -83,13 +83,29 @@ impl State {
             pings: VecDeque::new(),
             is_asked: false,
             taker: None,
-            waker: None,
         }
     }
 
     /// Whether the task of the session runs here.
-    pub(super) fn is_running(&self) -> bool {
+    fn is_running(&self) -> bool {
         matches!(self.stage, Stage::Here | Stage::Replaced)
+    }
+
+    /// Whether requests are answered here.
+    pub(super) fn is_here(&self) -> bool {
+        self.is_running() || self.is_over()
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.stage == Stage::Over
+    }
+
+    /// Which node has taken the session over.
+    pub(super) fn moved_to(&self) -> Option<NodeId> {
+        match &self.stage {
+            Stage::Moved(node) => node.clone(),
+            _ => None,
+        }
     }
 
     /// Why nothing is answered here.
@@ -106,16 +122,20 @@ impl State {
         self.sign = Instant::now();
     }
 
-    pub(super) fn wake(&mut self) {
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
-        }
+    /// When the client has been silent for too long. While it waits for events, it is not.
+    pub(super) fn silent_at(&self, ttl: Duration) -> Instant {
+        let sign = if self.waiting > 0 {
+            Instant::now()
+        } else {
+            self.sign
+        };
+        sign + ttl
     }
 
     /// Takes a post once for its key. Returns its number, and how many messages it has.
     pub(super) fn post(
         &mut self,
-        messages: Option<Vec<Text>>,
+        messages: Option<Vec<String>>,
         key: &str,
     ) -> Result<(u64, usize), Denied> {
         self.renew();
@@ -128,9 +148,7 @@ impl State {
         if self.stage != Stage::Here {
             return Err(self.denied());
         }
-        let posted = self.posts.push(messages, key).ok_or(Denied::Full)?;
-        self.wake();
-        Ok(posted)
+        self.posts.push(messages, key).ok_or(Denied::Full)
     }
 
     /// Whether the session has dealt with every post up to this one, and other nodes can know it; `None`: not yet.
@@ -146,6 +164,7 @@ impl State {
         }
     }
 
+    /// Lets the reader of this number go on. Any other number is a new reader, which replaces the earlier ones.
     pub(super) fn reader(&mut self, number: u64) -> u64 {
         self.renew();
         if (1..=self.reader).contains(&number) {
@@ -155,62 +174,37 @@ impl State {
         self.reader
     }
 
+    /// The client has read up to this event.
+    pub(super) fn confirm(&mut self, after: EventId) {
+        self.renew();
+        let read = self.buffer.number_of(after);
+        self.read = self.read.max(read.unwrap_or_default());
+    }
+
     /// What there is behind an event for the reader of this number.
     pub(super) fn read(&mut self, reader: u64, after: EventId) -> Result<Unread, Denied> {
-        self.renew();
-        let is_here = self.is_running() || self.stage == Stage::Over;
-        // A node that took the session over did so for a newer reader.
-        let is_replaced = match &self.stage {
-            Stage::Moved(node) => node.is_some(),
-            _ => is_here && reader < self.reader,
-        };
-        if is_replaced {
+        // Another node took the session over for a newer reader.
+        if self.is_here() && reader < self.reader || self.moved_to().is_some() {
             return Err(Denied::Replaced);
         }
-        self.confirm(after);
-        if !is_here {
+        if !self.is_here() {
             return Err(self.denied());
         }
         let unread = self.buffer.read(after);
-        if self.stage == Stage::Over && unread.is_empty() {
+        if self.is_over() && unread.is_empty() {
             return Err(Denied::Gone);
         }
         Ok(unread)
     }
 
-    /// The client has read up to this event.
-    fn confirm(&mut self, after: EventId) {
-        let Some(read) = self.buffer.number_of(after) else {
-            return;
-        };
-        self.read = self.read.max(read);
-        if self
-            .pings
-            .front()
-            .is_some_and(|ping| ping.told <= self.read)
-        {
-            self.wake();
-        }
-    }
-
-    /// Says what a WebSocket says by its close code, and ends.
-    pub(super) fn say_goodbye(&mut self, reason: CloseReason) {
-        if let Some(code) = reason.code() {
-            let words = reason.words();
-            let goodbye = format!(r#"{{"type":"close","code":{code},"reason":"{words}"}}"#);
-            self.buffer.tell(Text(goodbye.into()), None);
-        }
-        self.stage = Stage::Over;
-    }
-
     /// All that another node needs to go on.
     pub(super) fn handover(&self) -> Handover {
         Handover {
-            is_over: self.stage == Stage::Over,
+            is_over: self.is_over(),
             reader: self.reader,
             buffer: self.buffer.clone(),
             standing: (&self.standing).into(),
-            keys: self.posts.settled_keys(),
+            keys: self.posts.keys(),
         }
     }
 
@@ -221,12 +215,44 @@ impl State {
         handover
     }
 
-    /// Goes on where another home has stopped.
-    pub(super) fn restore(&mut self, handover: Handover) {
-        self.buffer = handover.buffer;
-        self.reader += handover.reader;
-        self.posts.restore_keys(handover.keys);
-        if handover.is_over {
+    /// Goes on with what another home has handed over; without that, with what the locator says.
+    pub(super) fn restore(&mut self, handover: Option<Handover>, before: &Before) {
+        self.standing.clone_from(&before.standing);
+        if let Some(handover) = handover {
+            self.buffer = handover.buffer;
+            self.is_continued = true;
+            self.reader += handover.reader;
+            self.posts.restore(handover.keys);
+            if handover.is_over {
+                self.stage = Stage::Over;
+            }
+        } else {
+            self.buffer.greets = before.greets;
+        }
+    }
+
+    /// Says what a WebSocket says by its close code, and ends.
+    pub(super) fn say_goodbye(&mut self, reason: CloseReason) {
+        if let Some(code) = reason.code() {
+            let words = reason.words();
+            let goodbye = format!(r#"{{"type":"close","code":{code},"reason":"{words}"}}"#);
+            self.buffer.tell(goodbye, None);
+        }
+        self.stage = Stage::Over;
+    }
+
+    /// Another connection took the session: one of another transport, or a home elsewhere.
+    pub(super) fn replaced(&mut self, by_other_transport: bool) {
+        match self.stage {
+            Stage::Replaced if by_other_transport => self.say_goodbye(CloseReason::Replaced),
+            Stage::Replaced => self.stage = Stage::Moved(None),
+            _ => {}
+        }
+    }
+
+    /// Its task has ended: the session is over, unless it is known to go on elsewhere.
+    pub(super) fn end(&mut self) {
+        if self.is_running() {
             self.stage = Stage::Over;
         }
     }

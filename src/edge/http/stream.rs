@@ -3,14 +3,14 @@
 use std::convert::Infallible;
 use std::fmt::Write as _;
 
-use axum::body::Bytes;
+use futures_util::stream::{self, Stream, StreamExt as _};
 use tokio::time::Instant;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::super::HttpSettings;
-use super::denied::Denied;
-use super::event::{EventId, Unread};
+use super::buffer::{EventId, Unread};
 use super::homes::Reader;
+use super::wire::Denied;
 use crate::drain::Phase;
 use crate::limits::Place as Permit;
 
@@ -22,7 +22,7 @@ pub(super) struct EventStream {
     reader: Reader,
     settings: HttpSettings,
     phase: Phase,
-    stage: Stage,
+    is_over: bool,
     /// When a comment is due, so that no proxy takes the stream for dead.
     keepalive_at: Instant,
     /// When it ends because of its age, so that connections spread anew.
@@ -30,13 +30,6 @@ pub(super) struct EventStream {
     /// When it ends because its node drains.
     drains_at: Option<Instant>,
     _held: (Option<Permit>, TaskTrackerToken),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    Begins,
-    Runs,
-    Over,
 }
 
 impl EventStream {
@@ -52,7 +45,7 @@ impl EventStream {
             reader,
             settings,
             phase,
-            stage: Stage::Begins,
+            is_over: false,
             keepalive_at: now + settings.keepalive,
             ends_at: now + settings.stream_age,
             drains_at: None,
@@ -60,23 +53,23 @@ impl EventStream {
         }
     }
 
-    /// The next piece of the stream.
-    pub(super) async fn next(mut self) -> Option<(Result<Bytes, Infallible>, Self)> {
-        let piece = match self.stage {
-            Stage::Begins => {
-                self.stage = Stage::Runs;
-                let padding = " ".repeat(PADDING);
-                format!(": ok{padding}\nretry: 1000\n\n")
-            }
-            Stage::Runs => self.run().await?,
-            Stage::Over => return None,
-        };
-        self.keepalive_at = Instant::now() + self.settings.keepalive;
-        Some((Ok(piece.into()), self))
+    /// The stream as it is sent.
+    pub(super) fn pieces(self) -> impl Stream<Item = Result<String, Infallible>> + Send {
+        let padding = " ".repeat(PADDING);
+        let first = format!(": ok{padding}\nretry: 1000\n\n");
+        let rest = stream::unfold(self, |mut stream| async {
+            let piece = stream.next().await?;
+            stream.keepalive_at = Instant::now() + stream.settings.keepalive;
+            Some((piece, stream))
+        });
+        stream::iter([first]).chain(rest).map(Ok)
     }
 
     /// Waits for what the client reads next; `None`: the stream is over.
-    async fn run(&mut self) -> Option<String> {
+    async fn next(&mut self) -> Option<String> {
+        if self.is_over {
+            return None;
+        }
         let drain = self.phase.draining();
         loop {
             let next_at = self.keepalive_at.min(self.ends_at);
@@ -112,7 +105,7 @@ impl EventStream {
     }
 
     fn end(&mut self, event: &str, reason: &str) -> String {
-        self.stage = Stage::Over;
+        self.is_over = true;
         // Browsers drop an event without data.
         format!("event: {event}\ndata: {{\"reason\":\"{reason}\"}}\n\n")
     }
@@ -124,7 +117,7 @@ fn lines(unread: &Unread) -> String {
         lines.push_str("event: reset\ndata: {\"reason\":\"older than what is kept\"}\n\n");
     }
     for (id, text) in &unread.events {
-        write_event(&mut lines, *id, &text.as_str());
+        write_event(&mut lines, *id, text);
     }
     lines
 }

@@ -8,12 +8,12 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tracing::debug;
 
-use super::denied::Denied;
 use super::home::Home;
 use super::node::{LOCATED_EVERY, Node, RETRY};
 use super::socket::HomeSocket;
+use super::state::{Stage, State};
 use super::token::Token;
-use super::wire::{Handover, Locator, Reply, Request};
+use super::wire::{Denied, Handover, Locator, Reply, Request};
 use crate::dialect::Native;
 use crate::exchange::Manners;
 use crate::limits::{Pace, Place as Permit};
@@ -48,56 +48,60 @@ impl Task {
     pub(super) async fn run(self, arrival: Option<Arrival>, permit: Option<Permit>) {
         let (node, session) = (&self.node, self.token.session());
         let tracked = node.phase.track();
-        let (before, has_buffer) = match arrival {
-            None => (None, false),
+        let before = match arrival {
+            None => None,
             Some(arrival) => match self.resume(arrival).await {
-                Ok((before, has_buffer)) => (Some(before), has_buffer),
-                Err(denied) => return self.home.fail(denied),
+                Ok(before) => Some(before),
+                Err(denied) => {
+                    let failed = Stage::Failed(denied);
+                    return self.home.update(|state| state.stage = failed);
+                }
             },
         };
-        let reason = match self.home.is_over() {
-            true => None,
-            false => Some(self.converse(before, has_buffer).await),
+        let is_over = self.home.lock().is_over();
+        let reason = if is_over {
+            None
+        } else {
+            Some(self.converse(before).await)
         };
         if reason == Some(CloseReason::Replaced) {
             // If the store does not answer, the client finds out where the session is.
-            let is_home = node.is_home(session).await;
-            self.home.was_replaced(is_home == Ok(true));
+            let is_home = node.is_home(session).await == Ok(true);
+            self.home.update(|state| state.replaced(is_home));
         }
         drop((permit, tracked));
-        self.home.end();
+        self.home.update(State::end);
         if reason == Some(CloseReason::ByClient) {
             node.delete_locator(session).await;
         }
         sleep(REMEMBERED).await;
-        if self.home.is_over() {
+        if self.home.lock().is_over() {
             node.delete_locator(session).await;
         }
     }
 
-    /// Takes the session over, and tells how far it has come, and whether the buffer of its earlier home goes on here.
-    async fn resume(&self, arrival: Arrival) -> Result<(Before, bool), Denied> {
+    /// Takes the session over, and tells how far it has come.
+    async fn resume(&self, arrival: Arrival) -> Result<Before, Denied> {
         let handover = self.take(&arrival).await?;
-        let has_buffer = handover.is_some();
         let (standing, last): (Standing, _) = match &handover {
             Some(handover) => (handover.standing.clone().into(), handover.buffer.last().seq),
-            None => (arrival.locator.standing(), arrival.last),
+            None => (arrival.locator.standing.into(), arrival.last),
         };
-        let greets = last.is_none() && !has_buffer;
         if handover.as_ref().is_none_or(|handover| !handover.is_over) {
             let session = self.token.session();
-            debug!(http.session = %session, has_buffer, "A session goes on here");
-            // Before the resume: the earlier home must read that it was replaced by another home, and by no WebSocket.
+            let is_continued = handover.is_some();
+            debug!(http.session = %session, is_continued, "A session goes on here");
+            // Before the resume: the earlier home must read that another home replaced it, and no WebSocket.
             let locator = Locator::new(self.node.id(), &self.token.proof(), &standing);
             self.node.write_locator(session, &locator).await?;
         }
-        self.home.restore(handover, standing.clone(), greets);
         let before = Before {
+            greets: last.is_none() && handover.is_none(),
             standing,
             last,
-            greets,
         };
-        Ok((before, has_buffer))
+        self.home.update(|state| state.restore(handover, &before));
+        Ok(before)
     }
 
     /// Asks the earlier home to hand the session over; `None` if it does not.
@@ -109,7 +113,7 @@ impl Task {
             return Ok(Some(handover));
         }
         let until = Instant::now() + HANDOVER_WITHIN;
-        let mut home = arrival.locator.node();
+        let mut home = NodeId::known(&arrival.locator.node);
         while !arrival.is_dead && home != *own && Instant::now() < until {
             match self.node.ask(&home, &self.token, Request::Take).await? {
                 Some(Reply::Handover(handover)) => return Ok(Some(*handover)),
@@ -123,7 +127,7 @@ impl Task {
     }
 
     /// Holds the conversation, and keeps its locator meanwhile.
-    async fn converse(&self, before: Option<Before>, has_buffer: bool) -> CloseReason {
+    async fn converse(&self, before: Option<Before>) -> CloseReason {
         let settings = &self.node.settings;
         let call = Call {
             exchange: Arc::clone(&self.node.exchange),
@@ -141,7 +145,7 @@ impl Task {
                 before,
             })),
         };
-        let socket = HomeSocket::new(Arc::clone(&self.home), has_buffer);
+        let socket = HomeSocket::new(Arc::clone(&self.home));
         tokio::select! {
             reason = session::run(socket, Native, call) => reason,
             never = self.keep_located() => match never {},
@@ -163,10 +167,11 @@ impl Task {
                 Err(error) => Err(error),
             };
             if written.is_ok() {
-                self.home.located(version);
+                self.home.update(|state| state.located = version);
                 self.home.outdated(every).await;
             } else {
-                self.home.forgive();
+                // Meanwhile the client can give no sign of life at another node.
+                self.home.lock().renew();
                 sleep(RETRY).await;
             }
         }
@@ -176,7 +181,7 @@ impl Task {
 /// Also when the task panics, nobody waits for its session.
 impl Drop for Task {
     fn drop(&mut self) {
-        self.home.end();
+        self.home.update(State::end);
         self.node.remove(self.token.session(), &self.home);
     }
 }

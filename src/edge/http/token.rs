@@ -17,7 +17,7 @@ pub(super) fn token(headers: &HeaderMap, uri: &Uri) -> Result<Token, Rejection> 
     token.ok_or(Rejection::Unauthorized)
 }
 
-/// Which session, and the secret of it: `SESSION.SECRET`, both in hexadecimal digits, so that it can stand in a URL as it is.
+/// `SESSION.SECRET`, both in hexadecimal digits: it can stand in a URL as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Token {
     session: SessionId,

@@ -8,9 +8,9 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::buffer::Buffer;
-use super::denied::Denied;
-use super::event::{EventId, Text, Unread};
+use super::super::reject::Rejection;
+use super::buffer::{Buffer, EventId, Unread};
+use crate::fabric::FabricError;
 use crate::model::{EntryId, NodeId, SecretHash, UserName};
 use crate::session::Standing;
 
@@ -26,7 +26,7 @@ pub(super) struct Question {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Request {
     /// The client posts these messages under this key; without messages it ends the session.
-    Post(Option<Vec<Text>>, String),
+    Post(Option<Vec<String>>, String),
     /// The reader of this number, 0 for a new one, reads behind this event, and waits for so long.
     Poll(u64, EventId, Duration),
     /// The node that asks takes the session over.
@@ -47,12 +47,36 @@ pub(super) enum Reply {
     Denied(Denied),
 }
 
+/// Why a home, or its node, does not do what a client asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Denied {
+    /// The secret is not that of the session.
+    Wrong,
+    /// There is no such session any more.
+    Gone,
+    /// The client has posted as much as may wait.
+    Full,
+    /// A newer reader took over.
+    Replaced,
+    /// It takes longer: ask again.
+    Later,
+    /// The store does not answer this node. Another node reads it as [`Elsewhere`](Self::Elsewhere), and tries itself.
+    #[serde(skip_deserializing)]
+    Unavailable,
+    /// This node drains. Another node reads it as [`Elsewhere`](Self::Elsewhere).
+    #[serde(skip_deserializing)]
+    Draining,
+    /// The session is not at this node.
+    #[serde(other)]
+    Elsewhere,
+}
+
 /// Where a session is at home; the store keeps it for all nodes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Locator {
-    node: String,
-    proof: String,
-    standing: StoredStanding,
+    pub(super) node: String,
+    pub(super) proof: String,
+    pub(super) standing: StoredStanding,
 }
 
 /// What a home had of a session, for the node that takes it over.
@@ -77,7 +101,7 @@ pub(super) struct StoredStanding {
 
 /// Writes a question, a reply or a locator.
 pub(super) fn write(value: &impl Serialize) -> Bytes {
-    // Nothing of it has a map with keys that JSON cannot write, and memory does not fail: an empty text is read as none.
+    // None of it is anything that JSON cannot write; an empty text is read as nothing.
     serde_json::to_vec(value).unwrap_or_default().into()
 }
 
@@ -95,20 +119,27 @@ impl Locator {
         }
     }
 
-    pub(super) fn node(&self) -> NodeId {
-        NodeId::known(&self.node)
-    }
-
     pub(super) fn is_at(&self, node: &NodeId) -> bool {
         self.node == node.as_str()
     }
+}
 
-    pub(super) fn is_proved_by(&self, proof: &SecretHash) -> bool {
-        self.proof == proof.as_str()
+impl From<FabricError> for Denied {
+    fn from(_: FabricError) -> Self {
+        Self::Unavailable
     }
+}
 
-    pub(super) fn standing(self) -> Standing {
-        self.standing.into()
+impl From<Denied> for Rejection {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Wrong => Self::Unauthorized,
+            Denied::Gone => Self::SessionGone,
+            Denied::Full => Self::TooFast,
+            Denied::Replaced => Self::Replaced,
+            Denied::Draining => Self::Draining,
+            Denied::Elsewhere | Denied::Later | Denied::Unavailable => Self::Unavailable,
+        }
     }
 }
 
@@ -151,8 +182,7 @@ mod tests {
             let locator = Locator::new(&NodeId::known("n.1"), &proof, &standing);
             let known: Locator = read(&write(&locator)).unwrap();
             assert_eq!(known, locator);
-            assert!(known.is_proved_by(&proof));
-            assert_eq!(known.standing(), standing);
+            assert_eq!(Standing::from(known.standing), standing);
         }
         assert_eq!(read::<Locator>(b""), None);
     }
