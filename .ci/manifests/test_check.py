@@ -48,7 +48,7 @@ TYPOS = [
     ("../../.env", "rust:1.91-bookworm", "rust:1.92-bookworm", "but rust:1.91-bookworm in the Dockerfile"),
     ("overlays/dev/jaeger.yaml", "jaeger:2.20.0", "jaeger:2.19.0", "jaegertracing/jaeger:2.19.0 is not the version of .env, 2.20.0"),
     ("overlays/dev/jaeger.yaml", "jaeger:2.20.0", "jaeger:2.21.0", "Deployment jaeger: jaegertracing/jaeger:2.21.0 does not fit"),
-    ("../../src/edge/http/mod.rs", '"/v1/events"', "EVENTS", "route(EVENTS) cannot be read"),
+    ("../../src/edge/http/routes.rs", '"/v1/events"', "EVENTS", "route(EVENTS) cannot be read"),
     ("../../src/edge/mod.rs", '.route("/ws"', '.path("/ws"', "the routes /ws are not found"),
 ]
 

@@ -12,6 +12,7 @@ use tokio::time::sleep;
 
 use super::Doors;
 use super::asking::{bearer, parameter};
+use super::http::Token;
 use super::reject::Rejection;
 use crate::model::{Address, IceServers, Realm, Secret, UserName};
 
@@ -66,7 +67,7 @@ pub(super) async fn ice_servers(
         .enter(from.ip())
         .map_err(|_| Rejection::Crowded)?;
     let secret = bearer(&headers).ok_or(Rejection::Unauthorized)?;
-    if let Ok(token) = secret.parse() {
+    if let Some(token) = Token::parse(secret) {
         let user = doors.homes.verify(&token).await?;
         let user = user.ok_or(Rejection::Unauthorized)?;
         return Ok(tell(&doors, &Address::new(Realm::default(), user)));

@@ -120,7 +120,7 @@ impl Doors {
 
     /// Service: answers what other nodes ask about HTTP sessions.
     pub fn answer(&self, questions: Questions) -> impl Future<Output = ()> + Send + 'static {
-        self.homes.clone().answer(questions)
+        self.homes.answer(questions)
     }
 
     /// What clients see.

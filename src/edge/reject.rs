@@ -3,7 +3,6 @@
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-use super::http::Denied;
 use crate::model::Refusal;
 
 /// Why a request gets no further.
@@ -39,19 +38,6 @@ pub(super) enum Rejection {
     Bad(&'static str),
     /// The fabric does not answer.
     Unavailable,
-}
-
-impl From<Denied> for Rejection {
-    fn from(denied: Denied) -> Self {
-        match denied {
-            Denied::Wrong => Self::Unauthorized,
-            Denied::Gone => Self::SessionGone,
-            Denied::Full => Self::TooFast,
-            Denied::Replaced => Self::Replaced,
-            Denied::Draining => Self::Draining,
-            Denied::Elsewhere | Denied::Later | Denied::Unavailable => Self::Unavailable,
-        }
-    }
 }
 
 impl From<Refusal> for Rejection {

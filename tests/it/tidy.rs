@@ -57,7 +57,7 @@ const BORDERS: &[(&str, &[&str])] = &[
     ("redis::", &["fabric/redis"]),
     ("deadpool_redis", &["fabric/redis"]),
     ("axum", &["edge", "app.rs"]),
-    ("serde_json", &["dialect"]),
+    ("serde_json", &["dialect", "edge/http/wire.rs"]),
     ("governor", &["limits.rs"]),
     ("hmac::", &["ice.rs"]),
     ("opentelemetry", &["telemetry"]),

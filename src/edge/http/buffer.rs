@@ -2,118 +2,86 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::str::FromStr;
 
-use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
-use super::fields::{Reader, Writer};
 use crate::model::EntryId;
 
-/// How much is kept: whoever comes back for more than this has lost something, and is told so.
+/// The bounds of the buffer: a client that comes back for more is told of a reset.
 const MOST_EVENTS: usize = 1024;
 const MOST_BYTES: usize = 1 << 20;
 
-/// Where a client has come to, told as the id of each event. A stream goes on exactly by `number` where this run of the buffer is known; where
-/// it is lost with its node, behind `seq`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Place {
-    number: u64,
-    run: u32,
-    /// The last of its inbox that the client was told; `None` before it was told that it is logged in.
-    pub(super) seq: Option<EntryId>,
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.number, self.run)?;
-        self.seq.map_or(Ok(()), |seq| write!(f, "-{seq}"))
-    }
-}
-
-/// The text was never told as the id of an event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct InvalidPlace;
-
-impl FromStr for Place {
-    type Err = InvalidPlace;
-
-    fn from_str(text: &str) -> Result<Self, InvalidPlace> {
-        let mut words = text.splitn(3, '-');
-        let mut number = || words.next()?.parse::<u64>().ok();
-        let (number, run) = (number().ok_or(InvalidPlace)?, number().ok_or(InvalidPlace)?);
-        Ok(Self {
-            number,
-            run: run.try_into().map_err(|_| InvalidPlace)?,
-            seq: match words.next() {
-                None => None,
-                Some(seq) => Some(seq.parse().map_err(|_| InvalidPlace)?),
-            },
-        })
-    }
-}
-
-/// What was told, oldest first.
-#[derive(Debug, Default)]
+/// The last events, oldest first.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Buffer {
     events: VecDeque<Told>,
     bytes: usize,
-    /// Of the last event.
-    last: Place,
-    /// The next event says only what a client knows that has heard of its login.
+    /// The id of the last event.
+    last: EventId,
+    /// The next event is a greeting.
     pub(super) greets: bool,
-    /// What was told up to here, and is not in the buffer, is told by nobody any more.
-    pub(super) confirmed: EntryId,
-    /// The client has heard what is up to here in its inbox, of an earlier run.
-    heard: EntryId,
+    /// The inbox has no entries up to this one any more: those that are not in the buffer are lost.
+    #[serde(with = "seq")]
+    pub(super) confirmed: Option<EntryId>,
+    /// The client has read the inbox up to this entry, in an earlier run.
+    #[serde(with = "seq")]
+    read_before: Option<EntryId>,
 }
 
-#[derive(Debug)]
-struct Told {
-    place: Place,
-    /// The place in its inbox of what was told, if it has one.
-    own: Option<EntryId>,
-    is_greeting: bool,
-    text: Bytes,
+/// How far a client has read. Where the run of the buffer is still known, it reads on exactly behind `number`; where
+/// the run was lost with its node, behind `seq`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct EventId {
+    pub(super) number: u64,
+    /// A random number of the buffer; 0 is the beginning of any buffer.
+    run: u32,
+    /// The last entry of the inbox that the client has; `None` before it has read that it is logged in.
+    #[serde(with = "seq")]
+    pub(super) seq: Option<EntryId>,
 }
 
 /// What a client has not read yet.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Looked {
-    /// What it was told, each with its place, oldest first.
-    pub(super) events: Vec<(Place, Bytes)>,
-    /// Something before that is lost.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Unread {
+    /// Oldest first.
+    pub(super) events: Vec<(EventId, String)>,
+    /// Something before these events is lost.
     pub(super) reset: bool,
+    /// Where the client reads on.
+    pub(super) next: EventId,
 }
 
-impl Looked {
-    pub(super) fn is_empty(&self) -> bool {
-        self.events.is_empty() && !self.reset
-    }
+/// One event.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Told {
+    id: EventId,
+    /// The entry of the inbox that the event tells, if it tells one.
+    #[serde(with = "seq")]
+    entry: Option<EntryId>,
+    /// It tells of the login again: a client that has read of its login skips it.
+    is_greeting: bool,
+    text: String,
 }
 
 impl Buffer {
+    /// An empty buffer, of a run of its own.
     pub(super) fn new() -> Self {
         let mut buffer = Self::default();
-        // 0 is no run: the beginning of any.
         buffer.last.run = rand::random_range(1..=u32::MAX);
         buffer
     }
 
-    pub(super) fn tell(&mut self, text: Bytes, own: Option<EntryId>) {
-        let is_greeting = std::mem::take(&mut self.greets);
+    /// Adds an event; the oldest make room for it.
+    pub(super) fn tell(&mut self, text: String, entry: Option<EntryId>) {
         self.last.number += 1;
-        self.last.seq = self.last.seq.max(own);
-        self.keep(Told {
-            place: self.last,
-            own,
-            is_greeting,
+        self.last.seq = self.last.seq.max(entry);
+        self.bytes += text.len();
+        self.events.push_back(Told {
+            id: self.last,
+            entry,
+            is_greeting: std::mem::take(&mut self.greets),
             text,
         });
-    }
-
-    fn keep(&mut self, told: Told) {
-        self.bytes += told.text.len();
-        self.events.push_back(told);
         while (self.events.len() > MOST_EVENTS || self.bytes > MOST_BYTES)
             && self.events.len() > 1
             && let Some(oldest) = self.events.pop_front()
@@ -122,199 +90,107 @@ impl Buffer {
         }
     }
 
-    /// The client is told that it is logged in by what follows.
+    /// The next event tells the client that it is logged in.
     pub(super) fn logs_in(&mut self) {
         self.last.seq.get_or_insert_default();
     }
 
-    /// How much was told.
-    pub(super) fn told(&self) -> u64 {
-        self.last.number
+    /// The id of the last event.
+    pub(super) fn last(&self) -> EventId {
+        self.last
     }
 
-    /// The last of its inbox that the client was told.
-    pub(super) fn seq(&self) -> Option<EntryId> {
-        self.last.seq
+    /// How many events of this run a client has read; `None` if it has read another run.
+    pub(super) fn number_of(&self, after: EventId) -> Option<u64> {
+        (after.run == self.last.run).then_some(after.number)
     }
 
-    /// How much of this run a client has that has come to this place.
-    pub(super) fn number_of(&self, place: &Place) -> Option<u64> {
-        (place.run == self.last.run).then_some(place.number)
-    }
-
-    /// What there is behind this place, which is moved on.
-    pub(super) fn read(&mut self, place: &mut Place) -> Looked {
-        let number = self.number_of(place);
+    /// The events behind this one.
+    pub(super) fn read(&mut self, after: EventId) -> Unread {
+        let number = self.number_of(after);
         if number.is_none() {
-            // It has heard of other runs what is up to there in its inbox: that may be told again here at any time.
-            self.heard = self.heard.max(place.seq.unwrap_or_default());
+            // A resume may bring those entries here again at any time, also later.
+            self.read_before = self.read_before.max(after.seq);
         }
-        let is_news = |told: &&Told| match number {
-            Some(number) => told.place.number > number,
-            None => !told.is_greeting || place.seq.is_none(),
+        let is_unread = |told: &&Told| {
+            let is_behind = match number {
+                Some(number) => told.id.number > number,
+                None => !told.is_greeting || after.seq.is_none(),
+            };
+            is_behind && (told.entry.is_none() || told.entry > self.read_before)
         };
-        let first = self.events.front().map(|told| told.place.number);
+        let events = self.events.iter().filter(is_unread);
+        let events: Vec<_> = events.map(|told| (told.id, told.text.clone())).collect();
+        let first = self.events.front().map(|told| told.id.number);
         let first = first.unwrap_or(self.last.number + 1);
-        let events = self.events.iter().filter(is_news);
-        let events = events.filter(|told| told.own.is_none_or(|own| own > self.heard));
-        let looked = Looked {
-            events: events.map(|told| (told.place, told.text.clone())).collect(),
-            reset: match number {
-                Some(number) => number + 1 < first,
-                None => first > 1 || place.seq.unwrap_or_default() < self.confirmed,
-            },
+        let reset = match number {
+            Some(number) => number + 1 < first,
+            None => first > 1 || after.seq.unwrap_or_default() < self.confirmed.unwrap_or_default(),
         };
-        if !looked.is_empty() {
-            *place = self.last;
-        }
-        looked
-    }
-
-    /// Everything, for another node that goes on with it.
-    pub(super) fn write(&self, to: &mut Writer) {
-        to.text(self.last);
-        to.text(self.confirmed);
-        to.text(self.heard);
-        to.number(self.events.len() as u64);
-        for told in &self.events {
-            to.text(told.place);
-            to.text(told.own.map(|own| own.to_string()).unwrap_or_default());
-            to.number(told.is_greeting.into());
-            to.bytes(&told.text);
+        let is_empty = events.is_empty() && !reset;
+        Unread {
+            events,
+            reset,
+            next: if is_empty { after } else { self.last },
         }
     }
+}
 
-    /// What another node has written.
-    pub(super) fn read_from(from: &mut Reader) -> Option<Self> {
-        let mut buffer = Self {
-            last: from.parse()?,
-            confirmed: from.parse()?,
-            heard: from.parse()?,
+impl EventId {
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let mut words = text.splitn(3, '-');
+        Some(Self {
+            number: words.next()?.parse().ok()?,
+            run: words.next()?.parse().ok()?,
+            seq: words.next().map(str::parse).transpose().ok()?,
+        })
+    }
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.number, self.run)?;
+        self.seq.map_or(Ok(()), |seq| write!(f, "-{seq}"))
+    }
+}
+
+impl Unread {
+    pub(super) fn nothing(after: EventId) -> Self {
+        Self {
+            next: after,
             ..Self::default()
-        };
-        for _ in 0..from.number()? {
-            buffer.keep(Told {
-                place: from.parse()?,
-                own: from.parse(),
-                is_greeting: from.number()? == 1,
-                text: from.bytes()?,
-            });
         }
-        Some(buffer)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.events.is_empty() && !self.reset
+    }
+}
+
+/// An [`EntryId`] on the wire: the model itself is never serialized.
+mod seq {
+    use serde::de::Error as _;
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+
+    use crate::model::EntryId;
+
+    #[allow(clippy::ref_option, reason = "serde calls it so")]
+    pub(super) fn serialize<S: Serializer>(
+        seq: &Option<EntryId>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        seq.map(|seq| seq.to_string()).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<EntryId>, D::Error> {
+        let seq = Option::<String>::deserialize(from)?;
+        let seq = seq.as_deref().map(str::parse).transpose();
+        seq.map_err(D::Error::custom)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn seq(millis: u64) -> EntryId {
-        EntryId {
-            millis,
-            sequence: 0,
-        }
-    }
-
-    fn texts(looked: &Looked) -> Vec<&str> {
-        let texts = looked.events.iter();
-        texts
-            .map(|(_, text)| std::str::from_utf8(text).unwrap())
-            .collect()
-    }
-
-    /// A login, an ack, and two signals.
-    fn told() -> Buffer {
-        let mut buffer = Buffer::new();
-        buffer.tell("pong".into(), None);
-        buffer.logs_in();
-        buffer.tell("login".into(), None);
-        buffer.tell("one".into(), Some(seq(1)));
-        buffer.tell("ack".into(), None);
-        buffer.tell("two".into(), Some(seq(2)));
-        buffer
-    }
-
-    #[test]
-    fn a_place_survives_its_text() {
-        assert_eq!(Place::default().to_string(), "0-0");
-        for place in told().read(&mut Place::default()).events {
-            assert_eq!(place.0.to_string().parse(), Ok(place.0));
-        }
-        for dirt in ["", "x", "1", "-", "1-2-3", "1-x", "1-4294967296", "é-1"] {
-            assert_eq!(dirt.parse::<Place>(), Err(InvalidPlace), "{dirt}");
-        }
-    }
-
-    #[test]
-    fn a_stream_goes_on_behind_its_place_also_at_another_node() {
-        let mut buffer = told();
-        let mut writer = Writer::default();
-        buffer.write(&mut writer);
-        let mut moved = Buffer::read_from(&mut Reader::new(writer.into())).unwrap();
-        for buffer in [&mut buffer, &mut moved] {
-            let mut place = Place::default();
-            let all = buffer.read(&mut place);
-            assert_eq!(texts(&all), ["pong", "login", "one", "ack", "two"]);
-            assert_eq!(
-                (all.reset, buffer.read(&mut place).is_empty()),
-                (false, true)
-            );
-            let mut third = all.events[2].0;
-            assert_eq!(texts(&buffer.read(&mut third)), ["ack", "two"]);
-        }
-    }
-
-    #[test]
-    fn where_the_run_is_lost_a_stream_goes_on_behind_its_inbox() {
-        let before = told().read(&mut Place::default()).events;
-        let mut buffer = Buffer::new();
-        buffer.greets = true;
-        buffer.logs_in();
-        buffer.tell("login again".into(), None);
-        buffer.tell("two".into(), Some(seq(2)));
-        buffer.confirmed = seq(1);
-        let mut place = Place::default();
-        let of_nothing = buffer.read(&mut place);
-        assert_eq!(texts(&of_nothing), ["login again", "two"]);
-        assert!(of_nothing.reset, "one is not told again");
-        place = before[0].0;
-        assert_eq!(texts(&buffer.read(&mut place)), ["login again", "two"]);
-        place = before[2].0;
-        let of_one = buffer.read(&mut place);
-        assert_eq!((texts(&of_one), of_one.reset), (vec!["two"], false));
-        place = before[4].0;
-        assert!(buffer.read(&mut place).is_empty());
-        buffer.tell("three".into(), Some(seq(3)));
-        assert_eq!(texts(&buffer.read(&mut place)), ["three"]);
-    }
-
-    #[test]
-    fn what_was_heard_of_an_earlier_run_is_not_told_again_however_late_it_comes() {
-        let before = told().read(&mut Place::default()).events;
-        let mut buffer = Buffer::new();
-        buffer.logs_in();
-        buffer.tell("ack".into(), None);
-        let mut place = before[4].0;
-        assert_eq!(texts(&buffer.read(&mut place)), ["ack"]);
-        buffer.tell("two".into(), Some(seq(2)));
-        buffer.tell("three".into(), Some(seq(3)));
-        assert_eq!(texts(&buffer.read(&mut place)), ["three"]);
-    }
-
-    #[test]
-    fn so_much_is_kept_and_a_loss_is_told() {
-        let mut buffer = told();
-        let mut place = Place::default();
-        buffer.read(&mut place);
-        let mut at_the_end = place;
-        for _ in 0..=MOST_EVENTS {
-            buffer.tell("x".into(), None);
-        }
-        let late = buffer.read(&mut place);
-        assert_eq!((late.events.len(), late.reset), (MOST_EVENTS, true));
-        assert!(buffer.read(&mut Place::default()).reset);
-        assert!(buffer.read(&mut place).is_empty(), "the loss is told once");
-        buffer.tell("y".repeat(MOST_BYTES).into(), None);
-        assert_eq!(buffer.read(&mut at_the_end).events.len(), 1);
-    }
-}
+#[path = "buffer_tests.rs"]
+mod tests;
