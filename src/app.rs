@@ -11,27 +11,27 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use crate::broker::memory::MemoryBroker;
+use crate::broker::{self, Inbox, Opened};
 use crate::config::{Backend, Config};
 use crate::drain::Phase;
-use crate::edge::{self, Doors, NodeView, Tls};
-use crate::exchange::Exchange;
-use crate::fabric::embedded::Switch;
-use crate::fabric::{self, Inbox, Opened};
 use crate::model::NodeId;
+use crate::router::Router;
 use crate::telemetry::{Telemetry, View};
+use crate::transport::{self, Endpoints, NodeView, Tls};
 
 /// Connections that may wait to be accepted: after a deploy everybody comes at once.
 const BACKLOG: u32 = 4096;
-/// How long the fabric may take for its first and its last word.
+/// How long the broker may take for its first and its last word.
 const FABRIC_WITHIN: Duration = Duration::from_secs(5);
 
 /// A node, wired and bound; nothing runs yet.
 #[derive(Debug)]
 pub struct App {
-    exchange: Arc<Exchange>,
+    router: Arc<Router>,
     phase: Phase,
     drain: Drain,
-    doors: (TcpListener, axum::Router),
+    endpoints: (TcpListener, axum::Router),
     tls: Option<Tls>,
     admin: (TcpListener, axum::Router),
     inbox: Inbox,
@@ -70,14 +70,14 @@ pub enum StartError {
     },
     /// The certificate cannot be served.
     #[error(transparent)]
-    Tls(#[from] edge::TlsError),
+    Tls(#[from] transport::TlsError),
     /// Redis cannot be used.
     #[error(transparent)]
-    Redis(#[from] fabric::redis::OpenError),
+    Redis(#[from] broker::redis::OpenError),
 }
 
 impl App {
-    /// Binds the ports and connects the fabric. Exports nothing.
+    /// Binds the ports and connects the broker. Exports nothing.
     pub async fn build(config: &Config) -> Result<Self, StartError> {
         let node = NodeId::start(&config.node_id);
         Self::build_as(node, config, Telemetry::default()).await
@@ -91,20 +91,20 @@ impl App {
     ) -> Result<Self, StartError> {
         match &config.backend {
             Backend::Embedded => {
-                let opened = Switch::new(config.terms()).plug(node.clone());
+                let opened = MemoryBroker::new(config.terms()).plug(node.clone());
                 Self::wire(config, opened, node, "embedded", telemetry)
             }
             Backend::Redis(redis) => {
                 let metrics = Arc::clone(&telemetry.metrics);
                 let opened =
-                    fabric::redis::open(redis, config.terms(), node.clone(), metrics).await?;
+                    broker::redis::open(redis, config.terms(), node.clone(), metrics).await?;
                 Self::wire(config, opened, node, "redis", telemetry)
             }
         }
     }
 
     /// The same, plugged into a switch that other nodes of this process share.
-    pub fn plug_into(switch: &Switch, config: &Config) -> Result<Self, StartError> {
+    pub fn plug_into(switch: &MemoryBroker, config: &Config) -> Result<Self, StartError> {
         let node = NodeId::start(&config.node_id);
         let opened = switch.plug(node.clone());
         Self::wire(config, opened, node, "embedded", Telemetry::default())
@@ -118,36 +118,37 @@ impl App {
         telemetry: Telemetry,
     ) -> Result<Self, StartError> {
         let Opened {
-            fabric,
+            broker,
             inbox,
             questions,
             mut drivers,
         } = opened;
-        let exchange = Arc::new(Exchange::new(
+        let router = Arc::new(Router::new(
             node,
-            Arc::clone(&fabric),
+            Arc::clone(&broker),
             config.terms(),
-            config.exchange(),
+            config.router(),
             telemetry,
         ));
         let phase = Phase::default();
-        exchange
+        router
             .telemetry()
             .metrics
-            .observe(kind, seen_by(&exchange, &phase));
-        let (settings, of) = (config.edge(), Arc::clone(&exchange));
-        let doors = Doors::new(settings, of, fabric, phase.clone());
-        drivers.push(("http questions", Box::pin(doors.answer(questions))));
-        let admin = edge::admin_routes(NodeView::new(Arc::clone(&exchange), phase.clone(), kind));
+            .observe(kind, seen_by(&router, &phase));
+        let (settings, of) = (config.transport(), Arc::clone(&router));
+        let endpoints = Endpoints::new(settings, of, broker, phase.clone());
+        drivers.push(("http questions", Box::pin(endpoints.answer(questions))));
+        let admin =
+            transport::admin_routes(NodeView::new(Arc::clone(&router), phase.clone(), kind));
         Ok(Self {
-            exchange,
+            router,
             phase,
             drain: Drain {
                 // What is left of the deadline is for what the last ones leave behind.
                 window: config.drain_window.min(config.drain_deadline / 2),
                 deadline: config.drain_deadline,
             },
-            doors: (bind(config.listen, "listen")?, doors.routes()),
+            endpoints: (bind(config.listen, "listen")?, endpoints.routes()),
             tls: config.tls.clone().map(Tls::load).transpose()?,
             admin: (bind(config.admin_listen, "admin.listen")?, admin),
             inbox,
@@ -157,12 +158,12 @@ impl App {
 
     /// The node.
     pub fn node(&self) -> &NodeId {
-        self.exchange.node()
+        self.router.node()
     }
 
     /// Where clients connect.
     pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
-        self.doors.0.local_addr()
+        self.endpoints.0.local_addr()
     }
 
     /// Where operators look.
@@ -173,10 +174,10 @@ impl App {
     /// Runs until `stop`, or until one of its services ends, and then until it has drained. True if all went as it should.
     pub async fn run(self, stop: CancellationToken) -> bool {
         let Self {
-            exchange,
+            router,
             phase,
             drain,
-            doors,
+            endpoints,
             tls,
             admin,
             inbox,
@@ -192,29 +193,32 @@ impl App {
         for (name, driver) in drivers.0 {
             service(name, driver);
         }
-        service("inbox", Box::pin(Arc::clone(&exchange).listen(inbox)));
+        service("inbox", Box::pin(Arc::clone(&router).listen(inbox)));
         service(
             "admin listener",
-            Box::pin(edge::serve(admin.0, admin.1, None)),
+            Box::pin(transport::serve(admin.0, admin.1, None)),
         );
-        if timeout(FABRIC_WITHIN, first_beat(&exchange)).await.is_err() {
+        if timeout(FABRIC_WITHIN, first_beat(&router)).await.is_err() {
             warn!("Redis does not answer yet: nobody can log in until it does");
         } else {
-            exchange.settle().await;
+            router.settle().await;
         }
         service(
             "node lease keeper",
-            Box::pin(Arc::clone(&exchange).keep_node()),
+            Box::pin(Arc::clone(&router).keep_node()),
         );
         service(
             "user lease keeper",
-            Box::pin(Arc::clone(&exchange).keep_users()),
+            Box::pin(Arc::clone(&router).keep_users()),
         );
-        service("presence watch", Box::pin(Arc::clone(&exchange).watch()));
+        service("presence watch", Box::pin(Arc::clone(&router).watch()));
         if let Some(tls) = tls.clone() {
             service("certificate keeper", Box::pin(tls.keep()));
         }
-        service("listener", Box::pin(edge::serve(doors.0, doors.1, tls)));
+        service(
+            "listener",
+            Box::pin(transport::serve(endpoints.0, endpoints.1, tls)),
+        );
 
         let as_asked = tokio::select! {
             () = stop.cancelled() => true,
@@ -233,7 +237,7 @@ impl App {
                 "Sessions are left at drain.deadline: their leases will expire"
             );
         }
-        let _ = timeout(FABRIC_WITHIN, exchange.close()).await;
+        let _ = timeout(FABRIC_WITHIN, router.close()).await;
         services.shutdown().await;
         as_asked && empty
     }
@@ -241,29 +245,29 @@ impl App {
 
 /// What the operator's figures look up, for as long as there is a node.
 fn seen_by(
-    exchange: &Arc<Exchange>,
+    router: &Arc<Router>,
     phase: &Phase,
 ) -> impl Fn() -> View + Clone + Send + Sync + 'static {
-    let (exchange, phase) = (Arc::downgrade(exchange), phase.clone());
+    let (router, phase) = (Arc::downgrade(router), phase.clone());
     move || {
-        let Some(exchange) = exchange.upgrade() else {
+        let Some(router) = router.upgrade() else {
             return View::default();
         };
-        let (health, draining) = (exchange.health(), phase.is_draining());
+        let (health, draining) = (router.health(), phase.is_draining());
         View {
             names: health.sessions as u64,
             calls: health.calls,
-            nodes_seen: exchange.nodes_seen().len() as u64,
+            nodes_seen: router.nodes_seen().len() as u64,
             ready: health.ready && !draining,
             draining,
-            fabric_reached: health.fabric_reached,
-            fabric_queue: health.fabric_queue,
+            broker_reached: health.broker_reached,
+            broker_queue: health.broker_queue,
         }
     }
 }
 
-async fn first_beat(exchange: &Exchange) {
-    while exchange.first_beat().await.is_err() {
+async fn first_beat(router: &Router) {
+    while router.first_beat().await.is_err() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

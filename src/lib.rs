@@ -1,83 +1,97 @@
 //! # Switchboard: a WebRTC signalling server that scales out
 //!
 //! Two people who want to call each other must swap an offer, an answer and ICE candidates before a peer-to-peer connection exists. Clients
-//! speak the tutorial's JSON protocol over a WebSocket to any node; nodes share presence and pass signals on through a *fabric*: a Redis, or
-//! nothing at all for a node alone.
+//! speak the tutorial's JSON protocol over a WebSocket to any node. Nodes share presence and pass signals on through a *broker*: Redis, or
+//! memory for a node alone.
 //!
-//! ## The one message path
-//!
-//! ```text
-//!  WS text ─► edge ─► session ─► dialect.hear ─► exchange.send ─┬─ peer here ─────────────► mailbox ─► session ─► dialect.say ─► WS text
-//!                                                                └─ fabric.send ═ Redis ═► inbox ─► exchange.deliver ─┘
-//! ```
-//!
-//! Whoever cannot open a WebSocket speaks the same language over HTTP. Its session is a resumable one like any other; its connection is a stream of
-//! events, or polls, and POSTs. One node is its *home*, and a note in the store says which. A POST or a poll that comes to another node is
-//! forwarded; a stream makes the node at which it arrives the home.
+//! ## The path of a signal
 //!
 //! ```text
-//!  POST ─► edge ─┬─ at home ───────────────────────────► home ─► session … exchange … session ─► home (buffer) ─► SSE or poll
-//!                └─ fabric.ask ═ Redis ═► edge at home ─┘
+//!  WS text ─► transport ─► codec.decode ─► session ─► router.route ─┬─ plain peer on this node ─► mailbox ─► session ─► codec.encode ─► WS text
+//!                                                                    └─ broker.send ═ Redis ═► broker ─► router.deliver ─┘
 //! ```
 //!
-//! Data flows one way. Nothing lower holds a reference to anything higher; the fabric hands out a receiver and never takes a callback.
-//! To know the house, read `main.rs`, [`app`], [`session`], [`exchange`], [`fabric`], in this order.
+//! A session is one task. Its [`state`](session::state) is plain: `on(input, moment)` leaves actions for the connection and effects for the
+//! broker. The runner executes the effects and reports their results as inputs.
 //!
-//! ## Arrows
+//! Clients without WebSockets speak the same protocol over HTTP. Their sessions are resumable ones like any other; the connection is a stream of
+//! events or polls, and POSTs. One node is the session's *home*, and a locator in the store says which. Another node forwards a POST or a poll
+//! to the home; a stream makes the node at which it arrives the home.
 //!
-//! `edge → session → exchange → fabric → model` and `session → dialect → model`; `edge` also sees `dialect` (which language a door speaks),
-//! `exchange` (to hand it on, and to show it to operators), `fabric` (where HTTP sessions are at home, and what their homes are asked), `drain`,
-//! `ice` and `limits`, and `session` sees `limits`, `ice` and `drain`. `fabric` and those above it tell `telemetry` what happens, which knows nothing but `model`. `config` knows the settings of each room,
-//! never its behaviour. Only [`app`] sees everything. `tests/it/tidy.rs` holds these arrows.
+//! ```text
+//!  POST ─► transport ─┬─ at home ─────────────────────────────► home ─► session … router … session ─► home (buffer) ─► SSE or poll
+//!                     └─ broker.ask ═ Redis ═► transport at home ─┘
+//! ```
+//!
+//! Data flows one way. Nothing lower holds a reference to anything higher: the broker hands out a receiver and never takes a callback.
+//! To learn the code, read `main.rs`, [`app`], [`session`], [`session::state`], [`router`], [`broker`], in this order.
+//!
+//! ## Rooms
+//!
+//! | room | purpose |
+//! | --- | --- |
+//! | [`model`] | plain values: ids, signals, commands, events, and the two kinds of "no" (a refusal goes on, a close reason ends) |
+//! | [`protocol`] | pure codecs between frames and commands or events: native and PeerJS |
+//! | [`transport`] | everything HTTP: WebSockets, event streams, polls, PeerJS routes, pages, TLS, admin routes |
+//! | [`session`] | one conversation: its task, its state, its end |
+//! | [`router`] | one node's knowledge: who is here, mailboxes, logins, lease renewal, other nodes, presence, the expiry guard |
+//! | [`broker`] | presence and delivery between nodes: a trait with its promises, in memory and over Redis |
+//! | [`telemetry`] | log lines, metrics, one trace for each call |
+//!
+//! `transport → session → router → broker → model` and `session → protocol → model`. `transport` also sees `protocol` (which codec a path
+//! speaks), `router` (to hand it on, and to show it to operators), `broker` (to locate HTTP sessions and to ask their homes), `drain`, `ice`
+//! and `limits`; `session` also sees `broker` (its plain values), `limits`, `ice` and `drain`. `broker` and those above it report to
+//! `telemetry`, which knows only `model`. `config` knows the settings of each room, never its behaviour. Only [`app`] sees everything.
+//! `tests/it/tidy.rs` checks these arrows.
 //!
 //! ## Invariants
 //!
-//! - Words of [`model`] are never serialized. Each border has wire structs of its own.
-//! - Only `fabric::redis` knows Redis; only `edge` (and the root that wires it) knows axum.
+//! - Values of [`model`] are never serialized. Each border has wire structs of its own.
+//! - Only `broker::redis` knows Redis; only `transport` (and the root that wires it) knows axum.
 //! - The server never opens a body, and nothing that a client says in one reaches a log.
-//! - One task owns a session: its socket, dialect, seat and clocks. Sessions never call each other, they post to mailboxes.
-//! - Nothing waits while delivering; every queue has a bound, a name for full, and a consequence:
+//! - One task owns a session: its connection, codec, state and timers. Sessions never call each other; they post to mailboxes.
+//! - Nothing waits while delivering. Every queue has a bound, a name for full, and a consequence:
 //!
-//!   | queue | bound | full |
+//!   | queue | bound | when it is full |
 //!   | --- | --- | --- |
-//!   | a session's mailbox | events and bytes | the session ends: too slow a reader |
-//!   | a node's inbox | 8,192 events | the session has a gap: a resumable one reads its inbox in the store, a plain one is told that it may have missed something |
-//!   | a lane to Redis | 8,192 jobs | the sender is told: unavailable |
-//!   | sends of one session that wait for the fabric | 32 | the session hears nothing more until one is known |
-//!   | a resumable user's inbox in the store | 256 entries and 1 MiB, of one sender half | the sender is told: inbox full |
-//!   | what waits in a session for names that nobody holds | 256 names and 1 MiB; for one of them 128 signals and 512 KiB | the sender is told: nobody is here |
-//!   | what the client of an HTTP session has said | 256 messages and 1 MiB | the client is told: try again |
-//!   | what it was told, at its home | 1,024 events and 1 MiB | the oldest goes; a client that had not read it is told of a reset |
-//!   | questions about HTTP sessions | 1,024 waiting, 1,024 under way | the asker hears nothing, and goes on without |
-//!   | spans that wait for the collector | 2,048 (`OTEL_BSP_MAX_QUEUE_SIZE`) | the span is dropped |
-//!   | letters that a lane has parked, since nobody listens to a plain user's channel | 4,096, `redis.timeout` | the sender is told: unavailable |
+//!   | a session's mailbox | events and bytes | the session ends: its client reads too slowly |
+//!   | a node's inbound queue | 8,192 events | the session has a gap: a resumable one reads its inbox, a plain one is told that it may have missed something |
+//!   | a publisher's queue | 8,192 jobs | the sender is told: unavailable |
+//!   | sends of one session without an outcome | 32 | the client is not read until one is known |
+//!   | a resumable user's inbox | 256 entries and 1 MiB, half of it from one sender | the sender is told: inbox full |
+//!   | a session's offline queue | 256 names and 1 MiB; for one name 128 signals and 512 KiB | the sender is told: nobody is here |
+//!   | posts of an HTTP session | 256 messages and 1 MiB | the client is told: try again |
+//!   | what an HTTP session was told, at its home | 1,024 events and 1 MiB | the oldest goes; a client that had not read it is told of a reset |
+//!   | questions about HTTP sessions | 1,024 waiting, 1,024 under way | the asker gets no answer, and goes on without |
+//!   | spans for the collector | 2,048 (`OTEL_BSP_MAX_QUEUE_SIZE`) | the span is dropped |
+//!   | messages that a publisher has parked, since nobody listens to a plain user's channel | 4,096, `redis.timeout` | the sender is told: unavailable |
 //!
-//! - A name has one holder. Whoever lost it is told, and delivers nothing more.
-//! - A POST is answered when it is known what became of each message, and each has an id: its client says again what was not answered, and whoever
-//!   is the home by then does it once.
-//! - What waits for a name that nobody holds waits at its sender, in order and before anything later: whoever takes the name is sent it, or the
-//!   sender is told that nobody came.
+//! - A name has one holder. A session that lost its name is told, and delivers nothing more.
+//! - A POST is answered when the outcome of each message is known. Each message has an id: a client repeats what was not answered, and the home
+//!   of that moment does it once.
+//! - A repetition is recognised by the receiver's session alone, by the sender's session and the id.
+//! - Signals for a name that nobody holds wait at their sender, in order. Whoever takes the name gets them, or the sender is told that nobody came.
 //! - After any kind of ending each call peer hears exactly one `leave`. A session that is resumed has not ended.
-//! - What is decided about an entry of a resumable session's inbox is decided once, and written down before it can be confirmed: whoever holds the
-//!   session next says what this one said.
-//! - A store that may have lost data begins a new *epoch*: every session with an inbox or a call is told that it may have missed something, and nothing is
-//!   sent again.
-//! - What is counted for every signal is a plain atomic. A call's spans are built if its offer was sampled; without tracing nothing of it is built at all.
-//! - Below `config` nobody reads the environment, and there is no mutable static: two nodes fit in one process.
+//! - What is decided about an inbox entry is decided once, and saved before the entry can be confirmed: the session's next connection says what
+//!   this one said.
+//! - A store that may have lost data begins a new *epoch*: every session with an inbox or a call is told that it may have missed something, and
+//!   nothing is sent again.
+//! - What is counted for every signal is a plain atomic. Spans of a call are built only if its offer was sampled.
+//! - Below `config` nothing reads the environment, and there is no mutable static: two nodes fit in one process.
 //!
 //! ## Tasks
 //!
-//! Tasks begin in three places. [`app`] runs the services, and a node drains if one of them ends: the fabric's drivers (publisher lanes, node
-//! lane, subscriber, gap announcer), the inbox pump, the two lease keepers, the presence watch, the certificate keeper, the two listeners.
-//! [`edge`] runs one task for each connection, which becomes its session, and one for each HTTP session that is at home here.
+//! Tasks begin in three places. [`app`] runs the services, and the node drains if one of them ends: the broker's drivers (publishers, node
+//! channel, subscriber, gap announcer), the inbound pump, the two lease renewers, the presence watch, the certificate watcher, the two listeners.
+//! [`transport`] runs one task for each connection, which becomes its session, and one for each HTTP session whose home is here.
 
 pub mod model;
 
-pub mod dialect;
+pub mod protocol;
 
-pub mod fabric;
+pub mod broker;
 
-pub mod exchange;
+pub mod router;
 
 pub mod session;
 
@@ -85,7 +99,7 @@ pub mod limits;
 
 pub mod ice;
 
-pub mod edge;
+pub mod transport;
 
 pub mod drain;
 

@@ -14,7 +14,7 @@ const BURST_SECONDS: u32 = 2;
 
 /// How fast one client may speak.
 #[derive(Debug)]
-pub struct Pace {
+pub struct RateLimit {
     /// Messages; none: no limit.
     steps: Option<DefaultDirectRateLimiter>,
     /// Messages that were refused: whoever is refused as often as others are heard does not listen.
@@ -30,7 +30,7 @@ pub struct TooFast {
     pub again_and_again: bool,
 }
 
-impl Pace {
+impl RateLimit {
     /// This many messages a second, with bursts of two seconds' worth; 0 for no limit.
     pub fn new(per_second: u32) -> Self {
         let limiter = || {
@@ -64,7 +64,7 @@ impl Pace {
 
 /// How many connections there are from each address.
 #[derive(Clone, Debug)]
-pub struct Crowd {
+pub struct ConnectionLimit {
     limit: u32,
     /// Held for a map operation. As many entries as there are addresses with connections.
     counts: Arc<Mutex<HashMap<IpAddr, u32>>>,
@@ -73,16 +73,16 @@ pub struct Crowd {
 /// One of an address's connections; frees its place when dropped.
 #[derive(Debug)]
 pub struct Place {
-    crowd: Crowd,
+    connections: ConnectionLimit,
     from: IpAddr,
 }
 
 /// There are as many connections from that address as there may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("too many connections from this address")]
-pub struct Crowded;
+pub struct TooMany;
 
-impl Crowd {
+impl ConnectionLimit {
     /// At most this many from one address; 0 for no limit.
     pub fn new(limit: u32) -> Self {
         Self {
@@ -92,7 +92,7 @@ impl Crowd {
     }
 
     /// Takes a place for a connection from this address. IPv6 users have a whole /64.
-    pub fn enter(&self, from: IpAddr) -> Result<Option<Place>, Crowded> {
+    pub fn enter(&self, from: IpAddr) -> Result<Option<Place>, TooMany> {
         if self.limit == 0 {
             return Ok(None);
         }
@@ -100,11 +100,11 @@ impl Crowd {
         let mut counts = self.lock();
         let count = counts.entry(from).or_default();
         if *count >= self.limit {
-            return Err(Crowded);
+            return Err(TooMany);
         }
         *count += 1;
         Ok(Some(Place {
-            crowd: self.clone(),
+            connections: self.clone(),
             from,
         }))
     }
@@ -116,7 +116,7 @@ impl Crowd {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut counts = self.crowd.lock();
+        let mut counts = self.connections.lock();
         if let Some(count) = counts.get_mut(&self.from) {
             *count -= 1;
             if *count == 0 {
@@ -139,40 +139,44 @@ mod tests {
 
     #[test]
     fn a_burst_is_heard_and_then_the_pace() {
-        let pace = Pace::new(5);
-        assert_eq!((0..10).filter(|_| pace.step().is_ok()).count(), 10);
-        let too_fast = pace.step().unwrap_err();
+        let rate = RateLimit::new(5);
+        assert_eq!((0..10).filter(|_| rate.step().is_ok()).count(), 10);
+        let too_fast = rate.step().unwrap_err();
         assert!(!too_fast.again_and_again);
         assert!(
             too_fast.retry_after <= Duration::from_millis(200),
             "{too_fast:?}"
         );
         let stubborn = (0..20)
-            .filter_map(|_| pace.step().err())
+            .filter_map(|_| rate.step().err())
             .any(|too_fast| too_fast.again_and_again);
         assert!(stubborn);
     }
 
     #[test]
     fn no_limit_is_no_limit() {
-        let pace = Pace::new(0);
-        assert!((0..10_000).all(|_| pace.step().is_ok()));
+        let rate = RateLimit::new(0);
+        assert!((0..10_000).all(|_| rate.step().is_ok()));
         let from = IpAddr::from([127, 0, 0, 1]);
-        assert!((0..10_000).all(|_| matches!(Crowd::new(0).enter(from), Ok(None))));
+        assert!((0..10_000).all(|_| matches!(ConnectionLimit::new(0).enter(from), Ok(None))));
     }
 
     #[test]
     fn a_place_is_freed_and_a_household_shares() {
-        let crowd = Crowd::new(2);
+        let connections = ConnectionLimit::new(2);
         let [a, b]: [IpAddr; 2] = [
             "2001:db8::1".parse().unwrap(),
             "2001:db8::2".parse().unwrap(),
         ];
-        let first = crowd.enter(a).unwrap();
-        let _second = crowd.enter(b).unwrap();
-        assert_eq!(crowd.enter(a).unwrap_err(), Crowded);
-        assert!(crowd.enter("2001:db8:0:1::1".parse().unwrap()).is_ok());
+        let first = connections.enter(a).unwrap();
+        let _second = connections.enter(b).unwrap();
+        assert_eq!(connections.enter(a).unwrap_err(), TooMany);
+        assert!(
+            connections
+                .enter("2001:db8:0:1::1".parse().unwrap())
+                .is_ok()
+        );
         drop(first);
-        assert!(crowd.enter(a).is_ok());
+        assert!(connections.enter(a).is_ok());
     }
 }

@@ -20,7 +20,7 @@ const TURN: usize = 100;
 const SETTLE: Duration = Duration::from_secs(1);
 
 /// One subject: its servers, and who is logged in there.
-struct Crowd {
+struct ConnectionLimit {
     subject: Subject,
     servers: Servers,
     /// What the servers took before anybody came.
@@ -32,24 +32,26 @@ struct Crowd {
 
 pub(crate) async fn run(subjects: &[Subject], users: usize) -> Outcome<Vec<Measured>> {
     let crowds = subjects.iter().map(|&subject| {
-        Crowd::set_up(subject).map_err(|error| format!("{}: {error}", subject.name()))
+        ConnectionLimit::set_up(subject).map_err(|error| format!("{}: {error}", subject.name()))
     });
     let mut crowds = crowds.collect::<Result<Vec<_>, _>>()?;
     for first in (0..users).step_by(TURN) {
-        for crowd in &mut crowds {
-            let admitted = crowd.admit(first..users.min(first + TURN)).await;
-            admitted.map_err(|error| format!("{}: {error}", crowd.subject.name()))?;
+        for connections in &mut crowds {
+            let admitted = connections.admit(first..users.min(first + TURN)).await;
+            admitted.map_err(|error| format!("{}: {error}", connections.subject.name()))?;
         }
     }
     sleep(SETTLE).await;
-    let measured = crowds.into_iter().map(|crowd| {
-        let name = crowd.subject.name();
-        crowd.close().map_err(|error| format!("{name}: {error}"))
+    let measured = crowds.into_iter().map(|connections| {
+        let name = connections.subject.name();
+        connections
+            .close()
+            .map_err(|error| format!("{name}: {error}"))
     });
     Ok(measured.collect::<Result<_, _>>()?)
 }
 
-impl Crowd {
+impl ConnectionLimit {
     fn set_up(subject: Subject) -> Outcome<Self> {
         let servers = subject.start()?;
         Ok(Self {
@@ -68,12 +70,12 @@ impl Crowd {
             client.expect_silence()?;
             client.flush().await?;
         }
-        let (subject, doors) = (self.subject, self.servers.doors);
+        let (subject, endpoints) = (self.subject, self.servers.endpoints);
         let start = Reading::take(&self.servers)?;
         let logins = stream::iter(users).map(|number| async move {
             let begun = Instant::now();
             let name = format!("idle{number:05}");
-            let client = Client::login(doors[number % 2], subject, &name).await?;
+            let client = Client::login(endpoints[number % 2], subject, &name).await?;
             let took = u32::try_from(begun.elapsed().as_nanos()).unwrap_or(u32::MAX);
             Outcome::Ok((client, took))
         });

@@ -74,7 +74,7 @@ impl Scenario {
     }
 }
 
-/// Two users, at the two doors.
+/// Two users, at the two endpoints.
 pub(crate) struct Pair {
     pub(crate) caller: Client,
     pub(crate) called: Client,

@@ -156,7 +156,7 @@ impl Subject {
 pub(crate) struct Servers {
     pub(crate) processes: Vec<Process>,
     /// Where the caller of each pair connects, and where the one that is called does.
-    pub(crate) doors: [SocketAddr; 2],
+    pub(crate) endpoints: [SocketAddr; 2],
     _directory: Option<TempDir>,
 }
 
@@ -240,7 +240,7 @@ fn start_node_js(what: &str, directory: &str) -> Outcome<Servers> {
     wait_until(what, || TcpStream::connect(door).is_ok())?;
     Ok(Servers {
         processes: vec![server],
-        doors: [door, door],
+        endpoints: [door, door],
         _directory: None,
     })
 }
@@ -265,7 +265,7 @@ fn start_switchboard(binary: &str, environment: &[(&str, &str)]) -> Outcome<Serv
     let (second, second_door) = start_node("node 2", redis_door, binary, environment)?;
     Ok(Servers {
         processes: vec![first, second, redis],
-        doors: [first_door, second_door],
+        endpoints: [first_door, second_door],
         _directory: Some(directory),
     })
 }

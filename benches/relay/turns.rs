@@ -77,8 +77,8 @@ impl Stand {
         for number in 0..load.pairs {
             let names = [format!("caller{number:05}"), format!("called{number:05}")];
             pairs.push(Pair {
-                caller: Client::login(servers.doors[0], subject, &names[0]).await?,
-                called: Client::login(servers.doors[1], subject, &names[1]).await?,
+                caller: Client::login(servers.endpoints[0], subject, &names[0]).await?,
+                called: Client::login(servers.endpoints[1], subject, &names[1]).await?,
                 names,
             });
         }

@@ -25,7 +25,7 @@ pub(crate) struct Cluster {
     pub(crate) redis: Process,
     /// The last one is there to be killed.
     pub(crate) nodes: Vec<Process>,
-    pub(crate) doors: Vec<SocketAddr>,
+    pub(crate) endpoints: Vec<SocketAddr>,
     _directory: TempDir,
 }
 
@@ -46,13 +46,13 @@ impl Cluster {
         let mut cluster = Self {
             redis,
             nodes: Vec::new(),
-            doors: Vec::new(),
+            endpoints: Vec::new(),
             _directory: directory,
         };
         for number in 1..=NODES {
             let (node, door) = start_node(&format!("node{number}"), files, redis_door)?;
             cluster.nodes.push(node);
-            cluster.doors.push(door);
+            cluster.endpoints.push(door);
         }
         Ok(cluster)
     }
@@ -115,7 +115,7 @@ pub(crate) fn check(sessions: usize) -> Outcome<usize> {
             .status();
         found.map_err(|error| format!("`{program}` ({what}) cannot be run: {error}"))?;
     }
-    // After the death of a node its clients may crowd at one of the others.
+    // After the death of a node its clients may connections at one of the others.
     let files = sessions * 2 / 3 + OTHER_FILES;
     let allowed = Command::new("sh")
         .args(["-c", WITH_FILES, &files.to_string(), "true"])

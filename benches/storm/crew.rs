@@ -30,14 +30,14 @@ struct Worker {
 }
 
 impl Crew {
-    pub(crate) fn start(sessions: usize, doors: &[SocketAddr], files: usize) -> Outcome<Self> {
+    pub(crate) fn start(sessions: usize, endpoints: &[SocketAddr], files: usize) -> Outcome<Self> {
         let (tell, reports) = channel();
         let start = |worker: usize| {
             let first = sessions * worker / WORKERS;
             let share = Share {
                 first,
                 sessions: sessions * (worker + 1) / WORKERS - first,
-                doors: doors.to_vec(),
+                endpoints: endpoints.to_vec(),
             };
             Worker::start(share, files, tell.clone())
         };

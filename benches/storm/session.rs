@@ -126,7 +126,7 @@ impl Session {
         if let Some(last) = &self.last {
             request["last"] = json!(last);
         }
-        let survivors = self.world.share.doors.len() - 1;
+        let survivors = self.world.share.endpoints.len() - 1;
         let mut wait = FIRST_WAIT;
         let mut no_sooner = Duration::ZERO;
         for attempt in 0.. {
@@ -159,7 +159,7 @@ impl Session {
 
     async fn attempt(&self, door: usize, request: &Value) -> Result<(Socket, Answer), Ended> {
         let login = async {
-            let mut socket = Socket::open(self.world.share.doors[door]).await?;
+            let mut socket = Socket::open(self.world.share.endpoints[door]).await?;
             let answer = socket.login(request).await?;
             Ok((socket, answer))
         };

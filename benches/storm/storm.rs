@@ -47,7 +47,7 @@ pub(crate) fn run(load: &Load) -> Outcome<Measured> {
     let files = check(load.sessions)?;
     let mut cluster = Cluster::start(files)?;
     let nodes_kib: Vec<f64> = cluster.kib_by_node()?;
-    let mut crew = Crew::start(load.sessions, &cluster.doors, files)?;
+    let mut crew = Crew::start(load.sessions, &cluster.endpoints, files)?;
 
     let logins_per_second = log_in(&mut crew, load.sessions)?;
     let (at_risk, calls) = (crew.at_risk(), crew.calls());

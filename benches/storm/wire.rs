@@ -16,7 +16,7 @@ pub(crate) struct Share {
     pub(crate) first: usize,
     pub(crate) sessions: usize,
     /// Those of the nodes. The last one is killed.
-    pub(crate) doors: Vec<SocketAddr>,
+    pub(crate) endpoints: Vec<SocketAddr>,
 }
 
 impl Share {
@@ -26,12 +26,12 @@ impl Share {
 
     /// The number of the door where this session logs in.
     pub(crate) fn door(&self, number: usize) -> usize {
-        number % self.doors.len()
+        number % self.endpoints.len()
     }
 
     /// Whether this session loses its node.
     pub(crate) fn is_at_risk(&self, number: usize) -> bool {
-        self.door(number) == self.doors.len() - 1
+        self.door(number) == self.endpoints.len() - 1
     }
 
     /// Who this session has a call with: half of all have one, over different nodes.

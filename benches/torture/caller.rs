@@ -201,7 +201,7 @@ impl Caller {
 
     /// Resumes elsewhere while this connection is open: it must be told that it was replaced.
     async fn hop(&mut self, link: Link) -> Option<Link> {
-        let node = self.dice.random_range(0..self.stage.doors.len());
+        let node = self.dice.random_range(0..self.stage.endpoints.len());
         self.give_up(link);
         self.try_enter(node).await
     }

@@ -48,7 +48,7 @@ pub(crate) struct View {
 
 pub(crate) type Views = Arc<Mutex<[Option<View>; NODES]>>;
 
-/// A node's place: the node may be gone, its doors stay.
+/// A node's place: the node may be gone, its endpoints stay.
 #[derive(Debug)]
 pub(crate) struct Place {
     pub(crate) node: Option<Node>,

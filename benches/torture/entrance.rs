@@ -37,7 +37,7 @@ impl Caller {
         if let Some(home) = self.part.home {
             return home;
         }
-        let nodes = self.stage.doors.len();
+        let nodes = self.stage.endpoints.len();
         match self.lost_at {
             None => self.part.first,
             Some(lost) => (lost + self.dice.random_range(1..nodes)) % nodes,
@@ -45,7 +45,7 @@ impl Caller {
     }
 
     pub(crate) async fn try_enter(&mut self, node: usize) -> Option<Link> {
-        let mut link = Link::open(&self.diary, node, self.stage.doors[node]).await?;
+        let mut link = Link::open(&self.diary, node, self.stage.endpoints[node]).await?;
         let resuming = self.diary.memory().secret.is_some();
         let request = self.login_request();
         let Some(reply) = link.login(&request, LOGIN_WITHIN).await else {

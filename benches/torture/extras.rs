@@ -24,18 +24,18 @@ const LARGE: usize = 56 * 1024;
 const TOO_MUCH: usize = 40 << 20;
 
 async fn enter(diary: &Arc<Diary>, stage: &Stage, node: usize, name: &str) -> Option<Link> {
-    let mut link = Link::open(diary, node, stage.doors[node]).await?;
+    let mut link = Link::open(diary, node, stage.endpoints[node]).await?;
     let request = json!({"type": "login", "name": name});
     let reply = link.login(&request, ANSWER_WITHIN).await?;
     (reply["success"] == true).then_some(link)
 }
 
-/// Watches who is here.
+/// Watchers who is here.
 pub(crate) async fn watch(stage: Arc<Stage>, watched: Vec<String>) {
     let diary = Diary::new(&stage.history, "watcher");
     let mut node = 0;
     while stage.act() < Act::Partings {
-        node = (node + 1) % stage.doors.len();
+        node = (node + 1) % stage.endpoints.len();
         if let Some(mut link) = enter(&diary, &stage, node, "watcher").await {
             let request = json!({"type": "presence", "names": watched, "watch": true});
             let mut alive = link.say(&request).await;
@@ -54,10 +54,10 @@ pub(crate) async fn covet(stage: Arc<Stage>) {
     let mut dice = stage.dice("stranger");
     while stage.act() < Act::Partings {
         let name = stage.names[dice.random_range(0..stage.names.len())].clone();
-        let node = dice.random_range(0..stage.doors.len());
+        let node = dice.random_range(0..stage.endpoints.len());
         // Written down under another name than the one that it wants.
         let diary = Diary::new(&stage.history, &format!("stranger:{name}"));
-        if let Some(mut link) = Link::open(&diary, node, stage.doors[node]).await {
+        if let Some(mut link) = Link::open(&diary, node, stage.endpoints[node]).await {
             let mut request = json!({"type": "login", "name": name});
             if dice.random_bool(0.3) {
                 request["resume"] = json!("a guess");
@@ -100,7 +100,7 @@ pub(crate) async fn soil(stage: Arc<Stage>) {
     let mut dice = stage.dice("dirty");
     let mut number = 0_u64;
     while stage.act() < Act::Partings {
-        let node = dice.random_range(0..stage.doors.len());
+        let node = dice.random_range(0..stage.endpoints.len());
         if let Some(mut link) = enter(&diary, &stage, node, "dirty").await {
             while stage.act() < Act::Partings {
                 number += 1;

@@ -58,7 +58,7 @@ pub(crate) enum What {
         here: bool,
     },
     Status {
-        fabric: String,
+        broker: String,
         missed: bool,
     },
     GoAway,

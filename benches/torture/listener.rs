@@ -152,7 +152,7 @@ impl Listener {
                 }
             }
             "status" => self.note(What::Status {
-                fabric: text("fabric"),
+                broker: text("broker"),
                 missed: said["missed"] == true,
             }),
             "goaway" => self.note(What::GoAway),

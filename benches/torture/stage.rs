@@ -1,4 +1,4 @@
-//! What all clients of a run share: where the doors are, which act is played, who is where.
+//! What all clients of a run share: where the endpoints are, which act is played, who is where.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -50,7 +50,7 @@ pub(crate) struct Board {
 #[derive(Debug)]
 pub(crate) struct Stage {
     pub(crate) history: Arc<History>,
-    pub(crate) doors: Vec<SocketAddr>,
+    pub(crate) endpoints: Vec<SocketAddr>,
     pub(crate) act: watch::Receiver<Act>,
     /// Every name that callers have.
     pub(crate) names: Vec<String>,
@@ -61,14 +61,14 @@ pub(crate) struct Stage {
 impl Stage {
     pub(crate) fn new(
         history: &Arc<History>,
-        doors: Vec<SocketAddr>,
+        endpoints: Vec<SocketAddr>,
         act: watch::Receiver<Act>,
         names: Vec<String>,
         seed: u64,
     ) -> Arc<Self> {
         Arc::new(Self {
             history: Arc::clone(history),
-            doors,
+            endpoints,
             act,
             names,
             seed,

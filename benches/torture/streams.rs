@@ -77,10 +77,10 @@ struct Session<'a> {
 
 impl<'a> Session<'a> {
     async fn begin(stage: &'a Stage, number: usize) -> Option<Self> {
-        let node = number % stage.doors.len();
+        let node = number % stage.endpoints.len();
         let name = format!("{NAME}{number}");
         let login = json!({"login": {"name": name}}).to_string();
-        let asking = try_request(stage.doors[node], "POST", "/v1/sessions", &[], &login);
+        let asking = try_request(stage.endpoints[node], "POST", "/v1/sessions", &[], &login);
         let answer = timeout(ANSWER_WITHIN, asking).await.ok()??;
         let opened: Value = serde_json::from_str(&answer.body).ok()?;
         Some(Self {
@@ -99,8 +99,8 @@ impl<'a> Session<'a> {
     async fn goes_round(&mut self, proof: &mut Proof) {
         while self.stage.act() < Act::Partings {
             proof.looks(self.stage, false);
-            self.node = (self.node + 1) % self.stage.doors.len();
-            let door = self.stage.doors[self.node];
+            self.node = (self.node + 1) % self.stage.endpoints.len();
+            let door = self.stage.endpoints[self.node];
             let opening = Events::open(door, &self.token, self.last.as_deref());
             match timeout(ANSWER_WITHIN, opening).await {
                 Ok(Ok(mut events)) => {
@@ -132,8 +132,8 @@ impl<'a> Session<'a> {
             ("idempotency-key", id.as_str()),
         ];
         let mut status = None;
-        for next in 0..self.stage.doors.len() {
-            let door = self.stage.doors[(self.node + next) % self.stage.doors.len()];
+        for next in 0..self.stage.endpoints.len() {
+            let door = self.stage.endpoints[(self.node + next) % self.stage.endpoints.len()];
             let body = message.to_string();
             let asking = try_request(door, "POST", "/v1/messages", &headers, &body);
             if let Ok(Some(Answer { status: told, .. })) = timeout(ANSWER_WITHIN, asking).await {

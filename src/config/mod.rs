@@ -14,13 +14,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::reader::Reader;
-use crate::edge::{HttpSettings, TlsFiles};
-use crate::exchange::Bounds;
-use crate::fabric::{Terms, redis};
+use crate::broker::{Terms, redis};
 use crate::ice::Ice;
+use crate::router::Bounds;
 use crate::session::Clocks;
 use crate::telemetry::{self, LogFormat};
-use crate::{edge, exchange};
+use crate::transport::{HttpSettings, TlsFiles};
+use crate::{router, transport};
 
 /// The operator's manual: every setting with its default.
 pub const DEFAULTS: &str = include_str!("default.toml");
@@ -57,7 +57,7 @@ pub struct Config {
     session: Session,
     limits: Limits,
     http: HttpSettings,
-    peerjs: Option<edge::peerjs::Settings>,
+    peerjs: Option<transport::peerjs::Settings>,
     ice: Arc<Ice>,
     pages: bool,
 }
@@ -191,7 +191,7 @@ impl Config {
         {
             reader.mistake(
                 "node_id",
-                "must be 1 to 64 letters, digits, dots, underscores and hyphens",
+                "must be 1 to 64 messages, digits, dots, underscores and hyphens",
             );
         }
         for (key, time) in [
@@ -257,17 +257,17 @@ impl Config {
         }
     }
 
-    /// What the exchange needs.
-    pub fn exchange(&self) -> exchange::Settings {
-        exchange::Settings {
+    /// What the router needs.
+    pub fn router(&self) -> router::Settings {
+        router::Settings {
             mailbox: self.session.mailbox,
             watch_every: self.presence.watch_every,
         }
     }
 
-    /// What the doors need.
-    pub fn edge(&self) -> edge::Settings {
-        edge::Settings {
+    /// What the endpoints need.
+    pub fn transport(&self) -> transport::Settings {
+        transport::Settings {
             clocks: self.session.clocks,
             write_timeout: self.session.write_timeout,
             max_age: self.session.max_age,
@@ -309,7 +309,7 @@ fn read_backend(reader: &mut Reader) -> Backend {
         ],
     );
     let prefix = reader.text("redis.prefix");
-    let lanes = reader.parsed("redis.lanes", "a number from 1 to 64");
+    let publishers = reader.parsed("redis.publishers", "a number from 1 to 64");
     let timeout = reader.duration("redis.timeout");
     if !mode || url.contains(',') {
         reader.mistake(
@@ -320,8 +320,8 @@ fn read_backend(reader: &mut Reader) -> Backend {
     if prefix.contains(['{', '}']) || prefix.len() > 64 {
         reader.mistake("redis.prefix", "must be at most 64 bytes without braces");
     }
-    if !(1..=64).contains(&lanes) {
-        reader.mistake("redis.lanes", "must be a number from 1 to 64");
+    if !(1..=64).contains(&publishers) {
+        reader.mistake("redis.publishers", "must be a number from 1 to 64");
     }
     if timeout.is_zero() {
         reader.mistake("redis.timeout", "must be longer than nothing");
@@ -332,7 +332,7 @@ fn read_backend(reader: &mut Reader) -> Backend {
     Backend::Redis(redis::Config {
         url: redis::Url::new(&url),
         prefix,
-        lanes,
+        publishers,
         timeout,
     })
 }

@@ -1,7 +1,7 @@
 //! The settings of PeerJS.
 
 use super::reader::Reader;
-use crate::edge::peerjs::{RESERVED, Settings};
+use crate::transport::peerjs::{RESERVED, Settings};
 
 /// What the operator has decided about PeerJS; `None` if it is not spoken.
 pub(super) fn read(reader: &mut Reader) -> Option<Settings> {
@@ -22,7 +22,7 @@ pub(super) fn read(reader: &mut Reader) -> Option<Settings> {
     if !settings.path.bytes().all(is_plain) || RESERVED.contains(&first) {
         reader.mistake(
             "peerjs.path",
-            "must be a path such as / or /myapp, of letters, digits, dots, hyphens, underscores and tildes, and not below a path of ours",
+            "must be a path such as / or /myapp, of messages, digits, dots, hyphens, underscores and tildes, and not below a path of ours",
         );
     }
     let fits = |key: &String| {

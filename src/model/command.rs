@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::{EntryId, Report, Signal, TraceContext, UserName};
+use super::{Offset, Report, Signal, TraceContext, UserName};
 
 /// The client's own words for one request, echoed in its answer as they were written.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -80,7 +80,7 @@ pub enum Command {
     /// Confirm what was received, up to and with this; means nothing to a plain session.
     Confirm {
         /// The last place that was received.
-        seq: EntryId,
+        seq: Offset,
     },
     /// Give the sign of life that a language asks of its clients.
     Heartbeat,
@@ -138,7 +138,7 @@ pub struct LoginRequest {
     /// The secret of the session to resume.
     pub resume: Option<String>,
     /// The last place of the inbox that the client has seen; `None`: what the server knows to be confirmed.
-    pub last: Option<EntryId>,
+    pub last: Option<Offset>,
     /// A secret of the client's own choice: the name is taken with it, or the session that was taken with the same one.
     pub own_secret: Option<String>,
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    Correlation, EntryId, IceServers, NodeId, Refusal, Secret, SessionId, Signal, UserName,
+    Correlation, IceServers, NodeId, Offset, Refusal, Secret, SessionId, Signal, UserName,
 };
 
 /// One thing to tell a client, as any language says it.
@@ -25,7 +25,7 @@ pub enum Event {
         /// What was carried.
         signal: Signal,
         /// Its place in the inbox of a resumable session.
-        seq: Option<EntryId>,
+        seq: Option<Offset>,
     },
     /// The call with this user is over.
     Left {
@@ -34,7 +34,7 @@ pub enum Event {
         /// Why it ended.
         reason: LeaveReason,
         /// Its place in the inbox of a resumable session.
-        seq: Option<EntryId>,
+        seq: Option<Offset>,
     },
     /// A request with an id was done.
     Ack {
@@ -82,7 +82,7 @@ pub enum Event {
 
 impl Event {
     /// Its place in the inbox, if it has one.
-    pub fn seq(&self) -> Option<EntryId> {
+    pub fn seq(&self) -> Option<Offset> {
         match self {
             Self::Signal { seq, .. } | Self::Left { seq, .. } => *seq,
             _ => None,

@@ -184,14 +184,14 @@ impl NodeId {
 
 /// A place in a user's inbox; later entries are greater (a Redis stream id: milliseconds, then a counter).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct EntryId {
+pub struct Offset {
     /// Milliseconds of the store's clock.
     pub millis: u64,
     /// Counts the entries of one millisecond.
     pub sequence: u64,
 }
 
-impl EntryId {
+impl Offset {
     /// The first place behind this one.
     #[must_use]
     pub fn next(self) -> Self {
@@ -202,13 +202,13 @@ impl EntryId {
     }
 }
 
-impl fmt::Display for EntryId {
+impl fmt::Display for Offset {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.millis, self.sequence)
     }
 }
 
-impl FromStr for EntryId {
+impl FromStr for Offset {
     type Err = InvalidAddress;
 
     fn from_str(text: &str) -> Result<Self, InvalidAddress> {
@@ -277,13 +277,13 @@ mod tests {
     fn a_session_and_an_entry_survive_their_text() {
         let session = SessionId::random();
         assert_eq!(session.to_string().parse(), Ok(session));
-        let entry = EntryId {
+        let entry = Offset {
             millis: 17,
             sequence: 4,
         };
         assert_eq!("17-4".parse(), Ok(entry));
         assert!(
-            EntryId {
+            Offset {
                 millis: 17,
                 sequence: 10
             } > entry

@@ -15,7 +15,7 @@ pub enum Blame {
     /// This node's, or its operator's.
     Node,
     /// What joins the nodes.
-    Fabric,
+    Broker,
 }
 
 /// No to this request; the conversation goes on (PROTOCOL §2 "Errors").
@@ -289,7 +289,7 @@ impl CloseReason {
     pub fn blame(self) -> Blame {
         match self {
             Self::Draining | Self::Overloaded => Blame::Node,
-            Self::NameLost => Blame::Fabric,
+            Self::NameLost => Blame::Broker,
             _ => Blame::Client,
         }
     }

@@ -8,10 +8,10 @@ use tracing::debug;
 
 use super::runner::{Runner, SessionEvent};
 use super::state::{Action, Input, RETRY_NOTICE};
+use crate::broker::{BrokerError, Entry, Holder, Renewal, Verdict};
 use crate::bugs::{self, Bug};
-use crate::exchange::{BARRIER_WITHIN, Mail};
-use crate::fabric::{Entry, FabricError, Holder, Renewal, Verdict};
-use crate::model::{CloseReason, EntryId, LeaveReason};
+use crate::model::{CloseReason, LeaveReason, Offset};
+use crate::router::{BARRIER_WITHIN, Mail};
 
 /// How the wait for a client ended.
 enum Wait {
@@ -47,7 +47,7 @@ impl Runner {
                     // Should it fail, the name runs out.
                     let release = router
                         .broker()
-                        .release(&address, &holder, EntryId::default());
+                        .release(&address, &holder, Offset::default());
                     let _ = release.await;
                     return;
                 }
@@ -115,14 +115,15 @@ impl Runner {
     /// and only this one can tell its call peers.
     async fn look_for_successor(&mut self) -> Wait {
         let addresses = [self.address().clone()];
-        let (session, attach) = (self.session(), self.state.lease().attach);
+        let (session, generation) = (self.session(), self.state.lease().generation);
         let mut unheld = None;
         loop {
             let Ok(holders) = self.router.broker().holders(&addresses).await else {
                 sleep(RETRY_NOTICE).await;
                 continue;
             };
-            let newer = |holder: &Holder| holder.session == session && holder.attach > attach;
+            let newer =
+                |holder: &Holder| holder.session == session && holder.generation > generation;
             let Some(holder) = holders.into_iter().flatten().find(newer) else {
                 return Wait::Resumed;
             };
@@ -175,7 +176,7 @@ impl Runner {
     /// node lives, since nobody else can tell them.
     async fn depart(mut self, reason: LeaveReason) {
         let lease = self.state.lease().clone();
-        self.router.unseat(&lease);
+        self.router.release_name(&lease);
         self.read_up().await;
         self.leave_all(reason).await;
         if lease.flags.detached {
@@ -225,7 +226,7 @@ impl Runner {
         for mail in self.mailbox.close() {
             match mail {
                 Mail::Push(entries) => pushed.extend(entries),
-                mail @ (Mail::Direct(_) | Mail::Doubt(_)) => self.on(Input::Mail(mail)),
+                mail @ (Mail::Direct(_) | Mail::Challenge(_)) => self.on(Input::Mail(mail)),
                 _ => {}
             }
         }
@@ -256,7 +257,7 @@ impl Runner {
         }
     }
 
-    async fn renew(&mut self) -> Result<Vec<Renewal>, FabricError> {
+    async fn renew(&mut self) -> Result<Vec<Renewal>, BrokerError> {
         let lease = self.state.lease().clone();
         self.router.broker().renew(vec![lease]).await
     }

@@ -9,14 +9,14 @@ use tokio::time::{Instant, sleep};
 use super::runner::Runner;
 use super::state::Action;
 use super::{Session, Socket};
-use crate::dialect::Dialect;
-use crate::exchange::{Proof, ResumeError};
 use crate::model::{
-    Address, CloseReason, Command, Correlation, EntryId, Event, LoginRequest, Refusal, Secret,
+    Address, CloseReason, Command, Correlation, Event, LoginRequest, Offset, Refusal, Secret,
     SecretHash, UserName,
 };
+use crate::protocol::Codec;
+use crate::router::{Proof, ResumeError};
 
-/// How long the fabric may take until somebody else should go on with the conversation.
+/// How long the broker may take until somebody else should go on with the conversation.
 const GOES_ON_WITHIN: Duration = Duration::from_secs(30);
 /// When a login makes sense again of which only its client knows the secret.
 const LOGIN_AGAIN: Duration = Duration::from_millis(100);
@@ -36,7 +36,7 @@ pub struct Before {
     /// What that node knew.
     pub standing: Standing,
     /// The last of its inbox that its client has, as far as is known.
-    pub last: Option<EntryId>,
+    pub last: Option<Offset>,
     /// Its client may not have heard that it is logged in.
     pub greets: bool,
 }
@@ -49,7 +49,7 @@ pub struct Standing {
     /// Whom it watches.
     pub watched: BTreeSet<UserName>,
     /// Everything that its client was told up to here was confirmed before this node went on.
-    pub confirmed: EntryId,
+    pub confirmed: Offset,
 }
 
 /// What a session keeps of that.
@@ -145,7 +145,7 @@ pub(super) fn mark(command: &mut Command, ours: Option<Correlation>) {
     }
 }
 
-impl<S: Socket, D: Dialect> Session<S, D> {
+impl<S: Socket, D: Codec> Session<S, D> {
     /// Goes on with the session that another node had.
     pub(super) async fn go_on(&mut self) -> Result<(), CloseReason> {
         let Some(http) = &mut self.http else {
@@ -164,25 +164,25 @@ impl<S: Socket, D: Dialect> Session<S, D> {
         else {
             return Ok(());
         };
-        let address = Address::new(self.call.realm.clone(), name);
+        let address = Address::new(self.context.realm.clone(), name);
         let secret = http.login_secret();
         let is_ours = secret.hash_for(&address) == hash;
         let begun = Instant::now();
-        let exchange = Arc::clone(&self.call.exchange);
+        let router = Arc::clone(&self.context.router);
         let claimed = loop {
             let proof = if is_ours {
                 Proof::Secret(secret.clone())
             } else {
                 Proof::Hash(hash.clone())
             };
-            match exchange.resume(address.clone(), proof, last).await {
+            match router.resume(address.clone(), proof, last).await {
                 Ok(claimed) => break claimed,
                 Err(ResumeError::Unheard(claimed, reason)) => {
                     self.runner = Some(self.runner_of(*claimed));
                     return Err(reason);
                 }
                 Err(ResumeError::Refused(Refusal::Unavailable { retry_after })) => {
-                    if begun.elapsed() > GOES_ON_WITHIN || self.call.phase.is_draining() {
+                    if begun.elapsed() > GOES_ON_WITHIN || self.context.phase.is_draining() {
                         return Err(CloseReason::Overloaded);
                     }
                     sleep(retry_after).await;
@@ -192,11 +192,11 @@ impl<S: Socket, D: Dialect> Session<S, D> {
                 Err(_) => return Err(CloseReason::NameLost),
             }
         };
-        let metrics = &exchange.telemetry().metrics;
+        let metrics = &router.telemetry().metrics;
         self.present = Some(metrics.logged_in(self.transport(), D::NAME));
         self.heartbeat.logged_in();
         // When the client was told of ICE servers, only the node before knew.
-        let runs_out = self.call.ice.renewed_after();
+        let runs_out = self.context.ice.renewed_after();
         self.heartbeat.renews_in(runs_out.map(|_| Duration::ZERO));
         let runner = self.runner_of(claimed);
         if let Some(http) = &mut self.http {
@@ -208,7 +208,7 @@ impl<S: Socket, D: Dialect> Session<S, D> {
                 Some(secret) => {
                     let secret = Some(secret.clone());
                     let welcome =
-                        super::login::welcome(&self.call.ice, runner, false, secret, None);
+                        super::login::welcome(&self.context.ice, runner, false, secret, None);
                     Event::Welcome(Box::new(welcome))
                 }
                 None => Event::LoginRefused {
@@ -224,12 +224,12 @@ impl<S: Socket, D: Dialect> Session<S, D> {
             let watched = watched.into_iter().collect();
             // Should it fail, nobody is told of changes until it asks again.
             let lease = runner.state.lease().clone();
-            let presence = exchange.presence(&lease, watched, Some(true));
+            let presence = router.presence(&lease, watched, Some(true));
             if let Ok(users) = Box::pin(presence).await {
                 self.tell(Event::Presence { users, id: None });
             }
         }
-        self.say().await
+        self.write_actions().await
     }
 
     /// A login of a session that is logged in: refused, unless its client may not have heard the answer to its first one.
@@ -248,7 +248,7 @@ impl<S: Socket, D: Dialect> Session<S, D> {
         let event = match (runner, secret) {
             (Some(runner), Some(secret)) if request.name == runner.name().as_str() => {
                 let resumed = request.resume.is_some();
-                let ice = &self.call.ice;
+                let ice = &self.context.ice;
                 let welcome = super::login::welcome(ice, runner, resumed, Some(secret), id);
                 Event::Welcome(Box::new(welcome))
             }

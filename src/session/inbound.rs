@@ -6,20 +6,20 @@ use super::runner::SessionEvent;
 use super::state::Input;
 use super::{Received, Session, Socket, http};
 use crate::bugs::{self, Bug};
-use crate::dialect::{Dialect, Misheard};
 use crate::model::{CloseReason, Command, Correlation, Event, Frame, Refusal};
+use crate::protocol::{Codec, DecodeError};
 
 /// How many frames are heard before what they caused is said.
 const HEARD_AT_ONCE: usize = 32;
 
-/// Whether a command waited for the fabric: then everything else gets its turn before the next.
+/// Whether a command waited for the broker: then everything else gets its turn before the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Took {
     NoTime,
     Long,
 }
 
-impl<S: Socket, D: Dialect> Session<S, D> {
+impl<S: Socket, D: Codec> Session<S, D> {
     /// Hears one frame, and whatever else has arrived with it.
     pub(super) async fn receive(&mut self, first: Option<Received>) -> Result<(), CloseReason> {
         let mut received = first;
@@ -40,13 +40,13 @@ impl<S: Socket, D: Dialect> Session<S, D> {
                     if let Some(http) = &mut self.http {
                         http.hears();
                     }
-                    if self.hear(&frame, Some(ours)).await? == Took::Long {
+                    if self.handle_frame(&frame, Some(ours)).await? == Took::Long {
                         break;
                     }
                 }
                 Some(Received::Frame(frame)) => {
                     self.alive();
-                    if self.hear(&frame, None).await? == Took::Long {
+                    if self.handle_frame(&frame, None).await? == Took::Long {
                         break;
                     }
                 }
@@ -64,7 +64,7 @@ impl<S: Socket, D: Dialect> Session<S, D> {
         Ok(())
     }
 
-    async fn hear(
+    async fn handle_frame(
         &mut self,
         frame: &Frame,
         ours: Option<Correlation>,
@@ -72,7 +72,7 @@ impl<S: Socket, D: Dialect> Session<S, D> {
         if self.is_deaf {
             return Ok(Took::NoTime);
         }
-        if let Err(too_fast) = self.call.pace.step() {
+        if let Err(too_fast) = self.context.rate.step() {
             if too_fast.again_and_again {
                 return Err(CloseReason::TooFast);
             }
@@ -80,20 +80,20 @@ impl<S: Socket, D: Dialect> Session<S, D> {
                 retry_after: too_fast.retry_after,
             };
             // The id is worth reading: who waits for its answer gets one.
-            let (id, name) = match self.dialect.hear(frame) {
-                Err(Misheard { id, name, .. }) => (id, name),
+            let (id, name) = match self.codec.decode(frame) {
+                Err(DecodeError { id, name, .. }) => (id, name),
                 Ok(Command::Send { id, to, .. }) => (id, Some(to)),
                 Ok(command) => (command.into_id(), None),
             };
             self.refuse(refusal, id, name);
             return Ok(Took::NoTime);
         }
-        match self.dialect.hear(frame) {
+        match self.codec.decode(frame) {
             Ok(mut command) => {
                 http::mark(&mut command, ours);
                 self.act(command).await
             }
-            Err(Misheard { refusal, id, name }) => {
+            Err(DecodeError { refusal, id, name }) => {
                 self.is_deaf = bugs::has(Bug::DeafAfterDirt);
                 self.refuse(refusal, id, name);
                 Ok(Took::NoTime)
@@ -134,7 +134,7 @@ impl<S: Socket, D: Dialect> Session<S, D> {
             (Command::Leave { whom, id }, Some(runner)) => runner.on(Input::Leave { whom, id }),
             (Command::Presence { names, watch, id }, Some(runner)) => {
                 let lease = runner.state.lease().clone();
-                let presence = self.call.exchange.presence(&lease, names, watch);
+                let presence = self.context.router.presence(&lease, names, watch);
                 let told = match Box::pin(presence).await {
                     Ok(users) => {
                         if let Some(http) = &mut self.http {

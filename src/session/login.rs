@@ -9,12 +9,12 @@ use tracing::debug;
 use super::runner::Runner;
 use super::state::Action;
 use super::{Opening, Session, Socket};
-use crate::dialect::Dialect;
-use crate::exchange::{Claimed, Proof, ResumeError};
 use crate::ice::Ice;
 use crate::model::{
     Address, CloseReason, Correlation, Event, LoginRequest, Refusal, Secret, UserName, Welcome,
 };
+use crate::protocol::Codec;
+use crate::router::{Claimed, Proof, ResumeError};
 
 /// How long it takes to be told that a secret is wrong, and how many wrong ones end a connection.
 const WRONG_SECRET_COSTS: Duration = Duration::from_secs(1);
@@ -40,7 +40,7 @@ pub(super) fn welcome(
     }
 }
 
-impl<S: Socket, D: Dialect> Session<S, D> {
+impl<S: Socket, D: Codec> Session<S, D> {
     /// Logs in, or tells and returns why not.
     pub(super) async fn login(
         &mut self,
@@ -48,7 +48,7 @@ impl<S: Socket, D: Dialect> Session<S, D> {
         id: Option<Correlation>,
     ) -> Result<Option<Refusal>, CloseReason> {
         let resumes = request.resume.is_some();
-        let metrics = Arc::clone(&self.call.exchange.telemetry().metrics);
+        let metrics = Arc::clone(&self.context.router.telemetry().metrics);
         let count = |result: Result<(), &Refusal>| {
             if resumes {
                 metrics.resume(result.map_err(Refusal::code));
@@ -63,15 +63,15 @@ impl<S: Socket, D: Dialect> Session<S, D> {
                 count(Ok(()));
                 self.present = Some(metrics.logged_in(self.transport(), D::NAME));
                 let secret = runner.state.secret().cloned();
-                let welcome = welcome(&self.call.ice, &runner, resumes, secret, id);
+                let welcome = welcome(&self.context.ice, &runner, resumes, secret, id);
                 debug!(session.id = %runner.session(), resumed = resumes, "A user logged in");
-                if runner.state.is_resumable() && !self.call.max_age.is_zero() {
-                    let age = self.call.max_age.mul_f64(rand::random_range(0.5..1.0));
+                if runner.state.is_resumable() && !self.context.max_age.is_zero() {
+                    let age = self.context.max_age.mul_f64(rand::random_range(0.5..1.0));
                     self.goes_at.get_or_insert_with(|| Instant::now() + age);
                 }
                 self.runner = Some(runner);
                 self.heartbeat.logged_in();
-                self.heartbeat.renews_in(self.call.ice.renewed_after());
+                self.heartbeat.renews_in(self.context.ice.renewed_after());
                 Event::Welcome(Box::new(welcome))
             }
             Err(refusal) => {
@@ -87,14 +87,18 @@ impl<S: Socket, D: Dialect> Session<S, D> {
 
     /// Runs the session that was claimed.
     pub(super) fn runner_of(&self, claimed: Claimed) -> Runner {
-        Runner::new(Arc::clone(&self.call.exchange), claimed, self.call.policy)
+        Runner::new(
+            Arc::clone(&self.context.router),
+            claimed,
+            self.context.policy,
+        )
     }
 
     async fn try_login(
         &mut self,
         request: LoginRequest,
     ) -> Result<Result<Runner, Refusal>, CloseReason> {
-        if self.call.phase.is_draining() {
+        if self.context.phase.is_draining() {
             return Ok(Err(Refusal::Draining));
         }
         if request.token.is_some() {
@@ -105,25 +109,25 @@ impl<S: Socket, D: Dialect> Session<S, D> {
         let Ok(name) = UserName::parse(&request.name) else {
             return Ok(Err(Refusal::InvalidName));
         };
-        let address = Address::new(self.call.realm.clone(), name);
-        let exchange = Arc::clone(&self.call.exchange);
+        let address = Address::new(self.context.realm.clone(), name);
+        let router = Arc::clone(&self.context.router);
         let entering = match (request.own_secret, request.resume) {
             (Some(secret), _) => {
                 let secret = Secret::claimed(&secret);
-                exchange
-                    .enter(address, secret, self.call.policy.grace)
+                router
+                    .enter(address, secret, self.context.policy.grace)
                     .await
             }
             (None, Some(secret)) => {
                 let secret = Proof::Secret(Secret::claimed(&secret));
-                exchange.resume(address, secret, request.last).await
+                router.resume(address, secret, request.last).await
             }
             (None, None) => {
                 let secret = match &self.http {
                     Some(http) => Some(http.login_secret()),
                     None => request.resumable.then(Secret::random),
                 };
-                let login = exchange.login(address, secret).await;
+                let login = router.login(address, secret).await;
                 login.map_err(ResumeError::Refused)
             }
         };
@@ -156,7 +160,7 @@ impl<S: Socket, D: Dialect> Session<S, D> {
         let refusal = match request {
             Ok(request) => self.login(request, None).await?,
             Err(refusal) => {
-                self.call.exchange.telemetry().metrics.login(Err(&refusal));
+                self.context.router.telemetry().metrics.login(Err(&refusal));
                 self.tell(Event::LoginRefused {
                     refusal: refusal.clone(),
                     id: None,
@@ -164,7 +168,7 @@ impl<S: Socket, D: Dialect> Session<S, D> {
                 Some(refusal)
             }
         };
-        self.say().await?;
+        self.write_actions().await?;
         match refusal {
             None => Ok(()),
             // Another node, or a later moment, may serve it.

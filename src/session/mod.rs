@@ -1,4 +1,4 @@
-//! One conversation, from the first frame to goodbye: one task owns the socket, the dialect, the state and the clocks.
+//! One conversation, from the first frame to goodbye: one task owns the socket, the codec, the state and the clocks.
 
 mod departure;
 mod heartbeat;
@@ -28,22 +28,22 @@ use self::http::Portability;
 use self::outbound::farewell;
 use self::runner::{Runner, SessionEvent, due};
 use self::state::{Action, Input, SessionPolicy};
-use crate::dialect::Dialect;
+use crate::broker::Verdict;
 use crate::drain::Phase;
-use crate::exchange::Exchange;
-use crate::fabric::Verdict;
 use crate::ice::Ice;
-use crate::limits::Pace;
+use crate::limits::RateLimit;
 use crate::model::{
     Blame, CloseReason, Correlation, Event, LoginRequest, Realm, Refusal, UserName,
 };
+use crate::protocol::Codec;
+use crate::router::Router;
 use crate::telemetry::{Present, Transport};
 
 /// What a conversation needs to know; prepared at the door.
 #[derive(Debug)]
-pub struct Call {
+pub struct SessionContext {
     /// Where it logs in.
-    pub exchange: Arc<Exchange>,
+    pub router: Arc<Router>,
     /// The tenant.
     pub realm: Realm,
     /// How patient it is.
@@ -51,7 +51,7 @@ pub struct Call {
     /// How long one write may take before the reader counts as too slow.
     pub write_timeout: Duration,
     /// How fast the client may speak.
-    pub pace: Pace,
+    pub rate: RateLimit,
     /// Whether the node drains.
     pub phase: Phase,
     /// How long a resumable session keeps its connection; zero for ever.
@@ -83,18 +83,18 @@ pub enum Opening {
 /// own, made when it is needed.
 pub fn run(
     socket: impl Socket,
-    dialect: impl Dialect,
-    call: Call,
+    codec: impl Codec,
+    context: SessionContext,
 ) -> impl Future<Output = CloseReason> + Send {
-    let stop = call.phase.draining();
-    hold(Box::new(Session::new(socket, dialect, call, &stop)), stop)
+    let stop = context.phase.draining();
+    hold(Box::new(Session::new(socket, codec, context, &stop)), stop)
 }
 
-async fn hold<S: Socket, D: Dialect>(
+async fn hold<S: Socket, D: Codec>(
     mut session: Box<Session<S, D>>,
     stop: CancellationToken,
 ) -> CloseReason {
-    let metrics = Arc::clone(&session.call.exchange.telemetry().metrics);
+    let metrics = Arc::clone(&session.context.router.telemetry().metrics);
     let connected = metrics.connected(session.transport(), D::NAME);
     let reason = session.converse().await;
     metrics.ended(reason);
@@ -107,7 +107,7 @@ async fn hold<S: Socket, D: Dialect>(
             runner.end(reason, &stop).await;
         }
     });
-    // Peers and names do not wait for a client that takes its time to say goodbye, nor the client for a fabric that is away.
+    // Peers and names do not wait for a client that takes its time to say goodbye, nor the client for a broker that is away.
     tokio::join!(farewell, departing);
     reason
 }
@@ -125,7 +125,7 @@ fn tell_operator(reason: CloseReason, runner: Option<&Runner>) {
         ) => {
             debug!(session.id = id, reason = reason.words(), "A session ended");
         }
-        (_, Blame::Client | Blame::Node | Blame::Fabric) => {
+        (_, Blame::Client | Blame::Node | Blame::Broker) => {
             info!(
                 session.id = id,
                 close.code = reason.code(),
@@ -138,8 +138,8 @@ fn tell_operator(reason: CloseReason, runner: Option<&Runner>) {
 
 struct Session<S, D> {
     socket: S,
-    dialect: D,
-    call: Call,
+    codec: D,
+    context: SessionContext,
     heartbeat: Heartbeat,
     /// Kept from turn to turn: to register anew with the token that all sessions share would cost more than a turn.
     drain: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -170,15 +170,15 @@ enum Wake {
     Event(SessionEvent),
 }
 
-impl<S: Socket, D: Dialect> Session<S, D> {
-    fn new(socket: S, dialect: D, mut call: Call, stop: &CancellationToken) -> Self {
-        let http = call.http.take();
+impl<S: Socket, D: Codec> Session<S, D> {
+    fn new(socket: S, codec: D, mut context: SessionContext, stop: &CancellationToken) -> Self {
+        let http = context.http.take();
         let http = http.map(|portable| Box::new(Portability::new(*portable)));
         Self {
             socket,
-            dialect,
-            heartbeat: Heartbeat::start(call.clocks),
-            call,
+            codec,
+            heartbeat: Heartbeat::start(context.clocks),
+            context,
             drain: Box::pin(stop.clone().cancelled_owned()),
             runner: None,
             http,
@@ -200,8 +200,8 @@ impl<S: Socket, D: Dialect> Session<S, D> {
     }
 
     async fn converse(&mut self) -> CloseReason {
-        if !matches!(self.call.opening, Opening::Frame) {
-            let opening = std::mem::replace(&mut self.call.opening, Opening::Frame);
+        if !matches!(self.context.opening, Opening::Frame) {
+            let opening = std::mem::replace(&mut self.context.opening, Opening::Frame);
             if let Err(reason) = Box::pin(self.open(opening)).await {
                 return reason;
             }
@@ -223,7 +223,7 @@ impl<S: Socket, D: Dialect> Session<S, D> {
             };
             let acted = match wake {
                 Wake::Drain => {
-                    self.go(self.call.phase.goes_in());
+                    self.go(self.context.phase.goes_in());
                     Ok(())
                 }
                 // A connection that is too old goes as those of a draining node do.
@@ -240,7 +240,7 @@ impl<S: Socket, D: Dialect> Session<S, D> {
                     Ok(())
                 }
             };
-            let said = self.say().await;
+            let said = self.write_actions().await;
             if let Err(reason) = acted.and(said) {
                 return reason;
             }
@@ -308,10 +308,10 @@ impl<S: Socket, D: Dialect> Session<S, D> {
             }
             Pulse::Renew => {
                 if let Some(runner) = &self.runner {
-                    let servers = self.call.ice.servers_for(runner.address());
+                    let servers = self.context.ice.servers_for(runner.address());
                     self.tell(Event::IceServers(servers));
                 }
-                self.heartbeat.renews_in(self.call.ice.renewed_after());
+                self.heartbeat.renews_in(self.context.ice.renewed_after());
                 Ok(())
             }
             Pulse::Stopped(CloseReason::Silent) => match self.socket.next().now_or_never() {
@@ -347,7 +347,7 @@ impl<S: Socket, D: Dialect> Session<S, D> {
     }
 
     fn refuse(&mut self, refusal: Refusal, id: Option<Correlation>, name: Option<UserName>) {
-        self.call.exchange.telemetry().metrics.refused(&refusal);
+        self.context.router.telemetry().metrics.refused(&refusal);
         self.tell(Event::Refused { refusal, id, name });
     }
 }

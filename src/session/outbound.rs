@@ -12,15 +12,15 @@ use super::runner::Runner;
 use super::state::Action;
 use super::{Gone, Received, Sending, Session, Socket};
 use crate::bugs::{self, Bug};
-use crate::dialect::Dialect;
 use crate::model::CloseReason;
+use crate::protocol::Codec;
 
 /// How long a goodbye may take, and how long the client may take to answer it.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-impl<S: Socket, D: Dialect> Session<S, D> {
+impl<S: Socket, D: Codec> Session<S, D> {
     /// Says everything that is to be said, in one write.
-    pub(super) async fn say(&mut self) -> Result<(), CloseReason> {
+    pub(super) async fn write_actions(&mut self) -> Result<(), CloseReason> {
         self.take_actions();
         let is_settled = |http: &Portability| http.is_settled(self.runner.as_ref());
         if self.actions.is_empty() && !self.http.as_deref().is_some_and(is_settled) {
@@ -47,7 +47,7 @@ impl<S: Socket, D: Dialect> Session<S, D> {
                         None => Some(event),
                         Some(_) => Portability::says(event),
                     };
-                    let said = event.and_then(|event| self.dialect.say(&event));
+                    let said = event.and_then(|event| self.codec.encode(&event));
                     sending.extend(said.map(|said| Sending::Frame(said, seq)));
                 }
                 Action::Challenge => {
@@ -96,7 +96,7 @@ impl<S: Socket, D: Dialect> Session<S, D> {
             biased;
             written = writing => written.map_err(|Gone| CloseReason::Dropped),
             () = overflowed(&mut self.runner) => Err(CloseReason::TooSlow),
-            () = sleep(self.call.write_timeout), if !bugs::has(Bug::BottomlessMailbox) => Err(CloseReason::TooSlow),
+            () = sleep(self.context.write_timeout), if !bugs::has(Bug::BottomlessMailbox) => Err(CloseReason::TooSlow),
         }
     }
 }

@@ -9,21 +9,21 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::state::{Action, Effect, FoundPeer, Input, LostPeer, Moment, SessionPolicy, State};
-use crate::exchange::{Claimed, Exchange, Letterbox};
-use crate::fabric::{Entry, FabricError, Receipts};
+use crate::broker::{BrokerError, Entry, Receipts};
 use crate::model::{Address, NodeId, SessionId, UserName};
+use crate::router::{Claimed, MailboxReceiver, Router};
 
 /// The pause before lost peers are looked for again, when the broker did not answer.
 const FIND_AGAIN: Duration = Duration::from_millis(250);
 
-type Saved = (u64, Result<bool, FabricError>);
+type Saved = (u64, Result<bool, BrokerError>);
 
 /// One session that is logged in. Dropped, the session is gone from this node; its lease runs out.
 #[derive(Debug)]
 pub(super) struct Runner {
-    pub(super) router: Arc<Exchange>,
+    pub(super) router: Arc<Router>,
     pub(super) state: State,
-    pub(super) mailbox: Letterbox,
+    pub(super) mailbox: MailboxReceiver,
     pub(super) receipts: Receipts,
     pending: Pending,
     /// Since when the mail waited that is being told, if that is timed.
@@ -33,7 +33,7 @@ pub(super) struct Runner {
 /// What the broker is asked and has not answered.
 #[derive(Default)]
 struct Pending {
-    read: Option<BoxFuture<'static, Result<Vec<Entry>, FabricError>>>,
+    read: Option<BoxFuture<'static, Result<Vec<Entry>, BrokerError>>>,
     find: Option<BoxFuture<'static, Vec<FoundPeer>>>,
     /// None until the first: it takes room.
     saves: Option<FuturesUnordered<BoxFuture<'static, Saved>>>,
@@ -52,7 +52,7 @@ pub(super) enum SessionEvent {
 
 impl Runner {
     /// Runs the session that was claimed.
-    pub(super) fn new(router: Arc<Exchange>, claimed: Claimed, policy: SessionPolicy) -> Self {
+    pub(super) fn new(router: Arc<Router>, claimed: Claimed, policy: SessionPolicy) -> Self {
         let Claimed {
             lease,
             mailbox,
@@ -197,13 +197,13 @@ impl Runner {
         match effect {
             Effect::Send {
                 to,
-                postage,
+                options,
                 envelope,
                 is_quiet,
                 is_timed,
             } => {
                 let receipt = self.receipts.issue(is_quiet, is_timed);
-                self.router.route(&to, postage, *envelope, receipt);
+                self.router.route(&to, options, *envelope, receipt);
             }
             Effect::Save(number, notes) => {
                 let written = broker.note(self.state.lease(), *notes);
@@ -265,7 +265,7 @@ impl Drop for Runner {
 }
 
 /// Reads who holds the names of lost peers. Waits while the broker is away or has lost data: until somebody knows better, they are in a call.
-async fn find(router: Arc<Exchange>, peers: Vec<LostPeer>) -> Vec<FoundPeer> {
+async fn find(router: Arc<Router>, peers: Vec<LostPeer>) -> Vec<FoundPeer> {
     let broker = router.broker();
     let addresses: Vec<Address> = peers.iter().map(|peer| peer.address.clone()).collect();
     let nodes: Vec<NodeId> = peers.iter().map(|peer| peer.node.clone()).collect();
@@ -274,7 +274,7 @@ async fn find(router: Arc<Exchange>, peers: Vec<LostPeer>) -> Vec<FoundPeer> {
             let holders = broker.holders(&addresses).await?;
             // Last: a store that had lost its data by then would have told nothing.
             let nodes = broker.nodes(&nodes).await?;
-            Ok::<_, FabricError>((holders, nodes))
+            Ok::<_, BrokerError>((holders, nodes))
         };
         match read.await {
             Ok((holders, nodes)) if nodes.intact => {
@@ -314,7 +314,7 @@ async fn next_save(saves: &mut Option<FuturesUnordered<BoxFuture<'static, Saved>
 }
 
 /// The moment, as this node knows it.
-pub(super) fn moment(router: &Exchange) -> Moment {
+pub(super) fn moment(router: &Router) -> Moment {
     Moment {
         now: Instant::now(),
         guard: router.guard(),

@@ -3,7 +3,7 @@
 use futures_util::{Sink, Stream};
 
 use super::Standing;
-use crate::model::{CloseReason, Correlation, EntryId, Frame};
+use crate::model::{CloseReason, Correlation, Frame, Offset};
 
 /// What a transport brings. Its end, without [`Received::Closed`], is a connection that broke.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub enum Received {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sending {
     /// A message for the client, and its place in the inbox if it has one.
-    Frame(Frame, Option<EntryId>),
+    Frame(Frame, Option<Offset>),
     /// A question whether it is there, which its transport answers with [`Received::Answered`], behind everything that was said before.
     Ping(u64),
     /// What whoever goes on must know when its client has heard what follows: only for conversations that others may go on with.

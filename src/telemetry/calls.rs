@@ -1,6 +1,6 @@
 //! Spans of calls: one trace from the offer to what the client reports, across both nodes.
 //!
-//! Kinds and attributes follow OpenTelemetry's messaging conventions: `publish offer` is a producer's span and lasts until the fabric has
+//! Kinds and attributes follow OpenTelemetry's messaging conventions: `publish offer` is a producer's span and lasts until the broker has
 //! answered; `process offer` is a consumer's, child of the former and linked to it, and lasts until the signal was written to the connection.
 //! A name says which kind of signal it is: the destination, which the conventions put there, is the same in every span.
 //! Whether a call is traced is decided once, at its offer. Never a body, an address, a token or a secret.

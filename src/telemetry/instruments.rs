@@ -62,12 +62,12 @@ pub(super) const FABRIC_REACHED: Instrument = instrument(
 pub(super) const FABRIC_QUEUE: Instrument = instrument(
     "switchboard.fabric.queue",
     "{job}",
-    "Signals and questions that wait for a publisher lane",
+    "Signals and questions that wait for a publisher publisher",
 );
 pub(super) const BUILD: Instrument = instrument(
     "switchboard.build.info",
     "",
-    "1, with the version and the kind of fabric as labels",
+    "1, with the version and the kind of broker as labels",
 );
 
 // === What has happened ===

@@ -105,7 +105,7 @@ pub enum RedisTrouble {
     Timeout,
     /// It answered with an error.
     Refused,
-    /// A lane was full.
+    /// A publisher was full.
     Busy,
 }
 
@@ -127,10 +127,10 @@ pub struct View {
     pub ready: bool,
     /// Whether the node drains.
     pub draining: bool,
-    /// Whether the fabric answers.
-    pub fabric_reached: bool,
-    /// How much waits for the fabric.
-    pub fabric_queue: u64,
+    /// Whether the broker answers.
+    pub broker_reached: bool,
+    /// How much waits for the broker.
+    pub broker_queue: u64,
 }
 
 /// The instruments of one node.
@@ -246,10 +246,10 @@ impl Metrics {
         }
     }
 
-    /// From here on the node can be looked at. `fabric` is its kind.
+    /// From here on the node can be looked at. `broker` is its kind.
     pub fn observe(
         &self,
-        fabric: &'static str,
+        broker: &'static str,
         view: impl Fn() -> View + Clone + Send + Sync + 'static,
     ) {
         let gauge = |instrument: Instrument, read: fn(View) -> u64| {
@@ -267,11 +267,11 @@ impl Metrics {
         gauge(is::NODES_SEEN, |view| view.nodes_seen);
         gauge(is::READY, |view| u64::from(view.ready));
         gauge(is::DRAINING, |view| u64::from(view.draining));
-        gauge(is::FABRIC_REACHED, |view| u64::from(view.fabric_reached));
-        gauge(is::FABRIC_QUEUE, |view| view.fabric_queue);
+        gauge(is::FABRIC_REACHED, |view| u64::from(view.broker_reached));
+        gauge(is::FABRIC_QUEUE, |view| view.broker_queue);
         let labels = [
             KeyValue::new("version", env!("CARGO_PKG_VERSION")),
-            KeyValue::new("fabric", fabric),
+            KeyValue::new("fabric", broker),
         ];
         let _ = self
             .meter

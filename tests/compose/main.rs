@@ -155,7 +155,7 @@ fn tells(begun: Instant, what: &str) {
 /// Calls that go on through the front.
 struct Town<'a> {
     project: &'a Project,
-    doors: support::talker::Doors,
+    endpoints: support::talker::Endpoints,
     calls: Vec<(Talker, Talker)>,
 }
 
@@ -163,7 +163,7 @@ impl<'a> Town<'a> {
     async fn build(project: &'a Project) -> Self {
         let mut town = Self {
             project,
-            doors: Arc::new(Mutex::new(vec![project.front])),
+            endpoints: Arc::new(Mutex::new(vec![project.front])),
             calls: Vec::new(),
         };
         town.fill(1).await;
@@ -175,9 +175,9 @@ impl<'a> Town<'a> {
         for _ in 0..calls {
             let number = self.calls.len();
             let (one, other) = (format!("a{number}"), format!("b{number}"));
-            let answers = Talker::start(&self.doors, &other, &one, false, EVERY);
+            let answers = Talker::start(&self.endpoints, &other, &one, false, EVERY);
             eventually("it has logged in", async || answers.log().at).await;
-            let calls = Talker::start(&self.doors, &one, &other, true, EVERY);
+            let calls = Talker::start(&self.endpoints, &one, &other, true, EVERY);
             self.calls.push((calls, answers));
         }
         self.goes_on().await;

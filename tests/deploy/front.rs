@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 use crate::haproxy::Haproxy;
 use crate::support::peer::Peer;
 use crate::support::process::{Node, Redis};
-use crate::support::talker::{Doors, Talker, assert_heard};
+use crate::support::talker::{Endpoints, Talker, assert_heard};
 use crate::support::{eventually, http};
 
 /// How many calls there are, each of two resumable users.
@@ -44,13 +44,16 @@ impl Cluster {
             (servers.len() == 3 && servers.iter().all(|server| server.is_up)).then_some(())
         })
         .await;
-        let doors: Doors = Arc::new(std::sync::Mutex::new(vec![front.address]));
+        let endpoints: Endpoints = Arc::new(std::sync::Mutex::new(vec![front.address]));
         let mut calls = Vec::new();
         for number in 0..CALLS {
             let (one, other) = (format!("a{number}"), format!("b{number}"));
-            let answers = Talker::start(&doors, &other, &one, false, EVERY);
+            let answers = Talker::start(&endpoints, &other, &one, false, EVERY);
             eventually("it has logged in", async || answers.log().at).await;
-            calls.push((Talker::start(&doors, &one, &other, true, EVERY), answers));
+            calls.push((
+                Talker::start(&endpoints, &one, &other, true, EVERY),
+                answers,
+            ));
         }
         let cluster = Self {
             nodes,

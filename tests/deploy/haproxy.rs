@@ -61,7 +61,7 @@ impl Haproxy {
         let changed = changed.filter(|(ours, shipped)| ours != shipped).count();
         assert_eq!(
             changed, 3,
-            "two doors and the servers are ours, all else is as shipped"
+            "two endpoints and the servers are ours, all else is as shipped"
         );
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("haproxy.cfg");

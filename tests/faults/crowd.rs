@@ -62,14 +62,14 @@ async fn a_login_that_was_answered_can_be_reached_at_once_from_any_node() {
     ];
     let addresses = nodes.each_ref().map(|node| node.address);
     let mut trying = JoinSet::new();
-    for lane in 0..20 {
+    for publisher in 0..20 {
         trying.spawn(async move {
             let mut callers = [
-                Peer::login(addresses[0], &format!("caller{lane}a")).await,
-                Peer::login(addresses[1], &format!("caller{lane}b")).await,
+                Peer::login(addresses[0], &format!("caller{publisher}a")).await,
+                Peer::login(addresses[1], &format!("caller{publisher}b")).await,
             ];
             for number in 0..500 {
-                let name = format!("u{lane}-{number}");
+                let name = format!("u{publisher}-{number}");
                 let mut user = Peer::login(addresses[number % 2], &name).await;
                 let caller = &mut callers[number / 2 % 2];
                 let answer = caller.sends_message(&name, &name).await;

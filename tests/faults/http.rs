@@ -138,8 +138,8 @@ async fn the_node_of_the_stream_dies() {
     let _alone = crate::alone().await;
     let redis = Redis::start().await;
     let carrier = start(&redis, "carrier").await;
-    let mut doors = vec![start(&redis, "one").await, start(&redis, "two").await];
-    let balancer = RoundRobin::over(&[doors[0].address, doors[1].address], 0).await;
+    let mut endpoints = vec![start(&redis, "one").await, start(&redis, "two").await];
+    let balancer = RoundRobin::over(&[endpoints[0].address, endpoints[1].address], 0).await;
     let bob = Visitor::login(carrier.address, By::Poll, "bob").await;
     let mut alice = Peer::login(carrier.address, "alice").await;
     alice
@@ -148,8 +148,11 @@ async fn the_node_of_the_stream_dies() {
     alice.hears_of("ack").await;
     let listener = Listener::of(&bob, balancer.address);
     let at = eventually("the stream is somewhere", async || balancer.streams_at()).await;
-    let doomed = doors.iter().position(|node| node.address == at).unwrap();
-    let mut doomed = Some(doors.swap_remove(doomed));
+    let doomed = endpoints
+        .iter()
+        .position(|node| node.address == at)
+        .unwrap();
+    let mut doomed = Some(endpoints.swap_remove(doomed));
     let mut due = Instant::now();
     let (mut killed_at, mut longest) = (None, Duration::ZERO);
     for number in 0..300 {

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 use crate::support::eventually;
 use crate::support::failover::Failover;
 use crate::support::process::{Node, Redis};
-use crate::support::talker::{Doors, Talker, assert_heard, assert_in_order};
+use crate::support::talker::{Endpoints, Talker, assert_heard, assert_in_order};
 
 /// Each side of a call says something so often: a call of two has 20 signals a second.
 const EVERY: Duration = Duration::from_millis(100);
@@ -21,7 +21,7 @@ fn is_long() -> bool {
 /// Three nodes, and calls over them.
 struct Town {
     nodes: Vec<Node>,
-    doors: Doors,
+    endpoints: Endpoints,
     calls: Vec<(Talker, Talker)>,
     redis_url: String,
     settings: Vec<(&'static str, String)>,
@@ -44,7 +44,7 @@ impl Town {
             .map(|(key, value)| (*key, (*value).to_owned()));
         let mut town = Self {
             nodes: Vec::new(),
-            doors: Doors::default(),
+            endpoints: Endpoints::default(),
             calls: Vec::new(),
             redis_url,
             settings: settings.collect(),
@@ -55,10 +55,10 @@ impl Town {
         }
         for number in 0..calls {
             let (one, other) = (format!("a{number}"), format!("b{number}"));
-            let answers = Talker::start(&town.doors, &other, &one, false, EVERY);
+            let answers = Talker::start(&town.endpoints, &other, &one, false, EVERY);
             eventually("it has logged in", async || answers.log().at).await;
             town.calls.push((
-                Talker::start(&town.doors, &one, &other, true, EVERY),
+                Talker::start(&town.endpoints, &one, &other, true, EVERY),
                 answers,
             ));
         }
@@ -74,7 +74,7 @@ impl Town {
                 .map(|(key, value)| (*key, value.as_str())),
         );
         let node = Node::start_in(None, &settings, self.environment).await;
-        self.doors.lock().unwrap().push(node.address);
+        self.endpoints.lock().unwrap().push(node.address);
         self.nodes.push(node);
     }
 
@@ -85,7 +85,7 @@ impl Town {
     /// Takes a node off the list that clients choose from.
     fn removes(&mut self, number: usize) -> Node {
         let node = self.nodes.remove(number);
-        self.doors
+        self.endpoints
             .lock()
             .unwrap()
             .retain(|door| *door != node.address);
@@ -246,7 +246,7 @@ async fn rolling_restarts_cost_nothing() {
     town.ends().await;
 }
 
-/// Nodes that treat 30 % of what is pushed to them as if their intake were full. Such nodes are built with the feature only.
+/// Nodes that treat 30 % of what is pushed to them as if their inbound were full. Such nodes are built with the feature only.
 #[cfg(feature = "seeded-bugs")]
 #[tokio::test]
 async fn pushes_that_do_not_fit_are_late_and_not_lost() {

@@ -96,9 +96,9 @@ async fn a_client_that_stops_reading_is_ended_and_nobody_else_notices() {
 async fn offer_too_much(mut flooder: Peer, stop: CancellationToken) {
     let body = "x".repeat(MESSAGE);
     let message = json!({"type": "message", "name": "victim", "message": body}).to_string();
-    let mut pace = tokio::time::interval(SHARE);
+    let mut rate = tokio::time::interval(SHARE);
     while !stop.is_cancelled() {
-        pace.tick().await;
+        rate.tick().await;
         flooder.says_text(&message).await;
     }
     flooder.closes().await;

@@ -321,14 +321,14 @@ async fn redis_has_no_memory_left() {
 /// Sends 50 messages a second to somebody who is there, until it is told to stop. The codes of the refusals.
 async fn keeps_sending(mut one: Peer, to: String, stop: CancellationToken) -> Vec<String> {
     let mut refusals = Vec::new();
-    let mut pace = interval(Duration::from_millis(20));
-    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut rate = interval(Duration::from_millis(20));
+    rate.set_missed_tick_behavior(MissedTickBehavior::Delay);
     for number in 0.. {
         if stop.is_cancelled() {
             break;
         }
         // Unpaced, a fast machine goes over the limit of `limits.signals_per_second`.
-        pace.tick().await;
+        rate.tick().await;
         one.says(&json!({"type": "message", "name": to, "message": 1, "id": number}))
             .await;
         loop {

@@ -19,7 +19,7 @@ const SHORT: [(&str, &str); 3] = [
 #[tokio::test]
 async fn what_was_sent_while_a_node_was_deaf_arrives_later_in_order() {
     let cluster = Cluster::embedded(2, &[]).await;
-    let Ground::Switch(switch) = &cluster.ground else {
+    let Ground::MemoryBroker(switch) = &cluster.ground else {
         unreachable!()
     };
     let mut one = cluster.login(0, "one").await;
@@ -51,7 +51,7 @@ async fn a_plain_session_is_told_that_it_may_have_missed_something() {
         let mut other = cluster.login(1, "other").await;
         one.calls(&mut other).await;
         match &cluster.ground {
-            Ground::Switch(switch) => {
+            Ground::MemoryBroker(switch) => {
                 switch.deafen(&cluster.nodes[1].id);
                 let refused = one.sends_message("other", "lost").await;
                 assert_eq!(refused["code"], "unavailable");
@@ -118,7 +118,7 @@ async fn signals_to_a_node_between_two_subscriptions_arrive_in_order() {
 #[tokio::test]
 async fn a_leave_reaches_a_deaf_node_too() {
     let cluster = Cluster::embedded(2, &[]).await;
-    let Ground::Switch(switch) = &cluster.ground else {
+    let Ground::MemoryBroker(switch) = &cluster.ground else {
         unreachable!()
     };
     let mut one = cluster.login(0, "one").await;
@@ -138,7 +138,7 @@ async fn a_leave_reaches_a_deaf_node_too() {
 #[tokio::test]
 async fn an_offer_that_was_never_read_is_answered_with_a_leave() {
     let cluster = Cluster::embedded(2, &[]).await;
-    let Ground::Switch(switch) = &cluster.ground else {
+    let Ground::MemoryBroker(switch) = &cluster.ground else {
         unreachable!()
     };
     let mut one = cluster.login(0, "one").await;
@@ -158,7 +158,7 @@ async fn an_offer_that_was_never_read_is_answered_with_a_leave() {
 #[tokio::test]
 async fn a_stall_of_the_fabric_ends_no_call_and_a_leave_waits_for_its_end() {
     let cluster = Cluster::embedded(2, &SHORT).await;
-    let Ground::Switch(switch) = &cluster.ground else {
+    let Ground::MemoryBroker(switch) = &cluster.ground else {
         unreachable!()
     };
     let mut one = cluster.login(0, "one").await;
@@ -168,7 +168,7 @@ async fn a_stall_of_the_fabric_ends_no_call_and_a_leave_waits_for_its_end() {
     third.calls(&mut one).await;
     switch.set_away(true);
     assert_eq!(one.sends_message("other", "1").await["code"], "unavailable");
-    // On one node plain users reach each other without the fabric.
+    // On one node plain users reach each other without the broker.
     other
         .says(&json!({"type": "message", "name": "third", "message": 1, "id": 1}))
         .await;
@@ -205,7 +205,7 @@ async fn a_store_that_forgets_everything_gets_everybody_back_and_gives_no_name_a
         let mut other = cluster.login(1, "other").await;
         one.calls(&mut other).await;
         match &cluster.ground {
-            Ground::Switch(switch) => switch.forget(),
+            Ground::MemoryBroker(switch) => switch.forget(),
             Ground::Redis(redis) => drop(redis.ask("FLUSHALL").await),
         }
         let mut stranger = cluster.connect(1).await;
@@ -239,7 +239,7 @@ async fn each_session_is_told_of_a_loss_of_data_once() {
         let mut users = join_all(logins).await;
         for round in 0..6 {
             match &cluster.ground {
-                Ground::Switch(switch) => switch.forget(),
+                Ground::MemoryBroker(switch) => switch.forget(),
                 Ground::Redis(redis) => drop(redis.ask("FLUSHALL").await),
             }
             // Longer than until it is noticed and everybody was told.
@@ -266,7 +266,7 @@ async fn a_leave_that_the_store_forgot_is_told_all_the_same() {
             let mut other = cluster.login(1, &other_name).await;
             one.calls(&mut other).await;
             match &cluster.ground {
-                Ground::Switch(switch) => switch.forget(),
+                Ground::MemoryBroker(switch) => switch.forget(),
                 Ground::Redis(redis) => drop(redis.ask("FLUSHALL").await),
             }
             let reason = if closes {

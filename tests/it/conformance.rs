@@ -1,4 +1,4 @@
-//! What every fabric promises (`switchboard::fabric::Fabric`), held by each of them.
+//! What every broker promises (`switchboard::broker::Broker`), held by each of them.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use switchboard::fabric::embedded::Switch;
-use switchboard::fabric::{
-    self, Answer, Claim, Entry, Envelope, Fabric, Flags, Holder, Inbound, Inbox, Lease, Opened,
-    Outcome, Parcel, Postage, Questions, Receipts, Renewal, Says, Sender, Sent, Terms, Topic,
+use switchboard::broker::memory::MemoryBroker;
+use switchboard::broker::{
+    self, Answer, Broker, Claim, Entry, Envelope, Flags, Holder, Inbound, Inbox, Lease, Opened,
+    Outcome, Parcel, Questions, Receipts, Renewal, SendOptions, Sender, Sent, StoreReport, Terms,
+    Topic,
 };
 use switchboard::model::{
-    Address, Body, EntryId, LeaveReason, NodeId, Realm, Secret, SessionId, Signal, SignalKind,
+    Address, Body, LeaveReason, NodeId, Offset, Realm, Secret, SessionId, Signal, SignalKind,
     UserName,
 };
 use tokio::task::JoinSet;
@@ -30,14 +31,14 @@ const TERMS: Terms = Terms {
 
 /// Something that nodes plug into.
 enum Ground {
-    Switch(Switch),
+    MemoryBroker(MemoryBroker),
     Redis(Redis),
 }
 
-/// A node without anything above its fabric.
+/// A node without anything above its broker.
 struct Plug {
     node: NodeId,
-    fabric: Arc<dyn Fabric>,
+    broker: Arc<dyn Broker>,
     inbox: Inbox,
     questions: Questions,
     /// What was pushed together with what was heard last.
@@ -49,20 +50,20 @@ impl Ground {
     async fn plug(&self) -> Plug {
         let node = NodeId::start("n");
         let Opened {
-            fabric,
+            broker,
             inbox,
             questions,
             drivers,
         } = match self {
-            Self::Switch(switch) => switch.plug(node.clone()),
+            Self::MemoryBroker(switch) => switch.plug(node.clone()),
             Self::Redis(redis) => {
-                let config = fabric::redis::Config {
-                    url: fabric::redis::Url::new(&redis.url()),
+                let config = broker::redis::Config {
+                    url: broker::redis::Url::new(&redis.url()),
                     prefix: "test:".to_owned(),
-                    lanes: 2,
+                    publishers: 2,
                     timeout: Duration::from_secs(2),
                 };
-                fabric::redis::open(&config, TERMS, node.clone(), Arc::default())
+                broker::redis::open(&config, TERMS, node.clone(), Arc::default())
                     .await
                     .unwrap()
             }
@@ -71,13 +72,13 @@ impl Ground {
         for (_, driver) in drivers {
             running.spawn(driver);
         }
-        eventually("the fabric beats", async || {
-            fabric.beat(&[], Says::Nothing).await.ok()
+        eventually("the broker beats", async || {
+            broker.beat(&[], StoreReport::Nothing).await.ok()
         })
         .await;
         let mut plug = Plug {
             node,
-            fabric,
+            broker,
             inbox,
             questions,
             pushed: VecDeque::new(),
@@ -95,14 +96,14 @@ impl Ground {
     /// The node misses pushes from now on…
     async fn cut(&self, node: &NodeId) {
         match self {
-            Self::Switch(switch) => switch.deafen(node),
+            Self::MemoryBroker(switch) => switch.deafen(node),
             Self::Redis(redis) => drop(redis.ask("CLIENT KILL TYPE pubsub").await),
         }
     }
 
     /// …and no longer.
     async fn mend(&self, node: &NodeId) {
-        if let Self::Switch(switch) = self {
+        if let Self::MemoryBroker(switch) = self {
             switch.undeafen(node).await;
         }
     }
@@ -127,7 +128,7 @@ impl Plug {
                         .extend(entries.into_iter().map(|entry| (session, entry)));
                 }
                 Inbound::Direct { session, envelopes } => {
-                    let id = EntryId::default();
+                    let id = Offset::default();
                     let entries = envelopes.into_iter().map(|envelope| Entry { id, envelope });
                     self.pushed.extend(entries.map(|entry| (session, entry)));
                 }
@@ -139,24 +140,24 @@ impl Plug {
 
     async fn wins(&self, lease: &Lease) {
         assert_eq!(
-            self.fabric.claim(lease, None, None).await.unwrap(),
+            self.broker.claim(lease, None, None).await.unwrap(),
             Claim::Won
         );
     }
 
     async fn sends(&self, to: &Address, only: Option<SessionId>, envelope: Envelope) -> Outcome {
-        let postage = Postage {
+        let options = SendOptions {
             only,
             always: false,
             direct: None,
         };
-        self.posts(to, postage, envelope).await
+        self.posts(to, options, envelope).await
     }
 
-    async fn posts(&self, to: &Address, postage: Postage, envelope: Envelope) -> Outcome {
+    async fn posts(&self, to: &Address, options: SendOptions, envelope: Envelope) -> Outcome {
         let receipts = Receipts::default();
-        self.fabric
-            .send(to, postage, envelope, receipts.issue(false, false));
+        self.broker
+            .send(to, options, envelope, receipts.issue(false, false));
         outcome(&receipts).await
     }
 }
@@ -177,7 +178,7 @@ fn lease(name: &str) -> Lease {
     Lease {
         address,
         session: SessionId::random(),
-        attach: 0,
+        generation: 0,
         flags: Flags::default(),
     }
 }
@@ -190,7 +191,7 @@ fn saying(from: &Lease, node: &NodeId, n: u64) -> Envelope {
     let from = Sender::new(
         from.address.clone(),
         from.session,
-        from.attach,
+        from.generation,
         node.clone(),
     );
     Envelope {
@@ -207,7 +208,7 @@ async fn a_name_has_one_holder(ground: &Ground) {
     let leases: Vec<Lease> = (0..100).map(|_| lease("wanted")).collect();
     let claims = leases.iter().enumerate().map(|(number, lease)| {
         let plug = [&here, &there][number % 2];
-        async move { plug.fabric.claim(lease, None, None).await.unwrap() }
+        async move { plug.broker.claim(lease, None, None).await.unwrap() }
     });
     let claims = join_all(claims).await;
     let winner = claims
@@ -226,7 +227,7 @@ async fn a_name_has_one_holder(ground: &Ground) {
         );
     }
     let found = here
-        .fabric
+        .broker
         .holders(&[leases[0].address.clone(), lease("nobody").address])
         .await
         .unwrap();
@@ -247,7 +248,7 @@ async fn a_won_name_starts_with_an_empty_inbox(ground: &Ground) {
     here.hears_push().await;
     let holder = first.held_by(&here.node);
     assert_eq!(
-        here.fabric
+        here.broker
             .claim(&second, Some(&holder), Some(&hash))
             .await
             .unwrap(),
@@ -255,8 +256,8 @@ async fn a_won_name_starts_with_an_empty_inbox(ground: &Ground) {
         "its holder is known to be dead"
     );
     assert!(
-        here.fabric
-            .read(&second, EntryId::default())
+        here.broker
+            .read(&second, Offset::default())
             .await
             .unwrap()
             .is_empty()
@@ -265,14 +266,14 @@ async fn a_won_name_starts_with_an_empty_inbox(ground: &Ground) {
         .await
         .unwrap();
     here.hears_push().await;
-    let read = here.fabric.read(&first, EntryId::default()).await.unwrap();
+    let read = here.broker.read(&first, Offset::default()).await.unwrap();
     assert!(
         read.is_empty(),
         "whoever lost the name does not read its inbox"
     );
     assert_eq!(
-        here.fabric
-            .read(&second, EntryId::default())
+        here.broker
+            .read(&second, Offset::default())
             .await
             .unwrap()
             .len(),
@@ -280,7 +281,7 @@ async fn a_won_name_starts_with_an_empty_inbox(ground: &Ground) {
     );
     let third = lease("user");
     let claim = here
-        .fabric
+        .broker
         .claim(&third, Some(&holder), None)
         .await
         .unwrap();
@@ -296,33 +297,33 @@ async fn only_the_owner_renews_and_releases(ground: &Ground) {
     let (mine, stranger, lost) = (lease("user"), lease("user"), lease("lost"));
     here.wins(&mine).await;
     assert_eq!(
-        there.fabric.renew(vec![stranger.clone()]).await.unwrap(),
+        there.broker.renew(vec![stranger.clone()]).await.unwrap(),
         [Renewal::Lost]
     );
     there
-        .fabric
+        .broker
         .release(
             &stranger.address,
             &stranger.held_by(&there.node),
-            EntryId::default(),
+            Offset::default(),
         )
         .await
         .unwrap();
     let renewed = here
-        .fabric
+        .broker
         .renew(vec![mine.clone(), lost.clone(), stranger.clone()])
         .await
         .unwrap();
     assert_eq!(renewed, [Renewal::Mine, Renewal::Regained, Renewal::Lost]);
     assert_eq!(
-        there.fabric.holders(&[lost.address]).await.unwrap()[0]
+        there.broker.holders(&[lost.address]).await.unwrap()[0]
             .as_ref()
             .unwrap()
             .node,
         here.node
     );
-    here.fabric
-        .release(&mine.address, &mine.held_by(&here.node), EntryId::default())
+    here.broker
+        .release(&mine.address, &mine.held_by(&here.node), Offset::default())
         .await
         .unwrap();
     there.wins(&stranger).await;
@@ -334,23 +335,23 @@ async fn a_name_that_somebody_had_meanwhile_is_lost(ground: &Ground) {
     let (user, other) = (lease("user"), lease("user"));
     here.wins(&user).await;
     let dead = user.held_by(&here.node);
-    let taken = there.fabric.claim(&other, Some(&dead), None).await.unwrap();
+    let taken = there.broker.claim(&other, Some(&dead), None).await.unwrap();
     assert_eq!(taken, Claim::Won);
     there
-        .fabric
+        .broker
         .release(
             &other.address,
             &other.held_by(&there.node),
-            EntryId::default(),
+            Offset::default(),
         )
         .await
         .unwrap();
-    let renewed = here.fabric.renew(vec![user.clone()]).await.unwrap();
+    let renewed = here.broker.renew(vec![user.clone()]).await.unwrap();
     assert_eq!(renewed, [Renewal::Lost]);
     // The next one is nobody's loss.
     there.wins(&other).await;
     assert_eq!(
-        there.fabric.renew(vec![other]).await.unwrap(),
+        there.broker.renew(vec![other]).await.unwrap(),
         [Renewal::Mine]
     );
 }
@@ -365,7 +366,7 @@ async fn a_release_hands_back_what_was_not_read(ground: &Ground) {
     }
     let (_, first) = here.hears_push().await;
     let unread = here
-        .fabric
+        .broker
         .release(&user.address, &user.held_by(&here.node), first.id)
         .await
         .unwrap();
@@ -424,9 +425,9 @@ async fn what_is_sent_arrives_in_order_and_the_barrier_behind_it(ground: &Ground
     there.wins(&user).await;
     let receipts = Receipts::default();
     for n in 1..=1000 {
-        here.fabric.send(
+        here.broker.send(
             &user.address,
-            Postage::default(),
+            SendOptions::default(),
             saying(&sender, &here.node, n),
             receipts.issue(false, false),
         );
@@ -434,7 +435,7 @@ async fn what_is_sent_arrives_in_order_and_the_barrier_behind_it(ground: &Ground
     for _ in 1..=1000 {
         assert!(matches!(outcome(&receipts).await, Ok(Sent::To(_))));
     }
-    there.fabric.barrier(&user).await.unwrap();
+    there.broker.barrier(&user).await.unwrap();
     for n in 1..=1000 {
         assert_eq!(there.hears_push().await.1.envelope.n, n);
     }
@@ -467,7 +468,7 @@ async fn what_was_missed_is_announced_and_found(ground: &Ground) {
             .all(|(entry, n)| entry.envelope.n == n)
     );
     let last = pushed.last().map(|entry| entry.id).unwrap_or_default();
-    let read = there.fabric.read(&user, last).await.unwrap();
+    let read = there.broker.read(&user, last).await.unwrap();
     assert_eq!(pushed.len() + read.len(), 50);
     here.sends(&user.address, None, saying(&sender, &here.node, 51))
         .await
@@ -478,7 +479,7 @@ async fn what_was_missed_is_announced_and_found(ground: &Ground) {
             break pushed;
         }
     };
-    assert_eq!(there.fabric.read(&user, entry.id).await.unwrap().len(), 0);
+    assert_eq!(there.broker.read(&user, entry.id).await.unwrap().len(), 0);
 }
 
 /// What is for a plain session is stored nowhere: while its node cannot hear, it waits at the sender's, or is refused.
@@ -513,8 +514,8 @@ async fn a_plain_session_hears_what_was_sent_after_the_gap(ground: &Ground) {
     assert!(during.is_ok() || numbers == [2], "{during:?} {numbers:?}");
     assert!(
         there
-            .fabric
-            .read(&user, EntryId::default())
+            .broker
+            .read(&user, Offset::default())
             .await
             .unwrap()
             .is_empty()
@@ -528,12 +529,12 @@ async fn a_lease_that_is_not_renewed_is_gone(ground: &Ground) {
     here.wins(&kept).await;
     eventually("the lease runs out", async || {
         assert_eq!(
-            here.fabric.renew(vec![kept.clone()]).await.unwrap(),
+            here.broker.renew(vec![kept.clone()]).await.unwrap(),
             [Renewal::Mine]
         );
-        there.fabric.beat(&[], Says::Known).await.unwrap();
+        there.broker.beat(&[], StoreReport::Known).await.unwrap();
         let holders = there
-            .fabric
+            .broker
             .holders(std::slice::from_ref(&user.address))
             .await
             .unwrap();
@@ -548,7 +549,7 @@ async fn a_lease_that_is_not_renewed_is_gone(ground: &Ground) {
     );
     there.wins(&lease("user")).await;
     assert_eq!(
-        here.fabric.renew(vec![user]).await.unwrap(),
+        here.broker.renew(vec![user]).await.unwrap(),
         [Renewal::Lost]
     );
 }
@@ -557,29 +558,34 @@ async fn a_node_that_does_not_beat_is_dead(ground: &Ground) {
     let (here, there) = (ground.plug().await, ground.plug().await);
     let nodes = [there.node.clone(), NodeId::known("never.was")];
     assert_eq!(
-        here.fabric.nodes(&nodes).await.unwrap().alive,
+        here.broker.nodes(&nodes).await.unwrap().alive,
         [true, false]
     );
     let beat = eventually("the other node's lease runs out", async || {
-        let beat = here.fabric.beat(&nodes, Says::Known).await.unwrap();
+        let beat = here.broker.beat(&nodes, StoreReport::Known).await.unwrap();
         (!beat.alive[0]).then_some(beat)
     })
     .await;
-    assert!(beat.own && here.fabric.nodes(&[]).await.unwrap().intact);
+    assert!(beat.own && here.broker.nodes(&[]).await.unwrap().intact);
     assert!(
-        !there.fabric.nodes(&[]).await.unwrap().intact,
+        !there.broker.nodes(&[]).await.unwrap().intact,
         "its own lease is gone"
     );
     assert!(
-        !there.fabric.beat(&[], Says::Known).await.unwrap().own,
+        !there
+            .broker
+            .beat(&[], StoreReport::Known)
+            .await
+            .unwrap()
+            .own,
         "and taken anew"
     );
-    there.fabric.beat(&[], Says::Known).await.unwrap();
-    assert!(there.fabric.nodes(&[]).await.unwrap().intact);
-    here.fabric.close().await;
+    there.broker.beat(&[], StoreReport::Known).await.unwrap();
+    assert!(there.broker.nodes(&[]).await.unwrap().intact);
+    here.broker.close().await;
     assert_eq!(
         there
-            .fabric
+            .broker
             .nodes(std::slice::from_ref(&here.node))
             .await
             .unwrap()
@@ -593,29 +599,29 @@ async fn a_question_is_answered_by_the_node_that_is_asked(ground: &Ground) {
     let node = there.node.clone();
     let asks = async |topic, body: Bytes| {
         let within = Duration::from_millis(500);
-        here.fabric.ask(&node, topic, body, within).await.unwrap()
+        here.broker.ask(&node, topic, body, within).await.unwrap()
     };
     let large = Bytes::from(vec![b'\n'; 300_000]);
     for body in [Bytes::from_static(b"what\xff"), large] {
         let (answer, ()) = tokio::join!(asks(Topic::Session, body.clone()), async {
-            let Inbound::Doubt(question) = there.hears().await else {
+            let Inbound::Challenge(question) = there.hears().await else {
                 panic!("not a question")
             };
             assert_eq!((&question.asker, &question.body), (&here.node, &body));
-            there.fabric.answer(&question, body.clone());
+            there.broker.answer(&question, body.clone());
         });
         assert_eq!(answer.as_ref(), Some(&body));
         let (answer, ()) = tokio::join!(asks(Topic::Http, body.clone()), async {
             let question = there.questions.recv().await.unwrap();
             assert_eq!((&question.asker, &question.body), (&here.node, &body));
-            there.fabric.answer(&question, body.clone());
+            there.broker.answer(&question, body.clone());
         });
         assert_eq!(answer, Some(body));
     }
     assert_eq!(asks(Topic::Http, Bytes::new()).await, None, "no answer");
     let (nobody, asked) = (NodeId::start("nobody"), Instant::now());
     let within = Duration::from_mins(1);
-    let asking = here.fabric.ask(&nobody, Topic::Http, Bytes::new(), within);
+    let asking = here.broker.ask(&nobody, Topic::Http, Bytes::new(), within);
     assert_eq!(asking.await.unwrap(), None);
     assert!(asked.elapsed() < PATIENCE, "known at once");
 }
@@ -623,16 +629,16 @@ async fn a_question_is_answered_by_the_node_that_is_asked(ground: &Ground) {
 async fn a_home_is_found_for_its_time(ground: &Ground) {
     let (here, there) = (ground.plug().await, ground.plug().await);
     let (session, note) = (SessionId::random(), Bytes::from_static(b"there \xff"));
-    assert_eq!(there.fabric.located(session).await.unwrap(), None);
+    assert_eq!(there.broker.located(session).await.unwrap(), None);
     let minute = Duration::from_mins(1);
-    let noting = here.fabric.locate(session, note.clone(), minute);
+    let noting = here.broker.locate(session, note.clone(), minute);
     noting.await.unwrap();
-    let located = there.fabric.located(session).await.unwrap();
+    let located = there.broker.located(session).await.unwrap();
     assert_eq!(located.as_ref(), Some(&note));
     let shortly = Duration::from_millis(50);
-    there.fabric.locate(session, note, shortly).await.unwrap();
+    there.broker.locate(session, note, shortly).await.unwrap();
     eventually("it has run out", async || {
-        let located = here.fabric.located(session).await.unwrap();
+        let located = here.broker.located(session).await.unwrap();
         located.is_none().then_some(())
     })
     .await;
@@ -646,29 +652,29 @@ async fn a_node_that_starts_reads_what_the_others_say_of_redis() {
     };
     let (first, second) = (ground.plug().await, ground.plug().await);
     assert_eq!(
-        second.fabric.nodes(&[]).await.unwrap().said,
+        second.broker.nodes(&[]).await.unwrap().said,
         None,
         "both start"
     );
-    first.fabric.beat(&[], Says::Known).await.unwrap();
+    first.broker.beat(&[], StoreReport::Known).await.unwrap();
     assert_eq!(
-        second.fabric.nodes(&[]).await.unwrap().said,
-        Some(Says::Known)
+        second.broker.nodes(&[]).await.unwrap().said,
+        Some(StoreReport::Known)
     );
     redis.ask("FLUSHALL").await;
-    assert_eq!(second.fabric.nodes(&[]).await.unwrap().said, None);
+    assert_eq!(second.broker.nodes(&[]).await.unwrap().said, None);
     // The first finds that its lease is gone, and says so until it believes that everybody is known again.
-    for says in [Says::Known, Says::Guarded] {
-        first.fabric.beat(&[], says).await.unwrap();
+    for says in [StoreReport::Known, StoreReport::Guarded] {
+        first.broker.beat(&[], says).await.unwrap();
         assert_eq!(
-            second.fabric.nodes(&[]).await.unwrap().said,
-            Some(Says::Guarded)
+            second.broker.nodes(&[]).await.unwrap().said,
+            Some(StoreReport::Guarded)
         );
     }
-    first.fabric.beat(&[], Says::Known).await.unwrap();
+    first.broker.beat(&[], StoreReport::Known).await.unwrap();
     assert_eq!(
-        second.fabric.nodes(&[]).await.unwrap().said,
-        Some(Says::Known)
+        second.broker.nodes(&[]).await.unwrap().said,
+        Some(StoreReport::Known)
     );
 }
 
@@ -681,8 +687,8 @@ async fn a_node_that_starts_does_not_believe_what_was_said_of_another_redis() {
     let node = ground.plug().await;
     redis.ask("SET test:e:{n} known-0123456789").await;
     assert_eq!(
-        node.fabric.nodes(&[]).await.unwrap().said,
-        Some(Says::Guarded)
+        node.broker.nodes(&[]).await.unwrap().said,
+        Some(StoreReport::Guarded)
     );
 }
 
@@ -702,7 +708,7 @@ macro_rules! conforms {
         mod switch {$(
             #[tokio::test]
             async fn $case() {
-                super::$case(&super::Ground::Switch(super::Switch::new(super::TERMS))).await;
+                super::$case(&super::Ground::MemoryBroker(super::MemoryBroker::new(super::TERMS))).await;
             }
         )*}
         mod redis {$(

@@ -166,7 +166,7 @@ async fn a_session_asks_any_node_with_its_secret() {
             (asks(there, query, &bearer).await.0 == 401).then_some(())
         })
         .await;
-        if let Ground::Switch(switch) = &cluster.ground {
+        if let Ground::MemoryBroker(switch) = &cluster.ground {
             switch.set_away(true);
             let (status, told) = asks(there, query, &bearer).await;
             assert_eq!((status, &told["code"]), (503, &json!("unavailable")));

@@ -506,7 +506,7 @@ async fn an_old_connection_is_told_to_go() {
 #[tokio::test]
 async fn the_state_of_the_fabric_is_told() {
     let cluster = Cluster::embedded(1, &SHORT).await;
-    let Ground::Switch(switch) = &cluster.ground else {
+    let Ground::MemoryBroker(switch) = &cluster.ground else {
         unreachable!()
     };
     let mut client = cluster.login_resumable(0, "client").await;

@@ -7,19 +7,19 @@ use std::path::{Path, PathBuf};
 const ARROWS: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("bugs", &[]),
-    ("dialect", &["model"]),
-    ("fabric", &["bugs", "model", "telemetry"]),
-    ("exchange", &["bugs", "fabric", "model", "telemetry"]),
+    ("protocol", &["model"]),
+    ("broker", &["bugs", "model", "telemetry"]),
+    ("router", &["bugs", "broker", "model", "telemetry"]),
     ("limits", &[]),
     ("ice", &["model"]),
     (
         "session",
         &[
             "bugs",
-            "dialect",
+            "protocol",
             "drain",
-            "exchange",
-            "fabric",
+            "router",
+            "broker",
             "ice",
             "limits",
             "model",
@@ -27,11 +27,11 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("drain", &[]),
-    // The arrow to dialect is the choice of the language at the door.
+    // The arrow to protocol is the choice of the codec for a path.
     (
-        "edge",
+        "transport",
         &[
-            "bugs", "dialect", "drain", "exchange", "fabric", "ice", "limits", "model", "session",
+            "bugs", "protocol", "drain", "router", "broker", "ice", "limits", "model", "session",
         ],
     ),
     ("telemetry", &["model"]),
@@ -41,9 +41,9 @@ const ARROWS: &[(&str, &[&str])] = &[
         "config",
         &[
             "bugs",
-            "edge",
-            "exchange",
-            "fabric",
+            "transport",
+            "router",
+            "broker",
             "ice",
             "model",
             "session",
@@ -54,10 +54,10 @@ const ARROWS: &[(&str, &[&str])] = &[
 
 /// Crates that only one room knows.
 const BORDERS: &[(&str, &[&str])] = &[
-    ("redis::", &["fabric/redis"]),
-    ("deadpool_redis", &["fabric/redis"]),
-    ("axum", &["edge", "app.rs"]),
-    ("serde_json", &["dialect", "edge/http/wire.rs"]),
+    ("redis::", &["broker/redis"]),
+    ("deadpool_redis", &["broker/redis"]),
+    ("axum", &["transport", "app.rs"]),
+    ("serde_json", &["protocol", "transport/http/wire.rs"]),
     ("governor", &["limits.rs"]),
     ("hmac::", &["ice.rs"]),
     ("opentelemetry", &["telemetry"]),
@@ -113,7 +113,7 @@ fn used(text: &str) -> BTreeSet<String> {
         let names = match rest.strip_prefix('{') {
             Some(list) => list.split('}').next().unwrap(),
             None => rest
-                .split(|letter: char| !letter.is_alphanumeric() && letter != '_')
+                .split(|message: char| !message.is_alphanumeric() && message != '_')
                 .next()
                 .unwrap(),
         };
@@ -160,8 +160,8 @@ fn the_state_of_a_session_is_plain() {
             "elapsed()",
             "spawn",
             "Mutex",
-            "dyn Fabric",
-            "Exchange",
+            "dyn Broker",
+            "Router",
             "Receipts",
         ] {
             assert!(!code.contains(word), "{file} has {word}");
@@ -177,12 +177,12 @@ fn a_border_is_known_to_its_room_only() {
             let knows = code(&text).lines().any(|line| {
                 line.match_indices(name).any(|(at, _)| {
                     let before = line[..at].chars().next_back();
-                    before.is_none_or(|letter| {
-                        !letter.is_alphanumeric() && letter != '_' && letter != ':'
+                    before.is_none_or(|message| {
+                        !message.is_alphanumeric() && message != '_' && message != ':'
                     }) && !line[..at].ends_with("mod ")
                 })
             });
-            // `fabric::redis` is our room, and `redis::` with it in config, app and main.
+            // `broker::redis` is our room, and `redis::` with it in config, app and main.
             let ours = *name == "redis::" && ["app", "config", "main"].contains(&room(&file));
             assert!(
                 !knows || ours || rooms.iter().any(|room| file.starts_with(room)),
@@ -199,7 +199,8 @@ fn tasks_begin_in_three_places_and_queues_are_bounded() {
         let spawns = code.contains("tokio::spawn") || code.contains(".spawn(");
         assert!(
             !spawns
-                || ["app.rs", "edge/listener.rs", "edge/http/homes.rs"].contains(&file.as_str()),
+                || ["app.rs", "transport/listener.rs", "transport/http/homes.rs"]
+                    .contains(&file.as_str()),
             "{file} spawns"
         );
         assert!(

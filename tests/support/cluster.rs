@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use switchboard::app::App;
+use switchboard::broker::memory::MemoryBroker;
 use switchboard::config::{Config, Sources};
-use switchboard::fabric::embedded::Switch;
 use switchboard::model::NodeId;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -15,7 +15,7 @@ use super::process::Redis;
 
 /// What joins the nodes of a cluster.
 pub enum Ground {
-    Switch(Switch),
+    MemoryBroker(MemoryBroker),
     Redis(Redis),
 }
 
@@ -61,7 +61,7 @@ fn owned(settings: &[(&str, &str)]) -> Vec<(String, String)> {
 impl Cluster {
     pub async fn embedded(nodes: usize, settings: &[(&str, &str)]) -> Self {
         let settings = owned(settings);
-        let ground = Ground::Switch(Switch::new(config(&settings).terms()));
+        let ground = Ground::MemoryBroker(MemoryBroker::new(config(&settings).terms()));
         Self::on(ground, nodes, settings).await
     }
 
@@ -83,7 +83,9 @@ impl Cluster {
 
     pub async fn add_node(&mut self) {
         let app = match &self.ground {
-            Ground::Switch(switch) => App::plug_into(switch, &config(&self.settings)).unwrap(),
+            Ground::MemoryBroker(switch) => {
+                App::plug_into(switch, &config(&self.settings)).unwrap()
+            }
             Ground::Redis(redis) => {
                 let mut settings = self.settings.clone();
                 settings.push(("redis.url".to_owned(), redis.url()));

@@ -22,8 +22,8 @@ const UNANSWERED: Duration = Duration::from_secs(3);
 /// The longest pause before another try to connect.
 const PAUSE_MS: u64 = 150;
 
-/// The doors of the nodes that live.
-pub type Doors = Arc<Mutex<Vec<SocketAddr>>>;
+/// The endpoints of the nodes that live.
+pub type Endpoints = Arc<Mutex<Vec<SocketAddr>>>;
 
 /// What a talker is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,12 +80,18 @@ impl Drop for Talker {
 }
 
 impl Talker {
-    /// Logs in at one of the doors and talks to its peer, if `calls` after an offer, every so often.
-    pub fn start(doors: &Doors, name: &str, peer: &str, calls: bool, every: Duration) -> Self {
+    /// Logs in at one of the endpoints and talks to its peer, if `calls` after an offer, every so often.
+    pub fn start(
+        endpoints: &Endpoints,
+        name: &str,
+        peer: &str,
+        calls: bool,
+        every: Duration,
+    ) -> Self {
         let log = Arc::<Mutex<Log>>::default();
         let (order, orders) = watch::channel(Order::Talk);
         let life = Life {
-            doors: Arc::clone(doors),
+            endpoints: Arc::clone(endpoints),
             name: name.to_owned(),
             peer: peer.to_owned(),
             every,
@@ -168,7 +174,7 @@ struct Open {
 }
 
 struct Life {
-    doors: Doors,
+    endpoints: Endpoints,
     name: String,
     peer: String,
     every: Duration,
@@ -213,8 +219,8 @@ impl Life {
     /// Connects somewhere and logs in or resumes.
     async fn enter(&mut self) -> Option<(Socket, SocketAddr)> {
         let door = {
-            let doors = self.doors.lock().unwrap();
-            doors[rand::random_range(0..doors.len())]
+            let endpoints = self.endpoints.lock().unwrap();
+            endpoints[rand::random_range(0..endpoints.len())]
         };
         let connecting = connect_async_with_config(format!("ws://{door}/"), None, true);
         let connected = timeout(UNANSWERED, connecting).await.ok()?;

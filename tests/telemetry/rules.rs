@@ -68,8 +68,8 @@ impl Town {
         ];
         let settings = [("limits.signals_per_second", "5")];
         nodes.push(Node::start_in(Some(&redis), &settings, &environment).await);
-        let doors: Vec<_> = nodes.iter().map(|node| node.admin).collect();
-        let prometheus = Prometheus::scraping(&doors).await;
+        let endpoints: Vec<_> = nodes.iter().map(|node| node.admin).collect();
+        let prometheus = Prometheus::scraping(&endpoints).await;
         let town = Self {
             redis,
             collector,
@@ -270,22 +270,22 @@ async fn faults_of_the_store(town: &mut Town) {
     .await;
 
     // Many wait for a Redis that pauses.
-    let mut crowd = Vec::new();
+    let mut connections = Vec::new();
     for n in 0..40 {
-        crowd.push(
+        connections.push(
             eventually("a login after the hold", async || {
                 let mut peer = Peer::connect(town.nodes[0].address).await;
-                let reply = peer.tries_login(&format!("crowd{n}")).await;
+                let reply = peer.tries_login(&format!("connections{n}")).await;
                 (reply["success"] == true).then_some(peer)
             })
             .await,
         );
     }
-    let crowd = tokio::sync::Mutex::new(crowd);
+    let connections = tokio::sync::Mutex::new(connections);
     town.alarms_by("SwitchboardQueueLong", async |town| {
         let _ = town.redis.try_ask("CLIENT PAUSE 2000 ALL").await;
-        let mut crowd = crowd.lock().await;
-        for peer in crowd.iter_mut() {
+        let mut connections = connections.lock().await;
+        for peer in connections.iter_mut() {
             for n in 0..32 {
                 peer.says(&json!({"type": "message", "name": "b", "message": n}))
                     .await;

@@ -380,7 +380,7 @@ async fn a_resumed_session_and_a_drained_node_leave_their_marks() {
     marked(&stage, &trace, "detached", &at_b).await;
     let mut b = Peer::resume(stage.nodes[1].address, &ticket).await;
     let resumed = marked(&stage, &trace, "resumed", &at_b).await;
-    assert_ne!(resumed.says("switchboard.session.attach"), "0");
+    assert_ne!(resumed.says("switchboard.session.generation"), "0");
     marked(&stage, &trace, "peer resumed", &at_a).await;
     assert_eq!(acked(&mut b, &message(&a.name, "m")).await, "delivered");
     a.hears_of("message").await;
@@ -412,8 +412,8 @@ async fn a_redis_that_stands_still_is_seen_in_the_calls_that_it_held_up() {
     assert_eq!(a.hears_of("error").await["code"], "unavailable");
     stage.redis.process.signal("CONT");
     while a.hears_of("status").await["fabric"] != "ok" {}
-    marked(&stage, &trace, "fabric degraded", &at_a).await;
-    marked(&stage, &trace, "fabric ok", &at_a).await;
+    marked(&stage, &trace, "broker degraded", &at_a).await;
+    marked(&stage, &trace, "broker ok", &at_a).await;
     stage
         .collector
         .shows("the candidate's failure", |spans| {

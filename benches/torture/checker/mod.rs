@@ -196,6 +196,6 @@ fn secs(seconds: f32) -> Duration {
 
 /// A caller, and not one of the others that come and go as they like.
 fn is_caller(who: &str) -> bool {
-    let mut letters = who.chars();
-    matches!(letters.next(), Some('r' | 'p')) && letters.all(|letter| letter.is_ascii_digit())
+    let mut messages = who.chars();
+    matches!(messages.next(), Some('r' | 'p')) && messages.all(|message| message.is_ascii_digit())
 }

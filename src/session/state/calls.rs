@@ -6,37 +6,37 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::exchange::LocalNode;
-use crate::fabric::{Flags, Holder, Sender};
+use crate::broker::{Flags, Holder, Sender};
 use crate::model::{NodeId, PeerState, SessionId, TraceContext, UserName};
+use crate::router::LocalNode;
 
 /// What the leave of a session says that it has heard, which will hear nothing more: whatever is under way to it begins no call.
 pub(super) const EVERYTHING: u64 = u64::MAX;
 
 /// Where the peer of a call is. What tells of an earlier connection of its session may come later: the latest connection is believed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct PeerLocation {
     pub(super) session: SessionId,
     /// How often the session had been resumed.
-    pub(super) attach: u32,
+    pub(super) generation: u32,
     pub(super) node: NodeId,
 }
 
-impl From<&Holder> for Place {
+impl From<&Holder> for PeerLocation {
     fn from(holder: &Holder) -> Self {
         Self {
             session: holder.session,
-            attach: holder.attach,
+            generation: holder.generation,
             node: holder.node.clone(),
         }
     }
 }
 
-impl From<&Sender> for Place {
+impl From<&Sender> for PeerLocation {
     fn from(sender: &Sender) -> Self {
         Self {
             session: sender.session,
-            attach: sender.attach,
+            generation: sender.generation,
             node: sender.node.clone(),
         }
     }
@@ -71,7 +71,7 @@ pub(super) struct Calls {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Call {
     /// Unknown until the outcome of the first offer.
-    pub(super) peer: Option<Place>,
+    pub(super) peer: Option<PeerLocation>,
     /// The peer is a plain session, as the outcome of a signal to it said.
     is_plain: bool,
     /// The `n` of our own signal that began this call; 0 if the peer's did.
@@ -119,7 +119,7 @@ impl CallTrace {
 impl fmt::Display for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.peer {
-            Some(peer) => write!(f, "{} {} {}", peer.session, peer.attach, peer.node)?,
+            Some(peer) => write!(f, "{} {} {}", peer.session, peer.generation, peer.node)?,
             None => f.write_str("- 0 -")?,
         }
         let Self {
@@ -140,12 +140,12 @@ impl fmt::Display for Call {
 impl Call {
     /// Reads the words of a note.
     pub(super) fn read<'a>(mut words: impl Iterator<Item = &'a str>) -> Option<Self> {
-        let (session, attach, node) = (words.next()?, words.next()?, words.next()?);
+        let (session, generation, node) = (words.next()?, words.next()?, words.next()?);
         let peer = match session {
             "-" => None,
-            session => Some(Place {
+            session => Some(PeerLocation {
                 session: session.parse().ok()?,
-                attach: attach.parse().ok()?,
+                generation: generation.parse().ok()?,
                 node: NodeId::known(node),
             }),
         };
@@ -224,22 +224,22 @@ impl Calls {
     }
 
     /// Where the peer of this call is, if that is known.
-    pub(super) fn peer(&self, peer: &UserName) -> Option<&Place> {
+    pub(super) fn peer(&self, peer: &UserName) -> Option<&PeerLocation> {
         self.peers.get(peer)?.peer.as_ref()
     }
 
     /// The peer as a holder, if it is known to be a plain session: it never moves.
     pub(super) fn plain_peer(&self, peer: &UserName) -> Option<Holder> {
         let call = self.peers.get(peer).filter(|call| call.is_plain)?;
-        let Place {
+        let PeerLocation {
             session,
-            attach,
+            generation,
             node,
         } = call.peer.clone()?;
         Some(Holder {
             node,
             session,
-            attach,
+            generation,
             flags: Flags::default(),
         })
     }
@@ -265,7 +265,7 @@ impl Calls {
     }
 
     /// The peer's session has been resumed there. False if we are in no call with it.
-    pub(super) fn moved(&mut self, peer: &UserName, to: Place) -> bool {
+    pub(super) fn moved(&mut self, peer: &UserName, to: PeerLocation) -> bool {
         match self.peers.get_mut(peer) {
             // It has our offer, whose outcome we do not know yet.
             Some(call) if call.peer.is_none() => {
@@ -286,8 +286,9 @@ impl Calls {
     }
 
     /// The peer's session was seen there: if that is its latest connection, it is there.
-    fn seen(&mut self, peer: &UserName, at: Place) {
-        let later = |known: &Place| known.session == at.session && known.attach < at.attach;
+    fn seen(&mut self, peer: &UserName, at: PeerLocation) {
+        let later =
+            |known: &PeerLocation| known.session == at.session && known.generation < at.generation;
         if let Some(call) = self.peers.get(peer)
             && call.peer.as_ref().is_some_and(later)
         {
@@ -307,12 +308,15 @@ impl Calls {
     }
 
     /// The peer's session sent an offer or an answer. True if a call with an earlier session of that name is over by this.
-    pub(super) fn join(&mut self, peer: &UserName, at: Place, n: u64) -> bool {
+    pub(super) fn join(&mut self, peer: &UserName, at: PeerLocation, n: u64) -> bool {
         let before = self.peers.get(peer);
         let superseded = before.is_some_and(|call| call.is_with_other_than(at.session));
         // Ours may be under way to it: then it is one call, begun from both sides.
         let call = before.filter(|_| !superseded).cloned().unwrap_or_default();
-        let known = call.peer.clone().filter(|known| known.attach > at.attach);
+        let known = call
+            .peer
+            .clone()
+            .filter(|known| known.generation > at.generation);
         self.put(
             peer,
             Call {
@@ -334,7 +338,7 @@ impl Calls {
         n: u64,
         starts: bool,
     ) -> bool {
-        let at = Place::from(holder);
+        let at = PeerLocation::from(holder);
         let Some(call) = self.peers.get(peer) else {
             return false;
         };
@@ -386,7 +390,7 @@ impl Calls {
     }
 
     /// Something was heard from this session of the peer.
-    pub(super) fn heard(&mut self, peer: &UserName, at: Place, n: u64) {
+    pub(super) fn heard(&mut self, peer: &UserName, at: PeerLocation, n: u64) {
         if let Some(call) = self.peers.get_mut(peer)
             && !call.is_with_other_than(at.session)
         {
@@ -447,7 +451,7 @@ impl Calls {
     }
 
     fn put(&mut self, peer: &UserName, call: Call) {
-        if let Some(Place { node, .. }) = &call.peer
+        if let Some(PeerLocation { node, .. }) = &call.peer
             && *node != self.node.id
         {
             self.node.peers.bind(node, self.owner);
@@ -460,7 +464,7 @@ impl Calls {
     }
 
     fn unbind(&self, call: &Call) {
-        if let Some(Place { node, .. }) = &call.peer
+        if let Some(PeerLocation { node, .. }) = &call.peer
             && *node != self.node.id
         {
             self.node.peers.unbind(node, self.owner);

@@ -7,19 +7,19 @@ struct Fixture {
     far: NodeId,
 }
 
-fn holder(session: SessionId, attach: u32, node: &NodeId) -> Holder {
+fn holder(session: SessionId, generation: u32, node: &NodeId) -> Holder {
     Holder {
         node: node.clone(),
         session,
-        attach,
+        generation,
         flags: Flags::default(),
     }
 }
 
-fn at(session: SessionId, attach: u32, node: &NodeId) -> Place {
-    Place {
+fn at(session: SessionId, generation: u32, node: &NodeId) -> PeerLocation {
+    PeerLocation {
         session,
-        attach,
+        generation,
         node: node.clone(),
     }
 }

@@ -6,9 +6,9 @@
 use std::time::Duration;
 
 use super::Effect;
+use crate::broker::{BrokerError, Entry};
 use crate::bugs::{self, Bug};
-use crate::fabric::{Entry, FabricError};
-use crate::model::EntryId;
+use crate::model::Offset;
 
 /// The pause after a read that failed.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -18,11 +18,11 @@ const PAUSE: Duration = Duration::from_millis(200);
 pub(super) struct CatchUp {
     mode: Mode,
     /// The last entry that was handled.
-    last: EntryId,
+    last: Offset,
     /// The last entry of which a push has told while the inbox was read…
-    pushed: EntryId,
+    pushed: Offset,
     /// …and what it was when this read began.
-    pushed_before: EntryId,
+    pushed_before: Offset,
     /// Another push was missed while the inbox was read.
     again: bool,
 }
@@ -57,12 +57,12 @@ impl CatchUp {
     }
 
     /// The last entry that was handled.
-    pub(super) fn last(&self) -> EntryId {
+    pub(super) fn last(&self) -> Offset {
         self.last
     }
 
     /// Begins to read behind this entry.
-    pub(super) fn begin(&mut self, last: EntryId) -> Effect {
+    pub(super) fn begin(&mut self, last: Offset) -> Effect {
         self.last = last;
         self.read(Mode::FirstRead, Duration::ZERO)
     }
@@ -101,7 +101,7 @@ impl CatchUp {
     /// The inbox was read. Returns the entries to handle; reads on until it is level.
     pub(super) fn caught(
         &mut self,
-        result: Result<Vec<Entry>, FabricError>,
+        result: Result<Vec<Entry>, BrokerError>,
         effects: &mut Vec<Effect>,
     ) -> Vec<Entry> {
         self.mode = Mode::Level;

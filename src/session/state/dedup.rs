@@ -6,8 +6,8 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt::Write as _;
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 
+use crate::broker::{Envelope, Sender};
 use crate::bugs::{self, Bug};
-use crate::fabric::{Envelope, Sender};
 use crate::model::{Correlation, SessionId, UserName};
 
 /// How many senders are remembered that are in no call with us.
@@ -90,7 +90,7 @@ impl Dedup {
         once: Option<&Correlation>,
         in_call: impl Fn(&UserName) -> bool,
     ) -> Hearing {
-        let (name, at) = (&from.address.name, (from.attach, n));
+        let (name, at) = (&from.address.name, (from.generation, n));
         self.count += 1;
         if !self.by_name.contains_key(name) {
             self.make_room(in_call);
@@ -214,13 +214,13 @@ mod tests {
     #[test]
     fn what_is_old_or_comes_twice_is_no_news() {
         let (mut heard, session) = (Dedup::default(), SessionId::random());
-        let sender = |session, attach| {
+        let sender = |session, generation| {
             let address = Address::new(Realm::default(), UserName::parse("a").unwrap());
-            Sender::new(address, session, attach, NodeId::known("n"))
+            Sender::new(address, session, generation, NodeId::known("n"))
         };
         let id = |text: &str| Some(Correlation(text.into()));
-        let mut hear = |session, attach, n, id: Option<Correlation>| {
-            heard.hears(&sender(session, attach), n, id.as_ref(), |_| true)
+        let mut hear = |session, generation, n, id: Option<Correlation>| {
+            heard.hears(&sender(session, generation), n, id.as_ref(), |_| true)
         };
         let (news, overtaken) = (Hearing::News, Hearing::Overtaken);
         assert_eq!(hear(session, 0, 1, id("1")), news);

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use super::calls::{Ending, Place};
+use super::calls::{Ending, PeerLocation};
 use super::dedup::{HeardId, Hearing};
 use super::outbox::Notice;
 use super::record::Decision;
 use super::{Action, State, left};
+use crate::broker::{Entry, Envelope, Parcel};
 use crate::bugs::{self, Bug};
-use crate::fabric::{Entry, Envelope, Parcel};
-use crate::model::{EntryId, Event, LeaveReason, SessionId, UserName};
+use crate::model::{Event, LeaveReason, Offset, SessionId, UserName};
 
 impl State {
     /// Hears an entry of the inbox, whose turn it is.
@@ -50,7 +50,7 @@ impl State {
     }
 
     /// Hears what somebody said. Whether the client is told of it.
-    pub(super) fn deliver(&mut self, envelope: Envelope, seq: Option<EntryId>) -> bool {
+    pub(super) fn deliver(&mut self, envelope: Envelope, seq: Option<Offset>) -> bool {
         let Envelope {
             from: sender,
             n,
@@ -58,7 +58,7 @@ impl State {
             trace,
             parcel,
         } = envelope;
-        let (session, at) = (sender.session, Place::from(&*sender));
+        let (session, at) = (sender.session, PeerLocation::from(&*sender));
         // No tenant reaches another: nobody addresses a realm but his own.
         let from = &sender.address.name;
         match parcel {
@@ -121,7 +121,7 @@ impl State {
     }
 
     /// Hears a signal that was heard before. Its sender may think that a call began by it; if that is over, its end was told before.
-    fn deliver_again(&mut self, from: &UserName, at: Place, n: u64, starts_call: bool) {
+    fn deliver_again(&mut self, from: &UserName, at: PeerLocation, n: u64, starts_call: bool) {
         let session = at.session;
         let is_known = self
             .calls
@@ -144,7 +144,7 @@ impl State {
 }
 
 /// What an earlier connection had told of this entry.
-fn told_again(id: EntryId, envelope: Envelope) -> Option<Action> {
+fn told_again(id: Offset, envelope: Envelope) -> Option<Action> {
     let (from, seq) = (envelope.from.address.name.clone(), Some(id));
     match envelope.parcel {
         Parcel::Signal(signal) => Some(Action::Tell(Event::Signal { from, signal, seq })),

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::calls::{EVERYTHING, Place};
+use super::calls::{EVERYTHING, PeerLocation};
 use super::lost_peers::{Fate, LostPeer};
 use super::outbox::Notice;
 use super::{Effect, State};
-use crate::fabric::{Holder, Parcel, Sender};
+use crate::broker::{Holder, Parcel, Sender};
 use crate::model::{Correlation, LeaveReason, NodeId, SessionId, UserName};
 
 impl State {
@@ -110,7 +110,7 @@ impl State {
 
     /// Nobody has the name of this call peer any more, or somebody else: a store that has lost it may soon be told better.
     pub(super) fn is_absent(&mut self, peer: &UserName) {
-        if let Some(Place { session, node, .. }) = self.calls.peer(peer).cloned() {
+        if let Some(PeerLocation { session, node, .. }) = self.calls.peer(peer).cloned() {
             let address = self.address_of(peer);
             self.lost.miss(address, session, &node, self.moment.now);
         }
@@ -144,7 +144,7 @@ impl State {
             reason,
             heard: EVERYTHING,
         };
-        let its = Sender::new(self.address_of(peer), session, at.attach, at.node);
+        let its = Sender::new(self.address_of(peer), session, at.generation, at.node);
         let own = self.lease.address.name.clone();
         let n = call.heard.max(call.joined);
         let only = Some(self.lease.session);

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::calls::Place;
-use crate::fabric::{Holder, Terms};
+use super::calls::PeerLocation;
+use crate::broker::{Holder, Terms};
 use crate::model::{Address, NodeId, SessionId, UserName};
 
 /// When to ask again that could not be answered.
@@ -41,7 +41,7 @@ pub(super) enum Fate {
     /// It is where it was: its node was only frozen, or the store knows it again.
     Back,
     /// It was resumed there.
-    Moved(Place),
+    Moved(PeerLocation),
     /// It may yet be resumed, until then.
     Awaited(Instant),
     /// It is gone; the holder's name can be freed, if it still has it.
@@ -60,7 +60,7 @@ impl LostPeer {
     ) -> Fate {
         let missing = now - self.since;
         match holder.filter(|holder| holder.session == self.session) {
-            Some(holder) if holder.node != self.node => Fate::Moved(Place::from(&holder)),
+            Some(holder) if holder.node != self.node => Fate::Moved(PeerLocation::from(&holder)),
             Some(_) if node_lives => Fate::Back,
             None if node_lives && missing < terms.node_ttl => {
                 Fate::Awaited(self.since + terms.node_ttl)
@@ -132,7 +132,7 @@ impl LostPeers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fabric::Flags;
+    use crate::broker::Flags;
     use crate::model::Realm;
 
     #[test]
@@ -151,7 +151,7 @@ mod tests {
             Some(Holder {
                 node: node.clone(),
                 session,
-                attach: 2,
+                generation: 2,
                 flags: Flags {
                     resumable,
                     detached: false,
@@ -174,9 +174,9 @@ mod tests {
         assert_eq!(fate(false, plain.clone()), Fate::Gone(plain));
         assert_eq!(fate(false, None), Fate::Gone(None));
         assert_eq!(fate(false, stranger.clone()), Fate::Gone(None));
-        let moved = Fate::Moved(Place {
+        let moved = Fate::Moved(PeerLocation {
             session,
-            attach: 2,
+            generation: 2,
             node: other.clone(),
         });
         let resumed = holder(&other, session, true);

@@ -31,16 +31,16 @@ use self::lost_peers::LostPeers;
 use self::offline::OfflineQueue;
 use self::outbox::Outbox;
 use self::record::Record;
-use crate::bugs::{self, Bug};
-use crate::exchange::{LocalNode, Mail};
-use crate::fabric::{
-    Answer, Entry, Envelope, FabricError, Holder, Lease, Notes, Postage, Question, Resumed, Sender,
-    Verdict,
+use crate::broker::{
+    Answer, BrokerError, Entry, Envelope, Holder, Lease, Question, RecordUpdate, Resumed,
+    SendOptions, Sender, Verdict,
 };
+use crate::bugs::{self, Bug};
 use crate::model::{
-    AckStatus, Address, CloseReason, Correlation, EntryId, Event, IfAbsent, LeaveReason, NodeId,
+    AckStatus, Address, CloseReason, Correlation, Event, IfAbsent, LeaveReason, NodeId, Offset,
     Report, Secret, SecretHash, Signal, TraceContext, UserName, Whom,
 };
+use crate::router::{LocalNode, Mail};
 use crate::telemetry::CallSpan;
 
 /// How often a plain session asks its call peers again whether they still have the call, after it missed signals…
@@ -132,7 +132,7 @@ pub enum Input {
         id: Option<Correlation>,
     },
     /// The client has everything of its inbox up to here.
-    Confirm(EntryId),
+    Confirm(Offset),
     /// The client was sent this ping, behind everything that it was told.
     Pinged(u64),
     /// The client has answered this ping.
@@ -146,9 +146,9 @@ pub enum Input {
     /// The outcome of the earliest send whose outcome is not known.
     Outcome(Answer),
     /// The answer to [`Effect::Read`].
-    InboxRead(Result<Vec<Entry>, FabricError>),
+    InboxRead(Result<Vec<Entry>, BrokerError>),
     /// The answer to [`Effect::Save`] of this number: whether the session was still ours.
-    Saved(u64, Result<bool, FabricError>),
+    Saved(u64, Result<bool, BrokerError>),
     /// The answer to [`Effect::FindPeers`].
     PeersFound(Vec<FoundPeer>),
     /// The time of [`State::next_at`] has come.
@@ -199,7 +199,7 @@ pub enum Effect {
         /// To whom.
         to: Address,
         /// How.
-        postage: Postage,
+        options: SendOptions,
         /// What.
         envelope: Box<Envelope>,
         /// A success needs no attention of its own.
@@ -208,9 +208,9 @@ pub enum Effect {
         is_timed: bool,
     },
     /// Update the session's record. With a number, the result comes as [`Input::Saved`].
-    Save(Option<u64>, Box<Notes>),
+    Save(Option<u64>, Box<RecordUpdate>),
     /// Read the inbox behind this entry after a pause; the result comes as [`Input::InboxRead`]. Replaces a read under way.
-    Read(EntryId, Duration),
+    Read(Offset, Duration),
     /// Give up the read under way.
     StopReading,
     /// Look who holds the names of these peers; the result comes as [`Input::PeersFound`].
@@ -235,7 +235,7 @@ impl State {
         let sender = Sender::new(
             lease.address.clone(),
             lease.session,
-            lease.attach,
+            lease.generation,
             node.id.clone(),
         );
         let record = secret.map(|(secret, hash)| Box::new(Record::new(secret, hash)));
@@ -244,7 +244,7 @@ impl State {
             sender: Arc::new(sender),
             dedup: Dedup::default(),
             catch_up: CatchUp::default(),
-            outbox: Outbox::of(lease.attach),
+            outbox: Outbox::of(lease.generation),
             lost: LostPeers::default(),
             policy: SessionPolicy::default(),
             offline: None,
@@ -268,7 +268,7 @@ impl State {
         node: Arc<LocalNode>,
         resumed: &Resumed,
         (secret, hash): (Option<Secret>, SecretHash),
-        last: Option<EntryId>,
+        last: Option<Offset>,
         epoch: u64,
         moment: Moment,
     ) -> Self {
@@ -423,9 +423,9 @@ impl State {
     }
 
     /// The last entry that the client was told of and has confirmed.
-    pub fn confirmed(&self) -> EntryId {
+    pub fn confirmed(&self) -> Offset {
         let record = self.record.as_ref();
-        record.map_or_else(EntryId::default, |record| record.confirmed_told())
+        record.map_or_else(Offset::default, |record| record.confirmed_told())
     }
 
     /// Whether the session outlives its connection.
@@ -444,7 +444,7 @@ impl State {
     }
 
     /// The last entry of the inbox that was handled.
-    pub fn read_to(&self) -> EntryId {
+    pub fn read_to(&self) -> Offset {
         self.catch_up.last()
     }
 
@@ -475,7 +475,7 @@ impl State {
         }
     }
 
-    fn confirm(&mut self, last: EntryId) {
+    fn confirm(&mut self, last: Offset) {
         if let Some(record) = &mut self.record {
             record.confirm(last);
             if record.frees() {
@@ -536,22 +536,24 @@ impl State {
             Mail::Replaced(_) | Mail::Overtaken(_) if bugs::has(Bug::ReplacedUntold) => {}
             // At the end of the grace it is seen whether anybody holds it.
             Mail::Overtaken(_) if self.is_detached => {}
-            Mail::Replaced(attach) | Mail::Overtaken(attach) if attach > self.lease.attach => {
+            Mail::Replaced(generation) | Mail::Overtaken(generation)
+                if generation > self.lease.generation =>
+            {
                 self.actions.push(Action::End(CloseReason::Replaced));
             }
             Mail::Replaced(_) | Mail::Overtaken(_) => {}
             Mail::Regained(epoch) => self.forgotten(epoch),
-            Mail::Doubt(question) => {
+            Mail::Challenge(question) => {
                 self.challenges.push(question);
                 self.actions.push(Action::Challenge);
             }
             Mail::Looked(found) => self.looked_up(found),
             Mail::Presence(users) => self.tell(Event::Presence { users, id: None }),
-            Mail::Fabric { reached } => {
+            Mail::Broker { reached } => {
                 self.mark(if reached {
-                    "fabric ok"
+                    "broker ok"
                 } else {
-                    "fabric degraded"
+                    "broker degraded"
                 });
                 self.tell(Event::Status {
                     reached,
@@ -641,12 +643,12 @@ impl State {
         }
     }
 
-    fn tell_left(&mut self, peer: &UserName, reason: LeaveReason, seq: Option<EntryId>) {
+    fn tell_left(&mut self, peer: &UserName, reason: LeaveReason, seq: Option<Offset>) {
         self.tell(left(peer, reason, seq));
     }
 }
 
-fn left(peer: &UserName, reason: LeaveReason, seq: Option<EntryId>) -> Event {
+fn left(peer: &UserName, reason: LeaveReason, seq: Option<Offset>) -> Event {
     Event::Left {
         from: peer.clone(),
         reason,

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::outbox::Outgoing;
 use super::{Action, Effect, State};
-use crate::fabric::{Holder, Room};
+use crate::broker::{Holder, Room};
 use crate::model::{Address, Correlation, Event, IfAbsent, Refusal, SessionId, UserName};
 use crate::telemetry::Fate;
 

@@ -9,15 +9,15 @@ use tracing::debug;
 
 use super::trace::Traced;
 use super::{Action, Effect, State, acknowledged};
+use crate::broker::{Answer, Envelope, Outcome, Parcel, SendOptions, Sender, Sent};
 use crate::bugs::{self, Bug};
-use crate::fabric::{Answer, Envelope, Outcome, Parcel, Postage, Sender, Sent};
 use crate::model::{
     AckStatus, Body, Correlation, Event, IfAbsent, LeaveReason, Refusal, SessionId, Signal,
     SignalKind, TraceContext, UserName,
 };
 use crate::telemetry::Fate;
 
-/// How many sends of one session may wait for the fabric; until one is known, the session hears nothing more.
+/// How many sends of one session may wait for the broker; until one is known, the session hears nothing more.
 const IN_FLIGHT: usize = 32;
 /// How long to rest before a word is sent again that must arrive.
 pub(in crate::session) const RETRY_NOTICE: Duration = Duration::from_millis(250);
@@ -83,9 +83,9 @@ pub(super) struct Notice {
 
 impl Outbox {
     /// The outbox of a session that was resumed so often.
-    pub(super) fn of(attach: u32) -> Self {
+    pub(super) fn of(generation: u32) -> Self {
         Self {
-            n: u64::from(attach) << 32,
+            n: u64::from(generation) << 32,
             ..Self::default()
         }
     }
@@ -245,14 +245,14 @@ impl State {
             && sent.kind != SignalKind::Offer
             && envelope.once.is_none()
             && self.moment.guard.is_none();
-        let postage = Postage {
+        let options = SendOptions {
             only,
             always: false,
             direct: self.calls.plain_peer(&sent.to).filter(|_| is_to_peer),
         };
         self.effects.push(Effect::Send {
             to,
-            postage,
+            options,
             envelope: Box::new(envelope),
             is_quiet,
             is_timed,
@@ -271,14 +271,14 @@ impl State {
             trace: traced.map(|traced| traced.context),
             parcel: notice.parcel.clone(),
         };
-        let postage = Postage {
+        let options = SendOptions {
             only: notice.only,
             always: true,
             direct: None,
         };
         self.effects.push(Effect::Send {
             to: self.address_of(&notice.to),
-            postage,
+            options,
             envelope: Box::new(envelope),
             is_quiet: false,
             is_timed,
@@ -425,7 +425,7 @@ impl State {
     /// Nobody has the name.
     fn nobody(&mut self, to: &UserName, n: u64, starts_call: bool) -> Refusal {
         self.has_failed(to, n, starts_call);
-        // A peer that is gone would have left our call: the fabric may have forgotten it, or its leave.
+        // A peer that is gone would have left our call: the broker may have forgotten it, or its leave.
         self.is_absent(to);
         let in_call = self.calls.get(to).map(|_| RETRY_SEND);
         match self.moment.guard.or(in_call) {
@@ -434,7 +434,7 @@ impl State {
         }
     }
 
-    /// A word counts as told when somebody has it, or when its receiver is surely gone: a fabric that has just forgotten everybody finds nobody.
+    /// A word counts as told when somebody has it, or when its receiver is surely gone: a broker that has just forgotten everybody finds nobody.
     fn notice_settled(
         &mut self,
         mut notice: Notice,

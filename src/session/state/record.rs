@@ -7,8 +7,8 @@ use std::collections::{HashSet, VecDeque};
 
 use super::calls::{Call, Calls};
 use super::dedup::{Dedup, HeardId};
-use crate::fabric::{Confirmed, Notes, Resumed};
-use crate::model::{EntryId, Secret, SecretHash, SessionId, UserName};
+use crate::broker::{Confirmed, RecordUpdate, Resumed};
+use crate::model::{Offset, Secret, SecretHash, SessionId, UserName};
 
 /// After how many unconfirmed entries the client is asked whether it has them.
 const ASK_AFTER: usize = 64;
@@ -33,15 +33,15 @@ pub(super) struct Record {
     /// Entries that the client may not have, oldest first.
     unconfirmed: VecDeque<Unconfirmed>,
     /// Which entry the client has when it answers this ping.
-    marks: VecDeque<(u64, EntryId)>,
-    asked_at: EntryId,
+    marks: VecDeque<(u64, Offset)>,
+    asked_at: Offset,
     confirmed: Confirmed,
     /// Everything up to here was decided by an earlier connection.
-    decided: EntryId,
+    decided: Offset,
     /// What of that was not told.
-    silent: HashSet<EntryId>,
+    silent: HashSet<Offset>,
     /// Everything up to here was seen by the client on an earlier connection.
-    seen: EntryId,
+    seen: Offset,
     /// Users about whom something is to be written.
     changed: HashSet<UserName>,
     /// The store is to be told how far the client has confirmed.
@@ -63,7 +63,7 @@ pub(super) struct Record {
 
 #[derive(Clone, Copy, Debug)]
 struct Unconfirmed {
-    id: EntryId,
+    id: Offset,
     silent: bool,
 }
 
@@ -113,11 +113,11 @@ impl Record {
             hash,
             unconfirmed: VecDeque::new(),
             marks: VecDeque::new(),
-            asked_at: EntryId::default(),
+            asked_at: Offset::default(),
             confirmed: Confirmed::default(),
-            decided: EntryId::default(),
+            decided: Offset::default(),
             silent: HashSet::new(),
-            seen: EntryId::default(),
+            seen: Offset::default(),
             changed: HashSet::new(),
             frees: false,
             saving: Vec::new(),
@@ -136,7 +136,7 @@ impl Record {
         secret: Option<Secret>,
         hash: SecretHash,
         resumed: &Resumed,
-        last: Option<EntryId>,
+        last: Option<Offset>,
         calls: &mut Calls,
         heard: &mut Dedup,
     ) -> Self {
@@ -186,12 +186,12 @@ impl Record {
     }
 
     /// The last that the client was told and has confirmed.
-    pub(super) fn confirmed_told(&self) -> EntryId {
+    pub(super) fn confirmed_told(&self) -> Offset {
         self.confirmed.told
     }
 
     /// What was decided about this entry on an earlier connection.
-    pub(super) fn decision(&self, id: EntryId) -> Decision {
+    pub(super) fn decision(&self, id: Offset) -> Decision {
         if id > self.decided {
             Decision::None
         } else if self.silent.contains(&id) {
@@ -202,14 +202,14 @@ impl Record {
     }
 
     /// Whether the client has not seen this entry on an earlier connection.
-    pub(super) fn is_unseen(&self, id: EntryId) -> bool {
+    pub(super) fn is_unseen(&self, id: Offset) -> bool {
         id > self.seen
     }
 
     /// An entry was dealt with; `silent` if the client was not told of it.
     pub(super) fn dealt(
         &mut self,
-        id: EntryId,
+        id: Offset,
         from: &UserName,
         repeatable: Option<HeardId>,
         silent: bool,
@@ -252,7 +252,7 @@ impl Record {
     }
 
     /// The client answered this ping. What it has, if that is news.
-    pub(super) fn ponged(&mut self, ping: u64) -> Option<EntryId> {
+    pub(super) fn ponged(&mut self, ping: u64) -> Option<Offset> {
         if let Missed::Asked(asked) = self.missed
             && asked <= ping
         {
@@ -266,7 +266,7 @@ impl Record {
     }
 
     /// The client has everything up to this.
-    pub(super) fn confirm(&mut self, last: EntryId) {
+    pub(super) fn confirm(&mut self, last: Offset) {
         while let Some(entry) = self.unconfirmed.front().filter(|entry| entry.id <= last) {
             self.frees = true;
             self.confirmed.all = entry.id;
@@ -284,13 +284,13 @@ impl Record {
     }
 
     /// What is to be written now.
-    pub(super) fn notes(&mut self, calls: &Calls, heard: &Dedup) -> (Notes, Update) {
+    pub(super) fn notes(&mut self, calls: &Calls, heard: &Dedup) -> (RecordUpdate, Update) {
         if self.unwritten == Unwritten::Something {
             self.unwritten = Unwritten::Nothing;
         }
         self.changed.extend(self.underway.iter().cloned());
         let users: Vec<UserName> = self.changed.drain().collect();
-        let mut notes = Notes::default();
+        let mut notes = RecordUpdate::default();
         for user in &users {
             let field = format!("{USER}{user}");
             match written(calls.get(user), heard.last(user)) {
@@ -330,7 +330,12 @@ impl Record {
     }
 
     /// The store may have forgotten everything: what it is to know anew.
-    pub(super) fn anew(&mut self, last: EntryId, calls: &Calls, heard: &Dedup) -> (Notes, Update) {
+    pub(super) fn anew(
+        &mut self,
+        last: Offset,
+        calls: &Calls,
+        heard: &Dedup,
+    ) -> (RecordUpdate, Update) {
         self.unwritten = Unwritten::Nothing;
         self.ids = heard.ids().collect();
         self.changed.extend(calls.peers());
@@ -412,7 +417,7 @@ impl Record {
 fn written(call: Option<&Call>, heard: Option<(SessionId, (u32, u64))>) -> Option<String> {
     let heard = heard.map_or_else(
         || "- 0 0".to_owned(),
-        |(session, (attach, n))| format!("{session} {attach} {n}"),
+        |(session, (generation, n))| format!("{session} {generation} {n}"),
     );
     match call {
         Some(call) => Some(format!("{heard} {call}")),
@@ -423,9 +428,9 @@ fn written(call: Option<&Call>, heard: Option<(SessionId, (u32, u64))>) -> Optio
 fn read_user(name: &UserName, value: &str, calls: &mut Calls, heard: &mut Dedup) {
     let mut words = value.split(' ');
     let mut word = || words.next().unwrap_or_default();
-    let (session, attach, n) = (word().parse(), word().parse(), word().parse());
-    if let (Ok(session), Ok(attach), Ok(n)) = (session, attach, n) {
-        heard.restore(name.clone(), session, (attach, n));
+    let (session, generation, n) = (word().parse(), word().parse(), word().parse());
+    if let (Ok(session), Ok(generation), Ok(n)) = (session, generation, n) {
+        heard.restore(name.clone(), session, (generation, n));
     }
     if let Some(call) = Call::read(words) {
         calls.restore(name, call);

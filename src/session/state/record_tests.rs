@@ -1,9 +1,9 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::exchange::LocalNode;
-use crate::fabric::{Confirmed, Flags, Lease};
+use crate::broker::{Confirmed, Flags, Lease};
 use crate::model::{Address, Realm};
+use crate::router::LocalNode;
 
 fn name(text: &str) -> UserName {
     UserName::parse(text).unwrap()
@@ -19,20 +19,20 @@ fn record() -> Record {
     Record::new(Some(secret), hash)
 }
 
-fn id(millis: u64) -> EntryId {
-    EntryId {
+fn id(millis: u64) -> Offset {
+    Offset {
         millis,
         sequence: 0,
     }
 }
 
 /// What the next holder makes of these notes, if its client has seen everything up to `last`.
-fn resumed(notes: &Notes, last: EntryId) -> Record {
+fn resumed(notes: &RecordUpdate, last: Offset) -> Record {
     let resumed = Resumed {
         lease: Lease {
             address: Address::new(Realm::default(), name("a")),
             session: SessionId::random(),
-            attach: 1,
+            generation: 1,
             flags: Flags::default(),
         },
         confirmed: Confirmed::default(),
@@ -49,7 +49,7 @@ fn a_later_note_says_what_an_earlier_one_may_not_have_said() {
     let (mut record, mut calls, heard) = (record(), calls(), Dedup::default());
     calls.start(&name("b"), 1);
     calls.start(&name("c"), 2);
-    let about = |notes: &Notes, user: &str| {
+    let about = |notes: &RecordUpdate, user: &str| {
         let field = format!("{USER}{user}");
         notes.set.iter().any(|(name, _)| *name == field)
     };

@@ -5,7 +5,7 @@ use tracing::debug;
 use super::outbox::RETRY_NOTICE;
 use super::record::Record;
 use super::{Effect, State};
-use crate::fabric::{FabricError, Notes};
+use crate::broker::{BrokerError, RecordUpdate};
 use crate::model::UserName;
 
 impl State {
@@ -82,7 +82,7 @@ impl State {
     }
 
     /// An update was written, or was not. That the session is another's by now is told by the next renewal.
-    pub(super) fn saved(&mut self, number: u64, result: Result<bool, FabricError>) {
+    pub(super) fn saved(&mut self, number: u64, result: Result<bool, BrokerError>) {
         let Some(record) = &mut self.record else {
             return;
         };
@@ -104,7 +104,7 @@ impl State {
     /// Saves one field, once: best effort.
     pub(super) fn save_field(&mut self, field: &str, value: String) {
         if self.record.is_some() {
-            let mut notes = Notes::default();
+            let mut notes = RecordUpdate::default();
             notes.put(field, value);
             self.effects.push(Effect::Save(None, Box::new(notes)));
         }

@@ -6,7 +6,7 @@ use tracing::{debug, info};
 
 use super::State;
 use super::calls::CallTrace;
-use crate::fabric::Sender;
+use crate::broker::Sender;
 use crate::model::{
     AckStatus, Correlation, Event, LeaveReason, PairKind, PeerState, Report, Signal, SignalKind,
     TraceContext, UserName,
@@ -230,7 +230,10 @@ impl State {
         let call = self.calls.trace(peer)?;
         let span = tracer.mark(&call.context, what, failure)?;
         span.set("session.id", self.lease.session.to_string());
-        span.set("switchboard.session.attach", i64::from(self.lease.attach));
+        span.set(
+            "switchboard.session.generation",
+            i64::from(self.lease.generation),
+        );
         let context = span.context();
         call.context.sampled.then_some(Traced::unbuilt(context))
     }

@@ -1,4 +1,4 @@
-//! What every fabric tells of the names of a realm.
+//! What every broker tells of the names of a realm.
 
 use switchboard::model::Realm;
 
@@ -15,10 +15,10 @@ pub(super) async fn the_names_of_a_realm_are_listed(ground: &Ground) {
         holders.push((lease.address.name.clone(), lease.held_by(&plug.node)));
     }
     here.wins(&lease("of another realm")).await;
-    let mut found = there.fabric.names(&realm, 100).await.unwrap();
+    let mut found = there.broker.names(&realm, 100).await.unwrap();
     found.sort_by(|(one, _), (other, _)| one.cmp(other));
     assert_eq!(found, holders);
-    assert_eq!(there.fabric.names(&realm, 2).await.unwrap().len(), 2);
-    let nobody = there.fabric.names(&Realm::new("empty"), 100).await.unwrap();
+    assert_eq!(there.broker.names(&realm, 2).await.unwrap().len(), 2);
+    let nobody = there.broker.names(&Realm::new("empty"), 100).await.unwrap();
     assert!(nobody.is_empty());
 }

@@ -1,10 +1,10 @@
-//! What every fabric promises about sessions that outlive their connection.
+//! What every broker promises about sessions that outlive their connection.
 
-use switchboard::fabric::{
-    Confirmed, Entry, Envelope, Flags, Inbound, Lease, Notes, Postage, Renewal, Resume, Resumed,
-    Room, Sent,
+use switchboard::broker::{
+    Confirmed, Entry, Envelope, Flags, Inbound, Lease, RecordUpdate, Renewal, Resume, Resumed,
+    Room, SendOptions, Sent,
 };
-use switchboard::model::{Body, EntryId, Secret, SecretHash, Signal, SignalKind};
+use switchboard::model::{Body, Offset, Secret, SecretHash, Signal, SignalKind};
 
 use super::{Claim, Ground, Parcel, Plug, lease, saying};
 
@@ -18,21 +18,21 @@ pub(super) async fn claimed(plug: &Plug, name: &str) -> (Lease, SecretHash) {
         ..lease(name)
     };
     let hash = Secret::random().hash_for(&lease.address);
-    let claim = plug.fabric.claim(&lease, None, Some(&hash)).await.unwrap();
+    let claim = plug.broker.claim(&lease, None, Some(&hash)).await.unwrap();
     assert_eq!(claim, Claim::Won);
     (lease, hash)
 }
 
 impl Plug {
-    async fn resumes(&self, lease: &Lease, hash: &SecretHash, last: Option<EntryId>) -> Resumed {
-        match self.fabric.resume(&lease.address, hash, last, false).await {
+    async fn resumes(&self, lease: &Lease, hash: &SecretHash, last: Option<Offset>) -> Resumed {
+        match self.broker.resume(&lease.address, hash, last, false).await {
             Ok(Resume::Won(resumed)) => *resumed,
             other => panic!("not resumed: {other:?}"),
         }
     }
 
-    async fn reads(&self, lease: &Lease, last: EntryId) -> Vec<Entry> {
-        self.fabric.read(lease, last).await.unwrap()
+    async fn reads(&self, lease: &Lease, last: Offset) -> Vec<Entry> {
+        self.broker.read(lease, last).await.unwrap()
     }
 
     async fn confirms(&self, lease: &Lease, entries: &[Entry]) {
@@ -42,14 +42,14 @@ impl Plug {
 
     /// The client was told the first of these, and has confirmed the other behind it.
     async fn confirms_more(&self, lease: &Lease, told: &Entry, all: &Entry) {
-        let notes = Notes {
+        let notes = RecordUpdate {
             confirmed: Some(Confirmed {
                 all: all.id,
                 told: told.id,
             }),
-            ..Notes::default()
+            ..RecordUpdate::default()
         };
-        assert!(self.fabric.note(lease, notes).await.unwrap());
+        assert!(self.broker.note(lease, notes).await.unwrap());
     }
 }
 
@@ -73,7 +73,7 @@ pub(super) async fn a_session_is_resumed_by_its_secret_only(ground: &Ground) {
         (&lease("nobody").address, &hash, Resume::Gone),
     ] {
         let tried = there
-            .fabric
+            .broker
             .resume(address, hash, None, false)
             .await
             .unwrap();
@@ -84,14 +84,14 @@ pub(super) async fn a_session_is_resumed_by_its_secret_only(ground: &Ground) {
         (&user.address, &foreign, false),
         (&lease("nobody").address, &hash, false),
     ] {
-        assert_eq!(there.fabric.knows(address, hash).await.unwrap(), known);
+        assert_eq!(there.broker.knows(address, hash).await.unwrap(), known);
     }
     // Each resume counts, also of one whose answer was lost, and the last one has it.
-    let mut attaches = vec![user.attach];
+    let mut attaches = vec![user.generation];
     for _ in 0..3 {
         let resumed = there.resumes(&user, &hash, None).await;
         assert_eq!(resumed.lease.session, user.session);
-        attaches.push(resumed.lease.attach);
+        attaches.push(resumed.lease.generation);
         assert!(!resumed.missed);
     }
     assert!(
@@ -99,51 +99,51 @@ pub(super) async fn a_session_is_resumed_by_its_secret_only(ground: &Ground) {
         "{attaches:?}"
     );
     assert!(
-        matches!(here.hears().await, Inbound::Replaced { session, attach } if session == user.session && attach == attaches[1])
+        matches!(here.hears().await, Inbound::Replaced { session, generation } if session == user.session && generation == attaches[1])
     );
     assert_eq!(
-        here.fabric.renew(vec![user.clone()]).await.unwrap(),
+        here.broker.renew(vec![user.clone()]).await.unwrap(),
         [Renewal::Replaced]
     );
-    here.fabric
-        .release(&user.address, &user.held_by(&here.node), EntryId::default())
+    here.broker
+        .release(&user.address, &user.held_by(&here.node), Offset::default())
         .await
         .unwrap();
     let last = Lease {
-        attach: attaches[3],
+        generation: attaches[3],
         ..user.clone()
     };
     assert_eq!(
-        there.fabric.renew(vec![last.clone()]).await.unwrap(),
+        there.broker.renew(vec![last.clone()]).await.unwrap(),
         [Renewal::Mine],
         "an earlier connection has freed nothing"
     );
     assert!(
-        !here.fabric.note(&user, Notes::default()).await.unwrap(),
+        !here
+            .broker
+            .note(&user, RecordUpdate::default())
+            .await
+            .unwrap(),
         "nor does it write anything"
     );
     there
-        .fabric
-        .release(
-            &last.address,
-            &last.held_by(&there.node),
-            EntryId::default(),
-        )
+        .broker
+        .release(&last.address, &last.held_by(&there.node), Offset::default())
         .await
         .unwrap();
     let gone = there
-        .fabric
+        .broker
         .resume(&user.address, &hash, None, false)
         .await
         .unwrap();
     assert_eq!(gone, Resume::Gone);
-    let known = there.fabric.knows(&user.address, &hash).await.unwrap();
+    let known = there.broker.knows(&user.address, &hash).await.unwrap();
     assert!(!known, "a session that is over has no secret");
     // The name goes to somebody else: the secret of the one before means nothing.
     let (_next, other) = claimed(&here, "user").await;
     assert_ne!(other, hash);
-    assert!(!there.fabric.knows(&user.address, &hash).await.unwrap());
-    assert!(there.fabric.knows(&user.address, &other).await.unwrap());
+    assert!(!there.broker.knows(&user.address, &hash).await.unwrap());
+    assert!(there.broker.knows(&user.address, &other).await.unwrap());
 }
 
 pub(super) async fn a_resumed_session_is_as_it_was_left(ground: &Ground) {
@@ -151,24 +151,24 @@ pub(super) async fn a_resumed_session_is_as_it_was_left(ground: &Ground) {
     let (mut user, hash) = claimed(&here, "user").await;
     let sender = lease("sender");
     let field = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-    let notes = Notes {
+    let notes = RecordUpdate {
         set: vec![field("a", "1"), field("b", "2"), field("c", "")],
-        ..Notes::default()
+        ..RecordUpdate::default()
     };
-    assert!(here.fabric.note(&user, notes).await.unwrap());
-    let notes = Notes {
+    assert!(here.broker.note(&user, notes).await.unwrap());
+    let notes = RecordUpdate {
         set: vec![field("b", "3")],
         unset: vec!["a".to_owned()],
-        ..Notes::default()
+        ..RecordUpdate::default()
     };
-    assert!(here.fabric.note(&user, notes).await.unwrap());
+    assert!(here.broker.note(&user, notes).await.unwrap());
     here.sends(&user.address, None, saying(&sender, &here.node, 1))
         .await
         .unwrap();
     let (_, seen) = here.hears_push().await;
     user.flags.detached = true;
     assert_eq!(
-        here.fabric.renew(vec![user.clone()]).await.unwrap(),
+        here.broker.renew(vec![user.clone()]).await.unwrap(),
         [Renewal::Mine]
     );
     let sent = here
@@ -200,13 +200,13 @@ pub(super) async fn an_inbox_keeps_what_is_not_confirmed(ground: &Ground) {
             .await
             .unwrap();
     }
-    let all = here.reads(&user, EntryId::default()).await;
+    let all = here.reads(&user, Offset::default()).await;
     assert_eq!(all.len(), 100);
     here.confirms_more(&user, &all[57], &all[59]).await;
-    assert_eq!(here.reads(&user, EntryId::default()).await.len(), 40);
+    assert_eq!(here.reads(&user, Offset::default()).await.len(), 40);
 
     let too_old = there
-        .fabric
+        .broker
         .resume(&user.address, &hash, Some(all[56].id), false)
         .await
         .unwrap();
@@ -236,7 +236,7 @@ pub(super) async fn a_full_inbox_is_told(ground: &Ground) {
         .sends(&user.address, None, say(&lease("third"), 1))
         .await;
     assert!(matches!(full, Ok(Sent::Full(_))), "{full:?}");
-    let urgent = Postage {
+    let urgent = SendOptions {
         only: Some(user.session),
         always: true,
         direct: None,
@@ -246,7 +246,7 @@ pub(super) async fn a_full_inbox_is_told(ground: &Ground) {
         matches!(sent, Ok(Sent::To(_))),
         "there is always room for what must arrive"
     );
-    let all = here.reads(&user, EntryId::default()).await;
+    let all = here.reads(&user, Offset::default()).await;
     here.confirms(&user, &all).await;
     for n in 1..=100 {
         let sent = here
@@ -275,7 +275,7 @@ pub(super) async fn one_sender_fills_half_of_an_inbox(ground: &Ground) {
         .await;
     assert!(matches!(sent, Ok(Sent::To(_))), "others have the rest");
     // Confirmed, its share is its own again.
-    let all = here.reads(&user, EntryId::default()).await;
+    let all = here.reads(&user, Offset::default()).await;
     here.confirms(&user, &all).await;
     let sent = here
         .sends(&user.address, None, large(&greedy, &here, 99, 60_000))
@@ -296,7 +296,7 @@ pub(super) async fn room_is_counted_to_the_last_byte(ground: &Ground) {
         let envelope = large(from, &here, n as u64, bytes);
         let (sender, size) = (from.session, envelope.encode().len());
         let is_urgent = n % 29 == 0;
-        let postage = Postage {
+        let options = SendOptions {
             only: Some(user.session),
             always: is_urgent,
             direct: None,
@@ -308,7 +308,7 @@ pub(super) async fn room_is_counted_to_the_last_byte(ground: &Ground) {
         let fits = kept.len() < Room::INBOX.entries
             && all + size <= Room::INBOX.bytes
             && own + share(size) <= Room::INBOX.share;
-        match here.posts(&user.address, postage, envelope).await {
+        match here.posts(&user.address, options, envelope).await {
             Ok(Sent::To(_)) if fits || is_urgent => {
                 kept.push((sender, size));
                 accepted += 1;
@@ -317,11 +317,11 @@ pub(super) async fn room_is_counted_to_the_last_byte(ground: &Ground) {
             other => panic!("{n}: {other:?} of {} entries, {all} bytes", kept.len()),
         }
         if n % 50 == 0 {
-            here.fabric.renew(vec![user.clone()]).await.unwrap();
+            here.broker.renew(vec![user.clone()]).await.unwrap();
         }
         // Now and then the client confirms some, or all.
         if n % 250 == 0 {
-            let entries = here.reads(&user, EntryId::default()).await;
+            let entries = here.reads(&user, Offset::default()).await;
             let some = entries.len() * (n / 250 % 4 + 1) / 4;
             here.confirms(&user, &entries[..some]).await;
             kept.drain(..some);
@@ -349,14 +349,14 @@ pub(super) async fn room_is_counted_where_few_are_left(ground: &Ground) {
         assert!(send(15_000).await);
     }
     assert!(!send(1).await, "its share is full");
-    let entries = here.reads(&user, EntryId::default()).await;
+    let entries = here.reads(&user, Offset::default()).await;
     here.confirms(&user, &entries[..1]).await;
     for _ in 0..4 {
         assert!(send(1).await);
     }
     assert!(!send(1).await, "its share is full again");
     // Nearly everything is confirmed: small ones have room as in an empty inbox.
-    let entries = here.reads(&user, EntryId::default()).await;
+    let entries = here.reads(&user, Offset::default()).await;
     here.confirms(&user, &entries[..entries.len() - 1]).await;
     for _ in 1..share {
         assert!(send(1).await);
@@ -374,13 +374,13 @@ pub(super) async fn a_session_that_is_written_anew_confirms_what_was_lost(ground
         here.sends(&user.address, None, saying(&sender, &here.node, n))
             .await
             .unwrap();
-        lost = here.reads(&user, EntryId::default()).await;
+        lost = here.reads(&user, Offset::default()).await;
     }
-    let anew = Notes {
+    let anew = RecordUpdate {
         anew: Some((hash, lost[2].id.next())),
-        ..Notes::default()
+        ..RecordUpdate::default()
     };
-    assert!(here.fabric.note(&user, anew).await.unwrap());
+    assert!(here.broker.note(&user, anew).await.unwrap());
     here.sends(&user.address, None, saying(&sender, &here.node, 4))
         .await
         .unwrap();
@@ -388,5 +388,5 @@ pub(super) async fn a_session_that_is_written_anew_confirms_what_was_lost(ground
     assert_eq!(new.len(), 1);
     here.confirms(&user, &lost).await;
     here.confirms(&user, &new).await;
-    assert!(here.reads(&user, EntryId::default()).await.is_empty());
+    assert!(here.reads(&user, Offset::default()).await.is_empty());
 }

@@ -1,0 +1,24 @@
+-- Claims a name that is free, or whose known holder is dead; a new session starts with nothing.
+-- KEYS: presence, inbox, session record, who has taken the name over.
+-- ARGV: lease, ttl ms, lease of the dead holder or '', deadline (ms of the server's clock), hash of the secret of a resumable session or '',
+--       its session, ttl ms of its record, name of the epoch
+-- Returns: nil if won, else the holder's lease
+local now = redis.call('TIME')
+if now[1] * 1000 + now[2] / 1000 > tonumber(ARGV[4]) then
+  return redis.error_reply('LATE the claim was given up before it ran')
+end
+local held = redis.call('GET', KEYS[1])
+if held and held ~= ARGV[3] then
+  return held
+end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+redis.call('DEL', KEYS[2], KEYS[3])
+if held or redis.call('EXISTS', KEYS[4]) == 1 then
+  -- The node of the holder before may only be cut off: should it come back, its user is not here any more, nor is what was sent to him.
+  redis.call('SET', KEYS[4], ARGV[6], 'PX', ARGV[7])
+end
+if ARGV[5] ~= '' then
+  redis.call('HSET', KEYS[3], 'session', ARGV[6], 'hash', ARGV[5], 'generation', 0, 'confirmed', '0-0', 'epoch', ARGV[8])
+  redis.call('PEXPIRE', KEYS[3], ARGV[7])
+end
+return false

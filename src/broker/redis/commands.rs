@@ -1,0 +1,125 @@
+//! What is asked of Redis, as its scripts take it.
+
+use redis::Cmd;
+
+use super::RedisFabric;
+use super::batch::Save;
+use super::scripts::Loaded;
+use super::wire::millis;
+use crate::broker::{Confirmed, Holder, Lease, RecordUpdate};
+use crate::model::{Address, Offset, SecretHash};
+
+impl RedisFabric {
+    pub(super) fn claim_command(
+        &self,
+        lease: &Lease,
+        over: Option<&Holder>,
+        secret: Option<&SecretHash>,
+    ) -> Cmd {
+        let mut claim = self.scripts.claim.on(&self.keys.of(&lease.address));
+        claim
+            .arg(lease.held_by(&self.node).to_string())
+            .arg(millis(self.lives.user))
+            .arg(over.map(Holder::to_string).unwrap_or_default())
+            .arg(self.deadline())
+            .arg(secret.map_or("", SecretHash::as_str))
+            .arg(lease.session.to_string())
+            .arg(millis(self.lives.record))
+            .arg(self.epoch.name());
+        claim
+    }
+
+    pub(super) fn resume_command(
+        &self,
+        address: &Address,
+        secret: &SecretHash,
+        last: Option<Offset>,
+        guarded: bool,
+    ) -> Cmd {
+        let mut resume = self.scripts.resume.on(&self.keys.of(address));
+        resume
+            .arg(self.node.as_str())
+            .arg(secret.as_str())
+            .arg(millis(self.lives.user))
+            .arg(millis(self.lives.record))
+            .arg(millis(self.lives.inbox))
+            .arg(self.deadline())
+            .arg(last.map(|last| last.to_string()).unwrap_or_default())
+            .arg(self.epoch.name())
+            .arg(u8::from(guarded));
+        resume
+    }
+
+    /// A script about the inbox of a lease.
+    pub(super) fn of_lease(&self, script: &Loaded, lease: &Lease, last: Offset) -> Cmd {
+        self.of_holder(script, &lease.address, &lease.held_by(&self.node), last)
+    }
+
+    pub(super) fn of_holder(
+        &self,
+        script: &Loaded,
+        address: &Address,
+        holder: &Holder,
+        last: Offset,
+    ) -> Cmd {
+        let mut call = script.on(&self.keys.of(address));
+        call.arg(holder.to_string()).arg(last.to_string());
+        call
+    }
+
+    pub(super) fn renew_command(&self, leases: &[&Lease]) -> Cmd {
+        let keys: Vec<String> = leases
+            .iter()
+            .flat_map(|lease| self.keys.of(&lease.address))
+            .collect();
+        let mut renew = self.scripts.renew.on(&keys);
+        renew
+            .arg(millis(self.lives.user))
+            .arg(millis(self.lives.inbox))
+            .arg(millis(self.lives.record))
+            .arg(self.deadline());
+        for lease in leases {
+            renew.arg(lease.held_by(&self.node).to_string());
+        }
+        renew
+    }
+
+    pub(super) fn save_job(&self, lease: &Lease, notes: RecordUpdate) -> Save {
+        let RecordUpdate {
+            set,
+            unset,
+            confirmed,
+            anew,
+        } = notes;
+        let is_anew = anew.is_some();
+        let mut fields = Vec::with_capacity(2 * set.len() + 14);
+        let mut put = |field: &str, value: String| fields.extend([field.to_owned(), value]);
+        let (mut behind, mut kept) = (String::new(), String::new());
+        if let Some((hash, last)) = anew {
+            behind = last.to_string();
+            put("hash", hash.as_str().to_owned());
+            put("session", lease.session.to_string());
+            put("generation", lease.generation.to_string());
+            put("epoch", self.epoch.name().clone());
+        }
+        if let Some(Confirmed { all, told }) = confirmed {
+            kept = all.next().to_string();
+            put("confirmed", all.to_string());
+            put("told", told.to_string());
+        }
+        for (field, value) in set {
+            put(&field, value);
+        }
+        let mut args = vec![lease.held_by(&self.node).to_string(), behind, kept];
+        args.push((fields.len() / 2).to_string());
+        args.push(unset.len().to_string());
+        args.extend(fields);
+        args.extend(unset);
+        Save {
+            keys: self.keys.of(&lease.address),
+            args,
+            deadline: self.deadline(),
+            is_anew,
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Every key and channel name (DESIGN §3). All keys of one user share a hash tag, so each script touches one slot.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::batch::Destination;
+use crate::model::{Address, NodeId, Realm, SessionId};
+
+/// Names under one prefix, so that deployments can share a Redis.
+#[derive(Clone, Debug)]
+pub(super) struct Keys {
+    prefix: String,
+}
+
+impl Keys {
+    pub(super) fn new(prefix: &str) -> Self {
+        Self {
+            prefix: prefix.to_owned(),
+        }
+    }
+
+    /// Presence, inbox and session record of a user, and who has taken the name over last, as scripts take them.
+    pub(super) fn of(&self, address: &Address) -> [String; 4] {
+        let address = address.to_string();
+        ['p', 'i', 's', 't'].map(|kind| self.of_user(kind, &address))
+    }
+
+    /// Where an HTTP session is at home.
+    pub(super) fn home(&self, session: SessionId) -> String {
+        self.of_user('l', &session.to_string())
+    }
+
+    /// A node's lease; all in one slot.
+    pub(super) fn node(&self, node: &NodeId) -> String {
+        format!("{}{{n}}:{node}", self.prefix)
+    }
+
+    /// What the nodes say of the store's epoch; in the slot of their leases.
+    pub(super) fn epoch(&self) -> String {
+        format!("{}e:{{n}}", self.prefix)
+    }
+
+    /// A user's presence lease.
+    pub(super) fn presence(&self, address: &Address) -> String {
+        self.of_user('p', &address.to_string())
+    }
+
+    /// Matches the presence leases of a realm, and tells how many bytes come before the name in each.
+    pub(super) fn presences(&self, realm: &Realm) -> (String, usize) {
+        let start = format!("{}p:{{{}/", self.prefix, realm.encoded());
+        (glob(&start) + "*", start.len())
+    }
+
+    /// A user's channel.
+    pub(super) fn channel(&self, address: &Address) -> String {
+        self.of_user('c', &address.to_string())
+    }
+
+    /// All that a signal needs; the address is encoded once.
+    fn destination(&self, address: &Address) -> Destination {
+        let address = address.to_string();
+        Destination {
+            presence: self.of_user('p', &address),
+            inbox: self.of_user('i', &address),
+            channel: self.of_user('c', &address),
+        }
+    }
+
+    fn of_user(&self, kind: char, address: &str) -> String {
+        let mut name = String::with_capacity(self.prefix.len() + address.len() + 4);
+        name.push_str(&self.prefix);
+        name.push(kind);
+        name.push_str(":{");
+        name.push_str(address);
+        name.push('}');
+        name
+    }
+
+    /// A node's own channel.
+    pub(super) fn node_channel(&self, node: &NodeId) -> String {
+        format!("{}h:{node}", self.prefix)
+    }
+}
+
+/// A pattern that matches this text.
+fn glob(text: &str) -> String {
+    let special = |message| matches!(message, '*' | '?' | '[' | ']' | '^' | '-' | '\\');
+    let mut pattern = String::new();
+    for message in text.chars() {
+        if special(message) {
+            pattern.push('\\');
+        }
+        pattern.push(message);
+    }
+    pattern
+}
+
+/// Names that were written lately: whoever was sent one signal is sent the next, and to write them costs as much as all the rest of it.
+#[derive(Debug, Default)]
+pub(super) struct KnownDestinations {
+    /// Held for a map operation.
+    by_address: Mutex<HashMap<Address, Arc<Destination>>>,
+}
+
+impl KnownDestinations {
+    /// How many are remembered before all are forgotten.
+    const MOST: usize = 4096;
+
+    /// All that a signal to this user needs.
+    pub(super) fn find(&self, keys: &Keys, address: &Address) -> Arc<Destination> {
+        let mut known = self
+            .by_address
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known.get(address) {
+            return Arc::clone(known);
+        }
+        let destination = Arc::new(keys.destination(address));
+        if known.len() >= Self::MOST {
+            known.clear();
+        }
+        known.insert(address.clone(), Arc::clone(&destination));
+        destination
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::UserName;
+
+    #[test]
+    fn the_names_are_those_of_the_design() {
+        let keys = Keys::new("sb:");
+        let user = Address::new(Realm::default(), UserName::parse("UserA").unwrap());
+        assert_eq!(keys.presence(&user), "sb:p:{/UserA}");
+        assert_eq!(
+            keys.of(&user),
+            [
+                "sb:p:{/UserA}",
+                "sb:i:{/UserA}",
+                "sb:s:{/UserA}",
+                "sb:t:{/UserA}"
+            ]
+        );
+        assert_eq!(keys.channel(&user), "sb:c:{/UserA}");
+        assert_eq!(keys.node(&NodeId::known("n.1")), "sb:{n}:n.1");
+        assert_eq!(keys.node_channel(&NodeId::known("n.1")), "sb:h:n.1");
+    }
+
+    #[test]
+    fn no_name_can_forge_a_hash_tag() {
+        let keys = Keys::new("sb:");
+        let user = Address::new(
+            Realm::new("a}b"),
+            UserName::parse("{x}*:\u{1f600}").unwrap(),
+        );
+        let key = keys.presence(&user);
+        assert_eq!(key.matches(['{', '}', '*', ':']).count(), 4, "{key}");
+    }
+}

@@ -1,0 +1,85 @@
+//! The scripts, each of which touches the keys of one slot.
+
+use redis::{Cmd, Pipeline, Script};
+
+/// All scripts, loaded on every connection before it is used: a script that is missing in the middle of a pipeline would fail its command.
+#[derive(Debug)]
+pub(super) struct Scripts {
+    pub(super) claim: Loaded,
+    pub(super) renew: Loaded,
+    pub(super) release: Loaded,
+    pub(super) send: Loaded,
+    pub(super) beat: Loaded,
+    pub(super) read: Loaded,
+    pub(super) resume: Loaded,
+    pub(super) save: Loaded,
+}
+
+/// One script with its hash.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    text: &'static str,
+    hash: String,
+}
+
+impl Default for Scripts {
+    fn default() -> Self {
+        let script = |text| Loaded {
+            text,
+            hash: Script::new(text).get_hash().to_owned(),
+        };
+        Self {
+            claim: script(include_str!("claim.lua")),
+            renew: script(include_str!("renew.lua")),
+            release: script(include_str!("release.lua")),
+            send: script(include_str!("send.lua")),
+            beat: script(include_str!("beat.lua")),
+            read: script(include_str!("read.lua")),
+            resume: script(include_str!("resume.lua")),
+            save: script(include_str!("save.lua")),
+        }
+    }
+}
+
+impl Scripts {
+    /// What loads them all.
+    pub(super) fn load(&self) -> Pipeline {
+        let Self {
+            claim,
+            renew,
+            release,
+            send,
+            beat,
+            read,
+            resume,
+            save,
+        } = self;
+        let mut load = Pipeline::new();
+        for script in [claim, renew, release, send, beat, read, resume, save] {
+            load.cmd("SCRIPT").arg("LOAD").arg(script.text);
+        }
+        load
+    }
+}
+
+impl Loaded {
+    /// A call on these keys; arguments follow.
+    pub(super) fn on<'k>(&self, keys: impl IntoIterator<Item = &'k String>) -> Cmd {
+        self.with_room(keys, 8, 512)
+    }
+
+    /// The same, with room for so many more arguments of so many bytes.
+    pub(super) fn with_room<'k>(
+        &self,
+        keys: impl IntoIterator<Item = &'k String>,
+        args: usize,
+        bytes: usize,
+    ) -> Cmd {
+        let keys: Vec<&String> = keys.into_iter().collect();
+        let bytes_of_keys: usize = keys.iter().map(|key| key.len()).sum();
+        let mut call = Cmd::with_capacity(keys.len() + args + 3, bytes_of_keys + bytes + 64);
+        call.arg("EVALSHA");
+        call.arg(&self.hash).arg(keys.len()).arg(keys);
+        call
+    }
+}

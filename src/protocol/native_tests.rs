@@ -1,0 +1,293 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::{IceLogin, LeaveReason, NodeId, Offset, Secret, SessionId};
+
+/// The transcript of the language: what is heard in each frame, one below the other.
+const HEARD: &str = include_str!("native.transcript");
+
+fn frame(text: &str) -> Frame {
+    Frame::Text(Bytes::copy_from_slice(text.as_bytes()))
+}
+
+/// What was heard, in words, bodies included.
+fn describe(text: &str) -> String {
+    match Native.decode(&frame(text)) {
+        Ok(Command::Send {
+            to,
+            signal,
+            trace,
+            id,
+            ..
+        }) => {
+            let body = String::from_utf8_lossy(&signal.body.0).into_owned();
+            let trace = trace
+                .map(|trace| format!(" in {trace}"))
+                .unwrap_or_default();
+            format!("{} to {to}{}{trace}: {body}", signal.kind.word(), with(id))
+        }
+        Ok(Command::Report {
+            with: peer,
+            report,
+            id,
+        }) => {
+            let Report { state, after, pair } = report;
+            let (state, pair) = (state.word(), pair.map(PairKind::word));
+            format!(
+                "report on {peer}{}: {state} after {after:?} by {pair:?}",
+                with(id)
+            )
+        }
+        Ok(Command::Login { request, id }) => format!("{request:?}{}", with(id)),
+        Ok(Command::Leave { whom, id }) => format!("leave {whom:?}{}", with(id)),
+        Ok(Command::Presence { names, watch, id }) => {
+            format!("presence of {names:?}, watch {watch:?}{}", with(id))
+        }
+        Ok(Command::Ping { id }) => format!("ping{}", with(id)),
+        Ok(Command::Confirm { seq }) => format!("confirm up to {seq}"),
+        Ok(other @ (Command::Heartbeat | Command::Quit)) => format!("{other:?}"),
+        Err(DecodeError { refusal, id, name }) => {
+            let name = name
+                .map(|name| format!(" about {name}"))
+                .unwrap_or_default();
+            format!(
+                "{}{name}{}: {}",
+                refusal.code(),
+                with(id),
+                refusal.message()
+            )
+        }
+    }
+}
+
+fn with(id: Option<Correlation>) -> String {
+    id.map(|id| format!(" id {}", id.0)).unwrap_or_default()
+}
+
+#[test]
+fn the_transcript_is_heard_as_written() {
+    let mut lines = HEARD
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let mut count = 0;
+    while let Some(said) = lines.next() {
+        let said = said.strip_prefix("> ").unwrap();
+        let heard = lines
+            .next()
+            .and_then(|line| line.strip_prefix("= "))
+            .unwrap();
+        assert_eq!(describe(said), heard, "{said}");
+        count += 1;
+    }
+    assert!(count >= 40, "{count}");
+}
+
+fn name(text: &str) -> UserName {
+    UserName::parse(text).unwrap()
+}
+
+fn said(event: &Event) -> String {
+    let Some(Frame::Text(bytes)) = Native.encode(event) else {
+        panic!("nothing was said")
+    };
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[test]
+// A table.
+#[allow(clippy::too_many_lines)]
+fn every_event_has_its_words() {
+    let id = || Some(Correlation("7".into()));
+    let body = Body(Bytes::from_static(b"{ \"a\":1}"));
+    let welcome = Welcome {
+        name: name("User\"A"),
+        session: "0a".parse::<SessionId>().unwrap(),
+        node: NodeId::known("n.1"),
+        grace: Duration::from_secs(10),
+        ice: IceServers::default(),
+        resume: None,
+        resumed: false,
+        id: None,
+    };
+    let secret = Secret::claimed("5e");
+    let ice = IceServers {
+        servers: vec![
+            IceServer {
+                urls: ["stun:a".to_owned()].into(),
+                login: None,
+            },
+            IceServer {
+                urls: ["turn:b".to_owned(), "turns:b?transport=tcp".to_owned()].into(),
+                login: Some(IceLogin {
+                    username: "17:ü\"".to_owned(),
+                    credential: "c=".to_owned(),
+                }),
+            },
+        ],
+        ttl: Some(Duration::from_mins(10)),
+    };
+    let resumed = Welcome {
+        ice: ice.clone(),
+        resume: Some(secret),
+        resumed: true,
+        ..welcome.clone()
+    };
+    let seq = Some(Offset {
+        millis: 17,
+        sequence: 2,
+    });
+    let refusal = Refusal::NameTaken {
+        retry_after: Some(Duration::from_micros(1500)),
+    };
+    for (event, words) in [
+        (
+            Event::Signal {
+                from: name("ü\"\\"),
+                signal: Signal {
+                    kind: SignalKind::Offer,
+                    body: body.clone(),
+                },
+                seq: None,
+            },
+            r#"{"type":"offer","offer":{ "a":1},"name":"ü\"\\"}"#,
+        ),
+        (
+            Event::Signal {
+                from: name("b"),
+                signal: Signal {
+                    kind: SignalKind::Candidate,
+                    body,
+                },
+                seq,
+            },
+            r#"{"type":"candidate","candidate":{ "a":1},"name":"b","seq":"17-2"}"#,
+        ),
+        (
+            Event::Welcome(Box::new(resumed)),
+            r#"{"type":"login","success":true,"name":"User\"A","session":"0000000000000000000000000000000a","node":"n.1","iceServers":[{"urls":["stun:a"]},{"urls":["turn:b","turns:b?transport=tcp"],"username":"17:ü\"","credential":"c="}],"iceServersTtl":600,"resumed":true,"grace_ms":10000,"resume":"5e"}"#,
+        ),
+        (
+            Event::IceServers(ice),
+            r#"{"type":"ice_servers","iceServers":[{"urls":["stun:a"]},{"urls":["turn:b","turns:b?transport=tcp"],"username":"17:ü\"","credential":"c="}],"iceServersTtl":600}"#,
+        ),
+        (
+            Event::Status {
+                reached: false,
+                missed: false,
+            },
+            r#"{"type":"status","fabric":"degraded"}"#,
+        ),
+        (
+            Event::Status {
+                reached: true,
+                missed: true,
+            },
+            r#"{"type":"status","fabric":"ok","missed":true}"#,
+        ),
+        (
+            Event::Left {
+                from: name("b"),
+                reason: LeaveReason::Hangup,
+                seq,
+            },
+            r#"{"type":"leave","name":"b","reason":"hangup","seq":"17-2"}"#,
+        ),
+        (
+            Event::Welcome(Box::new(welcome)),
+            r#"{"type":"login","success":true,"name":"User\"A","session":"0000000000000000000000000000000a","node":"n.1","iceServers":[],"resumed":false,"grace_ms":10000}"#,
+        ),
+        (
+            Event::LoginRefused { refusal, id: id() },
+            r#"{"type":"login","success":false,"code":"name_taken","message":"The name is taken","id":7,"retry_after_ms":2}"#,
+        ),
+        (
+            Event::Left {
+                from: name("b"),
+                reason: LeaveReason::NodeLost,
+                seq: None,
+            },
+            r#"{"type":"leave","name":"b","reason":"node_lost"}"#,
+        ),
+        (
+            Event::Ack {
+                id: Correlation("\"x\"".into()),
+                status: AckStatus::Queued,
+            },
+            r#"{"type":"ack","id":"x","status":"queued"}"#,
+        ),
+        (
+            Event::Refused {
+                refusal: Refusal::UserUnavailable,
+                id: id(),
+                name: Some(name("b")),
+            },
+            r#"{"type":"error","code":"user_unavailable","message":"Nobody of that name is here","id":7,"name":"b"}"#,
+        ),
+        (
+            Event::Presence {
+                users: vec![(name("b"), true)],
+                id: None,
+            },
+            r#"{"type":"presence","users":{"b":true}}"#,
+        ),
+        (Event::Pong { id: id() }, r#"{"type":"pong","id":7}"#),
+        (
+            Event::GoAway {
+                reconnect_in: Duration::from_millis(5),
+            },
+            r#"{"type":"goaway","reconnect_in_ms":5,"reason":"draining"}"#,
+        ),
+    ] {
+        assert_eq!(said(&event), words);
+    }
+}
+
+#[test]
+fn a_body_is_a_slice_of_its_frame() {
+    let frame = frame(r#"{"type":"offer","name":"b","offer":{"sdp":"v=0"}}"#);
+    let Ok(Command::Send { signal, .. }) = Native.decode(&frame) else {
+        panic!("not heard")
+    };
+    assert!(
+        frame
+            .bytes()
+            .as_ptr_range()
+            .contains(&signal.body.0.as_ptr()),
+        "it was copied"
+    );
+}
+
+proptest! {
+    #[test]
+    fn hearing_dirt_never_panics(bytes: Vec<u8>, text in ".*") {
+        let _ = Native.decode(&Frame::Binary(bytes.into()));
+        let _ = Native.decode(&frame(&text));
+    }
+
+    #[test]
+    fn hearing_a_bent_message_never_panics(at in 0..60usize, with in any::<u8>(), cut in 1..80usize) {
+        let mut bytes = br#"{"type":"offer","name":"b","offer":{"sdp":"\ud800"},"id":"x"}"#.to_vec();
+        let at = at % bytes.len();
+        bytes[at] = with;
+        bytes.truncate(cut);
+        let _ = Native.decode(&Frame::Text(bytes.into()));
+    }
+
+    #[test]
+    fn any_body_is_carried_byte_for_byte(text in ".*", number in "-?(0|[1-9][0-9]{0,40})(\\.[0-9]{1,30})?", space in "[ \t\r\n]{0,3}") {
+        let quoted = serde_json::to_string(&text).unwrap();
+        let body = format!("{{{space}\"k\"{space}:{space}[{number},{quoted}],\"k\":{quoted}{space}}}");
+        let message = format!("{{\"type\":\"message\",{space}\"message\":{space}{body}{space},\"name\":\"b\"}}");
+        let Ok(Command::Send { signal, .. }) = Native.decode(&frame(&message)) else { panic!("not heard: {message}") };
+        prop_assert_eq!(std::str::from_utf8(&signal.body.0).unwrap(), body.as_str());
+        let told = said(&Event::Signal { from: name("a"), signal, seq: None });
+        prop_assert_eq!(told, format!("{{\"type\":\"message\",\"message\":{body},\"name\":\"a\"}}"));
+    }
+
+    #[test]
+    fn whatever_is_said_is_json(who in "[^\\p{Cc}]{1,32}", word in ".*") {
+        let refusal = Refusal::UnknownType(word);
+        let json = said(&Event::Refused { refusal, id: None, name: Some(name(&who)) });
+        prop_assert!(serde_json::from_str::<serde_json::Value>(&json).is_ok(), "{}", json);
+    }
+}

@@ -1,0 +1,228 @@
+//! The language of PeerJS, as its server speaks it (`peer` 1.0).
+//!
+//! What a client says is forwarded as type, src, dst and payload, in this order, and nothing else; the payload leaves as it came. What is of no
+//! use to its client is not said: it knows neither acknowledgements nor ends of calls.
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use super::{Codec, DecodeError};
+use crate::model::{Body, Command, Event, Frame, IfAbsent, Refusal, Signal, SignalKind, UserName};
+
+/// How many ids are remembered that nobody can have, until their sender is told so.
+const NOBODIES: usize = 64;
+/// How the body of a signal begins that is carried as a message.
+const LEAVE: u8 = b'L';
+const EXPIRE: u8 = b'E';
+
+/// The language, as one client speaks it.
+#[derive(Debug, Default)]
+pub struct PeerJs {
+    /// The client's id, as it is written.
+    own: String,
+    /// Ids that the client has sent something to and that nobody can have, as they were written.
+    nobodies: VecDeque<String>,
+    tells_leaves: bool,
+}
+
+impl PeerJs {
+    /// The language; `tells_leaves` if clients are to hear `LEAVE` when somebody whom they have exchanged an offer or an answer with is gone,
+    /// which makes them close their connections to him.
+    pub fn new(tells_leaves: bool) -> Self {
+        Self {
+            tells_leaves,
+            ..Self::default()
+        }
+    }
+}
+
+/// One message, each field as the text it was written in.
+#[derive(Deserialize)]
+struct Wire<'a> {
+    #[serde(borrow, default, deserialize_with = "as_written")]
+    r#type: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "as_written")]
+    dst: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "as_written")]
+    payload: Option<&'a RawValue>,
+}
+
+/// Keeps a `null` that was written apart from a field that was not.
+fn as_written<'de, D: Deserializer<'de>>(field: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(field).map(Some)
+}
+
+impl Codec for PeerJs {
+    const NAME: &'static str = "peerjs";
+
+    fn decode(&mut self, frame: &Frame) -> Result<Command, DecodeError> {
+        let bytes = frame.bytes();
+        // serde would take an array for a struct.
+        if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
+            return Err(Refusal::BadJson.into());
+        }
+        let wire: Wire<'_> = serde_json::from_slice(bytes).map_err(|_| Refusal::BadJson)?;
+        let word = wire.r#type.and_then(text).unwrap_or_default();
+        let (kind, if_absent, mark) = match &*word {
+            "HEARTBEAT" => return Ok(Command::Heartbeat),
+            "CANDIDATE" => (SignalKind::Candidate, IfAbsent::Wait, None),
+            "OFFER" => (SignalKind::Offer, IfAbsent::Wait, None),
+            "ANSWER" => (SignalKind::Answer, IfAbsent::Wait, None),
+            "LEAVE" => (SignalKind::Message, IfAbsent::Forget, Some(LEAVE)),
+            "EXPIRE" => (SignalKind::Message, IfAbsent::Forget, Some(EXPIRE)),
+            _ => return Err(Refusal::BadMessage("There is no such type").into()),
+        };
+        let dst = wire.dst.and_then(text).filter(|dst| !dst.is_empty());
+        let Some(dst) = dst else {
+            return match mark {
+                Some(LEAVE) => Ok(Command::Quit),
+                _ => Err(Refusal::BadMessage("The dst is missing").into()),
+            };
+        };
+        let Ok(to) = UserName::parse(&dst) else {
+            if if_absent == IfAbsent::Wait && self.nobodies.len() < NOBODIES {
+                self.nobodies.push_back(quoted(&dst));
+                return Err(Refusal::UserUnavailable.into());
+            }
+            return Err(Refusal::BadMessage("The dst is no id").into());
+        };
+        let payload = wire.payload.map_or("", RawValue::get).as_bytes();
+        let body = match mark {
+            None => frame_slice(bytes, payload),
+            Some(mark) => Bytes::from([&[mark], payload].concat()),
+        };
+        Ok(Command::Send {
+            to,
+            signal: Signal {
+                kind,
+                body: Body(body),
+            },
+            trace: None,
+            id: None,
+            if_absent,
+        })
+    }
+
+    fn encode(&mut self, event: &Event) -> Option<Frame> {
+        match event {
+            Event::Signal { from, signal, .. } => {
+                let (kind, payload) = read(signal)?;
+                Some(self.forward(kind, from, payload))
+            }
+            Event::Welcome(welcome) => {
+                self.own = quoted(welcome.name.as_str());
+                Some(r#"{"type":"OPEN"}"#.to_owned().into())
+            }
+            Event::LoginRefused { refusal, .. } => refused(refusal).map(Frame::from),
+            Event::Refused { name, refusal, .. } => match (name, refusal) {
+                (
+                    Some(name),
+                    Refusal::UserUnavailable
+                    | Refusal::InboxFull { .. }
+                    | Refusal::RateLimited { .. }
+                    | Refusal::Unavailable { .. },
+                ) => Some(self.forward("EXPIRE", name, b"")),
+                (None, Refusal::UserUnavailable | Refusal::RateLimited { .. }) => {
+                    let nobody = self.nobodies.pop_front()?;
+                    Some(self.say_from("EXPIRE", &nobody, b""))
+                }
+                _ => None,
+            },
+            Event::Left { from, .. } if self.tells_leaves => Some(self.forward("LEAVE", from, b"")),
+            // Its connection ends, or its peer-to-peer connections tell it the same.
+            Event::Left { .. }
+            | Event::Ack { .. }
+            | Event::Presence { .. }
+            | Event::Pong { .. }
+            | Event::GoAway { .. }
+            | Event::IceServers(_)
+            | Event::Status { .. } => None,
+        }
+    }
+}
+
+impl PeerJs {
+    fn forward(&self, kind: &str, from: &UserName, payload: &[u8]) -> Frame {
+        self.say_from(kind, &quoted(from.as_str()), payload)
+    }
+
+    /// One allocation, the payload as it came.
+    fn say_from(&self, kind: &str, from: &str, payload: &[u8]) -> Frame {
+        let before: &[u8] = if payload.is_empty() {
+            b""
+        } else {
+            br#","payload":"#
+        };
+        let said = [
+            br#"{"type":""#,
+            kind.as_bytes(),
+            br#"","src":"#,
+            from.as_bytes(),
+            br#","dst":"#,
+            self.own.as_bytes(),
+            before,
+            payload,
+            b"}",
+        ];
+        Frame::Text(said.concat().into())
+    }
+}
+
+/// The type and the payload of what was carried.
+fn read(signal: &Signal) -> Option<(&'static str, &[u8])> {
+    let body = &signal.body.0[..];
+    match signal.kind {
+        SignalKind::Offer => Some(("OFFER", body)),
+        SignalKind::Answer => Some(("ANSWER", body)),
+        SignalKind::Candidate => Some(("CANDIDATE", body)),
+        SignalKind::Message => match body.split_first()? {
+            (&LEAVE, payload) => Some(("LEAVE", payload)),
+            (&EXPIRE, payload) => Some(("EXPIRE", payload)),
+            _ => None,
+        },
+    }
+}
+
+/// How a login is refused; nothing is said where the client should just come again.
+fn refused(refusal: &Refusal) -> Option<String> {
+    let (kind, message): (_, Cow<'_, str>) = match refusal {
+        Refusal::NameTaken { .. } => ("ID-TAKEN", "ID is taken".into()),
+        Refusal::Draining | Refusal::Unavailable { .. } => return None,
+        refusal => ("ERROR", refusal.message()),
+    };
+    Some(format!(
+        r#"{{"type":"{kind}","payload":{{"msg":{}}}}}"#,
+        quoted(&message)
+    ))
+}
+
+/// What a JSON string says; `None` if the text is anything else.
+fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
+    #[derive(Deserialize)]
+    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+    serde_json::from_str::<Text<'_>>(raw.get())
+        .ok()
+        .map(|text| text.0)
+}
+
+/// A part of a frame, without copying it.
+fn frame_slice(frame: &Bytes, part: &[u8]) -> Bytes {
+    if part.is_empty() {
+        Bytes::new()
+    } else {
+        frame.slice_ref(part)
+    }
+}
+
+fn quoted(text: &str) -> String {
+    // A text is always JSON.
+    serde_json::to_string(text).unwrap_or_default()
+}
+
+#[cfg(test)]
+#[path = "peerjs_tests.rs"]
+mod tests;

@@ -1,0 +1,206 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::{LeaveReason, NodeId, SessionId, Welcome};
+
+fn frame(text: &str) -> Frame {
+    Frame::Text(Bytes::copy_from_slice(text.as_bytes()))
+}
+
+fn name(text: &str) -> UserName {
+    UserName::parse(text).unwrap()
+}
+
+fn words(frame: Option<Frame>) -> String {
+    frame.map_or_else(String::new, |frame| {
+        String::from_utf8(frame.bytes().to_vec()).unwrap()
+    })
+}
+
+/// A client that is logged in as `a`.
+fn client(tells_leaves: bool) -> PeerJs {
+    let mut peer_js = PeerJs::new(tells_leaves);
+    let welcome = Welcome {
+        name: name("a"),
+        session: SessionId::random(),
+        node: NodeId::known("n"),
+        grace: std::time::Duration::ZERO,
+        ice: crate::model::IceServers::default(),
+        resume: None,
+        resumed: false,
+        id: None,
+    };
+    let open = peer_js.encode(&Event::Welcome(Box::new(welcome)));
+    assert_eq!(words(open), r#"{"type":"OPEN"}"#);
+    peer_js
+}
+
+/// What `a` hears of what was said in this frame by `c`.
+fn forwarded(text: &str) -> String {
+    let Ok(Command::Send { to, signal, .. }) = client(false).decode(&frame(text)) else {
+        panic!("not heard: {text}");
+    };
+    assert_eq!(to, name("a"));
+    words(client(false).encode(&Event::Signal {
+        from: name("c"),
+        signal,
+        seq: None,
+    }))
+}
+
+#[test]
+fn four_fields_are_forwarded_in_their_order_and_the_payload_as_it_came() {
+    assert_eq!(
+        forwarded(
+            r#"{"type":"OFFER","payload":{"sdp":"x", "n":1.0},"dst":"a","src":"forged","extra":1}"#
+        ),
+        r#"{"type":"OFFER","src":"c","dst":"a","payload":{"sdp":"x", "n":1.0}}"#
+    );
+    for kind in ["ANSWER", "CANDIDATE", "LEAVE", "EXPIRE"] {
+        for (payload, told) in [
+            ("", ""),
+            (r#","payload":null"#, r#","payload":null"#),
+            (r#","payload":"Lü\n""#, r#","payload":"Lü\n""#),
+        ] {
+            assert_eq!(
+                forwarded(&format!(r#"{{"type":"{kind}","dst":"a"{payload}}}"#)),
+                format!(r#"{{"type":"{kind}","src":"c","dst":"a"{told}}}"#)
+            );
+        }
+    }
+}
+
+#[test]
+fn signals_of_connections_wait_and_the_rest_is_forgotten() {
+    for (kind, expected) in [
+        ("OFFER", IfAbsent::Wait),
+        ("ANSWER", IfAbsent::Wait),
+        ("CANDIDATE", IfAbsent::Wait),
+        ("LEAVE", IfAbsent::Forget),
+        ("EXPIRE", IfAbsent::Forget),
+    ] {
+        let heard = client(false).decode(&frame(&format!(r#"{{"type":"{kind}","dst":"b"}}"#)));
+        assert!(
+            matches!(heard, Ok(Command::Send { if_absent, .. }) if if_absent == expected),
+            "{kind}: {heard:?}"
+        );
+    }
+    let heard = |text: &str| client(false).decode(&frame(text));
+    assert_eq!(heard(r#"{"type":"HEARTBEAT"}"#), Ok(Command::Heartbeat));
+    assert_eq!(heard(r#"{"type":"LEAVE"}"#), Ok(Command::Quit));
+    assert_eq!(heard(r#"{"type":"LEAVE","dst":""}"#), Ok(Command::Quit));
+}
+
+#[test]
+fn what_is_no_message_is_passed_over_in_silence() {
+    let long = format!(r#"{{"type":"LEAVE","dst":"{}"}}"#, "x".repeat(200));
+    for dirt in [
+        "",
+        "null",
+        "{",
+        "[1]",
+        "42",
+        "{}",
+        r#"{"type":"OPEN"}"#,
+        r#"{"type":"ERROR","dst":"b"}"#,
+        r#"{"type":"OFFER"}"#,
+        r#"{"type":"OFFER","dst":7}"#,
+        r#"{"type":"EXPIRE"}"#,
+        &long,
+    ] {
+        let mut peer_js = client(false);
+        let Err(DecodeError { refusal, id, name }) = peer_js.decode(&frame(dirt)) else {
+            panic!("heard: {dirt}");
+        };
+        assert_eq!(
+            peer_js.encode(&Event::Refused { refusal, id, name }),
+            None,
+            "{dirt}"
+        );
+    }
+    let mut peer_js = client(false);
+    assert!(
+        peer_js
+            .decode(&Frame::Binary(Bytes::from_static(b"\xff{")))
+            .is_err()
+    );
+    let binary = Frame::Binary(Bytes::from_static(br#"{"type":"HEARTBEAT"}"#));
+    assert_eq!(peer_js.decode(&binary), Ok(Command::Heartbeat));
+}
+
+#[test]
+fn somebody_who_is_not_there_has_expired() {
+    let second = std::time::Duration::from_secs(1);
+    for refusal in [
+        Refusal::UserUnavailable,
+        Refusal::InboxFull {
+            retry_after: second,
+        },
+        Refusal::Unavailable {
+            retry_after: second,
+        },
+        Refusal::RateLimited {
+            retry_after: second,
+        },
+    ] {
+        let event = Event::Refused {
+            refusal,
+            id: None,
+            name: Some(name("b")),
+        };
+        assert_eq!(
+            words(client(false).encode(&event)),
+            r#"{"type":"EXPIRE","src":"b","dst":"a"}"#
+        );
+    }
+    let nobody = "é".repeat(100);
+    let mut peer_js = client(false);
+    let heard = peer_js.decode(&frame(&format!(r#"{{"type":"OFFER","dst":"{nobody}"}}"#)));
+    let Err(DecodeError { refusal, id, name }) = heard else {
+        panic!("heard: {heard:?}");
+    };
+    let told = peer_js.encode(&Event::Refused { refusal, id, name });
+    assert_eq!(
+        words(told),
+        format!(r#"{{"type":"EXPIRE","src":"{nobody}","dst":"a"}}"#)
+    );
+}
+
+#[test]
+fn a_login_is_refused_in_the_words_of_the_original() {
+    let told = |refusal| {
+        let event = Event::LoginRefused { refusal, id: None };
+        words(PeerJs::new(false).encode(&event))
+    };
+    assert_eq!(
+        told(Refusal::NameTaken { retry_after: None }),
+        r#"{"type":"ID-TAKEN","payload":{"msg":"ID is taken"}}"#
+    );
+    assert_eq!(
+        told(Refusal::Unauthorized("Invalid key provided")),
+        r#"{"type":"ERROR","payload":{"msg":"Invalid key provided"}}"#
+    );
+    assert_eq!(told(Refusal::Draining), "", "it just comes again");
+}
+
+#[test]
+fn ends_of_calls_are_told_to_those_who_want_to_know() {
+    let left = Event::Left {
+        from: name("b"),
+        reason: LeaveReason::Lost,
+        seq: None,
+    };
+    assert_eq!(client(false).encode(&left), None);
+    assert_eq!(
+        words(client(true).encode(&left)),
+        r#"{"type":"LEAVE","src":"b","dst":"a"}"#
+    );
+}
+
+proptest! {
+    #[test]
+    fn dirt_is_never_more_than_dirt(bytes: Vec<u8>, text in r#"[{}"\[\]:,a-zA-Z0-9 \\]{0,60}"#) {
+        let _ = client(false).decode(&Frame::Binary(bytes.into()));
+        let _ = client(false).decode(&frame(&text));
+    }
+}

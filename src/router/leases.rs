@@ -1,0 +1,235 @@
+//! The lease keeper: renews the node's own lease and those of its users, notices dead nodes, and sets the hold guard after a stall.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use tokio::time::{MissedTickBehavior, interval, sleep};
+use tracing::{debug, info, warn};
+
+use super::expiry_guard::BeatResult;
+use super::mailbox::Mail;
+use super::{Registry, Router};
+use crate::broker::{BrokerError, Lease, Renewal, StoreReport};
+use crate::bugs::{self, Bug};
+use crate::model::NodeId;
+use crate::telemetry::{Metrics, Renewed};
+
+/// Users are renewed in this many groups, so that their renewals spread over the interval.
+const GROUPS: usize = 10;
+/// How much of the time in which all are renewed after a stall belongs to one user: everybody does so at once, and what they are sent comes with it.
+const RENEWED_EACH: Duration = Duration::from_micros(200);
+
+impl Router {
+    /// Takes the node's own lease: nobody can log in before.
+    pub async fn first_beat(&self) -> Result<(), BrokerError> {
+        self.broker.beat(&[], StoreReport::Nothing).await.map(drop)
+    }
+
+    /// Waits until this node, which starts, may believe that the store knows every live user: nodes that are here say so, or none says anything.
+    /// A store that has lost data is told of everybody by the nodes that are here, within about a node lease.
+    pub async fn settle(&self) {
+        let begun = Instant::now();
+        let mut is_told = false;
+        while begun.elapsed() < self.local.terms.node_ttl * 7 / 5 {
+            match self.broker.nodes(&[]).await.map(|nodes| nodes.said) {
+                Ok(Some(StoreReport::Known)) => break,
+                Ok(None) if begun.elapsed() >= self.local.terms.node_ttl * 3 / 10 => break,
+                _ => {}
+            }
+            if !std::mem::replace(&mut is_told, true) {
+                info!(
+                    "No node has said yet that Redis knows every live user: logins are accepted when one does, or when no other node is here"
+                );
+            }
+            sleep(self.local.terms.node_ttl / 50).await;
+            // Should it fail, the next one says so.
+            let _ = self.first_beat().await;
+        }
+        self.expiry_guard.first_beat();
+    }
+
+    /// Service: renews the node's own lease, and reads those of the nodes that call peers are on.
+    pub async fn keep_node(self: Arc<Self>) {
+        if !self.expiry_guard.has_begun() {
+            while self.first_beat().await.is_err() {
+                sleep(self.local.terms.node_ttl / 50).await;
+            }
+            self.settle().await;
+            info!("Redis answers: logins are accepted");
+        }
+        let mut beat = interval(self.local.terms.node_ttl / 5);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut outage: Option<Instant> = None;
+        let mut epoch = self.broker.epoch();
+        loop {
+            beat.tick().await;
+            let watched = self.local.peers.watched(self.local.terms.user_ttl);
+            let says = match self.expiry_guard.remaining() {
+                Some(_) => StoreReport::Guarded,
+                None => StoreReport::Known,
+            };
+            match self.broker.beat(&watched, says).await {
+                Ok(found) => {
+                    let turn = self.expiry_guard.beat(found.own, found.epoch);
+                    if let Some(since) = outage.take() {
+                        self.tell_everybody(true);
+                        info!(
+                            outage_seconds = since.elapsed().as_secs_f32(),
+                            "The broker is back"
+                        );
+                    }
+                    if let BeatResult::Stalled(gap) = turn {
+                        let is_new_epoch = epoch.has_changed().unwrap_or_default();
+                        epoch.mark_unchanged();
+                        self.stalled(gap, is_new_epoch);
+                    } else if self.expiry_guard.remaining().is_none() {
+                        for (node, alive) in watched.into_iter().zip(found.alive) {
+                            self.node_found(&node, alive);
+                        }
+                    }
+                }
+                Err(error) => {
+                    if self.expiry_guard.missed() {
+                        outage = Some(Instant::now());
+                        self.tell_everybody(false);
+                        warn!(%error, "The broker is away: logins and calls to other nodes are refused until it is back. \
+                               If it stays so, check that Redis runs and that redis.url is right");
+                    }
+                    // Whoever waits for it should not wait for the next beat too.
+                    sleep(self.local.terms.node_ttl / 50).await;
+                    beat.reset_immediately();
+                }
+            }
+        }
+    }
+
+    fn tell_everybody(&self, reached: bool) {
+        for mailbox in self.registry.mailboxes() {
+            // One that is full ends its session.
+            let _ = mailbox.post(Mail::Broker { reached });
+        }
+    }
+
+    fn stalled(&self, gap: Duration, is_new_epoch: bool) {
+        let gap_seconds = gap.as_secs_f32();
+        if is_new_epoch {
+            warn!(
+                gap_seconds,
+                "Redis has lost data: nobody is believed dead until every node has renewed its users"
+            );
+        } else {
+            warn!(
+                gap_seconds,
+                "Redis stood still: nobody is believed dead until every node has renewed its users"
+            );
+        }
+        if bugs::has(Bug::Fearless) {
+            return;
+        }
+        self.is_new_epoch.fetch_or(is_new_epoch, Ordering::Relaxed);
+        self.renew_all.notify_one();
+    }
+
+    fn node_found(&self, node: &NodeId, alive: bool) {
+        let sessions = self.local.peers.found(node, alive);
+        if sessions.is_empty() || bugs::has(Bug::DeafToDeadNodes) {
+            return;
+        }
+        info!(node.lost = %node, sessions = sessions.len(), "A node died: its users' calls are over");
+        for session in sessions {
+            self.registry.post(session, Mail::NodeLost(node.clone()));
+        }
+    }
+
+    /// Service: renews the leases of all users, a group at a time; all of them soon after a stall.
+    pub async fn keep_users(self: Arc<Self>) {
+        let every = self.local.terms.user_ttl / 3 / u32::try_from(GROUPS).unwrap_or(1);
+        // After a stall the whole round takes 2 s of a node lease of 5 s, at most.
+        let longest =
+            every.min(self.local.terms.node_ttl * 2 / 5 / u32::try_from(GROUPS).unwrap_or(1));
+        let (mut hurried, mut hurry, mut is_new_epoch) = (longest, 0, false);
+        for group in (0..GROUPS).cycle() {
+            if hurry == 0 {
+                tokio::select! {
+                    () = sleep(every) => {}
+                    () = self.renew_all.notified() => {
+                        hurry = GROUPS;
+                        // A few need not wait for their turn as thousands do.
+                        let users = u32::try_from(self.registry.logged_in()).unwrap_or(u32::MAX);
+                        let round = RENEWED_EACH.saturating_mul(users);
+                        hurried = longest.min(round / u32::try_from(GROUPS).unwrap_or(1));
+                        is_new_epoch = self.is_new_epoch.swap(false, Ordering::Relaxed);
+                    }
+                }
+            } else {
+                hurry -= 1;
+                sleep(hurried.mul_f32(rand::random_range(0.5..1.0))).await;
+            }
+            // One that fails is tried again: whoever waits for its turn would wait for a third of a lease.
+            while self.renew(group, is_new_epoch && hurry > 0).await.is_err() {
+                sleep(longest.mul_f32(rand::random_range(0.5..1.0))).await;
+            }
+        }
+    }
+
+    /// Renews a group. In a new epoch of the store each session writes its record anew.
+    async fn renew(&self, group: usize, is_new_epoch: bool) -> Result<(), BrokerError> {
+        let (leases, renewing) = self.registry.with_leases(group, GROUPS, |leases| {
+            let renewing = (!leases.is_empty()).then(|| self.broker.renew(leases.clone()));
+            (leases, renewing)
+        });
+        if let Some(renewing) = renewing {
+            let results = renewing.await.inspect_err(|error| {
+                self.local
+                    .telemetry
+                    .metrics
+                    .renewed(Renewed::Failed, leases.len());
+                debug!(%error, "Leases were not renewed yet");
+            })?;
+            count(&self.local.telemetry.metrics, &results);
+            tell_sessions(&self.registry, leases, &results, self.epoch(), is_new_epoch);
+        }
+        Ok(())
+    }
+}
+
+fn count(metrics: &Metrics, results: &[Renewal]) {
+    for (renewal, renewed) in [
+        (Renewal::Mine, Renewed::Renewed),
+        (Renewal::Regained, Renewed::Regained),
+        (Renewal::Replaced, Renewed::Replaced),
+        (Renewal::Lost, Renewed::Lost),
+    ] {
+        let count = results.iter().filter(|result| **result == renewal).count();
+        metrics.renewed(renewed, count);
+    }
+}
+
+fn tell_sessions(
+    registry: &Registry,
+    leases: Vec<Lease>,
+    results: &[Renewal],
+    epoch: u64,
+    is_new_epoch: bool,
+) {
+    let regained = results
+        .iter()
+        .filter(|result| **result == Renewal::Regained)
+        .count();
+    if regained > 0 {
+        warn!(
+            regained,
+            "Redis had lost leases of this node: they are taken back"
+        );
+    }
+    for (lease, result) in leases.into_iter().zip(results) {
+        let mail = match result {
+            Renewal::Mine if !is_new_epoch => continue,
+            Renewal::Mine | Renewal::Regained => Mail::Regained(epoch),
+            Renewal::Replaced => Mail::Overtaken(lease.generation + 1),
+            Renewal::Lost => Mail::NameLost,
+        };
+        registry.post(lease.session, mail);
+    }
+}

@@ -1,0 +1,236 @@
+//! Presence: who is here, asked once, watched, or looked for.
+//!
+//! Watchers are polled: one batched read of everybody who is watched, however many watch. A watcher hears of a change against what it was
+//! told last. Sessions for which something waits ask when they will; what was asked within a moment is one read too.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+use tracing::debug;
+
+use super::mailbox::Mail;
+use super::{Holder, Router};
+use crate::broker::{BrokerError, Lease};
+use crate::model::{Address, NodeId, Realm, Refusal, SessionId, UserName};
+
+/// How many names one session may watch, or ask for at once (PROTOCOL §2 "Presence").
+const NAMES: usize = 256;
+
+/// How many names are read at once: others wait for the store meanwhile.
+const READ_AT_ONCE: usize = 500;
+
+/// How long a question waits for others that are read with it.
+const ASKED_WITHIN: Duration = Duration::from_millis(20);
+
+/// Who watches whom in this node, and who looks for whom.
+#[derive(Debug, Default)]
+pub(super) struct Watchers {
+    /// What each session was told last. Held for map operations only.
+    told: Mutex<HashMap<(SessionId, u32), Watch>>,
+    /// Who is looked for, by which sessions. Held for map operations only.
+    asked: Mutex<HashMap<Address, HashSet<SessionId>>>,
+    has_asked: Notify,
+}
+
+#[derive(Debug)]
+struct Watch {
+    realm: Realm,
+    users: HashMap<UserName, bool>,
+}
+
+impl Watchers {
+    pub(super) fn forget(&self, lease: &Lease) {
+        self.lock().remove(&(lease.session, lease.generation));
+    }
+
+    /// Looks for this user; the session finds in its mail who has the name.
+    pub(super) fn ask(&self, session: SessionId, address: Address) {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.entry(address).or_default().insert(session);
+        self.has_asked.notify_one();
+    }
+
+    fn take_asked(&self) -> HashMap<Address, HashSet<SessionId>> {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *asked)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<(SessionId, u32), Watch>> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn watched(&self) -> Vec<Address> {
+        let told = self.lock();
+        let all = told.values().flat_map(|watch| {
+            watch
+                .users
+                .keys()
+                .map(|name| Address::new(watch.realm.clone(), name.clone()))
+        });
+        all.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+}
+
+impl Router {
+    /// Answers who of these users is here, and changes what the session watches (`None`: nothing).
+    pub async fn presence(
+        &self,
+        lease: &Lease,
+        names: Vec<UserName>,
+        watch: Option<bool>,
+    ) -> Result<Vec<(UserName, bool)>, Refusal> {
+        let (session, realm) = ((lease.session, lease.generation), &lease.address.realm);
+        if names.len() > NAMES {
+            return Err(Refusal::TooMany("At most 256 names at once"));
+        }
+        let addresses: Vec<Address> = names
+            .iter()
+            .map(|name| Address::new(realm.clone(), name.clone()))
+            .collect();
+        let here = self.here(&addresses).await;
+        let unknown = |retry_after| Refusal::Unavailable { retry_after };
+        let here = here.map_err(|_| unknown(Duration::from_secs(1)))?;
+        if let Some(retry_after) = self.expiry_guard.remaining() {
+            return Err(unknown(retry_after));
+        }
+        let users: Vec<_> = names.into_iter().zip(here).collect();
+        match watch {
+            None => {}
+            Some(true) => {
+                let mut told = self.watches.lock();
+                let fresh = || Watch {
+                    realm: realm.clone(),
+                    users: HashMap::new(),
+                };
+                let watch = told.entry(session).or_insert_with(fresh);
+                let added = users
+                    .iter()
+                    .filter(|(name, _)| !watch.users.contains_key(name))
+                    .count();
+                if watch.users.len() + added > NAMES {
+                    return Err(Refusal::TooMany(
+                        "At most 256 names are watched by one session",
+                    ));
+                }
+                watch.users.extend(users.iter().cloned());
+            }
+            Some(false) => {
+                let mut told = self.watches.lock();
+                if let Some(watch) = told.get_mut(&session) {
+                    watch
+                        .users
+                        .retain(|name, _| !users.iter().any(|(dropped, _)| dropped == name));
+                    if watch.users.is_empty() {
+                        told.remove(&session);
+                    }
+                }
+            }
+        }
+        Ok(users)
+    }
+
+    /// Service: tells watchers what has changed, and sessions that ask who has a name.
+    pub async fn watch(self: Arc<Self>) {
+        let mut poll = interval(self.settings.watch_every);
+        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = poll.tick() => {}
+                () = self.watches.has_asked.notified() => {
+                    sleep(ASKED_WITHIN).await;
+                    self.answer_asked().await;
+                    continue;
+                }
+            }
+            let watched = self.watches.watched();
+            if watched.is_empty() {
+                continue;
+            }
+            match self.here(&watched).await {
+                // During a hold nobody is believed to be gone.
+                Ok(here) if self.expiry_guard.remaining().is_none() => {
+                    self.tell_watchers(&watched.into_iter().zip(here).collect());
+                }
+                Ok(_) => {}
+                Err(error) => debug!(%error, "Watched users could not be looked for"),
+            }
+        }
+    }
+
+    async fn answer_asked(&self) {
+        let asked = self.watches.take_asked();
+        let (addresses, sessions): (Vec<_>, Vec<_>) = asked.into_iter().unzip();
+        let holders = self.holders(&addresses).await.unwrap_or_else(|error| {
+            debug!(%error, "Users for whom something waits could not be looked for");
+            vec![None; addresses.len()]
+        });
+        let mut answers: HashMap<SessionId, Vec<(UserName, Option<Holder>)>> = HashMap::new();
+        for ((address, sessions), holder) in addresses.into_iter().zip(sessions).zip(holders) {
+            for session in sessions {
+                let answer = (address.name.clone(), holder.clone());
+                answers.entry(session).or_default().push(answer);
+            }
+        }
+        for (session, found) in answers {
+            self.registry.post(session, Mail::Looked(found));
+        }
+    }
+
+    fn tell_watchers(&self, here: &HashMap<Address, bool>) {
+        let mut news = Vec::new();
+        for (session, watch) in self.watches.lock().iter_mut() {
+            let mut changed = Vec::new();
+            for (name, told) in &mut watch.users {
+                let now = here.get(&Address::new(watch.realm.clone(), name.clone()));
+                if let Some(now) = now.filter(|now| *now != told) {
+                    *told = *now;
+                    changed.push((name.clone(), *now));
+                }
+            }
+            if !changed.is_empty() {
+                news.push((session.0, changed));
+            }
+        }
+        for (session, changed) in news {
+            self.registry.post(session, Mail::Presence(changed));
+        }
+    }
+
+    async fn holders(&self, addresses: &[Address]) -> Result<Vec<Option<Holder>>, BrokerError> {
+        let mut holders = Vec::with_capacity(addresses.len());
+        for some in addresses.chunks(READ_AT_ONCE) {
+            holders.extend(self.broker.holders(some).await?);
+        }
+        Ok(holders)
+    }
+
+    /// Whether each of these has a lease whose node lives.
+    async fn here(&self, addresses: &[Address]) -> Result<Vec<bool>, BrokerError> {
+        let holders = self.holders(addresses).await?;
+        let nodes: BTreeSet<NodeId> = holders
+            .iter()
+            .flatten()
+            .map(|holder| holder.node.clone())
+            .collect();
+        let nodes: Vec<NodeId> = nodes.into_iter().collect();
+        let alive: HashMap<NodeId, bool> = nodes
+            .iter()
+            .cloned()
+            .zip(self.broker.nodes(&nodes).await?.alive)
+            .collect();
+        // A session that may yet be resumed is here: a resume is no change.
+        let awaited = |holder: &Holder| {
+            holder.flags.resumable
+                && self.local.peers.dead_for(&holder.node) < self.local.terms.grace
+        };
+        let here = |holder: &Option<Holder>| {
+            holder
+                .as_ref()
+                .is_some_and(|holder| alive.get(&holder.node) == Some(&true) || awaited(holder))
+        };
+        Ok(holders.iter().map(here).collect())
+    }
+}

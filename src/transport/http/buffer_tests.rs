@@ -1,0 +1,103 @@
+use super::super::wire;
+use super::*;
+
+fn seq(millis: u64) -> Offset {
+    Offset {
+        millis,
+        sequence: 0,
+    }
+}
+
+fn tell(buffer: &mut Buffer, text: &str, entry: Option<u64>) {
+    buffer.tell(text.to_owned(), entry.map(seq));
+}
+
+fn texts(unread: &Unread) -> Vec<&str> {
+    let texts = unread.events.iter();
+    texts.map(|(_, text)| text.as_str()).collect()
+}
+
+/// A login, an ack, and two signals.
+fn told() -> Buffer {
+    let mut buffer = Buffer::new();
+    tell(&mut buffer, "pong", None);
+    buffer.logs_in();
+    tell(&mut buffer, "login", None);
+    tell(&mut buffer, "one", Some(1));
+    tell(&mut buffer, "ack", None);
+    tell(&mut buffer, "two", Some(2));
+    buffer
+}
+
+#[test]
+fn a_stream_reads_on_behind_its_last_event_also_at_another_node() {
+    let mut buffer = told();
+    let mut moved: Buffer = wire::read(&wire::write(&buffer)).unwrap();
+    for buffer in [&mut buffer, &mut moved] {
+        let all = buffer.read(EventId::default());
+        assert_eq!(texts(&all), ["pong", "login", "one", "ack", "two"]);
+        assert!(!all.reset);
+        assert_eq!(buffer.read(all.next), Unread::nothing(all.next));
+        assert_eq!(texts(&buffer.read(all.events[2].0)), ["ack", "two"]);
+    }
+}
+
+#[test]
+fn where_the_run_is_lost_a_stream_reads_on_behind_its_inbox() {
+    let before = told().read(EventId::default()).events;
+    let mut buffer = Buffer::new();
+    buffer.greets = true;
+    buffer.logs_in();
+    tell(&mut buffer, "login again", None);
+    tell(&mut buffer, "two", Some(2));
+    buffer.confirmed = Some(seq(1));
+    let of_nothing = buffer.read(EventId::default());
+    assert_eq!(texts(&of_nothing), ["login again", "two"]);
+    assert!(of_nothing.reset, "one is not told again");
+    assert_eq!(texts(&buffer.read(before[0].0)), ["login again", "two"]);
+    let of_one = buffer.read(before[2].0);
+    assert_eq!((texts(&of_one), of_one.reset), (vec!["two"], false));
+    let of_two = buffer.read(before[4].0);
+    assert!(of_two.is_empty());
+    tell(&mut buffer, "three", Some(3));
+    assert_eq!(texts(&buffer.read(of_two.next)), ["three"]);
+}
+
+#[test]
+fn what_was_read_in_an_earlier_run_is_not_told_again_however_late_it_comes() {
+    let before = told().read(EventId::default()).events;
+    let mut buffer = Buffer::new();
+    buffer.logs_in();
+    tell(&mut buffer, "ack", None);
+    let first = buffer.read(before[4].0);
+    assert_eq!(texts(&first), ["ack"]);
+    tell(&mut buffer, "two", Some(2));
+    tell(&mut buffer, "three", Some(3));
+    assert_eq!(texts(&buffer.read(first.next)), ["three"]);
+}
+
+#[test]
+fn so_much_is_kept_and_a_loss_is_told() {
+    let mut buffer = told();
+    let end = buffer.read(EventId::default()).next;
+    for _ in 0..=MOST_EVENTS {
+        tell(&mut buffer, "x", None);
+    }
+    let late = buffer.read(end);
+    assert_eq!((late.events.len(), late.reset), (MOST_EVENTS, true));
+    assert!(buffer.read(EventId::default()).reset);
+    assert!(buffer.read(late.next).is_empty(), "the loss is told once");
+    tell(&mut buffer, &"y".repeat(MOST_BYTES), None);
+    assert_eq!(buffer.read(end).events.len(), 1);
+}
+
+#[test]
+fn an_event_id_survives_its_text() {
+    assert_eq!(EventId::default().to_string(), "0-0");
+    for text in ["0-0", "3-4294967295", "3-7-0-0", "3-7-1795528545005-2"] {
+        assert_eq!(EventId::parse(text).unwrap().to_string(), text);
+    }
+    for dirt in ["", "x", "1", "-", "1-2-3", "1-x", "1-4294967296", "é-1"] {
+        assert_eq!(EventId::parse(dirt), None, "{dirt}");
+    }
+}

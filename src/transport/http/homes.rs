@@ -1,0 +1,267 @@
+//! The HTTP sessions of the cluster: each is at home at one node, which the others find by a locator in the store.
+//!
+//! A POST or a poll that comes to another node is forwarded to the home. A stream takes the session with it: the node at
+//! which it arrives becomes the home. A home that does not answer is replaced by the same resume that a WebSocket uses.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::super::Settings;
+use super::buffer::{EventId, Unread};
+use super::home::Home;
+use super::node::{self, Node, SLICE};
+use super::task::{Arrival, Task};
+use super::token::Token;
+use super::wire::{Denied, Locator, Reply, Request};
+use crate::broker::{Broker, Questions};
+use crate::bugs::{self, Bug};
+use crate::drain::Phase;
+use crate::limits::Place as Permit;
+use crate::model::{NodeId, Offset, Secret, UserName};
+use crate::router::Router;
+
+/// How long a request waits for the session.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// The HTTP sessions, as this node knows them. Clones are of the same node.
+#[derive(Clone, Debug)]
+pub(crate) struct Homes(Arc<Node>);
+
+/// The one reader of a session, at its home: a newer one replaces it.
+#[derive(Debug)]
+pub(super) struct Reader {
+    home: Arc<Home>,
+    number: u64,
+    after: EventId,
+}
+
+impl Reader {
+    /// What the client has not read yet, as soon as there is something; nothing after this time.
+    pub(super) async fn read(&mut self, at_most: Duration) -> Result<Unread, Denied> {
+        let unread = self.home.read(self.number, self.after, at_most).await?;
+        self.after = unread.next;
+        Ok(unread)
+    }
+}
+
+impl Homes {
+    pub(crate) fn new(
+        broker: Arc<dyn Broker>,
+        router: Arc<Router>,
+        phase: Phase,
+        settings: Arc<Settings>,
+    ) -> Self {
+        Self(Arc::new(Node {
+            broker,
+            router,
+            phase,
+            settings,
+            homes: Mutex::default(),
+        }))
+    }
+
+    /// Service: answers what other nodes ask.
+    pub(crate) fn answer(&self, questions: Questions) -> impl Future<Output = ()> + Send + use<> {
+        node::answer_all(Arc::clone(&self.0), questions)
+    }
+
+    /// Begins a session, with a login if the client sent one. The permit is returned when the session ends here.
+    pub(super) async fn open(
+        &self,
+        login: Option<Bytes>,
+        permit: Option<Permit>,
+    ) -> Result<Token, Denied> {
+        let token = Token::random();
+        let home = self.settle(&token, None, permit);
+        let opened = match login {
+            None => home.settled(0, ANSWER_WITHIN).await,
+            Some(login) => {
+                let posted = home.post(Some(texts(&[login])), "", ANSWER_WITHIN).await;
+                posted.map(drop)
+            }
+        };
+        opened.map_err(|_| Denied::Unavailable)?;
+        Ok(token)
+    }
+
+    /// Who has logged in by this token, if anybody has.
+    pub(in crate::transport) async fn verify(
+        &self,
+        token: &Token,
+    ) -> Result<Option<UserName>, Denied> {
+        let standing = match self.home(token)? {
+            Some(home) if home.lock().is_over() => return Err(Denied::Gone),
+            Some(home) if home.lock().is_here() => home.lock().standing.clone(),
+            _ => self.0.locator(token).await?.standing.into(),
+        };
+        Ok(standing.user.map(|(name, _)| name))
+    }
+
+    /// Posts messages, all or none, and once for a key; or ends the session (`None`). Returns how many messages it had.
+    pub(super) async fn post(
+        &self,
+        token: &Token,
+        messages: Option<Vec<Bytes>>,
+        key: Option<&str>,
+    ) -> Result<usize, Denied> {
+        // The ids of messages begin with it: any node that goes on with the session makes the same.
+        let key = match key {
+            Some(key) => token.secret().derived(key),
+            None => Secret::random(),
+        };
+        let messages = messages.as_deref().map(texts);
+        let request = Request::Post(messages, key.expose()[..32].to_owned());
+        let request = |_| request.clone();
+        let until = Instant::now() + ANSWER_WITHIN;
+        match self.forward(token, None, until, request).await? {
+            Reply::Posted(count) => Ok(count),
+            _ => Err(Denied::Unavailable),
+        }
+    }
+
+    /// Begins a stream behind an event. This node becomes the home of the session.
+    pub(super) async fn stream(&self, token: &Token, after: EventId) -> Result<Reader, Denied> {
+        let home = match self.home(token)? {
+            Some(home) if home.lock().is_here() => home,
+            _ => {
+                let locator = self.0.locator(token).await?;
+                if bugs::has(Bug::StreamDoesNotTakeOver) && !locator.is_at(self.0.id()) {
+                    return Err(Denied::Unavailable);
+                }
+                self.arrive(token, locator, after.seq, false)?
+            }
+        };
+        // Other errors are told in the stream.
+        if let Err(denied @ (Denied::Gone | Denied::Wrong | Denied::Unavailable)) =
+            home.settled(0, ANSWER_WITHIN).await
+        {
+            return Err(denied);
+        }
+        let number = home.update(|state| state.reader(0));
+        Ok(Reader {
+            home,
+            number,
+            after,
+        })
+    }
+
+    /// What the client has not read behind an event: as soon as there is something, or when the time is over.
+    pub(super) async fn poll(
+        &self,
+        token: &Token,
+        mut after: EventId,
+        until: Instant,
+    ) -> Result<Unread, Denied> {
+        let mut reader = 0;
+        loop {
+            let request = |within| {
+                let left = until.saturating_duration_since(Instant::now());
+                Request::Poll(reader, after, left.min(within))
+            };
+            let within = Instant::now() + ANSWER_WITHIN;
+            let reply = self.forward(token, after.seq, within, request).await?;
+            let Reply::Unread(number, unread) = reply else {
+                return Err(Denied::Unavailable);
+            };
+            if !unread.is_empty() || Instant::now() >= until {
+                return Ok(unread);
+            }
+            (reader, after) = (number, unread.next);
+        }
+    }
+
+    /// Asks the home of a session, wherever it is by now. If it does not answer, this node becomes the home.
+    async fn forward(
+        &self,
+        token: &Token,
+        last: Option<Offset>,
+        until: Instant,
+        request: impl Fn(Duration) -> Request,
+    ) -> Result<Reply, Denied> {
+        let (own, mut moved_to) = (self.0.id(), None);
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Denied::Unavailable);
+            }
+            let home = self.home(token)?;
+            let reply = if let Some(home) = home.as_ref().filter(|home| home.lock().is_here()) {
+                Some(node::serve(home, request(left), own, left).await)
+            } else {
+                let hint = moved_to.take().or_else(|| home?.lock().moved_to());
+                let node = match hint.filter(|node| node != own) {
+                    Some(node) => node,
+                    None => NodeId::known(&self.0.locator(token).await?.node),
+                };
+                let reply = if node == *own {
+                    Some(Reply::Denied(Denied::Elsewhere))
+                } else {
+                    self.0.ask(&node, token, request(SLICE)).await?
+                };
+                if let None | Some(Reply::Denied(Denied::Elsewhere)) = reply {
+                    let locator = self.0.locator(token).await?;
+                    // If it names another node, the session has moved meanwhile.
+                    if locator.is_at(&node) {
+                        self.arrive(token, locator, last, reply.is_none())?;
+                    }
+                }
+                reply
+            };
+            match reply {
+                Some(Reply::Moved(node)) => moved_to = Some(NodeId::known(&node)),
+                None | Some(Reply::Denied(Denied::Elsewhere | Denied::Later)) => {}
+                Some(Reply::Denied(denied)) => return Err(denied),
+                Some(reply) => return Ok(reply),
+            }
+        }
+    }
+
+    fn home(&self, token: &Token) -> Result<Option<Arc<Home>>, Denied> {
+        self.0.home(token.session(), &token.proof())
+    }
+
+    /// Makes this node the home of a session. `is_dead`: its earlier home does not answer.
+    fn arrive(
+        &self,
+        token: &Token,
+        locator: Locator,
+        last: Option<Offset>,
+        is_dead: bool,
+    ) -> Result<Arc<Home>, Denied> {
+        if self.0.phase.is_draining() {
+            return Err(Denied::Draining);
+        }
+        let before = self.home(token)?;
+        if let Some(home) = before.clone().filter(|home| home.lock().is_here()) {
+            return Ok(home);
+        }
+        let arrival = Arrival {
+            locator,
+            before,
+            last,
+            is_dead,
+        };
+        Ok(self.settle(token, Some(arrival), None))
+    }
+
+    /// Makes a home here, and begins its task.
+    fn settle(&self, token: &Token, arrival: Option<Arrival>, permit: Option<Permit>) -> Arc<Home> {
+        let home = self.0.settle(token);
+        let task = Task {
+            node: Arc::clone(&self.0),
+            token: token.clone(),
+            home: Arc::clone(&home),
+        };
+        tokio::spawn(task.run(arrival, permit));
+        home
+    }
+}
+
+/// Messages as text of their own: a short one does not keep the body that it came in.
+fn texts(messages: &[Bytes]) -> Vec<String> {
+    let text = |message: &Bytes| String::from_utf8_lossy(message).into_owned();
+    messages.iter().map(text).collect()
+}

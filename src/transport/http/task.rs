@@ -1,0 +1,187 @@
+//! The task of an HTTP session at its home: it brings the session here, runs it, and remembers for a while where it is.
+
+use std::convert::Infallible;
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use tracing::debug;
+
+use super::home::Home;
+use super::node::{LOCATED_EVERY, Node, RETRY};
+use super::socket::HomeSocket;
+use super::state::{Stage, State};
+use super::token::Token;
+use super::wire::{Denied, Handover, Locator, Reply, Request};
+use crate::limits::{Place as Permit, RateLimit};
+use crate::model::{CloseReason, NodeId, Offset, Realm};
+use crate::protocol::Native;
+use crate::session::state::SessionPolicy;
+use crate::session::{self, Before, Opening, Portable, SessionContext, Standing};
+
+/// How long an earlier home may take to hand the session over.
+const HANDOVER_WITHIN: Duration = Duration::from_secs(5);
+/// How long a home remembers that a session is over, or where it has gone.
+const REMEMBERED: Duration = Duration::from_secs(30);
+
+/// A session that this node runs.
+pub(super) struct Task {
+    pub(super) node: Arc<Node>,
+    pub(super) token: Token,
+    pub(super) home: Arc<Home>,
+}
+
+/// A session that was at home elsewhere, or here before.
+pub(super) struct Arrival {
+    pub(super) locator: Locator,
+    /// The home that this node had before.
+    pub(super) before: Option<Arc<Home>>,
+    /// The last entry of the inbox that the client has, if it said so.
+    pub(super) last: Option<Offset>,
+    /// The earlier home does not answer.
+    pub(super) is_dead: bool,
+}
+
+impl Task {
+    /// Runs the session until it is over, or goes on elsewhere.
+    pub(super) async fn run(self, arrival: Option<Arrival>, permit: Option<Permit>) {
+        let (node, session) = (&self.node, self.token.session());
+        let tracked = node.phase.track();
+        let before = match arrival {
+            None => None,
+            Some(arrival) => match self.resume(arrival).await {
+                Ok(before) => Some(before),
+                Err(denied) => {
+                    let failed = Stage::Failed(denied);
+                    return self.home.update(|state| state.stage = failed);
+                }
+            },
+        };
+        let is_over = self.home.lock().is_over();
+        let reason = if is_over {
+            None
+        } else {
+            Some(self.converse(before).await)
+        };
+        if reason == Some(CloseReason::Replaced) {
+            // If the store does not answer, the client finds out where the session is.
+            let is_home = node.is_home(session).await == Ok(true);
+            self.home.update(|state| state.replaced(is_home));
+        }
+        drop((permit, tracked));
+        self.home.update(State::end);
+        if reason == Some(CloseReason::ByClient) {
+            node.delete_locator(session).await;
+        }
+        sleep(REMEMBERED).await;
+        if self.home.lock().is_over() {
+            node.delete_locator(session).await;
+        }
+    }
+
+    /// Takes the session over, and tells how far it has come.
+    async fn resume(&self, arrival: Arrival) -> Result<Before, Denied> {
+        let handover = self.take(&arrival).await?;
+        let (standing, last): (Standing, _) = match &handover {
+            Some(handover) => (handover.standing.clone().into(), handover.buffer.last().seq),
+            None => (arrival.locator.standing.into(), arrival.last),
+        };
+        if handover.as_ref().is_none_or(|handover| !handover.is_over) {
+            let session = self.token.session();
+            let is_continued = handover.is_some();
+            debug!(http.session = %session, is_continued, "A session goes on here");
+            // Before the resume: the earlier home must read that another home replaced it, and no WebSocket.
+            let locator = Locator::new(self.node.id(), &self.token.proof(), &standing);
+            self.node.write_locator(session, &locator).await?;
+        }
+        let before = Before {
+            greets: last.is_none() && handover.is_none(),
+            standing,
+            last,
+        };
+        self.home.update(|state| state.restore(handover, &before));
+        Ok(before)
+    }
+
+    /// Asks the earlier home to hand the session over; `None` if it does not.
+    async fn take(&self, arrival: &Arrival) -> Result<Option<Handover>, Denied> {
+        let own = self.node.id();
+        if let Some(before) = &arrival.before
+            && let Ok(handover) = before.hand_over(own, Duration::ZERO).await
+        {
+            return Ok(Some(handover));
+        }
+        let until = Instant::now() + HANDOVER_WITHIN;
+        let mut home = NodeId::known(&arrival.locator.node);
+        while !arrival.is_dead && home != *own && Instant::now() < until {
+            match self.node.ask(&home, &self.token, Request::Take).await? {
+                Some(Reply::Handover(handover)) => return Ok(Some(*handover)),
+                Some(Reply::Moved(to)) => home = NodeId::known(&to),
+                Some(Reply::Denied(Denied::Later)) => {}
+                Some(Reply::Denied(denied @ (Denied::Gone | Denied::Wrong))) => return Err(denied),
+                _ => break,
+            }
+        }
+        Ok(None)
+    }
+
+    /// Holds the conversation, and keeps its locator meanwhile.
+    async fn converse(&self, before: Option<Before>) -> CloseReason {
+        let settings = &self.node.settings;
+        let context = SessionContext {
+            router: Arc::clone(&self.node.router),
+            realm: Realm::default(),
+            clocks: settings.clocks,
+            write_timeout: settings.write_timeout,
+            rate: RateLimit::new(settings.signals_per_second),
+            phase: self.node.phase.clone(),
+            max_age: Duration::ZERO,
+            ice: Arc::clone(&settings.ice),
+            opening: Opening::Frame,
+            policy: SessionPolicy::default(),
+            http: Some(Box::new(Portable {
+                secret: self.token.secret().clone(),
+                before,
+            })),
+        };
+        let socket = HomeSocket::new(Arc::clone(&self.home));
+        tokio::select! {
+            reason = session::run(socket, Native, context) => reason,
+            never = self.keep_located() => match never {},
+        }
+    }
+
+    /// Writes the locator again and again, and whenever it changes.
+    async fn keep_located(&self) -> Infallible {
+        let (node, session) = (&self.node, self.token.session());
+        let every = LOCATED_EVERY.min(node.settings.http.session_ttl / 3);
+        loop {
+            let Some((version, locator)) = self.home.locator(node.id()) else {
+                return pending().await;
+            };
+            let written = match node.is_home(session).await {
+                Ok(true) => node.write_locator(session, &locator).await,
+                // The session is about to hear that it goes on elsewhere.
+                Ok(false) => return pending().await,
+                Err(error) => Err(error),
+            };
+            if written.is_ok() {
+                self.home.update(|state| state.located = version);
+                self.home.outdated(every).await;
+            } else {
+                // Meanwhile the client can give no sign of life at another node.
+                self.home.lock().renew();
+                sleep(RETRY).await;
+            }
+        }
+    }
+}
+
+/// Also when the task panics, nobody waits for its session.
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.home.update(State::end);
+        self.node.remove(self.token.session(), &self.home);
+    }
+}

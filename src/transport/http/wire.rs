@@ -1,0 +1,208 @@
+//! What nodes write for each other about HTTP sessions, as JSON: questions, replies and locators.
+//!
+//! Ids, names and hashes are plain text here: the model itself is never serialized.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::super::reject::Rejection;
+use super::buffer::{Buffer, EventId, Unread};
+use crate::broker::BrokerError;
+use crate::model::{NodeId, Offset, SecretHash, UserName};
+use crate::session::Standing;
+
+/// What one node asks another about a session.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Question {
+    pub(super) session: String,
+    pub(super) proof: String,
+    pub(super) request: Request,
+}
+
+/// What a home is asked, by its own node or by another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Request {
+    /// The client posts these messages under this key; without messages it ends the session.
+    Post(Option<Vec<String>>, String),
+    /// The reader of this number, 0 for a new one, reads behind this event, and waits for so long.
+    Poll(u64, EventId, Duration),
+    /// The node that asks takes the session over.
+    Take,
+}
+
+/// What a home replies.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Reply {
+    /// The session has dealt with so many messages.
+    Posted(usize),
+    /// What the reader of this number has not read yet.
+    Unread(u64, Unread),
+    /// The session, for the node that takes it over.
+    Handover(Box<Handover>),
+    /// The session is at this node.
+    Moved(String),
+    Denied(Denied),
+}
+
+/// Why a home, or its node, does not do what a client asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Denied {
+    /// The secret is not that of the session.
+    Wrong,
+    /// There is no such session any more.
+    Gone,
+    /// The client has posted as much as may wait.
+    Full,
+    /// A newer reader took over.
+    Replaced,
+    /// It takes longer: ask again.
+    Later,
+    /// The store does not answer this node. Another node reads it as [`Elsewhere`](Self::Elsewhere), and tries itself.
+    #[serde(skip_deserializing)]
+    Unavailable,
+    /// This node drains. Another node reads it as [`Elsewhere`](Self::Elsewhere).
+    #[serde(skip_deserializing)]
+    Draining,
+    /// The session is not at this node.
+    #[serde(other)]
+    Elsewhere,
+}
+
+/// Where a session is at home; the store keeps it for all nodes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Locator {
+    pub(super) node: String,
+    pub(super) proof: String,
+    pub(super) standing: StoredStanding,
+}
+
+/// What a home had of a session, for the node that takes it over.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Handover {
+    /// The session has ended: only its last events are left.
+    pub(super) is_over: bool,
+    /// The number of its latest reader.
+    pub(super) reader: u64,
+    pub(super) buffer: Buffer,
+    pub(super) standing: StoredStanding,
+    /// The idempotency keys of its posts, each with the number of messages.
+    pub(super) keys: Vec<(String, usize)>,
+}
+
+/// A [`Standing`] as text, without what is confirmed: a resume tells that.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct StoredStanding {
+    user: Option<(String, String)>,
+    watched: Vec<String>,
+}
+
+/// Writes a question, a reply or a locator.
+pub(super) fn write(value: &impl Serialize) -> Bytes {
+    // None of it is anything that JSON cannot write; an empty text is read as nothing.
+    serde_json::to_vec(value).unwrap_or_default().into()
+}
+
+/// Reads what a node has written; `None` for what is nothing of that kind. Unknown fields are skipped.
+pub(super) fn read<T: DeserializeOwned>(text: &[u8]) -> Option<T> {
+    serde_json::from_slice(text).ok()
+}
+
+impl Locator {
+    pub(super) fn new(node: &NodeId, proof: &SecretHash, standing: &Standing) -> Self {
+        Self {
+            node: node.to_string(),
+            proof: proof.as_str().to_owned(),
+            standing: standing.into(),
+        }
+    }
+
+    pub(super) fn is_at(&self, node: &NodeId) -> bool {
+        self.node == node.as_str()
+    }
+}
+
+impl From<BrokerError> for Denied {
+    fn from(_: BrokerError) -> Self {
+        Self::Unavailable
+    }
+}
+
+impl From<Denied> for Rejection {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Wrong => Self::Unauthorized,
+            Denied::Gone => Self::SessionGone,
+            Denied::Full => Self::TooFast,
+            Denied::Replaced => Self::Replaced,
+            Denied::Draining => Self::Draining,
+            Denied::Elsewhere | Denied::Later | Denied::Unavailable => Self::Unavailable,
+        }
+    }
+}
+
+impl From<&Standing> for StoredStanding {
+    fn from(standing: &Standing) -> Self {
+        let user = standing.user.as_ref();
+        Self {
+            user: user.map(|(name, proof)| (name.to_string(), proof.as_str().to_owned())),
+            watched: standing.watched.iter().map(UserName::to_string).collect(),
+        }
+    }
+}
+
+impl From<StoredStanding> for Standing {
+    fn from(StoredStanding { user, watched }: StoredStanding) -> Self {
+        let name = |name: &str| UserName::parse(name).ok();
+        Self {
+            user: user.and_then(|(user, proof)| Some((name(&user)?, SecretHash::known(&proof)))),
+            watched: watched.iter().filter_map(|watched| name(watched)).collect(),
+            confirmed: Offset::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Address, Realm, Secret};
+
+    #[test]
+    fn a_locator_survives_its_text() {
+        let name = |text| UserName::parse(text).unwrap();
+        let proof = Secret::random().hash_for(&Address::new(Realm::default(), name("a b")));
+        let full = Standing {
+            user: Some((name("a b/ü"), proof.clone())),
+            watched: [name("c d"), name("e")].into(),
+            confirmed: Offset::default(),
+        };
+        for standing in [full, Standing::default()] {
+            let locator = Locator::new(&NodeId::known("n.1"), &proof, &standing);
+            let known: Locator = read(&write(&locator)).unwrap();
+            assert_eq!(known, locator);
+            assert_eq!(Standing::from(known.standing), standing);
+        }
+        assert_eq!(read::<Locator>(b""), None);
+    }
+
+    #[test]
+    fn unknown_words_and_fields_do_no_harm() {
+        let request = r#"{"session":"1","proof":"2","request":"Take","later":7}"#;
+        let question: Question = read(request.as_bytes()).unwrap();
+        assert_eq!(question.request, Request::Take);
+        let denied = |text: &str| match read(text.as_bytes()) {
+            Some(Reply::Denied(denied)) => Some(denied),
+            _ => None,
+        };
+        assert_eq!(denied(r#"{"Denied":"Gone"}"#), Some(Denied::Gone));
+        for elsewhere in [
+            r#"{"Denied":"Draining"}"#,
+            r#"{"Denied":"Later than that"}"#,
+        ] {
+            assert_eq!(denied(elsewhere), Some(Denied::Elsewhere));
+        }
+        assert_eq!(denied(r#"{"Other":1}"#), None);
+    }
+}

@@ -1,0 +1,92 @@
+//! The ICE servers anew, for a session that asks by HTTP.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::{HeaderMap, Uri, header};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use serde::Serialize;
+use tokio::time::sleep;
+
+use super::Endpoints;
+use super::asking::{bearer, parameter};
+use super::http::Token;
+use super::reject::Rejection;
+use crate::model::{Address, IceServers, Realm, Secret, UserName};
+
+/// How long it takes to be told that a secret is wrong, as at a login.
+const WRONG_SECRET_COSTS: Duration = Duration::from_secs(1);
+
+#[derive(Serialize)]
+struct Told {
+    #[serde(rename = "iceServers")]
+    servers: Vec<Server>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ttl: Option<u64>,
+}
+
+/// As a browser's `RTCPeerConnection` takes it (W3C: `RTCIceServer`).
+#[derive(Serialize)]
+struct Server {
+    urls: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    username: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    credential: Option<String>,
+}
+
+impl From<IceServers> for Told {
+    fn from(ice: IceServers) -> Self {
+        let servers = ice.servers.into_iter().map(|server| {
+            let login = server.login.map(|login| (login.username, login.credential));
+            let (username, credential) = login.unzip();
+            Server {
+                urls: server.urls.to_vec(),
+                username,
+                credential,
+            }
+        });
+        Self {
+            servers: servers.collect(),
+            ttl: ice.ttl.map(|ttl| ttl.as_secs()),
+        }
+    }
+}
+
+/// Tells whoever proves a session: an HTTP session by its token, any other by `?name=` and its `resume` secret, each as a bearer token.
+pub(super) async fn ice_servers(
+    State(endpoints): State<Endpoints>,
+    Extension(from): Extension<SocketAddr>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Rejection> {
+    let _place = endpoints
+        .connections
+        .enter(from.ip())
+        .map_err(|_| Rejection::TooMany)?;
+    let secret = bearer(&headers).ok_or(Rejection::Unauthorized)?;
+    if let Some(token) = Token::parse(secret) {
+        let user = endpoints.homes.verify(&token).await?;
+        let user = user.ok_or(Rejection::Unauthorized)?;
+        return Ok(tell(&endpoints, &Address::new(Realm::default(), user)));
+    }
+    let name = parameter(&uri, "name").ok_or(Rejection::NoName)?;
+    let name = UserName::parse(&name).map_err(|_| Rejection::NoName)?;
+    let user = Address::new(Realm::default(), name);
+    let known = endpoints
+        .router
+        .knows(&user, &Secret::claimed(secret))
+        .await;
+    if !known.map_err(|_| Rejection::Unavailable)? {
+        sleep(WRONG_SECRET_COSTS).await;
+        return Err(Rejection::Unauthorized);
+    }
+    Ok(tell(&endpoints, &user))
+}
+
+fn tell(endpoints: &Endpoints, user: &Address) -> Response {
+    let told: Told = endpoints.settings.ice.servers_for(user).into();
+    ([(header::CACHE_CONTROL, "no-store")], Json(told)).into_response()
+}

@@ -1,0 +1,107 @@
+//! The operator's door: is the process alive, should it get users, how is it doing.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use serde::Serialize;
+
+use crate::drain::Phase;
+use crate::router::Router;
+
+/// What an operator may see of a node.
+#[derive(Clone, Debug)]
+pub struct NodeView {
+    router: Arc<Router>,
+    phase: Phase,
+    broker: &'static str,
+    started: Instant,
+}
+
+impl NodeView {
+    /// A view of a node that starts now, on a broker of this kind.
+    pub fn new(router: Arc<Router>, phase: Phase, broker: &'static str) -> Self {
+        Self {
+            router,
+            phase,
+            broker,
+            started: Instant::now(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Status {
+    node: String,
+    version: &'static str,
+    uptime_seconds: u64,
+    draining: bool,
+    ready: bool,
+    sessions: usize,
+    /// Sides of calls: a call has two, on one node or on two.
+    calls: u64,
+    /// Other nodes that call peers or receivers were lately found on.
+    nodes_seen: Vec<String>,
+    broker: FabricStatus,
+}
+
+#[derive(Serialize)]
+struct FabricStatus {
+    kind: &'static str,
+    reached: bool,
+    /// Signals and questions that wait to leave.
+    queue: u64,
+}
+
+/// What the admin listener serves.
+pub fn admin_routes(view: NodeView) -> axum::Router {
+    axum::Router::new()
+        .route("/livez", get(async || "alive\n"))
+        .route("/readyz", get(readyz))
+        .route("/status", get(status))
+        .route("/metrics", get(metrics))
+        .with_state(view)
+}
+
+async fn readyz(State(view): State<NodeView>) -> Response {
+    if view.phase.is_draining() {
+        (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response()
+    } else if view.router.health().ready {
+        "ready\n".into_response()
+    } else {
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the broker is away: check that Redis runs, and redis.url\n",
+        )
+            .into_response()
+    }
+}
+
+async fn metrics(State(view): State<NodeView>) -> Response {
+    let (kind, text) = view.router.telemetry().metrics.exposition();
+    ([(header::CONTENT_TYPE, kind)], text).into_response()
+}
+
+async fn status(State(view): State<NodeView>) -> Json<Status> {
+    let (health, draining) = (view.router.health(), view.phase.is_draining());
+    let seen = view.router.nodes_seen();
+    Json(Status {
+        node: view.router.node().to_string(),
+        version: env!("CARGO_PKG_VERSION"),
+        uptime_seconds: view.started.elapsed().as_secs(),
+        draining,
+        ready: health.ready && !draining,
+        sessions: health.sessions,
+        calls: health.calls,
+        nodes_seen: seen.iter().map(ToString::to_string).collect(),
+        broker: FabricStatus {
+            kind: view.broker,
+            reached: health.broker_reached,
+            queue: health.broker_queue,
+        },
+    })
+}

@@ -1,0 +1,329 @@
+//! The PeerJS door: the routes of its server, and WebSockets that log in by their URL.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get};
+use axum::{Extension, Json, Router};
+use tokio::sync::Mutex;
+
+use super::Endpoints;
+use super::reject::Rejection;
+use super::websocket::{self, Conversation};
+use crate::model::{LoginRequest, Realm, Refusal};
+use crate::protocol::PeerJs;
+use crate::session::state::SessionPolicy;
+use crate::session::{Clocks, Opening};
+
+/// Read at once, in bytes. A peer says some twenty messages at a call, and then nothing but heartbeats: half of what other clients get
+/// makes a connection smaller by a tenth.
+const READ_BUFFER: usize = 1024;
+
+/// What the operator decides about PeerJS.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where its routes begin: a slash at either end.
+    pub path: String,
+    /// The keys that may be used, each with ids of its own.
+    pub keys: Vec<String>,
+    /// Whether other keys are refused over HTTP too.
+    pub strict_key: bool,
+    /// Whether anybody may list the ids.
+    pub allow_discovery: bool,
+    /// Whether clients hear `LEAVE` when somebody they have exchanged an offer or an answer with is gone.
+    pub tells_leaves: bool,
+    /// How long a message waits for an id that nobody has.
+    pub expire_timeout: Duration,
+    /// How often a client must send its heartbeat.
+    pub alive_timeout: Duration,
+    /// How long an id outlives its connection.
+    pub grace: Duration,
+}
+
+/// First segments of paths that are no keys.
+pub const RESERVED: [&str; 5] = ["v1", "client", "page", "doctor", "ws"];
+
+const INFO: &str = r#"{"name":"PeerJS Server","description":"A server side element to broker connections between PeerJS clients.","website":"https://peerjs.com/"}"#;
+const NOT_SUPPLIED: Refusal =
+    Refusal::Unauthorized("No id, token, or key supplied to websocket server");
+const INVALID_KEY: Refusal = Refusal::Unauthorized("Invalid key provided");
+/// How many ids are listed at most.
+const LISTED: usize = 10_000;
+/// How long a list is told again before the next one is made: it looks at every name of the cluster.
+const LIST_LIVES: Duration = Duration::from_secs(1);
+
+/// Lists of ids that were made lately, by realm. Held while one is made, so that nobody makes it twice.
+pub(super) type Lists = Arc<Mutex<HashMap<Realm, (Instant, Arc<Vec<String>>)>>>;
+
+/// The routes below its path.
+pub(super) fn routes(settings: &Settings) -> Router<Endpoints> {
+    let base = &settings.path;
+    let mut routes = Router::new()
+        .route(&format!("{base}peerjs"), any(enter))
+        .route(&format!("{base}{{key}}/id"), get(id).options(preflight))
+        .route(
+            &format!("{base}{{key}}/peers"),
+            get(peers).options(preflight),
+        );
+    // Otherwise it is the native door's path, which tells of us too.
+    if base != "/" {
+        for path in [base.as_str(), base.trim_end_matches('/')] {
+            routes = routes.route(path, get(about).options(preflight));
+        }
+    }
+    routes
+}
+
+/// What this is, for programs.
+pub(super) fn info(endpoints: &Endpoints, headers: &HeaderMap) -> Response {
+    let json = (
+        [(header::CONTENT_TYPE, "application/json; charset=utf-8")],
+        INFO,
+    );
+    shared(endpoints, headers, json)
+}
+
+async fn about(State(endpoints): State<Endpoints>, headers: HeaderMap) -> Response {
+    info(&endpoints, &headers)
+}
+
+/// An id that nobody has: it is random.
+async fn id(
+    State(endpoints): State<Endpoints>,
+    Path(key): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    if realm(&endpoints, &key).is_none() {
+        return shared(&endpoints, &headers, StatusCode::NOT_FOUND);
+    }
+    let text = [(header::CONTENT_TYPE, "text/html; charset=utf-8")];
+    shared(&endpoints, &headers, (text, uuid()))
+}
+
+/// Every id of the cluster.
+async fn peers(
+    State(endpoints): State<Endpoints>,
+    Path(key): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let Some(realm) = realm(&endpoints, &key) else {
+        return shared(&endpoints, &headers, StatusCode::NOT_FOUND);
+    };
+    let allowed = endpoints
+        .peerjs()
+        .is_some_and(|peerjs| peerjs.allow_discovery);
+    if !allowed {
+        let text = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
+        let refused = (StatusCode::UNAUTHORIZED, text, "Unauthorized");
+        return shared(&endpoints, &headers, refused);
+    }
+    let mut lists = endpoints.lists.lock().await;
+    if let Some((made, list)) = lists.get(&realm)
+        && made.elapsed() < LIST_LIVES
+    {
+        return shared(&endpoints, &headers, listed(list));
+    }
+    match endpoints.router.names(&realm, LISTED).await {
+        Ok(names) => {
+            let list: Vec<String> = names.iter().map(ToString::to_string).collect();
+            let list = Arc::new(list);
+            lists.insert(realm, (Instant::now(), Arc::clone(&list)));
+            shared(&endpoints, &headers, listed(&list))
+        }
+        Err(_) => shared(&endpoints, &headers, Rejection::Unavailable),
+    }
+}
+
+fn listed(list: &[String]) -> impl IntoResponse {
+    let json = [(header::CONTENT_TYPE, "application/json; charset=utf-8")];
+    (json, Json(list)).into_response()
+}
+
+async fn preflight(State(endpoints): State<Endpoints>, headers: HeaderMap) -> Response {
+    let mut response = shared(&endpoints, &headers, StatusCode::NO_CONTENT);
+    let answer = response.headers_mut();
+    answer.insert(
+        header::ACCESS_CONTROL_ALLOW_METHODS,
+        HeaderValue::from_static("GET,HEAD,PUT,PATCH,POST,DELETE"),
+    );
+    if let Some(asked) = headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
+        answer.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, asked.clone());
+        let vary = header::ACCESS_CONTROL_REQUEST_HEADERS;
+        answer.append(header::VARY, vary.into());
+    }
+    response
+}
+
+/// Lets pages of other origins read the answer, if they may connect.
+fn shared(endpoints: &Endpoints, headers: &HeaderMap, answer: impl IntoResponse) -> Response {
+    let mut response = answer.into_response();
+    let answer = response.headers_mut();
+    answer.append(header::VARY, header::ORIGIN.into());
+    if let Some(origin) = headers.get(header::ORIGIN)
+        && endpoints.welcomes(headers)
+    {
+        answer.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+    }
+    response
+}
+
+/// Lets a WebSocket in, which logs in as it comes.
+async fn enter(
+    State(endpoints): State<Endpoints>,
+    Extension(from): Extension<SocketAddr>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Response {
+    let Ok(upgrade) = upgrade else {
+        return if headers.contains_key(header::UPGRADE) {
+            Rejection::BadUpgrade.into_response()
+        } else {
+            shared(&endpoints, &headers, StatusCode::NOT_FOUND)
+        };
+    };
+    let Some(peerjs) = endpoints.peerjs() else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    let (realm, opening) = opening(peerjs, query.as_deref().unwrap_or_default());
+    let conversation = Conversation {
+        realm,
+        opening,
+        policy: SessionPolicy {
+            grace: Some(peerjs.grace),
+            offline_ttl: peerjs.expire_timeout,
+            confirms_calls: true,
+        },
+        clocks: Clocks {
+            beats_within: Some(peerjs.alive_timeout),
+            ..endpoints.settings.clocks
+        },
+        read_buffer: READ_BUFFER,
+    };
+    let dialect = PeerJs::new(peerjs.tells_leaves);
+    websocket::admit(&endpoints, from, &headers, upgrade, dialect, conversation)
+}
+
+/// How the conversation begins, by what its URL says. Of a parameter that is given twice the last one counts.
+fn opening(settings: &Settings, query: &str) -> (Realm, Opening) {
+    let (mut id, mut token, mut key) = (String::new(), String::new(), String::new());
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        match &*name {
+            "id" => id = value.into_owned(),
+            "token" => token = value.into_owned(),
+            "key" => key = value.into_owned(),
+            _ => {}
+        }
+    }
+    let opening = if id.is_empty() || token.is_empty() || key.is_empty() {
+        Opening::Refused(NOT_SUPPLIED)
+    } else if settings.keys.contains(&key) {
+        Opening::Login(Box::new(LoginRequest {
+            name: id,
+            own_secret: Some(token),
+            ..LoginRequest::default()
+        }))
+    } else {
+        Opening::Refused(INVALID_KEY)
+    };
+    (realm_of(&key), opening)
+}
+
+/// The realm that an HTTP request with this key is about. Any key will do, as at the original, unless it is to be checked.
+fn realm(endpoints: &Endpoints, key: &str) -> Option<Realm> {
+    let peerjs = endpoints.peerjs()?;
+    if peerjs.path == "/" && RESERVED.contains(&key) {
+        return None;
+    }
+    let known = peerjs.keys.iter().any(|known| known == key);
+    if !known && peerjs.strict_key {
+        return None;
+    }
+    let key = if known { key } else { peerjs.keys.first()? };
+    Some(realm_of(key))
+}
+
+fn realm_of(key: &str) -> Realm {
+    Realm::new(&format!("peerjs:{key}"))
+}
+
+/// A random UUID (RFC 9562, version 4).
+fn uuid() -> String {
+    let random: u128 = rand::random();
+    let version = random & !(0xf << 76) | 4 << 76;
+    let digits = format!("{:032x}", version & !(0b11 << 62) | 0b10 << 62);
+    [
+        &digits[..8],
+        &digits[8..12],
+        &digits[12..16],
+        &digits[16..20],
+        &digits[20..],
+    ]
+    .join("-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> Settings {
+        Settings {
+            path: "/".to_owned(),
+            keys: vec!["peerjs".to_owned(), "other".to_owned()],
+            strict_key: false,
+            allow_discovery: false,
+            tells_leaves: false,
+            expire_timeout: Duration::ZERO,
+            alive_timeout: Duration::ZERO,
+            grace: Duration::ZERO,
+        }
+    }
+
+    #[test]
+    fn a_uuid_is_of_version_4() {
+        for _ in 0..100 {
+            let uuid = uuid();
+            let lengths: Vec<usize> = uuid.split('-').map(str::len).collect();
+            assert_eq!(lengths, [8, 4, 4, 4, 12], "{uuid}");
+            assert!(uuid.as_bytes()[14] == b'4' && b"89ab".contains(&uuid.as_bytes()[19]));
+        }
+    }
+
+    #[test]
+    fn the_url_says_who_comes() {
+        let (realm, opening) = opening(
+            &settings(),
+            "key=other&id=wrong&token=t%20t&version=1.5.5&id=a%20b",
+        );
+        assert_eq!(realm.as_str(), "peerjs:other");
+        let Opening::Login(request) = opening else {
+            panic!("refused");
+        };
+        assert_eq!(request.name, "a b");
+        assert_eq!(request.own_secret.as_deref(), Some("t t"));
+    }
+
+    #[test]
+    fn who_does_not_say_enough_is_refused_in_the_order_of_the_original() {
+        for (query, refusal) in [
+            ("", NOT_SUPPLIED),
+            ("key=peerjs&id=a", NOT_SUPPLIED),
+            ("key=peerjs&id=&token=t", NOT_SUPPLIED),
+            ("key=&id=a&token=t", NOT_SUPPLIED),
+            ("key=nope&id=a&token=t", INVALID_KEY),
+        ] {
+            let (_, opening) = opening(&settings(), query);
+            assert!(
+                matches!(&opening, Opening::Refused(told) if *told == refusal),
+                "{query}: {opening:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! The WebSocket door: upgrades, and adapts what comes to the frames of a conversation.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use axum::Extension;
+use axum::extract::State;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use futures_util::{Sink, Stream};
+
+use super::peerjs::RESERVED;
+use super::reject::Rejection;
+use super::{Endpoints, pages};
+use crate::limits::{Place, RateLimit};
+use crate::model::{CloseReason, Frame, Realm};
+use crate::protocol::{Codec, Native};
+use crate::session::state::SessionPolicy;
+use crate::session::{self, Clocks, Gone, Opening, Received, Sending, SessionContext};
+
+/// Read at once. It is allocated for every connection and zeroed at every read: the default of 128 KiB costs 136 KiB a connection, and a
+/// relay 12 µs (measured).
+const READ_BUFFER: usize = 1024;
+/// Collected before a write begins; allocated as needed.
+const WRITE_BUFFER: usize = 16 * 1024;
+/// How clients close that do not come back: normally, or leaving the page (RFC 6455, section 7.4.1), or without a word.
+const CLOSED_FOR_GOOD: [u16; 3] = [1000, 1001, 1005];
+
+/// Lets a WebSocket in, at `/`, `/ws` and any path that is no other route: the tutorial's server looks at none. Says what this is to whoever
+/// asks otherwise.
+pub(super) async fn enter(
+    State(endpoints): State<Endpoints>,
+    Extension(from): Extension<SocketAddr>,
+    uri: Uri,
+    headers: HeaderMap,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Response {
+    let mut upgrade = match (upgrade, uri.path()) {
+        (Ok(upgrade), path) if !is_of_another_door(path) => upgrade,
+        (Err(_), "/" | "/ws") if headers.contains_key(header::UPGRADE) => {
+            return Rejection::BadUpgrade.into_response();
+        }
+        (Err(_), "/") => return pages::front(&endpoints, &headers),
+        (Err(_), "/ws") => return Rejection::NotAnUpgrade.into_response(),
+        _ => return StatusCode::NOT_FOUND.into_response(),
+    };
+    // A browser closes a connection for which it has named subprotocols and none is chosen.
+    if let Some(protocol) = first_protocol(&headers) {
+        upgrade.set_selected_protocol(protocol);
+    }
+    let conversation = Conversation {
+        realm: Realm::default(),
+        opening: Opening::Frame,
+        policy: SessionPolicy::default(),
+        clocks: endpoints.settings.clocks,
+        read_buffer: READ_BUFFER,
+    };
+    admit(&endpoints, from, &headers, upgrade, Native, conversation)
+}
+
+/// Whether a path is below one of another door, or where PeerJS clients connect: whoever is wrong about it gets no native conversation.
+fn is_of_another_door(path: &str) -> bool {
+    let mut segments = path.split('/').filter(|segment| !segment.is_empty());
+    let first = segments.clone().next().unwrap_or_default();
+    (first != "ws" && RESERVED.contains(&first)) || segments.any(|segment| segment == "peerjs")
+}
+
+/// The subprotocol that a client wishes for most, which the tutorial's server chooses. The language is the same in each.
+fn first_protocol(headers: &HeaderMap) -> Option<HeaderValue> {
+    let offered = headers.get(header::SEC_WEBSOCKET_PROTOCOL)?.to_str().ok()?;
+    let mut offered = offered.split(',').map(str::trim);
+    HeaderValue::from_str(offered.find(|protocol| !protocol.is_empty())?).ok()
+}
+
+/// What is different from door to door.
+pub(super) struct Conversation {
+    pub(super) realm: Realm,
+    pub(super) opening: Opening,
+    pub(super) policy: SessionPolicy,
+    pub(super) clocks: Clocks,
+    /// Read at once, in bytes.
+    pub(super) read_buffer: usize,
+}
+
+/// Lets a WebSocket in that is to speak this language, if there is room and it may come.
+pub(super) fn admit(
+    endpoints: &Endpoints,
+    from: SocketAddr,
+    headers: &HeaderMap,
+    upgrade: WebSocketUpgrade,
+    dialect: impl Codec,
+    conversation: Conversation,
+) -> Response {
+    if endpoints.phase.is_draining() {
+        return Rejection::Draining.into_response();
+    }
+    if !endpoints.welcomes(headers) {
+        return Rejection::Origin.into_response();
+    }
+    let Ok(place) = endpoints.connections.enter(from.ip()) else {
+        return Rejection::TooMany.into_response();
+    };
+    // In a box until the session has one of its own: what the upgrade is given is kept twice by its future.
+    let context = Box::new(SessionContext {
+        router: endpoints.router.clone(),
+        realm: conversation.realm,
+        clocks: conversation.clocks,
+        opening: conversation.opening,
+        policy: conversation.policy,
+        write_timeout: endpoints.settings.write_timeout,
+        rate: RateLimit::new(endpoints.settings.signals_per_second),
+        phase: endpoints.phase.clone(),
+        max_age: endpoints.settings.max_age,
+        http: None,
+        ice: Arc::clone(&endpoints.settings.ice),
+    });
+    // Taken before the upgrade is answered, so that a drain cannot miss the session.
+    let tracked = endpoints.phase.track();
+    upgrade
+        .read_buffer_size(conversation.read_buffer)
+        .write_buffer_size(WRITE_BUFFER)
+        .max_write_buffer_size(WRITE_BUFFER + 2 * endpoints.settings.frame_bytes + WRITE_BUFFER)
+        .max_message_size(endpoints.settings.frame_bytes)
+        .max_frame_size(endpoints.settings.frame_bytes)
+        .on_upgrade(async move |socket| {
+            session::run(
+                Door {
+                    socket,
+                    _place: place,
+                },
+                dialect,
+                unboxed(context),
+            )
+            .await;
+            drop(tracked);
+        })
+}
+
+/// Gives the room of the box back at once: moved out of it by `*`, its value leaves it to the end of the conversation.
+#[expect(clippy::boxed_local, reason = "the box is what this is about")]
+fn unboxed<T>(value: Box<T>) -> T {
+    *value
+}
+
+/// A WebSocket as a conversation sees it.
+struct Door {
+    socket: WebSocket,
+    /// Free again as soon as the connection is closed.
+    _place: Option<Place>,
+}
+
+impl Stream for Door {
+    type Item = Received;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Received>> {
+        let received = match ready!(Pin::new(&mut self.socket).poll_next(context)) {
+            None => None,
+            Some(Ok(Message::Text(text))) => Some(Received::Frame(Frame::Text(text.into()))),
+            Some(Ok(Message::Binary(bytes))) => Some(Received::Frame(Frame::Binary(bytes))),
+            Some(Ok(Message::Ping(_))) => Some(Received::Alive),
+            Some(Ok(Message::Pong(payload))) => Some(answered(&payload)),
+            Some(Ok(Message::Close(frame))) => Some(Received::Closed {
+                for_good: frame.is_none_or(|frame| CLOSED_FOR_GOOD.contains(&frame.code)),
+            }),
+            Some(Err(error)) => is_too_large(error).then_some(Received::TooLarge),
+        };
+        Poll::Ready(received)
+    }
+}
+
+/// A client may also say pong unasked, which answers nothing.
+fn answered(payload: &[u8]) -> Received {
+    match payload.try_into() {
+        Ok(number) => Received::Answered(u64::from_be_bytes(number)),
+        Err(_) => Received::Alive,
+    }
+}
+
+fn is_too_large(error: axum::Error) -> bool {
+    use tungstenite::error::{CapacityError, Error};
+    let inner = error.into_inner();
+    matches!(
+        inner.downcast_ref(),
+        Some(Error::Capacity(CapacityError::MessageTooLong { .. }))
+    )
+}
+
+impl Sink<Sending> for Door {
+    type Error = Gone;
+
+    fn poll_ready(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+        Pin::new(&mut self.socket)
+            .poll_ready(context)
+            .map_err(|_| Gone)
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, sending: Sending) -> Result<(), Gone> {
+        let message = match sending {
+            Sending::Frame(Frame::Text(text), _) => {
+                Message::Text(Utf8Bytes::try_from(text).map_err(|_| Gone)?)
+            }
+            Sending::Frame(Frame::Binary(bytes), _) => Message::Binary(bytes),
+            Sending::Ping(number) => {
+                Message::Ping(bytes::Bytes::copy_from_slice(&number.to_be_bytes()))
+            }
+            // Nobody else goes on with a WebSocket.
+            Sending::Standing(_) | Sending::Settled => return Ok(()),
+            Sending::Close(reason) => Message::Close(close_frame(reason)),
+        };
+        Pin::new(&mut self.socket)
+            .start_send(message)
+            .map_err(|_| Gone)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+        Pin::new(&mut self.socket)
+            .poll_flush(context)
+            .map_err(|_| Gone)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+        Pin::new(&mut self.socket)
+            .poll_close(context)
+            .map_err(|_| Gone)
+    }
+}
+
+fn close_frame(reason: CloseReason) -> Option<CloseFrame> {
+    reason.code().map(|code| CloseFrame {
+        code,
+        reason: Utf8Bytes::from_static(reason.words()),
+    })
+}

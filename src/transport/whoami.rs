@@ -1,0 +1,90 @@
+//! What a node sees of whoever asks: what proxies on the way have made of a request.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderName, Version, header};
+use axum::{Extension, Json};
+use serde::Serialize;
+
+use super::Endpoints;
+
+/// Nothing in it is secret, and nothing that could be is read: neither credentials nor cookies.
+#[derive(Debug, Serialize)]
+pub(super) struct Whoami {
+    node: String,
+    version: &'static str,
+    draining: bool,
+    /// The node's clock, in seconds since 1970: TURN credentials expire by such clocks.
+    time: u64,
+    /// Where the connection comes from: the client, or the last proxy.
+    address: IpAddr,
+    port: u16,
+    /// How that connection came to the node: http or https.
+    scheme: &'static str,
+    http_version: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    origin: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_agent: Option<String>,
+    /// What proxies say: anybody can write these, so nothing is decided by them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    forwarded_for: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    forwarded_proto: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    forwarded: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    via: Option<String>,
+}
+
+/// Tells it.
+pub(super) async fn whoami(
+    State(endpoints): State<Endpoints>,
+    Extension(from): Extension<SocketAddr>,
+    version: Version,
+    headers: HeaderMap,
+) -> ([(HeaderName, &'static str); 1], Json<Whoami>) {
+    let said = |name: HeaderName| text(&headers, &name);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let seen = Whoami {
+        node: endpoints.router.node().to_string(),
+        version: env!("CARGO_PKG_VERSION"),
+        draining: endpoints.phase.is_draining(),
+        time: now.unwrap_or_default().as_secs(),
+        address: from.ip().to_canonical(),
+        port: from.port(),
+        scheme: if endpoints.settings.tls {
+            "https"
+        } else {
+            "http"
+        },
+        http_version: match version {
+            Version::HTTP_09 => "0.9",
+            Version::HTTP_10 => "1.0",
+            Version::HTTP_2 => "2",
+            Version::HTTP_3 => "3",
+            _ => "1.1",
+        },
+        host: said(header::HOST),
+        origin: said(header::ORIGIN),
+        user_agent: said(header::USER_AGENT),
+        forwarded_for: said(HeaderName::from_static("x-forwarded-for")),
+        forwarded_proto: said(HeaderName::from_static("x-forwarded-proto")),
+        forwarded: said(header::FORWARDED),
+        via: said(header::VIA),
+    };
+    ([(header::CACHE_CONTROL, "no-store")], Json(seen))
+}
+
+/// All that a header says; several are as one with commas (RFC 9110, section 5.3).
+fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    let values = headers.get_all(name).iter();
+    let values: Vec<_> = values
+        .map(|value| String::from_utf8_lossy(value.as_bytes()))
+        .collect();
+    (!values.is_empty()).then(|| values.join(", "))
+}
