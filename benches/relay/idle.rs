@@ -53,7 +53,7 @@ pub(crate) async fn run(subjects: &[Subject], users: usize) -> Outcome<Vec<Measu
 
 impl ConnectionLimit {
     fn set_up(subject: Subject) -> Outcome<Self> {
-        let servers = subject.start()?;
+        let servers = subject.start().await?;
         Ok(Self {
             subject,
             empty_kib: resident_kib(&servers)?,

@@ -10,13 +10,6 @@
     unreachable_pub
 )]
 
-#[path = "../support/mod.rs"]
-mod support;
-
-// Of which this suite uses a part.
-#[allow(dead_code)]
-#[path = "../telemetry/collector.rs"]
-mod collector;
 mod engine;
 mod images;
 
@@ -25,13 +18,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::json;
-use support::peer::Peer;
-use support::talker::{Talker, assert_heard};
-use support::{eventually, http};
+use testing::Client;
+use testing::call::{Party, assert_received};
+use testing::{eventually, http};
 use tokio::time::{Instant, sleep};
 
-use crate::collector::{Collector, Seen};
 use crate::engine::Project;
+use testing::collector::{Collector, ReceivedSpan};
 
 /// Calls of two resumable users, and how often each says something.
 const CALLS: usize = 60;
@@ -155,8 +148,8 @@ fn tells(begun: Instant, what: &str) {
 /// Calls that go on through the front.
 struct Town<'a> {
     project: &'a Project,
-    endpoints: support::talker::Endpoints,
-    calls: Vec<(Talker, Talker)>,
+    endpoints: testing::call::Endpoints,
+    calls: Vec<(Party, Party)>,
 }
 
 impl<'a> Town<'a> {
@@ -175,15 +168,15 @@ impl<'a> Town<'a> {
         for _ in 0..calls {
             let number = self.calls.len();
             let (one, other) = (format!("a{number}"), format!("b{number}"));
-            let answers = Talker::start(&self.endpoints, &other, &one, false, EVERY);
+            let answers = Party::start(&self.endpoints, &other, &one, false, EVERY);
             eventually("it has logged in", async || answers.log().at).await;
-            let calls = Talker::start(&self.endpoints, &one, &other, true, EVERY);
+            let calls = Party::start(&self.endpoints, &one, &other, true, EVERY);
             self.calls.push((calls, answers));
         }
         self.goes_on().await;
     }
 
-    fn talkers(&self) -> impl Iterator<Item = &Talker> {
+    fn talkers(&self) -> impl Iterator<Item = &Party> {
         self.calls.iter().flat_map(|(one, other)| [one, other])
     }
 
@@ -199,9 +192,10 @@ impl<'a> Town<'a> {
 
     /// How many connections each node has that HAProxy takes for healthy.
     async fn spread(&self) -> Vec<u32> {
-        let page = http::get(self.project.operators, "/stats;csv", "").await;
+        let page = http::get(self.project.operators, "/stats;csv").await;
         let page = page.expect("HAProxy's page");
-        page.lines()
+        page.body
+            .lines()
             .map(|line| line.split(',').collect::<Vec<_>>())
             .filter(|fields| fields[0] == "nodes" && fields[1].starts_with("node"))
             .filter(|fields| fields[17] == "UP")
@@ -212,17 +206,17 @@ impl<'a> Town<'a> {
     /// Everybody rests; how many signals there were, and how many sessions were resumed.
     async fn lost_nothing(&self) -> (u64, usize) {
         for talker in self.talkers() {
-            talker.stops_talking();
+            talker.pause();
         }
         for talker in self.talkers() {
-            talker.rests().await;
+            talker.settle().await;
         }
         let mut signals = 0;
         for (one, other) in &self.calls {
             for (sender, receiver) in [(one, other), (other, one)] {
-                receiver.hears(sender.log().said).await;
-                assert_heard(sender, receiver);
-                signals += sender.log().said;
+                receiver.receives(sender.log().sent).await;
+                assert_received(sender, receiver);
+                signals += sender.log().sent;
             }
         }
         for talker in self.talkers() {
@@ -247,14 +241,14 @@ async fn one_trace(project: &Project, collector: &Collector) -> (String, Vec<Str
         if elsewhere != node {
             break (other, elsewhere);
         }
-        other.closes().await;
+        other.close().await;
     };
-    one.calls(&mut other).await;
+    one.call(&mut other).await;
     let trace = collector
-        .shows("one trace with spans of both nodes", |spans| {
+        .wait_for("one trace with spans of both nodes", |spans| {
             let of = |node: &str| {
                 let spans = spans.iter().filter(|seen| seen.instance() == node);
-                spans.map(Seen::trace).collect::<BTreeSet<_>>()
+                spans.map(ReceivedSpan::trace).collect::<BTreeSet<_>>()
             };
             // This call's or another's between the same two nodes: any shows it.
             of(&node).intersection(&of(&elsewhere)).next().cloned()
@@ -276,12 +270,12 @@ async fn a_node_is_killed(town: &Town<'_>) {
         if elsewhere != node {
             break behind;
         }
-        behind.closes().await;
+        behind.close().await;
     };
-    plain.calls(&mut behind).await;
+    plain.call(&mut behind).await;
     let container = town.project.container_of(&node).await;
     town.project.run(&format!("docker kill {container}")).await;
-    let leave = behind.hears_of("leave").await;
+    let leave = behind.receive_type("leave").await;
     assert_eq!(
         leave,
         json!({"type": "leave", "name": "plain", "reason": "node_lost"})
@@ -290,11 +284,11 @@ async fn a_node_is_killed(town: &Town<'_>) {
 }
 
 /// Logs in; the node that it is at.
-async fn login(front: std::net::SocketAddr, name: &str) -> (Peer, String) {
-    let mut peer = Peer::connect(front).await;
+async fn login(front: std::net::SocketAddr, name: &str) -> (Client, String) {
+    let mut peer = Client::connect(front).await;
     // For some seconds after an outage nobody new is taken.
     let reply = eventually(&format!("{name} logs in"), async || {
-        let reply = peer.tries_login(name).await;
+        let reply = peer.try_login(name).await;
         assert!(
             reply["success"] == true || reply["code"] == "unavailable",
             "{reply}"

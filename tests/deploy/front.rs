@@ -7,10 +7,10 @@ use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::{Instant, sleep};
 
 use crate::haproxy::Haproxy;
-use crate::support::peer::Peer;
-use crate::support::process::{Node, Redis};
-use crate::support::talker::{Endpoints, Talker, assert_heard};
-use crate::support::{eventually, http};
+use testing::Client;
+use testing::call::{Endpoints, Party, assert_received};
+use testing::{Node, Redis};
+use testing::{eventually, http};
 
 /// How many calls there are, each of two resumable users.
 const CALLS: usize = 300;
@@ -27,7 +27,7 @@ async fn alone() -> MutexGuard<'static, ()> {
 struct Cluster {
     nodes: Vec<Node>,
     front: Haproxy,
-    calls: Vec<(Talker, Talker)>,
+    calls: Vec<(Party, Party)>,
     _redis: Redis,
 }
 
@@ -48,12 +48,9 @@ impl Cluster {
         let mut calls = Vec::new();
         for number in 0..CALLS {
             let (one, other) = (format!("a{number}"), format!("b{number}"));
-            let answers = Talker::start(&endpoints, &other, &one, false, EVERY);
+            let answers = Party::start(&endpoints, &other, &one, false, EVERY);
             eventually("it has logged in", async || answers.log().at).await;
-            calls.push((
-                Talker::start(&endpoints, &one, &other, true, EVERY),
-                answers,
-            ));
+            calls.push((Party::start(&endpoints, &one, &other, true, EVERY), answers));
         }
         let cluster = Self {
             nodes,
@@ -65,7 +62,7 @@ impl Cluster {
         cluster
     }
 
-    fn talkers(&self) -> impl Iterator<Item = &Talker> {
+    fn talkers(&self) -> impl Iterator<Item = &Party> {
         self.calls.iter().flat_map(|(one, other)| [one, other])
     }
 
@@ -92,17 +89,17 @@ impl Cluster {
     /// Everybody rests: everything was heard once and in order, nobody heard a leave, no upgrade failed. How many signals there were.
     async fn lost_nothing(&self) -> u64 {
         for talker in self.talkers() {
-            talker.stops_talking();
+            talker.pause();
         }
         let mut signals = 0;
         for talker in self.talkers() {
-            talker.rests().await;
+            talker.settle().await;
         }
         for (one, other) in &self.calls {
             for (sender, receiver) in [(one, other), (other, one)] {
-                let said = sender.log().said;
-                receiver.hears(said).await;
-                assert_heard(sender, receiver);
+                let said = sender.log().sent;
+                receiver.receives(said).await;
+                assert_received(sender, receiver);
                 signals += said;
             }
         }
@@ -117,7 +114,7 @@ impl Cluster {
     }
 
     /// How the connections of all ended, but for those that live.
-    fn closes(&self) -> Vec<Option<u16>> {
+    fn close_codes(&self) -> Vec<Option<u16>> {
         self.talkers()
             .flat_map(|talker| talker.log().closes)
             .collect()
@@ -142,7 +139,7 @@ impl Newcomers {
         let task = tokio::spawn(async move {
             let mut came = 0;
             while !stopped.load(std::sync::atomic::Ordering::Relaxed) {
-                if let Err(status) = Peer::try_connect(front, &[]).await {
+                if let Err(status) = Client::try_connect(front, &[]).await {
                     panic!("the {came}th newcomer was turned away: {status}");
                 }
                 came += 1;
@@ -185,7 +182,7 @@ async fn calls_are_spread_and_a_drained_node_costs_nothing() {
     let came = newcomers.end().await;
     let signals = cluster.lost_nothing().await;
 
-    let closes = cluster.closes();
+    let closes = cluster.close_codes();
     assert!(closes.iter().all(|code| *code == Some(1012)), "{closes:?}");
     assert_eq!(
         closes.len() as u64,
@@ -207,15 +204,15 @@ async fn a_killed_node_costs_resumable_clients_nothing() {
     let sessions = cluster.sessions().await;
     // One call of plain users, one of them on the node that dies.
     let doomed = &cluster.nodes[0];
-    let mut plain = Peer::login(doomed.address, "plain").await;
-    let mut behind = Peer::login(cluster.nodes[1].address, "left-behind").await;
-    plain.calls(&mut behind).await;
+    let mut plain = Client::login(doomed.address, "plain").await;
+    let mut behind = Client::login(cluster.nodes[1].address, "left-behind").await;
+    plain.call(&mut behind).await;
 
     let newcomers = Newcomers::at(cluster.front.address);
     let killed = cluster.nodes.remove(0);
     killed.process.signal("KILL");
     let killed_at = Instant::now();
-    let leave = behind.hears_of("leave").await;
+    let leave = behind.receive_type("leave").await;
     assert_eq!(
         (&leave["name"], &leave["reason"]),
         (&"plain".into(), &"node_lost".into())
@@ -225,7 +222,7 @@ async fn a_killed_node_costs_resumable_clients_nothing() {
     let came = newcomers.end().await;
     let signals = cluster.lost_nothing().await;
 
-    let closes = cluster.closes();
+    let closes = cluster.close_codes();
     assert!(closes.iter().all(Option::is_none), "{closes:?}");
     assert_eq!(closes.len() as u64, sessions[0], "those on it, nobody else");
     for node in &cluster.nodes {

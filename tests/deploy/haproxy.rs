@@ -1,10 +1,9 @@
 //! HAProxy with `deploy/haproxy/haproxy.cfg`, on free ports and with these nodes instead of Docker's.
 
 use std::net::{SocketAddr, TcpListener};
-use std::process::Command;
 
-use crate::support::process::{Node, Process};
-use crate::support::{eventually, http};
+use testing::{Node, Process};
+use testing::{eventually, http};
 
 const SHIPPED: &str = include_str!("../../deploy/haproxy/haproxy.cfg");
 
@@ -66,9 +65,12 @@ impl Haproxy {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("haproxy.cfg");
         std::fs::write(&file, config.join("\n") + "\n").unwrap();
-        let mut process = Process::spawn(Command::new("haproxy").arg("-db").arg("-f").arg(&file));
+        let mut process = Process::start("haproxy", |command| {
+            command.arg("-db").arg("-f").arg(&file);
+        })
+        .unwrap();
         let up = eventually("HAProxy has found its nodes, or ended", async || {
-            if process.has_ended() {
+            if process.exit_status().is_some() {
                 return Some(false);
             }
             let healthy = http::status(operators, "/healthz").await == Some(200);
@@ -89,8 +91,8 @@ impl Haproxy {
 
     /// What it says of its nodes, in their order.
     pub async fn servers(&self) -> Vec<Server> {
-        let answer = http::get(self.operators, "/stats;csv", "").await.unwrap();
-        answer
+        let page = http::get(self.operators, "/stats;csv").await.unwrap();
+        page.body
             .lines()
             .map(|line| line.split(',').collect::<Vec<_>>())
             .filter(|fields| fields[0] == "nodes" && fields[1].starts_with("node"))

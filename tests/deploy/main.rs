@@ -1,4 +1,4 @@
-//! The cluster that `deploy/` describes, as plain processes: HAProxy with the shipped configuration, three nodes, a Redis.
+//! The cluster that `deploy/` describes, as processes: HAProxy with the shipped configuration, three nodes, a Redis.
 
 // What was measured is printed: `make test` shows it.
 #![allow(
@@ -7,9 +7,6 @@
     missing_docs,
     unreachable_pub
 )]
-
-#[path = "../support/mod.rs"]
-mod support;
 
 mod front;
 mod haproxy;

@@ -10,12 +10,12 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::support::eventually;
-use crate::support::peer::Peer;
-use crate::support::process::{Node, Redis};
-use crate::support::roundrobin::RoundRobin;
-use crate::support::sse::try_request;
-use crate::support::visitor::{By, Events, REST, Visitor};
+use testing::Client;
+use testing::eventually;
+use testing::http::try_request;
+use testing::http_session::{Downlink, EventStream, HttpSession, RETRY_AFTER};
+use testing::round_robin::RoundRobin;
+use testing::{Node, Redis};
 
 /// What a client has heard that reads a stream, and goes on where it ended, as a browser does.
 struct Listener {
@@ -34,7 +34,7 @@ impl Drop for Listener {
 
 impl Listener {
     /// Goes on behind what the visitor has heard.
-    fn of(visitor: &Visitor, door: SocketAddr) -> Self {
+    fn of(visitor: &HttpSession, door: SocketAddr) -> Self {
         let heard = Arc::<Mutex<Vec<Value>>>::default();
         let ids = Arc::<Mutex<Vec<String>>>::default();
         let streams = Arc::<Mutex<u32>>::default();
@@ -44,10 +44,10 @@ impl Listener {
                 (Arc::clone(&heard), Arc::clone(&ids), Arc::clone(&streams));
             async move {
                 loop {
-                    let opening = Events::open(door, &token, last.as_deref());
+                    let opening = EventStream::open(door, &token, last.as_deref());
                     // One at a node that stands still opens never.
                     let Ok(Ok(mut events)) = timeout(Duration::from_secs(5), opening).await else {
-                        sleep(REST).await;
+                        sleep(RETRY_AFTER).await;
                         continue;
                     };
                     *streams.lock().unwrap() += 1;
@@ -63,7 +63,7 @@ impl Listener {
                             kind => panic!("a {kind} came"),
                         }
                     }
-                    sleep(REST).await;
+                    sleep(RETRY_AFTER).await;
                 }
             }
         });
@@ -107,13 +107,13 @@ impl Listener {
 }
 
 /// Says a number until it is acknowledged; what there is no room for is said again.
-async fn says_number(peer: &mut Peer, to: &str, number: u64) -> Duration {
+async fn says_number(peer: &mut Client, to: &str, number: u64) -> Duration {
     let begun = Instant::now();
     let say = json!({"type": "candidate", "name": to, "candidate": number, "id": number});
     loop {
-        peer.says(&say).await;
+        peer.send(&say).await;
         let answer = loop {
-            let answer = peer.hears().await;
+            let answer = peer.receive().await;
             if answer["id"] == number {
                 break answer;
             }
@@ -124,7 +124,7 @@ async fn says_number(peer: &mut Peer, to: &str, number: u64) -> Duration {
         }
         let code = answer["code"].as_str().unwrap();
         assert!(["inbox_full", "unavailable"].contains(&code), "{answer}");
-        sleep(REST).await;
+        sleep(RETRY_AFTER).await;
     }
 }
 
@@ -139,15 +139,15 @@ async fn the_node_of_the_stream_dies() {
     let redis = Redis::start().await;
     let carrier = start(&redis, "carrier").await;
     let mut endpoints = vec![start(&redis, "one").await, start(&redis, "two").await];
-    let balancer = RoundRobin::over(&[endpoints[0].address, endpoints[1].address], 0).await;
-    let bob = Visitor::login(carrier.address, By::Poll, "bob").await;
-    let mut alice = Peer::login(carrier.address, "alice").await;
+    let balancer = RoundRobin::start(&[endpoints[0].address, endpoints[1].address], 0).await;
+    let bob = HttpSession::login(carrier.address, Downlink::Poll, "bob").await;
+    let mut alice = Client::login(carrier.address, "alice").await;
     alice
-        .says(&json!({"type": "offer", "name": "bob", "offer": 1, "id": "o"}))
+        .send(&json!({"type": "offer", "name": "bob", "offer": 1, "id": "o"}))
         .await;
-    alice.hears_of("ack").await;
+    alice.receive_type("ack").await;
     let listener = Listener::of(&bob, balancer.address);
-    let at = eventually("the stream is somewhere", async || balancer.streams_at()).await;
+    let at = eventually("the stream is somewhere", async || balancer.stream_at()).await;
     let doomed = endpoints
         .iter()
         .position(|node| node.address == at)
@@ -159,8 +159,8 @@ async fn the_node_of_the_stream_dies() {
         tokio::time::sleep_until(due).await;
         due += Duration::from_millis(20);
         let say = json!({"type": "candidate", "name": "bob", "candidate": number, "id": number});
-        alice.says(&say).await;
-        let answer = alice.hears().await;
+        alice.send(&say).await;
+        let answer = alice.receive().await;
         assert_eq!(answer["type"], "ack", "{answer}");
         if number == 75 {
             let doomed = doomed.take().unwrap();
@@ -175,7 +175,7 @@ async fn the_node_of_the_stream_dies() {
         }
     }
     listener.hears_all(300).await;
-    alice.hears_nothing_more().await;
+    alice.expect_silence().await;
     println!(
         "300 signals at 50 a second, all heard once and in order; the stream was open again {longest:?} after the kill"
     );
@@ -190,14 +190,14 @@ async fn the_carrier_dies() {
     for round in 0..3 {
         let doomed = start(&redis, "doomed").await;
         let name = format!("bob{round}");
-        let mut bob = Visitor::login(doomed.address, By::Poll, &name).await;
-        let mut alice = Peer::login(staying.address, &format!("alice{round}")).await;
+        let mut bob = HttpSession::login(doomed.address, Downlink::Poll, &name).await;
+        let mut alice = Client::login(staying.address, &format!("alice{round}")).await;
         alice
-            .says(&json!({"type": "offer", "name": name, "offer": 1, "id": "o"}))
+            .send(&json!({"type": "offer", "name": name, "offer": 1, "id": "o"}))
             .await;
-        alice.hears_of("ack").await;
-        bob.hears_of("offer").await;
-        bob.turns_to(staying.address);
+        alice.receive_type("ack").await;
+        bob.receive_type("offer").await;
+        bob.move_to(staying.address);
         let listener = Listener::of(&bob, staying.address);
         let mut longest = Duration::ZERO;
         for number in 0..400 {
@@ -209,14 +209,14 @@ async fn the_carrier_dies() {
             if number % 50 == 0 {
                 // What it says reaches its peer, also what it says while nobody carries it.
                 let say = json!({"type": "message", "name": alice.name, "message": number});
-                bob.says(&say).await;
+                bob.send(&say).await;
             }
         }
         listener.hears_all(400).await;
-        alice.hears_nothing_more().await;
+        alice.expect_silence().await;
         let path = format!("/v1/sessions/{}", bob.session);
-        bob.asks("DELETE", &path, &[], "").await;
-        let leave = alice.hears().await;
+        bob.request("DELETE", &path, &[], "").await;
+        let leave = alice.receive().await;
         assert_eq!(leave["reason"], "closed", "{leave}");
         println!(
             "round {round}: 400 signals heard once and in order; the longest waited {longest:?}"
@@ -242,7 +242,7 @@ async fn posts(token: &str, door: SocketAddr, number: u64) -> u64 {
             Ok(None) | Err(_) => {}
         }
         again += 1;
-        sleep(REST).await;
+        sleep(RETRY_AFTER).await;
     }
 }
 
@@ -254,14 +254,14 @@ async fn posts_in_flight_are_repeated_and_delivered_once() {
     let staying = start(&redis, "staying").await;
     for carried_by_the_doomed in [false, true] {
         let doomed = start(&redis, "doomed").await;
-        let balancer = RoundRobin::over(&[doomed.address, staying.address], 7).await;
-        let mut receiver = Peer::login(staying.address, "receiver").await;
+        let balancer = RoundRobin::start(&[doomed.address, staying.address], 7).await;
+        let mut receiver = Client::login(staying.address, "receiver").await;
         let carrier = if carried_by_the_doomed {
             &doomed
         } else {
             &staying
         };
-        let mut sender = Visitor::login(carrier.address, By::Poll, "sender").await;
+        let mut sender = HttpSession::login(carrier.address, Downlink::Poll, "sender").await;
         let (token, door) = (sender.token.clone(), balancer.address);
         let posting = tokio::spawn(async move {
             let mut again = 0;
@@ -271,19 +271,19 @@ async fn posts_in_flight_are_repeated_and_delivered_once() {
             again
         });
         for number in 0..400_u64 {
-            let heard = receiver.hears().await;
+            let heard = receiver.receive().await;
             assert_eq!(heard["candidate"], number, "{heard}");
             if number == 120 {
                 doomed.process.signal("KILL");
             }
         }
         let again = posting.await.unwrap();
-        let lost = balancer.lost();
+        let lost = balancer.dropped();
         assert!(lost > 40 && again >= lost, "{lost} {again}");
-        receiver.hears_nothing_more().await;
-        sender.turns_to(staying.address);
-        sender.closes().await;
-        receiver.closes().await;
+        receiver.expect_silence().await;
+        sender.move_to(staying.address);
+        sender.close().await;
+        receiver.close().await;
         println!(
             "400 POSTs, {again} said again, {lost} of whose answers were lost after they were taken: each delivered once"
         );
@@ -299,14 +299,14 @@ async fn a_carrier_that_stood_still_is_not_heard_any_more() {
         start(&redis, "frozen").await,
         start(&redis, "staying").await,
     );
-    let mut bob = Visitor::login(frozen.address, By::Poll, "bob").await;
-    let mut alice = Peer::login(staying.address, "alice").await;
+    let mut bob = HttpSession::login(frozen.address, Downlink::Poll, "bob").await;
+    let mut alice = Client::login(staying.address, "alice").await;
     alice
-        .says(&json!({"type": "offer", "name": "bob", "offer": 1, "id": "o"}))
+        .send(&json!({"type": "offer", "name": "bob", "offer": 1, "id": "o"}))
         .await;
-    alice.hears_of("ack").await;
-    bob.hears_of("offer").await;
-    bob.turns_to(staying.address);
+    alice.receive_type("ack").await;
+    bob.receive_type("offer").await;
+    bob.move_to(staying.address);
     let listener = Listener::of(&bob, staying.address);
     for number in 0..600 {
         says_number(&mut alice, "bob", number).await;
@@ -316,25 +316,25 @@ async fn a_carrier_that_stood_still_is_not_heard_any_more() {
             // What it had not heard is heard by whoever goes on, and by nobody twice.
             60 => {
                 let say = json!({"type": "message", "name": "alice", "message": "meanwhile"});
-                bob.says(&say).await;
+                bob.send(&say).await;
             }
             500 => frozen.process.signal("CONT"),
             _ => {}
         }
     }
     listener.hears_all(600).await;
-    bob.says(&json!({"type": "message", "name": "alice", "message": "after"}))
+    bob.send(&json!({"type": "message", "name": "alice", "message": "after"}))
         .await;
-    let after = alice.hears_of("message").await;
+    let after = alice.receive_type("message").await;
     assert_eq!(after["message"], "after");
-    alice.hears_nothing_more().await;
+    alice.expect_silence().await;
     // The old carrier has let go: the name is free when its user closes.
-    bob.closes().await;
-    let leave = alice.hears().await;
+    bob.close().await;
+    let leave = alice.receive().await;
     assert_eq!(leave["reason"], "closed", "{leave}");
-    alice.hears_nothing_more().await;
-    let again = Peer::login(staying.address, "bob").await;
-    again.closes().await;
+    alice.expect_silence().await;
+    let again = Client::login(staying.address, "bob").await;
+    again.close().await;
 }
 
 /// While Redis stands still nobody can give a sign of life: no session is over by that, however long it lasts.
@@ -345,13 +345,13 @@ async fn a_redis_that_stands_still_ends_no_session() {
     let settings = [("node_id", "one"), ("http.session_ttl", "5s")];
     let one = Node::start(Some(&redis), &settings).await;
     let two = Node::start(Some(&redis), &settings).await;
-    let mut bob = Visitor::login(one.address, By::Poll, "bob").await;
-    let mut alice = Peer::login(two.address, "alice").await;
+    let mut bob = HttpSession::login(one.address, Downlink::Poll, "bob").await;
+    let mut alice = Client::login(two.address, "alice").await;
     alice
-        .says(&json!({"type": "offer", "name": "bob", "offer": 1, "id": "o"}))
+        .send(&json!({"type": "offer", "name": "bob", "offer": 1, "id": "o"}))
         .await;
-    alice.hears_of("ack").await;
-    bob.hears_of("offer").await;
+    alice.receive_type("ack").await;
+    bob.receive_type("offer").await;
     let listener = Listener::of(&bob, two.address);
     for number in 0..20 {
         says_number(&mut alice, "bob", number).await;
@@ -367,11 +367,11 @@ async fn a_redis_that_stands_still_ends_no_session() {
     })
     .await;
     assert_eq!(listener.numbers(), (0..40).collect::<Vec<_>>());
-    bob.says(&json!({"type": "message", "name": "alice", "message": "still here"}))
+    bob.send(&json!({"type": "message", "name": "alice", "message": "still here"}))
         .await;
-    assert_eq!(alice.hears_of("message").await["message"], "still here");
-    bob.closes().await;
-    assert_eq!(alice.hears_of("leave").await["reason"], "closed");
+    assert_eq!(alice.receive_type("message").await["message"], "still here");
+    bob.close().await;
+    assert_eq!(alice.receive_type("leave").await["reason"], "closed");
 }
 
 /// A client that does not read its stream is given up: the node keeps no more for it than it may.
@@ -379,24 +379,24 @@ async fn a_redis_that_stands_still_ends_no_session() {
 async fn a_client_that_does_not_read_is_lost() {
     let _alone = crate::alone().await;
     let node = Node::start(None, &[("http.session_ttl", "5s")]).await;
-    let slow = Visitor::login(node.address, By::Poll, "slow").await;
+    let slow = HttpSession::login(node.address, Downlink::Poll, "slow").await;
     let mut stream = TcpStream::connect(node.address).await.unwrap();
     let request = format!(
         "GET /v1/events HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\r\n",
         slow.token
     );
     stream.write_all(request.as_bytes()).await.unwrap();
-    let mut sender = Peer::login(node.address, "sender").await;
+    let mut sender = Client::login(node.address, "sender").await;
     sender
-        .says(&json!({"type": "offer", "name": "slow", "offer": 1, "id": "o"}))
+        .send(&json!({"type": "offer", "name": "slow", "offer": 1, "id": "o"}))
         .await;
-    sender.hears_of("ack").await;
-    let before = node.process.memory();
+    sender.receive_type("ack").await;
+    let before = node.process.resident_kib();
     let (large, begun, mut sent) = ("x".repeat(60_000), Instant::now(), 0);
     let leave = loop {
         let say = json!({"type": "message", "name": "slow", "message": large, "id": sent});
-        sender.says(&say).await;
-        let told = sender.hears().await;
+        sender.send(&say).await;
+        let told = sender.receive().await;
         if told["type"] == "leave" {
             break told;
         }
@@ -405,7 +405,7 @@ async fn a_client_that_does_not_read_is_lost() {
         assert!(begun.elapsed() < Duration::from_mins(1), "{told}");
     };
     assert_eq!(leave["reason"], "lost");
-    let grown = node.process.memory().saturating_sub(before);
+    let grown = node.process.resident_kib().saturating_sub(before);
     println!("{sent} large signals to a client that does not read cost {grown} KiB");
     assert!(grown < 32 * 1024, "{grown} KiB");
     drop(stream);
@@ -419,13 +419,13 @@ async fn a_rolling_restart_moves_the_session_and_its_stream() {
     let peers = start(&redis, "peers").await;
     let one = start(&redis, "one").await;
     let two = start(&redis, "two").await;
-    let balancer = RoundRobin::over(&[one.address, two.address, peers.address], 0).await;
-    let bob = Visitor::login(one.address, By::Poll, "bob").await;
-    let mut alice = Peer::login(peers.address, "alice").await;
+    let balancer = RoundRobin::start(&[one.address, two.address, peers.address], 0).await;
+    let bob = HttpSession::login(one.address, Downlink::Poll, "bob").await;
+    let mut alice = Client::login(peers.address, "alice").await;
     alice
-        .says(&json!({"type": "offer", "name": "bob", "offer": 1, "id": "o"}))
+        .send(&json!({"type": "offer", "name": "bob", "offer": 1, "id": "o"}))
         .await;
-    alice.hears_of("ack").await;
+    alice.receive_type("ack").await;
     let listener = Listener::of(&bob, balancer.address);
     let mut nodes = vec![two, one];
     let mut longest = Duration::ZERO;
@@ -442,9 +442,9 @@ async fn a_rolling_restart_moves_the_session_and_its_stream() {
     listener.hears_all(300).await;
     // It is still in its call, and hears what its peer says.
     let mut bob = bob;
-    bob.turns_to(peers.address);
-    bob.closes().await;
-    let leave = alice.hears().await;
+    bob.move_to(peers.address);
+    bob.close().await;
+    let leave = alice.receive().await;
     assert_eq!(leave["reason"], "closed", "{leave}");
     println!(
         "300 signals through two drains, all heard once and in order; the longest waited {longest:?}"
@@ -478,29 +478,32 @@ async fn logins_under_way_are_answered_by_the_next_node() {
     }
     let mut again = 0;
     for (number, opened) in &opened {
-        let mut visitor = Visitor::of(staying.address, By::Poll, opened);
+        let mut visitor = HttpSession::from_reply(staying.address, Downlink::Poll, opened);
         let reply = loop {
-            let reply = visitor.hears_of("login").await;
+            let reply = visitor.receive_type("login").await;
             if reply["success"] == true {
                 break reply;
             }
             // Whether it has the name is not known yet.
             assert_eq!(reply["code"], "unavailable", "{reply}");
-            sleep(REST).await;
+            sleep(RETRY_AFTER).await;
             again += 1;
             visitor
-                .says(&json!({"type": "login", "name": format!("user{number}")}))
+                .send(&json!({"type": "login", "name": format!("user{number}")}))
                 .await;
         };
         assert_eq!(reply["resumed"], false, "{reply}");
-        visitor.hears_nothing_more().await;
+        visitor.expect_silence().await;
     }
-    let mut alice = Peer::login(staying.address, "alice").await;
+    let mut alice = Client::login(staying.address, "alice").await;
     for (number, opened) in &opened {
         let name = format!("user{number}");
         says_number(&mut alice, &name, *number).await;
-        let mut visitor = Visitor::of(staying.address, By::Poll, opened);
-        assert_eq!(visitor.hears_of("candidate").await["candidate"], *number);
+        let mut visitor = HttpSession::from_reply(staying.address, Downlink::Poll, opened);
+        assert_eq!(
+            visitor.receive_type("candidate").await["candidate"],
+            *number
+        );
     }
     println!(
         "{} of 300 had a session when the node died, and all have their names; {again} logins were said again",

@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::support::eventually;
-use crate::support::peer::Peer;
-use crate::support::process::{Node, Redis};
+use testing::Client;
+use testing::eventually;
+use testing::{Node, Redis};
 
 const SENDERS: usize = 50;
 const EACH: usize = 2000;
@@ -29,12 +29,12 @@ async fn numbered_candidates_arrive_in_order_while_the_subscriber_is_cut() {
     );
     let mut receivers = Vec::new();
     for number in 0..SENDERS {
-        receivers.push(Peer::login_resumable(there.address, &format!("r{number}")).await);
+        receivers.push(Client::login_resumable(there.address, &format!("r{number}")).await);
     }
     let (mut running, sent) = (JoinSet::new(), Arc::<AtomicUsize>::default());
     let cuts = watch::Sender::new(0);
     for (number, receiver) in receivers.into_iter().enumerate() {
-        let sender = Peer::login(here.address, &format!("s{number}")).await;
+        let sender = Client::login(here.address, &format!("s{number}")).await;
         let (sent, cuts) = (Arc::clone(&sent), cuts.subscribe());
         running.spawn(async move {
             let (accepted, heard) = tokio::join!(
@@ -85,7 +85,7 @@ async fn numbered_candidates_arrive_in_order_while_the_subscriber_is_cut() {
 
 /// Sends everything with at most so many unacknowledged; the numbers that were accepted.
 async fn send_all(
-    mut sender: Peer,
+    mut sender: Client,
     to: String,
     sent: &AtomicUsize,
     mut cuts: watch::Receiver<usize>,
@@ -95,7 +95,7 @@ async fn send_all(
         while next < EACH && open < UNACKNOWLEDGED {
             cuts.wait_for(|cuts| *cuts >= next / STAGE).await.unwrap();
             sender
-                .says(
+                .send(
                     &json!({"type": "candidate", "name": to, "candidate": {"n": next}, "id": next}),
                 )
                 .await;
@@ -103,7 +103,7 @@ async fn send_all(
             next += 1;
             open += 1;
         }
-        let answer = sender.hears().await;
+        let answer = sender.receive().await;
         // Its own subscription is cut too, which it is told.
         if answer["type"] == "status" {
             continue;
@@ -117,16 +117,16 @@ async fn send_all(
         }
     }
     sender
-        .says(&json!({"type": "message", "name": to, "message": "end", "id": "end"}))
+        .send(&json!({"type": "message", "name": to, "message": "end", "id": "end"}))
         .await;
-    assert_eq!(sender.hears_of("ack").await["status"], "delivered");
+    assert_eq!(sender.receive_type("ack").await["status"], "delivered");
     accepted
 }
 
-async fn hear_all(mut receiver: Peer) -> Vec<usize> {
+async fn hear_all(mut receiver: Client) -> Vec<usize> {
     let mut heard = Vec::new();
     loop {
-        let message = receiver.hears().await;
+        let message = receiver.receive().await;
         if message["type"] == "message" {
             return heard;
         }

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::support::eventually;
-use crate::support::failover::Failover;
-use crate::support::process::{Node, Redis};
-use crate::support::talker::{Endpoints, Talker, assert_heard, assert_in_order};
+use testing::call::{Endpoints, Party, assert_in_order, assert_received};
+use testing::eventually;
+use testing::failover::Failover;
+use testing::{Node, Redis};
 
 /// Each side of a call says something so often: a call of two has 20 signals a second.
 const EVERY: Duration = Duration::from_millis(100);
@@ -22,7 +22,7 @@ fn is_long() -> bool {
 struct Town {
     nodes: Vec<Node>,
     endpoints: Endpoints,
-    calls: Vec<(Talker, Talker)>,
+    calls: Vec<(Party, Party)>,
     redis_url: String,
     settings: Vec<(&'static str, String)>,
     environment: &'static [(&'static str, &'static str)],
@@ -55,10 +55,10 @@ impl Town {
         }
         for number in 0..calls {
             let (one, other) = (format!("a{number}"), format!("b{number}"));
-            let answers = Talker::start(&town.endpoints, &other, &one, false, EVERY);
+            let answers = Party::start(&town.endpoints, &other, &one, false, EVERY);
             eventually("it has logged in", async || answers.log().at).await;
             town.calls.push((
-                Talker::start(&town.endpoints, &one, &other, true, EVERY),
+                Party::start(&town.endpoints, &one, &other, true, EVERY),
                 answers,
             ));
         }
@@ -78,7 +78,7 @@ impl Town {
         self.nodes.push(node);
     }
 
-    fn talkers(&self) -> impl Iterator<Item = &Talker> {
+    fn talkers(&self) -> impl Iterator<Item = &Party> {
         self.calls.iter().flat_map(|(one, other)| [one, other])
     }
 
@@ -117,18 +117,18 @@ impl Town {
 
     async fn rests(&self, has_all: bool) -> u64 {
         for talker in self.talkers() {
-            talker.stops_talking();
+            talker.pause();
         }
         for talker in self.talkers() {
-            talker.rests().await;
+            talker.settle().await;
         }
         let mut signals = 0;
         for (one, other) in &self.calls {
             for (sender, receiver) in [(one, other), (other, one)] {
-                let said = sender.log().said;
-                receiver.hears(said).await;
+                let said = sender.log().sent;
+                receiver.receives(said).await;
                 if has_all {
-                    assert_heard(sender, receiver);
+                    assert_received(sender, receiver);
                 } else {
                     assert_in_order(sender, receiver);
                 }
@@ -167,10 +167,10 @@ impl Town {
     /// One side of each call closes: the other hears exactly one leave.
     async fn ends(&self) {
         for (one, _) in &self.calls {
-            one.begins_to_close();
+            one.begin_close();
         }
         for (one, other) in &self.calls {
-            one.closes().await;
+            one.close().await;
             let leaves = eventually("a leave", async || {
                 let leaves = other.log().leaves;
                 (!leaves.is_empty()).then_some(leaves)
@@ -207,7 +207,7 @@ async fn a_killed_node_costs_its_calls_nothing() {
         for _ in 0..2 {
             town.add_node().await;
             for talker in town.talkers() {
-                talker.talks();
+                talker.proceed();
             }
             town.goes_on().await;
             let node = town.removes(0);
@@ -255,7 +255,7 @@ async fn pushes_that_do_not_fit_are_late_and_not_lost() {
     let drops = &[("SWITCHBOARD_DROP_PUSHES", "30")];
     let town = Town::build_in(redis.url(), 100, &[], drops).await;
     let heard = || {
-        let heard = town.talkers().map(|talker| talker.log().heard.len());
+        let heard = town.talkers().map(|talker| talker.log().received.len());
         heard.sum::<usize>()
     };
     let much = heard() + 20_000;
@@ -292,17 +292,17 @@ async fn redis_is_away(how: Return, outage: Duration) {
             Instant::now()
         }
         Return::Empty => {
-            failover.primary.dies().await;
+            failover.primary.kill().await;
             sleep(outage).await;
-            failover.primary.returns_empty().await;
+            failover.primary.restart_empty().await;
             Instant::now()
         }
         Return::Promoted => {
             // What is acknowledged from here on is lost; what is sent to those who are away is nowhere else.
-            failover.parts();
+            failover.stop_replication();
             let away = || town.calls.iter().take(25).map(|(_, other)| other);
             for talker in away() {
-                talker.goes_away().await;
+                talker.disconnect().await;
             }
             let said = || town.talkers().map(|talker| talker.log().acked).sum::<u64>();
             let before = said();
@@ -310,18 +310,18 @@ async fn redis_is_away(how: Return, outage: Duration) {
                 (said() > before + 1000).then_some(())
             })
             .await;
-            failover.primary.dies().await;
+            failover.primary.kill().await;
             sleep(outage).await;
-            failover.promotes().await;
+            failover.promote().await;
             let back = Instant::now();
             for talker in away() {
-                talker.talks();
+                talker.proceed();
             }
             back
         }
     };
     for node in &town.nodes {
-        let status = crate::support::http::status(node.admin, "/livez").await;
+        let status = testing::http::status(node.admin, "/livez").await;
         assert_eq!(status, Some(200));
     }
     town.goes_on().await;
@@ -337,7 +337,7 @@ async fn redis_is_away(how: Return, outage: Duration) {
     let resumes = if let Return::Promoted = how { 25 } else { 0 };
     assert_eq!(town.resumes(), resumes, "no connection was lost");
     if !outage.is_zero() {
-        let connected = |talker: &&Talker| talker.log().resumes == 0;
+        let connected = |talker: &&Party| talker.log().resumes == 0;
         for talker in town.talkers().filter(connected) {
             let told = async || (talker.log().statuses >= 2).then_some(());
             eventually("it was told that Redis was away and is back", told).await;

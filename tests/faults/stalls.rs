@@ -9,9 +9,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::peer::Peer;
-use crate::support::process::{Node, Redis};
-use crate::support::{eventually, http};
+use testing::Client;
+use testing::{Node, Redis};
+use testing::{eventually, http};
 
 /// A signal to another node is refused within this time while Redis is away.
 const REFUSED_WITHIN: Duration = Duration::from_secs(2);
@@ -24,9 +24,9 @@ const NOTICED_WITHIN: Duration = Duration::from_millis(1500);
 struct Town {
     redis: Redis,
     nodes: [Node; 2],
-    across: Vec<(Peer, Peer)>,
-    local: Vec<(Peer, Peer)>,
-    probers: [Peer; 2],
+    across: Vec<(Client, Client)>,
+    local: Vec<(Client, Client)>,
+    probers: [Client; 2],
 }
 
 impl Town {
@@ -40,19 +40,19 @@ impl Town {
         ];
         let (mut across, mut local) = (Vec::new(), Vec::new());
         for number in 0..100 {
-            let mut one = Peer::login(nodes[0].address, &format!("x{number}")).await;
-            let mut other = Peer::login(nodes[1].address, &format!("y{number}")).await;
-            one.calls(&mut other).await;
+            let mut one = Client::login(nodes[0].address, &format!("x{number}")).await;
+            let mut other = Client::login(nodes[1].address, &format!("y{number}")).await;
+            one.call(&mut other).await;
             across.push((one, other));
             let node = nodes[number % 2].address;
-            let mut one = Peer::login(node, &format!("v{number}")).await;
-            let mut other = Peer::login(node, &format!("w{number}")).await;
-            one.calls(&mut other).await;
+            let mut one = Client::login(node, &format!("v{number}")).await;
+            let mut other = Client::login(node, &format!("w{number}")).await;
+            one.call(&mut other).await;
             local.push((one, other));
         }
         let probers = [
-            Peer::login(nodes[0].address, "p0").await,
-            Peer::login(nodes[1].address, "p1").await,
+            Client::login(nodes[0].address, "p0").await,
+            Client::login(nodes[1].address, "p1").await,
         ];
         Self {
             redis,
@@ -74,14 +74,17 @@ impl Town {
     /// While Redis is away: one node's users talk, others are refused in time.
     async fn talks_without_redis(&mut self) {
         for (one, other) in self.local.iter_mut().take(10) {
-            one.says(&json!({"type": "candidate", "name": other.name, "candidate": 1, "id": 1}))
+            one.send(&json!({"type": "candidate", "name": other.name, "candidate": 1, "id": 1}))
                 .await;
-            assert_eq!(other.hears_of("candidate").await["name"], one.name.as_str());
-            assert_eq!(one.hears_of("ack").await["status"], "delivered");
+            assert_eq!(
+                other.receive_type("candidate").await["name"],
+                one.name.as_str()
+            );
+            assert_eq!(one.receive_type("ack").await["status"], "delivered");
         }
         for (one, other) in self.across.iter_mut().take(10) {
             let asked = Instant::now();
-            let answer = one.sends_message(&other.name, "away").await;
+            let answer = one.send_message(&other.name, "away").await;
             assert_eq!(answer["code"], "unavailable", "{answer}");
             assert!(
                 asked.elapsed() < REFUSED_WITHIN,
@@ -98,7 +101,7 @@ impl Town {
             for name in &names {
                 loop {
                     let answer = prober
-                        .sends_message(name, &format!("{name} {:?}", since.elapsed()))
+                        .send_message(name, &format!("{name} {:?}", since.elapsed()))
                         .await;
                     if answer["type"] == "ack" {
                         break;
@@ -133,9 +136,9 @@ impl Town {
             .chain(&mut self.local)
             .flat_map(|(one, other)| [one, other])
         {
-            peer.says(&json!({"type": "ping", "id": "settled"})).await;
+            peer.send(&json!({"type": "ping", "id": "settled"})).await;
             loop {
-                let message = peer.hears().await;
+                let message = peer.receive().await;
                 assert_ne!(message["type"], "leave", "{} heard {message}", peer.name);
                 if message["id"] == "settled" {
                     break;
@@ -143,13 +146,13 @@ impl Town {
             }
         }
         for (one, other) in self.across.iter_mut().chain(&mut self.local) {
-            one.says(&json!({"type": "leave", "name": other.name}))
+            one.send(&json!({"type": "leave", "name": other.name}))
                 .await;
-            assert_eq!(other.hears_of("leave").await["reason"], "hangup");
+            assert_eq!(other.receive_type("leave").await["reason"], "hangup");
         }
     }
 
-    fn peers(&self) -> impl Iterator<Item = &Peer> {
+    fn peers(&self) -> impl Iterator<Item = &Client> {
         self.across
             .iter()
             .chain(&self.local)
@@ -162,10 +165,10 @@ impl Town {
         let back = fault(&mut self).await;
         self.is_back(back).await;
         for (number, node) in self.nodes.iter().enumerate() {
-            let mut newcomer = Peer::connect(node.address).await;
+            let mut newcomer = Client::connect(node.address).await;
             let name = format!("newcomer{number}");
             eventually("newcomers can log in again", async || {
-                (newcomer.tries_login(&name).await["success"] == true).then_some(())
+                (newcomer.try_login(&name).await["success"] == true).then_some(())
             })
             .await;
         }
@@ -182,8 +185,8 @@ impl Town {
 
 async fn try_names(addresses: [SocketAddr; 2], stop: CancellationToken) -> usize {
     let mut strangers = [
-        Peer::connect(addresses[0]).await,
-        Peer::connect(addresses[1]).await,
+        Client::connect(addresses[0]).await,
+        Client::connect(addresses[1]).await,
     ];
     for tries in 0.. {
         if stop.is_cancelled() {
@@ -192,7 +195,7 @@ async fn try_names(addresses: [SocketAddr; 2], stop: CancellationToken) -> usize
         let name = format!("{}{}", ["x", "y", "v", "w"][tries % 4], tries / 4 % 100);
         // Under the limit of messages a second.
         sleep(Duration::from_millis(10)).await;
-        let reply = strangers[tries % 2].tries_login(&name).await;
+        let reply = strangers[tries % 2].try_login(&name).await;
         assert_eq!(
             reply["success"], false,
             "a stranger won the name of {name}, who lives: {reply}"
@@ -241,7 +244,7 @@ async fn redis_stalls_for_four_and_a_half_seconds() {
 async fn redis_is_killed_and_started_empty() {
     let _alone = crate::alone().await;
     let fault = async |town: &mut Town| {
-        town.redis.is_replaced().await;
+        town.redis.replace().await;
         Instant::now()
     };
     Town::build().await.survives(fault).await;
@@ -273,30 +276,30 @@ async fn redis_has_no_memory_left() {
     let one = Node::start(Some(&redis), &[]).await;
     let other = Node::start(Some(&redis), &[]).await;
     let mut plain = (
-        Peer::login(one.address, "a").await,
-        Peer::login(other.address, "b").await,
+        Client::login(one.address, "a").await,
+        Client::login(other.address, "b").await,
     );
-    plain.0.calls(&mut plain.1).await;
+    plain.0.call(&mut plain.1).await;
     let mut resumable = (
-        Peer::login_resumable(one.address, "c").await,
-        Peer::login_resumable(other.address, "d").await,
+        Client::login_resumable(one.address, "c").await,
+        Client::login_resumable(other.address, "d").await,
     );
-    resumable.0.calls(&mut resumable.1).await;
+    resumable.0.call(&mut resumable.1).await;
 
     let connections = connections_to(&redis).await;
     redis.ask("CONFIG SET maxmemory 1").await;
     for n in 0..5 {
         let (from, to) = &mut resumable;
-        let answer = from.sends_message(&to.name, &format!("full {n}")).await;
+        let answer = from.send_message(&to.name, &format!("full {n}")).await;
         assert_eq!(answer["code"], "unavailable", "{answer}");
         // Nothing is stored for the peer of a plain call.
         let (from, to) = &mut plain;
-        let answer = from.sends_message(&to.name, &format!("full {n}")).await;
+        let answer = from.send_message(&to.name, &format!("full {n}")).await;
         assert_eq!(answer["status"], "delivered", "{answer}");
-        assert_eq!(to.hears_of("message").await["name"], from.name.as_str());
+        assert_eq!(to.receive_type("message").await["name"], from.name.as_str());
     }
-    let mut newcomer = Peer::connect(one.address).await;
-    let reply = newcomer.tries_login("e").await;
+    let mut newcomer = Client::connect(one.address).await;
+    let reply = newcomer.try_login("e").await;
     assert_eq!(reply["code"], "unavailable", "{reply}");
     let told = || one.log().matches("Redis has no memory left").count();
     eventually("the operator is told", async || (told() > 0).then_some(())).await;
@@ -308,18 +311,18 @@ async fn redis_has_no_memory_left() {
 
     redis.ask("CONFIG SET maxmemory 0").await;
     for (from, to) in [&mut plain, &mut resumable] {
-        let answer = from.sends_message(&to.name, "room again").await;
+        let answer = from.send_message(&to.name, "room again").await;
         assert_eq!(answer["status"], "delivered", "{answer}");
-        assert_eq!(to.hears_of("message").await["name"], from.name.as_str());
+        assert_eq!(to.receive_type("message").await["name"], from.name.as_str());
     }
     eventually("newcomers can log in again", async || {
-        (newcomer.tries_login("e").await["success"] == true).then_some(())
+        (newcomer.try_login("e").await["success"] == true).then_some(())
     })
     .await;
 }
 
 /// Sends 50 messages a second to somebody who is there, until it is told to stop. The codes of the refusals.
-async fn keeps_sending(mut one: Peer, to: String, stop: CancellationToken) -> Vec<String> {
+async fn keeps_sending(mut one: Client, to: String, stop: CancellationToken) -> Vec<String> {
     let mut refusals = Vec::new();
     let mut rate = interval(Duration::from_millis(20));
     rate.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -329,10 +332,10 @@ async fn keeps_sending(mut one: Peer, to: String, stop: CancellationToken) -> Ve
         }
         // Unpaced, a fast machine goes over the limit of `limits.signals_per_second`.
         rate.tick().await;
-        one.says(&json!({"type": "message", "name": to, "message": 1, "id": number}))
+        one.send(&json!({"type": "message", "name": to, "message": 1, "id": number}))
             .await;
         loop {
-            let answer = one.hears().await;
+            let answer = one.receive().await;
             if answer["type"] == "ack" {
                 break;
             }
@@ -357,11 +360,11 @@ async fn nobody_who_is_there_is_called_absent_by_an_empty_redis() {
     let (mut senders, mut receivers) = (Vec::new(), Vec::new());
     for number in 0..20 {
         let name = format!("r{number}");
-        let one = Peer::login_resumable(nodes[0].address, &format!("s{number}")).await;
-        receivers.push(Peer::login_resumable(nodes[1].address, &name).await);
+        let one = Client::login_resumable(nodes[0].address, &format!("s{number}")).await;
+        receivers.push(Client::login_resumable(nodes[1].address, &name).await);
         senders.push(tokio::spawn(keeps_sending(one, name, stop.clone())));
     }
-    redis.is_replaced().await;
+    redis.replace().await;
     eventually("everybody is addressable", async || {
         let keys = redis.keys().await;
         let names = keys.iter().filter(|(key, _)| key.starts_with("sb:p:"));

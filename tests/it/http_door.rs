@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::cluster::Cluster;
-use crate::support::eventually;
-use crate::support::visitor::{By, Events, Visitor, request};
+use testing::Cluster;
+use testing::eventually;
+use testing::http_session::{Downlink, EventStream, HttpSession, request};
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 
 #[tokio::test]
 async fn a_session_is_opened_as_the_protocol_says() {
-    let cluster = Cluster::embedded(1, &[]).await;
+    let cluster = Cluster::in_memory(1, &[]).await;
     let address = cluster.nodes[0].address;
     for body in ["", "{}", r#"{"login":{"name":"a"}}"#] {
         let opened = request(address, "POST", "/v1/sessions", &[], body).await;
@@ -47,10 +47,10 @@ type Case<'a> = (
 #[tokio::test]
 async fn it_says_no_with_the_status_that_fits() {
     let settings = [("session.frame_bytes", "2048")];
-    let cluster = Cluster::embedded(1, &settings).await;
+    let cluster = Cluster::in_memory(1, &settings).await;
     let address = cluster.nodes[0].address;
-    let visitor = Visitor::login(address, By::Poll, "a").await;
-    let other = Visitor::login(address, By::Poll, "b").await;
+    let visitor = HttpSession::login(address, Downlink::Poll, "a").await;
+    let other = HttpSession::login(address, Downlink::Poll, "b").await;
     let bearer = |token: &str| format!("Bearer {token}");
     let (mine, session) = (bearer(&visitor.token), visitor.session.clone());
     let secret = other.token.split_once('.').unwrap().1;
@@ -192,14 +192,14 @@ async fn it_says_no_with_the_status_that_fits() {
 /// Where a browser can set no header: `EventSource`, and the beacon of a page that goes.
 #[tokio::test]
 async fn the_token_may_stand_in_the_address() {
-    let cluster = Cluster::embedded(1, &[]).await;
+    let cluster = Cluster::in_memory(1, &[]).await;
     let address = cluster.nodes[0].address;
     let mut peer = cluster.login(0, "peer").await;
-    let visitor = Visitor::login(address, By::Poll, "a").await;
+    let visitor = HttpSession::login(address, Downlink::Poll, "a").await;
     visitor
-        .says(&json!({"type": "offer", "name": "peer", "offer": 1}))
+        .send(&json!({"type": "offer", "name": "peer", "offer": 1}))
         .await;
-    peer.hears_of("offer").await;
+    peer.receive_type("offer").await;
     let token = &visitor.token;
     let path = format!("/v1/events?mode=poll&wait=0&session={token}");
     let polled = request(address, "GET", &path, &[], "").await;
@@ -208,7 +208,7 @@ async fn the_token_may_stand_in_the_address() {
     let text = ("content-type", "text/plain;charset=UTF-8");
     let closed = request(address, "POST", &path, &[text], "").await;
     assert_eq!(closed.status, 204);
-    let leave = peer.hears().await;
+    let leave = peer.receive().await;
     assert_eq!(
         leave,
         json!({"type": "leave", "name": "a", "reason": "closed"})
@@ -217,9 +217,9 @@ async fn the_token_may_stand_in_the_address() {
 
 #[tokio::test]
 async fn pages_of_other_origins_may_be_let_in_or_not() {
-    let open = Cluster::embedded(1, &[]).await;
+    let open = Cluster::in_memory(1, &[]).await;
     let mine = [("limits.origins", "[\"https://mine.example\"]")];
-    let closed = Cluster::embedded(1, &mine).await;
+    let closed = Cluster::in_memory(1, &mine).await;
     let asks = [
         ("origin", "https://mine.example"),
         ("access-control-request-method", "POST"),
@@ -277,10 +277,12 @@ async fn pages_of_other_origins_may_be_let_in_or_not() {
 #[tokio::test]
 async fn a_stream_begins_at_once_keeps_alive_and_ends_by_age() {
     let settings = [("http.keepalive", "200ms"), ("http.stream_age", "1s")];
-    let cluster = Cluster::embedded(1, &settings).await;
+    let cluster = Cluster::in_memory(1, &settings).await;
     let address = cluster.nodes[0].address;
-    let visitor = Visitor::open(address, By::Stream, &json!({})).await;
-    let mut events = Events::open(address, &visitor.token, None).await.unwrap();
+    let visitor = HttpSession::open(address, Downlink::Stream, &json!({})).await;
+    let mut events = EventStream::open(address, &visitor.token, None)
+        .await
+        .unwrap();
     let header = |name: &str| events.headers.get(name).unwrap().to_str().unwrap();
     assert_eq!(header("content-type"), "text/event-stream; charset=utf-8");
     assert_eq!(header("cache-control"), "no-cache, no-transform");
@@ -304,29 +306,29 @@ async fn a_stream_begins_at_once_keeps_alive_and_ends_by_age() {
 #[tokio::test]
 async fn a_newer_reader_takes_over() {
     for cluster in [
-        Cluster::embedded(2, &[]).await,
-        Cluster::redis(2, &[]).await,
+        Cluster::in_memory(2, &[]).await,
+        Cluster::over_redis(2, &[]).await,
     ] {
         let (a, b) = (cluster.nodes[0].address, cluster.nodes[1].address);
-        let visitor = Visitor::open(a, By::Stream, &json!({})).await;
-        let mut first = Events::open(a, &visitor.token, None).await.unwrap();
+        let visitor = HttpSession::open(a, Downlink::Stream, &json!({})).await;
+        let mut first = EventStream::open(a, &visitor.token, None).await.unwrap();
         first.next().await;
-        let mut second = Events::open(b, &visitor.token, None).await.unwrap();
+        let mut second = EventStream::open(b, &visitor.token, None).await.unwrap();
         let replaced = first.next_event().await.unwrap();
         assert_eq!(replaced.kind, "replaced");
         assert_eq!(first.next_event().await, None);
-        let poll = visitor.asks("GET", "/v1/events?mode=poll&wait=20", &[], "");
+        let poll = visitor.request("GET", "/v1/events?mode=poll&wait=20", &[], "");
         let taking_over = async {
             // The poll has taken over when the stream is told.
             assert_eq!(second.next_event().await.unwrap().kind, "replaced");
-            Events::open(b, &visitor.token, None).await.unwrap()
+            EventStream::open(b, &visitor.token, None).await.unwrap()
         };
         let (poll, mut third) = tokio::join!(poll, taking_over);
         assert_eq!(
             (poll.status, &poll.json()["code"]),
             (409, &json!("replaced"))
         );
-        visitor.says(&json!({"type": "ping", "id": 1})).await;
+        visitor.send(&json!({"type": "ping", "id": 1})).await;
         let pong = third.next_event().await.unwrap();
         assert_eq!(pong.data, r#"{"type":"pong","id":1}"#);
     }
@@ -335,18 +337,18 @@ async fn a_newer_reader_takes_over() {
 #[tokio::test]
 async fn the_token_proves_who_asks_for_ice_servers() {
     let settings = [("ice.servers", r#"["stun:stun.example:3478"]"#)];
-    let cluster = Cluster::embedded(1, &settings).await;
+    let cluster = Cluster::in_memory(1, &settings).await;
     let address = cluster.nodes[0].address;
-    let visitor = Visitor::login(address, By::Poll, "a").await;
-    let told = visitor.asks("GET", "/v1/ice-servers", &[], "").await;
+    let visitor = HttpSession::login(address, Downlink::Poll, "a").await;
+    let told = visitor.request("GET", "/v1/ice-servers", &[], "").await;
     assert_eq!(told.status, 200, "{told:?}");
     assert!(told.body.contains("stun:stun.example:3478"), "{told:?}");
-    let nameless = Visitor::open(address, By::Poll, &json!({})).await;
-    let refused = nameless.asks("GET", "/v1/ice-servers", &[], "").await;
+    let nameless = HttpSession::open(address, Downlink::Poll, &json!({})).await;
+    let refused = nameless.request("GET", "/v1/ice-servers", &[], "").await;
     assert_eq!(refused.status, 401, "{refused:?}");
-    visitor.closes().await;
+    visitor.close().await;
     let gone = async || {
-        let answer = visitor.asks("GET", "/v1/ice-servers", &[], "").await;
+        let answer = visitor.request("GET", "/v1/ice-servers", &[], "").await;
         (answer.status == 404).then_some(())
     };
     eventually("the session is gone", gone).await;
@@ -354,8 +356,8 @@ async fn the_token_proves_who_asks_for_ice_servers() {
 
 #[tokio::test]
 async fn an_empty_poll_is_held_and_then_answered() {
-    let cluster = Cluster::embedded(1, &[]).await;
-    let visitor = Visitor::open(cluster.nodes[0].address, By::Poll, &json!({})).await;
+    let cluster = Cluster::in_memory(1, &[]).await;
+    let visitor = HttpSession::open(cluster.nodes[0].address, Downlink::Poll, &json!({})).await;
     for (path, headers) in [
         ("/v1/events?mode=poll&wait=1", &[][..]),
         (
@@ -364,7 +366,7 @@ async fn an_empty_poll_is_held_and_then_answered() {
         ),
     ] {
         let begun = std::time::Instant::now();
-        let polled = visitor.asks("GET", path, headers, "").await;
+        let polled = visitor.request("GET", path, headers, "").await;
         assert!(begun.elapsed() >= Duration::from_secs(1));
         let next = "0-0";
         assert_eq!(polled.json(), json!({"events": [], "next": next}));
@@ -375,30 +377,33 @@ async fn an_empty_poll_is_held_and_then_answered() {
 #[tokio::test]
 async fn a_client_that_does_not_come_back_is_lost() {
     for cluster in [
-        Cluster::embedded(2, &[("http.session_ttl", "5s")]).await,
-        Cluster::redis(2, &[("http.session_ttl", "5s")]).await,
+        Cluster::in_memory(2, &[("http.session_ttl", "5s")]).await,
+        Cluster::over_redis(2, &[("http.session_ttl", "5s")]).await,
     ] {
         let mut peer = cluster.login(0, "peer").await;
         let address = cluster.nodes[1].address;
-        let mut silent = Visitor::login(address, By::Poll, "silent").await;
-        let streaming = Visitor::open(address, By::Stream, &json!({"login": {"name": "on"}})).await;
-        let mut events = Events::open(address, &streaming.token, None).await.unwrap();
+        let mut silent = HttpSession::login(address, Downlink::Poll, "silent").await;
+        let streaming =
+            HttpSession::open(address, Downlink::Stream, &json!({"login": {"name": "on"}})).await;
+        let mut events = EventStream::open(address, &streaming.token, None)
+            .await
+            .unwrap();
         silent
-            .says(&json!({"type": "offer", "name": "peer", "offer": 1}))
+            .send(&json!({"type": "offer", "name": "peer", "offer": 1}))
             .await;
-        peer.hears_of("offer").await;
+        peer.receive_type("offer").await;
         let begun = std::time::Instant::now();
         assert_eq!(
-            peer.hears().await,
+            peer.receive().await,
             json!({"type": "leave", "name": "silent", "reason": "lost"})
         );
         assert!(begun.elapsed() > Duration::from_secs(4), "{begun:?}");
         // Its last words say why, and then it is gone.
-        let close = silent.hears_of("close").await;
+        let close = silent.receive_type("close").await;
         assert_eq!(close["code"], 4010);
-        silent.is_gone().await;
+        silent.gone().await;
         // Whoever holds a stream is there.
-        streaming.says(&json!({"type": "ping", "id": 1})).await;
+        streaming.send(&json!({"type": "ping", "id": 1})).await;
         while events.next_event().await.unwrap().data != r#"{"type":"pong","id":1}"# {}
     }
 }
@@ -406,14 +411,14 @@ async fn a_client_that_does_not_come_back_is_lost() {
 #[tokio::test]
 async fn whoever_reads_too_late_is_told_that_something_is_lost() {
     let settings = [("limits.signals_per_second", "0")];
-    let cluster = Cluster::redis(2, &settings).await;
+    let cluster = Cluster::over_redis(2, &settings).await;
     let mut peer = cluster.login(0, "peer").await;
-    let mut visitor = Visitor::login(cluster.nodes[1].address, By::Poll, "late").await;
+    let mut visitor = HttpSession::login(cluster.nodes[1].address, Downlink::Poll, "late").await;
     for number in 0..1200 {
         let say = json!({"type": "message", "name": "late", "message": number, "id": number});
         loop {
-            peer.says(&say).await;
-            let answer = peer.hears().await;
+            peer.send(&say).await;
+            let answer = peer.receive().await;
             if answer["type"] == "ack" {
                 break;
             }
@@ -421,12 +426,12 @@ async fn whoever_reads_too_late_is_told_that_something_is_lost() {
             assert_eq!(answer["code"], "inbox_full");
         }
     }
-    let reset = visitor.hears_event().await;
+    let reset = visitor.receive_event().await;
     assert_eq!(reset.kind, "reset");
-    let mut last = visitor.hears().await["message"].as_u64().unwrap();
+    let mut last = visitor.receive().await["message"].as_u64().unwrap();
     assert!(last > 0, "the first is not kept");
     while last < 1199 {
-        let next = visitor.hears().await["message"].as_u64().unwrap();
+        let next = visitor.receive().await["message"].as_u64().unwrap();
         assert_eq!(next, last + 1, "behind it nothing is missing");
         last = next;
     }
@@ -438,28 +443,28 @@ async fn limits_hold_as_over_a_websocket() {
         ("limits.signals_per_second", "5"),
         ("limits.connections_per_ip", "2"),
     ];
-    let cluster = Cluster::embedded(1, &settings).await;
+    let cluster = Cluster::in_memory(1, &settings).await;
     let address = cluster.nodes[0].address;
-    let mut hasty = Visitor::login(address, By::Poll, "hasty").await;
+    let mut hasty = HttpSession::login(address, Downlink::Poll, "hasty").await;
     let pings = vec![json!({"type": "ping"}); 60];
-    assert_eq!(hasty.says_all(&pings, "k").await.status, 202);
-    let refused = hasty.hears_of("error").await;
+    assert_eq!(hasty.send_all(&pings, "k").await.status, 202);
+    let refused = hasty.receive_type("error").await;
     assert_eq!(refused["code"], "rate_limited");
-    let close = hasty.hears_of("close").await;
+    let close = hasty.receive_type("close").await;
     assert_eq!(close["code"], 4029);
-    hasty.is_gone().await;
+    hasty.gone().await;
 
     // Its session is over when it may be resumed no longer; until then it counts.
-    let one = Visitor::open(address, By::Stream, &json!({})).await;
+    let one = HttpSession::open(address, Downlink::Stream, &json!({})).await;
     let crowded = request(address, "POST", "/v1/sessions", &[], "{}").await;
     assert_eq!((crowded.status, crowded.header("retry-after")), (429, "1"));
-    let first = Events::open(address, &one.token, None).await;
+    let first = EventStream::open(address, &one.token, None).await;
     let held = cluster.connect(0).await;
-    let too_many = Events::open(address, &one.token, None).await;
+    let too_many = EventStream::open(address, &one.token, None).await;
     assert_eq!(too_many.err(), Some(429));
     drop((first, held));
     eventually("there is room again", async || {
-        Events::open(address, &one.token, None).await.ok()
+        EventStream::open(address, &one.token, None).await.ok()
     })
     .await;
 }

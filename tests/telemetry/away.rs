@@ -2,20 +2,20 @@
 
 use std::time::{Duration, Instant};
 
-use crate::collector::Manner;
 use crate::stage::{Stage, acked, call, candidate};
-use crate::support::eventually;
-use crate::support::peer::Peer;
+use testing::Client;
+use testing::collector::Mode;
+use testing::eventually;
 
 /// Signals of one round, each acknowledged before the next.
 const SIGNALS: usize = 300;
 
-async fn talk(a: &mut Peer, b: &mut Peer, round: usize) -> Duration {
+async fn talk(a: &mut Client, b: &mut Client, round: usize) -> Duration {
     let begun = Instant::now();
     for n in 0..SIGNALS {
         let id = format!("{round}-{n}");
         assert_eq!(acked(a, &candidate(&b.name, &id)).await, "delivered");
-        b.hears_of("candidate").await;
+        b.receive_type("candidate").await;
     }
     begun.elapsed()
 }
@@ -32,15 +32,15 @@ async fn signalling_goes_on(protocol: &'static str) {
     let mut b = stage.login(1, "TracedUserB").await;
     call(&mut a, &mut b).await;
     let mut times: [Vec<Duration>; 3] = Default::default();
-    let manners = [Manner::Kind, Manner::Refusing, Manner::Slow];
+    let manners = [Mode::Accept, Mode::Refuse, Mode::Hang];
     for round in 0..9 {
-        stage.collector.is(manners[round % 3]);
-        let asked = stage.collector.asked();
+        stage.collector.set_mode(manners[round % 3]);
+        let asked = stage.collector.exports();
         times[round % 3].push(talk(&mut a, &mut b, round).await);
         eventually("somebody exports", async || {
             // One that was not answered holds its exporter up for a while.
             let is_slow = round % 3 == 2 && round > 2;
-            (is_slow || stage.collector.asked() > asked).then_some(())
+            (is_slow || stage.collector.exports() > asked).then_some(())
         })
         .await;
     }
@@ -62,7 +62,7 @@ async fn signalling_goes_on(protocol: &'static str) {
         .find(|line| line.starts_with("switchboard_spans_total{result=\"failed\"}"));
     assert_ne!(failed.unwrap().split(' ').nth(1), Some("0"));
     // It is asked to stop while nobody answers: that takes no longer than it may.
-    stage.collector.is(Manner::Slow);
+    stage.collector.set_mode(Mode::Hang);
     drop((a, b));
     let asked = Instant::now();
     stage.nodes[0].process.signal("TERM");
@@ -72,7 +72,7 @@ async fn signalling_goes_on(protocol: &'static str) {
         "{:?}",
         asked.elapsed()
     );
-    stage.ends();
+    stage.finish();
 }
 
 #[tokio::test]
@@ -88,17 +88,17 @@ async fn signalling_goes_on_without_its_collector_over_http() {
 #[tokio::test]
 async fn a_collector_may_come_and_go() {
     let mut stage = Stage::of_two("grpc", &[]).await;
-    stage.collector.is(Manner::Refusing);
+    stage.collector.set_mode(Mode::Refuse);
     let mut a = stage.login(0, "TracedUserA").await;
     let mut b = stage.login(1, "TracedUserB").await;
     call(&mut a, &mut b).await;
     crate::stage::logged(&stage.nodes[0], &["Spans could not be exported"]).await;
-    stage.collector.is(Manner::Kind);
+    stage.collector.set_mode(Mode::Accept);
     eventually("spans arrive again", async || {
         acked(&mut a, &candidate(&b.name, "again")).await;
         (!stage.collector.spans().is_empty()).then_some(())
     })
     .await;
     crate::stage::logged(&stage.nodes[0], &["The collector takes spans again"]).await;
-    stage.ends();
+    stage.finish();
 }

@@ -6,11 +6,11 @@ use std::process::{Command, Stdio};
 
 use serde_json::json;
 
-use crate::collector::Collector;
 use crate::stage::{acked, call, candidate};
-use crate::support::eventually;
-use crate::support::peer::Peer;
-use crate::support::process::{Node, Redis};
+use testing::Client;
+use testing::collector::Collector;
+use testing::eventually;
+use testing::{Node, Redis};
 
 fn promtool_checks(metrics: &str) {
     let mut promtool = Command::new("promtool")
@@ -63,15 +63,15 @@ fn shows(metrics: &str, samples: &[(&str, &str)]) {
 
 /// Two nodes that have seen a bit of everything, and their metrics.
 async fn some_life(one: &Node, other: &Node) -> (String, String) {
-    let mut a = Peer::login(one.address, "a").await;
-    let mut b = Peer::login_resumable(other.address, "b").await;
+    let mut a = Client::login(one.address, "a").await;
+    let mut b = Client::login_resumable(other.address, "b").await;
     call(&mut a, &mut b).await;
     let counted = one.metrics().await;
     assert!(number(&counted, "switchboard_calls") >= 1.0);
     assert!(number(&counted, "switchboard_nodes_seen") >= 1.0);
     for n in 0..64 {
         acked(&mut a, &candidate("b", &format!("c{n}"))).await;
-        b.hears_of("candidate").await;
+        b.receive_type("candidate").await;
     }
     let mut report = json!({"type": "report", "name": "b", "state": "connected", "ms": 640, "pair": "relay", "id": "r"});
     acked(&mut a, &report).await;
@@ -80,11 +80,11 @@ async fn some_life(one: &Node, other: &Node) -> (String, String) {
     report["name"] = "nobody".into();
     report["state"] = "failed".into();
     acked(&mut a, &report).await;
-    a.says(&json!({"type": "offer", "name": "nobody", "offer": 1}))
+    a.send(&json!({"type": "offer", "name": "nobody", "offer": 1}))
         .await;
-    a.hears_of("error").await;
-    let ticket = b.ticket.clone();
-    b.vanishes();
+    a.receive_type("error").await;
+    let token = b.token.clone();
+    b.disconnect();
     eventually("it is gone", async || {
         let metrics = other.metrics().await;
         let ended = number(
@@ -94,11 +94,11 @@ async fn some_life(one: &Node, other: &Node) -> (String, String) {
         (ended > 0.0).then_some(())
     })
     .await;
-    let mut b = Peer::resume(other.address, &ticket).await;
-    a.says(&json!({"type": "leave", "name": "b", "id": "bye"}))
+    let mut b = Client::resume(other.address, &token).await;
+    a.send(&json!({"type": "leave", "name": "b", "id": "bye"}))
         .await;
-    b.hears_of("leave").await;
-    while a.hears().await["id"] != "bye" {}
+    b.receive_type("leave").await;
+    while a.receive().await["id"] != "bye" {}
     // A histogram shows when something was recorded: a probe comes back each second, one delivery in 16 is timed.
     let metrics = eventually("all figures", async || {
         let metrics = other.metrics().await;
@@ -192,10 +192,10 @@ async fn figures_are_pushed_if_somebody_wants_them() {
             let is_whole = key.ends_with("METRICS_ENDPOINT") && protocol != "grpc";
             (key, if is_whole { whole.as_str() } else { value })
         });
-        let before = collector.figures();
+        let before = collector.metrics();
         let _node = Node::start_in(None, &[], &environment).await;
         eventually(&format!("figures by {protocol}"), async || {
-            (collector.figures() > before + 10).then_some(())
+            (collector.metrics() > before + 10).then_some(())
         })
         .await;
         assert!(collector.spans().is_empty());

@@ -5,12 +5,12 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::collector::{Collector, Manner};
 use crate::prometheus::{Prometheus, rules};
 use crate::stage::{acked, call};
-use crate::support::eventually;
-use crate::support::peer::Peer;
-use crate::support::process::{Node, Redis};
+use testing::Client;
+use testing::collector::{Collector, Mode};
+use testing::eventually;
+use testing::{Node, Redis};
 
 #[test]
 fn promtool_is_content_with_the_rules() {
@@ -85,8 +85,8 @@ impl Town {
         town
     }
 
-    async fn login(&self, node: usize, name: &str) -> Peer {
-        Peer::login(self.nodes[node].address, name).await
+    async fn login(&self, node: usize, name: &str) -> Client {
+        Client::login(self.nodes[node].address, name).await
     }
 
     /// A figure as Prometheus has it.
@@ -133,7 +133,7 @@ impl Town {
     }
 }
 
-async fn reports(peer: &mut Peer, other: &mut Peer, state: &str, ms: u64) {
+async fn reports(peer: &mut Client, other: &mut Client, state: &str, ms: u64) {
     // Another set-up, which may end in another way.
     call(peer, other).await;
     let report =
@@ -142,7 +142,7 @@ async fn reports(peer: &mut Peer, other: &mut Peer, state: &str, ms: u64) {
 }
 
 /// Everything that the dashboard asks has an answer at nodes that are in use.
-async fn the_dashboard_shows_something(town: &Town, a: &mut Peer, b: &mut Peer) {
+async fn the_dashboard_shows_something(town: &Town, a: &mut Client, b: &mut Client) {
     let file = concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/deploy/grafana/switchboard.json"
@@ -187,7 +187,7 @@ fn find(key: &str, value: &Value, into: &mut Vec<String>) {
 }
 
 /// Calls that fail or take long, sessions that come back too late, loud and deaf clients, a collector that refuses.
-async fn faults_of_clients(town: &mut Town, a: &mut Peer, b: &mut Peer) {
+async fn faults_of_clients(town: &mut Town, a: &mut Client, b: &mut Client) {
     town.alarms_by("SwitchboardSetupsFail", async |_| {
         reports(a, b, "failed", 15_000).await;
     })
@@ -198,28 +198,31 @@ async fn faults_of_clients(town: &mut Town, a: &mut Peer, b: &mut Peer) {
     .await;
 
     for _ in 0..4 {
-        let mut stranger = Peer::connect(town.nodes[0].address).await;
+        let mut stranger = Client::connect(town.nodes[0].address).await;
         stranger
-            .says(&json!({"type": "login", "name": "gone", "resume": "00112233445566778899aabbccddeeff"}))
+            .send(&json!({"type": "login", "name": "gone", "resume": "00112233445566778899aabbccddeeff"}))
             .await;
-        assert_eq!(stranger.hears_of("login").await["code"], "resume_failed");
+        assert_eq!(
+            stranger.receive_type("login").await["code"],
+            "resume_failed"
+        );
     }
     town.alarms("SwitchboardResumesFail").await;
 
     town.alarms_by("SwitchboardClientsTooFast", async |town| {
-        let mut hasty = Peer::connect(town.nodes[2].address).await;
+        let mut hasty = Client::connect(town.nodes[2].address).await;
         for _ in 0..50 {
-            hasty.tries_to_say("{\"type\":\"ping\"}").await;
+            hasty.try_send_text("{\"type\":\"ping\"}").await;
         }
     })
     .await;
 
-    town.collector.is(Manner::Refusing);
+    town.collector.set_mode(Mode::Refuse);
     let mut caller = town.login(2, "caller").await;
     caller
-        .says(&json!({"type": "offer", "name": "nobody", "offer": 1}))
+        .send(&json!({"type": "offer", "name": "nobody", "offer": 1}))
         .await;
-    caller.hears_of("error").await;
+    caller.receive_type("error").await;
     town.alarms("SwitchboardSpansLost").await;
 
     // Somebody who does not read is sent more than fits on the way to it.
@@ -228,12 +231,12 @@ async fn faults_of_clients(town: &mut Town, a: &mut Peer, b: &mut Peer) {
     town.alarms_by("SwitchboardMailboxesOverflow", async |town| {
         number += 1;
         let name = format!("deaf{number}");
-        let deaf = town.login(0, &name).await.goes_deaf();
+        let deaf = town.login(0, &name).await.stop_reading();
         let mut sender = town.login(0, &format!("loud{number}")).await;
         for n in 0..400 {
             let message = json!({"type": "message", "name": name, "message": body, "id": n});
-            sender.says(&message).await;
-            let answer = sender.hears().await;
+            sender.send(&message).await;
+            let answer = sender.receive().await;
             if answer["type"] == "error" {
                 break;
             }
@@ -253,7 +256,7 @@ async fn faults_of_the_store(town: &mut Town) {
     let mut steal = redis::cmd(words[0]);
     steal.arg(words[1]).arg(words[2]).arg("PX").arg(30_000);
     steal.query_async::<()>(&mut connection).await.unwrap();
-    assert_eq!(late.is_closed().await, Some(4001));
+    assert_eq!(late.closed().await, Some(4001));
     town.alarms("SwitchboardNamesLost").await;
 
     town.alarms_by("SwitchboardSubscriptionsBreak", async |town| {
@@ -274,8 +277,8 @@ async fn faults_of_the_store(town: &mut Town) {
     for n in 0..40 {
         connections.push(
             eventually("a login after the hold", async || {
-                let mut peer = Peer::connect(town.nodes[0].address).await;
-                let reply = peer.tries_login(&format!("connections{n}")).await;
+                let mut peer = Client::connect(town.nodes[0].address).await;
+                let reply = peer.try_login(&format!("connections{n}")).await;
                 (reply["success"] == true).then_some(peer)
             })
             .await,
@@ -287,7 +290,7 @@ async fn faults_of_the_store(town: &mut Town) {
         let mut connections = connections.lock().await;
         for peer in connections.iter_mut() {
             for n in 0..32 {
-                peer.says(&json!({"type": "message", "name": "b", "message": n}))
+                peer.send(&json!({"type": "message", "name": "b", "message": n}))
                     .await;
             }
         }
@@ -302,15 +305,15 @@ async fn faults_of_the_store(town: &mut Town) {
 }
 
 /// A Redis that stands still for good, and what becomes of the nodes then.
-async fn the_end_of_the_store(town: &mut Town, a: &mut Peer) {
+async fn the_end_of_the_store(town: &mut Town, a: &mut Client) {
     town.redis.process.signal("STOP");
     town.alarms("SwitchboardRedisAway").await;
     for n in 0..20 {
-        a.says(&json!({"type": "candidate", "name": "b", "candidate": 1, "id": format!("u{n}")}))
+        a.send(&json!({"type": "candidate", "name": "b", "candidate": 1, "id": format!("u{n}")}))
             .await;
     }
     town.alarms_by("SwitchboardSignalsUnavailable", async |_| {
-        a.says(&json!({"type": "candidate", "name": "b", "candidate": 1}))
+        a.send(&json!({"type": "candidate", "name": "b", "candidate": 1}))
             .await;
     })
     .await;
@@ -335,10 +338,10 @@ async fn every_alert_is_raised_by_its_fault() {
     for _ in 0..20 {
         reports(&mut a, &mut b, "connected", 300).await;
     }
-    let resumable = Peer::login_resumable(town.nodes[1].address, "r").await;
-    let ticket = resumable.ticket.clone();
-    resumable.vanishes();
-    let resumed = Peer::resume(town.nodes[0].address, &ticket).await;
+    let resumable = Client::login_resumable(town.nodes[1].address, "r").await;
+    let token = resumable.token.clone();
+    resumable.disconnect();
+    let resumed = Client::resume(town.nodes[0].address, &token).await;
     the_dashboard_shows_something(&town, &mut a, &mut b).await;
     // While all is well nothing is raised, and everything is known.
     let known: BTreeSet<String> = town

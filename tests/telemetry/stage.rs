@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::collector::{Collector, Seen};
-use crate::support::eventually;
-use crate::support::peer::Peer;
-use crate::support::process::{Node, Redis};
+use testing::Client;
+use testing::collector::{Collector, ReceivedSpan};
+use testing::eventually;
+use testing::{Node, Redis};
 
 /// What is in the bodies, tokens and names that users of these tests bring: none of it may reach a log or a span.
 pub const MARKERS: [&str; 5] = [
@@ -75,15 +75,15 @@ impl Stage {
         self.nodes.push(node);
     }
 
-    pub async fn login(&mut self, node: usize, name: &str) -> Peer {
+    pub async fn login(&mut self, node: usize, name: &str) -> Client {
         self.names.push(name.to_owned());
-        Peer::login(self.nodes[node].address, name).await
+        Client::login(self.nodes[node].address, name).await
     }
 
-    pub async fn login_resumable(&mut self, node: usize, name: &str) -> Peer {
+    pub async fn login_resumable(&mut self, node: usize, name: &str) -> Client {
         self.names.push(name.to_owned());
-        let peer = Peer::login_resumable(self.nodes[node].address, name).await;
-        self.secrets.push(peer.ticket.secret.clone());
+        let peer = Client::login_resumable(self.nodes[node].address, name).await;
+        self.secrets.push(peer.token.secret.clone());
         peer
     }
 
@@ -94,7 +94,7 @@ impl Stage {
     }
 
     /// Ends the test: nothing that users said, and none of their names, secrets and tokens, was seen by the operator. Returns the spans.
-    pub fn ends(self) -> Vec<Seen> {
+    pub fn finish(self) -> Vec<ReceivedSpan> {
         let own = self.secrets.iter().chain(&self.names).map(String::as_str);
         let hidden: Vec<&str> = MARKERS.into_iter().chain(own).collect();
         let spans = self.collector.spans();
@@ -152,10 +152,10 @@ pub fn message(to: &str, id: &str) -> Value {
 }
 
 /// Says something with an id and waits for its ack, whose status it returns.
-pub async fn acked(peer: &mut Peer, what: &Value) -> String {
-    peer.says(what).await;
+pub async fn acked(peer: &mut Client, what: &Value) -> String {
+    peer.send(what).await;
     loop {
-        let heard = peer.hears().await;
+        let heard = peer.receive().await;
         if heard["id"] == what["id"] {
             assert_eq!(heard["type"], "ack", "{heard}");
             return heard["status"].as_str().unwrap().to_owned();
@@ -164,11 +164,11 @@ pub async fn acked(peer: &mut Peer, what: &Value) -> String {
 }
 
 /// An offer and its answer.
-pub async fn call(one: &mut Peer, other: &mut Peer) {
+pub async fn call(one: &mut Client, other: &mut Client) {
     assert_eq!(acked(one, &offer(&other.name)).await, "delivered");
-    other.hears_of("offer").await;
+    other.receive_type("offer").await;
     assert_eq!(acked(other, &answer(&one.name)).await, "delivered");
-    one.hears_of("answer").await;
+    one.receive_type("answer").await;
 }
 
 /// Waits until a log has a line with all of these words; the line.

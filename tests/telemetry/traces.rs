@@ -6,21 +6,20 @@ use std::time::{Duration, SystemTime};
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use serde_json::json;
 
-use crate::collector::Seen;
 use crate::stage::{self, Stage, acked, call, candidate, message, offer};
-use crate::support::eventually;
-use crate::support::peer::Peer;
-use crate::support::peerjs::Client;
+use testing::collector::ReceivedSpan;
+use testing::eventually;
+use testing::{Client, peerjs};
 
 const CLIENTS: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 /// The span of this name, said by this node.
-fn find<'a>(spans: &'a [Seen], name: &str, instance: &str) -> Option<&'a Seen> {
+fn find<'a>(spans: &'a [ReceivedSpan], name: &str, instance: &str) -> Option<&'a ReceivedSpan> {
     let mut spans = spans.iter();
     spans.find(|seen| (seen.name(), seen.instance()) == (name, instance))
 }
 
-fn named<'a>(spans: &'a [Seen], name: &str) -> Vec<&'a Seen> {
+fn named<'a>(spans: &'a [ReceivedSpan], name: &str) -> Vec<&'a ReceivedSpan> {
     spans.iter().filter(|seen| seen.name() == name).collect()
 }
 
@@ -36,14 +35,14 @@ async fn one_call_is_one_trace(protocol: &'static str) {
     let mut b = stage.login(1, "TracedUserB").await;
     call(&mut a, &mut b).await;
     acked(&mut a, &candidate(&b.name, "c1")).await;
-    b.hears_of("candidate").await;
+    b.receive_type("candidate").await;
     acked(&mut b, &candidate(&a.name, "c2")).await;
-    a.hears_of("candidate").await;
+    a.receive_type("candidate").await;
     let report = |name: &str, id: &str| json!({"type": "report", "name": name, "state": "connected", "ms": 812.4, "pair": "srflx", "id": id});
     acked(&mut a, &report(&b.name, "r1")).await;
     acked(&mut b, &report(&a.name, "r2")).await;
-    a.says(&json!({"type": "leave", "name": b.name})).await;
-    b.hears_of("leave").await;
+    a.send(&json!({"type": "leave", "name": b.name})).await;
+    b.receive_type("leave").await;
     // What each node has to say of it.
     let expected = [
         ("publish offer", &at_a),
@@ -61,7 +60,7 @@ async fn one_call_is_one_trace(protocol: &'static str) {
     ];
     let spans = stage
         .collector
-        .shows("every span of the call", |spans| {
+        .wait_for("every span of the call", |spans| {
             let all = |(name, at): &(&str, &String)| find(spans, name, at).is_some();
             expected.iter().all(all).then(|| spans.to_vec())
         })
@@ -78,9 +77,9 @@ async fn one_call_is_one_trace(protocol: &'static str) {
         assert_eq!(host, Some(&this_host()), "{}", seen.line());
     }
     assert_eq!(root.parent(), "");
-    assert_eq!(root.says("messaging.system"), "redis");
-    assert_eq!(root.says("messaging.operation.type"), "send");
-    assert_eq!(root.says("switchboard.outcome"), "delivered");
+    assert_eq!(root.attribute("messaging.system"), "redis");
+    assert_eq!(root.attribute("messaging.operation.type"), "send");
+    assert_eq!(root.attribute("switchboard.outcome"), "delivered");
     let told = find(&spans, "process offer", &at_b).unwrap();
     let get = |name: &str, at: &str| find(&spans, name, at).unwrap();
     for (signal, from, to) in [
@@ -94,8 +93,8 @@ async fn one_call_is_one_trace(protocol: &'static str) {
             get(&format!("publish {signal}"), from),
             get(&format!("process {signal}"), to),
         );
-        assert_eq!(sent.says("switchboard.signal"), signal);
-        assert_eq!(heard.says("switchboard.signal"), signal);
+        assert_eq!(sent.attribute("switchboard.signal"), signal);
+        assert_eq!(heard.attribute("switchboard.signal"), signal);
         assert_eq!(
             (sent.kind(), heard.kind()),
             (SpanKind::Producer, SpanKind::Consumer)
@@ -112,15 +111,15 @@ async fn one_call_is_one_trace(protocol: &'static str) {
     for (at, begun) in [(&at_a, root), (&at_b, told)] {
         let end = get("connected", at);
         assert_eq!((end.kind(), end.parent()), (SpanKind::Internal, begun.id()));
-        assert_eq!(end.says("switchboard.report.ms"), "812");
-        assert_eq!(end.says("switchboard.report.pair"), "srflx");
+        assert_eq!(end.attribute("switchboard.report.ms"), "812");
+        assert_eq!(end.attribute("switchboard.report.pair"), "srflx");
     }
     // The figures go the same way.
     eventually("figures are pushed", async || {
-        (stage.collector.figures() > 10).then_some(())
+        (stage.collector.metrics() > 10).then_some(())
     })
     .await;
-    stage.ends();
+    stage.finish();
 }
 
 #[tokio::test]
@@ -141,20 +140,20 @@ async fn a_call_of_peerjs_is_a_trace_too() {
     stage
         .names
         .extend(["TracedA", "TracedB"].map(str::to_owned));
-    let mut a = Client::open(node_a, "TracedA", stage::MARKERS[3]).await;
+    let mut a = peerjs::Client::open(node_a, "TracedA", stage::MARKERS[3]).await;
     let body = stage::offer("TracedB").to_string();
     let said =
         |kind: &str, to: &str| format!(r#"{{"type":"{kind}","dst":"{to}","payload":{body}}}"#);
     // It waits for somebody who is not there yet.
-    a.says(&said("OFFER", "TracedB")).await;
-    a.says(&said("CANDIDATE", "TracedB")).await;
+    a.send(&said("OFFER", "TracedB")).await;
+    a.send(&said("CANDIDATE", "TracedB")).await;
     "TracedA".clone_into(&mut a.id);
-    a.is_heard().await;
-    let mut b = Client::open(node_b, "TracedB", stage::MARKERS[3]).await;
-    assert!(b.hears().await.contains("OFFER"));
-    assert!(b.hears().await.contains("CANDIDATE"));
-    b.says(&said("ANSWER", "TracedA")).await;
-    assert!(a.hears().await.contains("ANSWER"));
+    a.is_served().await;
+    let mut b = peerjs::Client::open(node_b, "TracedB", stage::MARKERS[3]).await;
+    assert!(b.receive().await.contains("OFFER"));
+    assert!(b.receive().await.contains("CANDIDATE"));
+    b.send(&said("ANSWER", "TracedA")).await;
+    assert!(a.receive().await.contains("ANSWER"));
     let expected = [
         ("publish offer", &at_a, "waiting"),
         ("publish candidate", &at_a, "waiting"),
@@ -165,36 +164,39 @@ async fn a_call_of_peerjs_is_a_trace_too() {
     ];
     let spans = stage
         .collector
-        .shows("every span of the call", |spans| {
+        .wait_for("every span of the call", |spans| {
             let all = |(name, at, outcome): &(&str, &String, &str)| {
                 find(spans, name, at)
-                    .is_some_and(|seen| seen.says("switchboard.outcome") == *outcome)
+                    .is_some_and(|seen| seen.attribute("switchboard.outcome") == *outcome)
             };
             expected.iter().all(all).then(|| spans.to_vec())
         })
         .await;
     let trace = spans[0].trace();
     assert!(spans.iter().all(|seen| seen.trace() == trace));
-    stage.ends();
+    stage.finish();
 }
 
 #[tokio::test]
 async fn a_call_to_nobody_is_a_trace_that_says_why() {
     let mut stage = Stage::of_two("grpc", &[]).await;
     let mut a = stage.login(0, "TracedUserA").await;
-    a.says(&offer("nobody")).await;
-    assert_eq!(a.hears_of("error").await["code"], "user_unavailable");
+    a.send(&offer("nobody")).await;
+    assert_eq!(a.receive_type("error").await["code"], "user_unavailable");
     let (trace, error) = stage
         .collector
-        .shows("the failure", |spans| {
+        .wait_for("the failure", |spans| {
             let seen = find(spans, "publish offer", spans.first()?.instance())?;
-            Some((seen.trace(), (seen.is_error(), seen.says("error.type"))))
+            Some((
+                seen.trace(),
+                (seen.is_error(), seen.attribute("error.type")),
+            ))
         })
         .await;
     assert_eq!(error, (true, "user_unavailable".to_owned()));
     // The log tells the same trace.
     stage::logged(&stage.nodes[0], &[&trace, "\"code\":\"user_unavailable\""]).await;
-    stage.ends();
+    stage.finish();
 }
 
 #[tokio::test]
@@ -205,11 +207,11 @@ async fn a_client_brings_its_own_trace() {
     let mut theirs = offer(&b.name);
     theirs["traceparent"] = CLIENTS.into();
     acked(&mut a, &theirs).await;
-    b.hears_of("offer").await;
+    b.receive_type("offer").await;
     let trace = CLIENTS[3..35].to_owned();
     let spans = stage
         .collector
-        .shows("both ends of the offer", |spans| {
+        .wait_for("both ends of the offer", |spans| {
             (spans.len() == 2).then(|| spans.to_vec())
         })
         .await;
@@ -219,11 +221,11 @@ async fn a_client_brings_its_own_trace() {
     // A client that does not want spans gets none, until something fails.
     let mut quiet = offer("nobody");
     quiet["traceparent"] = "00-4bf92f3577b34da6a3ce929d0e0e4737-00f067aa0ba902b7-00".into();
-    a.says(&quiet).await;
-    a.hears_of("error").await;
+    a.send(&quiet).await;
+    a.receive_type("error").await;
     let failed = stage
         .collector
-        .shows("the failure", |spans| {
+        .wait_for("the failure", |spans| {
             spans
                 .iter()
                 .find(|seen| seen.trace().ends_with("4737"))
@@ -231,21 +233,21 @@ async fn a_client_brings_its_own_trace() {
         })
         .await;
     assert!(failed.is_error());
-    assert_eq!(failed.says("error.type"), "user_unavailable");
+    assert_eq!(failed.attribute("error.type"), "user_unavailable");
     // Once a set-up has ended, an offer begins another trace, which is linked to the former.
     let report = json!({"type": "report", "name": b.name, "state": "connected", "id": "r"});
     acked(&mut a, &report).await;
     acked(&mut a, &offer(&b.name)).await;
     let next = stage
         .collector
-        .shows("another trace", |spans| {
+        .wait_for("another trace", |spans| {
             let offers = named(spans, "publish offer").into_iter();
             let mut next = offers.filter(|seen| !seen.is_error());
             next.find(|seen| seen.trace() != trace).cloned()
         })
         .await;
     assert_eq!(next.links(), [sent.id()]);
-    stage.ends();
+    stage.finish();
 }
 
 #[tokio::test]
@@ -269,7 +271,7 @@ async fn a_call_that_is_left_out_shows_its_failure_only() {
     .await;
     let spans = stage
         .collector
-        .shows("both reports", |spans| {
+        .wait_for("both reports", |spans| {
             (spans.len() >= 2).then(|| spans.to_vec())
         })
         .await;
@@ -282,16 +284,16 @@ async fn a_call_that_is_left_out_shows_its_failure_only() {
             "{}",
             seen.line()
         );
-        assert_eq!(seen.says("error.type"), "connection_failed");
+        assert_eq!(seen.attribute("error.type"), "connection_failed");
     }
     let words = [spans[0].trace(), "could not connect".to_owned()];
     stage::logged(&stage.nodes[0], &[&words[0], &words[1]]).await;
-    stage.ends();
+    stage.finish();
 }
 
 /// The trace that these two are in.
 async fn trace_of(stage: &Stage) -> String {
-    let offer = stage.collector.shows("the offer", |spans| {
+    let offer = stage.collector.wait_for("the offer", |spans| {
         let offers = named(spans, "publish offer");
         offers.first().map(|seen| seen.trace())
     });
@@ -299,10 +301,10 @@ async fn trace_of(stage: &Stage) -> String {
 }
 
 /// Waits for a span of this name in the trace.
-async fn marked(stage: &Stage, trace: &str, name: &str, at: &str) -> Seen {
+async fn marked(stage: &Stage, trace: &str, name: &str, at: &str) -> ReceivedSpan {
     stage
         .collector
-        .shows(&format!("{name} at {at}"), |spans| {
+        .wait_for(&format!("{name} at {at}"), |spans| {
             let marks = named(spans, name).into_iter();
             let mut marks = marks.filter(|seen| seen.trace() == trace && seen.instance() == at);
             marks.next().cloned()
@@ -321,7 +323,7 @@ async fn a_killed_node_leaves_its_mark_in_the_call_that_lives_through_it() {
     // The dead node's spans left with its last batch.
     stage
         .collector
-        .shows("the answer", |spans| {
+        .wait_for("the answer", |spans| {
             let answers = named(spans, "publish answer");
             (!answers.is_empty()).then_some(())
         })
@@ -333,16 +335,16 @@ async fn a_killed_node_leaves_its_mark_in_the_call_that_lives_through_it() {
     assert_eq!(acked(&mut a, &candidate(&b.name, "kept")).await, "queued");
     stage
         .collector
-        .shows("a queued candidate", |spans| {
+        .wait_for("a queued candidate", |spans| {
             let mut kept = spans.iter().filter(|seen| seen.events() == ["queued"]);
-            kept.find(|seen| seen.says("switchboard.outcome") == "queued")
+            kept.find(|seen| seen.attribute("switchboard.outcome") == "queued")
                 .map(|_| ())
         })
         .await;
     stage.add_node().await;
     let at_c = stage.instance(2).await;
-    let mut b = Peer::resume(stage.nodes[2].address, &b.ticket).await;
-    b.hears_of("candidate").await;
+    let mut b = Client::resume(stage.nodes[2].address, &b.token).await;
+    b.receive_type("candidate").await;
     marked(&stage, &trace, "resumed", &at_c).await;
     marked(&stage, &trace, "peer resumed", &at_a).await;
     // And the call goes on, in its trace.
@@ -353,18 +355,20 @@ async fn a_killed_node_leaves_its_mark_in_the_call_that_lives_through_it() {
     let mut d = stage.login(0, "TracedUserD").await;
     call(&mut d, &mut c).await;
     stage.nodes[2].process.signal("KILL");
-    assert_eq!(d.hears_of("leave").await["reason"], "node_lost");
+    assert_eq!(d.receive_type("leave").await["reason"], "node_lost");
     stage
         .collector
-        .shows("the end of the plain call", |spans| {
+        .wait_for("the end of the plain call", |spans| {
             let mut gone = named(spans, "peer gone").into_iter();
             gone.find(|seen| {
-                seen.is_error() && seen.says("error.type") == "node_lost" && seen.trace() != trace
+                seen.is_error()
+                    && seen.attribute("error.type") == "node_lost"
+                    && seen.trace() != trace
             })
             .map(|_| ())
         })
         .await;
-    stage.ends();
+    stage.finish();
 }
 
 #[tokio::test]
@@ -375,27 +379,27 @@ async fn a_resumed_session_and_a_drained_node_leave_their_marks() {
     let mut b = stage.login_resumable(1, "TracedUserB").await;
     call(&mut a, &mut b).await;
     let trace = trace_of(&stage).await;
-    let ticket = b.ticket.clone();
-    b.vanishes();
+    let token = b.token.clone();
+    b.disconnect();
     marked(&stage, &trace, "detached", &at_b).await;
-    let mut b = Peer::resume(stage.nodes[1].address, &ticket).await;
+    let mut b = Client::resume(stage.nodes[1].address, &token).await;
     let resumed = marked(&stage, &trace, "resumed", &at_b).await;
-    assert_ne!(resumed.says("switchboard.session.generation"), "0");
+    assert_ne!(resumed.attribute("switchboard.session.generation"), "0");
     marked(&stage, &trace, "peer resumed", &at_a).await;
     assert_eq!(acked(&mut b, &message(&a.name, "m")).await, "delivered");
-    a.hears_of("message").await;
+    a.receive_type("message").await;
     // The node of A goes.
     stage.nodes[0].process.signal("TERM");
-    a.hears_of("goaway").await;
-    assert_eq!(a.is_closed().await, Some(1012));
-    let mut a = Peer::resume(stage.nodes[1].address, &a.ticket).await;
+    a.receive_type("goaway").await;
+    assert_eq!(a.closed().await, Some(1012));
+    let mut a = Client::resume(stage.nodes[1].address, &a.token).await;
     marked(&stage, &trace, "goaway", &at_a).await;
     let resumed = marked(&stage, &trace, "resumed", &at_b).await;
     assert_eq!(resumed.trace(), trace);
     acked(&mut a, &candidate(&b.name, "after")).await;
-    b.hears_of("candidate").await;
+    b.receive_type("candidate").await;
     assert_eq!(stage.nodes[0].process.ended().await, Some(0));
-    stage.ends();
+    stage.finish();
 }
 
 #[tokio::test]
@@ -407,25 +411,25 @@ async fn a_redis_that_stands_still_is_seen_in_the_calls_that_it_held_up() {
     call(&mut a, &mut b).await;
     let trace = trace_of(&stage).await;
     stage.redis.process.signal("STOP");
-    assert_eq!(a.hears_of("status").await["fabric"], "degraded");
-    a.says(&candidate(&b.name, "lost")).await;
-    assert_eq!(a.hears_of("error").await["code"], "unavailable");
+    assert_eq!(a.receive_type("status").await["fabric"], "degraded");
+    a.send(&candidate(&b.name, "lost")).await;
+    assert_eq!(a.receive_type("error").await["code"], "unavailable");
     stage.redis.process.signal("CONT");
-    while a.hears_of("status").await["fabric"] != "ok" {}
+    while a.receive_type("status").await["fabric"] != "ok" {}
     marked(&stage, &trace, "broker degraded", &at_a).await;
     marked(&stage, &trace, "broker ok", &at_a).await;
     stage
         .collector
-        .shows("the candidate's failure", |spans| {
+        .wait_for("the candidate's failure", |spans| {
             let mut failed = spans
                 .iter()
-                .filter(|seen| seen.says("error.type") == "unavailable");
+                .filter(|seen| seen.attribute("error.type") == "unavailable");
             failed
                 .find(|seen| seen.trace() == trace && seen.is_error())
                 .map(|_| ())
         })
         .await;
-    stage.ends();
+    stage.finish();
 }
 
 #[tokio::test]
@@ -436,26 +440,26 @@ async fn names_are_shown_if_the_operator_wants_it_and_tokens_never() {
     ];
     let mut stage = Stage::of_two("http/protobuf", &more).await;
     let mut a = stage.login(0, "TracedUserA").await;
-    let mut stranger = Peer::connect(stage.nodes[0].address).await;
+    let mut stranger = Client::connect(stage.nodes[0].address).await;
     stranger
-        .says(&json!({"type": "login", "name": "b", "token": stage::MARKERS[3]}))
+        .send(&json!({"type": "login", "name": "b", "token": stage::MARKERS[3]}))
         .await;
-    assert_eq!(stranger.hears().await["code"], "unauthorized");
-    a.says(&offer("nobody")).await;
-    a.hears_of("error").await;
+    assert_eq!(stranger.receive().await["code"], "unauthorized");
+    a.send(&offer("nobody")).await;
+    a.receive_type("error").await;
     let seen = stage
         .collector
-        .shows("the offer", |spans| spans.first().cloned())
+        .wait_for("the offer", |spans| spans.first().cloned())
         .await;
-    assert_eq!(seen.says("switchboard.sender"), "/TracedUserA");
-    assert_eq!(seen.says("messaging.destination.name"), "/nobody");
+    assert_eq!(seen.attribute("switchboard.sender"), "/TracedUserA");
+    assert_eq!(seen.attribute("messaging.destination.name"), "/nobody");
     assert_eq!(
         seen.resource.get("host.name").map(String::as_str),
         Some("elsewhere"),
         "the operator has the last word"
     );
     stage.names.clear();
-    stage.ends();
+    stage.finish();
 }
 
 /// The candidates have no id, so there is nothing to tell their sender, who hears nothing until the callee answers.
@@ -466,17 +470,17 @@ async fn what_is_sent_while_the_callee_has_not_answered_lasts_until_redis_has() 
     let mut a = stage.login(0, "TracedUserA").await;
     let mut b = stage.login(1, "TracedUserB").await;
     acked(&mut a, &offer(&b.name)).await;
-    b.hears_of("offer").await;
+    b.receive_type("offer").await;
     for _ in 0..SENT {
         let mut without_id = candidate(&b.name, "");
         without_id.as_object_mut().unwrap().remove("id");
-        a.says(&without_id).await;
-        b.hears_of("candidate").await;
+        a.send(&without_id).await;
+        b.receive_type("candidate").await;
     }
     let sent = stage
         .collector
-        .shows("the candidates' spans", |spans| {
-            let sent: Vec<Seen> = named(spans, "publish candidate")
+        .wait_for("the candidates' spans", |spans| {
+            let sent: Vec<ReceivedSpan> = named(spans, "publish candidate")
                 .into_iter()
                 .cloned()
                 .collect();
@@ -484,11 +488,11 @@ async fn what_is_sent_while_the_callee_has_not_answered_lasts_until_redis_has() 
         })
         .await;
     for seen in sent {
-        let lasted = seen.lasted();
+        let lasted = seen.duration();
         assert!(lasted < Duration::from_millis(300), "{lasted:?}");
-        assert_eq!(seen.says("switchboard.outcome"), "delivered");
+        assert_eq!(seen.attribute("switchboard.outcome"), "delivered");
     }
-    stage.ends();
+    stage.finish();
 }
 
 #[tokio::test]
@@ -498,23 +502,23 @@ async fn a_leave_lasts_until_redis_has_answered() {
     let mut b = stage.login(1, "TracedUserB").await;
     call(&mut a, &mut b).await;
     stage.redis.process.signal("STOP");
-    a.says(&json!({"type": "leave", "name": b.name, "id": "l"}))
+    a.send(&json!({"type": "leave", "name": b.name, "id": "l"}))
         .await;
     // Redis has been silent for as long as an answer is waited for: the leave is sent again.
-    assert_eq!(a.hears_of("error").await["code"], "unavailable");
+    assert_eq!(a.receive_type("error").await["code"], "unavailable");
     let since = SystemTime::now();
     stage.redis.process.signal("CONT");
-    b.hears_of("leave").await;
+    b.receive_type("leave").await;
     let sent = stage
         .collector
-        .shows("the leave's span", |spans| {
+        .wait_for("the leave's span", |spans| {
             named(spans, "publish leave").first().copied().cloned()
         })
         .await;
-    assert!(sent.ended() > since, "it lasted {:?}", sent.lasted());
-    assert_eq!(sent.says("switchboard.outcome"), "delivered");
+    assert!(sent.end() > since, "it lasted {:?}", sent.duration());
+    assert_eq!(sent.attribute("switchboard.outcome"), "delivered");
     assert!(!sent.is_error());
-    stage.ends();
+    stage.finish();
 }
 
 #[tokio::test]
@@ -523,17 +527,17 @@ async fn two_who_call_each_other_at_once_go_on_in_one_trace() {
     let mut a = stage.login(0, "TracedUserA").await;
     let mut b = stage.login(1, "TracedUserB").await;
     for round in 0..5 {
-        a.says(&offer(&b.name)).await;
-        b.says(&offer(&a.name)).await;
-        a.hears_of("offer").await;
-        b.hears_of("offer").await;
+        a.send(&offer(&b.name)).await;
+        b.send(&offer(&a.name)).await;
+        a.receive_type("offer").await;
+        b.receive_type("offer").await;
         acked(&mut a, &candidate(&b.name, &format!("a{round}"))).await;
         acked(&mut b, &candidate(&a.name, &format!("b{round}"))).await;
         let sent = stage
             .collector
-            .shows("both candidates", |spans| {
+            .wait_for("both candidates", |spans| {
                 let sent = named(spans, "publish candidate").into_iter();
-                let sent: Vec<String> = sent.map(Seen::trace).collect();
+                let sent: Vec<String> = sent.map(ReceivedSpan::trace).collect();
                 (sent.len() == 2 * (round + 1)).then_some(sent)
             })
             .await;
@@ -542,8 +546,8 @@ async fn two_who_call_each_other_at_once_go_on_in_one_trace() {
             .filter(|trace| !sent[..2 * round].contains(trace));
         let trace = of_round.next().expect("a trace of its own");
         assert!(of_round.all(|other| other == trace), "{sent:?}");
-        a.says(&json!({"type": "leave", "name": b.name})).await;
-        b.hears_of("leave").await;
+        a.send(&json!({"type": "leave", "name": b.name})).await;
+        b.receive_type("leave").await;
     }
-    stage.ends();
+    stage.finish();
 }
