@@ -164,20 +164,11 @@ pub(crate) struct Servers {
     pub(crate) processes: Vec<Server>,
     /// Where the caller of each pair connects, and where the callee does.
     pub(crate) endpoints: [SocketAddr; 2],
-    _alive: Alive,
+    // Held until the servers may end.
+    _node_js: Option<Process>,
+    _nodes: Vec<testing::Node>,
+    _redis: Option<Redis>,
 }
-
-/// Keeps processes running.
-enum Alive {
-    NodeJs {
-        _process: Process,
-    },
-    Switchboard {
-        _nodes: [testing::Node; 2],
-        _redis: Redis,
-    },
-}
-
 /// Fails if a program or an npm package is missing.
 pub(crate) fn check(subjects: &[Subject]) -> Outcome<()> {
     for (subject, directory, package) in [
@@ -233,7 +224,9 @@ async fn start_node_js(what: &str, directory: &str) -> Outcome<Servers> {
             pid: process.id(),
         }],
         endpoints: [address, address],
-        _alive: Alive::NodeJs { _process: process },
+        _node_js: Some(process),
+        _nodes: Vec::new(),
+        _redis: None,
     })
 }
 
@@ -261,9 +254,8 @@ async fn start_switchboard(binary: PathBuf, environment: &[(&str, &str)]) -> Out
             server(&redis.process, false),
         ],
         endpoints: [nodes[0].address, nodes[1].address],
-        _alive: Alive::Switchboard {
-            _nodes: nodes,
-            _redis: redis,
-        },
+        _node_js: None,
+        _nodes: nodes.into(),
+        _redis: Some(redis),
     })
 }
