@@ -1,4 +1,5 @@
-//! Through the load balancer: calls are spread, and neither a drain nor a death of a node costs a resumable client anything.
+//! Calls through the load balancer: they are spread over nodes, and resumable clients lose nothing by a drain or a
+//! killed node.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,14 +13,14 @@ use testing::call::{Endpoints, Party, assert_received};
 use testing::{Node, Redis};
 use testing::{eventually, http};
 
-/// How many calls there are, each of two resumable users.
+/// The number of calls, each of two resumable users.
 const CALLS: usize = 300;
-/// How often each side says something.
+/// The interval of signals of each side.
 const EVERY: Duration = Duration::from_millis(500);
 
 static MACHINE: Mutex<()> = Mutex::const_new(());
 
-/// These measure, so each has the machine to itself.
+/// These tests measure times, so they run one at a time.
 async fn alone() -> MutexGuard<'static, ()> {
     MACHINE.lock().await
 }
@@ -66,7 +67,7 @@ impl Cluster {
         self.calls.iter().flat_map(|(one, other)| [one, other])
     }
 
-    /// How many sessions each node has.
+    /// The number of sessions of each node.
     async fn sessions(&self) -> Vec<u64> {
         let mut sessions = Vec::new();
         for node in &self.nodes {
@@ -75,7 +76,7 @@ impl Cluster {
         sessions
     }
 
-    /// Everybody says something new and has it acknowledged.
+    /// Waits until each side has sent something new that was acknowledged.
     async fn goes_on(&self) {
         let before: Vec<u64> = self.talkers().map(|talker| talker.log().acked).collect();
         for (talker, before) in self.talkers().zip(before) {
@@ -86,7 +87,8 @@ impl Cluster {
         }
     }
 
-    /// Everybody rests: everything was heard once and in order, nobody heard a leave, no upgrade failed. How many signals there were.
+    /// Everybody rests: everything was heard once and in order, nobody heard a leave, no upgrade failed. How many
+    /// signals there were.
     async fn lost_nothing(&self) -> u64 {
         for talker in self.talkers() {
             talker.pause();
@@ -113,7 +115,7 @@ impl Cluster {
         signals
     }
 
-    /// How the connections of all ended, but for those that live.
+    /// The close codes of all connections that have ended.
     fn close_codes(&self) -> Vec<Option<u16>> {
         self.talkers()
             .flat_map(|talker| talker.log().closes)
@@ -126,7 +128,7 @@ impl Cluster {
     }
 }
 
-/// People come in, one after the other, for as long as this lives; everyone is let in.
+/// Logs in one client after the other until it is dropped; each login must succeed.
 struct Newcomers {
     stop: Arc<std::sync::atomic::AtomicBool>,
     task: tokio::task::JoinHandle<usize>,
@@ -150,7 +152,7 @@ impl Newcomers {
         Self { stop, task }
     }
 
-    /// How many came in.
+    /// The number of logins.
     async fn end(self) -> usize {
         self.stop.store(true, std::sync::atomic::Ordering::Relaxed);
         self.task.await.expect("every newcomer is let in")
@@ -158,7 +160,7 @@ impl Newcomers {
 }
 
 #[tokio::test]
-async fn calls_are_spread_and_a_drained_node_costs_nothing() {
+async fn calls_are_spread_and_a_drain_loses_nothing() {
     let _alone = alone().await;
     let mut cluster = Cluster::under_load().await;
     let sessions = cluster.sessions().await;
@@ -198,11 +200,11 @@ async fn calls_are_spread_and_a_drained_node_costs_nothing() {
 }
 
 #[tokio::test]
-async fn a_killed_node_costs_resumable_clients_nothing() {
+async fn a_killed_node_loses_nothing_of_resumable_clients() {
     let _alone = alone().await;
     let mut cluster = Cluster::under_load().await;
     let sessions = cluster.sessions().await;
-    // One call of plain users, one of them on the node that dies.
+    // A call of plain users, one of them on the node that is killed.
     let doomed = &cluster.nodes[0];
     let mut plain = Client::login(doomed.address, "plain").await;
     let mut behind = Client::login(cluster.nodes[1].address, "left-behind").await;

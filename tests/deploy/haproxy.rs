@@ -1,4 +1,4 @@
-//! HAProxy with `deploy/haproxy/haproxy.cfg`, on free ports and with these nodes instead of Docker's.
+//! HAProxy with `deploy/haproxy/haproxy.cfg`, on free ports and with the test's nodes as servers.
 
 use std::net::{SocketAddr, TcpListener};
 
@@ -11,13 +11,13 @@ const SHIPPED: &str = include_str!("../../deploy/haproxy/haproxy.cfg");
 pub struct Haproxy {
     /// Where clients connect.
     pub address: SocketAddr,
-    /// Where operators look.
+    /// The statistics page.
     pub operators: SocketAddr,
     _process: Process,
     _folder: tempfile::TempDir,
 }
 
-/// What HAProxy says of a node.
+/// The state of a node according to HAProxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
     pub sessions: u32,
@@ -34,7 +34,7 @@ impl Haproxy {
         panic!("haproxy does not start: run `make setup`");
     }
 
-    /// `None` if somebody else was given a port meanwhile.
+    /// `None` if another process took a port meanwhile.
     async fn try_before(nodes: &[Node]) -> Option<Self> {
         let (address, operators) = (free(), free());
         let servers: Vec<String> = nodes
@@ -89,7 +89,7 @@ impl Haproxy {
         Some(haproxy)
     }
 
-    /// What it says of its nodes, in their order.
+    /// The state of the nodes, in their order.
     pub async fn servers(&self) -> Vec<Server> {
         let page = http::get(self.operators, "/stats;csv").await.unwrap();
         page.body

@@ -1,6 +1,6 @@
 //! The cluster that `deploy/` describes, as processes: HAProxy with the shipped configuration, three nodes, a Redis.
 
-// What was measured is printed: `make test` shows it.
+// The tests print what they measured; `make test` shows it.
 #![allow(
     clippy::print_stdout,
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! The binary as a newcomer meets it: alone, without any setting; and what it says to wrong ones.
+//! The binary alone and without settings, and its errors for wrong settings.
 
 use std::process::{Command, Output};
 
@@ -14,7 +14,7 @@ fn switchboard(arguments: &[&str]) -> Output {
 }
 
 #[tokio::test]
-async fn one_node_needs_nothing_else() {
+async fn a_node_alone_needs_no_settings() {
     let _alone = crate::alone().await;
     let mut node = Node::start(None, &[]).await;
     let mut one = Client::login(node.address, "UserA").await;
@@ -47,7 +47,7 @@ async fn one_node_needs_nothing_else() {
 }
 
 #[test]
-fn a_wrong_configuration_is_told_at_once_and_exits_with_78() {
+fn a_wrong_configuration_exits_with_78() {
     let wrong = [
         "--listen",
         "nowhere",
@@ -91,7 +91,7 @@ fn the_settings_in_effect_can_be_printed_without_secrets() {
 }
 
 #[tokio::test]
-async fn a_redis_that_is_not_there_is_waited_for() {
+async fn a_node_waits_for_an_absent_redis() {
     let _alone = crate::alone().await;
     let mut redis = Redis::start().await;
     redis.kill().await;
@@ -101,7 +101,7 @@ async fn a_redis_that_is_not_there_is_waited_for() {
     })
     .await;
     assert_eq!(http::status(node.admin, "/readyz").await, Some(503));
-    // Several tries later it still runs, and has said it once.
+    // After several attempts it still runs, and has logged the outage once.
     let mut early = Client::connect(node.address).await;
     let refused = early.try_login("early").await;
     assert_eq!(refused["code"], "unavailable", "{refused}");
@@ -120,7 +120,7 @@ fn a_wrong_redis_url_ends_the_node() {
 }
 
 #[tokio::test]
-async fn a_log_names_no_one_and_nothing_that_was_said() {
+async fn logs_contain_no_names_and_no_bodies() {
     let _alone = crate::alone().await;
     let redis = Redis::start().await;
     let node = Node::start(Some(&redis), &[("log.level", "trace")]).await;

@@ -1,4 +1,5 @@
-//! Many at once: one name that a thousand want, ten thousand logins that are called at once, a node of a thousand that stops.
+//! Many clients at once: a thousand logins for one name, calls right after a login, a drain of a node with a thousand
+//! sessions.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use testing::http;
 use testing::{Node, Redis};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_want_one_name_and_one_gets_it() {
+async fn of_a_thousand_logins_for_a_name_one_succeeds() {
     let _alone = crate::alone().await;
     let redis = Redis::start().await;
     let mut nodes = Vec::new();
@@ -30,7 +31,7 @@ async fn a_thousand_want_one_name_and_one_gets_it() {
                 (reply, peer)
             });
         }
-        // Everybody stays until all know: a winner that left would make room for the next.
+        // All stay connected until each has its answer: a winner that left would free the name for the next.
         let all = trying.join_all().await;
         let winners = all
             .iter()
@@ -53,7 +54,7 @@ async fn a_thousand_want_one_name_and_one_gets_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_login_that_was_answered_can_be_reached_at_once_from_any_node() {
+async fn after_the_login_reply_every_node_can_reach_the_user() {
     let _alone = crate::alone().await;
     let redis = Redis::start().await;
     let fast = [("limits.signals_per_second", "0")];
@@ -84,7 +85,7 @@ async fn a_login_that_was_answered_can_be_reached_at_once_from_any_node() {
     leaves_nothing_behind(&redis).await;
 }
 
-/// After a clean end of every session only inboxes remain, which run out by themselves.
+/// After all sessions have closed, Redis has only inboxes, which expire.
 async fn leaves_nothing_behind(redis: &Redis) {
     testing::eventually("every name is given back", async || {
         redis
@@ -101,7 +102,7 @@ async fn leaves_nothing_behind(redis: &Redis) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_key_ever_lacks_a_time_to_live() {
+async fn every_key_has_a_time_to_live() {
     let _alone = crate::alone().await;
     let redis = Redis::start().await;
     let fast = [("limits.signals_per_second", "0")];
@@ -125,7 +126,7 @@ async fn no_key_ever_lacks_a_time_to_live() {
                     )
                     .await;
                 }
-                // Half of them vanish, half of them say goodbye.
+                // Half of them vanish, half of them close.
                 if number % 2 == 0 {
                     one.disconnect();
                 } else {
@@ -152,7 +153,7 @@ async fn no_key_ever_lacks_a_time_to_live() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_of_a_thousand_stops_within_its_deadline() {
+async fn a_node_with_a_thousand_sessions_drains_within_its_deadline() {
     let _alone = crate::alone().await;
     let redis = Redis::start().await;
     let (mut leaving, staying) = (
@@ -174,7 +175,7 @@ async fn a_node_of_a_thousand_stops_within_its_deadline() {
     leaving.process.signal("TERM");
     let asked = Instant::now();
     let refused = testing::eventually("new connections are refused", async || {
-        // The listener is there until the last session is gone, which may be soon.
+        // The node listens until its last session has ended, which may be soon.
         match http::get_with(leaving.address, "/ws", http::UPGRADE).await {
             Some(response) if response.status == 503 => {
                 Some(!response.header("retry-after").is_empty())

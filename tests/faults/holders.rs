@@ -1,4 +1,4 @@
-//! Who holds a name: a vanished holder loses it soon, a live one never, a frozen one when its lease is gone.
+//! Who holds a name: a vanished client loses it soon, a live one never, one on a frozen node when its lease expires.
 
 use std::time::{Duration, Instant};
 
@@ -54,7 +54,7 @@ async fn a_live_holder_is_never_displaced() {
         let mut wanting = Client::connect(nodes[tries % 2].address).await;
         let reply = wanting.try_login("holder").await;
         assert_eq!(reply["code"], "name_taken", "{reply}");
-        // Said while being doubted, which is a sign of life like any other.
+        // A message during the check proves that the client is alive.
         holder.send(&json!({"type": "ping"})).await;
         assert_eq!(holder.receive().await["type"], "pong");
     }
@@ -63,7 +63,7 @@ async fn a_live_holder_is_never_displaced() {
 }
 
 #[tokio::test]
-async fn a_frozen_node_keeps_its_names_until_its_lease_is_gone() {
+async fn a_frozen_node_keeps_its_names_until_its_lease_expires() {
     let _alone = crate::alone().await;
     let redis = Redis::start().await;
     let nodes = [
@@ -91,7 +91,7 @@ async fn a_frozen_node_keeps_its_names_until_its_lease_is_gone() {
     );
     assert_eq!(peer.receive_type("leave").await["reason"], "node_lost");
 
-    // Awake again, it finds its name taken: its session is told, and says nothing more to anybody.
+    // Thawed, the node finds the name taken: it closes its session and sends nothing more.
     nodes[0].process.signal("CONT");
     assert_eq!(holder.closed().await, Some(4001));
     peer.call(&mut wanting).await;
@@ -99,7 +99,7 @@ async fn a_frozen_node_keeps_its_names_until_its_lease_is_gone() {
 }
 
 #[tokio::test]
-async fn a_node_that_was_frozen_for_long_finds_its_calls_ended_on_both_sides() {
+async fn a_long_frozen_node_has_its_calls_ended_on_both_sides() {
     let _alone = crate::alone().await;
     let redis = Redis::start().await;
     let nodes = [
@@ -117,7 +117,7 @@ async fn a_node_that_was_frozen_for_long_finds_its_calls_ended_on_both_sides() {
         leave,
         json!({"type": "leave", "name": "peer", "reason": "lost"})
     );
-    // It kept its name: nobody wanted it. They can call each other again.
+    // Nobody claimed the name, so the session kept it. They can call each other again.
     testing::eventually("the hold is over", async || {
         let answer = frozen.send_message("peer", "again").await;
         (answer["type"] == "ack").then_some(())

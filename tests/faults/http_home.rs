@@ -1,4 +1,4 @@
-//! The home of an HTTP session is one node: what its death, and a Redis that loses everything, cost the client.
+//! The home of an HTTP session: what a killed home, and a Redis that loses its data, cost the client.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ async fn start(redis: &Redis, name: &str) -> Node {
     Node::start(Some(redis), &[("node_id", name)]).await
 }
 
-/// Bob is in a call with Alice, and has heard its beginning.
+/// Begins a call from Alice to Bob.
 async fn in_a_call(bob: &mut HttpSession, alice: &mut Client) {
     alice
         .send(&json!({"type": "offer", "name": bob.name, "offer": 1, "id": "o"}))
@@ -24,7 +24,7 @@ async fn in_a_call(bob: &mut HttpSession, alice: &mut Client) {
     bob.receive_type("offer").await;
 }
 
-/// Says this by a POST until it is taken; how long that took.
+/// POSTs a message until it is accepted; how long that took.
 async fn send(bob: &HttpSession, key: &str, message: &Value) -> Duration {
     let (begun, bearer) = (Instant::now(), format!("Bearer {}", bob.token));
     let headers = [
@@ -43,9 +43,9 @@ async fn send(bob: &HttpSession, key: &str, message: &Value) -> Duration {
     begun.elapsed()
 }
 
-/// The home dies; the client reconnects to another node, where its stream speaks at once.
+/// The home is killed; the client reconnects to another node, where its stream continues at once.
 #[tokio::test]
-async fn a_stream_speaks_again_within_a_second_of_its_homes_death() {
+async fn a_stream_continues_within_a_second_after_its_home_is_killed() {
     let _alone = crate::alone().await;
     let redis = Redis::start().await;
     let staying = start(&redis, "staying").await;
@@ -77,9 +77,9 @@ async fn a_stream_speaks_again_within_a_second_of_its_homes_death() {
     assert!(longest < Duration::from_secs(1), "{longest:?}");
 }
 
-/// The home dies, and the first that another node hears of it is a POST: it goes on there, at once and once.
+/// The home is killed, and a POST is the first request to another node: it is processed there at once, and once.
 #[tokio::test]
-async fn a_post_to_a_home_that_is_dead_is_heard_at_once() {
+async fn a_post_after_the_home_is_killed_is_processed_at_once() {
     let _alone = crate::alone().await;
     let redis = Redis::start().await;
     let staying = start(&redis, "staying").await;
@@ -98,7 +98,7 @@ async fn a_post_to_a_home_that_is_dead_is_heard_at_once() {
     let took = begun.elapsed();
     println!("said to a dead home, and heard {took:?} later");
     assert!(took < Duration::from_secs(1), "{took:?}");
-    // Nobody knows whether it was taken: said again, it is acknowledged, and heard once.
+    // The client does not know whether the POST was accepted: the repetition is acknowledged, and it is delivered once.
     send(&bob, "key", &say).await;
     let ack = bob.receive().await;
     assert_eq!((&ack["type"], &ack["id"]), (&json!("ack"), &json!("c")));
@@ -111,9 +111,9 @@ async fn a_post_to_a_home_that_is_dead_is_heard_at_once() {
     alice.expect_silence().await;
 }
 
-/// A home that stands still is as good as dead: a POST is served elsewhere, and when it wakes up it says nothing.
+/// A frozen home counts as dead: a POST is processed elsewhere, and the thawed home sends nothing.
 #[tokio::test]
-async fn a_post_to_a_home_that_stands_still_is_served_elsewhere() {
+async fn a_post_to_a_frozen_home_is_processed_elsewhere() {
     let _alone = crate::alone().await;
     let redis = Redis::start().await;
     let staying = start(&redis, "staying").await;
@@ -146,9 +146,9 @@ async fn a_post_to_a_home_that_stands_still_is_served_elsewhere() {
     alice.expect_silence().await;
 }
 
-/// Redis loses everything: the session goes on, at its home and by every other node.
+/// Redis loses all data: the session continues at its home and through every other node.
 #[tokio::test]
-async fn a_session_survives_a_redis_that_loses_everything() {
+async fn an_http_session_survives_a_loss_of_all_data() {
     let _alone = crate::alone().await;
     let redis = Redis::start().await;
     let (one, two) = (start(&redis, "one").await, start(&redis, "two").await);
@@ -163,9 +163,9 @@ async fn a_session_survives_a_redis_that_loses_everything() {
     for bob in [&mut streaming, &mut polling] {
         let took = send(bob, "p", &json!({"type": "ping", "id": "p"})).await;
         println!("{} was heard {took:?} after everything was lost", bob.name);
-        // It is told of the loss, if anything may have been for it.
+        // It gets `missed` if something may have been in its inbox.
         while bob.receive().await["id"] != "p" {}
-        // Nobody is found until everybody is known again.
+        // Users cannot be found until all leases are written again.
         let say = json!({"type": "message", "name": bob.name, "message": "back", "id": bob.name});
         eventually("she reaches it", async || {
             alice.send(&say).await;
@@ -179,7 +179,7 @@ async fn a_session_survives_a_redis_that_loses_everything() {
         })
         .await;
         while bob.receive().await["message"] != "back" {}
-        // What is refused meanwhile is said again.
+        // Refused messages are repeated.
         let say = json!({"type": "message", "name": "alice", "message": "still here", "id": "s"});
         for number in 0.. {
             send(bob, &format!("s{number}"), &say).await;
@@ -201,7 +201,7 @@ async fn a_session_survives_a_redis_that_loses_everything() {
     }
 }
 
-/// How many scripts a Redis has run.
+/// The number of scripts that a Redis has run.
 async fn scripts_run(redis: &Redis) -> u64 {
     let redis::Value::BulkString(stats) = redis.ask("INFO commandstats").await else {
         panic!("Redis tells no commandstats")
@@ -214,9 +214,9 @@ async fn scripts_run(redis: &Redis) -> u64 {
     calls.unwrap_or_default()
 }
 
-/// Two HTTP users on two nodes: what a signal costs of Redis.
+/// Two HTTP users on two nodes: the scripts that Redis runs for a signal.
 #[tokio::test]
-async fn a_signal_between_two_http_users_costs_two_scripts_at_most() {
+async fn a_signal_between_http_users_runs_two_scripts_at_most() {
     const SIGNALS: u64 = 200;
     let _alone = crate::alone().await;
     let redis = Redis::start().await;

@@ -1,4 +1,4 @@
-//! A node dies: every peer of its users hears exactly one `leave`, and every name is free again.
+//! A killed node: each call peer of its users gets exactly one `leave`, and every name is free again.
 
 use std::time::Duration;
 
@@ -9,21 +9,21 @@ use testing::Client;
 use testing::eventually;
 use testing::{Node, Redis};
 
-/// A peer hears of the death of a node within this time…
+/// A call peer gets the leave within this time…
 const LATEST: Duration = Duration::from_secs(7);
-/// …and a watcher within this.
+/// …and a watcher the presence within this.
 const WATCHED_WITHIN: Duration = Duration::from_secs(8);
-/// A node with a few users stops within this, though nobody hears a leave of theirs.
+/// A node with a few users drains within this time, though the leaves reach nobody.
 const STOPS_WITHIN: Duration = Duration::from_secs(6);
 
 #[tokio::test]
-async fn a_killed_node_is_told_of_within_seven_seconds() {
+async fn a_killed_node_causes_leaves_within_seven_seconds() {
     let _alone = crate::alone().await;
     let redis = Redis::start().await;
     let start = async |name: &'static str| Node::start(Some(&redis), &[("node_id", name)]).await;
     let (doomed, second, third) = (start("one").await, start("two").await, start("three").await);
 
-    // 60 users in one call, 20 in two with peers on two different nodes: 100 calls across.
+    // 60 users are in one call and 20 in two, with peers on two different nodes: 100 calls across nodes.
     let (mut killed, mut left_behind) = (Vec::new(), Vec::new());
     for number in 0..80 {
         let mut user = Client::login(doomed.address, &format!("killed{number}")).await;
@@ -82,10 +82,10 @@ async fn a_killed_node_is_told_of_within_seven_seconds() {
         at - killed_at
     );
 
-    // Whoever was found dead cannot be sent anything, although his lease is still there.
+    // A user on a node that was found dead cannot be sent anything, although the lease still exists.
     let answer = bystanders[0].send_message("killed79", "too late").await;
     let answer = match answer["type"].as_str() {
-        // The first one finds out which node to look at.
+        // The first signal makes the node look at the dead one.
         Some("ack") => {
             eventually("the node is known to be dead", async || {
                 let answer = bystanders[0].send_message("killed79", "too late").await;
@@ -97,7 +97,7 @@ async fn a_killed_node_is_told_of_within_seven_seconds() {
     };
     assert_eq!(answer["code"], "user_unavailable");
 
-    // Each name can be had elsewhere, also on the node that was restarted under the same name.
+    // Each name can be claimed, also on the node that was restarted with the same id.
     let mut again = Vec::new();
     for (number, user) in killed.iter().enumerate() {
         let node = [&second, &third, &restarted][number % 3];
@@ -116,7 +116,7 @@ async fn a_killed_node_is_told_of_within_seven_seconds() {
 }
 
 #[tokio::test]
-async fn a_node_stops_in_time_though_the_node_of_a_call_peer_has_died() {
+async fn a_drain_ends_in_time_though_a_peers_node_has_died() {
     let _alone = crate::alone().await;
     let redis = Redis::start().await;
     let doomed = Node::start(Some(&redis), &[]).await;
@@ -127,7 +127,7 @@ async fn a_node_stops_in_time_though_the_node_of_a_call_peer_has_died() {
     killed.call(&mut plain).await;
     killed.call(&mut resumable).await;
 
-    // Its lease is there for half a minute, and nobody hears its channel.
+    // Its lease lives for half a minute, and nobody subscribes to its channel.
     doomed.process.signal("KILL");
     leaving.process.signal("TERM");
     let asked = Instant::now();
@@ -138,9 +138,10 @@ async fn a_node_stops_in_time_though_the_node_of_a_call_peer_has_died() {
     println!("the node stopped after {took:?}");
 }
 
-/// Nothing is written down of an offer that was only heard: its receiver finds it in the inbox, before the client is heard.
+/// Redis has no record of the call yet: the receiver's next connection finds the offer in the inbox before it
+/// processes the client's leave.
 #[tokio::test]
-async fn a_call_that_was_only_heard_of_can_be_left_at_once_after_the_kill() {
+async fn an_unrecorded_call_can_be_left_right_after_a_kill() {
     let _alone = crate::alone().await;
     let redis = Redis::start().await;
     let home = Node::start(Some(&redis), &[]).await;
@@ -156,7 +157,7 @@ async fn a_call_that_was_only_heard_of_can_be_left_at_once_after_the_kill() {
         let token = receiver.token.clone();
         doomed.process.signal("KILL");
         let mut again = Client::connect(home.address).await;
-        // Both are there when the session is resumed.
+        // Both are in the inbox when the session resumes.
         again
             .send(&json!({
                 "type": "login", "name": token.name, "resume": token.secret, "last": token.last

@@ -2,7 +2,7 @@
 //!
 //! These tests measure times, so they run one at a time.
 
-// What was measured is printed: `make test` shows it.
+// The tests print what they measured; `make test` shows it.
 #![allow(
     clippy::print_stdout,
     clippy::unwrap_used,

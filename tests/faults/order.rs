@@ -1,4 +1,4 @@
-//! Everything that was accepted arrives, once and in order, while the subscriber's connection is cut again and again.
+//! Accepted signals arrive once and in order while the subscriber's connection is cut repeatedly.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,7 +15,7 @@ const SENDERS: usize = 50;
 const EACH: usize = 2000;
 const UNACKNOWLEDGED: usize = 64;
 const CUTS: usize = 20;
-/// What each sends before and after a cut.
+/// The number of signals that each sends between two cuts.
 const STAGE: usize = EACH / CUTS;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -66,11 +66,11 @@ async fn numbered_candidates_arrive_in_order_while_the_subscriber_is_cut() {
             .unwrap()
     };
     for number in 0..CUTS {
-        // In the middle of a stage, which nobody leaves before the cut.
+        // The cut comes in the middle of a stage; no sender leaves the stage before it.
         let due = SENDERS * STAGE * (2 * number + 1) / 2;
         let so_many = async || (sent.load(Ordering::Relaxed) >= due).then_some(());
         eventually("so many were sent", so_many).await;
-        // The node may still be on its way back from the last cut.
+        // The node may still be reconnecting after the last cut.
         eventually("a subscriber is cut", async || {
             (cut().await > 0).then_some(())
         })
@@ -78,12 +78,12 @@ async fn numbered_candidates_arrive_in_order_while_the_subscriber_is_cut() {
         cuts.send_replace(number + 1);
     }
     let accepted: usize = running.join_all().await.into_iter().sum();
-    // Nothing was wrong with the publishers.
+    // The publishers' connections were not cut.
     assert!(accepted > SENDERS * EACH * 9 / 10, "{accepted}");
     println!("{accepted} of {} accepted", SENDERS * EACH);
 }
 
-/// Sends everything with at most so many unacknowledged; the numbers that were accepted.
+/// Sends all numbers with a bounded window of unacknowledged ones; the numbers that were accepted.
 async fn send_all(
     mut sender: Client,
     to: String,
@@ -104,7 +104,7 @@ async fn send_all(
             open += 1;
         }
         let answer = sender.receive().await;
-        // Its own subscription is cut too, which it is told.
+        // Its own node's subscription is cut too, so it gets a status.
         if answer["type"] == "status" {
             continue;
         }
@@ -112,7 +112,7 @@ async fn send_all(
         if answer["type"] == "ack" {
             accepted.push(number(&answer["id"]));
         } else {
-            // One sender fills half of an inbox, if its receiver's node takes long to come back.
+            // A sender may fill its half of the inbox if the receiver's node takes long to reconnect.
             assert_eq!(answer["code"], "inbox_full", "{answer}");
         }
     }

@@ -1,4 +1,4 @@
-//! PeerJS clients that misbehave: a flood to ids that nobody has.
+//! A flood of PeerJS signals to ids that nobody has, and killed nodes while signals wait.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -10,10 +10,10 @@ use testing::peerjs::Client;
 use testing::{Node, Redis};
 
 const IDS: usize = 100_000;
-/// How many wait for an answer at once.
+/// The number of signals without an answer at any time.
 const AT_ONCE: usize = 4000;
 
-/// What Redis has in memory, in KiB.
+/// Memory that Redis uses, in KiB.
 async fn stored(redis: &Redis) -> u64 {
     let Value::BulkString(info) = redis.ask("INFO memory").await else {
         panic!("no INFO");
@@ -31,7 +31,7 @@ async fn a_flood_to_absent_ids_is_bounded_and_each_expires_once() {
     let redis = Redis::start().await;
     let settings = [
         ("limits.signals_per_second", "0"),
-        // These clients send no heartbeat.
+        // The clients of this test send no heartbeats.
         ("peerjs.alive_timeout", "1h"),
     ];
     let nodes = [
@@ -66,7 +66,7 @@ async fn a_flood_to_absent_ids_is_bounded_and_each_expires_once() {
         if expired.len() % 2000 == 0 {
             most.0 = most.0.max(nodes[0].process.resident_kib());
             most.1 = most.1.max(stored(&redis).await);
-            // Others are served meanwhile.
+            // Other clients are served meanwhile.
             let asked = Instant::now();
             one.send(r#"{"type":"CANDIDATE","dst":"other","payload":1}"#)
                 .await;
@@ -91,9 +91,9 @@ async fn a_flood_to_absent_ids_is_bounded_and_each_expires_once() {
     assert!(!keys.iter().any(|(key, _)| key.contains("/absent")));
 }
 
-/// A client comes back to another node before what it said to nobody has expired: it is told all the same.
+/// A client reconnects to another node before its waiting signal expires: it still gets EXPIRE.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_lost_its_node_is_told_who_did_not_come() {
+async fn a_client_of_a_killed_node_gets_expire() {
     let redis = Redis::start().await;
     let nodes = [
         Node::start(Some(&redis), &[]).await,
@@ -113,9 +113,9 @@ async fn whoever_lost_its_node_is_told_who_did_not_come() {
     assert_eq!(a.receive().await, expired);
 }
 
-/// The same, where Redis has lost its data before the node was lost.
+/// The same, after Redis has lost its data before the node was killed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_did_not_come_is_known_after_redis_lost_its_data_and_a_node_died() {
+async fn expire_survives_a_loss_of_data_and_a_killed_node() {
     let redis = Redis::start().await;
     let slow = [("peerjs.expire_timeout", "10s")];
     let one = Node::start(Some(&redis), &slow).await;

@@ -1,5 +1,6 @@
-//! A replica takes the place of Redis without what was written last: what a client was told, and has not seen, is among it. Nothing is sent again;
-//! the client is told that it may have missed something, and its session and its call go on.
+//! A replica is promoted without the last writes, among them what a client was sent and has not confirmed. Nothing is
+//! sent again:
+//! the client is told that it may have missed something, and its session and its call continue.
 
 use std::time::Duration;
 
@@ -18,12 +19,12 @@ async fn asked<T: FromRedisValue>(redis: &Redis, words: &str) -> T {
         .unwrap()
 }
 
-/// Up to which entry `client` was told, as Redis knows it.
+/// The last inbox entry that was sent to `client`, according to Redis.
 async fn decided(redis: &Redis) -> Option<String> {
     asked(redis, "HGET sb:s:{/client} decided").await
 }
 
-/// Waits until Redis knows that it was told something later.
+/// Waits until Redis has a later entry as the last one sent.
 async fn is_told_later(redis: &Redis, before: Option<&str>) {
     eventually("Redis knows what the client was told", async || {
         (decided(redis).await.as_deref() != before).then_some(())
@@ -31,17 +32,17 @@ async fn is_told_later(redis: &Redis, before: Option<&str>) {
     .await;
 }
 
-/// The connection of `client` was told two things that it does not know of when it comes back, and the replica knows nothing of that.
+/// `client` was sent two entries that it has not seen when it resumes, and the replica has no record of them.
 struct Scene {
     failover: Failover,
-    /// The caller's, the client's, and a friend's.
+    /// The nodes of the caller, of the client, and of a friend.
     nodes: [Node; 3],
     caller: Client,
-    /// What the client comes back with.
+    /// What the client resumes with.
     token: ResumeToken,
-    /// Its connection, which answers no ping any more.
+    /// Its connection, which no longer answers pings.
     connection: Box<dyn Send>,
-    /// Up to where the client was told, as the replica knows it.
+    /// The last entry that was sent to the client, according to the replica.
     known: Option<String>,
 }
 
@@ -70,8 +71,8 @@ impl Scene {
         assert_eq!(caller.receive_type("ack").await["status"], "delivered");
         let sent = friend.send_message("client", "friendly").await;
         assert_eq!(sent["status"], "delivered");
-        // It was written; that the client has it is known to nobody.
-        hears_both(&mut client).await;
+        // It was written to the socket; nobody knows whether the client has it.
+        expect_both(&mut client).await;
         let connection = Box::new(client.stop_reading());
         Self {
             failover,
@@ -84,8 +85,8 @@ impl Scene {
     }
 }
 
-/// The client comes back as soon as it may.
-async fn comes_back(node: &Node, token: &ResumeToken) -> Client {
+/// Resumes as soon as the node accepts it.
+async fn resume_eventually(node: &Node, token: &ResumeToken) -> Client {
     eventually("it is resumed", async || {
         let mut client = Client::connect(node.address).await;
         let reply = client.try_resume(token).await;
@@ -95,19 +96,19 @@ async fn comes_back(node: &Node, token: &ResumeToken) -> Client {
     .await
 }
 
-/// What the caller and the friend said, each once.
-async fn hears_both(client: &mut Client) {
+/// Expects the signals of the caller and of the friend, each once.
+async fn expect_both(client: &mut Client) {
     let heard = [client.receive().await, client.receive().await];
     let candidate = heard.iter().any(|said| said["candidate"] == 1);
     let friendly = heard.iter().any(|said| said["message"] == "friendly");
     assert!(candidate && friendly, "{heard:?}");
 }
 
-/// It is told of the loss once, and hears nothing twice; its call goes on, and it can be reached.
+/// Checks that the client is told of the loss once, gets nothing twice, stays in its call, and can be reached.
 async fn goes_on(client: &mut Client, caller: &mut Client) {
     let status = client.receive_type("status").await;
     assert_eq!(status["missed"], true, "{status}");
-    // Longer than until call peers are asked whether they still have the call.
+    // Longer than it takes until call peers are asked whether the call still exists.
     let more = client.receive_for(Duration::from_secs(6)).await;
     assert!(more.is_empty(), "{more:?}");
     let heard = caller.receive_for(Duration::ZERO).await;
@@ -123,7 +124,7 @@ async fn goes_on(client: &mut Client, caller: &mut Client) {
 }
 
 #[tokio::test]
-async fn who_comes_back_after_the_loss_is_told_of_it() {
+async fn a_resume_after_the_loss_gets_missed() {
     let _alone = crate::alone().await;
     let mut scene = Scene::build(&[]).await;
     drop(scene.connection);
@@ -131,7 +132,7 @@ async fn who_comes_back_after_the_loss_is_told_of_it() {
     scene.failover.primary.kill().await;
     scene.failover.promote().await;
     let back = Instant::now();
-    let mut client = comes_back(&scene.nodes[2], &scene.token).await;
+    let mut client = resume_eventually(&scene.nodes[2], &scene.token).await;
     println!(
         "a session goes on {:?} after a replica was promoted",
         back.elapsed()
@@ -139,9 +140,9 @@ async fn who_comes_back_after_the_loss_is_told_of_it() {
     goes_on(&mut client, &mut scene.caller).await;
 }
 
-/// Its connection ends after its node has told the new Redis of it.
+/// The connection ends after its node has written the session to the new Redis.
 #[tokio::test]
-async fn a_connection_that_ends_after_the_loss_is_made_good_too() {
+async fn a_connection_that_ends_after_the_loss_gets_missed() {
     let _alone = crate::alone().await;
     let mut scene = Scene::build(&[]).await;
     scene.failover.primary.kill().await;
@@ -153,13 +154,13 @@ async fn a_connection_that_ends_after_the_loss_is_made_good_too() {
         lease.ends_with('d').then_some(())
     })
     .await;
-    let mut client = comes_back(&scene.nodes[2], &scene.token).await;
+    let mut client = resume_eventually(&scene.nodes[2], &scene.token).await;
     goes_on(&mut client, &mut scene.caller).await;
 }
 
-/// Nobody is left who knows more than the replica: its client is put off until that is certain.
+/// No node is left that knows more than the replica: the client's resume is delayed until that is certain.
 #[tokio::test]
-async fn a_session_whose_node_died_with_redis_goes_on_too() {
+async fn a_session_whose_node_died_with_redis_continues() {
     let _alone = crate::alone().await;
     let mut scene = Scene::build(&[("presence.grace", "12s")]).await;
     let [callers, own, other] = scene.nodes;
@@ -169,7 +170,7 @@ async fn a_session_whose_node_died_with_redis_goes_on_too() {
     let mut client = Client::connect(other.address).await;
     let reply = client.try_resume(&scene.token).await;
     assert_eq!(reply["code"], "unavailable", "{reply}");
-    let mut client = comes_back(&other, &scene.token).await;
+    let mut client = resume_eventually(&other, &scene.token).await;
     let mut caller = scene.caller;
     goes_on(&mut client, &mut caller).await;
     drop(callers);

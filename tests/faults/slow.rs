@@ -1,4 +1,4 @@
-//! A client that stops reading while others flood it: it is ended, and nobody else notices.
+//! A client that stops reading while others flood it: its session ends, and nobody else notices.
 
 use std::time::{Duration, Instant};
 
@@ -10,18 +10,18 @@ use testing::Client;
 use testing::eventually;
 use testing::{Node, Redis};
 
-/// What the flooders offer together.
+/// The load of all flooders together.
 const BYTES_PER_SECOND: usize = 10 << 20;
 const MESSAGE: usize = 16 << 10;
 const FLOODERS: usize = 8;
-/// How often each sends a message, for that.
+/// The interval of messages of each flooder, for that load.
 const SHARE: Duration =
     Duration::from_nanos((1_000_000_000 * MESSAGE * FLOODERS / BYTES_PER_SECOND) as u64);
-/// What two others say to each other during the flood, a hundred a second at most.
+/// The number of signals that two other users exchange during the flood, at most a hundred a second.
 const MESSAGES: usize = 300;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_that_stops_reading_is_ended_and_nobody_else_notices() {
+async fn a_client_that_stops_reading_is_closed_and_others_do_not_notice() {
     let _alone = crate::alone().await;
     let redis = Redis::start().await;
     let nodes = [
@@ -67,7 +67,7 @@ async fn a_client_that_stops_reading_is_ended_and_nobody_else_notices() {
         })
         .await;
 
-        // The flood goes on while others talk: memory has levelled off.
+        // The flood continues while others exchange signals: memory no longer grows.
         others.await.unwrap();
         eventually("the flood is refused", async || {
             let answer = friend.send_message("victim", "gone").await;
@@ -92,7 +92,7 @@ async fn a_client_that_stops_reading_is_ended_and_nobody_else_notices() {
     }
 }
 
-/// Offers its share of the flood until it is told to stop.
+/// Sends its share of the flood until stopped.
 async fn offer_too_much(mut flooder: Client, stop: CancellationToken) {
     let body = "x".repeat(MESSAGE);
     let message = json!({"type": "message", "name": "victim", "message": body}).to_string();
@@ -104,7 +104,7 @@ async fn offer_too_much(mut flooder: Client, stop: CancellationToken) {
     flooder.close().await;
 }
 
-/// Two others talk all the while; nothing of theirs is lost or late.
+/// Two other users exchange signals; none is lost or late.
 async fn chat(mut one: Client, mut other: Client) {
     for number in 0..MESSAGES {
         let id = format!("{number}");

@@ -1,4 +1,5 @@
-//! Redis stands still, dies, or forgets: nobody is hung up, nobody's name is given away, everybody is back soon.
+//! A Redis that freezes, dies or loses its data: no call ends, no name is given away, everybody is reachable soon
+//! after.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -15,12 +16,12 @@ use testing::{eventually, http};
 
 /// A signal to another node is refused within this time while Redis is away.
 const REFUSED_WITHIN: Duration = Duration::from_secs(2);
-/// Everybody is addressable within this time after it is back.
+/// After an outage every user can be reached within this time.
 const BACK_WITHIN: Duration = Duration::from_secs(5);
-/// A store that has forgotten everything is noticed within this time.
+/// The loss of all data is noticed within this time.
 const NOTICED_WITHIN: Duration = Duration::from_millis(1500);
 
-/// 200 calls over two nodes, half of them on one node, and a stranger who wants a live user's name all the time.
+/// 200 calls over two nodes, half of them on one node, and strangers who try to take live users' names.
 struct Town {
     redis: Redis,
     nodes: [Node; 2],
@@ -32,7 +33,7 @@ struct Town {
 impl Town {
     async fn build() -> Self {
         let redis = Redis::start().await;
-        // A prober asks for everybody, as fast as the machine can.
+        // The prober sends to all users as fast as the machine can.
         let fast = [("limits.signals_per_second", "0")];
         let nodes = [
             Node::start(Some(&redis), &fast).await,
@@ -63,7 +64,7 @@ impl Town {
         }
     }
 
-    /// Strangers try to log in under names of live users, on both nodes, until they are told to stop. None may win.
+    /// Tries to log in with names of live users, on both nodes, until stopped. No attempt may succeed.
     fn strangers(&self) -> (CancellationToken, JoinHandle<usize>) {
         let stop = CancellationToken::new();
         let addresses = self.nodes.each_ref().map(|node| node.address);
@@ -71,7 +72,7 @@ impl Town {
         (stop, task)
     }
 
-    /// While Redis is away: one node's users talk, others are refused in time.
+    /// During the outage users of one node reach each other, and signals to other nodes are refused in time.
     async fn talks_without_redis(&mut self) {
         for (one, other) in self.local.iter_mut().take(10) {
             one.send(&json!({"type": "candidate", "name": other.name, "candidate": 1, "id": 1}))
@@ -94,7 +95,7 @@ impl Town {
         }
     }
 
-    /// Everybody can be reached from both nodes, within the limit.
+    /// Waits until every user can be reached from both nodes, within the limit.
     async fn is_back(&mut self, since: Instant) {
         let names: Vec<String> = self.peers().map(|peer| peer.name.clone()).collect();
         for prober in &mut self.probers {
@@ -106,7 +107,7 @@ impl Town {
                     if answer["type"] == "ack" {
                         break;
                     }
-                    // A store that forgot everything is noticed with the next beat.
+                    // A loss of all data is noticed with the next heartbeat.
                     let unnoticed =
                         since.elapsed() < NOTICED_WITHIN && answer["code"] == "user_unavailable";
                     assert!(
@@ -128,7 +129,7 @@ impl Town {
         );
     }
 
-    /// Nobody has heard a leave, no socket was closed, and every call can still be ended.
+    /// Checks that nobody got a leave, no connection was closed, and every call can still be ended.
     async fn lost_nothing(&mut self) {
         for peer in self
             .across
@@ -159,7 +160,7 @@ impl Town {
             .flat_map(|(one, other)| [one, other])
     }
 
-    /// The whole story: a fault, what holds during and after it.
+    /// Causes a fault, and checks what must hold during and after it.
     async fn survives(mut self, fault: impl AsyncFnOnce(&mut Self) -> Instant) {
         let (stop, strangers) = self.strangers();
         let back = fault(&mut self).await;
@@ -172,7 +173,7 @@ impl Town {
             })
             .await;
         }
-        // A name that was lost would be lost by now: every lease was renewed since.
+        // Every lease was renewed since, so a lost name would show by now.
         stop.cancel();
         let tries = strangers.await.unwrap();
         assert!(tries > 20, "strangers tried {tries} times only");
@@ -193,7 +194,7 @@ async fn try_names(addresses: [SocketAddr; 2], stop: CancellationToken) -> usize
             return tries;
         }
         let name = format!("{}{}", ["x", "y", "v", "w"][tries % 4], tries / 4 % 100);
-        // Under the limit of messages a second.
+        // Stays below the rate limit.
         sleep(Duration::from_millis(10)).await;
         let reply = strangers[tries % 2].try_login(&name).await;
         assert_eq!(
@@ -210,7 +211,7 @@ async fn stopped_for(town: &mut Town, time: Duration) -> Instant {
     town.redis.process.signal("STOP");
     let stopped = Instant::now();
     town.talks_without_redis().await;
-    // Not a wait for anything: the length of the stall is what is tested.
+    // This sleep is the stall, not a wait for a condition.
     sleep(time.saturating_sub(stopped.elapsed())).await;
     town.redis.process.signal("CONT");
     Instant::now()
@@ -260,7 +261,7 @@ async fn redis_forgets_everything() {
     Town::build().await.survives(fault).await;
 }
 
-/// Which connections a Redis has, the one that asks among them.
+/// The connections of a Redis, including the one that asks.
 async fn connections_to(redis: &Redis) -> HashSet<String> {
     let redis::Value::BulkString(list) = redis.ask("CLIENT LIST").await else {
         panic!("no list")
@@ -292,7 +293,7 @@ async fn redis_has_no_memory_left() {
         let (from, to) = &mut resumable;
         let answer = from.send_message(&to.name, &format!("full {n}")).await;
         assert_eq!(answer["code"], "unavailable", "{answer}");
-        // Nothing is stored for the peer of a plain call.
+        // Redis stores nothing for the peer of a plain call.
         let (from, to) = &mut plain;
         let answer = from.send_message(&to.name, &format!("full {n}")).await;
         assert_eq!(answer["status"], "delivered", "{answer}");
@@ -321,7 +322,7 @@ async fn redis_has_no_memory_left() {
     .await;
 }
 
-/// Sends 50 messages a second to somebody who is there, until it is told to stop. The codes of the refusals.
+/// Sends 50 messages a second to a user who is present, until stopped; the codes of the refusals.
 async fn keeps_sending(mut one: Client, to: String, stop: CancellationToken) -> Vec<String> {
     let mut refusals = Vec::new();
     let mut rate = interval(Duration::from_millis(20));
@@ -330,7 +331,7 @@ async fn keeps_sending(mut one: Client, to: String, stop: CancellationToken) -> 
         if stop.is_cancelled() {
             break;
         }
-        // Unpaced, a fast machine goes over the limit of `limits.signals_per_second`.
+        // Without a pause a fast machine exceeds `limits.signals_per_second`.
         rate.tick().await;
         one.send(&json!({"type": "message", "name": to, "message": 1, "id": number}))
             .await;
@@ -349,7 +350,7 @@ async fn keeps_sending(mut one: Client, to: String, stop: CancellationToken) -> 
 }
 
 #[tokio::test]
-async fn nobody_who_is_there_is_called_absent_by_an_empty_redis() {
+async fn an_empty_redis_reports_no_present_user_as_absent() {
     let _alone = crate::alone().await;
     let mut redis = Redis::start().await;
     let nodes = [

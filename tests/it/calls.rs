@@ -1,4 +1,4 @@
-//! Calls across nodes that end in every way, and what was missed meanwhile.
+//! Calls across nodes: every way to end one, and what happens to signals while a node cannot receive.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use testing::Client;
 use testing::cluster::{Backend, Cluster};
 use testing::eventually;
 
-/// Leases that are short enough to wait for.
+/// Leases that expire within the time of a test.
 const SHORT: [(&str, &str); 3] = [
     ("presence.ttl", "6s"),
     ("presence.grace", "1s"),
@@ -17,7 +17,7 @@ const SHORT: [(&str, &str); 3] = [
 ];
 
 #[tokio::test]
-async fn what_was_sent_while_a_node_was_deaf_arrives_later_in_order() {
+async fn signals_to_a_node_without_subscription_arrive_later_in_order() {
     let cluster = Cluster::in_memory(2, &[]).await;
     let Backend::Memory(switch) = &cluster.backend else {
         unreachable!()
@@ -42,7 +42,7 @@ async fn what_was_sent_while_a_node_was_deaf_arrives_later_in_order() {
 }
 
 #[tokio::test]
-async fn a_plain_session_is_told_that_it_may_have_missed_something() {
+async fn a_plain_session_gets_missed_after_a_gap() {
     for cluster in [
         Cluster::in_memory(2, &[]).await,
         Cluster::over_redis(2, &[]).await,
@@ -64,12 +64,12 @@ async fn a_plain_session_is_told_that_it_may_have_missed_something() {
         let sent = one.send_message("other", "live").await;
         assert_eq!(sent["status"], "delivered");
         assert_eq!(other.receive_type("message").await["message"], "live");
-        // The call goes on.
+        // The call continues.
         other.expect_silence().await;
     }
 }
 
-/// Nothing overtakes what is sent while the receiver's node subscribes anew, and the sender need not repeat it.
+/// Signals sent while the receiver's node renews its subscription arrive in order, without a repetition by the sender.
 #[tokio::test]
 async fn signals_to_a_node_between_two_subscriptions_arrive_in_order() {
     let cluster = Cluster::over_redis(2, &[("limits.signals_per_second", "0")]).await;
@@ -116,7 +116,7 @@ async fn signals_to_a_node_between_two_subscriptions_arrive_in_order() {
 }
 
 #[tokio::test]
-async fn a_leave_reaches_a_deaf_node_too() {
+async fn a_leave_reaches_a_node_after_a_gap() {
     let cluster = Cluster::in_memory(2, &[]).await;
     let Backend::Memory(switch) = &cluster.backend else {
         unreachable!()
@@ -134,9 +134,9 @@ async fn a_leave_reaches_a_deaf_node_too() {
     other.expect_silence().await;
 }
 
-/// The offer is in the inbox, the callee's session has not read it, and ends: the caller must hear of it.
+/// The callee's session ends before it has read the offer from its inbox: the caller must get a leave.
 #[tokio::test]
-async fn an_offer_that_was_never_read_is_answered_with_a_leave() {
+async fn an_unread_offer_is_answered_with_a_leave() {
     let cluster = Cluster::in_memory(2, &[]).await;
     let Backend::Memory(switch) = &cluster.backend else {
         unreachable!()
@@ -156,7 +156,7 @@ async fn an_offer_that_was_never_read_is_answered_with_a_leave() {
 }
 
 #[tokio::test]
-async fn a_stall_of_the_fabric_ends_no_call_and_a_leave_waits_for_its_end() {
+async fn a_stalled_broker_ends_no_call_and_delays_leaves() {
     let cluster = Cluster::in_memory(2, &SHORT).await;
     let Backend::Memory(switch) = &cluster.backend else {
         unreachable!()
@@ -168,7 +168,7 @@ async fn a_stall_of_the_fabric_ends_no_call_and_a_leave_waits_for_its_end() {
     third.call(&mut one).await;
     switch.set_away(true);
     assert_eq!(one.send_message("other", "1").await["code"], "unavailable");
-    // On one node plain users reach each other without the broker.
+    // Plain users on the same node reach each other without the broker.
     other
         .send(&json!({"type": "message", "name": "third", "message": 1, "id": 1}))
         .await;
@@ -177,7 +177,7 @@ async fn a_stall_of_the_fabric_ends_no_call_and_a_leave_waits_for_its_end() {
     third.close().await;
     let mut late = cluster.connect(0).await;
     assert_eq!(late.try_login("late").await["code"], "unavailable");
-    // Longer than a node lease lives.
+    // Longer than the lifetime of a node lease.
     assert_eq!(
         one.receive_for(Duration::from_millis(1500)).await,
         [json!({"type": "status", "fabric": "degraded"})]
@@ -196,7 +196,7 @@ async fn a_stall_of_the_fabric_ends_no_call_and_a_leave_waits_for_its_end() {
 }
 
 #[tokio::test]
-async fn a_store_that_forgets_everything_gets_everybody_back_and_gives_no_name_away() {
+async fn a_loss_of_all_data_is_repaired_and_gives_no_name_away() {
     for cluster in [
         Cluster::in_memory(2, &SHORT).await,
         Cluster::over_redis(2, &SHORT).await,
@@ -223,10 +223,10 @@ async fn a_store_that_forgets_everything_gets_everybody_back_and_gives_no_name_a
     }
 }
 
-/// Some leases are renewed between the loss and the beat that notices it, others after it.
+/// Some leases are renewed between the loss and the heartbeat that notices it, others after that heartbeat.
 #[tokio::test]
-async fn each_session_is_told_of_a_loss_of_data_once() {
-    // Each lease is renewed every 2 s in turn, and a loss is noticed within 400 ms.
+async fn each_session_gets_missed_once_after_a_loss_of_data() {
+    // Leases are renewed in turn, each every 2 s, and a loss is noticed within 400 ms.
     let settings = [SHORT[0], SHORT[1], ("presence.node_ttl", "2s")];
     for cluster in [
         Cluster::in_memory(1, &settings).await,
@@ -242,7 +242,7 @@ async fn each_session_is_told_of_a_loss_of_data_once() {
                 Backend::Memory(switch) => switch.forget(),
                 Backend::Redis(redis) => drop(redis.ask("FLUSHALL").await),
             }
-            // Longer than until it is noticed and everybody was told.
+            // Longer than it takes to notice the loss and to tell all sessions.
             let heard = users
                 .iter_mut()
                 .map(|user| user.receive_for(Duration::from_secs(3)));
@@ -255,7 +255,7 @@ async fn each_session_is_told_of_a_loss_of_data_once() {
 }
 
 #[tokio::test]
-async fn a_leave_that_the_store_forgot_is_told_all_the_same() {
+async fn a_leave_lost_with_the_data_arrives_all_the_same() {
     for cluster in [
         Cluster::in_memory(2, &SHORT).await,
         Cluster::over_redis(2, &SHORT).await,
@@ -277,7 +277,8 @@ async fn a_leave_that_the_store_forgot_is_told_all_the_same() {
                     .await;
                 "hangup"
             };
-            // Both are told of the loss; the leave itself, or the answer to what is asked then, comes once.
+            // Both are told of the loss. The leave arrives once, either itself or as the answer to the check that
+            // follows.
             let leave = other.receive_type("leave").await;
             assert_eq!(leave["name"], *name);
             assert!([reason, "lost"].contains(&leave["reason"].as_str().unwrap()));
@@ -296,7 +297,7 @@ async fn a_leave_that_the_store_forgot_is_told_all_the_same() {
 }
 
 #[tokio::test]
-async fn the_next_user_of_a_name_is_not_in_the_calls_of_the_last() {
+async fn the_next_user_of_a_name_does_not_inherit_calls() {
     for cluster in [
         Cluster::in_memory(2, &[]).await,
         Cluster::over_redis(2, &[]).await,
@@ -317,7 +318,7 @@ async fn the_next_user_of_a_name_is_not_in_the_calls_of_the_last() {
 }
 
 #[tokio::test]
-async fn a_call_set_up_over_and_over_ends_each_time_once() {
+async fn a_call_begun_repeatedly_ends_once_each_time() {
     for cluster in [
         Cluster::in_memory(2, &[]).await,
         Cluster::over_redis(2, &[]).await,

@@ -1,4 +1,4 @@
-//! What clients may not do, and what they are told: limits, silence, strange origins, dirt.
+//! Limits and refusals: frame sizes, rates, silence, foreign origins, malformed messages.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -34,7 +34,7 @@ async fn a_frame_over_the_limit_closes_with_1009() {
 }
 
 #[tokio::test]
-async fn a_silent_client_is_left_with_4010_and_a_quiet_one_is_not() {
+async fn a_silent_client_is_closed_with_4010_and_a_quiet_one_is_not() {
     let settings = [
         ("session.ping_every", "300ms"),
         ("session.silent_after", "900ms"),
@@ -53,7 +53,7 @@ async fn a_silent_client_is_left_with_4010_and_a_quiet_one_is_not() {
     assert_eq!(raw_close_code(cluster.nodes[0].address).await, 4010);
 }
 
-/// Connects by hand and never answers a ping: the code of the close frame that comes.
+/// Connects over raw TCP and never answers a ping; the code of the close frame.
 async fn raw_close_code(address: SocketAddr) -> u16 {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let mut request = "GET /ws HTTP/1.1\r\nHost: x\r\n".to_owned();
@@ -64,7 +64,7 @@ async fn raw_close_code(address: SocketAddr) -> u16 {
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut heard = Vec::new();
     stream.read_to_end(&mut heard).await.unwrap();
-    // An unmasked close frame: 0x88, its length, the code.
+    // An unmasked close frame (RFC 6455, section 5.5.1): 0x88, the length, the code.
     let at = heard
         .windows(2)
         .position(|bytes| bytes[0] == 0x88 && bytes[1] >= 2)
@@ -73,7 +73,7 @@ async fn raw_close_code(address: SocketAddr) -> u16 {
 }
 
 #[tokio::test]
-async fn who_never_logs_in_is_left_with_4009() {
+async fn a_client_without_login_is_closed_with_4009() {
     let cluster = Cluster::in_memory(1, &[("session.login_within", "300ms")]).await;
     let mut one = cluster.login(0, "one").await;
     let mut idle = cluster.connect(0).await;
@@ -83,7 +83,7 @@ async fn who_never_logs_in_is_left_with_4009() {
 }
 
 #[tokio::test]
-async fn a_fast_client_is_refused_and_a_stubborn_one_is_left_with_4029() {
+async fn a_fast_client_is_refused_and_then_closed_with_4029() {
     let cluster = Cluster::in_memory(1, &[("limits.signals_per_second", "20")]).await;
     let mut one = cluster.login(0, "one").await;
     let mut other = cluster.login(0, "other").await;
@@ -103,7 +103,7 @@ async fn a_fast_client_is_refused_and_a_stubborn_one_is_left_with_4029() {
             refused += 1;
         }
     }
-    // The login was the first of a burst of 40.
+    // The login counts as the first message of a burst of 40.
     assert!(
         (39..=50).contains(&accepted),
         "{accepted} accepted, {refused} refused"
@@ -117,7 +117,7 @@ async fn a_fast_client_is_refused_and_a_stubborn_one_is_left_with_4029() {
 }
 
 #[tokio::test]
-async fn an_address_has_as_many_connections_as_it_may() {
+async fn connections_per_address_are_limited() {
     let cluster = Cluster::in_memory(1, &[("limits.connections_per_ip", "2")]).await;
     let address = cluster.nodes[0].address;
     let (first, _second) = (
@@ -180,7 +180,7 @@ async fn only_pages_of_listed_origins_may_connect() {
 }
 
 #[tokio::test]
-async fn a_slowloris_is_left() {
+async fn a_slow_request_head_is_cut_off() {
     let cluster = Cluster::in_memory(1, &[]).await;
     let mut stream = TcpStream::connect(cluster.nodes[0].address).await.unwrap();
     stream
@@ -193,7 +193,7 @@ async fn a_slowloris_is_left() {
 }
 
 #[tokio::test]
-async fn dirt_harms_nobody() {
+async fn malformed_messages_harm_nobody() {
     let cluster = Cluster::in_memory(2, &[("limits.signals_per_second", "0")]).await;
     let mut one = cluster.login(0, "one").await;
     let mut other = cluster.login(1, "other").await;
@@ -239,7 +239,7 @@ async fn dirt_harms_nobody() {
 }
 
 #[tokio::test]
-async fn too_much_to_ask_is_refused() {
+async fn too_many_presence_names_are_refused() {
     let cluster = Cluster::in_memory(1, &[]).await;
     let mut one = cluster.login(0, "one").await;
     let names: Vec<String> = (0..257).map(|number| format!("n{number}")).collect();

@@ -1,4 +1,4 @@
-//! How a node stops: everybody is told to go, nobody new comes in, nothing is left.
+//! How a node drains: it closes its sessions, refuses new ones, and leaves no keys behind.
 
 use serde_json::json;
 
@@ -6,7 +6,7 @@ use testing::Cluster;
 use testing::http;
 
 #[tokio::test]
-async fn everybody_is_told_and_the_name_is_free_elsewhere() {
+async fn a_drain_closes_all_sessions_and_frees_their_names() {
     for mut cluster in [
         Cluster::in_memory(2, &[]).await,
         Cluster::over_redis(2, &[]).await,
@@ -41,9 +41,9 @@ async fn everybody_is_told_and_the_name_is_free_elsewhere() {
     }
 }
 
-/// A client that neither reads nor closes holds a goodbye up; meanwhile the node turns everybody else away.
+/// A client that neither reads nor closes keeps the node draining; meanwhile the node refuses new clients.
 #[tokio::test]
-async fn while_it_drains_a_node_takes_nobody_and_says_so() {
+async fn a_draining_node_is_unready_and_refuses_connections() {
     let mut cluster = Cluster::in_memory(1, &[]).await;
     let held = cluster.login(0, "held").await.stop_reading();
     let node = &cluster.nodes[0];

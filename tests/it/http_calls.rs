@@ -1,4 +1,4 @@
-//! Calls through the HTTP door: a client that cannot open a WebSocket is a user like any other.
+//! Calls over HTTP: a client that cannot open a WebSocket is a user like any other.
 
 use serde_json::json;
 
@@ -19,7 +19,7 @@ async fn a_websocket_and_an_http_user_call_each_other() {
         for by in [Downlink::Stream, Downlink::Poll] {
             let mut socket = cluster.login(0, "socket").await;
             let mut visitor = HttpSession::login(cluster.nodes[1].address, by, "visitor").await;
-            // What one node was told is heard on another.
+            // A POST to one node reaches a stream at another.
             visitor.move_to(cluster.nodes[0].address);
             visitor
                 .send(&json!({"type": "offer", "name": "socket", "offer": {"sdp": "o"}, "id": 1}))
@@ -47,7 +47,7 @@ async fn a_websocket_and_an_http_user_call_each_other() {
                 .map(|number| json!({"type": "candidate", "name": "socket", "candidate": number}))
                 .collect();
             assert_eq!(visitor.send_all(&candidates, "c").await.status, 202);
-            // Said again, since nobody knows whether it was heard.
+            // The client repeats the POST, since it does not know whether it succeeded.
             let again = visitor.send_all(&candidates, "c").await;
             assert_eq!((again.status, again.json()), (202, json!({"accepted": 20})));
             for number in 0..20 {
@@ -66,7 +66,7 @@ async fn a_websocket_and_an_http_user_call_each_other() {
                 json!({"type": "leave", "name": "visitor", "reason": "closed"})
             );
             assert_eq!(visitor.gone().await["code"], "session_gone");
-            // The name is free at once.
+            // The name is free immediately.
             let again = cluster.login(1, "visitor").await;
             again.close().await;
             socket.close().await;
@@ -99,7 +99,7 @@ async fn two_http_users_call_each_other_and_one_hangs_up() {
 }
 
 #[tokio::test]
-async fn errors_are_told_on_the_stream_as_over_a_websocket() {
+async fn errors_arrive_on_the_stream_as_over_a_websocket() {
     let cluster = Cluster::in_memory(1, &[]).await;
     let address = cluster.nodes[0].address;
     let mut visitor = HttpSession::open(address, Downlink::Stream, &json!({})).await;
@@ -113,7 +113,7 @@ async fn errors_are_told_on_the_stream_as_over_a_websocket() {
     assert_eq!(visitor.receive().await["success"], true);
     visitor.send(&json!({"type": "login", "name": "b"})).await;
     assert_eq!(visitor.receive().await["code"], "already_logged_in");
-    // Without an id an error names none, also not one that the server made.
+    // The error for a message without an id has no id, not even one that the server made.
     visitor
         .send(&json!({"type": "message", "name": "nobody", "message": 1}))
         .await;
@@ -135,9 +135,9 @@ async fn errors_are_told_on_the_stream_as_over_a_websocket() {
     visitor.expect_silence().await;
 }
 
-/// A client changes the way it connects without losing its session: that is how a library climbs its ladder.
+/// A client changes its transport without losing its session, as the client library does when it falls back.
 #[tokio::test]
-async fn a_session_goes_from_a_websocket_to_http_and_back() {
+async fn a_session_moves_from_websocket_to_http_and_back() {
     for cluster in both(&[]).await {
         let mut peer = cluster.login(0, "peer").await;
         let mut socket = Client::login_resumable(cluster.nodes[0].address, "changer").await;

@@ -1,4 +1,4 @@
-//! HTTP sessions go on elsewhere: after a break, a drain, or the end of the node that carried them.
+//! HTTP sessions continue on another node after a broken stream, a drain, or the end of their home.
 
 use serde_json::json;
 
@@ -13,7 +13,7 @@ async fn both() -> [Cluster; 2] {
 }
 
 #[tokio::test]
-async fn a_stream_goes_on_behind_the_last_event_on_any_node() {
+async fn a_stream_continues_after_its_last_event_on_any_node() {
     for cluster in both().await {
         let mut peer = cluster.login(0, "peer").await;
         let mut visitor = HttpSession::login(cluster.nodes[0].address, Downlink::Stream, "a").await;
@@ -23,18 +23,18 @@ async fn a_stream_goes_on_behind_the_last_event_on_any_node() {
             peer.send(&say(number)).await;
             peer.receive_type("ack").await;
             if number % 5 == 0 {
-                // The stream breaks, and goes on at the other node.
+                // The stream breaks, and continues at the other node.
                 let turn = usize::from(number % 2 == 0);
                 visitor.move_to(cluster.nodes[turn].address);
             }
             if number % 7 < 4 {
                 continue;
             }
-            // Some are heard only after the break.
+            // Some messages arrive only after the break.
             while visitor.receive().await["message"] != number {}
         }
         while visitor.receive().await["message"] != 49 {}
-        // All again, from the beginning: nothing was there twice.
+        // Reads everything again from the beginning: nothing is there twice.
         visitor.last = None;
         visitor.move_to(cluster.nodes[1].address);
         visitor.receive_type("login").await;
@@ -46,7 +46,7 @@ async fn a_stream_goes_on_behind_the_last_event_on_any_node() {
 }
 
 #[tokio::test]
-async fn a_drain_hands_the_conversation_over_and_nobody_hears_a_leave() {
+async fn a_drain_moves_http_sessions_without_a_leave() {
     for mut cluster in both().await {
         let mut peer = cluster.login(1, "peer").await;
         let (draining, staying) = (cluster.nodes[0].address, cluster.nodes[1].address);
@@ -83,7 +83,7 @@ async fn a_drain_hands_the_conversation_over_and_nobody_hears_a_leave() {
                 let told = visitor.receive().await;
                 match told["type"].as_str().unwrap() {
                     "message" => meanwhile += 1,
-                    // It is told anew what it watches.
+                    // The new home sends the presence of watched names again.
                     "presence" => watched |= told["users"]["late"] == true,
                     _ => panic!("{told}"),
                 }
@@ -101,11 +101,11 @@ async fn a_drain_hands_the_conversation_over_and_nobody_hears_a_leave() {
 }
 
 #[tokio::test]
-async fn a_draining_node_takes_nobody_and_says_so() {
+async fn a_draining_node_refuses_http_sessions() {
     let mut cluster = Cluster::over_redis(2, &[]).await;
     let address = cluster.nodes[0].address;
     let visitor = HttpSession::login(address, Downlink::Poll, "a").await;
-    // A client that neither reads nor closes holds the drain up.
+    // A client that neither reads nor closes keeps the node draining.
     let held = cluster.login(0, "held").await.stop_reading();
     cluster.nodes[0].drain();
     testing::eventually("it drains", async || {

@@ -1,4 +1,4 @@
-//! The HTTP door itself: who is let in, how it says no, and how its streams and polls behave.
+//! Sessions over HTTP: how they open and end, and how streams and polls behave.
 
 mod refusals;
 
@@ -13,7 +13,7 @@ use testing::http_session::{Downlink, EventStream, HttpSession, request};
 const JSON: (&str, &str) = ("content-type", "application/json");
 
 #[tokio::test]
-async fn a_session_is_opened_as_the_protocol_says() {
+async fn opening_a_session_returns_its_token() {
     let cluster = Cluster::in_memory(1, &[]).await;
     let address = cluster.nodes[0].address;
     for body in ["", "{}", r#"{"login":{"name":"a"}}"#] {
@@ -65,7 +65,7 @@ async fn a_stream_begins_at_once_keeps_alive_and_ends_by_age() {
 }
 
 #[tokio::test]
-async fn a_newer_reader_takes_over() {
+async fn a_newer_stream_or_poll_replaces_the_older() {
     for cluster in [
         Cluster::in_memory(2, &[]).await,
         Cluster::over_redis(2, &[]).await,
@@ -80,7 +80,7 @@ async fn a_newer_reader_takes_over() {
         assert_eq!(first.next_event().await, None);
         let poll = visitor.request("GET", "/v1/events?mode=poll&wait=20", &[], "");
         let taking_over = async {
-            // The poll has taken over when the stream is told.
+            // The stream ends once the poll has taken over.
             assert_eq!(second.next_event().await.unwrap().kind, "replaced");
             EventStream::open(b, &visitor.token, None).await.unwrap()
         };
@@ -96,7 +96,7 @@ async fn a_newer_reader_takes_over() {
 }
 
 #[tokio::test]
-async fn the_token_proves_who_asks_for_ice_servers() {
+async fn the_token_authorises_ice_servers() {
     let settings = [("ice.servers", r#"["stun:stun.example:3478"]"#)];
     let cluster = Cluster::in_memory(1, &settings).await;
     let address = cluster.nodes[0].address;
@@ -159,18 +159,18 @@ async fn a_client_that_does_not_come_back_is_lost() {
             json!({"type": "leave", "name": "silent", "reason": "lost"})
         );
         assert!(begun.elapsed() > Duration::from_secs(4), "{begun:?}");
-        // Its last words say why, and then it is gone.
+        // The last event says why; after it the session is unknown.
         let close = silent.receive_type("close").await;
         assert_eq!(close["code"], 4010);
         silent.gone().await;
-        // Whoever holds a stream is there.
+        // A client with an open stream is present.
         streaming.send(&json!({"type": "ping", "id": 1})).await;
         while events.next_event().await.unwrap().data != r#"{"type":"pong","id":1}"# {}
     }
 }
 
 #[tokio::test]
-async fn whoever_reads_too_late_is_told_that_something_is_lost() {
+async fn a_late_reader_gets_a_reset() {
     let settings = [("limits.signals_per_second", "0")];
     let cluster = Cluster::over_redis(2, &settings).await;
     let mut peer = cluster.login(0, "peer").await;
@@ -183,7 +183,7 @@ async fn whoever_reads_too_late_is_told_that_something_is_lost() {
             if answer["type"] == "ack" {
                 break;
             }
-            // What is not safe yet takes its room.
+            // POSTs count as waiting until their outcome is known.
             assert_eq!(answer["code"], "inbox_full");
         }
     }

@@ -1,4 +1,4 @@
-//! ICE servers: in the login reply, pushed anew, by HTTP for whoever proves a session, and to nobody else.
+//! ICE servers: in the login reply, pushed before they expire, and over HTTP with a session's token.
 
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -27,7 +27,7 @@ fn now() -> u64 {
     now.unwrap().as_secs()
 }
 
-/// What a relay that knows the secret thinks of a login: until when it is good.
+/// Checks TURN credentials as a relay does that shares the secret; the time at which they expire.
 fn good_until(server: &Value) -> u64 {
     let username = server["username"].as_str().expect("a user name");
     let mut mac = Hmac::<Sha1>::new_from_slice(SECRET.as_bytes()).unwrap();
@@ -68,7 +68,7 @@ async fn get(address: SocketAddr, query: &str, authorization: &str) -> (u16, Val
 }
 
 #[tokio::test]
-async fn a_login_brings_servers_and_a_login_of_ones_own() {
+async fn a_login_reply_has_servers_with_own_credentials() {
     let cluster = Cluster::in_memory(1, &SETTINGS).await;
     let mut names = Vec::new();
     for name in ["one", "other"] {
@@ -86,7 +86,7 @@ async fn a_login_brings_servers_and_a_login_of_ones_own() {
 }
 
 #[tokio::test]
-async fn servers_without_a_secret_do_not_run_out() {
+async fn servers_without_a_secret_do_not_expire() {
     let fixed = json!([{"urls": ["turn:a"], "username": "u", "credential": "c"}]);
     let cluster = Cluster::in_memory(1, &[("ice.servers", &fixed.to_string())]).await;
     let reply = cluster.connect(0).await.try_login("one").await;
@@ -95,7 +95,7 @@ async fn servers_without_a_secret_do_not_run_out() {
 }
 
 #[tokio::test]
-async fn logins_are_pushed_anew_before_they_run_out() {
+async fn credentials_are_renewed_before_they_expire() {
     let mut settings = SETTINGS.to_vec();
     settings.push(("ice.turn_ttl", "4s"));
     let cluster = Cluster::in_memory(1, &settings).await;
@@ -111,7 +111,7 @@ async fn logins_are_pushed_anew_before_they_run_out() {
         assert!(renewed > good);
         good = renewed;
     }
-    // Who has not logged in is told nothing.
+    // A client that has not logged in gets no servers.
     let mut nameless = cluster.connect(0).await;
     assert_eq!(
         nameless.receive_for(Duration::from_millis(2500)).await,
@@ -120,7 +120,7 @@ async fn logins_are_pushed_anew_before_they_run_out() {
 }
 
 #[tokio::test]
-async fn a_session_asks_any_node_with_its_secret() {
+async fn any_node_serves_ice_servers_for_a_secret() {
     for cluster in [
         Cluster::in_memory(2, &SETTINGS).await,
         Cluster::over_redis(2, &SETTINGS).await,
@@ -137,7 +137,7 @@ async fn a_session_asks_any_node_with_its_secret() {
         let there = cluster.nodes[1].address;
         let (status, told) = get(there, "", &bearer).await;
         assert_eq!((status, &told["code"]), (400, &json!("bad_request")));
-        // A plain session has no secret, and an empty one is none.
+        // A plain session has no secret, and an empty secret is refused.
         let _plain = cluster.login(0, "plain").await;
         for (query, header) in [
             ("?name=other", bearer.as_str()),
@@ -151,7 +151,7 @@ async fn a_session_asks_any_node_with_its_secret() {
             assert_eq!((status, &told["code"]), (401, &json!("unauthorized")));
             assert!(!told.to_string().contains(&one.token.secret));
         }
-        // Its time is over with the session.
+        // The secret ends with the session.
         one.close().await;
         testing::eventually("the secret is worth nothing", async || {
             (get(there, query, &bearer).await.0 == 401).then_some(())
@@ -187,7 +187,7 @@ async fn poll(address: SocketAddr, authorization: &str, after: &str) -> (Vec<Val
 }
 
 #[tokio::test]
-async fn an_http_session_asks_with_its_token_and_is_told_anew() {
+async fn an_http_session_gets_ice_servers_and_renewals() {
     let mut settings = SETTINGS.to_vec();
     settings.push(("ice.turn_ttl", "4s"));
     for cluster in [
@@ -199,7 +199,7 @@ async fn an_http_session_asks_with_its_token_and_is_told_anew() {
         assert_eq!(status, 201, "{opened}");
         let token = opened["token"].as_str().unwrap();
         let bearer = format!("Bearer {token}");
-        // It has no name yet.
+        // The session has not logged in yet.
         let (status, told) = get(there, "", &bearer).await;
         assert_eq!((status, &told["code"]), (401, &json!("unauthorized")));
         let login = json!({"type": "login", "name": "one"});
@@ -220,7 +220,7 @@ async fn an_http_session_asks_with_its_token_and_is_told_anew() {
         are_good_for(&heard[1], 4, "iceServersTtl");
         let first = good_until(&heard[0]["iceServers"][1]);
         assert!(good_until(&heard[1]["iceServers"][1]) > first);
-        // At any node.
+        // Any node answers.
         for node in [here, there] {
             let (status, told) = get(node, "", &bearer).await;
             assert_eq!(status, 200, "{told}");
@@ -234,7 +234,7 @@ async fn an_http_session_asks_with_its_token_and_is_told_anew() {
 }
 
 #[tokio::test]
-async fn pages_of_listed_origins_may_ask() {
+async fn listed_origins_may_get_ice_servers() {
     let mut settings = SETTINGS.to_vec();
     settings.push(("limits.origins", "https://app.example"));
     let cluster = Cluster::in_memory(1, &settings).await;

@@ -1,10 +1,10 @@
-//! What an operator, a load balancer and a curious browser see.
+//! The admin routes, and what a plain HTTP request gets at the public address.
 
 use testing::Cluster;
 use testing::http;
 
 #[tokio::test]
-async fn the_admin_listener_tells_how_the_node_is() {
+async fn the_admin_listener_reports_the_state_of_the_node() {
     for (cluster, kind) in [
         (Cluster::in_memory(1, &[]).await, "embedded"),
         (Cluster::over_redis(1, &[]).await, "redis"),
@@ -29,7 +29,7 @@ async fn the_admin_listener_tells_how_the_node_is() {
 }
 
 #[tokio::test]
-async fn who_comes_without_a_websocket_is_told_what_this_is() {
+async fn a_plain_http_request_gets_an_explanation() {
     let cluster = Cluster::in_memory(1, &[("peerjs.enabled", "false")]).await;
     let node = &cluster.nodes[0];
     let page = http::get(node.address, "/").await.unwrap();

@@ -1,4 +1,4 @@
-//! What a browser finds at a node: pages, the client library, and how the node sees it.
+//! Pages, the client library, and `/v1/whoami`.
 
 use std::net::SocketAddr;
 
@@ -17,7 +17,7 @@ async fn get(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Respo
 }
 
 #[tokio::test]
-async fn a_browser_gets_a_page_and_a_program_gets_words() {
+async fn a_browser_gets_html_and_a_program_gets_text() {
     let cluster = Cluster::in_memory(1, &[]).await;
     let address = cluster.nodes[0].address;
     for (accept, is_page) in [
@@ -37,7 +37,7 @@ async fn a_browser_gets_a_page_and_a_program_gets_words() {
 }
 
 #[tokio::test]
-async fn pages_consist_of_what_the_node_has_and_may_do_nothing_else() {
+async fn pages_load_only_resources_of_the_node() {
     let cluster = Cluster::in_memory(1, &[]).await;
     let address = cluster.nodes[0].address;
     for page in ["/", "/doctor"] {
@@ -72,7 +72,7 @@ async fn pages_consist_of_what_the_node_has_and_may_do_nothing_else() {
 }
 
 #[tokio::test]
-async fn without_pages_there_are_words_and_the_library() {
+async fn without_pages_text_and_library_remain() {
     let cluster = Cluster::in_memory(1, &[("pages.enabled", "false")]).await;
     let address = cluster.nodes[0].address;
     let response = get(address, "/", BROWSER).await;
@@ -88,7 +88,7 @@ async fn without_pages_there_are_words_and_the_library() {
 }
 
 #[tokio::test]
-async fn the_library_can_be_imported_from_anywhere_and_kept() {
+async fn the_library_can_be_imported_cross_origin_and_cached() {
     let cluster = Cluster::in_memory(1, &[("limits.origins", "https://app.example")]).await;
     let address = cluster.nodes[0].address;
     for (file, kind) in [
@@ -139,7 +139,7 @@ async fn the_library_can_be_imported_from_anywhere_and_kept() {
 }
 
 #[test]
-fn the_library_has_the_version_that_caches_know_it_by() {
+fn the_library_has_the_version_of_the_server() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("client");
     let read = |file: &str| std::fs::read_to_string(folder.join(file)).unwrap();
     let version = env!("CARGO_PKG_VERSION");
@@ -150,7 +150,7 @@ fn the_library_has_the_version_that_caches_know_it_by() {
 }
 
 #[tokio::test]
-async fn a_node_tells_how_it_sees_a_client_and_no_secret() {
+async fn whoami_describes_the_request_without_secrets() {
     let cluster = Cluster::in_memory(1, &[]).await;
     let node = &cluster.nodes[0];
     let headers = [

@@ -1,10 +1,10 @@
-//! Where native clients may connect, and with which subprotocols: the tutorial's server takes any of either.
+//! Paths and subprotocols of native clients: like the tutorial's server, a node accepts any.
 
 use testing::Client;
 use testing::Cluster;
 use testing::http::{self, UPGRADE};
 
-/// Paths that clients of the tutorial's server use, or a proxy makes of them.
+/// Paths that clients of the tutorial's server use, or that proxies rewrite them to.
 const ELSEWHERE: [&str; 9] = [
     "/ws/",
     "//ws",
@@ -39,7 +39,7 @@ async fn a_websocket_at_any_path_speaks_the_native_protocol() {
 }
 
 #[tokio::test]
-async fn other_doors_keep_their_paths() {
+async fn other_routes_keep_their_paths() {
     let cluster = Cluster::in_memory(1, &[]).await;
     for (path, expected) in [
         ("/doctor", 200),
@@ -61,14 +61,14 @@ async fn other_doors_keep_their_paths() {
         let response = http::get_with(cluster.nodes[0].address, path, UPGRADE).await;
         assert_eq!(response.unwrap().status, expected, "{path}");
     }
-    // A client that asks where PeerJS is not spoken is not to take our silence for a slow server.
+    // A PeerJS client gets an error when PeerJS is off; without one it would wait for `OPEN`.
     let off = Cluster::in_memory(1, &[("peerjs.enabled", "false")]).await;
     let response = http::get_with(off.nodes[0].address, "/peerjs?id=a", UPGRADE).await;
     assert_eq!(response.unwrap().status, 404);
 }
 
 #[tokio::test]
-async fn the_rules_of_the_door_hold_at_any_path() {
+async fn connection_limits_hold_at_any_path() {
     let rules = [
         ("limits.origins", "https://app.example"),
         ("limits.connections_per_ip", "1"),
@@ -83,7 +83,7 @@ async fn the_rules_of_the_door_hold_at_any_path() {
     let held = held.unwrap().0.stop_reading();
     let refused = Client::upgrade(node.address, "/elsewhere", &own).await;
     assert_eq!(refused.err(), Some(429));
-    // One that neither reads nor closes holds the drain up.
+    // A client that neither reads nor closes keeps the node draining.
     node.drain();
     testing::eventually("it turns everybody away", async || {
         let refused = Client::upgrade(node.address, "/elsewhere", &own).await;
@@ -94,7 +94,7 @@ async fn the_rules_of_the_door_hold_at_any_path() {
 }
 
 #[tokio::test]
-async fn the_first_subprotocol_that_is_offered_is_chosen() {
+async fn the_first_offered_subprotocol_is_chosen() {
     let cluster = Cluster::in_memory(1, &[]).await;
     let address = cluster.nodes[0].address;
     for path in ["/", "/ws", "/elsewhere"] {

@@ -1,4 +1,4 @@
-//! PeerJS clients on several nodes: what they say and hear, byte for byte.
+//! The PeerJS protocol on two nodes, byte for byte.
 
 mod absent;
 mod identity;
@@ -14,10 +14,10 @@ use testing::{eventually, http};
 
 const TAKEN: &str = r#"{"type":"ID-TAKEN","payload":{"msg":"ID is taken"}}"#;
 
-/// Something that is nothing, and has no effect.
+/// A message of an unknown type, which has no effect.
 const NOTHING: &str = r#"{"type":"NOTHING"}"#;
 
-/// On either ground: two nodes.
+/// Two nodes over memory, and two over Redis.
 async fn clusters(settings: &[(&str, &str)]) -> [Cluster; 2] {
     [
         Cluster::in_memory(2, settings).await,
@@ -25,9 +25,10 @@ async fn clusters(settings: &[(&str, &str)]) -> [Cluster; 2] {
     ]
 }
 
-/// features.md §5.4, with what we do otherwise: the same token is told OPEN, and the old connection is closed.
+/// The trace of a `PeerServer`, with one difference: a second connection with the same token gets `OPEN`, and the old
+/// one is closed.
 #[tokio::test]
-async fn the_golden_trace_on_two_nodes() {
+async fn the_reference_trace_on_two_nodes() {
     for cluster in clusters(&[]).await {
         let [one, two] = [cluster.nodes[0].address, cluster.nodes[1].address];
         let mut a = Client::open(one, "a", "ta").await;
@@ -75,14 +76,14 @@ async fn the_golden_trace_on_two_nodes() {
         ] {
             assert_eq!(a2.receive().await, said);
         }
-        // What was delivered does not expire, and who leaves is not told to others.
+        // Delivered signals do not expire, and nobody is told who leaves.
         c.close().await;
         assert_eq!(a2.receive_within(Duration::from_secs(6)).await, None);
     }
 }
 
 #[tokio::test]
-async fn who_does_not_say_who_he_is_is_told_so() {
+async fn a_connection_without_id_or_token_gets_an_error() {
     let cluster = Cluster::in_memory(1, &[]).await;
     let node = cluster.nodes[0].address;
     let missing =
@@ -102,7 +103,7 @@ async fn who_does_not_say_who_he_is_is_told_so() {
 }
 
 #[tokio::test]
-async fn dirt_neither_deafens_nor_ends_a_client() {
+async fn malformed_messages_do_not_end_a_session() {
     for cluster in clusters(&[]).await {
         let mut a = Client::named(cluster.nodes[0].address, "a").await;
         let mut b = Client::named(cluster.nodes[1].address, "b").await;
@@ -115,12 +116,12 @@ async fn dirt_neither_deafens_nor_ends_a_client() {
             b.receive().await,
             r#"{"type":"OFFER","src":"a","dst":"b","payload":1}"#
         );
-        // Nobody of that name: forgotten, not expired.
+        // A signal to an id that nobody has, of a type that does not wait, is dropped without EXPIRE.
         a.send(r#"{"type":"LEAVE","dst":"nobody"}"#).await;
         a.send(r#"{"type":"EXPIRE","dst":"nobody"}"#).await;
         a.is_served().await;
         assert_eq!(a.receive_within(Duration::from_millis(200)).await, None);
-        // A leave without a destination gives the id back.
+        // A `LEAVE` without a destination releases the id.
         b.send(r#"{"type":"LEAVE"}"#).await;
         assert_eq!(b.ended().await, End::NoCode);
         Client::open(cluster.nodes[0].address, "b", "another").await;
@@ -128,7 +129,7 @@ async fn dirt_neither_deafens_nor_ends_a_client() {
 }
 
 #[tokio::test]
-async fn ids_are_listed_over_the_cluster_if_that_is_allowed() {
+async fn discovery_lists_ids_of_all_nodes_if_allowed() {
     for cluster in clusters(&[("peerjs.allow_discovery", "true")]).await {
         let _here = Client::named(cluster.nodes[0].address, "here").await;
         let _there = Client::named(cluster.nodes[1].address, "th%20ere").await;
@@ -152,7 +153,7 @@ async fn ids_are_listed_over_the_cluster_if_that_is_allowed() {
 }
 
 #[tokio::test]
-async fn the_routes_are_those_of_the_original() {
+async fn the_routes_are_those_of_peerserver() {
     let cluster = Cluster::in_memory(1, &[]).await;
     let node = cluster.nodes[0].address;
     let info = http::get(node, "/").await.unwrap().json();
@@ -192,7 +193,7 @@ async fn the_routes_are_those_of_the_original() {
 }
 
 #[tokio::test]
-async fn a_node_that_drains_closes_and_the_id_goes_on_elsewhere() {
+async fn a_drain_closes_and_the_id_moves_to_another_node() {
     let mut cluster = Cluster::over_redis(2, &[]).await;
     let [one, two] = [cluster.nodes[0].address, cluster.nodes[1].address];
     let mut a = Client::open(one, "a", "ta").await;
@@ -210,7 +211,7 @@ async fn a_node_that_drains_closes_and_the_id_goes_on_elsewhere() {
 }
 
 #[tokio::test]
-async fn who_is_gone_is_told_to_those_who_want_to_know() {
+async fn lost_peers_are_reported_if_enabled() {
     for cluster in clusters(&[("peerjs.leave", "true"), ("peerjs.grace", "200ms")]).await {
         let mut a = Client::named(cluster.nodes[0].address, "a").await;
         let mut b = Client::named(cluster.nodes[1].address, "b").await;
@@ -227,7 +228,7 @@ async fn who_is_gone_is_told_to_those_who_want_to_know() {
 }
 
 #[tokio::test]
-async fn what_became_of_messages_is_counted() {
+async fn outcomes_of_messages_are_counted() {
     let cluster = Cluster::over_redis(1, &[("peerjs.expire_timeout", "300ms")]).await;
     let node = &cluster.nodes[0];
     let mut a = Client::named(node.address, "a").await;

@@ -1,4 +1,4 @@
-//! Who is here, asked and watched, also across nodes.
+//! Presence, asked once and watched, on one node and across nodes.
 
 use std::time::{Duration, Instant};
 
@@ -7,8 +7,8 @@ use serde_json::json;
 use testing::Cluster;
 
 #[tokio::test]
-async fn a_watcher_on_another_node_hears_each_change_once_and_soon() {
-    // With the default interval: within 3 s is the promise.
+async fn a_watcher_on_another_node_gets_each_change_once_and_soon() {
+    // With the default interval the README promises 3 s.
     for cluster in [
         Cluster::in_memory(2, &[]).await,
         Cluster::over_redis(2, &[]).await,
@@ -58,7 +58,7 @@ async fn a_watcher_on_another_node_hears_each_change_once_and_soon() {
 }
 
 #[tokio::test]
-async fn names_are_told_apart_byte_for_byte() {
+async fn names_are_compared_byte_for_byte() {
     for cluster in [
         Cluster::in_memory(2, &[]).await,
         Cluster::over_redis(2, &[]).await,

@@ -1,4 +1,4 @@
-//! Sessions that outlive their connection: resumed on any node, nothing lost, nothing twice, no peer disturbed.
+//! Resumable sessions: they resume on any node, lose nothing, get nothing twice, and their peers do not notice.
 
 mod ending;
 mod inbox;
@@ -12,7 +12,7 @@ use testing::Cluster;
 use testing::eventually;
 use testing::websocket::{Client, ResumeToken};
 
-/// A short grace, where its end is waited for.
+/// A grace period that ends within a test.
 const SHORT: [(&str, &str); 3] = [
     ("presence.grace", "500ms"),
     ("presence.node_ttl", "1s"),
@@ -27,7 +27,7 @@ async fn clusters(settings: &[(&str, &str)]) -> [Cluster; 2] {
 }
 
 #[tokio::test]
-async fn what_was_missed_comes_first_then_what_is_new_and_nothing_twice() {
+async fn missed_signals_come_before_new_ones_and_none_twice() {
     for cluster in clusters(&[]).await {
         let mut caller = cluster.login(0, "caller").await;
         let mut client = cluster.login_resumable(0, "client").await;
@@ -36,7 +36,7 @@ async fn what_was_missed_comes_first_then_what_is_new_and_nothing_twice() {
             caller.send_candidate("client", number).await;
         }
         client.receive_candidates(0..10).await;
-        // Back and forth between the nodes; once without having noticed that the connection is gone.
+        // Moves between the nodes; once before the old node has noticed that the connection is gone.
         for (round, node) in [1, 0, 1].into_iter().enumerate() {
             let token = if round == 1 {
                 let token = client.token.clone();
@@ -69,7 +69,7 @@ async fn what_was_missed_comes_first_then_what_is_new_and_nothing_twice() {
 }
 
 #[tokio::test]
-async fn without_last_everything_that_was_not_confirmed_comes_again() {
+async fn without_last_all_unconfirmed_entries_return() {
     for cluster in clusters(&[]).await {
         let mut caller = cluster.login(1, "caller").await;
         let mut client = cluster.login_resumable(0, "client").await;
@@ -94,14 +94,14 @@ async fn without_last_everything_that_was_not_confirmed_comes_again() {
 }
 
 #[tokio::test]
-async fn answers_to_pings_confirm_what_was_said_before() {
+async fn pongs_confirm_earlier_entries() {
     for cluster in clusters(&[("limits.signals_per_second", "0")]).await {
         let mut caller = cluster.login(1, "caller").await;
         let mut client = cluster.login_resumable(0, "client").await;
         caller.send_candidate("client", 0).await;
         client.receive_candidates([0]).await;
         let first = client.token.last.clone();
-        // More than an inbox keeps: there is room as long as the client answers.
+        // More than an inbox holds: answers to pings make room.
         for number in 1..1000 {
             caller
                 .send(&json!({"type": "candidate", "name": "client", "candidate": number, "id": number}))
@@ -123,9 +123,9 @@ async fn answers_to_pings_confirm_what_was_said_before() {
     }
 }
 
-/// It was sent, and has confirmed, what it was not told: that its peer has moved.
+/// A pong has confirmed an entry that the client never saw: the note that its peer has moved.
 #[tokio::test]
-async fn a_client_names_the_last_that_it_was_told_though_it_has_confirmed_more() {
+async fn a_client_may_resume_behind_what_its_pongs_confirmed() {
     for cluster in clusters(&[("session.ping_every", "100ms")]).await {
         let mut prober = cluster.login(0, "prober").await;
         let mut caller = cluster.login_resumable(0, "caller").await;
@@ -165,7 +165,7 @@ async fn a_resume_replaces_the_connection_before() {
 }
 
 #[tokio::test]
-async fn of_resumes_that_race_one_is_left() {
+async fn of_racing_resumes_one_remains() {
     for cluster in clusters(&[]).await {
         let mut caller = cluster.login(0, "caller").await;
         let mut client = cluster.login_resumable(0, "client").await;
@@ -183,7 +183,7 @@ async fn of_resumes_that_race_one_is_left() {
         assert_eq!(caller.receive().await["status"], "delivered");
         let mut heard = 0;
         for racer in &mut racers {
-            // Whoever lost is closed, though it may have been in for long enough to hear the offer again; the one that is left goes on.
+            // The others are closed, perhaps after they got the offer again; the last one keeps the session.
             while let Some(said) = racer.receive_or_closed(4000).await {
                 if said["message"] == "who?" {
                     heard += 1;
@@ -198,7 +198,7 @@ async fn of_resumes_that_race_one_is_left() {
 }
 
 #[tokio::test]
-async fn a_secret_fits_one_session_and_guessing_takes_its_time() {
+async fn a_secret_fits_one_session_and_guesses_are_delayed() {
     for cluster in clusters(&[]).await {
         let client = cluster.login_resumable(0, "client").await;
         let mut other = cluster.login_resumable(0, "other").await;
@@ -217,10 +217,10 @@ async fn a_secret_fits_one_session_and_guessing_takes_its_time() {
             .send(&json!({"type": "login", "name": "client", "resume": "x"}))
             .await;
         assert_eq!(guesser.closed().await, Some(4029));
-        // An old one: its session is over.
+        // The secret of a session that has ended.
         let token = client.token.clone();
         client.close().await;
-        // The goodbye to its client does not wait for the store.
+        // The close frame does not wait for Redis.
         eventually("its session is over", async || {
             other
                 .send(&json!({"type": "presence", "names": ["client"]}))
@@ -245,7 +245,7 @@ async fn a_secret_fits_one_session_and_guessing_takes_its_time() {
 }
 
 #[tokio::test]
-async fn a_last_that_was_never_told_is_refused_and_harms_nobody() {
+async fn an_unknown_last_is_refused() {
     for cluster in clusters(&[]).await {
         let mut caller = cluster.login(0, "caller").await;
         let client = cluster.login_resumable(0, "client").await;

@@ -1,12 +1,12 @@
-//! Who said what to whom: plays every transcript on one node, on a switch of two, and on two nodes at a real Redis.
+//! Plays every transcript on one node, on two nodes over memory, and on two nodes over a real Redis.
 //!
 //! ```text
-//! A@0> {…}        A says this; at its first word it connects to node 0
-//! A< {…}          A hears this; "*" stands for any value
-//! A= {…}          A hears exactly these bytes
+//! A@0> {…}        A sends this; its first message connects it to node 0
+//! A< {…}          A receives this; "*" stands for any value
+//! A= {…}          A receives exactly these bytes
 //! A@0 logs in N   A logs in as N
-//! A binary {…}    A says this in a binary frame
-//! A closes        A vanishes        A silent (hears nothing more)
+//! A binary {…}    A sends this in a binary frame
+//! A closes        A vanishes        A silent (receives nothing more)
 //! ```
 
 use std::collections::HashMap;
@@ -25,19 +25,19 @@ async fn on_one_node() {
 }
 
 #[tokio::test]
-async fn on_two_nodes_of_a_switch() {
+async fn on_two_nodes_over_memory() {
     let cluster = Cluster::in_memory(2, &[]).await;
     play_all(&cluster).await;
 }
 
 #[tokio::test]
-async fn on_two_nodes_at_a_redis() {
+async fn on_two_nodes_over_redis() {
     let cluster = Cluster::over_redis(2, &[]).await;
     play_all(&cluster).await;
 }
 
 #[tokio::test]
-async fn on_two_nodes_at_a_redis_with_three_lanes() {
+async fn on_two_nodes_over_redis_with_three_publishers() {
     let cluster =
         Cluster::over_redis(2, &[("redis.publishers", "3"), ("redis.prefix", "other:")]).await;
     play_all(&cluster).await;
@@ -130,7 +130,7 @@ async fn play(cluster: &Cluster, name: &str, transcript: &str) {
     }
 }
 
-/// Whether what was heard is what was expected, with "*" for anything.
+/// Whether a received message equals the expected one, where "*" stands for any value.
 fn matches(expected: &Value, heard: &Value) -> bool {
     match (expected, heard) {
         (Value::String(any), _) if any == "*" => true,

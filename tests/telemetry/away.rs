@@ -1,4 +1,4 @@
-//! A collector that refuses, does not answer, or is gone costs nothing but its spans.
+//! A collector that refuses, hangs or is gone costs nothing but spans.
 
 use std::time::{Duration, Instant};
 
@@ -20,8 +20,8 @@ async fn talk(a: &mut Client, b: &mut Client, round: usize) -> Duration {
     begun.elapsed()
 }
 
-async fn signalling_goes_on(protocol: &'static str) {
-    // Every span is built, and the queue is full at once: the worst case.
+async fn signalling_continues(protocol: &'static str) {
+    // The worst case: every span is built, and the queue is full at once.
     let more = [
         ("OTEL_BSP_MAX_QUEUE_SIZE", "64"),
         ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "64"),
@@ -38,7 +38,7 @@ async fn signalling_goes_on(protocol: &'static str) {
         let asked = stage.collector.exports();
         times[round % 3].push(talk(&mut a, &mut b, round).await);
         eventually("somebody exports", async || {
-            // One that was not answered holds its exporter up for a while.
+            // An export without an answer blocks its exporter for a while.
             let is_slow = round % 3 == 2 && round > 2;
             (is_slow || stage.collector.exports() > asked).then_some(())
         })
@@ -53,7 +53,7 @@ async fn signalling_goes_on(protocol: &'static str) {
         refusing / kind,
         slow / kind
     );
-    // A signal that waited for the collector would take seconds. Medians of three; the machine may be busy.
+    // A signal that waited for the collector would take seconds. Medians of three, since the machine may be busy.
     assert!(refusing < 3.0 * kind && slow < 3.0 * kind);
     crate::stage::logged(&stage.nodes[0], &["Spans could not be exported"]).await;
     let metrics = stage.nodes[0].metrics().await;
@@ -61,7 +61,7 @@ async fn signalling_goes_on(protocol: &'static str) {
         .lines()
         .find(|line| line.starts_with("switchboard_spans_total{result=\"failed\"}"));
     assert_ne!(failed.unwrap().split(' ').nth(1), Some("0"));
-    // It is asked to stop while nobody answers: that takes no longer than it may.
+    // It drains within its deadline though the collector does not answer.
     stage.collector.set_mode(Mode::Hang);
     drop((a, b));
     let asked = Instant::now();
@@ -76,17 +76,17 @@ async fn signalling_goes_on(protocol: &'static str) {
 }
 
 #[tokio::test]
-async fn signalling_goes_on_without_its_collector_over_grpc() {
-    signalling_goes_on("grpc").await;
+async fn signalling_continues_without_a_collector_over_grpc() {
+    signalling_continues("grpc").await;
 }
 
 #[tokio::test]
-async fn signalling_goes_on_without_its_collector_over_http() {
-    signalling_goes_on("http/protobuf").await;
+async fn signalling_continues_without_a_collector_over_http() {
+    signalling_continues("http/protobuf").await;
 }
 
 #[tokio::test]
-async fn a_collector_may_come_and_go() {
+async fn signalling_continues_while_the_collector_restarts() {
     let mut stage = Stage::of_two("grpc", &[]).await;
     stage.collector.set_mode(Mode::Refuse);
     let mut a = stage.login(0, "TracedUserA").await;

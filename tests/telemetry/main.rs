@@ -1,4 +1,5 @@
-//! What operators see: traces at an OTLP receiver, metrics in a real Prometheus, log lines, and that no secret is in them.
+//! What operators see: traces at an OTLP receiver, metrics in a real Prometheus, log lines, and that no secret is in
+//! them.
 //!
 //! Faults are real: killed nodes, a frozen Redis, a collector that does not answer.
 
@@ -10,7 +11,7 @@
 )]
 
 mod away;
-mod figures;
+mod metrics;
 mod prometheus;
 mod rules;
 mod stage;

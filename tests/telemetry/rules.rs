@@ -1,4 +1,4 @@
-//! The shipped rules and the shipped dashboard, at live nodes: every alert's expression becomes true by its fault, caused for real.
+//! The shipped rules and dashboard on live nodes: a real fault makes each alert's expression true.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -13,7 +13,7 @@ use testing::eventually;
 use testing::{Node, Redis};
 
 #[test]
-fn promtool_is_content_with_the_rules() {
+fn promtool_accepts_the_rules() {
     for arguments in [
         ["check", "rules", "switchboard.rules.yml"],
         ["test", "rules", "switchboard.rules.test.yml"],
@@ -32,7 +32,7 @@ fn promtool_is_content_with_the_rules() {
     }
 }
 
-/// Nodes in calls, and a Prometheus that watches them.
+/// Nodes with calls, and a Prometheus that scrapes them.
 struct Town {
     redis: Redis,
     collector: Collector,
@@ -46,7 +46,7 @@ impl Town {
     async fn build() -> Self {
         let redis = Redis::start().await;
         let collector = Collector::start().await;
-        // Leases that are short, so that their losses are noticed soon; patience with a Redis that pauses.
+        // Short leases, so that their loss is noticed soon; a long timeout for a paused Redis.
         let settings = [
             ("presence.ttl", "9s"),
             ("presence.grace", "2s"),
@@ -77,7 +77,7 @@ impl Town {
             prometheus,
             shown: BTreeSet::new(),
         };
-        // What happened before it looked for the first time is no increase.
+        // Prometheus sees no increase in what happened before its first scrape.
         eventually("every node is scraped", async || {
             (town.sum("count(up == 1)").await > 2.0).then_some(())
         })
@@ -89,7 +89,7 @@ impl Town {
         Client::login(self.nodes[node].address, name).await
     }
 
-    /// A figure as Prometheus has it.
+    /// The sum of a metric in Prometheus.
     async fn sum(&self, expression: &str) -> f64 {
         let found = self.prometheus.query(expression).await.unwrap();
         let value = found
@@ -98,12 +98,12 @@ impl Town {
         value.map_or(0.0, |value| value.parse().unwrap())
     }
 
-    /// The alerts whose expressions are true now. All rules can be evaluated.
+    /// The alerts whose expressions are true now; fails if a rule cannot be evaluated.
     async fn alerts(&self) -> BTreeSet<String> {
         let mut alerts = BTreeSet::new();
         for rule in self.prometheus.rules().await {
             let name = rule["name"].as_str().unwrap();
-            // A busy Prometheus that is asked to evaluate so often may do it twice in one millisecond.
+            // A busy Prometheus may evaluate a rule twice in the same millisecond, which is an error.
             let error = rule["lastError"].as_str().unwrap_or_default();
             let is_hurry = error.is_empty() || error.contains("duplicate sample for timestamp");
             assert!(is_hurry, "{rule}");
@@ -114,12 +114,12 @@ impl Town {
         alerts
     }
 
-    /// The fault that was caused makes this alert's expression true.
+    /// Waits until this alert's expression is true.
     async fn alarms(&mut self, alert: &str) {
         self.alarms_by(alert, async |_| ()).await;
     }
 
-    /// The same, by a fault that has to go on.
+    /// The same, and repeats the fault meanwhile.
     async fn alarms_by(&mut self, alert: &str, mut fault: impl AsyncFnMut(&Self)) {
         let town = &*self;
         eventually(alert, async || {
@@ -134,14 +134,14 @@ impl Town {
 }
 
 async fn reports(peer: &mut Client, other: &mut Client, state: &str, ms: u64) {
-    // Another set-up, which may end in another way.
+    // A new call set-up, which may end otherwise.
     call(peer, other).await;
     let report =
         json!({"type": "report", "name": other.name, "state": state, "ms": ms, "id": "report"});
     acked(peer, &report).await;
 }
 
-/// Everything that the dashboard asks has an answer at nodes that are in use.
+/// Every query of the dashboard has a result for nodes in use.
 async fn the_dashboard_shows_something(town: &Town, a: &mut Client, b: &mut Client) {
     let file = concat!(
         env!("CARGO_MANIFEST_DIR"),
@@ -158,7 +158,7 @@ async fn the_dashboard_shows_something(town: &Town, a: &mut Client, b: &mut Clie
             .replace("$__range", "10m");
         assert!(!asked.contains('$'), "{expression}");
         eventually(&format!("an answer to {asked}"), async || {
-            // Life goes on.
+            // The calls continue.
             reports(a, b, "connected", 300).await;
             let found = town.prometheus.query(&asked).await;
             let found = found.unwrap_or_else(|error| panic!("{asked}: {error}"));
@@ -186,7 +186,8 @@ fn find(key: &str, value: &Value, into: &mut Vec<String>) {
     }
 }
 
-/// Calls that fail or take long, sessions that come back too late, loud and deaf clients, a collector that refuses.
+/// Failed and slow calls, sessions that resume too late, clients that send too much or do not read, a collector that
+/// refuses.
 async fn faults_of_clients(town: &mut Town, a: &mut Client, b: &mut Client) {
     town.alarms_by("SwitchboardSetupsFail", async |_| {
         reports(a, b, "failed", 15_000).await;
@@ -225,7 +226,7 @@ async fn faults_of_clients(town: &mut Town, a: &mut Client, b: &mut Client) {
     caller.receive_type("error").await;
     town.alarms("SwitchboardSpansLost").await;
 
-    // Somebody who does not read is sent more than fits on the way to it.
+    // Sends more to a client that does not read than the socket buffers hold.
     let body = "x".repeat(60_000);
     let mut number = 0;
     town.alarms_by("SwitchboardMailboxesOverflow", async |town| {
@@ -246,10 +247,10 @@ async fn faults_of_clients(town: &mut Town, a: &mut Client, b: &mut Client) {
     .await;
 }
 
-/// A Redis that loses, forgets, drops and delays.
+/// A Redis that loses data, drops connections and delays answers.
 async fn faults_of_the_store(town: &mut Town) {
     let mut late = town.login(1, "late").await;
-    // Somebody else writes where only nodes should.
+    // Writes to a channel that only nodes should use.
     let stolen = "SET sb:p:{/late} another.1 000000000000000000000000000000aa 0 -";
     let mut connection = town.redis.connection().await;
     let words: Vec<&str> = stolen.splitn(3, ' ').collect();
@@ -272,7 +273,7 @@ async fn faults_of_the_store(town: &mut Town) {
     })
     .await;
 
-    // Many wait for a Redis that pauses.
+    // Many requests wait for a paused Redis.
     let mut connections = Vec::new();
     for n in 0..40 {
         connections.push(
@@ -294,7 +295,7 @@ async fn faults_of_the_store(town: &mut Town) {
                     .await;
             }
         }
-        // As long as they wait: Prometheus looks four times a second.
+        // Prometheus scrapes four times a second while they wait.
         eventually("it moves again", async || {
             let waiting = town.sum("max(switchboard_fabric_queue) > 500").await;
             (waiting > 0.0 || town.sum("max(switchboard_fabric_queue)").await < 1.0).then_some(())
@@ -304,7 +305,7 @@ async fn faults_of_the_store(town: &mut Town) {
     .await;
 }
 
-/// A Redis that stands still for good, and what becomes of the nodes then.
+/// A Redis that stays frozen, and nodes that drain and die meanwhile.
 async fn the_end_of_the_store(town: &mut Town, a: &mut Client) {
     town.redis.process.signal("STOP");
     town.alarms("SwitchboardRedisAway").await;
@@ -319,7 +320,7 @@ async fn the_end_of_the_store(town: &mut Town, a: &mut Client) {
     .await;
     town.alarms("SwitchboardRedisErrors").await;
     town.alarms("SwitchboardNotReady").await;
-    // A node that cannot tell its users' call peers that they leave drains for as long as it may.
+    // A node that cannot send leaves drains until its deadline.
     town.nodes[0].process.signal("TERM");
     town.alarms("SwitchboardDrainStuck").await;
     town.nodes[1].process.signal("KILL");
@@ -331,7 +332,7 @@ async fn the_end_of_the_store(town: &mut Town, a: &mut Client) {
 }
 
 #[tokio::test]
-async fn every_alert_is_raised_by_its_fault() {
+async fn every_alert_becomes_true_by_its_fault() {
     let mut town = Town::build().await;
     let mut a = town.login(0, "a").await;
     let mut b = town.login(1, "b").await;
@@ -343,7 +344,7 @@ async fn every_alert_is_raised_by_its_fault() {
     resumable.disconnect();
     let resumed = Client::resume(town.nodes[0].address, &token).await;
     the_dashboard_shows_something(&town, &mut a, &mut b).await;
-    // While all is well nothing is raised, and everything is known.
+    // Without a fault no alert is true, and every rule has data.
     let known: BTreeSet<String> = town
         .prometheus
         .rules()

@@ -9,11 +9,11 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
-use super::{Listener, says_number, start};
+use super::{Listener, send_number, start};
 
-/// The carrier stands still for so long that another goes on; when it wakes up it says nothing more.
+/// The home is frozen until another node becomes the home; thawed, it sends nothing more.
 #[tokio::test]
-async fn a_carrier_that_stood_still_is_not_heard_any_more() {
+async fn a_thawed_home_sends_nothing_more() {
     let _alone = crate::alone().await;
     let redis = Redis::start().await;
     let (frozen, staying) = (
@@ -30,11 +30,11 @@ async fn a_carrier_that_stood_still_is_not_heard_any_more() {
     bob.move_to(staying.address);
     let listener = Listener::of(&bob, staying.address);
     for number in 0..600 {
-        says_number(&mut alice, "bob", number).await;
+        send_number(&mut alice, "bob", number).await;
         sleep(Duration::from_millis(20)).await;
         match number {
             50 => frozen.process.signal("STOP"),
-            // What it had not heard is heard by whoever goes on, and by nobody twice.
+            // The new home delivers what was not received, and nothing twice.
             60 => {
                 let say = json!({"type": "message", "name": "alice", "message": "meanwhile"});
                 bob.send(&say).await;
@@ -43,13 +43,13 @@ async fn a_carrier_that_stood_still_is_not_heard_any_more() {
             _ => {}
         }
     }
-    listener.hears_all(600).await;
+    listener.expect_all(600).await;
     bob.send(&json!({"type": "message", "name": "alice", "message": "after"}))
         .await;
     let after = alice.receive_type("message").await;
     assert_eq!(after["message"], "after");
     alice.expect_silence().await;
-    // The old carrier has let go: the name is free when its user closes.
+    // The old home has released the name: it is free when its user closes.
     bob.close().await;
     let leave = alice.receive().await;
     assert_eq!(leave["reason"], "closed", "{leave}");
@@ -58,9 +58,9 @@ async fn a_carrier_that_stood_still_is_not_heard_any_more() {
     again.close().await;
 }
 
-/// While Redis stands still nobody can give a sign of life: no session is over by that, however long it lasts.
+/// While Redis is frozen no node can renew a lease: no session ends by that, however long it lasts.
 #[tokio::test]
-async fn a_redis_that_stands_still_ends_no_session() {
+async fn a_frozen_redis_ends_no_session() {
     let _alone = crate::alone().await;
     let redis = Redis::start().await;
     let settings = [("node_id", "one"), ("http.session_ttl", "5s")];
@@ -75,13 +75,13 @@ async fn a_redis_that_stands_still_ends_no_session() {
     bob.receive_type("offer").await;
     let listener = Listener::of(&bob, two.address);
     for number in 0..20 {
-        says_number(&mut alice, "bob", number).await;
+        send_number(&mut alice, "bob", number).await;
     }
     redis.process.signal("STOP");
     sleep(Duration::from_secs(12)).await;
     redis.process.signal("CONT");
     for number in 20..40 {
-        says_number(&mut alice, "bob", number).await;
+        send_number(&mut alice, "bob", number).await;
     }
     eventually("the last is heard", async || {
         listener.numbers().contains(&39).then_some(())
@@ -95,7 +95,7 @@ async fn a_redis_that_stands_still_ends_no_session() {
     assert_eq!(alice.receive_type("leave").await["reason"], "closed");
 }
 
-/// A client that does not read its stream is given up: the node keeps no more for it than it may.
+/// A session whose client does not read its stream ends when the node has buffered as much as it may.
 #[tokio::test]
 async fn a_client_that_does_not_read_is_lost() {
     let _alone = crate::alone().await;

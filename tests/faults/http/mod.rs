@@ -1,4 +1,4 @@
-//! HTTP sessions under faults of the nodes: a client that reconnects anywhere loses nothing and sees nothing twice.
+//! HTTP sessions while nodes are killed: a client that reconnects to any node loses nothing and gets nothing twice.
 
 mod frozen;
 mod moved;
@@ -18,7 +18,7 @@ use testing::http_session::{Downlink, EventStream, HttpSession, RETRY_AFTER};
 use testing::round_robin::RoundRobin;
 use testing::{Node, Redis};
 
-/// What a client has heard that reads a stream, and goes on where it ended, as a browser does.
+/// Reads an event stream and reopens it behind the last event when it ends, as a browser does.
 struct Listener {
     heard: Arc<Mutex<Vec<Value>>>,
     /// Every event id, in order.
@@ -34,7 +34,7 @@ impl Drop for Listener {
 }
 
 impl Listener {
-    /// Goes on behind what the visitor has heard.
+    /// Starts behind the last event that the session has received.
     fn of(visitor: &HttpSession, door: SocketAddr) -> Self {
         let heard = Arc::<Mutex<Vec<Value>>>::default();
         let ids = Arc::<Mutex<Vec<String>>>::default();
@@ -46,7 +46,7 @@ impl Listener {
             async move {
                 loop {
                     let opening = EventStream::open(door, &token, last.as_deref());
-                    // One at a node that stands still opens never.
+                    // A stream at a frozen node never opens.
                     let Ok(Ok(mut events)) = timeout(Duration::from_secs(5), opening).await else {
                         sleep(RETRY_AFTER).await;
                         continue;
@@ -89,8 +89,8 @@ impl Listener {
         heard.iter().filter(|told| told["type"] == "leave").count()
     }
 
-    /// Waits for the last number, and shows that all were heard once and in order.
-    async fn hears_all(&self, count: u64) {
+    /// Waits for the last number, and checks that all arrived once and in order.
+    async fn expect_all(&self, count: u64) {
         eventually("the last is heard", async || {
             assert!(!self.task.is_finished(), "the listener failed");
             self.numbers().contains(&(count - 1)).then_some(())
@@ -107,8 +107,8 @@ impl Listener {
     }
 }
 
-/// Says a number until it is acknowledged; what there is no room for is said again.
-async fn says_number(peer: &mut Client, to: &str, number: u64) -> Duration {
+/// Sends a number until it is acknowledged, and repeats it when the inbox is full; how long that took.
+async fn send_number(peer: &mut Client, to: &str, number: u64) -> Duration {
     let begun = Instant::now();
     let say = json!({"type": "candidate", "name": to, "candidate": number, "id": number});
     loop {
@@ -133,9 +133,9 @@ async fn start(redis: &Redis, name: &str) -> Node {
     Node::start(Some(redis), &[("node_id", name)]).await
 }
 
-/// 50 signals a second arrive while the node dies that holds the stream; another carries the session.
+/// The node with the stream is killed while 50 signals a second arrive; the session's home is another node.
 #[tokio::test]
-async fn the_node_of_the_stream_dies() {
+async fn killing_the_node_of_the_stream_loses_nothing() {
     let _alone = crate::alone().await;
     let redis = Redis::start().await;
     let carrier = start(&redis, "carrier").await;
@@ -175,16 +175,16 @@ async fn the_node_of_the_stream_dies() {
             longest = at.elapsed();
         }
     }
-    listener.hears_all(300).await;
+    listener.expect_all(300).await;
     alice.expect_silence().await;
     println!(
         "300 signals at 50 a second, all heard once and in order; the stream was open again {longest:?} after the kill"
     );
 }
 
-/// The node dies that carries the session; the stream is at another, which goes on with it.
+/// The session's home is killed; the stream is at another node, which becomes the home.
 #[tokio::test]
-async fn the_carrier_dies() {
+async fn killing_the_home_loses_nothing() {
     let _alone = crate::alone().await;
     let redis = Redis::start().await;
     let staying = start(&redis, "staying").await;
@@ -202,18 +202,18 @@ async fn the_carrier_dies() {
         let listener = Listener::of(&bob, staying.address);
         let mut longest = Duration::ZERO;
         for number in 0..400 {
-            longest = longest.max(says_number(&mut alice, &name, number).await);
+            longest = longest.max(send_number(&mut alice, &name, number).await);
             sleep(Duration::from_millis(15)).await;
             if number == 100 {
                 doomed.process.signal("KILL");
             }
             if number % 50 == 0 {
-                // What it says reaches its peer, also what it says while nobody carries it.
+                // POSTs reach the peer, also those that come while the session has no home.
                 let say = json!({"type": "message", "name": alice.name, "message": number});
                 bob.send(&say).await;
             }
         }
-        listener.hears_all(400).await;
+        listener.expect_all(400).await;
         alice.expect_silence().await;
         let path = format!("/v1/sessions/{}", bob.session);
         bob.request("DELETE", &path, &[], "").await;
@@ -225,7 +225,7 @@ async fn the_carrier_dies() {
     }
 }
 
-/// Says each number by a POST until it is taken, each under a key of its own; how often it had to be said again.
+/// POSTs a number under an idempotency key of its own until it is accepted; the number of repetitions.
 async fn posts(token: &str, door: SocketAddr, number: u64) -> u64 {
     let say = json!({"type": "candidate", "name": "receiver", "candidate": number}).to_string();
     let (bearer, key) = (format!("Bearer {token}"), format!("key-{number}"));
@@ -247,9 +247,9 @@ async fn posts(token: &str, door: SocketAddr, number: u64) -> u64 {
     }
 }
 
-/// POSTs go to a node that dies, and answers are lost on the way: each is said again under its key, and delivered once.
+/// A node is killed and responses are lost on the way: each POST is repeated under its key and delivered once.
 #[tokio::test]
-async fn posts_in_flight_are_repeated_and_delivered_once() {
+async fn posts_in_flight_are_delivered_once() {
     let _alone = crate::alone().await;
     let redis = Redis::start().await;
     let staying = start(&redis, "staying").await;

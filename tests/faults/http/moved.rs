@@ -9,9 +9,9 @@ use testing::round_robin::RoundRobin;
 use testing::{Client, Redis};
 use tokio::time::sleep;
 
-use super::{Listener, says_number, start};
+use super::{Listener, send_number, start};
 
-/// Two nodes are restarted one after the other while 50 signals a second arrive: the session and its stream go where they can.
+/// Two nodes restart one after the other while 50 signals a second arrive: the session and its stream move.
 #[tokio::test]
 async fn a_rolling_restart_moves_the_session_and_its_stream() {
     let _alone = crate::alone().await;
@@ -30,7 +30,7 @@ async fn a_rolling_restart_moves_the_session_and_its_stream() {
     let mut nodes = vec![two, one];
     let mut longest = Duration::ZERO;
     for number in 0..300 {
-        longest = longest.max(says_number(&mut alice, "bob", number).await);
+        longest = longest.max(send_number(&mut alice, "bob", number).await);
         sleep(Duration::from_millis(18)).await;
         if number % 100 == 50
             && let Some(mut node) = nodes.pop()
@@ -39,8 +39,8 @@ async fn a_rolling_restart_moves_the_session_and_its_stream() {
             assert_eq!(node.process.ended().await, Some(0), "it has drained");
         }
     }
-    listener.hears_all(300).await;
-    // It is still in its call, and hears what its peer says.
+    listener.expect_all(300).await;
+    // The session is still in its call, and gets its peer's signals.
     let mut bob = bob;
     bob.move_to(peers.address);
     bob.close().await;
@@ -51,9 +51,9 @@ async fn a_rolling_restart_moves_the_session_and_its_stream() {
     );
 }
 
-/// The node dies while many log in: whoever has a session is logged in by the next node, also if the one before had claimed the name already.
+/// The node is killed during many logins: the next node completes them, even if the first had already claimed the name.
 #[tokio::test]
-async fn logins_under_way_are_answered_by_the_next_node() {
+async fn pending_logins_are_answered_by_the_next_node() {
     let _alone = crate::alone().await;
     let redis = Redis::start().await;
     let (doomed, staying) = (
@@ -84,7 +84,7 @@ async fn logins_under_way_are_answered_by_the_next_node() {
             if reply["success"] == true {
                 break reply;
             }
-            // Whether it has the name is not known yet.
+            // The outcome of the login is not known yet.
             assert_eq!(reply["code"], "unavailable", "{reply}");
             sleep(RETRY_AFTER).await;
             again += 1;
@@ -98,7 +98,7 @@ async fn logins_under_way_are_answered_by_the_next_node() {
     let mut alice = Client::login(staying.address, "alice").await;
     for (number, opened) in &opened {
         let name = format!("user{number}");
-        says_number(&mut alice, &name, *number).await;
+        send_number(&mut alice, &name, *number).await;
         let mut visitor = HttpSession::from_reply(staying.address, Downlink::Poll, opened);
         assert_eq!(
             visitor.receive_type("candidate").await["candidate"],

@@ -6,7 +6,7 @@ use testing::{Cluster, eventually};
 
 use super::JSON;
 
-/// A request, with the status and the code of its answer.
+/// A request, with the status and the error code of its response.
 type Case<'a> = (
     &'a str,
     &'a str,
@@ -18,7 +18,7 @@ type Case<'a> = (
 
 #[allow(clippy::too_many_lines)] // It is a table.
 #[tokio::test]
-async fn it_says_no_with_the_status_that_fits() {
+async fn refusals_have_the_right_status_and_code() {
     let settings = [("session.frame_bytes", "2048")];
     let cluster = Cluster::in_memory(1, &settings).await;
     let address = cluster.nodes[0].address;
@@ -162,9 +162,9 @@ async fn it_says_no_with_the_status_that_fits() {
     assert_eq!(method.status, 405);
 }
 
-/// Where a browser can set no header: `EventSource`, and the beacon of a page that goes.
+/// A browser cannot set headers for `EventSource` and `sendBeacon`, so the token may be in the query.
 #[tokio::test]
-async fn the_token_may_stand_in_the_address() {
+async fn the_token_may_be_in_the_query() {
     let cluster = Cluster::in_memory(1, &[]).await;
     let address = cluster.nodes[0].address;
     let mut peer = cluster.login(0, "peer").await;
@@ -189,7 +189,7 @@ async fn the_token_may_stand_in_the_address() {
 }
 
 #[tokio::test]
-async fn pages_of_other_origins_may_be_let_in_or_not() {
+async fn foreign_origins_are_allowed_only_if_listed() {
     let open = Cluster::in_memory(1, &[]).await;
     let mine = [("limits.origins", "[\"https://mine.example\"]")];
     let closed = Cluster::in_memory(1, &mine).await;
@@ -228,7 +228,7 @@ async fn pages_of_other_origins_may_be_let_in_or_not() {
                 .header("access-control-expose-headers")
                 .contains("location")
         );
-        // A page may read why it was refused.
+        // CORS headers let the page read the error.
         let refused = request(address, "GET", "/v1/events", &asks[..1], "").await;
         assert_eq!(
             (
@@ -248,7 +248,7 @@ async fn pages_of_other_origins_may_be_let_in_or_not() {
 }
 
 #[tokio::test]
-async fn limits_hold_as_over_a_websocket() {
+async fn limits_are_those_of_a_websocket() {
     let settings = [
         ("limits.signals_per_second", "5"),
         ("limits.connections_per_ip", "2"),
@@ -264,7 +264,7 @@ async fn limits_hold_as_over_a_websocket() {
     assert_eq!(close["code"], 4029);
     hasty.gone().await;
 
-    // Its session is over when it may be resumed no longer; until then it counts.
+    // A session counts until its grace period ends.
     let one = HttpSession::open(address, Downlink::Stream, &json!({})).await;
     let crowded = request(address, "POST", "/v1/sessions", &[], "{}").await;
     assert_eq!((crowded.status, crowded.header("retry-after")), (429, "1"));

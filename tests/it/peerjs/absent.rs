@@ -10,7 +10,7 @@ use testing::{eventually, http};
 use super::clusters;
 
 #[tokio::test]
-async fn each_absent_id_expires_once_and_only_for_what_did_not_arrive() {
+async fn each_absent_id_expires_once_and_only_for_undelivered_signals() {
     let fast = [
         ("peerjs.expire_timeout", "1s"),
         ("limits.signals_per_second", "0"),
@@ -49,7 +49,7 @@ async fn each_absent_id_expires_once_and_only_for_what_did_not_arrive() {
 }
 
 #[tokio::test]
-async fn what_waits_is_heard_in_order_and_before_what_is_said_later() {
+async fn waiting_signals_arrive_in_order_and_before_later_ones() {
     let slow = [
         ("peerjs.expire_timeout", "20s"),
         ("limits.signals_per_second", "0"),
@@ -79,9 +79,9 @@ async fn what_waits_is_heard_in_order_and_before_what_is_said_later() {
     }
 }
 
-/// What waits is with its sender: a store that loses its data takes nothing of it.
+/// Waiting signals are kept at their sender, so a Redis that loses its data loses none of them.
 #[tokio::test]
-async fn what_waits_is_not_lost_with_the_store() {
+async fn waiting_signals_survive_a_loss_of_data() {
     let cluster = Cluster::over_redis(2, &[("peerjs.expire_timeout", "29s")]).await;
     let Backend::Redis(redis) = &cluster.backend else {
         panic!("no Redis");
@@ -105,7 +105,7 @@ async fn what_waits_is_not_lost_with_the_store() {
 }
 
 #[tokio::test]
-async fn so_much_waits_and_what_is_over_expires_at_once() {
+async fn waiting_signals_are_bounded_and_the_excess_expires_at_once() {
     let slow = [
         ("peerjs.expire_timeout", "1h"),
         ("limits.signals_per_second", "0"),
@@ -119,11 +119,11 @@ async fn so_much_waits_and_what_is_over_expires_at_once() {
             .await;
     }
     assert_eq!(many.receive().await, expire("x256", "many"));
-    // To those who are here it can say what it likes.
+    // Signals to connected ids are not limited by what waits.
     many.is_served().await;
     let mut much = Client::named(node, "much").await;
     let body = "y".repeat(60_000);
-    // Half an inbox for one, and 1 MiB for all.
+    // 512 KiB for one id, and 1 MiB for all.
     for (id, fit) in [("y", 8), ("z", 8), ("w", 1)] {
         for _ in 0..=fit {
             let said = format!(r#"{{"type":"OFFER","dst":"{id}","payload":"{body}"}}"#);
@@ -139,8 +139,8 @@ async fn so_much_waits_and_what_is_over_expires_at_once() {
     assert_eq!(y.receive_within(Duration::from_millis(300)).await, None);
 }
 
-/// A client whose connection is lost is sent something, which its inbox keeps.
-async fn is_kept_for(to: &str, from: &mut Client, admin: SocketAddr) {
+/// Sends something to a client whose connection is lost, until it is queued in its inbox.
+async fn wait_until_queued_for(to: &str, from: &mut Client, admin: SocketAddr) {
     eventually("it is kept", async || {
         let said = format!(r#"{{"type":"CANDIDATE","dst":"{to}","payload":1}}"#);
         from.send(&said).await;
@@ -153,19 +153,19 @@ async fn is_kept_for(to: &str, from: &mut Client, admin: SocketAddr) {
 }
 
 #[tokio::test]
-async fn what_is_kept_for_one_that_does_not_come_back_expires() {
+async fn queued_signals_expire_if_the_receiver_does_not_return() {
     let settings = [("peerjs.expire_timeout", "2s"), ("peerjs.grace", "1s")];
     for cluster in clusters(&settings).await {
         let [one, two] = [&cluster.nodes[0], &cluster.nodes[1]];
         let mut a = Client::named(one.address, "a").await;
         drop(Client::named(two.address, "b").await);
-        is_kept_for("b", &mut a, one.admin).await;
+        wait_until_queued_for("b", &mut a, one.admin).await;
         let expire = r#"{"type":"EXPIRE","src":"b","dst":"a"}"#;
         assert_eq!(a.receive().await, expire);
-        // The sender has moved meanwhile.
+        // The sender has moved to another node meanwhile.
         let mut late = Client::named(two.address, "late").await;
         drop(Client::named(two.address, "c").await);
-        is_kept_for("c", &mut late, two.admin).await;
+        wait_until_queued_for("c", &mut late, two.admin).await;
         let mut late = Client::named(one.address, "late").await;
         let expire = r#"{"type":"EXPIRE","src":"c","dst":"late"}"#;
         assert_eq!(late.receive().await, expire);
@@ -175,13 +175,13 @@ async fn what_is_kept_for_one_that_does_not_come_back_expires() {
 }
 
 #[tokio::test]
-async fn what_is_kept_for_one_that_comes_back_does_not_expire() {
+async fn queued_signals_do_not_expire_if_the_receiver_returns() {
     let settings = [("peerjs.expire_timeout", "2s"), ("peerjs.grace", "8s")];
     for cluster in clusters(&settings).await {
         let [one, two] = [&cluster.nodes[0], &cluster.nodes[1]];
         let mut a = Client::named(one.address, "a").await;
         drop(Client::named(two.address, "b").await);
-        is_kept_for("b", &mut a, one.admin).await;
+        wait_until_queued_for("b", &mut a, one.admin).await;
         let mut a = Client::named(two.address, "a").await;
         let mut b = Client::named(one.address, "b").await;
         assert!(b.receive().await.contains("CANDIDATE"));
@@ -190,22 +190,22 @@ async fn what_is_kept_for_one_that_comes_back_does_not_expire() {
 }
 
 #[tokio::test]
-async fn whoever_comes_back_is_told_who_did_not_come() {
+async fn a_resumed_sender_gets_expire() {
     let slow = [("peerjs.expire_timeout", "2s"), ("peerjs.grace", "8s")];
     for cluster in clusters(&slow).await {
         let [one, two] = [cluster.nodes[0].address, cluster.nodes[1].address];
         let offer = |id: &str| format!(r#"{{"type":"OFFER","dst":"{id}","payload":1}}"#);
         let expire = |id: &str| format!(r#"{{"type":"EXPIRE","src":"{id}","dst":"a"}}"#);
-        // Whoever hears what comes behind it knows that it was dealt with.
+        // Once a later signal has arrived, this one has been processed.
         let mut behind = Client::named(one, "behind").await;
         let mut ghost = Client::named(one, "a").await;
         ghost.send(&offer("x")).await;
         ghost.send(&offer("behind")).await;
         assert!(behind.receive().await.contains("OFFER"));
-        // From elsewhere, before it is over, while the first connection seems to be there.
+        // The sender reconnects to another node before the signal expires, while its first connection still seems open.
         let mut a = Client::named(two, "a").await;
         assert_eq!(a.receive().await, expire("x"));
-        // It ends, and somebody comes, while there is no connection.
+        // The time expires, and another client takes the id, while the sender has no connection.
         a.send(&offer("y")).await;
         a.send(&offer("z")).await;
         a.send(&offer("behind")).await;
@@ -217,7 +217,7 @@ async fn whoever_comes_back_is_told_who_did_not_come() {
         let mut a = Client::named(one, "a").await;
         assert_eq!(a.receive().await, expire("y"));
         assert_eq!(a.receive_within(Duration::from_secs(3)).await, None, "once");
-        // And the one that comes next knows nothing of it.
+        // The next owner of the id gets no EXPIRE.
         drop(a);
         let mut a = Client::named(two, "a").await;
         assert_eq!(a.receive_within(Duration::from_secs(1)).await, None);

@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::Message;
 use super::{NOTHING, TAKEN, clusters};
 
 #[tokio::test]
-async fn keys_are_worlds_of_their_own() {
+async fn keys_separate_clients() {
     let cluster = Cluster::over_redis(2, &[("peerjs.keys", "peerjs,other")]).await;
     let [one, two] = [cluster.nodes[0].address, cluster.nodes[1].address];
     let mut a = Client::named(one, "a").await;
@@ -25,27 +25,27 @@ async fn keys_are_worlds_of_their_own() {
         r#"{"type":"OFFER","src":"b","dst":"a","payload":1}"#
     );
     a.is_served().await;
-    // Nor do native users meet them.
+    // Native users cannot reach them either.
     let mut native = cluster.login(0, "a").await;
     native.expect_silence().await;
 }
 
 #[tokio::test]
-async fn a_closed_id_is_free_and_a_lost_one_waits_for_its_own() {
+async fn a_closed_id_is_free_and_a_lost_one_is_kept_for_its_token() {
     for cluster in clusters(&[("peerjs.grace", "1500ms")]).await {
         let [one, two] = [cluster.nodes[0].address, cluster.nodes[1].address];
-        // A page that is loaded again has another token.
+        // A page that reloads has a new token.
         let page = Client::named(one, "page").await;
         page.close().await;
         let again = Client::open(two, "page", "other").await;
-        // One that vanished is waited for…
+        // The id of a client that vanished is kept for its token…
         drop(again);
         let begun = Instant::now();
         let mut next = Client::claim(one, "page", "third").await;
         assert_eq!(next.receive().await, OPEN);
         let waited = begun.elapsed();
         assert!(waited < Duration::from_secs(4), "{waited:?}");
-        // …unless it comes back.
+        // …which gets it again.
         drop(next);
         let mut stranger = Client::claim(two, "page", "fourth").await;
         let _own = Client::open(two, "page", "third").await;
@@ -54,9 +54,9 @@ async fn a_closed_id_is_free_and_a_lost_one_waits_for_its_own() {
     }
 }
 
-/// Strangers try more tokens than are answered at once in a minute, at the node where the owner comes back.
+/// Strangers try more tokens per minute than the node answers without delay, at the node to which the owner returns.
 #[tokio::test]
-async fn whatever_strangers_try_the_owner_gets_its_id() {
+async fn strangers_cannot_keep_an_owner_from_its_id() {
     for cluster in clusters(&[]).await {
         let [one, two] = [cluster.nodes[0].address, cluster.nodes[1].address];
         let owner = Client::open(one, "a", "ta").await;
@@ -74,7 +74,7 @@ async fn whatever_strangers_try_the_owner_gets_its_id() {
         while let Some(tried) = strangers.join_next().await {
             tried.unwrap();
         }
-        let comes_back = async || {
+        let resume_eventually = async || {
             let begun = Instant::now();
             let mut again = Client::open(two, "a", "ta").await;
             let took = begun.elapsed();
@@ -83,13 +83,13 @@ async fn whatever_strangers_try_the_owner_gets_its_id() {
             again.is_served().await;
             again
         };
-        // The right one, while the connection before it is there…
-        let again = comes_back().await;
+        // The right token, while the previous connection is open…
+        let again = resume_eventually().await;
         drop(owner);
-        // …and after it was lost.
+        // …and after that was lost.
         drop(again);
-        let _owner = comes_back().await;
-        // Meanwhile each wrong one takes its time.
+        let _owner = resume_eventually().await;
+        // Meanwhile each wrong token is answered with a delay.
         let begun = Instant::now();
         let mut stranger = Client::claim(two, "a", "wrong").await;
         assert_eq!(stranger.receive().await, TAKEN);
@@ -99,14 +99,14 @@ async fn whatever_strangers_try_the_owner_gets_its_id() {
 }
 
 #[tokio::test]
-async fn what_is_sent_between_two_connections_is_heard_once() {
+async fn signals_between_two_connections_arrive_once() {
     for cluster in clusters(&[("peerjs.grace", "8s")]).await {
         let [one, two] = [cluster.nodes[0].address, cluster.nodes[1].address];
         let mut a = Client::named(one, "a").await;
         let mut b = Client::named(two, "b").await;
         a.send(r#"{"type":"OFFER","dst":"b","payload":1}"#).await;
         assert!(b.receive().await.contains("OFFER"));
-        // The answer to the ping behind it confirms it.
+        // The pong to the ping that follows confirms it.
         tokio::time::sleep(Duration::from_millis(300)).await;
         while b.receive_within(Duration::from_millis(100)).await.is_some() {}
         drop(b);
@@ -118,14 +118,14 @@ async fn what_is_sent_between_two_connections_is_heard_once() {
             b.receive().await,
             r#"{"type":"CANDIDATE","src":"a","dst":"b","payload":2}"#
         );
-        // Nobody is told that it expired.
+        // Nothing expires.
         assert_eq!(a.receive_within(Duration::from_secs(6)).await, None);
         assert_eq!(b.receive_within(Duration::from_millis(100)).await, None);
     }
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_beat_is_closed() {
+async fn a_client_without_heartbeats_is_closed() {
     let cluster = Cluster::in_memory(1, &[("peerjs.alive_timeout", "1s")]).await;
     let node = cluster.nodes[0].address;
     let (mut beats, mut silent) = (
@@ -134,7 +134,7 @@ async fn a_client_that_does_not_beat_is_closed() {
     );
     let begun = Instant::now();
     let ends = async {
-        // Anything else is no heartbeat.
+        // Other messages are not heartbeats.
         for _ in 0..5 {
             if silent.sink.send(Message::text(NOTHING)).await.is_err() {
                 break;

@@ -6,9 +6,9 @@ use testing::{Cluster, eventually};
 
 use super::{SHORT, clusters};
 
-/// The answer of Redis to the node was lost, and the client does not try again.
+/// Redis executed a resume whose reply was lost, and the client does not try again.
 #[tokio::test]
-async fn a_resume_that_nobody_knows_of_ends_with_the_grace() {
+async fn an_unacknowledged_resume_ends_with_the_grace() {
     let cluster = Cluster::over_redis(2, &SHORT).await;
     let Backend::Redis(redis) = &cluster.backend else {
         unreachable!()
@@ -30,7 +30,7 @@ async fn a_resume_that_nobody_knows_of_ends_with_the_grace() {
         .query_async::<()>(&mut connection)
         .await
         .unwrap();
-    // That it is somewhere else by now is told by whatever is sent to it.
+    // The node learns that the session has moved when something is sent to it.
     caller.send_message("client", "1").await;
     let leave = caller.receive().await;
     assert_eq!(leave["type"], "leave", "{leave}");
@@ -42,7 +42,7 @@ async fn a_resume_that_nobody_knows_of_ends_with_the_grace() {
 }
 
 #[tokio::test]
-async fn after_the_grace_peers_hear_one_leave_and_the_name_is_free() {
+async fn after_the_grace_peers_get_one_leave_and_the_name_is_free() {
     for cluster in clusters(&SHORT).await {
         let mut caller = cluster.login(1, "caller").await;
         let mut client = cluster.login_resumable(0, "client").await;
@@ -54,7 +54,7 @@ async fn after_the_grace_peers_hear_one_leave_and_the_name_is_free() {
         assert_eq!(refused["code"], "name_taken");
         let retry_after = refused["retry_after_ms"].as_u64().unwrap();
         assert!(retry_after <= 500, "{refused}");
-        // Called while it is away: in a call with it, as far as the caller knows.
+        // An offer to a session without a connection begins a call as far as the caller knows.
         late.send(&json!({"type": "offer", "name": "client", "offer": 1, "id": "o"}))
             .await;
         assert_eq!(late.receive().await["status"], "queued");
@@ -70,7 +70,7 @@ async fn after_the_grace_peers_hear_one_leave_and_the_name_is_free() {
 }
 
 #[tokio::test]
-async fn a_clean_close_ends_a_session_and_others_do_not() {
+async fn only_a_clean_close_ends_a_session() {
     for cluster in clusters(&SHORT).await {
         let mut caller = cluster.login(1, "caller").await;
         let mut client = cluster.login_resumable(0, "client").await;
@@ -87,7 +87,7 @@ async fn a_clean_close_ends_a_session_and_others_do_not() {
 }
 
 #[tokio::test]
-async fn a_drain_moves_sessions_and_nobody_hears_of_it() {
+async fn a_drain_moves_sessions_without_a_leave() {
     for mut cluster in clusters(&[]).await {
         let mut caller = cluster.login(1, "caller").await;
         let mut watcher = cluster.login(1, "watcher").await;
@@ -112,7 +112,7 @@ async fn a_drain_moves_sessions_and_nobody_hears_of_it() {
 }
 
 #[tokio::test]
-async fn an_old_connection_is_told_to_go() {
+async fn an_old_connection_gets_goaway() {
     let settings = [("session.max_age", "400ms")];
     let cluster = Cluster::in_memory(2, &settings).await;
     let mut plain = cluster.login(0, "plain").await;

@@ -8,7 +8,7 @@ use testing::{Cluster, eventually};
 use super::{SHORT, clusters};
 
 #[tokio::test]
-async fn an_inbox_that_is_full_is_told_and_one_sender_does_not_fill_it() {
+async fn a_full_inbox_refuses_and_one_sender_fills_only_half() {
     for cluster in clusters(&[]).await {
         let mut greedy = cluster.login(0, "greedy").await;
         let client = cluster.login_resumable(0, "client").await;
@@ -31,7 +31,7 @@ async fn an_inbox_that_is_full_is_told_and_one_sender_does_not_fill_it() {
             other.send_message("client", "room").await["status"],
             "queued"
         );
-        // A leave has always room.
+        // An inbox always has room for a leave.
         let mut client = cluster.resume(1, &token).await;
         for number in 0..kept {
             assert_eq!(client.receive_no_probe().await["message"], number);
@@ -46,7 +46,7 @@ async fn an_inbox_that_is_full_is_told_and_one_sender_does_not_fill_it() {
 }
 
 #[tokio::test]
-async fn a_peer_that_left_meanwhile_is_heard_once() {
+async fn a_leave_in_the_inbox_arrives_once() {
     for cluster in clusters(&[]).await {
         let mut one = cluster.login(0, "one").await;
         let mut other = cluster.login_resumable(1, "other").await;
@@ -70,7 +70,7 @@ async fn a_peer_that_left_meanwhile_is_heard_once() {
             assert_eq!(heard.iter().filter(leave).count(), 1, "{heard:?}");
         }
         client.expect_silence().await;
-        // Heard, but its client may not know that it did: told again to the next connection, and no more.
+        // The client received it without confirming it: the next connection gets it again, once.
         let token = ResumeToken {
             last: None,
             ..client.token.clone()
@@ -86,7 +86,7 @@ async fn a_peer_that_left_meanwhile_is_heard_once() {
 }
 
 #[tokio::test]
-async fn the_state_of_the_fabric_is_told() {
+async fn clients_get_the_state_of_the_broker() {
     let cluster = Cluster::in_memory(1, &SHORT).await;
     let Backend::Memory(switch) = &cluster.backend else {
         unreachable!()
@@ -105,13 +105,13 @@ async fn the_state_of_the_fabric_is_told() {
 }
 
 #[tokio::test]
-async fn a_peer_that_died_after_both_had_moved_is_missed() {
+async fn a_peer_that_died_after_both_moved_gets_a_leave() {
     for mut cluster in clusters(&SHORT).await {
         cluster.add_node().await;
         let mut one = cluster.login_resumable(0, "one").await;
         let mut other = cluster.login_resumable(1, "other").await;
         one.call(&mut other).await;
-        // Each time somebody moves, the other knows where to.
+        // Each node learns where the other side has moved to.
         for node in [2, 0, 2] {
             one = cluster.resume(node, &one.token).await;
             one.send_candidate("other", node).await;

@@ -1,4 +1,4 @@
-//! A sender who repeats a signal under its id, since it had no answer: the receiver hears it once.
+//! A sender that repeats a signal with the same id, since no outcome came: the receiver gets it once.
 
 use serde_json::json;
 
@@ -7,7 +7,7 @@ use testing::cluster::Backend;
 use testing::eventually;
 
 #[tokio::test]
-async fn what_is_repeated_under_its_id_is_delivered_once() {
+async fn a_repeated_signal_is_delivered_once() {
     for cluster in clusters(&[]).await {
         for resumable in [false, true] {
             let names = [format!("from-{resumable}"), format!("to-{resumable}")];
@@ -22,7 +22,7 @@ async fn what_is_repeated_under_its_id_is_delivered_once() {
                 sender.send(&message(text)).await;
                 assert_eq!(sender.receive().await["status"], "delivered");
             }
-            // The acks were lost with the connection: on another node, and on the same.
+            // The acks were lost with the connection: the sender resumes on another node, then on the same.
             for node in [1, 0] {
                 let token = sender.token.clone();
                 sender.disconnect();
@@ -46,9 +46,9 @@ async fn what_is_repeated_under_its_id_is_delivered_once() {
     }
 }
 
-/// What has left the inbox is known to whoever holds the session next, on any node.
+/// What was confirmed is known to the next connection of the session, on any node.
 #[tokio::test]
-async fn what_was_confirmed_is_not_heard_again_after_a_resume() {
+async fn confirmed_entries_do_not_return_after_a_resume() {
     for cluster in clusters(&[("limits.signals_per_second", "0")]).await {
         let mut prober = cluster.login(1, "prober").await;
         let mut sender = cluster.login_resumable(0, "sender").await;
@@ -85,9 +85,9 @@ async fn what_was_confirmed_is_not_heard_again_after_a_resume() {
     }
 }
 
-/// The caller believes that a call begins by what it repeats.
+/// The caller repeats its offer when the call is over, since it never got the outcome.
 #[tokio::test]
-async fn an_offer_that_is_repeated_when_its_call_is_over_begins_none() {
+async fn a_repeated_offer_of_an_ended_call_begins_no_call() {
     for cluster in clusters(&[]).await {
         for resumable in [false, true] {
             let names = [format!("from-{resumable}"), format!("to-{resumable}")];
@@ -114,9 +114,9 @@ async fn an_offer_that_is_repeated_when_its_call_is_over_begins_none() {
     }
 }
 
-/// Redis has forgotten which ids it has accepted, and the receiver's connection is another.
+/// Redis has lost the accepted ids, and the receiver has resumed on another connection.
 #[tokio::test]
-async fn what_was_heard_before_a_loss_of_data_is_not_heard_again() {
+async fn delivered_signals_do_not_return_after_a_loss_of_data() {
     for cluster in clusters(&[]).await {
         let mut one = cluster.login_resumable(0, "one").await;
         let mut other = cluster.login_resumable(1, "other").await;
@@ -145,7 +145,7 @@ async fn what_was_heard_before_a_loss_of_data_is_not_heard_again() {
             (reply["success"] == true).then_some(other)
         })
         .await;
-        // The first acknowledgement may have been lost: its sender repeats it.
+        // The sender repeats it: for all it knows the first ack was lost.
         eventually("the repetition is accepted", async || {
             let answer = one.send_message("other", "before").await;
             (answer["status"] == "delivered").then_some(())

@@ -9,7 +9,7 @@ use testing::collector::ReceivedSpan;
 use super::named;
 use crate::stage::{Stage, acked, call, candidate, message, offer};
 
-/// The trace that these two are in.
+/// The trace of the call.
 async fn trace_of(stage: &Stage) -> String {
     let offer = stage.collector.wait_for("the offer", |spans| {
         let offers = named(spans, "publish offer");
@@ -31,14 +31,14 @@ async fn marked(stage: &Stage, trace: &str, name: &str, at: &str) -> ReceivedSpa
 }
 
 #[tokio::test]
-async fn a_killed_node_leaves_its_mark_in_the_call_that_lives_through_it() {
+async fn a_call_that_survives_a_kill_has_a_span_for_it() {
     let mut stage = Stage::of_two("grpc", &[]).await;
     let at_a = stage.instance(0).await;
     let mut a = stage.login_resumable(0, "TracedUserA").await;
     let mut b = stage.login_resumable(1, "TracedUserB").await;
     call(&mut a, &mut b).await;
     let trace = trace_of(&stage).await;
-    // The dead node's spans left with its last batch.
+    // The killed node had exported its spans with its last batch.
     stage
         .collector
         .wait_for("the answer", |spans| {
@@ -49,7 +49,7 @@ async fn a_killed_node_leaves_its_mark_in_the_call_that_lives_through_it() {
     stage.nodes[1].process.signal("KILL");
     let lost = marked(&stage, &trace, "peer's node lost", &at_a).await;
     assert!(!lost.is_error(), "the call lives");
-    // What is sent meanwhile is kept, and says so.
+    // A signal in the meantime is queued, and its span says so.
     assert_eq!(acked(&mut a, &candidate(&b.name, "kept")).await, "queued");
     stage
         .collector
@@ -65,10 +65,10 @@ async fn a_killed_node_leaves_its_mark_in_the_call_that_lives_through_it() {
     b.receive_type("candidate").await;
     marked(&stage, &trace, "resumed", &at_c).await;
     marked(&stage, &trace, "peer resumed", &at_a).await;
-    // And the call goes on, in its trace.
+    // The call continues in the same trace.
     acked(&mut b, &candidate(&a.name, "after")).await;
     marked(&stage, &trace, "publish candidate", &at_c).await;
-    // A plain peer is not waited for: that is a failure.
+    // Nothing waits for a plain peer: that is a failure.
     let mut c = stage.login(2, "TracedUserC").await;
     let mut d = stage.login(0, "TracedUserD").await;
     call(&mut d, &mut c).await;
@@ -90,7 +90,7 @@ async fn a_killed_node_leaves_its_mark_in_the_call_that_lives_through_it() {
 }
 
 #[tokio::test]
-async fn a_resumed_session_and_a_drained_node_leave_their_marks() {
+async fn resumes_and_drains_have_spans() {
     let mut stage = Stage::of_two("http/protobuf", &[]).await;
     let (at_a, at_b) = (stage.instance(0).await, stage.instance(1).await);
     let mut a = stage.login_resumable(0, "TracedUserA").await;
@@ -106,7 +106,7 @@ async fn a_resumed_session_and_a_drained_node_leave_their_marks() {
     marked(&stage, &trace, "peer resumed", &at_a).await;
     assert_eq!(acked(&mut b, &message(&a.name, "m")).await, "delivered");
     a.receive_type("message").await;
-    // The node of A goes.
+    // A's node drains.
     stage.nodes[0].process.signal("TERM");
     a.receive_type("goaway").await;
     assert_eq!(a.closed().await, Some(1012));
@@ -121,7 +121,7 @@ async fn a_resumed_session_and_a_drained_node_leave_their_marks() {
 }
 
 #[tokio::test]
-async fn a_redis_that_stands_still_is_seen_in_the_calls_that_it_held_up() {
+async fn a_frozen_redis_shows_in_the_spans_of_delayed_calls() {
     let mut stage = Stage::of_two("grpc", &[]).await;
     let at_a = stage.instance(0).await;
     let mut a = stage.login_resumable(0, "TracedUserA").await;
@@ -150,9 +150,9 @@ async fn a_redis_that_stands_still_is_seen_in_the_calls_that_it_held_up() {
     stage.finish();
 }
 
-/// The candidates have no id, so there is nothing to tell their sender, who hears nothing until the callee answers.
+/// The candidates have no id, so their sender gets no outcome before the callee answers.
 #[tokio::test]
-async fn what_is_sent_while_the_callee_has_not_answered_lasts_until_redis_has() {
+async fn a_publish_span_lasts_until_redis_has_answered() {
     const SENT: usize = 3;
     let mut stage = Stage::of_two("grpc", &[]).await;
     let mut a = stage.login(0, "TracedUserA").await;
@@ -184,7 +184,7 @@ async fn what_is_sent_while_the_callee_has_not_answered_lasts_until_redis_has() 
 }
 
 #[tokio::test]
-async fn a_leave_lasts_until_redis_has_answered() {
+async fn a_leave_span_lasts_until_redis_has_answered() {
     let mut stage = Stage::of_two("http/protobuf", &[]).await;
     let mut a = stage.login(0, "TracedUserA").await;
     let mut b = stage.login(1, "TracedUserB").await;
@@ -192,7 +192,7 @@ async fn a_leave_lasts_until_redis_has_answered() {
     stage.redis.process.signal("STOP");
     a.send(&json!({"type": "leave", "name": b.name, "id": "l"}))
         .await;
-    // Redis has been silent for as long as an answer is waited for: the leave is sent again.
+    // Redis did not answer within the timeout, so the leave is sent again.
     assert_eq!(a.receive_type("error").await["code"], "unavailable");
     let since = SystemTime::now();
     stage.redis.process.signal("CONT");

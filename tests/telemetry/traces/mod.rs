@@ -1,4 +1,4 @@
-//! One call, one trace: over two nodes and Redis, through faults, to what the client reports.
+//! Each call is one trace: over two nodes and Redis, up to what the clients report.
 
 mod faults;
 
@@ -14,7 +14,7 @@ use testing::{Client, peerjs};
 
 const CLIENTS: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
-/// The span of this name, said by this node.
+/// The span of this name from this node.
 fn find<'a>(spans: &'a [ReceivedSpan], name: &str, instance: &str) -> Option<&'a ReceivedSpan> {
     let mut spans = spans.iter();
     spans.find(|seen| (seen.name(), seen.instance()) == (name, instance))
@@ -44,7 +44,7 @@ async fn one_call_is_one_trace(protocol: &'static str) {
     acked(&mut b, &report(&a.name, "r2")).await;
     a.send(&json!({"type": "leave", "name": b.name})).await;
     b.receive_type("leave").await;
-    // What each node has to say of it.
+    // The spans that each node must export.
     let expected = [
         ("publish offer", &at_a),
         ("process offer", &at_b),
@@ -104,7 +104,7 @@ async fn one_call_is_one_trace(protocol: &'static str) {
         assert_eq!(heard.links(), [sent.id()], "{}", heard.line());
         assert!(heard.span.start_time_unix_nano >= sent.span.start_time_unix_nano);
         if signal != "offer" {
-            // Each side goes on from where the call began for it.
+            // Each side's spans are children of the span that began the call there.
             let begun = if *from == at_a { root } else { told };
             assert_eq!(sent.parent(), begun.id(), "{}", sent.line());
         }
@@ -115,7 +115,7 @@ async fn one_call_is_one_trace(protocol: &'static str) {
         assert_eq!(end.attribute("switchboard.report.ms"), "812");
         assert_eq!(end.attribute("switchboard.report.pair"), "srflx");
     }
-    // The figures go the same way.
+    // Metrics use the same endpoint.
     eventually("figures are pushed", async || {
         (stage.collector.metrics() > 10).then_some(())
     })
@@ -134,7 +134,7 @@ async fn one_call_is_one_trace_over_http() {
 }
 
 #[tokio::test]
-async fn a_call_of_peerjs_is_a_trace_too() {
+async fn a_peerjs_call_is_one_trace() {
     let mut stage = Stage::of_two("grpc", &[]).await;
     let (at_a, at_b) = (stage.instance(0).await, stage.instance(1).await);
     let [node_a, node_b] = [stage.nodes[0].address, stage.nodes[1].address];
@@ -145,7 +145,7 @@ async fn a_call_of_peerjs_is_a_trace_too() {
     let body = stage::offer("TracedB").to_string();
     let said =
         |kind: &str, to: &str| format!(r#"{{"type":"{kind}","dst":"{to}","payload":{body}}}"#);
-    // It waits for somebody who is not there yet.
+    // The signals wait for an id that is not connected yet.
     a.send(&said("OFFER", "TracedB")).await;
     a.send(&said("CANDIDATE", "TracedB")).await;
     "TracedA".clone_into(&mut a.id);
@@ -179,7 +179,7 @@ async fn a_call_of_peerjs_is_a_trace_too() {
 }
 
 #[tokio::test]
-async fn a_call_to_nobody_is_a_trace_that_says_why() {
+async fn a_call_to_an_absent_user_has_a_trace_with_the_reason() {
     let mut stage = Stage::of_two("grpc", &[]).await;
     let mut a = stage.login(0, "TracedUserA").await;
     a.send(&offer("nobody")).await;
@@ -195,13 +195,13 @@ async fn a_call_to_nobody_is_a_trace_that_says_why() {
         })
         .await;
     assert_eq!(error, (true, "user_unavailable".to_owned()));
-    // The log tells the same trace.
+    // The log line has the same trace id.
     stage::logged(&stage.nodes[0], &[&trace, "\"code\":\"user_unavailable\""]).await;
     stage.finish();
 }
 
 #[tokio::test]
-async fn a_client_brings_its_own_trace() {
+async fn a_clients_traceparent_is_used() {
     let mut stage = Stage::of_two("http/protobuf", &[]).await;
     let mut a = stage.login(0, "TracedUserA").await;
     let mut b = stage.login(1, "TracedUserB").await;
@@ -219,7 +219,7 @@ async fn a_client_brings_its_own_trace() {
     assert!(spans.iter().all(|seen| seen.trace() == trace));
     let sent = named(&spans, "publish offer")[0];
     assert_eq!(sent.parent(), CLIENTS[36..52]);
-    // A client that does not want spans gets none, until something fails.
+    // An unsampled traceparent suppresses spans, except for failures.
     let mut quiet = offer("nobody");
     quiet["traceparent"] = "00-4bf92f3577b34da6a3ce929d0e0e4737-00f067aa0ba902b7-00".into();
     a.send(&quiet).await;
@@ -235,7 +235,7 @@ async fn a_client_brings_its_own_trace() {
         .await;
     assert!(failed.is_error());
     assert_eq!(failed.attribute("error.type"), "user_unavailable");
-    // Once a set-up has ended, an offer begins another trace, which is linked to the former.
+    // After a call set-up has ended, an offer begins a new trace that links to the former.
     let report = json!({"type": "report", "name": b.name, "state": "connected", "id": "r"});
     acked(&mut a, &report).await;
     acked(&mut a, &offer(&b.name)).await;
@@ -252,14 +252,14 @@ async fn a_client_brings_its_own_trace() {
 }
 
 #[tokio::test]
-async fn a_call_that_is_left_out_shows_its_failure_only() {
+async fn an_unsampled_call_exports_only_its_failure() {
     let more = [("OTEL_TRACES_SAMPLER", "parentbased_always_off")];
     let mut stage = Stage::of_two("grpc", &more).await;
     let mut a = stage.login(0, "TracedUserA").await;
     let mut b = stage.login(1, "TracedUserB").await;
     call(&mut a, &mut b).await;
     acked(&mut b, &candidate(&a.name, "c")).await;
-    // Nothing was built of that, so what is seen first is the failure, which both sides tell under one trace id.
+    // No spans were built before, so the failure is the first; both sides report it under one trace id.
     acked(
         &mut a,
         &json!({"type": "report", "name": b.name, "state": "failed", "ms": 15000, "id": "r"}),
@@ -293,7 +293,7 @@ async fn a_call_that_is_left_out_shows_its_failure_only() {
 }
 
 #[tokio::test]
-async fn names_are_shown_if_the_operator_wants_it_and_tokens_never() {
+async fn spans_have_names_only_if_configured_and_never_tokens() {
     let more = [
         ("SWITCHBOARD_TELEMETRY__USER_NAMES", "plain"),
         ("OTEL_RESOURCE_ATTRIBUTES", "host.name=elsewhere"),
@@ -323,7 +323,7 @@ async fn names_are_shown_if_the_operator_wants_it_and_tokens_never() {
 }
 
 #[tokio::test]
-async fn two_who_call_each_other_at_once_go_on_in_one_trace() {
+async fn simultaneous_offers_share_one_trace() {
     let mut stage = Stage::of_two("grpc", &[]).await;
     let mut a = stage.login(0, "TracedUserA").await;
     let mut b = stage.login(1, "TracedUserB").await;

@@ -1,4 +1,4 @@
-//! What Prometheus reads: well-formed, and every figure documented.
+//! The metrics endpoint: well-formed, correct, and every metric documented.
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -32,7 +32,7 @@ fn promtool_checks(metrics: &str) {
     );
 }
 
-/// The families in an exposition.
+/// The metric families of an exposition.
 fn families(metrics: &str) -> BTreeSet<String> {
     let types = metrics
         .lines()
@@ -42,7 +42,7 @@ fn families(metrics: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// The value of a sample, both as they are written.
+/// The value of a sample, as text.
 fn value<'a>(metrics: &'a str, sample: &str) -> &'a str {
     let line = metrics.lines().find_map(|line| line.strip_prefix(sample));
     line.unwrap_or_else(|| panic!("{sample} is not in\n{metrics}"))
@@ -61,7 +61,7 @@ fn shows(metrics: &str, samples: &[(&str, &str)]) {
     }
 }
 
-/// Two nodes that have seen a bit of everything, and their metrics.
+/// Two nodes after some use, and their metrics.
 async fn some_life(one: &Node, other: &Node) -> (String, String) {
     let mut a = Client::login(one.address, "a").await;
     let mut b = Client::login_resumable(other.address, "b").await;
@@ -75,7 +75,7 @@ async fn some_life(one: &Node, other: &Node) -> (String, String) {
     }
     let mut report = json!({"type": "report", "name": "b", "state": "connected", "ms": 640, "pair": "relay", "id": "r"});
     acked(&mut a, &report).await;
-    // Said twice it counts once, and not at all by who is in no call.
+    // A repeated report counts once, and a report without a call not at all.
     acked(&mut a, &report).await;
     report["name"] = "nobody".into();
     report["state"] = "failed".into();
@@ -99,7 +99,7 @@ async fn some_life(one: &Node, other: &Node) -> (String, String) {
         .await;
     b.receive_type("leave").await;
     while a.receive().await["id"] != "bye" {}
-    // A histogram shows when something was recorded: a probe comes back each second, one delivery in 16 is timed.
+    // A histogram appears with its first value: a probe returns each second, and one delivery in 16 is timed.
     let metrics = eventually("all figures", async || {
         let metrics = other.metrics().await;
         let is_there = |part: &str| metrics.contains(part);
@@ -110,7 +110,7 @@ async fn some_life(one: &Node, other: &Node) -> (String, String) {
 }
 
 #[tokio::test]
-async fn figures_are_well_formed_documented_and_true() {
+async fn metrics_are_well_formed_documented_and_correct() {
     let redis = Redis::start().await;
     let one = Node::start(Some(&redis), &[]).await;
     let other = Node::start(Some(&redis), &[]).await;
@@ -149,10 +149,10 @@ async fn figures_are_well_formed_documented_and_true() {
             ("call_setup_duration_seconds_sum{pair=\"relay\"}", "0.64"),
         ],
     );
-    // A resumed peer that asks whether the call goes on, too late, is told once more that it does not.
+    // A resumed peer that asks too late whether the call continues gets a second leave.
     let leaves = "switchboard_signals_total{kind=\"leave\",outcome=\"delivered\"}";
     assert!(number(&callers, leaves) >= 1.0);
-    // The README has all of them, and no others.
+    // The README documents exactly these.
     let known: BTreeSet<String> = families(&callers)
         .union(&families(&others))
         .cloned()
@@ -165,7 +165,7 @@ async fn figures_are_well_formed_documented_and_true() {
         .map(|rest| format!("switchboard_{}", rest.split('`').next().unwrap()))
         .collect();
     assert_eq!(known, documented);
-    // And so is the node's own view.
+    // The status page agrees.
     let status = one.status().await;
     let seen = other.status().await["node"].clone();
     assert_eq!(status["nodes_seen"], json!([seen]));
@@ -176,7 +176,7 @@ async fn figures_are_well_formed_documented_and_true() {
 }
 
 #[tokio::test]
-async fn figures_are_pushed_if_somebody_wants_them() {
+async fn metrics_are_pushed_if_configured() {
     let collector = Collector::start().await;
     for (protocol, address) in [("grpc", collector.grpc), ("http/protobuf", collector.http)] {
         let endpoint = format!("http://{address}");
@@ -186,7 +186,7 @@ async fn figures_are_pushed_if_somebody_wants_them() {
             ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
             ("OTEL_METRIC_EXPORT_INTERVAL", "200"),
         ];
-        // Given for one kind of data, an endpoint over HTTP is the whole address.
+        // An HTTP endpoint for one signal is the complete URL (OTLP exporter specification).
         let whole = format!("{endpoint}/v1/metrics");
         let environment = environment.map(|(key, value)| {
             let is_whole = key.ends_with("METRICS_ENDPOINT") && protocol != "grpc";
