@@ -10,7 +10,8 @@
 //! | [`proxy`], [`round_robin`], [`failover`] | bad networks, a load balancer, a Redis primary with a replica |
 //! | [`collector`] | an OTLP receiver that keeps what it gets |
 //!
-//! The functions panic when something is not as a test needs it: a failed expectation is a failed test. Those named `try_…` return an error or
+//! The functions panic when something is not as a test needs it: a failed expectation is a failed test. Those named
+//! `try_…` return an error or
 //! `None`.
 
 // A test kit fails by panicking, and its items are documented where the name does not say it.

@@ -18,7 +18,8 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 pub struct Redis {
     pub process: Process,
     pub address: SocketAddr,
-    /// Its working directory. A replica writes there what it receives, and its successor on the same port must not read that.
+    /// Its working directory. A replica writes there what it receives, and its successor on the same port must not
+    /// read that.
     _directory: TempDir,
 }
 
@@ -137,7 +138,8 @@ impl Redis {
     }
 }
 
-/// Runs a command, words separated by spaces, on the Redis at this address; `None` if there is no answer within a second.
+/// Runs a command, words separated by spaces, on the Redis at this address; `None` if there is no answer within a
+/// second.
 pub async fn ask(address: SocketAddr, words: &str) -> Option<redis::Value> {
     let answer = async {
         let client = redis::Client::open(format!("redis://{address}")).ok()?;

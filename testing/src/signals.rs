@@ -49,7 +49,8 @@ impl Client {
             .await;
     }
 
-    /// Expects candidates with these numbers, and nothing else but probes of [`Cluster::disconnect`](crate::Cluster::disconnect).
+    /// Expects candidates with these numbers, and nothing else but probes of
+    /// [`Cluster::disconnect`](crate::Cluster::disconnect).
     pub async fn receive_candidates(&mut self, numbers: impl IntoIterator<Item = usize>) {
         for number in numbers {
             assert_eq!(self.receive_no_probe().await["candidate"], number);

@@ -29,7 +29,8 @@ const SMALL_BUFFER: usize = 2048;
 pub struct Options<'a> {
     /// Further headers of the handshake.
     pub headers: &'a [(&'static str, &'a str)],
-    /// The size of the kernel's receive buffer, in bytes. A small one makes a client that does not read a slow one sooner.
+    /// The size of the kernel's receive buffer, in bytes. A small one makes a client that does not read a slow one
+    /// sooner.
     pub receive_buffer: Option<u32>,
     /// Whether to use little memory, for thousands of connections.
     pub small: bool,
@@ -362,7 +363,8 @@ impl Client {
         drop(self);
     }
 
-    /// Stops reading, and so answering pings, as a host does that vanished without a FIN. The connection stays until the value is dropped.
+    /// Stops reading, and so answering pings, as a host does that vanished without a FIN. The connection stays until
+    /// the value is dropped.
     pub fn stop_reading(self) -> impl Send + 'static {
         drop(self.reader);
         self.sink

@@ -1,4 +1,5 @@
-//! One side of a call that keeps going through faults: numbered signals, each repeated until it is acknowledged, over a resumed session.
+//! One side of a call that keeps going through faults: numbered signals, each repeated until it is acknowledged, over
+//! a resumed session.
 
 mod run;
 
@@ -74,7 +75,8 @@ impl Drop for Party {
 }
 
 impl Party {
-    /// Logs in at a random endpoint and sends a signal to its peer every so often. `is_caller`: its first signal is an offer.
+    /// Logs in at a random endpoint and sends a signal to its peer every so often. `is_caller`: its first signal is
+    /// an offer.
     pub fn start(
         endpoints: &Endpoints,
         name: &str,

@@ -1,17 +1,17 @@
-//! The mistakes that the server can be started with, and the scenario in which each must be found.
+//! The bugs that the server can be started with, and the scenario in which each must be found.
 
 use std::time::Duration;
 
 use crate::faults::{Cut, Edge, Fault, What};
 
-/// A mistake in the server, and the invariant that it breaks.
+/// A seeded bug of the server, and the invariant that it breaks.
 #[derive(Debug)]
 pub(crate) struct Bug {
     pub(crate) name: &'static str,
     pub(crate) invariant: usize,
-    /// What is done to the cluster: what, at which second, for how many.
+    /// The faults: what, at which second, for how many seconds.
     scenario: &'static [(What, f32, f32)],
-    /// Whether nodes miss pushes all the time.
+    /// Whether nodes drop pushes all the time.
     pub(crate) drops_pushes: bool,
 }
 
@@ -22,10 +22,10 @@ const REPLIES_LOST: &[(What, f32, f32)] = &[
     (What::Cut(Edge::Client, 0, Cut::BackThenReset), 11.0, 1.6),
 ];
 
-/// What is sent to plain users meanwhile is parked.
+/// Signals to plain users are parked meanwhile.
 const SUBSCRIPTIONS_KILLED: &[(What, f32, f32)] = &[(What::KillSubscriptions, 2.0, 10.0)];
 
-/// By what connects a node to Redis, and by Redis.
+/// Faults of the connections to Redis, and of Redis itself.
 const DATA_LOST: &[(What, f32, f32)] = &[
     (What::Cut(Edge::Store, 0, Cut::BackThenReset), 2.0, 1.6),
     (What::FlushAll, 5.0, 0.1),
@@ -48,7 +48,7 @@ pub(crate) const BUGS: &[Bug] = &[
     bug(7, "publish-counts-the-frozen", SUBSCRIPTIONS_KILLED),
     bug(7, "stream-does-not-take-over", &[]),
     bug(8, "bottomless-mailbox", &[]),
-    // Longer than a lease lives.
+    // Longer than the lifetime of a lease.
     bug(9, "fearless", &[(What::FreezeRedis, 3.0, 13.5)]),
     bug(10, "drain-hangs-up", &[(What::RollingRestart, 3.0, 1.0)]),
     bug(11, "deaf-after-dirt", &[]),
@@ -75,5 +75,5 @@ impl Bug {
     }
 }
 
-/// How long scenarios are, at least: everybody has changed a connection by then.
+/// The shortest duration of a scenario: by then every client has changed its connection.
 pub(crate) const SCENARIO: Duration = Duration::from_secs(13);

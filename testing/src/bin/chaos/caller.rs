@@ -1,4 +1,4 @@
-//! One side of a call: signals, repeats what is uncertain, reconnects, resumes, and leaves when it is told to.
+//! One side of a call: sends signals, repeats uncertain ones, reconnects, resumes, and leaves on command.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,24 +14,24 @@ use crate::link::Link;
 use crate::listener::Heard;
 use crate::stage::{Act, Parting, Stage};
 
-/// Nodes ping every second: one that was silent for so long is given up.
+/// Nodes ping every second: a connection that is silent for so long is abandoned.
 const SILENT_AFTER: Duration = Duration::from_millis(2500);
-/// How long after it was given up a resume may still take effect.
+/// How long an abandoned resume may still take effect.
 const LATE_RESUMES: Duration = Duration::from_secs(15);
-/// How often, on average, a resumable client changes its connection without need.
+/// The average interval at which a resumable client changes its connection without need.
 const HOPS_EVERY: Duration = Duration::from_secs(8);
 
-/// Who plays which part.
+/// The role of a client.
 #[derive(Clone, Debug)]
 pub(crate) struct Part {
     pub(crate) name: String,
     pub(crate) peer: String,
     pub(crate) resumable: bool,
-    /// Offers, and the other answers.
+    /// Sends the offer; the other side answers.
     pub(crate) calls: bool,
-    /// Stays at this node.
+    /// The only node that it connects to, if there is one.
     pub(crate) home: Option<usize>,
-    /// Where it begins.
+    /// The node of its first connection.
     pub(crate) first: usize,
 }
 
@@ -40,18 +40,18 @@ pub(crate) struct Signal {
     pub(crate) id: String,
     pub(crate) n: u64,
     pub(crate) kind: &'static str,
-    /// When it is to be sent again; `None`: it was, and its outcome is awaited.
+    /// When to send it again; `None`: it was sent, and its outcome is pending.
     pub(crate) repeat_at: Option<Instant>,
     pub(crate) sent_at: Instant,
 }
 
-/// Why a connection is over.
+/// Why a connection ended.
 #[derive(Debug)]
 enum Over {
     Lost,
-    /// Resumed elsewhere already.
+    /// The session was resumed on another connection already.
     Hopped(Link),
-    /// The client has nothing more to do here.
+    /// The client is done.
     Done,
 }
 
@@ -64,13 +64,13 @@ pub(crate) struct Caller {
     pub(crate) under_way: Option<Signal>,
     pub(crate) next_at: Instant,
     pub(crate) in_call: bool,
-    /// An offer was heard and not answered yet.
+    /// It received an offer that it has not answered yet.
     pub(crate) owes_answer: bool,
     pub(crate) offered_at: Option<Instant>,
     pub(crate) lost_at: Option<usize>,
-    /// Connections that are open, and not read until another has taken their place.
+    /// Abandoned connections, not read until another has replaced them.
     pub(crate) given_up: Vec<Link>,
-    /// When a resume was last given up whose answer had not come.
+    /// When it last abandoned a resume whose reply had not come.
     pub(crate) gave_up_at: Option<Instant>,
     pub(crate) parted: bool,
 }
@@ -135,7 +135,7 @@ impl Caller {
         }
     }
 
-    // === Being in ===
+    // === Connected ===
 
     async fn converse(&mut self, mut link: Link) -> Over {
         let mut act = self.stage.act.clone();
@@ -187,19 +187,19 @@ impl Caller {
         self.under_way.is_none() && self.in_call && !self.owes_answer
     }
 
-    /// Listens to what has come already, then leaves the connection as it is.
+    /// Processes what has arrived already, then abandons the connection.
     fn give_up(&mut self, mut link: Link) {
         link.retire();
         while let Ok(Heard::Said(said)) = link.heard.try_recv() {
             self.hear(&said);
         }
-        // Who cannot resume lets go at once: the old connection only keeps the name from the next.
+        // A client that cannot resume drops it at once: the old connection would only block the name.
         if self.diary.memory().secret.is_some() {
             self.given_up.push(link);
         }
     }
 
-    /// Resumes elsewhere while this connection is open: it must be told that it was replaced.
+    /// Resumes elsewhere while this connection is open: the server must close it as replaced.
     async fn hop(&mut self, link: Link) -> Option<Link> {
         let node = self.dice.random_range(0..self.stage.endpoints.len());
         self.give_up(link);
@@ -208,9 +208,9 @@ impl Caller {
 
     fn closed(&mut self, link: &Link, code: Option<u16>) -> Over {
         match code {
-            // Replaced: the one that replaced us is not us.
+            // Replaced, and not by a connection of this client.
             Some(4000) => {
-                // A node that was frozen may take up a resume that was given up long ago: that is still us.
+                // A thawed node may execute a resume that this client abandoned long ago.
                 let ours = self
                     .gave_up_at
                     .is_some_and(|at| at.elapsed() < LATE_RESUMES);
@@ -232,7 +232,7 @@ impl Caller {
 
     // === Leaving ===
 
-    /// Ends the call or everything, if that is its part now.
+    /// Ends the call or the client, if that is its role now.
     async fn takes_leave(&mut self, link: &mut Link) -> Option<Leaving> {
         if self.stage.act() == Act::Curtain {
             link.note(What::Ends("closes"));
@@ -272,7 +272,7 @@ enum Leaving {
     Silently,
 }
 
-/// Plays all parts until they are over, within this time after the curtain.
+/// Waits until all client tasks have ended, at most this long.
 pub(crate) async fn finish(tasks: &mut tokio::task::JoinSet<()>, within: Duration) {
     let _ = timeout(within, async { while tasks.join_next().await.is_some() {} }).await;
     tasks.abort_all();

@@ -1,4 +1,4 @@
-//! Three nodes and their Redis, every edge through a proxy, and what can be done to each.
+//! Three nodes and their Redis, every connection through a proxy, and the faults of each.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,7 +23,7 @@ pub(crate) const TTL: Duration = Duration::from_secs(12);
 pub(crate) const NODE_TTL: Duration = Duration::from_secs(2);
 pub(crate) const GRACE: Duration = Duration::from_secs(3);
 pub(crate) const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
-/// Short, so that whatever takes its time fits into a run.
+/// Short timeouts, so that expiries fit into a run.
 const SETTINGS: &[(&str, &str)] = &[
     ("presence.ttl", "12s"),
     ("presence.node_ttl", "2s"),
@@ -40,7 +40,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("log.level", "info"),
 ];
 
-/// What the monitor looks at: processes that should be well.
+/// What the monitor checks: processes that should be healthy.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct View {
     pub(crate) pid: u32,
@@ -51,7 +51,7 @@ pub(crate) struct View {
 
 pub(crate) type Views = Arc<Mutex<[Option<View>; NODES]>>;
 
-/// A node's place: the node may be gone, its endpoints stay.
+/// The place of a node: the node may be gone, its proxies stay.
 #[derive(Debug)]
 pub(crate) struct Place {
     pub(crate) node: Option<Node>,
@@ -77,7 +77,7 @@ pub(crate) struct Cluster {
     environment: Vec<(String, String)>,
     pub(crate) history: Arc<History>,
     views: Views,
-    /// Where Redis is, for those who look at it themselves.
+    /// The address of Redis, for tasks that query it directly.
     pub(crate) redis_at: watch::Sender<SocketAddr>,
 }
 
@@ -105,7 +105,7 @@ impl Cluster {
         };
         for node in 0..NODES {
             let store = Proxy::start(redis_address).await?;
-            // Led to the node as soon as that has a port.
+            // The address is set once the node has a port.
             let door = Proxy::start((Ipv4Addr::LOCALHOST, 1).into()).await?;
             cluster.places.push(Place {
                 node: None,
@@ -120,7 +120,7 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Waits until every node lets somebody in: at a Redis that was just started they take their time.
+    /// Waits until every node is ready, which takes some time with a Redis that was just started.
     async fn opens(&self) -> Outcome<()> {
         let begun = Instant::now();
         for node in self.places.iter().filter_map(|place| place.node.as_ref()) {
@@ -164,14 +164,14 @@ impl Cluster {
 
     // === Nodes ===
 
-    /// Starts the node in this place, if there is none.
+    /// Starts a node in this place if there is none.
     pub(crate) async fn revive(&mut self, node: usize) -> Outcome<()> {
         if self.places[node].node.is_some() {
             return Ok(());
         }
         let store = self.places[node].store.address;
         let Some(started) = start_node(store, &self.environment).await? else {
-            // Whoever runs it starts it again: the next revival does.
+            // A supervisor would start it again; here the next call does.
             return Ok(());
         };
         self.places[node].door.set_upstream(started.address);
@@ -245,7 +245,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// A node that is gone without having been told to, or that panicked.
+    /// Records panics in a node's log as violations of I11.
     pub(crate) fn judge_log(&self, node: usize, found: &Node) {
         for line in found.log_lines() {
             if line.contains("panicked") {
@@ -254,7 +254,7 @@ impl Cluster {
         }
     }
 
-    /// Takes away nodes that ended by themselves, which none should.
+    /// Removes nodes that ended by themselves, and records that as a violation of I11.
     pub(crate) fn look_after(&mut self) {
         for node in 0..NODES {
             let Some(found) = &mut self.places[node].node else {

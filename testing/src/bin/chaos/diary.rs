@@ -1,11 +1,11 @@
-//! What a client knows beyond one connection: its secret, what it heard last, which of its lives it lives.
+//! What a client keeps across connections: its secret, the last `seq`, the number of its session.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crate::history::History;
 
-/// What a client remembers across its connections.
+/// What a client keeps across its connections.
 #[derive(Debug)]
 pub(crate) struct Diary {
     pub(crate) history: Arc<History>,
@@ -18,7 +18,7 @@ pub(crate) struct Memory {
     pub(crate) secret: Option<String>,
     pub(crate) last: Option<String>,
     pub(crate) life: u32,
-    /// When anything came last, on a connection that was logged in.
+    /// When anything last arrived on a connection that was logged in.
     pub(crate) heard: Option<Instant>,
 }
 

@@ -1,4 +1,4 @@
-//! How a caller comes in: any live node, its secret if it has one, again and again.
+//! How a caller connects: to any live node, with its secret if it has one, until it succeeds.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use crate::link::Link;
 const LOGIN_WITHIN: Duration = Duration::from_secs(4);
 
 impl Caller {
-    /// Connects and logs in, or resumes, again and again; nothing if it is not to come back.
+    /// Connects and logs in or resumes, until it succeeds; `None` if it is not to reconnect.
     pub(crate) async fn enter(&mut self) -> Option<Link> {
         loop {
             if self.is_doomed() {
@@ -32,7 +32,7 @@ impl Caller {
         }
     }
 
-    /// Another node than the one that was lost.
+    /// Another node than the one whose connection was lost.
     fn choose(&mut self) -> usize {
         if let Some(home) = self.part.home {
             return home;
@@ -65,7 +65,7 @@ impl Caller {
         let code = reply["code"].as_str().unwrap_or_default().to_owned();
         self.refused(&link, &code, resuming);
         if let Some(rest) = reply["retry_after_ms"].as_u64() {
-            // Somewhere else it may be let in earlier.
+            // Another node may accept it earlier.
             sleep(Duration::from_millis(rest.min(300))).await;
         }
         None
@@ -97,11 +97,11 @@ impl Caller {
         self.in_call = false;
         self.owes_answer = false;
         self.offered_at = None;
-        // Its outcome will never be known: ids belong to a session.
+        // Its outcome will never arrive: ids belong to a session.
         self.under_way = None;
     }
 
-    /// What was under way when a connection was lost is sent again.
+    /// Sends the pending signal of a lost connection again.
     fn outcome_is_open(&mut self) {
         match &mut self.under_way {
             Some(signal) if self.part.resumable => signal.repeat_at = Some(Instant::now()),

@@ -1,4 +1,5 @@
-//! The other clients: a watcher, strangers, a greedy one, a dirty one, one that does not read.
+//! The auxiliary clients: a watcher, strangers, one that sends too much, one that sends garbage, one that does not
+//! read.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,10 +18,10 @@ use crate::listener::Heard;
 use crate::stage::{Act, Stage};
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
-/// What may be under way to one that does not read, in messages of the next size.
+/// The most messages in flight to the client that does not read, each of the following size.
 const WINDOW: usize = 8;
 const LARGE: usize = 56 * 1024;
-/// A mailbox and the kernel's buffers of both sides hold less by far.
+/// A mailbox and the socket buffers of both sides hold far less.
 const TOO_MUCH: usize = 40 << 20;
 
 async fn enter(diary: &Arc<Diary>, stage: &Stage, node: usize, name: &str) -> Option<Link> {
@@ -30,7 +31,7 @@ async fn enter(diary: &Arc<Diary>, stage: &Stage, node: usize, name: &str) -> Op
     (reply["success"] == true).then_some(link)
 }
 
-/// Watchers who is here.
+/// Watches the presence of all callers.
 pub(crate) async fn watch(stage: Arc<Stage>, watched: Vec<String>) {
     let diary = Diary::new(&stage.history, "watcher");
     let mut node = 0;
@@ -49,13 +50,13 @@ pub(crate) async fn watch(stage: Arc<Stage>, watched: Vec<String>) {
     }
 }
 
-/// Tries to get names that others have.
+/// Tries to log in with names that others hold.
 pub(crate) async fn covet(stage: Arc<Stage>) {
     let mut dice = stage.dice("stranger");
     while stage.act() < Act::Partings {
         let name = stage.names[dice.random_range(0..stage.names.len())].clone();
         let node = dice.random_range(0..stage.endpoints.len());
-        // Written down under another name than the one that it wants.
+        // The history has it under its own name, not the one that it tries to get.
         let diary = Diary::new(&stage.history, &format!("stranger:{name}"));
         if let Some(mut link) = Link::open(&diary, node, stage.endpoints[node]).await {
             let mut request = json!({"type": "login", "name": name});
@@ -64,7 +65,7 @@ pub(crate) async fn covet(stage: Arc<Stage>) {
             }
             let reply = link.login(&request, Duration::from_secs(6)).await;
             if reply.is_some_and(|reply| reply["success"] == true) {
-                // What was won is given back at once.
+                // A name that it got is released at once.
                 link.close().await;
             }
         }
@@ -72,7 +73,7 @@ pub(crate) async fn covet(stage: Arc<Stage>) {
     }
 }
 
-/// Says more than it may.
+/// Sends more than the rate limit allows.
 pub(crate) async fn want_more(stage: Arc<Stage>) {
     let diary = Diary::new(&stage.history, "greedy");
     while stage.act() < Act::Calm {
@@ -94,7 +95,7 @@ pub(crate) async fn want_more(stage: Arc<Stage>) {
     }
 }
 
-/// Says what nobody should say, and asks after each whether it is still heard.
+/// Sends malformed messages, and checks after each that the connection still answers.
 pub(crate) async fn soil(stage: Arc<Stage>) {
     let diary = Diary::new(&stage.history, "dirty");
     let mut dice = stage.dice("dirty");
@@ -110,7 +111,7 @@ pub(crate) async fn soil(stage: Arc<Stage>) {
                 let begun = stage.history.now();
                 let heard = link.send(dirt).await && is_heard(&mut link, number).await;
                 if !heard {
-                    // A connection that was not closed is deaf; whether it had a right to be is for the checker.
+                    // The connection is open and gives no answer; the checker decides whether a fault excuses that.
                     let closed = link.heard.is_closed();
                     let waited = stage.history.now().saturating_sub(begun);
                     if !closed && waited >= ANSWER_WITHIN {
@@ -122,7 +123,7 @@ pub(crate) async fn soil(stage: Arc<Stage>) {
                 }
                 stage.rest(Duration::from_millis(60)).await;
             }
-            // What was sent last may have no outcome yet.
+            // The last signals may have no outcome yet.
             link.retire();
         }
         stage.rest(Duration::from_millis(100)).await;
@@ -138,7 +139,7 @@ async fn is_heard(link: &mut Link, number: u64) -> bool {
     link.answer(ANSWER_WITHIN, pong).await.is_some()
 }
 
-/// Some dirt, and what to call it.
+/// A malformed message and its label.
 fn dirt(
     dice: &mut impl rand::Rng,
     number: (u32, u64),
@@ -185,7 +186,7 @@ fn dirt(
     }
 }
 
-/// A good message that claims to be from somebody else in every way that there is.
+/// A valid message that claims in every possible field to come from somebody else.
 fn spoof((life, number): (u32, u64), victim: &str, link: &Link) -> Message {
     let id = format!("dirty.{life}.{number}");
     let other = "p0";
@@ -203,7 +204,7 @@ fn spoof((life, number): (u32, u64), victim: &str, link: &Link) -> Message {
     Message::text(message.to_string())
 }
 
-/// Floods one that does not read: it must be ended before much has piled up for it.
+/// Floods a client that does not read: the server must end it before much has accumulated.
 pub(crate) async fn flood(stage: Arc<Stage>, node: usize, door: std::net::SocketAddr) {
     let deaf = Diary::new(&stage.history, "deaf");
     let flooder = Diary::new(&stage.history, "flooder");
@@ -240,7 +241,8 @@ pub(crate) async fn flood(stage: Arc<Stage>, node: usize, door: std::net::Socket
         match said["code"].as_str() {
             None => taken += LARGE,
             Some("user_unavailable") => {
-                // The name is free, so the one that did not read was ended. It may be told why, if there was room for that.
+                // The name is free, so the session that did not read was ended. It gets the reason if there was room
+                // for a close frame.
                 victim.goes_deaf(false);
                 if let Some(Some(code)) = victim.is_closed(Duration::from_secs(8)).await
                     && code != 4008

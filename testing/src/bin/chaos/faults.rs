@@ -1,4 +1,4 @@
-//! What goes wrong in a run, and when: drawn from the seed, then done to the cluster.
+//! The faults of a run: drawn from the seed, then injected in time.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,11 +21,11 @@ pub(crate) enum Edge {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cut {
-    /// Bytes to the server wait.
+    /// Blocks bytes to the server.
     There,
-    /// Bytes from it do.
+    /// Blocks bytes from the server.
     Back,
-    /// Bytes from it do, and are lost when the connections are reset at the end.
+    /// Blocks bytes from the server, and resets the connections at the end, which loses those bytes.
     BackThenReset,
     HalfOpen,
     Reset,
@@ -49,7 +49,7 @@ pub(crate) enum What {
     RollingRestart,
 }
 
-/// One fault: from when, how long.
+/// One fault, its start and its duration.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fault {
     pub(crate) what: What,
@@ -64,12 +64,12 @@ impl fmt::Display for Fault {
     }
 }
 
-/// When the last fault is over.
+/// When the last fault ends.
 pub(crate) const STORM: Duration = Duration::from_secs(22);
 const FIRST: f32 = 2.0;
 const LAST_BEGINS: f32 = 16.0;
 
-/// Three to six of all that can be done, with times that may overlap.
+/// Draws three to six faults, which may overlap.
 pub(crate) fn draw(dice: &mut impl Rng) -> Vec<Fault> {
     let mut kinds: Vec<u8> = (0..13).collect();
     kinds.shuffle(dice);
@@ -117,16 +117,17 @@ fn any_cut(dice: &mut impl Rng) -> Cut {
     cuts.choose(dice).copied().unwrap_or(Cut::Reset)
 }
 
-/// What is done at one moment.
+/// The start, repetition or end of a fault.
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Begin(What),
     End(What, Duration),
-    /// While it lasts, again and again.
+    /// Repeated while the fault lasts.
     Repeat(What),
 }
 
-/// Does all of it, in time. Ends with everything healed; returns which faults did not fit to those before them.
+/// Injects all faults in time, and heals everything at the end. Returns the faults that were skipped, since earlier
+/// ones excluded them.
 pub(crate) async fn strike(
     cluster: &mut Cluster,
     history: &History,
@@ -170,7 +171,7 @@ pub(crate) async fn strike(
     Ok(skipped)
 }
 
-/// Two faults at once may not fit together.
+/// Whether a fault can be injected now: some exclude each other.
 fn may_begin(cluster: &Cluster, what: What) -> bool {
     match what {
         What::KillNode(node) | What::FreezeNode(node) => {
@@ -196,7 +197,7 @@ async fn start(cluster: &mut Cluster, what: What) -> Outcome<()> {
         What::FreezeRedis => cluster.freeze_redis()?,
         What::EmptyRedis => cluster.kill_redis()?,
         What::Promote => {
-            // From now on the replica learns nothing.
+            // From now on the replica gets no more writes.
             if let Some(link) = &cluster.link {
                 link.set(Mode::Pass, Mode::Blackhole);
             }
@@ -209,7 +210,7 @@ async fn start(cluster: &mut Cluster, what: What) -> Outcome<()> {
         What::RollingRestart => {
             for node in 0..NODES {
                 cluster.drain(node).await?;
-                // Without Redis it starts when that is back, or at the end.
+                // Without Redis it is started when Redis is back, or at the end.
                 if cluster.redis_is_well() {
                     cluster.revive(node).await?;
                 }
@@ -243,7 +244,7 @@ async fn end(cluster: &mut Cluster, history: &History, what: What, since: Durati
         What::Cut(edge, node, cut) => {
             let proxy = proxy(cluster, edge, node);
             if matches!(cut, Cut::BackThenReset | Cut::HalfOpen) {
-                // What was swallowed is missing in the middle of a stream.
+                // Bytes are missing in the middle of the stream, so the connections are useless.
                 proxy.cut();
             }
             proxy.set(Mode::Pass, Mode::Pass);

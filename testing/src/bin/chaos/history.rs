@@ -1,4 +1,4 @@
-//! What everybody did and saw, in the order of one clock.
+//! What all clients did and saw, in the order of one clock.
 
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,21 +11,21 @@ pub(crate) struct Event {
     pub(crate) who: Arc<str>,
     /// The connection, unique in a run.
     pub(crate) conn: u64,
-    /// Counts the client's sessions: a resume stays in its life, a fresh login begins the next.
+    /// The number of the client's session: a resume keeps it, a new login increments it.
     pub(crate) life: u32,
     pub(crate) what: What,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum What {
-    /// Logged in through the door of this node.
+    /// Logged in at this node.
     LoggedIn {
         node: usize,
         resumed: bool,
-        /// Whether it was promised that the session outlives its connection.
+        /// Whether the session is resumable.
         resumable: bool,
     },
-    /// Refused with this code; how long nothing had been heard by then.
+    /// Refused with this code; how long nothing had been received by then.
     Refused {
         code: String,
         resuming: bool,
@@ -36,20 +36,20 @@ pub(crate) enum What {
         kind: &'static str,
         to: String,
     },
-    /// `Ok`: acknowledged with this status; `Err`: refused with this code.
+    /// `Ok`: acknowledged with this status. `Err`: refused with this code.
     Answered {
         id: String,
         outcome: Result<String, String>,
     },
-    /// A signal; `name` as the server gave it, the rest from the body.
+    /// A signal: `name` from the server, the rest from the body.
     Received(Receipt),
-    /// The same on a connection that the client has given up for another: it does not count as received.
+    /// The same on an abandoned connection: it does not count as received.
     Late(Receipt),
     Left {
         from: String,
         reason: String,
     },
-    /// The client hangs up, towards this peer.
+    /// The client hangs up on this peer.
     HangsUp {
         to: String,
     },
@@ -62,15 +62,15 @@ pub(crate) enum What {
         missed: bool,
     },
     GoAway,
-    /// By the server, with this code; without one the connection broke.
+    /// The server closed with this code; `None`: the connection broke.
     Closed {
         code: Option<u16>,
     },
-    /// The client gave the connection up by itself.
+    /// The client abandoned the connection.
     Abandoned,
-    /// The client ends for good, in this way.
+    /// The client ends for good in this way.
     Ends(&'static str),
-    /// Something that is never right, with the invariant that it breaks.
+    /// A violation that is certain at once, with its invariant.
     Wrong(usize, String),
 }
 
@@ -86,11 +86,11 @@ pub(crate) struct Receipt {
     pub(crate) seq: Option<String>,
 }
 
-/// Something that was done to the cluster.
+/// An injected fault.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Trouble {
     pub(crate) kind: Kind,
-    /// The node that it struck; none: Redis, or all.
+    /// The node that it hit; `None`: Redis or all nodes.
     pub(crate) node: Option<usize>,
     pub(crate) from: Duration,
     pub(crate) until: Duration,
@@ -103,31 +103,31 @@ pub(crate) enum Kind {
     NodeDrained,
     ClientEdge,
     RedisEdge,
-    /// Redis does not answer anybody.
+    /// Redis answers nobody.
     RedisAway,
-    /// Redis forgot what it had acknowledged.
+    /// Redis lost acknowledged writes.
     DataLoss,
-    /// Connections to Redis were cut, or scripts lost.
+    /// Connections to Redis were cut, or its scripts flushed.
     RedisCut,
-    /// Nodes treated some pushes as ones that did not fit.
+    /// Nodes dropped some pushes.
     PushesDropped,
-    /// This process itself stood still: nothing that depends on time can be judged.
+    /// This process got no CPU: nothing that depends on time can be checked.
     Stall,
 }
 
-/// After this the peer must hear one `leave`.
+/// An end of a call after which the peer must get one `leave`.
 #[derive(Clone, Debug)]
 pub(crate) struct Expectation {
     pub(crate) who: String,
     pub(crate) from: String,
     pub(crate) since: Duration,
     pub(crate) within: Duration,
-    /// The only right reason, if there is one.
+    /// The only correct reason, if there is one.
     pub(crate) reason: Option<&'static str>,
     pub(crate) ending: &'static str,
 }
 
-/// What was measured at the processes and not seen by a client.
+/// A violation measured at the processes, not seen by a client.
 #[derive(Clone, Debug)]
 pub(crate) struct Finding {
     pub(crate) at: Duration,
@@ -141,11 +141,11 @@ pub(crate) struct Drain {
     pub(crate) node: usize,
     pub(crate) from: Duration,
     pub(crate) until: Duration,
-    /// The exit code; none: killed at last, or by a signal.
+    /// The exit code; `None`: ended by a signal, or killed after the deadline.
     pub(crate) code: Option<i32>,
 }
 
-/// Everything that the checker judges.
+/// Everything that the checker reads.
 #[derive(Debug, Default)]
 pub(crate) struct Record {
     pub(crate) events: Vec<Event>,
@@ -179,7 +179,7 @@ impl History {
 
     pub(crate) fn note(&self, who: &Arc<str>, conn: u64, life: u32, what: What) {
         let mut record = self.lock();
-        // Under the lock: the order of events is the order of their times.
+        // The lock makes the order of events the order of their times.
         let event = Event {
             at: self.now(),
             who: Arc::clone(who),
@@ -211,7 +211,7 @@ impl History {
 }
 
 impl Record {
-    /// Everything, a line each, for a person who wants to know why.
+    /// The whole history, one event a line, for whoever looks for a cause.
     pub(crate) fn to_text(&self) -> String {
         let mut lines: Vec<(Duration, String)> = Vec::new();
         for event in &self.events {
@@ -233,7 +233,7 @@ impl Record {
         for expectation in &self.expectations {
             lines.push((expectation.since, format!("=== {expectation:?}")));
         }
-        // Stable: events keep their order.
+        // A stable sort: events of the same time keep their order.
         lines.sort_by_key(|(at, _)| *at);
         let mut text = String::new();
         for (at, line) in lines {

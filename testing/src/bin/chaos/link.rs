@@ -1,4 +1,4 @@
-//! One connection of one client, from the client's side.
+//! One connection of one client.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::listener::{Ear, Heard, Listener};
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 const WRITE_WITHIN: Duration = Duration::from_secs(2);
-/// How long a connection that was given up is still listened to.
+/// How long an abandoned connection is still read.
 const AFTERLIFE: Duration = Duration::from_secs(10);
 
 static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
@@ -37,12 +37,12 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// Connects to the door of a node; nothing if it does not let us in.
+    /// Connects to a node; `None` if that fails.
     pub(crate) async fn open(diary: &Arc<Diary>, node: usize, door: SocketAddr) -> Option<Self> {
         Self::open_with(diary, node, door, None).await
     }
 
-    /// The same with a small receive buffer, for one who will not read.
+    /// The same with a small receive buffer, for a client that will not read.
     pub(crate) async fn open_with(
         diary: &Arc<Diary>,
         node: usize,
@@ -90,7 +90,7 @@ impl Link {
         self.send(Message::text(message.to_string())).await
     }
 
-    /// False if it cannot be sent, or not in time.
+    /// Sends a frame; false if it cannot be sent in time.
     pub(crate) async fn send(&mut self, message: Message) -> bool {
         matches!(
             timeout(WRITE_WITHIN, self.sink.send(message)).await,
@@ -98,7 +98,7 @@ impl Link {
         )
     }
 
-    /// Logs in and waits for the answer; nothing if none comes, or the connection ends.
+    /// Logs in; the reply, `None` if none comes or the connection ends.
     pub(crate) async fn login(&mut self, request: &Value, within: Duration) -> Option<Value> {
         if !self.say(request).await {
             return None;
@@ -106,7 +106,7 @@ impl Link {
         self.answer(within, |said| said["type"] == "login").await
     }
 
-    /// The next message of this kind; others are passed over.
+    /// The next message of this kind; skips others.
     pub(crate) async fn answer(
         &mut self,
         within: Duration,
@@ -128,15 +128,16 @@ impl Link {
         self.ear.silent_for()
     }
 
-    /// Gives the connection up without closing it. It is not read until [`lingers`](Self::lingers): what would come counts for another connection,
-    /// and a pong would confirm it.
+    /// Abandons the connection without closing it. It is not read until [`lingers`](Self::lingers): messages would
+    /// count for the new
+    /// connection, and a pong would confirm them.
     pub(crate) fn retire(&self) {
         self.ear.retired.store(true, Ordering::Relaxed);
         self.goes_deaf(true);
         self.note(What::Abandoned);
     }
 
-    /// Another connection has taken its place: listens how it ends, for a while. What comes is written down as late.
+    /// Reads an abandoned connection for a while, after another has replaced it. Messages are recorded as late.
     pub(crate) fn lingers(mut self) {
         self.goes_deaf(false);
         if let Some(reader) = self.reader.take() {
@@ -150,18 +151,18 @@ impl Link {
         }
     }
 
-    /// Says goodbye, and waits for the answer.
+    /// Closes, and waits for the answering close frame.
     pub(crate) async fn close(mut self) {
         let _ = self.send(Message::Close(None)).await;
         let _ = self.is_closed(Duration::from_secs(2)).await;
     }
 
-    /// Stops to read, and so to answer pings; or begins again.
+    /// Stops reading, and so answering pings, or starts again.
     pub(crate) fn goes_deaf(&self, deaf: bool) {
         self.ear.deaf.send_replace(deaf);
     }
 
-    /// The code that the connection was closed with; nothing if it was not in this time.
+    /// The close code; `None` if the connection is not closed in this time.
     pub(crate) async fn is_closed(&mut self, within: Duration) -> Option<Option<u16>> {
         let closing = async {
             loop {
@@ -176,7 +177,7 @@ impl Link {
     }
 }
 
-/// Without a goodbye the connection just ends.
+/// Breaks the connection without a close frame.
 impl Drop for Link {
     fn drop(&mut self) {
         if let Some(reader) = &self.reader {

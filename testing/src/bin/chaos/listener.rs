@@ -1,4 +1,4 @@
-//! Listens to one connection, and writes down whatever comes the moment it comes.
+//! Reads one connection and records each message when it arrives.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,14 +22,14 @@ pub(crate) enum Heard {
     Closed(Option<u16>),
 }
 
-/// What the connection and its listener both see.
+/// What a connection shares with the task that reads it.
 #[derive(Debug)]
 pub(crate) struct Ear {
-    /// Given up for another connection.
+    /// The client has abandoned it for another connection.
     pub(crate) retired: AtomicBool,
     logged_in: AtomicBool,
     heard: Mutex<Instant>,
-    /// Does not read.
+    /// Whether reading is stopped.
     pub(crate) deaf: watch::Sender<bool>,
 }
 
@@ -69,7 +69,7 @@ impl Listener {
         let code = loop {
             let _ = deaf.wait_for(|deaf| !deaf).await;
             let next = tokio::select! {
-                // Not one more is read.
+                // `biased`: after a stop not one more frame is read.
                 biased;
                 _ = deaf.wait_for(|deaf| *deaf) => continue,
                 next = stream.next() => next,
@@ -94,7 +94,7 @@ impl Listener {
         };
         self.note(What::Closed { code });
         let _ = self.sender.send(Heard::Closed(code));
-        // Answers the close.
+        // tungstenite sends the answering close frame on the next read.
         let rest = async { while let Some(Ok(_)) = stream.next().await {} };
         let _ = timeout(Duration::from_secs(2), rest).await;
     }

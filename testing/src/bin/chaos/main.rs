@@ -1,8 +1,11 @@
-//! `make torture`: three nodes and their Redis under faults drawn from a seed, with clients that write down all that they see, and a judge.
+//! `make torture`: three nodes and their Redis under random faults, with clients that record all they see, and a
+//! checker.
 //!
-//! Settings by environment: `SEEDS` (1, how many), `SEED` (the first; else by the clock), and `BUG` (`all`, or a name: the server is started
-//! with a known mistake, which must be found). Needs Linux (`/proc`, `setpriv`) and `redis-server`. What is drawn is the same for the same
-//! seed; what comes of it depends on the machine's timing too, so a failure may need a few runs of its seed to come again.
+//! Environment: `SEEDS` (number of seeds, 1), `SEED` (the first; default: from the clock), and `BUG` (`all` or a
+//! name: starts the server
+//! with that seeded bug, which must be found). Needs Linux (`/proc`, `setpriv`) and `redis-server`. The faults follow
+//! from the
+//! seed; their effects also depend on timing, so a failure may need several runs of its seed to appear again.
 
 #![allow(clippy::print_stdout, clippy::cast_precision_loss, missing_docs)]
 
@@ -33,14 +36,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bugs::{BUGS, Bug};
 use run::Report;
 
-/// What ends a run is told to a person and handled by none.
+/// Errors end the run and are only printed.
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
-/// How much evidence is shown for one invariant.
+/// How many violations are printed for one invariant.
 const SHOWN: usize = 5;
 
 fn main() -> ExitCode {
-    // One thread: the machine belongs to the servers, and one clock orders all events.
+    // One thread: it leaves the machine to the servers, and one clock orders all events.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
@@ -91,7 +94,7 @@ async fn torture(first: u64, seeds: u64) -> Outcome<bool> {
     Ok(failed.is_empty())
 }
 
-/// Writes a history to `target/tmp`, whose place follows from that of this executable: `target/release/chaos`.
+/// Writes a history to `target/tmp`. This executable is `target/release/chaos`.
 fn write_history(seed: u64, history: &str) -> Outcome<PathBuf> {
     let this = std::env::current_exe()?;
     let target = this.ancestors().nth(2).ok_or("no folder above this one")?;
@@ -130,7 +133,7 @@ fn show(report: &Report) {
     println!("  took {:.1} s", report.took.as_secs_f64());
 }
 
-/// Runs each bug's scenario, and demands that its invariant is seen to be violated.
+/// Runs each bug's scenario; true if the checker found its invariant violated each time.
 async fn find_bugs(name: &str, seed: u64) -> Outcome<bool> {
     if !cfg!(feature = "seeded-bugs") {
         return Err("BUG needs --features seeded-bugs".into());

@@ -1,4 +1,5 @@
-//! Looks at the processes while they are tortured: liveness, memory, keys without an end, and whether we ourselves stand still.
+//! Watches the processes during a run: liveness, memory, keys without a time to live, and stalls of this process
+//! itself.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError};
@@ -13,12 +14,12 @@ use crate::cluster::{TTL, View, Views, http_status};
 use crate::history::{History, Kind};
 
 const TICK: Duration = Duration::from_millis(50);
-/// Later than this, and whatever depends on time cannot be judged.
+/// After a longer stall, nothing that depends on time can be checked.
 const STALL: Duration = Duration::from_millis(600);
 const MEMORY_KIB: u64 = 200 * 1024;
 const LONGEST_LIFE: Duration = Duration::from_mins(10);
 
-/// Notices when this process gets no time.
+/// Records when this process gets no CPU.
 pub(crate) async fn notice_stalls(history: Arc<History>) {
     loop {
         let before = history.now();
@@ -33,7 +34,7 @@ fn view(views: &Views, node: usize) -> Option<View> {
     views.lock().unwrap_or_else(PoisonError::into_inner)[node]
 }
 
-/// I9 and I8: a node that runs says that it lives, and does not grow.
+/// I9 and I8: a running node answers `/livez`, and its memory stays bounded.
 pub(crate) async fn watch_node(history: Arc<History>, views: Views, node: usize) {
     let mut failures = 0;
     let mut too_large = 0;
@@ -50,7 +51,7 @@ pub(crate) async fn watch_node(history: Arc<History>, views: Views, node: usize)
         } else {
             failures += 1;
         }
-        // One may be a busy machine.
+        // A single failure may be a busy machine.
         if failures == 3 {
             let words = format!("node {node} answers /livez with {status:?}");
             history.found(9, words);
@@ -65,7 +66,7 @@ pub(crate) async fn watch_node(history: Arc<History>, views: Views, node: usize)
     }
 }
 
-/// What is wrong with the lives of the keys; how many presences there are.
+/// Keys with a wrong time to live, and the number of presence keys.
 pub(crate) async fn look_at_keys(redis: SocketAddr) -> Option<(Vec<String>, usize)> {
     timeout(Duration::from_secs(2), read_keys(redis))
         .await
@@ -102,7 +103,7 @@ async fn read_keys(redis: SocketAddr) -> Outcome<(Vec<String>, usize)> {
     Ok((wrong, presences))
 }
 
-/// I6, again and again. Where Redis is may change.
+/// Checks I6 repeatedly. The address of Redis may change.
 pub(crate) async fn watch_keys(
     history: Arc<History>,
     redis: tokio::sync::watch::Receiver<SocketAddr>,

@@ -1,4 +1,4 @@
-//! The end of each call: one side goes, in one of four ways, and the other must hear of it once.
+//! The end of each call: one side ends it in one of four ways, and the other must get one leave.
 
 use std::time::Duration;
 
@@ -13,11 +13,11 @@ use crate::history::{Expectation, What};
 use crate::run::Run;
 use crate::stage::{Act, Parting};
 
-/// What a `leave` may take that is sent at once, on a busy machine.
+/// The longest delay of a `leave` that is sent at once, on a busy machine.
 const AT_ONCE: Duration = Duration::from_millis(2500);
 
 impl Run {
-    /// One side of each call ends it, each in another way; then a node dies.
+    /// Ends each call by one side, in different ways; then kills a node.
     pub(crate) async fn part(&mut self, dice: &mut StdRng) -> Outcome<()> {
         let mut pairs: Vec<(Part, Part)> = self
             .parts
@@ -30,7 +30,7 @@ impl Run {
             !restless.contains(&one.name) && !restless.contains(&other.name)
         });
         let ways = [Parting::HangsUp, Parting::Closes, Parting::Vanishes];
-        // Three of the resumable and two of the plain wait for the death of a node.
+        // Three of the resumable and two of the plain calls end when a node is killed.
         let dying = self.dying(&pairs);
         let mut latest = Duration::ZERO;
         for (number, (goes, stays)) in pairs
@@ -47,7 +47,7 @@ impl Run {
         self.die(&pairs, &dying).await
     }
 
-    /// Callers of pairs that are apart, so that the death of one's node is heard by the other.
+    /// Callers of pairs on different nodes, so that the other side survives the kill.
     fn dying(&self, pairs: &[(Part, Part)]) -> Vec<String> {
         let board = self.stage.board();
         let apart = pairs.iter().filter(|(one, other)| {
@@ -85,7 +85,7 @@ impl Run {
         within
     }
 
-    /// Until each was heard, or is late; and a little longer, for a second one.
+    /// Waits until each leave has arrived or is late, and a little longer for a second one.
     async fn until_all_left(&self, latest: Duration) {
         let begun = Instant::now();
         while begun.elapsed() < latest {
@@ -110,7 +110,7 @@ impl Run {
         sleep(Duration::from_secs(1)).await;
     }
 
-    /// Kills the node of one of them; nobody who was there comes back.
+    /// Kills the node of one of them; clients of that node do not reconnect.
     async fn die(&mut self, pairs: &[(Part, Part)], dying: &[String]) -> Outcome<()> {
         let mut latest = Duration::ZERO;
         let victim = {

@@ -1,4 +1,4 @@
-//! One run: a cluster, its clients, the storm, the calm, the partings, the curtain.
+//! One run: a cluster and its clients, through all phases.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,15 +25,15 @@ use crate::stage::{Act, Stage};
 use crate::streams;
 use testing::redis_server::ask;
 
-/// How long everybody may take to finish what is under way once all is healed.
+/// How long clients may take to finish pending signals once all faults are healed.
 const CALM_WITHIN: Duration = Duration::from_secs(12);
 
-/// What came of it.
+/// The result of a run.
 pub(crate) struct Report {
     pub(crate) faults: Vec<String>,
     pub(crate) counts: String,
     pub(crate) verdicts: Verdicts,
-    /// The whole history.
+    /// The whole history, as text.
     pub(crate) history: String,
     pub(crate) took: Duration,
 }
@@ -46,14 +46,14 @@ pub(crate) struct Run {
     pub(crate) parts: Vec<Part>,
 }
 
-/// Plays one seed, as it comes or as a bug's scenario.
+/// Runs one seed: with random faults, or with the scenario of a bug.
 pub(crate) async fn play(seed: u64, bug: Option<&Bug>) -> Outcome<Report> {
     let begun = Instant::now();
     let history = History::begin();
     let mut dice = StdRng::seed_from_u64(seed);
     let drawn = faults::draw(&mut dice);
     let drawn_drops = rand::Rng::random_bool(&mut dice, 0.3);
-    // Only such a build can.
+    // Only a build with the feature can do this.
     let drops_pushes =
         cfg!(feature = "seeded-bugs") && bug.map_or(drawn_drops, |bug| bug.drops_pushes);
     let (faults, storm) = match bug {
@@ -61,7 +61,7 @@ pub(crate) async fn play(seed: u64, bug: Option<&Bug>) -> Outcome<Report> {
         Some(bug) => (bug.faults(), SCENARIO),
     };
     let mut environment = Vec::new();
-    // Only such a build reads them.
+    // Only a build with the feature reads these variables.
     if cfg!(feature = "seeded-bugs") {
         environment.extend(bug.map(|bug| ("SWITCHBOARD_BUG".to_owned(), bug.name.to_owned())));
         if drops_pushes {
@@ -128,7 +128,7 @@ pub(crate) async fn play(seed: u64, bug: Option<&Bug>) -> Outcome<Report> {
     })
 }
 
-/// Resumable pairs across nodes and on one; plain pairs that stay on one node, and across.
+/// Resumable pairs across nodes and on one node; plain pairs on one node and across nodes.
 fn cast() -> Vec<Part> {
     let part = |kind: &str, number: usize, home: Option<usize>, first: usize| Part {
         name: format!("{kind}{number}"),
@@ -191,7 +191,7 @@ impl Run {
         Ok(node.ok_or("the node is gone")?.address)
     }
 
-    /// Until everybody is connected, in a call, and waits for nothing.
+    /// Waits until all clients are connected, in a call, and have nothing pending.
     async fn calm_down(&self) {
         let begun = Instant::now();
         let mut calm_since = None;
@@ -199,7 +199,7 @@ impl Run {
             let restless = self.restless();
             if restless.is_empty() {
                 let since = *calm_since.get_or_insert_with(Instant::now);
-                // What was acknowledged last may be on its way.
+                // The last acknowledged signals may still be in flight.
                 if since.elapsed() > Duration::from_millis(1500) {
                     return;
                 }
@@ -217,7 +217,7 @@ impl Run {
         }
     }
 
-    /// What the store says of them and their peers, for whoever looks for the cause.
+    /// The keys of these clients and their peers in Redis, to find the cause.
     async fn stored(&self, names: &[String]) -> String {
         let mut said = Vec::new();
         let meant = |part: &&Part| names.contains(&part.name) || names.contains(&part.peer);
@@ -240,7 +240,7 @@ impl Run {
         names.filter(is_restless).cloned().collect()
     }
 
-    /// I11: each node lets somebody new in.
+    /// I11: each node accepts a new client.
     async fn let_in_again(&self) -> Outcome<()> {
         for node in 0..NODES {
             let address = self.direct(node)?;
@@ -270,7 +270,7 @@ impl Run {
         Ok(())
     }
 
-    /// I10 and I6: nodes stop, and what they wrote about users ends.
+    /// I10 and I6: nodes drain, and the keys of their users expire.
     async fn end(&mut self) -> Outcome<()> {
         for node in 0..NODES {
             self.cluster.drain(node).await?;

@@ -1,5 +1,5 @@
-//! What a caller says and makes of what it hears: a resumable one has one signal under way at a time, and repeats it until its outcome is
-//! known; a plain one sends some at once, and repeats nothing.
+//! The signals of a caller. A resumable caller has one pending signal at a time and repeats it until its outcome is
+//! known; a plain one sends several at once and repeats none.
 
 use std::time::{Duration, Instant};
 
@@ -11,13 +11,13 @@ use crate::history::What;
 use crate::link::Link;
 use crate::stage::Act;
 
-/// A signal every so often.
+/// The average interval between signals.
 const PACE: Duration = Duration::from_millis(50);
 /// How long the outcome of a signal may take before it is repeated.
 const OUTCOME_WITHIN: Duration = Duration::from_secs(3);
 /// How long an offer waits for its answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
-/// How many signals a plain caller sends at once, as browsers send candidates: what cannot be delivered yet has to keep this order.
+/// How many signals a plain caller sends at once, as browsers send candidates: parked ones must keep this order.
 const AT_ONCE: u64 = 3;
 
 impl Caller {
@@ -37,7 +37,7 @@ impl Caller {
                 self.owes_answer = false;
                 self.offered_at = None;
             }
-            // An offer that was lost has no answer.
+            // The offer may have been lost; no answer will come then.
             "status" if said["missed"] == true => self.offered_at = None,
             "ack" => self.settled(said, None),
             "error" => self.settled(said, said["code"].as_str()),
@@ -85,7 +85,7 @@ impl Caller {
         next.min(silence)
     }
 
-    /// Sends what is due; false if the connection does not take it.
+    /// Sends what is due; false if the connection is broken.
     pub(crate) async fn speak(&mut self, link: &mut Link) -> bool {
         let now = Instant::now();
         if let Some(signal) = &mut self.under_way {
@@ -94,7 +94,7 @@ impl Caller {
                 return true;
             }
             if !self.part.resumable {
-                // Only a resumable sender may repeat without being heard twice.
+                // A repetition by a plain sender could arrive twice.
                 self.under_way = None;
                 return true;
             }
@@ -109,7 +109,7 @@ impl Caller {
         let Some(kind) = self.next_kind() else {
             return true;
         };
-        // A resumable one sends the next when it knows the outcome of the last, or repeating would change the order.
+        // A resumable caller waits for the outcome before the next signal, or a repetition would change the order.
         let starts_call = ["offer", "answer"].contains(&kind);
         let count = if self.part.resumable || starts_call {
             1

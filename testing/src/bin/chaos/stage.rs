@@ -1,4 +1,4 @@
-//! What all clients of a run share: where the endpoints are, which act is played, who is where.
+//! What the clients of a run share: the endpoints, the phase, and where each client is.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -12,16 +12,16 @@ use tokio::time::timeout;
 
 use crate::history::History;
 
-/// The acts of a run, in their order.
+/// The phases of a run, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Act {
-    /// Signals, faults.
+    /// Clients send signals while faults are injected.
     Storm,
-    /// No new signals; what is under way is finished, and every call stands.
+    /// No new signals: pending ones get their outcome, and every call is set up.
     Calm,
     /// One side of each call ends it.
     Partings,
-    /// Everybody goes.
+    /// All clients close.
     Curtain,
 }
 
@@ -38,12 +38,12 @@ pub(crate) enum Parting {
 
 #[derive(Debug, Default)]
 pub(crate) struct Board {
-    /// Who waits for nothing.
+    /// Clients with nothing pending.
     pub(crate) idle: HashSet<String>,
-    /// Who is logged in through which node.
+    /// The node of each client that is logged in.
     pub(crate) at: HashMap<String, usize>,
     pub(crate) partings: HashMap<String, Parting>,
-    /// Who does not come back once its connection is lost.
+    /// Clients that do not reconnect once their connection is lost.
     pub(crate) doomed: HashSet<String>,
 }
 
@@ -52,7 +52,7 @@ pub(crate) struct Stage {
     pub(crate) history: Arc<History>,
     pub(crate) endpoints: Vec<SocketAddr>,
     pub(crate) act: watch::Receiver<Act>,
-    /// Every name that callers have.
+    /// The names of all callers.
     pub(crate) names: Vec<String>,
     pub(crate) seed: u64,
     board: Mutex<Board>,
@@ -84,14 +84,14 @@ impl Stage {
         *self.act.borrow()
     }
 
-    /// Rests, but not beyond the end of the act.
+    /// Sleeps, but not beyond the end of the phase.
     pub(crate) async fn rest(&self, time: Duration) {
         let mut act = self.act.clone();
         act.mark_unchanged();
         let _ = timeout(time, act.changed()).await;
     }
 
-    /// The dice of one client: the same for the same seed.
+    /// The random numbers of one client: the same for the same seed.
     pub(crate) fn dice(&self, name: &str) -> StdRng {
         let of_name = name.bytes().fold(0_u64, |sum, byte| {
             sum.wrapping_mul(131).wrapping_add(byte.into())

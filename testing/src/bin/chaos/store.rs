@@ -1,4 +1,4 @@
-//! What can be done to the Redis of a cluster.
+//! The faults of Redis.
 
 use std::time::Duration;
 
@@ -41,14 +41,14 @@ impl Cluster {
     pub(crate) fn kill_redis(&mut self) -> Outcome<()> {
         self.thaw_redis()?;
         if let Some(redis) = self.redis.take() {
-            // What it knew counts as lost from when it might not have reached anybody.
+            // Its data counts as lost from the moment when it may not have reached a client.
             redis.process.try_signal("KILL")?;
             self.redis_goes();
         }
         Ok(())
     }
 
-    /// Starts it empty, if it is gone.
+    /// Starts an empty Redis if there is none.
     pub(crate) async fn restart_redis(&mut self) -> Outcome<()> {
         if self.redis.is_none() {
             let since = self.redis_since.unwrap_or_default();
@@ -59,7 +59,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// The primary dies while the replica lags behind; the replica takes its place.
+    /// Kills the primary while the replica lags behind, and promotes the replica.
     pub(crate) async fn promote(&mut self, blind_since: Duration) -> Outcome<()> {
         let Some(replica) = self.replica.take() else {
             return Ok(());
@@ -86,7 +86,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Asks Redis itself, without a proxy. `loses`: this makes it forget.
+    /// Runs a command on Redis without a proxy, as a fault of this kind.
     pub(crate) async fn tell_redis(&self, words: &str, kind: Kind) {
         let since = self.history.now();
         if ask(self.redis_address, words).await.is_some() {

@@ -1,4 +1,4 @@
-//! A client over HTTP: its stream goes from node to node, and it talks to itself.
+//! A client over HTTP that moves its stream from node to node, and sends signals to itself.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,15 +9,15 @@ use tokio::time::timeout;
 use crate::stage::{Act, Stage};
 use testing::http::{EventStream, Response, try_request};
 
-/// As the board calls it.
+/// Its name in the list of idle clients.
 pub(crate) const NAME: &str = "streamer";
-/// How often a stream must go on at another node in the calm…
+/// How often a stream must continue at another node in the calm phase…
 const MOVES: usize = 4;
 /// …within this time.
 const MOVED_WITHIN: Duration = Duration::from_secs(10);
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 
-/// Plays until the partings.
+/// Runs until calls are ended.
 pub(crate) async fn stream(stage: Arc<Stage>) {
     let mut proof = Proof::default();
     for number in 0.. {
@@ -31,7 +31,7 @@ pub(crate) async fn stream(stage: Arc<Stage>) {
     }
 }
 
-/// What the calm has shown.
+/// What the calm phase has shown.
 #[derive(Debug, Default)]
 struct Proof {
     since: Option<Instant>,
@@ -39,7 +39,7 @@ struct Proof {
 }
 
 impl Proof {
-    /// Looks at the act. The calm lasts until enough was shown, or it is clear that it will not be.
+    /// Counts moves in the calm phase, which lasts until there were enough of them or the time is over.
     fn looks(&mut self, stage: &Stage, moved: bool) {
         if stage.act() < Act::Calm {
             return;
@@ -60,17 +60,17 @@ impl Proof {
     }
 }
 
-/// One session, told to nobody but itself.
+/// One session, which sends signals to itself.
 struct Session<'a> {
     stage: &'a Stage,
     name: String,
     token: String,
     node: usize,
-    /// Where a stream went on last.
+    /// The node of the last stream.
     served: usize,
     /// The last event that was read.
     last: Option<String>,
-    /// The last number that was said, and the last that was heard.
+    /// The last number that was sent, and the last that arrived.
     said: u64,
     heard: u64,
 }
@@ -95,7 +95,7 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// From node to node, until the session is over or the calm is.
+    /// Moves from node to node until the session or the calm phase ends.
     async fn goes_round(&mut self, proof: &mut Proof) {
         while self.stage.act() < Act::Partings {
             proof.looks(self.stage, false);
@@ -120,7 +120,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Says the next number, as often as it takes; the last status.
+    /// POSTs the next number until it is accepted; the last status.
     async fn says(&mut self) -> Option<u16> {
         self.said += 1;
         let id = self.said.to_string();
@@ -146,7 +146,7 @@ impl<'a> Session<'a> {
         status
     }
 
-    /// Listens until it hears what it said; false if the stream ends before.
+    /// Reads until its own number arrives; false if the stream ends before.
     async fn hears(&mut self, events: &mut EventStream) -> bool {
         while let Some(event) = events.next().await {
             if event.id.is_some() {

@@ -1,4 +1,4 @@
-//! The workers, seen from the benchmark: started, told what to do, listened to.
+//! The worker processes as the main process sees them: starts them, sends orders, reads reports.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use crate::wire::{Micros, Report, SHARE, Share, Stage, Tally};
 const WORKERS: usize = 2;
 const TALLY_WITHIN: Duration = Duration::from_secs(10);
 
-/// All workers, and what they told.
+/// All workers, and what they reported.
 pub(crate) struct Crew {
     workers: Vec<Worker>,
     reports: Receiver<Report>,
@@ -58,13 +58,13 @@ impl Crew {
         self.workers.iter().map(pid).collect()
     }
 
-    /// How many sessions lose their node.
+    /// The number of sessions that lose their node.
     pub(crate) fn at_risk(&self) -> usize {
         let at_risk = |worker: &Worker| worker.share.at_risk();
         self.workers.iter().map(at_risk).sum()
     }
 
-    /// How many calls there should be.
+    /// The expected number of calls.
     pub(crate) fn calls(&self) -> usize {
         let calls = |worker: &Worker| worker.share.calls();
         self.workers.iter().map(calls).sum()
@@ -77,7 +77,7 @@ impl Crew {
         Ok(())
     }
 
-    /// Orders a stage that is answered with tallies, and adds these up.
+    /// Orders a stage that workers answer with tallies; the sum of these.
     pub(crate) fn order_tally(&mut self, stage: Stage) -> Outcome<Tally> {
         self.order(stage)?;
         let all = |crew: &Self| crew.tallies.len() == WORKERS;
@@ -91,7 +91,7 @@ impl Crew {
         Ok(sum)
     }
 
-    /// Listens until enough was heard, or until it is too late. Tells whether it was enough.
+    /// Reads reports until `is_enough` or until this time; whether it was enough.
     pub(crate) fn listen(
         &mut self,
         until: Instant,
@@ -134,7 +134,7 @@ impl Worker {
     }
 }
 
-/// Until the worker ends. If nobody listens any more, that does not matter.
+/// Forwards reports until the worker ends. The receiver may be gone already.
 fn pass_on(stdout: ChildStdout, tell: &Sender<Report>) {
     let mut is_over = false;
     for line in BufReader::new(stdout).lines().map_while(Result::ok) {

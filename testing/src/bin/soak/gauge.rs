@@ -1,11 +1,11 @@
-//! What the kernel says of processes: the processor time that they used, sample by sample, and their memory.
+//! Samples of the processor time of processes, from `/proc`.
 
 use std::fs;
 use std::time::Instant;
 
 use crate::Outcome;
 
-/// A tick of `/proc/PID/stat` (`USER_HZ` is 100 on every Linux of today).
+/// A tick of `/proc/PID/stat` (`USER_HZ` is 100 on all current Linux systems; proc(5)).
 const TICK_SECONDS: f64 = 0.01;
 const SECOND: f64 = 0.95;
 
@@ -15,7 +15,7 @@ pub(crate) struct Gauge {
     samples: Vec<(Instant, Vec<f64>)>,
 }
 
-/// Percents of one core that a group used.
+/// The share of one core that a group used, in percent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Usage {
     pub(crate) average: f64,
@@ -77,11 +77,11 @@ impl Gauge {
     }
 }
 
-/// Of all threads, those that have ended too.
+/// Processor time of all threads, including ended ones.
 fn processor_seconds(pid: u32) -> Outcome<f64> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat"))
         .map_err(|error| format!("process {pid} has ended: {error}"))?;
-    // The name, in parentheses, may hold anything.
+    // The process name, in parentheses, may contain any character.
     let (_, fields) = text.rsplit_once(')').ok_or("/proc/PID/stat: no name")?;
     let ticks: f64 = fields
         .split_whitespace()

@@ -1,8 +1,11 @@
-//! `cargo bench --bench storm`: one of three nodes is killed with a third of all resumable sessions, and each must be back in time.
+//! `make bench-storm`: kills one of three nodes with a third of all resumable sessions, each of which must resume in
+//! time.
 //!
-//! Settings by environment: `SESSIONS` (18000) and `RESUME_WITHIN` (30 s). Needs Linux (`/proc`, `setpriv`), `redis-server` and as many open
-//! files per process as two thirds of the sessions. The table goes to stdout, progress to stderr. The run fails if a session is not resumed
-//! in time, if anybody hears a leave, if a signal is lost or repeated, or if Redis comes near the end of its one core.
+//! Environment: `SESSIONS` (18000) and `RESUME_WITHIN` (30 s). Needs Linux (`/proc`, `setpriv`), `redis-server`, and
+//! two thirds of
+//! the sessions as open files per process. The table goes to stdout, progress to stderr. The run fails if a session
+//! does not resume
+//! in time, if a client gets a leave, if a signal is lost or repeated, or if Redis uses nearly all of its one core.
 
 #![allow(clippy::print_stdout, clippy::cast_precision_loss, missing_docs)]
 
@@ -23,7 +26,7 @@ use std::time::Duration;
 
 use storm::Load;
 
-/// What ends a run is told to a person and handled by none.
+/// Errors end the run and are only printed.
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 fn main() -> ExitCode {

@@ -1,4 +1,4 @@
-//! What is printed: a table, and whether it is good enough.
+//! The printed table, and the limits that a run must keep.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -7,7 +7,8 @@ use crate::Outcome;
 use crate::gauge::Usage;
 use crate::storm::{Load, Measured};
 
-/// The share of its one core that Redis may use in its busiest second, in percent. More, and a larger cluster would not get through.
+/// The share of its one core that Redis may use in its busiest second, in percent. Above it, a larger cluster would
+/// overload Redis.
 const REDIS_MOST: f64 = 70.0;
 
 pub(crate) fn table(load: &Load, measured: &Measured) -> String {
@@ -92,7 +93,7 @@ pub(crate) fn table(load: &Load, measured: &Measured) -> String {
     table
 }
 
-/// Fails with all that is not good enough.
+/// Fails with all limits that were exceeded.
 pub(crate) fn verdict(load: &Load, measured: &Measured) -> Outcome<()> {
     let mut complaints = Vec::new();
     let late = measured.at_risk - measured.resumed.len();
@@ -106,7 +107,7 @@ pub(crate) fn verdict(load: &Load, measured: &Measured) -> Outcome<()> {
         complaints.push(format!("{} leaves: {leave}", measured.leaves.len()));
     }
     let tally = &measured.tally;
-    // Whoever was told that a signal is refused knows that it did not arrive.
+    // A refused signal is not lost: its sender knows that it did not arrive.
     let refused: usize = tally.refused.values().sum();
     if tally.missing > refused {
         complaints.push(format!("{} signals lost", tally.missing - refused));
@@ -133,7 +134,7 @@ fn by_code(counts: &BTreeMap<String, usize>) -> String {
     each.collect::<Vec<_>>().join(", ")
 }
 
-/// Of sorted values: the one that so many of a hundred do not exceed.
+/// A percentile of sorted values (nearest rank).
 fn percentile(sorted: &[f64], hundredths: usize) -> f64 {
     let rank = (sorted.len() * hundredths).div_ceil(100);
     sorted

@@ -1,4 +1,4 @@
-//! One client: it logs in, talks if it has a partner, and resumes elsewhere when its node dies, with the patience of a good client.
+//! One client: logs in, sends signals if it has a partner, and resumes elsewhere with backoff when its node is killed.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -12,16 +12,16 @@ use crate::socket::{Answer, Ended, Socket, text};
 use crate::wire::{Micros, Report, Stage, Tally};
 use crate::worker::{World, tell};
 
-/// How often each end of a call says something.
+/// The interval of signals of each side of a call.
 pub(crate) const TALK_EVERY: Duration = Duration::from_secs(10);
-/// Within which all calls begin.
+/// All calls begin within this time.
 const CALL_WITHIN: Duration = Duration::from_secs(5);
-/// An attempt to log in that takes longer is given up.
+/// The timeout of an attempt to log in.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The longest wait before the first attempt to resume. It doubles each time.
+/// The longest wait before the first attempt to resume. It doubles with each attempt.
 const FIRST_WAIT: Duration = Duration::from_secs(2);
 const LONGEST_WAIT: Duration = Duration::from_secs(8);
-/// About what a description of audio and video takes, in bytes.
+/// About the size of an SDP with audio and video, in bytes.
 const DESCRIPTION: usize = 2000;
 
 struct Session {
@@ -30,23 +30,23 @@ struct Session {
     name: String,
     partner: Option<Partner>,
     secret: String,
-    /// The last signal that came.
+    /// The `seq` of the last signal received.
     last: Option<String>,
-    /// When to say something, as soon as that is known.
+    /// When to send the next signal, once that is known.
     speaks_at: Option<Instant>,
     is_back: bool,
 }
 
 struct Partner {
     name: String,
-    /// Whether it loses its node. What it said in this moment may be lost.
+    /// Whether it loses its node. What it sends at that moment may be lost.
     is_at_risk: bool,
     has_called: bool,
     sent: u64,
     heard: u64,
 }
 
-/// Lasts until something goes wrong, and gives that.
+/// Runs until an error, which it returns.
 pub(crate) async fn live(number: usize, world: Arc<World>) -> Ended {
     let share = &world.share;
     let partner = share.partner(number).map(|partner| Partner {
@@ -119,7 +119,7 @@ impl Session {
         Ok(socket)
     }
 
-    /// Tries until it is resumed.
+    /// Tries to resume until it succeeds.
     async fn come_back(&mut self) -> Result<Socket, Ended> {
         let mut request =
             json!({"type": "login", "name": self.name, "resumable": true, "resume": self.secret});
@@ -168,7 +168,7 @@ impl Session {
             .unwrap_or_else(|_| Err(format!("a login took more than {PATIENCE:?}")))
     }
 
-    /// Waits until this session has something to say.
+    /// Waits until this session has something to send.
     async fn turn(&mut self) {
         if self.speaks_at.is_none() {
             // The odd ones wait to be called.
@@ -224,7 +224,7 @@ impl Session {
         Ok(())
     }
 
-    /// Signals of a call are numbered.
+    /// Counts a signal as new, repeated or missing by its number.
     fn check(&mut self, number: &Value) {
         let (Some(partner), Some(number)) = (&mut self.partner, number.as_u64()) else {
             return;

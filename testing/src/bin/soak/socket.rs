@@ -1,4 +1,4 @@
-//! A WebSocket to a node, from the handshake to the end, and what a login over it is answered.
+//! A WebSocket connection to a node that uses little memory, and the reply to a login.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,10 +10,10 @@ use tokio_tungstenite::tungstenite::Message;
 
 pub(crate) struct Socket(websocket::Socket);
 
-/// How a connection ended, in words.
+/// Why a connection ended.
 pub(crate) type Ended = String;
 
-/// What a node says to a login.
+/// The reply to a login.
 pub(crate) enum Answer {
     Welcome {
         secret: Option<String>,
@@ -40,7 +40,7 @@ impl Socket {
         self.0.send(text).await.map_err(in_words)
     }
 
-    /// The next message. Pings on the way are answered.
+    /// The next message. Answers pings on the way.
     pub(crate) async fn next(&mut self) -> Result<Value, Ended> {
         loop {
             match self.0.next().await {

@@ -1,4 +1,4 @@
-//! The course of a run: everybody logs in, half of them talk, a node dies, its sessions resume.
+//! The course of a run: all sessions log in, half of them exchange signals, a node is killed, its sessions resume.
 
 use std::time::{Duration, Instant};
 
@@ -9,23 +9,23 @@ use crate::gauge::{Gauge, Usage};
 use crate::session::TALK_EVERY;
 use crate::wire::{Micros, Stage, Tally};
 
-/// With fewer sessions not every node has a call.
+/// The smallest number of sessions with which every node has a call.
 pub(crate) const FEWEST: usize = 24;
 const LOGIN_WITHIN: Duration = Duration::from_mins(3);
-/// Calls begin, and all have said something.
+/// Long enough for all calls to begin and to exchange signals.
 const CALM: Duration = Duration::from_secs(18);
-/// Every call is heard again, and a dead node's leaves would have come.
+/// Long enough for signals in every call, and for leaves from the dead node, which must not come.
 const AFTERMATH: Duration = Duration::from_secs(15);
 const SAMPLE_EVERY: Duration = Duration::from_millis(250);
 const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 
-/// How much, and how well.
+/// The size of a run, and its limit.
 pub(crate) struct Load {
     pub(crate) sessions: usize,
     pub(crate) resume_within: Duration,
 }
 
-/// What came of the run.
+/// The results of a run.
 pub(crate) struct Measured {
     pub(crate) at_risk: usize,
     /// Seconds from the kill until each was resumed, in order.
@@ -33,12 +33,12 @@ pub(crate) struct Measured {
     pub(crate) leaves: Vec<String>,
     pub(crate) tally: Tally,
     pub(crate) redis: Usage,
-    /// One each.
+    /// One for each surviving node.
     pub(crate) survivors: Vec<Usage>,
     pub(crate) generator: Usage,
-    /// Memory of all nodes for each session, before the kill.
+    /// Memory of all nodes per session before the kill, in KiB.
     pub(crate) kib_each: f64,
-    /// The same of the survivors, with everybody resumed.
+    /// The same of the survivors after all sessions have resumed.
     pub(crate) kib_each_after: f64,
     pub(crate) logins_per_second: f64,
 }
@@ -94,7 +94,7 @@ pub(crate) fn run(load: &Load) -> Outcome<Measured> {
     })
 }
 
-/// Gives how many were logged in each second.
+/// Waits until all sessions are logged in; the logins per second.
 fn log_in(crew: &mut Crew, sessions: usize) -> Outcome<f64> {
     let begun = Instant::now();
     while crew.logged_in < sessions {
@@ -108,7 +108,7 @@ fn log_in(crew: &mut Crew, sessions: usize) -> Outcome<f64> {
     Ok(sessions as f64 / begun.elapsed().as_secs_f64())
 }
 
-/// Kills, and watches until everybody is back or the time is over.
+/// Kills a node and samples until all its sessions have resumed or the time is over.
 fn storm(cluster: &mut Cluster, crew: &mut Crew, within: Duration) -> Outcome<(Micros, Gauge)> {
     let at_risk = crew.at_risk();
     let mut groups = vec![vec![cluster.redis_pid()], crew.pids()];
@@ -138,7 +138,7 @@ fn storm(cluster: &mut Cluster, crew: &mut Crew, within: Duration) -> Outcome<(M
     }
 }
 
-/// What the living nodes hold more than at their start, in KiB.
+/// The growth of the living nodes' memory since their start, in KiB.
 fn added(cluster: &Cluster, at_start: &[f64]) -> Outcome<f64> {
     let now = cluster.resident_kib()?;
     Ok(now.iter().zip(at_start).map(|(now, then)| now - then).sum())

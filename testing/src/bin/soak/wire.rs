@@ -1,4 +1,4 @@
-//! What the benchmark and its workers tell each other: orders one way, reports the other, each a line of JSON.
+//! Messages between the main process and its workers: orders one way, reports the other, each a line of JSON.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-/// The variable that makes a worker of a process, and holds its share.
+/// The environment variable that makes a process a worker, with its share as JSON.
 pub(crate) const SHARE: &str = "STORM_SHARE";
 
 /// The part of the load that is one worker's.
@@ -15,7 +15,7 @@ pub(crate) struct Share {
     /// The number of its first session among all.
     pub(crate) first: usize,
     pub(crate) sessions: usize,
-    /// Those of the nodes. The last one is killed.
+    /// The addresses of the nodes. The last node is killed.
     pub(crate) endpoints: Vec<SocketAddr>,
 }
 
@@ -24,7 +24,7 @@ impl Share {
         format!("u{}", self.first + number)
     }
 
-    /// The number of the door where this session logs in.
+    /// The index of the node at which this session logs in.
     pub(crate) fn door(&self, number: usize) -> usize {
         number % self.endpoints.len()
     }
@@ -34,7 +34,7 @@ impl Share {
         self.door(number) == self.endpoints.len() - 1
     }
 
-    /// Who this session has a call with: half of all have one, over different nodes.
+    /// The session with which this one has a call. Half of all have one, across nodes.
     pub(crate) fn partner(&self, number: usize) -> Option<usize> {
         let partner = number ^ 1;
         (number % 4 < 2 && partner < self.sessions).then_some(partner)
@@ -55,27 +55,27 @@ impl Share {
     }
 }
 
-/// What a worker is told to do next.
+/// What workers do next.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 pub(crate) enum Stage {
-    /// Everybody logs in. Workers begin with it.
+    /// All sessions log in. Workers begin with it.
     LoggingIn,
-    /// Half of them call each other, and talk.
+    /// Half of them call each other and exchange signals.
     Calling,
     /// From now on a node may die. Answered with a tally.
     Braced,
-    /// That was all. Answered with a tally.
+    /// The run is over. Answered with a tally.
     Over,
 }
 
-/// What a worker tells.
+/// What a worker reports.
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) enum Report {
-    /// One session more is logged in.
+    /// One more session is logged in.
     LoggedIn,
-    /// One session more is resumed, at this time.
+    /// One more session was resumed, at this time.
     Resumed(Micros),
-    /// Somebody heard a leave: this one.
+    /// A session got this leave.
     Leave(String),
     Tally(Tally),
     /// The run has failed.
@@ -91,11 +91,11 @@ pub(crate) struct Tally {
     pub(crate) signals: usize,
     /// Signals that did not, though the sender's node is alive.
     pub(crate) missing: usize,
-    /// Signals that arrived again, or too late.
+    /// Signals that arrived twice or out of order.
     pub(crate) repeated: usize,
-    /// What nodes answered to signals that they did not take, by code.
+    /// Refused signals, by error code.
     pub(crate) refused: BTreeMap<String, usize>,
-    /// Attempts to resume that ended otherwise, by what came instead.
+    /// Failed attempts to resume, by error.
     pub(crate) retries: BTreeMap<String, usize>,
 }
 

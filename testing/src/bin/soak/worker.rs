@@ -1,4 +1,4 @@
-//! A process of the load generator: its share of the sessions, each in a task of its own.
+//! A worker process: runs its share of the sessions, each in its own task.
 
 use std::io::BufRead;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,9 +10,9 @@ use crate::Outcome;
 use crate::session::live;
 use crate::wire::{Report, Share, Stage, Tally};
 
-/// Logins under way at once, before the storm.
+/// Concurrent logins before the kill.
 const LOGINS: usize = 32;
-/// Attempts to resume under way at once.
+/// Concurrent attempts to resume.
 const RESUMES: usize = 500;
 
 /// What the sessions of a worker share.
@@ -30,7 +30,7 @@ impl World {
     }
 }
 
-/// Works until it is told that all is over, or left alone.
+/// Runs until the main process ends the run, or ends itself.
 pub(crate) fn run(share: &str) -> Outcome<()> {
     let share = serde_json::from_str(share)?;
     tokio::runtime::Builder::new_current_thread()
@@ -83,7 +83,7 @@ async fn work(share: Share) -> Outcome<()> {
     }
 }
 
-/// Tells whoever started this process.
+/// Writes a report to stdout, which the main process reads.
 pub(crate) fn tell(report: &Report) {
     match serde_json::to_string(report) {
         Ok(line) => println!("{line}"),

@@ -1,4 +1,4 @@
-//! I5: each call's end is heard once by the peer, and nothing else is heard as an end.
+//! I5: a peer gets exactly one leave for each call that ends, and none for a call that has not ended.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::history::{Event, Expectation, Kind, What};
 /// How long after a fault that cuts a node off its users may count as lost.
 const AFTERMATH: Duration = Duration::from_secs(10);
 const CUT_OFF: &[Kind] = &[Kind::NodeFrozen, Kind::RedisEdge, Kind::Stall];
-/// What also ends a session that does not outlive its connection.
+/// Faults that also end sessions that are not resumable.
 const UNPLUGGED: &[Kind] = &[
     Kind::NodeFrozen,
     Kind::RedisEdge,
@@ -19,7 +19,7 @@ const UNPLUGGED: &[Kind] = &[
     Kind::NodeDrained,
     Kind::ClientEdge,
 ];
-/// How much later than its peer a client may learn that its own connection is over.
+/// How much later than its peer a client may learn that its own connection has ended.
 const LEARNS_WITHIN: Duration = Duration::from_secs(2);
 
 pub(super) fn judge(case: &mut Case<'_>) {
@@ -38,16 +38,16 @@ pub(super) fn judge(case: &mut Case<'_>) {
     }
 }
 
-/// What one side believes about its call.
+/// What one side knows about its call.
 #[derive(Default)]
 struct Belief<'a> {
-    /// Something that may begin a call went either way since the last end.
+    /// Since the last end, a signal that may begin a call went in either direction.
     may_end: bool,
-    /// The peer's session that spoke last.
+    /// The peer's session that sent the last signal.
     with: Option<u32>,
-    /// When this side last called: whoever had the name then was called.
+    /// When this side last offered: it called whoever had the name then.
     called_at: Option<Duration>,
-    /// What this side first called by since the last end, and when.
+    /// The first signal of this side since the last end that may begin a call, and when.
     began: Option<(&'a str, Duration)>,
     hung_up: bool,
 }
@@ -80,7 +80,7 @@ fn one_side(case: &mut Case<'_>, who: &str) {
                     let words = format!("{who} heard a second leave of {from}, {reason}");
                     case.violated(5, event.at, words);
                 } else if reason == "lost" && is_unheard_call(case, who, from, &belief, event.at) {
-                    // What this side has called by since then begins the next call.
+                    // A signal of this side since then begins the next call.
                     belief.began = None;
                     continue;
                 } else if let Some(why) = false_leave(case, from, who, &belief, event.at) {
@@ -101,7 +101,7 @@ fn one_side(case: &mut Case<'_>, who: &str) {
     }
 }
 
-/// The same evidence speaks against whatever should have kept the session alive.
+/// Evidence against each reason for which the session should have stayed alive.
 fn blame(case: &mut Case<'_>, left: &str, at: Duration, words: &str) {
     case.violated(5, at, words.to_owned());
     let since = at.saturating_sub(secs(6.0));
@@ -118,7 +118,7 @@ fn blame(case: &mut Case<'_>, left: &str, at: Duration, words: &str) {
     }
 }
 
-/// Why this session, or the one that its client had at that time, has not ended.
+/// Why this session, or the one that its client had at that time, cannot have ended.
 fn false_leave(
     case: &Case<'_>,
     left: &str,
@@ -137,7 +137,7 @@ fn false_leave(
     let went = case.events_of(left).any(|(_, event)| {
         event.at <= by && matches!(event.what, What::HangsUp { .. } | What::Ends(_))
     });
-    // A node that was believed dead is told so: its users have been left.
+    // A node that was taken for dead learns it: its users' peers have got their leaves.
     if went || case.troubled_at(CUT_OFF, told, since, at) {
         return None;
     }
@@ -154,7 +154,8 @@ fn false_leave(
     if let Some(later) = resumes_later {
         return Some(format!("it resumed at {:.1?}", later.from));
     }
-    // Nothing of this life came later: it may have ended while it was away for long, but not while it was here.
+    // Nothing of this session came later. It may have ended while it was disconnected for long, but not while it was
+    // connected.
     if last.until > by {
         return Some(format!("was connected until {:.1?}", last.until));
     }
@@ -165,7 +166,8 @@ fn false_leave(
         .then(|| format!("had its grace since {:.1?}", last.until))
 }
 
-/// Whether the peer never heard what began the call, since it was lost: it says so when it is asked, which it is after a fault.
+/// Whether the signal that began the call was lost, so the peer does not know the call: it says so when it is asked
+/// after a fault.
 fn is_unheard_call(
     case: &Case<'_>,
     caller: &str,
@@ -189,7 +191,7 @@ fn is_unheard_call(
     !knows && case.troubled_at(losing(peer), peer, since, at)
 }
 
-/// Who watches somebody is not told that he has gone while he has not.
+/// A watcher must not be told that a user is absent who is present.
 fn watched(case: &mut Case<'_>) {
     let events: Vec<&Event> = case.events_of("watcher").map(|(_, event)| event).collect();
     for event in events {
@@ -202,7 +204,7 @@ fn watched(case: &mut Case<'_>) {
         let was_here = case
             .conns_of(name)
             .any(|conn| conn.from + secs(2.0) < event.at);
-        // Read a moment before it was told.
+        // The server read the state a moment before it sent this.
         let read_at = event.at.saturating_sub(secs(1.0));
         let back = case
             .conns_of(name)
@@ -217,7 +219,7 @@ fn watched(case: &mut Case<'_>) {
     }
 }
 
-/// After an end that the run itself caused, one leave comes, in time, with the right reason.
+/// After an end that the run itself caused, exactly one leave arrives in time with the right reason.
 fn expected(case: &mut Case<'_>, expectation: &Expectation) {
     let Expectation {
         who,
@@ -261,13 +263,13 @@ fn expected(case: &mut Case<'_>, expectation: &Expectation) {
     case.violated(5, *since, words);
 }
 
-/// Whether this reason is the one of a leave that takes the place of one that was lost.
+/// Whether a leave with this reason replaces one that was lost.
 fn is_made_good(case: &Case<'_>, who: &str, reason: &str, at: Duration) -> bool {
     let since = at.saturating_sub(AFTERMATH);
     reason == "lost" && case.troubled_at(losing(who), who, since, at)
 }
 
-/// What loses something on its way to this caller.
+/// Faults that lose signals to this caller.
 fn losing(who: &str) -> &'static [Kind] {
     if who.starts_with('p') {
         losses::DEAFENED

@@ -1,4 +1,5 @@
-//! I3: order. I4: one outcome per time sent, delivered once. I7: nothing is seen twice. I12: true senders.
+//! I3: order. I4: one outcome for each time a signal is sent. I7: nothing arrives twice. I12: the sender's name is
+//! true.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -6,21 +7,21 @@ use std::time::Duration;
 use super::{Case, is_caller, losses, secs};
 use crate::history::{Kind, Receipt, What};
 
-/// An outcome that takes longer never comes.
+/// An outcome that takes longer counts as missing.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(6);
 
-/// One signal, whoever heard it.
+/// One signal and who received it.
 #[derive(Debug)]
 pub(super) struct Sent<'a> {
     pub(super) from: &'a str,
     pub(super) to: &'a str,
     pub(super) first: usize,
     pub(super) first_at: Duration,
-    /// The connection that it was first sent on.
+    /// The connection on which it was first sent.
     pub(super) conn: u64,
     pub(super) times: usize,
     pub(super) acked: Option<usize>,
-    /// Where it was received, in the order of events.
+    /// Where it was received, as positions in the history.
     pub(super) received: Vec<usize>,
 }
 
@@ -67,8 +68,9 @@ fn gather<'a>(case: &Case<'a>) -> HashMap<&'a str, Sent<'a>> {
     signals
 }
 
-/// What a resumable sender numbers higher was sent after the lower was settled, or given up for good; what a plain one does is sent once, in
-/// this order.
+/// A resumable sender sends a number after the outcome of the one before, or after it gave that up; a plain one sends
+/// each once,
+/// in this order.
 fn order(case: &mut Case<'_>) {
     let mut highest: HashMap<(&str, &str, u32), u64> = HashMap::new();
     let mut seen: HashSet<(&str, &str)> = HashSet::new();
@@ -93,7 +95,7 @@ fn order(case: &mut Case<'_>) {
     }
 }
 
-/// Every time that a signal is sent on a connection that lives on, one outcome comes by that connection.
+/// Each time a signal is sent on a connection that stays open, exactly one outcome must arrive on that connection.
 fn outcomes(case: &mut Case<'_>) {
     let mut counts: HashMap<(u64, &str), (usize, usize, Duration, &str)> = HashMap::new();
     let record = case.record;
@@ -138,7 +140,7 @@ fn outcomes(case: &mut Case<'_>) {
     }
 }
 
-/// Nobody hears a signal twice.
+/// No signal arrives twice.
 fn once(case: &mut Case<'_>, sent: &HashMap<&str, Sent<'_>>) {
     for (id, signal) in sent {
         let [_, .., last] = signal.received[..] else {
@@ -156,7 +158,7 @@ fn once(case: &mut Case<'_>, sent: &HashMap<&str, Sent<'_>>) {
     }
 }
 
-/// The name on whatever is heard is the sender's.
+/// Each signal must bear the name of its sender.
 fn senders(case: &mut Case<'_>, sent: &HashMap<&str, Sent<'_>>) {
     let record = case.record;
     for event in &record.events {
@@ -187,7 +189,7 @@ fn false_name(who: &str, receipt: &Receipt, sent: &HashMap<&str, Sent<'_>>) -> O
     (signal.to != who).then(|| format!("{who} heard {id}, which was sent to {}", signal.to))
 }
 
-/// What a client saw at once that it was not right.
+/// Violations that a client detected by itself.
 fn wrongs(case: &mut Case<'_>) {
     let record = case.record;
     let mut nodes: HashMap<&str, u64> = HashMap::new();

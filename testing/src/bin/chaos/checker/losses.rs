@@ -1,4 +1,5 @@
-//! I7: what was acknowledged is heard, or its receiver's session has ended, or is told that something may be missing, where that may be.
+//! I7: an acknowledged signal arrives, or its receiver's session has ended, or the receiver gets `missed` where a
+//! loss is allowed.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use crate::cluster::GRACE;
 use crate::history::{Event, Kind, What};
 
 const CUT_OFF: &[Kind] = &[Kind::NodeFrozen, Kind::RedisEdge, Kind::Stall];
-/// What breaks the subscription of a node, with what is under way by it to plain users.
+/// Faults that break a node's subscription, and lose what was on its way to plain users.
 pub(super) const DEAFENED: &[Kind] = &[
     Kind::NodeFrozen,
     Kind::RedisEdge,
@@ -19,13 +20,13 @@ pub(super) const DEAFENED: &[Kind] = &[
     Kind::Stall,
     Kind::RedisCut,
 ];
-/// How much later than it was acknowledged something is heard at the latest while all is well.
+/// The longest time from ack to arrival without a fault.
 const UNDER_WAY: Duration = Duration::from_millis(400);
-/// How long after a fault it may be felt.
+/// How long after a fault its effects may last.
 const FELT: Duration = Duration::from_millis(500);
-/// How long after a fault a session may end that it has cut off.
+/// How long after a fault a session that it cut off may end.
 const ENDS_WITHIN: Duration = Duration::from_secs(5);
-/// How long a session has to last after a loss of data for its client to be told in any case.
+/// A session that lasts this long after a loss of data must get `missed`.
 const TOLD_WITHIN: Duration = Duration::from_secs(10);
 
 pub(super) fn judge(case: &mut Case<'_>, sent: &HashMap<&str, Sent<'_>>) {
@@ -35,14 +36,14 @@ pub(super) fn judge(case: &mut Case<'_>, sent: &HashMap<&str, Sent<'_>>) {
     resumes(case);
 }
 
-/// When each client was told what, in the order of events.
+/// What each client was told, in the order of the history.
 #[derive(Default)]
 struct Told<'a> {
-    /// Something may be missing.
+    /// `missed`: signals may be lost.
     missed: HashMap<&'a str, Vec<usize>>,
-    /// Its session has ended, or another began.
+    /// Its session ended, or another began.
     over: HashMap<&'a str, Vec<usize>>,
-    /// It ends for good.
+    /// The client ends for good.
     ended: HashMap<&'a str, usize>,
 }
 
@@ -80,7 +81,7 @@ fn later(by: &HashMap<&str, Vec<usize>>, who: &str, index: usize) -> Option<usiz
     by.get(who)?.iter().copied().find(|later| *later > index)
 }
 
-/// What was acknowledged is received, unless its loss is covered by what the kind of session allows.
+/// Acknowledged signals must arrive, except for losses that the kind of session allows.
 fn acknowledged(case: &mut Case<'_>, sent: &HashMap<&str, Sent<'_>>, told: &Told<'_>) {
     for (id, signal) in sent.iter().filter(|(_, signal)| is_caller(signal.to)) {
         let Some(acked) = signal.acked else { continue };
@@ -105,8 +106,9 @@ fn acknowledged(case: &mut Case<'_>, sent: &HashMap<&str, Sent<'_>>, told: &Told
     }
 }
 
-/// A plain client loses what is under way when its session or the sender's ends, or when a fault breaks the subscription of its node, and
-/// then it is told.
+/// A plain client may lose signals when its session or the sender's ends, or when a fault breaks its node's
+/// subscription, in
+/// which case it gets `missed`.
 fn lost_to_a_plain_client(
     case: &Case<'_>,
     signal: &Sent<'_>,
@@ -122,7 +124,7 @@ fn lost_to_a_plain_client(
         return None;
     }
     let node = receiver.node;
-    // What is cut is cut at once: nothing that is sent later is lost by it.
+    // A cut takes effect at once: it loses nothing that is sent later.
     let is_struck = case.record.troubles.iter().any(|trouble| {
         let from = if trouble.kind == Kind::RedisCut {
             signal.first_at
@@ -140,7 +142,7 @@ fn lost_to_a_plain_client(
     (!was_told).then_some("it was not told that it missed something")
 }
 
-/// A resumable client loses what Redis loses, and then it is told; or its session has ended.
+/// A resumable client may lose only what Redis loses, and then gets `missed`, unless its session has ended.
 fn lost_to_a_resumable_client(
     case: &Case<'_>,
     signal: &Sent<'_>,
@@ -157,7 +159,7 @@ fn lost_to_a_resumable_client(
     (!lost).then_some("Redis had lost nothing since it was sent")
 }
 
-/// Whoever has a resumable session when Redis loses data is told, or the session ends.
+/// Each resumable session that exists when Redis loses data must get `missed` or end.
 fn losses_of_data(case: &mut Case<'_>, told: &Told<'_>) {
     let record = case.record;
     let losses = record
@@ -198,7 +200,7 @@ fn losses_of_data(case: &mut Case<'_>, told: &Told<'_>) {
 }
 
 impl Case<'_> {
-    /// When a session at this node has ended that was cut off by whatever struck it in this time.
+    /// When a session at this node ended that a fault in this time had cut off.
     fn over_by(&self, node: usize, from: Duration, until: Duration) -> Duration {
         let struck = self.record.troubles.iter().filter(|trouble| {
             let is_here = trouble.node.is_none_or(|struck| struck == node);
@@ -209,7 +211,7 @@ impl Case<'_> {
     }
 }
 
-/// A resume fails only if it comes too late, or after a loss of data.
+/// A resume may fail only if it comes too late or after a loss of data.
 fn resumes(case: &mut Case<'_>) {
     let record = case.record;
     for event in &record.events {
@@ -242,7 +244,7 @@ fn lost_in_this_life(case: &Case<'_>, event: &Event) -> bool {
         .conns_of(&event.who)
         .rfind(|conn| conn.from <= event.at)
         .map_or(Duration::ZERO, |conn| conn.from);
-    // What was written a little before the loss may be gone as well as what was written after the last login.
+    // Writes from shortly before the loss may be lost too, as may writes after the last login.
     let since = last.min(event.at.saturating_sub(secs(8.0)));
     case.troubled(&[Kind::DataLoss], usize::MAX, since, event.at)
 }

@@ -1,6 +1,7 @@
-//! Judges the invariants I1 to I12 by what clients saw, knowing what was done to the cluster.
+//! Checks the invariants I1 to I12 against what the clients saw and which faults were injected.
 //!
-//! Sound before complete: where a fault makes an outcome legal, or the order of two events cannot be known, nothing is said.
+//! Sound rather than complete: where a fault makes an outcome legal, or the order of two events is unknown, it
+//! reports nothing.
 
 mod calls;
 mod delivery;
@@ -15,15 +16,15 @@ use crate::history::{Event, Kind, Record, What};
 
 pub(crate) const INVARIANTS: usize = 12;
 
-/// What is said about one invariant.
+/// The result for one invariant.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Verdict {
-    /// How many things could have broken it.
+    /// The number of cases that were checked.
     pub(crate) judged: usize,
     pub(crate) violations: Vec<(Duration, String)>,
 }
 
-/// The verdicts, by invariant.
+/// Verdicts by invariant.
 pub(crate) type Verdicts = BTreeMap<usize, Verdict>;
 
 pub(crate) fn judge(record: &Record) -> Verdicts {
@@ -35,7 +36,7 @@ pub(crate) fn judge(record: &Record) -> Verdicts {
     case.verdicts
 }
 
-/// A life of a connection, as its client saw it.
+/// A connection as its client saw it.
 #[derive(Clone, Debug)]
 struct Conn<'a> {
     who: &'a str,
@@ -43,33 +44,33 @@ struct Conn<'a> {
     node: usize,
     resumed: bool,
     resumable: bool,
-    /// When it was logged in, by time and by order.
+    /// When it was logged in: the time and the position in the history.
     from: Duration,
     index: usize,
-    /// When the client knew that it was over, or gave it up.
+    /// When the client learned that it had ended, or abandoned it.
     until: Duration,
     until_index: usize,
-    /// When, and how, the server ended it.
+    /// When and how the server closed it.
     closed: Option<(Duration, Option<u16>)>,
-    /// Given up for another while it was open.
+    /// Abandoned for another while it was open.
     abandoned: bool,
-    /// Since when it was not read.
+    /// Since when the client has not read it.
     unread_since: Option<Duration>,
 }
 
 impl Conn<'_> {
-    /// How long it had not been read at this time.
+    /// For how long the client had not read it at this time.
     fn unread_for(&self, at: Duration) -> Duration {
         let since = self.unread_since.unwrap_or(at);
         at.saturating_sub(since)
     }
 }
 
-/// The record, indexed.
+/// The indexed history.
 struct Case<'a> {
     record: &'a Record,
     end: Duration,
-    /// Connections that were logged in, in their order.
+    /// Connections that were logged in, in order.
     conns: Vec<Conn<'a>>,
     by_conn: HashMap<u64, usize>,
     verdicts: Verdicts,
@@ -143,7 +144,7 @@ impl<'a> Case<'a> {
         Some(&self.conns[*self.by_conn.get(&conn)?])
     }
 
-    /// The connections of one client, in their order.
+    /// The connections of one client, in order.
     fn conns_of<'b>(&'b self, who: &'b str) -> impl DoubleEndedIterator<Item = &'b Conn<'a>> {
         self.conns.iter().filter(move |conn| conn.who == who)
     }
@@ -153,7 +154,7 @@ impl<'a> Case<'a> {
         events.filter(move |(_, event)| &*event.who == who)
     }
 
-    /// Whether something of these kinds struck this node, or all, in this time.
+    /// Whether a fault of these kinds hit this node, or all nodes, in this time.
     fn troubled(&self, kinds: &[Kind], node: usize, from: Duration, until: Duration) -> bool {
         self.record.troubles.iter().any(|trouble| {
             kinds.contains(&trouble.kind)
@@ -162,7 +163,7 @@ impl<'a> Case<'a> {
         })
     }
 
-    /// The same for any of the nodes that this client was lately at.
+    /// The same for the nodes that this client was connected to recently.
     fn troubled_at(&self, kinds: &[Kind], who: &str, from: Duration, until: Duration) -> bool {
         let lately = self
             .conns_of(who)
@@ -173,7 +174,7 @@ impl<'a> Case<'a> {
                 .rfind(|conn| conn.from <= until)
                 .map(|conn| conn.node),
         );
-        // One that is nowhere: what strikes all.
+        // A client without a connection: only faults that hit all nodes.
         nodes.push(usize::MAX);
         nodes
             .into_iter()
@@ -194,7 +195,7 @@ fn secs(seconds: f32) -> Duration {
     Duration::from_secs_f32(seconds)
 }
 
-/// A caller, and not one of the others that come and go as they like.
+/// Whether this is a caller and not one of the auxiliary clients.
 fn is_caller(who: &str) -> bool {
     let mut messages = who.chars();
     matches!(messages.next(), Some('r' | 'p')) && messages.all(|message| message.is_ascii_digit())

@@ -1,4 +1,4 @@
-//! I1: a name has one holder. I2: whoever lost it is told, and hears nothing more.
+//! I1: a name has one holder. I2: a session that lost its name is told, and gets nothing more.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -7,11 +7,11 @@ use super::{Case, Conn, secs};
 use crate::cluster::GRACE;
 use crate::history::{Kind, What};
 
-/// How long after a fault that cuts a node off its users may not have their names.
+/// How long after a fault that cuts a node off its users may be without their names.
 const AFTERMATH: Duration = Duration::from_secs(8);
-/// What makes a node look dead although its users are there.
+/// Faults that make a node look dead although its users are connected.
 const CUT_OFF: &[Kind] = &[Kind::NodeFrozen, Kind::RedisEdge, Kind::Stall];
-/// How long a client may not read before it counts as gone.
+/// How long a client may stop reading before it counts as gone.
 const UNREAD: Duration = Duration::from_secs(4);
 const REPLACED_WITHIN: Duration = Duration::from_secs(5);
 
@@ -22,7 +22,7 @@ pub(super) fn judge(case: &mut Case<'_>) {
     late(case);
 }
 
-/// No stranger gets the name of somebody who is here, or only between two connections.
+/// A stranger must not get the name of a connected user; between two connections it may.
 fn strangers(case: &mut Case<'_>) {
     let wins: Vec<Conn<'_>> = case
         .conns
@@ -59,7 +59,7 @@ fn stolen(case: &Case<'_>, name: &str, win: &Conn<'_>) -> Option<String> {
     if ended || case.troubled(CUT_OFF, holder.node, since, at) {
         return None;
     }
-    // The server may have known of the end of the connection a little before its client.
+    // The server may learn of the end of a connection a little before its client.
     let attached = holder.until > at + secs(0.5);
     if attached {
         let unheard = case.troubled(&[Kind::ClientEdge], holder.node, since, at);
@@ -83,7 +83,7 @@ fn stolen(case: &Case<'_>, name: &str, win: &Conn<'_>) -> Option<String> {
     })
 }
 
-/// The sessions of one name do not take turns in hearing what is sent to it.
+/// Sessions of one name must not receive its signals alternately.
 fn interleaved(case: &mut Case<'_>) {
     let mut turns: HashMap<String, Vec<(Duration, String)>> = HashMap::new();
     for event in &case.record.events {
@@ -114,7 +114,7 @@ fn interleaved(case: &mut Case<'_>) {
     }
 }
 
-/// What excuses an old connection that was not told in time.
+/// Faults that excuse an old connection that was not closed in time.
 const UNTOLD: &[Kind] = &[
     Kind::NodeFrozen,
     Kind::NodeDead,
@@ -127,7 +127,7 @@ const UNTOLD: &[Kind] = &[
     Kind::Stall,
 ];
 
-/// A connection whose session was resumed elsewhere is closed as replaced.
+/// A connection whose session was resumed elsewhere must be closed as replaced.
 fn replaced(case: &mut Case<'_>) {
     for (old, new) in successions(case) {
         let (from, until) = (
@@ -141,7 +141,8 @@ fn replaced(case: &mut Case<'_>) {
         let told = [4000, 4001, 4010, 4008, 1012];
         let words = match old.closed {
             Some((at, Some(code))) if at <= until && told.contains(&code) => continue,
-            // It was not read for so long that the server has given it up: what it said then may be lost with the connection.
+            // The client had not read it for so long that the server has dropped it; its last frames may be lost with
+            // the connection.
             Some((at, None)) if at <= until && old.unread_for(new.from) > UNREAD => continue,
             Some((at, code)) if at <= until => format!("was closed with {code:?}"),
             _ => format!("was open {REPLACED_WITHIN:?} later"),
@@ -154,7 +155,7 @@ fn replaced(case: &mut Case<'_>) {
     }
 }
 
-/// Pairs of connections of one session where the first was open when the second began.
+/// Pairs of connections of one session, the first of which was open when the second began.
 fn successions<'a>(case: &Case<'a>) -> Vec<(Conn<'a>, Conn<'a>)> {
     let mut pairs = Vec::new();
     for new in case.conns.iter().filter(|conn| conn.resumed) {
@@ -169,7 +170,7 @@ fn successions<'a>(case: &Case<'a>) -> Vec<(Conn<'a>, Conn<'a>)> {
     pairs
 }
 
-/// What was sent after a resume does not come to the connection before it.
+/// Signals sent after a resume must not reach the previous connection.
 fn late(case: &mut Case<'_>) {
     let mut sent: HashMap<&str, Duration> = HashMap::new();
     let events = &case.record.events;

@@ -1,4 +1,4 @@
-//! I6, I8 and I11 as they were measured; I9: outages of Redis; I10: drains.
+//! I6, I8 and I11: as measured at the processes. I9: outages of Redis. I10: drains.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -7,10 +7,10 @@ use super::{Case, Conn, is_caller, secs};
 use crate::cluster::DRAIN_DEADLINE;
 use crate::history::{Drain, Kind, Trouble, What};
 
-/// Shorter ones are over before anybody has to notice.
+/// Shorter outages end before a node must notice them.
 const OUTAGE: Duration = Duration::from_secs(2);
 const REFUSED_WITHIN: Duration = Duration::from_millis(2600);
-/// Five seconds, and one for a busy machine.
+/// The drain deadline of five seconds, and one more for a busy machine.
 const BACK_WITHIN: Duration = Duration::from_secs(6);
 const OTHERWISE_STRUCK: &[Kind] = &[
     Kind::NodeDead,
@@ -20,7 +20,7 @@ const OTHERWISE_STRUCK: &[Kind] = &[
     Kind::RedisEdge,
     Kind::Stall,
 ];
-/// Pairs that share a node all the time.
+/// Pairs whose sides stay on the same node.
 const SAME_NODE: &[(&str, &str)] = &[("p0", "p1"), ("p2", "p3")];
 
 pub(super) fn judge(case: &mut Case<'_>) {
@@ -71,7 +71,7 @@ fn sockets_stay(case: &mut Case<'_>, outage: &Trouble) {
 }
 
 impl Case<'_> {
-    /// Whether the same client was logged in by another connection at this time.
+    /// Whether the same client was logged in on another connection at this time.
     fn succeeded(&self, conn: &Conn<'_>, at: Duration) -> bool {
         let mut later = self
             .conns_of(conn.who)
@@ -79,7 +79,7 @@ impl Case<'_> {
         later.any(|later| later.from <= at + secs(1.0))
     }
 
-    /// The node that this client was at all the time, by one connection.
+    /// The node to which this client was connected all the time, by one connection.
     fn steady(&self, who: &str, from: Duration, until: Duration) -> Option<usize> {
         self.conns_of(who)
             .find(|conn| conn.from <= from && conn.until >= until)
@@ -245,7 +245,7 @@ fn drained(case: &mut Case<'_>, drain: &Drain) {
         .cloned()
         .collect();
     for conn in there {
-        // Those who go by themselves, or hear nothing, cannot be told.
+        // Clients that leave by themselves, or do not read, cannot be told.
         let deaf = [Kind::ClientEdge, Kind::NodeFrozen, Kind::Stall];
         if conn.abandoned || case.troubled(&deaf, node, since, until) {
             continue;
