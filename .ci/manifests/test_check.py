@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The checker notices typos: each is planted in a copy of the manifests, and has to be told by its name."""
+"""Plants typos in a copy of the manifests, and checks that the checker reports each by name."""
 
 import shutil
 import sys
@@ -10,7 +10,7 @@ import check
 
 TOP = Path(__file__).resolve().parents[2]
 
-# file in deploy/k8s, what is there, what is put in its place, what has to be told
+# file in deploy/k8s, the text there, its replacement, what must be reported
 TYPOS = [
     ("base/deployment.yaml", "readOnlyRootFilesystem", "readOnlyRootFileSystem", "readOnlyRootFileSystem"),
     ("base/deployment.yaml", "minReadySeconds: 5", 'minReadySeconds: "5"', "minReadySeconds"),
@@ -48,17 +48,17 @@ TYPOS = [
     ("../../.env", "rust:1.91-bookworm", "rust:1.92-bookworm", "but rust:1.91-bookworm in the Dockerfile"),
     ("overlays/dev/jaeger.yaml", "jaeger:2.20.0", "jaeger:2.19.0", "jaegertracing/jaeger:2.19.0 is not the version of .env, 2.20.0"),
     ("overlays/dev/jaeger.yaml", "jaeger:2.20.0", "jaeger:2.21.0", "Deployment jaeger: jaegertracing/jaeger:2.21.0 does not fit"),
-    ("../../src/edge/http/routes.rs", '"/v1/events"', "EVENTS", "route(EVENTS) cannot be read"),
-    ("../../src/edge/mod.rs", '.route("/ws"', '.path("/ws"', "the routes /ws are not found"),
+    ("../../src/transport/http/routes.rs", '"/v1/events"', "EVENTS", "route(EVENTS) cannot be read"),
+    ("../../src/transport/mod.rs", '.route("/ws"', '.path("/ws"', "the routes /ws are not found"),
 ]
 
 
 def plant(typo):
-    """What is wrong with how the checker takes a typo; None if nothing is."""
+    """The failure of the checker with a typo; None if it reports the typo."""
     file, right, wrong, word = typo
     with tempfile.TemporaryDirectory() as folder:
         top = Path(folder)
-        for part in ("deploy", "src/config", "src/edge"):
+        for part in ("deploy", "src/config", "src/transport"):
             shutil.copytree(TOP / part, top / part)
         for part in ("docker-compose.yml", ".env"):
             shutil.copy(TOP / part, top / part)
@@ -67,7 +67,7 @@ def plant(typo):
         if right not in text:
             return f"{file} has no {right!r}"
         path.write_text(text.replace(right, wrong))
-        # Whatever is in the base is in dev too.
+        # dev contains everything that the base has.
         folder, name, *_ = file.split("/")
         told = "\n".join(check.mistakes(top, f"{folder}/{name}" if folder in ("overlays", "components") else "overlays/dev"))
     if word not in told:

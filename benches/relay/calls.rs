@@ -1,4 +1,5 @@
-//! Whole calls: offer and candidates, answer and candidates, leave; then the next one. Counted is the time until both have all.
+//! Whole calls, one after the other: offer and candidates, answer and candidates, leave. Measures the time until both
+//! sides have all messages.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -81,7 +82,7 @@ pub(crate) async fn run(pair: Pair, subject: Subject, stage: Arc<Stage>) -> Outc
     Ok(tally)
 }
 
-/// What one side says in a call: a description and its candidates, in this order.
+/// The messages of one side of a call: a description and its candidates, in this order.
 struct Part {
     messages: Vec<Message>,
     heard: usize,

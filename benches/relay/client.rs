@@ -1,4 +1,5 @@
-//! A WebSocket client that costs little: no masking, no copies, one read and one write for all that is due.
+//! A WebSocket client that needs little processor time: no masking, no copies, one read and one write for all that is
+//! due.
 
 use std::future::poll_fn;
 use std::io::ErrorKind;
@@ -12,7 +13,7 @@ use crate::message::{Numbered, ZERO};
 use crate::server::Subject;
 
 const INBOX: usize = 64 * 1024;
-/// Stands where the length would be if it follows in two bytes, or in eight.
+/// Length codes: the length follows in two bytes, or in eight (RFC 6455, section 5.2).
 const IN_TWO: u8 = 0x7E;
 const IN_EIGHT: u8 = 0x7F;
 const TEXT: u8 = 0x81;
@@ -30,7 +31,7 @@ pub(crate) struct Client {
     inbox: Box<[u8]>,
     unread: std::ops::Range<usize>,
     outbox: Vec<u8>,
-    /// Of a resumable session.
+    /// Set in a resumable session.
     resumable: Option<Resumable>,
 }
 
@@ -58,7 +59,7 @@ impl Client {
         client.upgrade(door, "/").await?;
         let mut kind = "";
         if subject.is_resumable() {
-            // The client library makes sure first that the way is open in both directions.
+            // Like the client library, checks first that both directions work.
             client.queue(&frame(r#"{"type":"ping"}"#));
             client.flush().await?;
             let answer = client.receive().await?;
@@ -80,7 +81,7 @@ impl Client {
         }
         let has_secret = answer.contains(r#","resume":""#);
         if has_secret != subject.is_resumable() {
-            // The answer is not shown, since a secret may be in it.
+            // The error does not contain the answer, which may hold a secret.
             return Err(format!(
                 "login of {name} was answered with a `resume` secret: {has_secret}, expected: {}",
                 subject.is_resumable()
@@ -125,7 +126,7 @@ impl Client {
         }
     }
 
-    /// Adds to what leaves with the next flush. In a resumable session it gets the next id.
+    /// Adds a frame to the next flush. In a resumable session it gets the next id.
     pub(crate) fn queue(&mut self, frame: &[u8]) {
         self.outbox.extend_from_slice(frame);
         if let Some(resumable) = &mut self.resumable {
@@ -137,13 +138,13 @@ impl Client {
         }
     }
 
-    /// Whether all that was queued is acknowledged. Nothing of a plain session ever is, so there is nothing to wait for.
+    /// Whether everything queued is acknowledged. Always true in a plain session, which gets no acks.
     pub(crate) fn is_acknowledged(&self) -> bool {
         let resumable = self.resumable.as_ref();
         resumable.is_none_or(|resumable| resumable.unacknowledged == 0)
     }
 
-    /// Writes what was queued, at once if the kernel takes it.
+    /// Writes what was queued.
     pub(crate) async fn flush(&mut self) -> Outcome<()> {
         while !self.outbox.is_empty() {
             match self.stream.try_write(&self.outbox) {
@@ -177,7 +178,8 @@ impl Client {
         }
     }
 
-    /// The next whole text among what was read. Pings on the way are answered with the next flush. In a resumable session, acks on the way
+    /// The next complete text that was read. Pings on the way are answered with the next flush. In a resumable
+    /// session, acks on the way
     /// are checked, and the text comes without its `seq`.
     pub(crate) fn next_text(&mut self) -> Outcome<Option<&[u8]>> {
         while let Some((kind, payload)) = next_frame(&self.inbox[self.unread.clone()]) {
@@ -228,7 +230,7 @@ impl Client {
     }
 }
 
-/// What a client knows of its resumable session.
+/// The state of a resumable session.
 struct Resumable {
     next_id: Numbered,
     next_ack: Numbered,
@@ -248,7 +250,7 @@ impl Resumable {
         }
     }
 
-    /// Takes an ack, or cuts the `seq` off a signal, whose new length it gives.
+    /// Checks an ack, or cuts the `seq` off a signal; the new length of a signal.
     fn take(&mut self, text: &mut [u8]) -> Outcome<Option<usize>> {
         if text.starts_with(br#"{"type":"ack""#) {
             expect(&mut self.next_ack, text)?;
@@ -272,14 +274,14 @@ impl Resumable {
     }
 }
 
-/// Where the `seq` of a text begins, and its two numbers.
+/// The position of the `seq` in a text, and its two numbers.
 fn cut_seq(text: &[u8]) -> Option<(usize, (u64, u64))> {
     let (signal, seq) = std::str::from_utf8(text).ok()?.rsplit_once(r#","seq":""#)?;
     let (time, place) = seq.strip_suffix("\"}")?.split_once('-')?;
     Some((signal.len(), (time.parse().ok()?, place.parse().ok()?)))
 }
 
-/// Waits until one of the two has something to read.
+/// Waits until one of the two is readable.
 pub(crate) async fn either_readable(one: &Client, other: &Client) {
     poll_fn(|context| {
         match (
@@ -293,14 +295,14 @@ pub(crate) async fn either_readable(one: &Client, other: &Client) {
     .await;
 }
 
-/// The first byte and the place of the payload of a frame, as soon as its head is whole.
+/// The first byte and the range of the payload of a frame, once its header is complete.
 fn next_frame(bytes: &[u8]) -> Option<(u8, std::ops::Range<usize>)> {
     let (start, length) = match *bytes.get(1)? {
         IN_TWO => (
             4,
             usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?])),
         ),
-        // Longer than the inbox, which tells.
+        // Longer than the inbox, so `fill` fails.
         IN_EIGHT => (10, INBOX),
         length => (2, usize::from(length)),
     };
@@ -324,7 +326,7 @@ pub(crate) fn frame(text: &str) -> Vec<u8> {
     frame
 }
 
-/// Takes a text for the one that was expected; the next one expected is the one after it.
+/// Fails unless a text is the expected one; then expects the one after it.
 pub(crate) fn expect(expected: &mut Numbered, text: &[u8]) -> Outcome<()> {
     if text != expected.bytes() {
         let (expected, text) = (

@@ -1,4 +1,4 @@
-//! Something that takes spans over HTTP and forgets them; or refuses, or never answers.
+//! An OTLP endpoint over HTTP that accepts and forgets spans, refuses them, or never answers.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use crate::Outcome;
 
-/// How it treats whoever exports.
+/// How it answers an export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Manner {
     Kind,
@@ -16,7 +16,7 @@ pub(crate) enum Manner {
     Gone,
 }
 
-/// Its address. It listens in threads of this process until that ends.
+/// Starts it in threads of this process; its address.
 pub(crate) fn start(manner: Manner) -> Outcome<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
@@ -28,8 +28,8 @@ pub(crate) fn start(manner: Manner) -> Outcome<SocketAddr> {
         std::thread::scope(|scope| {
             for stream in listener.incoming().map_while(Result::ok) {
                 if manner == Manner::Slow {
-                    // Open, so that whoever sends waits for its own time-out.
-                    kept.lock().expect("nobody panics").push(stream);
+                    // Kept open, so that the exporter waits for its own timeout.
+                    kept.lock().expect("no thread panics").push(stream);
                 } else {
                     scope.spawn(move || serve(stream, manner));
                 }
@@ -39,7 +39,7 @@ pub(crate) fn start(manner: Manner) -> Outcome<SocketAddr> {
     Ok(address)
 }
 
-/// Answers until the other side hangs up.
+/// Answers requests until the other side closes.
 fn serve(mut stream: TcpStream, manner: Manner) -> Option<()> {
     let answer = match manner {
         Manner::Kind => {

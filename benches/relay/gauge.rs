@@ -1,4 +1,4 @@
-//! What the kernel says: processor time, to the nanosecond, and memory.
+//! Processor time, in nanoseconds, and memory of processes, from `/proc`.
 
 use std::fs;
 use std::time::Instant;
@@ -6,10 +6,10 @@ use std::time::Instant;
 use crate::Outcome;
 use crate::server::{Server, Servers};
 
-/// A tick of `/proc/stat` (`USER_HZ` is 100 on every Linux of today).
+/// A tick of `/proc/stat` (`USER_HZ` is 100 on all current Linux systems; proc(5)).
 const TICK_SECONDS: f64 = 0.01;
 
-/// The state of the clocks at one moment.
+/// Processor times at one moment.
 pub(crate) struct Reading {
     at: Instant,
     processes: Vec<f64>,
@@ -17,12 +17,12 @@ pub(crate) struct Reading {
     machine: f64,
 }
 
-/// What was used, in seconds.
+/// Processor time that was used, in seconds.
 #[derive(Default)]
 pub(crate) struct Usage {
-    /// While there was work.
+    /// The duration of the working turns.
     pub(crate) elapsed: f64,
-    /// Processor time by the processes under test, while they rested too: what they put off counts.
+    /// Processor time of the servers. Resting turns count too, since servers may put work off until then.
     pub(crate) processes: Vec<f64>,
     generator: f64,
     strangers: f64,
@@ -43,7 +43,7 @@ impl Reading {
         })
     }
 
-    /// What the processes under test used until then.
+    /// Processor time of the servers between two readings.
     fn processes_until(&self, later: &Self) -> Vec<f64> {
         let both = self.processes.iter().zip(&later.processes);
         both.map(|(one, other)| other - one).collect()
@@ -51,7 +51,7 @@ impl Reading {
 }
 
 impl Usage {
-    /// There was work between two readings.
+    /// Adds a working turn.
     pub(crate) fn worked(&mut self, from: &Reading, to: &Reading) {
         let generator = to.generator - from.generator;
         let tested: f64 = from.processes_until(to).iter().sum();
@@ -61,7 +61,7 @@ impl Usage {
         self.rested(from, to);
     }
 
-    /// There was none.
+    /// Adds a resting turn.
     pub(crate) fn rested(&mut self, from: &Reading, to: &Reading) {
         let used = from.processes_until(to);
         if self.processes.is_empty() {
@@ -78,17 +78,17 @@ impl Usage {
         self.generator / self.elapsed
     }
 
-    /// Cores used by anyone else. About: it is counted in ticks.
+    /// Cores used by other processes; approximate, since it is counted in ticks.
     pub(crate) fn strangers(&self) -> f64 {
         self.strangers / self.elapsed
     }
 }
 
-/// Of all threads. `utime` and `stime` count ticks of 10 ms, this counts nanoseconds.
+/// Processor time of all threads, from `schedstat`: nanoseconds, where `stat` has ticks of 10 ms.
 fn processor_seconds(pid: u32) -> Outcome<f64> {
     let mut nanoseconds = 0;
     for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
-        // A thread may end while it is looked at.
+        // A thread may end meanwhile.
         if let Ok(text) = fs::read_to_string(thread?.path().join("schedstat")) {
             nanoseconds += text.split(' ').next().unwrap_or_default().parse::<u64>()?;
         }
@@ -96,7 +96,7 @@ fn processor_seconds(pid: u32) -> Outcome<f64> {
     Ok(nanoseconds as f64 / 1e9)
 }
 
-/// All that was not idle since the start of the machine.
+/// Busy processor time since the start of the machine.
 fn machine_seconds() -> Outcome<f64> {
     let text = fs::read_to_string("/proc/stat")?;
     let ticks: Vec<u64> = text
@@ -114,7 +114,7 @@ fn machine_seconds() -> Outcome<f64> {
     Ok((user + nice + system + irq + softirq) as f64 * TICK_SECONDS)
 }
 
-/// Resident memory in KiB: of the processes that hold connections, and of Redis.
+/// Resident memory, in KiB, of the processes that hold connections, and of Redis.
 pub(crate) fn resident_kib(servers: &Servers) -> Outcome<[f64; 2]> {
     let mut sums = [0.0; 2];
     for process in &servers.processes {

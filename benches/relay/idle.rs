@@ -1,4 +1,4 @@
-//! Many users who log in and then say nothing: what a login costs, in turns of a hundred, and what each idle user costs in memory.
+//! Idle users: the cost of a login, in turns of a hundred, and the memory of each idle user.
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -12,11 +12,11 @@ use crate::gauge::{Reading, Usage, resident_kib};
 use crate::scenario::{Measured, percentiles};
 use crate::server::{Servers, Subject};
 
-/// Logins under way at once.
+/// Concurrent logins.
 const AT_ONCE: usize = 32;
-/// Logins at one subject before the next one has its turn: few, so that pings never wait for long.
+/// Logins per turn of a subject: few, so that pings never wait for long.
 const TURN: usize = 100;
-/// For what follows a login inside the servers.
+/// Time for the work that follows a login inside the servers.
 const SETTLE: Duration = Duration::from_secs(1);
 
 /// One subject: its servers and the clients that are logged in.
@@ -65,7 +65,7 @@ impl IdleClients {
         })
     }
 
-    /// Logs some users in. Those who already are answer pings first: nodes close silent connections.
+    /// Logs some users in. Earlier users answer pings first, since nodes close silent connections.
     async fn admit(&mut self, users: Range<usize>) -> Outcome<()> {
         for client in &mut self.clients {
             client.expect_silence()?;
@@ -89,7 +89,7 @@ impl IdleClients {
         Ok(())
     }
 
-    /// What all of its turns came to.
+    /// The sum of all turns.
     fn close(mut self) -> Outcome<Measured> {
         let count = self.clients.len();
         let [nodes, redis] = resident_kib(&self.servers)?;

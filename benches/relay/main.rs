@@ -1,13 +1,19 @@
-//! `cargo bench --bench relay`: two nodes and a Redis beside the tutorial's server, under the same load, in turns of half a second.
+//! `cargo bench --bench relay`: compares two nodes and a Redis with the tutorial's server, under the same load, in turns of
+//! half a second.
 //!
-//! Settings by environment: `REPS` (3), `SECONDS` (5, the measured window), `PAIRS` (200), `IDLE` (3000), `SCENARIOS` (`w1,w16,calls,idle`), and
-//! `SUBJECTS` (`tutorial,switchboard,resumable`): what is compared with the first of them. `switchboard` has plain sessions. `resumable` has those
-//! of the client library: a `resume` secret, an id and an ack for each signal, a `seq` on each that comes; pongs confirm. `before` and
-//! `before-resumable` are the same of the binary that `BEFORE` names, and part of the default if it does. `peerserver,peerjs` are PeerJS' own
-//! server and our nodes in its language. `sampled` traces one call in a hundred and `traced` all, both also with a collector that refuses, never
-//! answers or is not there: `traced-refused`, `-slow`, `-gone`.
-//! Needs Linux (`/proc`, `setpriv`), `redis-server` and `node`. Results go to stdout, progress to stderr. What is measured is only printed if
-//! every message came, once, whole, in order and to whom it was meant for: anything else ends the run with an error.
+//! Environment: `REPS` (3), `SECONDS` (5, the measured window), `PAIRS` (200), `IDLE` (3000), `SCENARIOS`
+//! (`w1,w16,calls,idle`) and `SUBJECTS` (`tutorial,switchboard,resumable`), the first of which is the reference:
+//!
+//! - `switchboard` has plain sessions. `resumable` has those of the client library: a `resume` secret, an id and an ack for
+//!   each signal, a `seq` on each that arrives; pongs confirm.
+//! - `before` and `before-resumable` are the same with the binary that `BEFORE` names, and part of the default if it is set.
+//! - `peerserver` is the server of PeerJS, `peerjs` our nodes with PeerJS clients.
+//! - `sampled` traces one call in a hundred, `traced` all; both also with a collector that fails: `traced-refused`, `-slow`,
+//!   `-gone`.
+//!
+//! Needs Linux (`/proc`, `setpriv`), `redis-server` and `node`. Results go to stdout, progress to stderr. The results are
+//! printed only if every message arrived once, complete, in order and at its receiver; anything else ends the run with an
+//! error.
 
 #![allow(clippy::print_stdout, clippy::cast_precision_loss, missing_docs)]
 
@@ -32,16 +38,16 @@ use std::time::Duration;
 use scenario::{Load, Scenario};
 use server::Subject;
 
-/// What ends a run is told to a person and handled by none.
+/// Errors end the run and are only printed.
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 fn main() -> ExitCode {
-    // `cargo test --all-targets` starts benches too, without this argument.
+    // `cargo test --all-targets` also starts benchmarks, without this argument.
     if !std::env::args().any(|argument| argument == "--bench") {
         eprintln!("A benchmark: cargo bench --bench relay");
         return ExitCode::SUCCESS;
     }
-    // One thread: the machine belongs to the servers.
+    // One thread: it leaves the machine to the servers.
     let run = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
@@ -104,7 +110,7 @@ fn setting<T: FromStr>(name: &str, default: T) -> Outcome<T> {
     match std::env::var(name) {
         Ok(text) => text
             .parse()
-            .map_err(|_| format!("{name}={text} is not understood").into()),
+            .map_err(|_| format!("{name}={text} is not valid").into()),
         Err(_) => Ok(default),
     }
 }

@@ -1,11 +1,11 @@
-//! What the pairs say: built once, numbered in place, so that nothing is formatted or parsed under load.
+//! The messages of the pairs: built once and numbered in place, so that nothing is formatted or parsed under load.
 
 use std::ops::Range;
 
 use crate::client::frame;
 use crate::server::Subject;
 
-/// Stands where the number goes.
+/// The placeholder of a number.
 pub(crate) const ZERO: &str = "0000000000";
 const CANDIDATE_BYTES: usize = 300;
 const OFFER_BYTES: usize = 2560;
@@ -30,12 +30,12 @@ impl Numbered {
         &self.bytes
     }
 
-    /// Its decimal number.
+    /// The decimal number.
     pub(crate) fn digits(&self) -> &[u8] {
         &self.bytes[self.digits.clone()]
     }
 
-    /// Counts one up.
+    /// Increments the number.
     pub(crate) fn advance(&mut self) {
         for digit in self.bytes[self.digits.clone()].iter_mut().rev() {
             if *digit < b'9' {
@@ -47,13 +47,13 @@ impl Numbered {
     }
 }
 
-/// A message on both its ways: as it is sent, and as it must be received, byte for byte. Each counts for itself.
+/// A message as it is sent, and as it must be received, byte for byte. Each has a number of its own.
 pub(crate) struct Message {
     pub(crate) sent: Numbered,
     pub(crate) received: Numbered,
 }
 
-/// Who speaks to whom.
+/// The sender and the receiver of messages.
 pub(crate) struct Route<'a> {
     pub(crate) subject: Subject,
     pub(crate) from: &'a str,
@@ -61,7 +61,7 @@ pub(crate) struct Route<'a> {
 }
 
 impl Route<'_> {
-    /// A candidate; `place` tells apart those of one call.
+    /// A candidate; `place` distinguishes those of one call.
     pub(crate) fn candidate(&self, place: usize) -> Message {
         let start = format!(
             r#"{{"candidate":"candidate:{ZERO} {place} udp 2122260223 192.0.2.7 61765 typ host generation 0 from {} to {} ufrag "#,
@@ -112,7 +112,7 @@ impl Route<'_> {
         }
     }
 
-    /// Where a resumable client writes its next id: it ends a text, as in the client library.
+    /// The id of a resumable client's message, at the end of the text as in the client library.
     fn id(&self) -> String {
         if self.subject.is_resumable() {
             format!(r#","id":1{ZERO}"#)
@@ -121,7 +121,7 @@ impl Route<'_> {
         }
     }
 
-    /// The same, in the language of PeerJS.
+    /// The same in the PeerJS protocol.
     fn payload(&self, kind: &str, start: &str, end: &str, bytes: usize) -> Message {
         let (from, to, kind) = (self.from, self.to, kind.to_uppercase());
         let head = format!(r#"{{"type":"{kind}","payload":{start}"#);
@@ -162,13 +162,13 @@ impl Route<'_> {
     }
 }
 
-/// So many bytes of something like an SDP.
+/// This many bytes that resemble an SDP.
 fn padding(bytes: usize) -> String {
     let padding: String = r"a=rtpmap:111 opus/48000/2\r\n"
         .chars()
         .cycle()
         .take(bytes)
         .collect();
-    // An escape cut in two is not JSON.
+    // An escape sequence that is cut in two would not be JSON.
     padding.replace('\\', "/")
 }

@@ -1,4 +1,4 @@
-//! Candidates from the caller to the called, a fixed number in flight: each that arrives lets the next one go.
+//! Candidates from the caller to the callee with a fixed number in flight: each arrival releases the next.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

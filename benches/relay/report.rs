@@ -1,4 +1,4 @@
-//! The results, as Markdown for people.
+//! The results as Markdown.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -8,10 +8,10 @@ use crate::gauge::Usage;
 use crate::scenario::{Load, Measured, Scenario};
 use crate::server::Subject;
 
-/// Two nodes and Redis. A server of one process has its column under the first.
+/// Two nodes and Redis. A server of one process uses the first column.
 const PROCESSES: usize = 3;
 
-/// Where this was measured.
+/// A description of the machine.
 pub(crate) fn machine() -> Outcome<String> {
     let processors = fs::read_to_string("/proc/cpuinfo")?;
     let model = processors
@@ -114,7 +114,7 @@ fn title(scenario: Scenario, load: &Load) -> (String, &'static str) {
     }
 }
 
-/// What a connection takes.
+/// Memory per connection.
 fn memory(subjects: &[Subject], results: &[Vec<Measured>]) -> String {
     let heading = ["server", "KiB of nodes each", "KiB of Redis each"];
     let mut rows = vec![heading.map(str::to_owned).to_vec()];
@@ -132,7 +132,7 @@ fn memory(subjects: &[Subject], results: &[Vec<Measured>]) -> String {
     aligned(&rows)
 }
 
-/// A table of Markdown that can also be read as it is. The first row is its heading.
+/// An aligned Markdown table. The first row is the heading.
 fn aligned(rows: &[Vec<String>]) -> String {
     let width_of = |column: usize| {
         let cells = rows.iter().map(|row| row[column].chars().count());
@@ -170,7 +170,7 @@ fn sum_micros(run: &Measured) -> f64 {
     run.usage.processes.iter().sum::<f64>() * 1e6 / run.count as f64
 }
 
-/// What one process used of the processor, if there is such a process.
+/// Processor use of one process, if there is such a process.
 fn share(runs: &[Measured], place: usize) -> String {
     let micros = |run: &Measured| {
         let seconds = run.usage.processes.get(place)?;
@@ -182,7 +182,7 @@ fn share(runs: &[Measured], place: usize) -> String {
     }
 }
 
-/// How the sums of one subject are to those of another one in the same runs.
+/// The ratio of one subject's sum to that of another in the same runs.
 fn ratio(runs: &[Measured], reference: &[Measured]) -> String {
     let both = runs.iter().zip(reference);
     let ratios: Vec<_> = both
@@ -212,7 +212,7 @@ fn median(values: &[f64]) -> f64 {
     }
 }
 
-/// The median, and in parentheses from where to where the runs went.
+/// The median, and in parentheses the range of all runs.
 fn spread(values: &[f64], places: usize) -> String {
     let least = values.iter().copied().fold(f64::INFINITY, f64::min);
     let most = values.iter().copied().fold(0.0, f64::max);

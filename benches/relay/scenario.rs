@@ -1,4 +1,4 @@
-//! The scenarios: what is started, for how long it is watched, what counts.
+//! The scenarios: what runs, for how long, and what is counted.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use crate::server::Subject;
 use crate::turns::under_load;
 use crate::{Outcome, calls, idle, relay};
 
-/// How long a message that nobody expects may take to show up.
+/// How long to wait for messages that must not come.
 pub(crate) const AFTERMATH: Duration = Duration::from_millis(200);
 
-/// How much of everything.
+/// The size of a run.
 pub(crate) struct Load {
     pub(crate) pairs: usize,
     pub(crate) idle: usize,
@@ -20,22 +20,22 @@ pub(crate) struct Load {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scenario {
-    /// Candidates, so many in flight per pair.
+    /// Candidates, with this many in flight per pair.
     Relay(usize),
     /// Whole calls, one after the other in each pair.
     Calls,
-    /// Logins, and the memory that they take.
+    /// Logins, and the memory of idle connections.
     Idle,
 }
 
-/// What came of one run.
+/// The results of one run.
 pub(crate) struct Measured {
     /// Messages, calls or logins in the window.
     pub(crate) count: usize,
-    /// Milliseconds, at the median and for 99 of 100.
+    /// Latency in milliseconds: the median and the 99th percentile.
     pub(crate) latency: (f64, f64),
     pub(crate) usage: Usage,
-    /// Memory per connection, of the nodes and of Redis, where that is the question.
+    /// Memory per connection, of the nodes and of Redis, in the idle scenario.
     pub(crate) kib_each: Option<[f64; 2]>,
 }
 
@@ -74,7 +74,7 @@ impl Scenario {
     }
 }
 
-/// Two users, at the two endpoints.
+/// Logs in two users, one at each endpoint.
 pub(crate) struct Pair {
     pub(crate) caller: Client,
     pub(crate) called: Client,

@@ -16,20 +16,20 @@ const TUTORIAL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/tutorial");
 const PEERSERVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peerserver");
 const READY_WITHIN: Duration = Duration::from_secs(10);
 
-/// Who is measured.
+/// A server that is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Subject {
     /// The tutorial's Node.js server: one process.
     Tutorial,
-    /// Two nodes and their Redis, with plain sessions or with resumable ones, as the client library has them.
+    /// Two nodes and their Redis, with plain sessions, or with resumable ones as the client library uses them.
     Switchboard { resumable: bool },
     /// The original server of PeerJS: one process.
     PeerServer,
-    /// Two nodes and their Redis, spoken to in the language of PeerJS.
+    /// Two nodes and their Redis, with PeerJS clients.
     PeerJs,
-    /// The same, of another binary: `BEFORE` has its path.
+    /// Two nodes of another binary, whose path is in `BEFORE`.
     Before { resumable: bool },
-    /// Two nodes and their Redis, with one call in a hundred traced, or with all.
+    /// Two nodes and their Redis that trace one call in a hundred, or all.
     Traced { all: bool, collector: Manner },
 }
 
@@ -97,7 +97,7 @@ impl Subject {
         .into_iter()
         .chain(traced);
         all.find(|subject| subject.name() == name.trim())
-            .ok_or_else(|| format!("SUBJECTS={name}: nobody is called that").into())
+            .ok_or_else(|| format!("SUBJECTS={name}: there is no such subject").into())
     }
 
     pub(crate) fn speaks_peerjs(self) -> bool {
@@ -112,7 +112,7 @@ impl Subject {
         )
     }
 
-    /// The same with the other binary.
+    /// The same subject with the other binary.
     pub(crate) fn before(self) -> Option<Self> {
         match self {
             Self::Switchboard { resumable } => Some(Self::Before { resumable }),
@@ -164,7 +164,7 @@ pub(crate) struct Servers {
     pub(crate) processes: Vec<Server>,
     /// Where the caller of each pair connects, and where the callee does.
     pub(crate) endpoints: [SocketAddr; 2],
-    // Held until the servers may end.
+    // Keep the processes alive.
     _node_js: Option<Process>,
     _nodes: Vec<testing::Node>,
     _redis: Option<Redis>,

@@ -1,4 +1,4 @@
-//! Tells pairs when to work and when to rest, and counts what they do.
+//! Tells pairs when to work and when to rest, and counts their messages.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -7,16 +7,16 @@ use tokio::sync::{Notify, watch};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// What is done does not count.
+    /// Messages do not count.
     WarmUp,
     Work,
-    /// Nothing new is begun: another subject has its turn.
+    /// Nothing new begins: another subject has its turn.
     Rest,
-    /// The end.
+    /// The run is over.
     Closing,
 }
 
-/// What the pairs of one subject look at.
+/// The state that the pairs of one subject share.
 pub(crate) struct Stage {
     phase: watch::Sender<Phase>,
     resting: AtomicUsize,
@@ -36,19 +36,19 @@ impl Stage {
         self.phase.send_replace(phase);
     }
 
-    /// Waits until so many pairs have completed what they had begun.
+    /// Waits until this many pairs have completed what they began.
     pub(crate) async fn all_rest(&self, pairs: usize) {
         while self.resting.load(Ordering::Relaxed) < pairs {
             self.rests.notified().await;
         }
     }
 
-    /// Whether a pair is to begin something new now.
+    /// Whether a pair may begin something new now.
     pub(crate) fn is_working(&self) -> bool {
         matches!(*self.phase.borrow(), Phase::WarmUp | Phase::Work)
     }
 
-    /// Waits until a pair is to begin something new, having completed everything; `false` at the end.
+    /// Reports that a pair has completed everything, and waits until it may begin something new; `false` at the end.
     pub(crate) async fn goes_on(&self) -> bool {
         if self.is_working() {
             return true;
@@ -63,12 +63,12 @@ impl Stage {
     }
 }
 
-/// What one pair measured: how long each counted message took, in nanoseconds.
+/// The measurements of one pair: the latency of each counted message, in nanoseconds.
 #[derive(Default)]
 pub(crate) struct Tally(pub(crate) Vec<u32>);
 
 impl Tally {
-    /// Counts what was just completed, if it is the time to.
+    /// Counts a completed message if the measured window is open.
     pub(crate) fn add(&mut self, stage: &Stage, took: Duration) {
         if *stage.phase.borrow() != Phase::WarmUp {
             self.0

@@ -1,4 +1,5 @@
-//! Several subjects under the same load, in turns of half a second: the clock of a processor that doubles and halves strikes all of them alike.
+//! Several subjects under the same load in turns of half a second, so that changes of the processor's clock rate
+//! affect all alike.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use crate::stage::{Phase, Stage, Tally};
 
 const WARM_UP: Duration = Duration::from_millis(1500);
 const TURN: Duration = Duration::from_millis(500);
-/// What is not there this long after the last message was sent is lost.
+/// A message that has not arrived this long after the last one was sent is lost.
 const LOST_AFTER: Duration = Duration::from_secs(10);
 
 /// One subject: its servers, and the pairs that load them, each in a task of its own.
@@ -30,7 +31,7 @@ struct Stand {
     rested: Reading,
 }
 
-/// Measures each subject for as long as the load says.
+/// Measures each subject for the window of the load.
 pub(crate) async fn under_load<F>(
     subjects: &[Subject],
     load: &Load,
@@ -63,7 +64,7 @@ where
 }
 
 impl Stand {
-    /// Starts the servers, logs everybody in, and lets them warm up.
+    /// Starts the servers, logs all pairs in, and lets them warm up.
     async fn set_up<F>(
         subject: Subject,
         load: &Load,
@@ -114,7 +115,7 @@ impl Stand {
         Ok(())
     }
 
-    /// Lets them complete what they have begun.
+    /// Lets the pairs complete what they began.
     async fn rest(&mut self) -> Outcome<()> {
         self.stage.enter(Phase::Rest);
         let all_rest = timeout(LOST_AFTER, self.stage.all_rest(self.pairs));
@@ -128,7 +129,7 @@ impl Stand {
         }
     }
 
-    /// Waits. Pairs end only when they are told to, so one that ends now has failed.
+    /// Waits, and fails if a pair ends: pairs end only at the end of the run.
     async fn no_failure(&mut self, wait: Duration) -> Outcome<()> {
         let until = Instant::now() + wait;
         tokio::select! {
@@ -140,7 +141,7 @@ impl Stand {
         }
     }
 
-    /// What all of its turns came to.
+    /// The sum of all turns.
     async fn close(mut self) -> Outcome<Measured> {
         self.stage.enter(Phase::Closing);
         let mut tallies = Tally::default();

@@ -131,7 +131,7 @@ impl HttpSession {
                     self.stream = Some(opened.await.expect("the stream opens"));
                 }
                 let next = self.stream.as_mut().unwrap().next_event().await;
-                next.expect("the stream goes on")
+                next.expect("the stream continues")
             }
             Downlink::Poll => loop {
                 if let Some(event) = self.polled.pop_front() {

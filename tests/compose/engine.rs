@@ -49,17 +49,17 @@ impl Project {
         let command = command.to_owned();
         let running = tokio::task::spawn_blocking(move || {
             let output = shell(&command).envs(&environment).output().unwrap();
-            let (told, trouble) = (text(&output.stdout), text(&output.stderr));
-            assert!(output.status.success(), "{command}\n{told}\n{trouble}");
-            told
+            let (reply, trouble) = (text(&output.stdout), text(&output.stderr));
+            assert!(output.status.success(), "{command}\n{reply}\n{trouble}");
+            reply
         });
         running.await.unwrap()
     }
 
     /// The running containers of a service.
     pub async fn containers(&self, service: &str) -> Vec<String> {
-        let told = self.compose(&format!("ps -q {service}")).await;
-        told.lines().map(str::to_owned).collect()
+        let reply = self.compose(&format!("ps -q {service}")).await;
+        reply.lines().map(str::to_owned).collect()
     }
 
     /// The container of the node with this id.

@@ -92,13 +92,13 @@ async fn main() {
     let silence = redis_is_away(&town).await;
     tells(
         begun,
-        &format!("Redis was stopped for {silence:.0?}: everybody talks again"),
+        &format!("Redis was stopped for {silence:.0?}: all calls continue"),
     );
 
     a_node_is_killed(&town).await;
     tells(
         begun,
-        "a node was killed: a plain user's peer heard node_lost, nobody else noticed",
+        "a node was killed: a plain user's peer got node_lost, no other session noticed",
     );
     project.compose("up --detach --wait node").await;
 
@@ -223,10 +223,10 @@ impl<'a> Town<'a> {
         }
         for talker in self.talkers() {
             let (log, name) = (talker.log(), &talker.name);
-            assert!(log.leaves.is_empty(), "{name} heard {:?}", log.leaves);
+            assert!(log.leaves.is_empty(), "{name} got {:?}", log.leaves);
             assert!(log.refused.is_empty(), "{name}: {:?}", log.refused);
             assert_eq!(log.missed, 0, "{name} may have missed something");
-            assert_eq!(log.failed_upgrades, 0, "{name} was turned away");
+            assert_eq!(log.failed_upgrades, 0, "{name}'s upgrade failed");
         }
         (
             signals,

@@ -87,7 +87,7 @@ impl Cluster {
         }
     }
 
-    /// Everybody rests: everything was heard once and in order, nobody heard a leave, no upgrade failed. How many
+    /// Everybody rests: everything was received once and in order, nobody received a leave, no upgrade failed. How many
     /// signals there were.
     async fn lost_nothing(&self) -> u64 {
         for talker in self.talkers() {
@@ -107,10 +107,10 @@ impl Cluster {
         }
         for talker in self.talkers() {
             let (log, name) = (talker.log(), &talker.name);
-            assert!(log.leaves.is_empty(), "{name} heard {:?}", log.leaves);
+            assert!(log.leaves.is_empty(), "{name} got {:?}", log.leaves);
             assert!(log.refused.is_empty(), "{name}: {:?}", log.refused);
             assert_eq!(log.missed, 0, "{name} may have missed something");
-            assert_eq!(log.failed_upgrades, 0, "{name} was turned away");
+            assert_eq!(log.failed_upgrades, 0, "{name}'s upgrade failed");
         }
         signals
     }
@@ -142,7 +142,7 @@ impl Newcomers {
             let mut came = 0;
             while !stopped.load(std::sync::atomic::Ordering::Relaxed) {
                 if let Err(status) = Client::try_connect(front, &[]).await {
-                    panic!("the {came}th newcomer was turned away: {status}");
+                    panic!("login {came} was refused: {status}");
                 }
                 came += 1;
                 sleep(Duration::from_millis(10)).await;
@@ -155,7 +155,7 @@ impl Newcomers {
     /// The number of logins.
     async fn end(self) -> usize {
         self.stop.store(true, std::sync::atomic::Ordering::Relaxed);
-        self.task.await.expect("every newcomer is let in")
+        self.task.await.expect("every login succeeds")
     }
 }
 
@@ -189,10 +189,10 @@ async fn calls_are_spread_and_a_drain_loses_nothing() {
     assert_eq!(
         closes.len() as u64,
         sessions[0],
-        "everybody on it was told, nobody else"
+        "exactly the sessions of that node were closed"
     );
     println!(
-        "HAProxy, {CALLS} calls spread {sessions:?}: a node drained in {drained:?}, {} were told 1012, {came} newcomers all let in, \
+        "HAProxy, {CALLS} calls spread {sessions:?}: a node drained in {drained:?}, {} were reply 1012, {came} newcomers all let in, \
          {signals} signals, none lost or repeated, longest silence {:?}",
         closes.len(),
         cluster.longest_silence(),
@@ -226,13 +226,17 @@ async fn a_killed_node_loses_nothing_of_resumable_clients() {
 
     let closes = cluster.close_codes();
     assert!(closes.iter().all(Option::is_none), "{closes:?}");
-    assert_eq!(closes.len() as u64, sessions[0], "those on it, nobody else");
+    assert_eq!(
+        closes.len() as u64,
+        sessions[0],
+        "exactly the sessions of that node"
+    );
     for node in &cluster.nodes {
         assert_eq!(http::status(node.admin, "/readyz").await, Some(200));
     }
     println!(
         "HAProxy, kill -9 of a node with {} sessions: {came} newcomers all let in, {signals} signals, none lost or repeated, longest \
-         silence {:?}, a plain user's peer heard it after {noticed:?}",
+         silence {:?}, a plain user's peer received it after {noticed:?}",
         sessions[0],
         cluster.longest_silence(),
     );

@@ -56,9 +56,9 @@ fn a_wrong_configuration_exits_with_78() {
         "--set",
         "drain.deadline=soon",
     ];
-    let told = switchboard(&wrong);
-    assert_eq!(told.status.code(), Some(78));
-    let text = String::from_utf8_lossy(&told.stderr);
+    let reply = switchboard(&wrong);
+    assert_eq!(reply.status.code(), Some(78));
+    let text = String::from_utf8_lossy(&reply.stderr);
     for part in [
         "3 mistake(s)",
         "listen = \"nowhere\"",

@@ -66,9 +66,9 @@ async fn a_stream_continues_within_a_second_after_its_home_is_killed() {
         let mut events = EventStream::open(staying.address, &bob.token, last)
             .await
             .expect("the stream opens");
-        let event = events.next_event().await.expect("the stream goes on");
-        let told: Value = serde_json::from_str(&event.data).unwrap();
-        assert_eq!(told["candidate"], "meanwhile", "{told}");
+        let event = events.next_event().await.expect("the stream continues");
+        let reply: Value = serde_json::from_str(&event.data).unwrap();
+        assert_eq!(reply["candidate"], "meanwhile", "{reply}");
         let took = begun.elapsed();
         println!("round {round}: the stream spoke {took:?} after the client reconnected");
         longest = longest.max(took);
@@ -93,10 +93,10 @@ async fn a_post_after_the_home_is_killed_is_processed_at_once() {
     let begun = Instant::now();
     let say = json!({"type": "candidate", "name": "alice", "candidate": "mine", "id": "c"});
     send(&bob, "key", &say).await;
-    let told = alice.receive().await;
-    assert_eq!(told["candidate"], "mine", "{told}");
+    let reply = alice.receive().await;
+    assert_eq!(reply["candidate"], "mine", "{reply}");
     let took = begun.elapsed();
-    println!("said to a dead home, and heard {took:?} later");
+    println!("a POST to a dead home was delivered {took:?} later");
     assert!(took < Duration::from_secs(1), "{took:?}");
     // The client does not know whether the POST was accepted: the repetition is acknowledged, and it is delivered once.
     send(&bob, "key", &say).await;
@@ -105,8 +105,8 @@ async fn a_post_after_the_home_is_killed_is_processed_at_once() {
     alice
         .send(&json!({"type": "candidate", "name": "bob", "candidate": "hers"}))
         .await;
-    let told = bob.receive().await;
-    assert_eq!(told["candidate"], "hers", "{told}");
+    let reply = bob.receive().await;
+    assert_eq!(reply["candidate"], "hers", "{reply}");
     bob.expect_silence().await;
     alice.expect_silence().await;
 }
@@ -126,10 +126,10 @@ async fn a_post_to_a_frozen_home_is_processed_elsewhere() {
     let begun = Instant::now();
     let say = json!({"type": "candidate", "name": "alice", "candidate": "mine", "id": "c"});
     send(&bob, "key", &say).await;
-    let told = alice.receive().await;
-    assert_eq!(told["candidate"], "mine", "{told}");
+    let reply = alice.receive().await;
+    assert_eq!(reply["candidate"], "mine", "{reply}");
     let took = begun.elapsed();
-    println!("said to a home that stands still, and heard {took:?} later");
+    println!("a POST to a frozen home was delivered {took:?} later");
     assert!(took < Duration::from_secs(4), "{took:?}");
     assert_eq!(bob.receive().await["type"], "ack");
     frozen.process.signal("CONT");
@@ -138,8 +138,8 @@ async fn a_post_to_a_frozen_home_is_processed_elsewhere() {
             .send(&json!({"type": "candidate", "name": "bob", "candidate": number, "id": number}))
             .await;
         assert_eq!(alice.receive().await["type"], "ack");
-        let told = bob.receive().await;
-        assert_eq!(told["candidate"], number, "{told}");
+        let reply = bob.receive().await;
+        assert_eq!(reply["candidate"], number, "{reply}");
         sleep(RETRY_AFTER).await;
     }
     bob.expect_silence().await;
@@ -162,12 +162,12 @@ async fn an_http_session_survives_a_loss_of_all_data() {
     redis.ask("FLUSHALL").await;
     for bob in [&mut streaming, &mut polling] {
         let took = send(bob, "p", &json!({"type": "ping", "id": "p"})).await;
-        println!("{} was heard {took:?} after everything was lost", bob.name);
+        println!("{} could send {took:?} after the loss of data", bob.name);
         // It gets `missed` if something may have been in its inbox.
         while bob.receive().await["id"] != "p" {}
         // Users cannot be found until all leases are written again.
         let say = json!({"type": "message", "name": bob.name, "message": "back", "id": bob.name});
-        eventually("she reaches it", async || {
+        eventually("its peer reaches it", async || {
             alice.send(&say).await;
             loop {
                 let answer = alice.receive().await;
@@ -184,9 +184,9 @@ async fn an_http_session_survives_a_loss_of_all_data() {
         for number in 0.. {
             send(bob, &format!("s{number}"), &say).await;
             let answer = loop {
-                let told = bob.receive().await;
-                if told["id"] == "s" {
-                    break told;
+                let reply = bob.receive().await;
+                if reply["id"] == "s" {
+                    break reply;
                 }
             };
             if answer["type"] == "ack" {

@@ -62,7 +62,7 @@ async fn a_killed_node_causes_leaves_within_seven_seconds() {
         let (text, at) = peer
             .receive_within(LATEST * 2)
             .await
-            .unwrap_or_else(|| panic!("{} heard nothing", peer.name));
+            .unwrap_or_else(|| panic!("{} got nothing", peer.name));
         assert_eq!(
             text,
             format!(r#"{{"type":"leave","name":"{gone}","reason":"node_lost"}}"#)
@@ -74,11 +74,11 @@ async fn a_killed_node_causes_leaves_within_seven_seconds() {
     let (change, at) = watcher
         .receive_within(WATCHED_WITHIN * 2)
         .await
-        .expect("the watcher is told");
+        .expect("the watcher gets the presence");
     assert_eq!(change, r#"{"type":"presence","users":{"killed0":false}}"#);
     assert!(
         at - killed_at < WATCHED_WITHIN,
-        "the watcher was told after {:?}",
+        "the watcher got the presence after {:?}",
         at - killed_at
     );
 

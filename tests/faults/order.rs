@@ -37,21 +37,21 @@ async fn numbered_candidates_arrive_in_order_while_the_subscriber_is_cut() {
         let sender = Client::login(here.address, &format!("s{number}")).await;
         let (sent, cuts) = (Arc::clone(&sent), cuts.subscribe());
         running.spawn(async move {
-            let (accepted, heard) = tokio::join!(
+            let (accepted, received) = tokio::join!(
                 send_all(sender, receiver.name.clone(), &sent, cuts),
                 hear_all(receiver)
             );
             assert!(
-                heard.is_sorted_by(|a, b| a < b),
-                "pair {number} heard out of order or twice"
+                received.is_sorted_by(|a, b| a < b),
+                "pair {number}: out of order or twice"
             );
             let missing: Vec<_> = accepted
                 .iter()
-                .filter(|n| heard.binary_search(n).is_err())
+                .filter(|n| received.binary_search(n).is_err())
                 .collect();
             assert!(
                 missing.is_empty(),
-                "pair {number}: accepted and never heard: {missing:?}"
+                "pair {number}: accepted and lost: {missing:?}"
             );
             accepted.len()
         });
@@ -124,13 +124,13 @@ async fn send_all(
 }
 
 async fn hear_all(mut receiver: Client) -> Vec<usize> {
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     loop {
         let message = receiver.receive().await;
         if message["type"] == "message" {
-            return heard;
+            return received;
         }
-        heard.push(number(&message["candidate"]["n"]));
+        received.push(number(&message["candidate"]["n"]));
     }
 }
 

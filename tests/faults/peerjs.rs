@@ -57,11 +57,11 @@ async fn a_flood_to_absent_ids_is_bounded_and_each_expires_once() {
                 .await;
             sent += 1;
         }
-        let heard = flood.receive().await;
-        let id = heard
+        let received = flood.receive().await;
+        let id = received
             .strip_prefix(r#"{"type":"EXPIRE","src":"absent"#)
             .and_then(|rest| rest.strip_suffix(r#"","dst":"flood"}"#))
-            .unwrap_or_else(|| panic!("heard {heard}"));
+            .unwrap_or_else(|| panic!("unexpected: {received}"));
         *expired.entry(id.parse::<usize>().unwrap()).or_insert(0) += 1;
         if expired.len() % 2000 == 0 {
             most.0 = most.0.max(nodes[0].process.resident_kib());

@@ -26,7 +26,7 @@ async fn decided(redis: &Redis) -> Option<String> {
 
 /// Waits until Redis has a later entry as the last one sent.
 async fn is_told_later(redis: &Redis, before: Option<&str>) {
-    eventually("Redis knows what the client was told", async || {
+    eventually("Redis has what the client was sent", async || {
         (decided(redis).await.as_deref() != before).then_some(())
     })
     .await;
@@ -98,10 +98,10 @@ async fn resume_eventually(node: &Node, token: &ResumeToken) -> Client {
 
 /// Expects the signals of the caller and of the friend, each once.
 async fn expect_both(client: &mut Client) {
-    let heard = [client.receive().await, client.receive().await];
-    let candidate = heard.iter().any(|said| said["candidate"] == 1);
-    let friendly = heard.iter().any(|said| said["message"] == "friendly");
-    assert!(candidate && friendly, "{heard:?}");
+    let received = [client.receive().await, client.receive().await];
+    let candidate = received.iter().any(|said| said["candidate"] == 1);
+    let friendly = received.iter().any(|said| said["message"] == "friendly");
+    assert!(candidate && friendly, "{received:?}");
 }
 
 /// Checks that the client is told of the loss once, gets nothing twice, stays in its call, and can be reached.
@@ -111,10 +111,10 @@ async fn goes_on(client: &mut Client, caller: &mut Client) {
     // Longer than it takes until call peers are asked whether the call still exists.
     let more = client.receive_for(Duration::from_secs(6)).await;
     assert!(more.is_empty(), "{more:?}");
-    let heard = caller.receive_for(Duration::ZERO).await;
+    let received = caller.receive_for(Duration::ZERO).await;
     assert!(
-        heard.iter().all(|said| said["type"] != "leave"),
-        "{heard:?}"
+        received.iter().all(|said| said["type"] != "leave"),
+        "{received:?}"
     );
     caller
         .send(&json!({"type": "candidate", "name": "client", "candidate": 2, "id": "later"}))
@@ -134,7 +134,7 @@ async fn a_resume_after_the_loss_gets_missed() {
     let back = Instant::now();
     let mut client = resume_eventually(&scene.nodes[2], &scene.token).await;
     println!(
-        "a session goes on {:?} after a replica was promoted",
+        "a session continues {:?} after a replica was promoted",
         back.elapsed()
     );
     goes_on(&mut client, &mut scene.caller).await;

@@ -110,7 +110,7 @@ impl Town {
         self.rests(true).await
     }
 
-    /// The same after a loss of data: signals may be missing, which every session was told; none came twice or out of
+    /// The same after a loss of data: signals may be missing, which every session was reply; none came twice or out of
     /// order.
     async fn lost_only_what_was_reported(&self) -> u64 {
         self.rests(false).await
@@ -140,7 +140,7 @@ impl Town {
             let log = talker.log();
             assert!(
                 log.leaves.is_empty(),
-                "{} heard {:?}",
+                "{} got {:?}",
                 talker.name,
                 log.leaves
             );
@@ -148,7 +148,7 @@ impl Town {
             assert_eq!(
                 log.missed > 0,
                 !has_all,
-                "{} was told {} times that it may have missed something",
+                "{} got `missed` {} times",
                 talker.name,
                 log.missed
             );
@@ -255,12 +255,15 @@ async fn dropped_pushes_are_delayed_and_not_lost() {
     let redis = Redis::start().await;
     let drops = &[("SWITCHBOARD_DROP_PUSHES", "30")];
     let town = Town::build_in(redis.url(), 100, &[], drops).await;
-    let heard = || {
-        let heard = town.talkers().map(|talker| talker.log().received.len());
-        heard.sum::<usize>()
+    let received = || {
+        let received = town.talkers().map(|talker| talker.log().received.len());
+        received.sum::<usize>()
     };
-    let much = heard() + 20_000;
-    eventually("much is heard", async || (heard() > much).then_some(())).await;
+    let much = received() + 20_000;
+    eventually("many signals have arrived", async || {
+        (received() > much).then_some(())
+    })
+    .await;
     let signals = town.lost_nothing().await;
     let longest = town.longest_silence();
     println!(
@@ -332,7 +335,7 @@ async fn redis_is_away(how: Return, outage: Duration) {
         Return::Empty | Return::Promoted => town.lost_only_what_was_reported().await,
     };
     println!(
-        "{how:?} after {outage:?}: everybody talks {talking:?} after the return, {signals} signals, none repeated"
+        "{how:?} after {outage:?}: all calls continue {talking:?} after the return, {signals} signals, none repeated"
     );
     assert!(talking < Duration::from_secs(5), "{talking:?}");
     let resumes = if let Return::Promoted = how { 25 } else { 0 };
@@ -340,8 +343,8 @@ async fn redis_is_away(how: Return, outage: Duration) {
     if !outage.is_zero() {
         let connected = |talker: &&Party| talker.log().resumes == 0;
         for talker in town.talkers().filter(connected) {
-            let told = async || (talker.log().statuses >= 2).then_some(());
-            eventually("it was told that Redis was away and is back", told).await;
+            let reply = async || (talker.log().statuses >= 2).then_some(());
+            eventually("the outage and its end are logged", reply).await;
         }
     }
     town.ends().await;

@@ -59,7 +59,7 @@ async fn a_client_that_stops_reading_is_closed_and_others_do_not_notice() {
             "ended after {:?}",
             begun.elapsed()
         );
-        eventually("the log says so", async || {
+        eventually("the end is logged", async || {
             victim_node
                 .log()
                 .contains("\"close.code\":4008")

@@ -140,7 +140,7 @@ impl Town {
             peer.send(&json!({"type": "ping", "id": "settled"})).await;
             loop {
                 let message = peer.receive().await;
-                assert_ne!(message["type"], "leave", "{} heard {message}", peer.name);
+                assert_ne!(message["type"], "leave", "{} got {message}", peer.name);
                 if message["id"] == "settled" {
                     break;
                 }
@@ -303,7 +303,7 @@ async fn redis_has_no_memory_left() {
     let reply = newcomer.try_login("e").await;
     assert_eq!(reply["code"], "unavailable", "{reply}");
     let told = || one.log().matches("Redis has no memory left").count();
-    eventually("the operator is told", async || (told() > 0).then_some(())).await;
+    eventually("the loss is logged", async || (told() > 0).then_some(())).await;
     let kept = connections_to(&redis).await;
     assert!(
         connections.difference(&kept).count() <= 1,
@@ -366,7 +366,7 @@ async fn an_empty_redis_reports_no_present_user_as_absent() {
         senders.push(tokio::spawn(keeps_sending(one, name, stop.clone())));
     }
     redis.replace().await;
-    eventually("everybody is addressable", async || {
+    eventually("all users can be reached", async || {
         let keys = redis.keys().await;
         let names = keys.iter().filter(|(key, _)| key.starts_with("sb:p:"));
         (names.count() == 40).then_some(())
@@ -382,6 +382,9 @@ async fn an_empty_redis_reports_no_present_user_as_absent() {
         .filter(|code| *code == "user_unavailable")
         .count();
     println!("{} refusals, {absent} of them final", refusals.len());
-    assert!(!refusals.is_empty(), "Redis was missed by nobody");
+    assert!(
+        !refusals.is_empty(),
+        "no signal was refused during the outage"
+    );
     assert_eq!(absent, 0, "of {} refusals", refusals.len());
 }

@@ -104,8 +104,8 @@ async fn signals_to_a_node_between_two_subscriptions_arrive_in_order() {
     }
     assert_eq!(delivered, sent);
     loop {
-        let heard = other.receive().await;
-        if let Some(number) = heard["candidate"]["number"].as_i64() {
+        let received = other.receive().await;
+        if let Some(number) = received["candidate"]["number"].as_i64() {
             assert!(number > last, "{number} came after {last}");
             last = number;
         }
@@ -187,7 +187,7 @@ async fn a_stalled_broker_ends_no_call_and_delays_leaves() {
         one.receive_type("leave").await,
         json!({"type": "leave", "name": "third", "reason": "closed"})
     );
-    eventually("the call goes on", async || {
+    eventually("the call continues", async || {
         (one.send_message("other", "2").await["status"] == "delivered").then_some(())
     })
     .await;
@@ -243,12 +243,15 @@ async fn each_session_gets_missed_once_after_a_loss_of_data() {
                 Backend::Redis(redis) => drop(redis.ask("FLUSHALL").await),
             }
             // Longer than it takes to notice the loss and to tell all sessions.
-            let heard = users
+            let received = users
                 .iter_mut()
                 .map(|user| user.receive_for(Duration::from_secs(3)));
-            for (name, heard) in names.iter().zip(join_all(heard).await) {
-                let missed = heard.iter().filter(|said| said["missed"] == true).count();
-                assert_eq!(missed, 1, "round {round}, {name}: {heard:?}");
+            for (name, received) in names.iter().zip(join_all(received).await) {
+                let missed = received
+                    .iter()
+                    .filter(|said| said["missed"] == true)
+                    .count();
+                assert_eq!(missed, 1, "round {round}, {name}: {received:?}");
             }
         }
     }

@@ -62,14 +62,14 @@ async fn raw_close_code(address: SocketAddr) -> u16 {
     }
     request += "\r\n";
     stream.write_all(request.as_bytes()).await.unwrap();
-    let mut heard = Vec::new();
-    stream.read_to_end(&mut heard).await.unwrap();
+    let mut received = Vec::new();
+    stream.read_to_end(&mut received).await.unwrap();
     // An unmasked close frame (RFC 6455, section 5.5.1): 0x88, the length, the code.
-    let at = heard
+    let at = received
         .windows(2)
         .position(|bytes| bytes[0] == 0x88 && bytes[1] >= 2)
         .unwrap();
-    u16::from_be_bytes([heard[at + 2], heard[at + 3]])
+    u16::from_be_bytes([received[at + 2], received[at + 3]])
 }
 
 #[tokio::test]

@@ -80,20 +80,20 @@ async fn a_drain_moves_http_sessions_without_a_leave() {
             visitor.move_to(staying);
             let (mut meanwhile, mut watched) = (0, false);
             while meanwhile == 0 || !watched {
-                let told = visitor.receive().await;
-                match told["type"].as_str().unwrap() {
+                let reply = visitor.receive().await;
+                match reply["type"].as_str().unwrap() {
                     "message" => meanwhile += 1,
                     // The new home sends the presence of watched names again.
-                    "presence" => watched |= told["users"]["late"] == true,
-                    _ => panic!("{told}"),
+                    "presence" => watched |= reply["users"]["late"] == true,
+                    _ => panic!("{reply}"),
                 }
             }
             assert_eq!(meanwhile, 1);
             visitor
                 .send(&json!({"type": "message", "name": "peer", "message": "still here"}))
                 .await;
-            let heard = peer.receive().await;
-            assert_eq!(heard["message"], "still here", "{heard}");
+            let received = peer.receive().await;
+            assert_eq!(received["message"], "still here", "{received}");
         }
         peer.expect_silence().await;
         drop(late);

@@ -101,9 +101,9 @@ async fn the_token_authorises_ice_servers() {
     let cluster = Cluster::in_memory(1, &settings).await;
     let address = cluster.nodes[0].address;
     let visitor = HttpSession::login(address, Downlink::Poll, "a").await;
-    let told = visitor.request("GET", "/v1/ice-servers", &[], "").await;
-    assert_eq!(told.status, 200, "{told:?}");
-    assert!(told.body.contains("stun:stun.example:3478"), "{told:?}");
+    let reply = visitor.request("GET", "/v1/ice-servers", &[], "").await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    assert!(reply.body.contains("stun:stun.example:3478"), "{reply:?}");
     let nameless = HttpSession::open(address, Downlink::Poll, &json!({})).await;
     let refused = nameless.request("GET", "/v1/ice-servers", &[], "").await;
     assert_eq!(refused.status, 401, "{refused:?}");

@@ -35,7 +35,7 @@ fn good_until(server: &Value) -> u64 {
     let credential = STANDARD.encode(mac.finalize().into_bytes());
     assert_eq!(server["credential"], credential.as_str());
     let (expiry, pseudonym) = username.split_once(':').unwrap();
-    assert!(!pseudonym.is_empty(), "users are told apart");
+    assert!(!pseudonym.is_empty(), "users are distinguished");
     expiry.parse().unwrap()
 }
 
@@ -205,21 +205,21 @@ async fn an_http_session_gets_ice_servers_and_renewals() {
         let login = json!({"type": "login", "name": "one"});
         let (status, _) = post(there, "/v1/messages", &bearer, &login).await;
         assert_eq!(status, 202);
-        let (mut heard, mut after) = (Vec::new(), String::new());
-        while heard.len() < 2 {
+        let (mut received, mut after) = (Vec::new(), String::new());
+        while received.len() < 2 {
             let (events, next) = poll(there, &bearer, &after).await;
-            heard.extend(
+            received.extend(
                 events
                     .into_iter()
                     .filter(|event| event["iceServers"].is_array()),
             );
             after = next;
         }
-        assert_eq!(heard[0]["type"], "login", "{heard:?}");
-        assert_eq!(heard[1]["type"], "ice_servers", "{heard:?}");
-        are_good_for(&heard[1], 4, "iceServersTtl");
-        let first = good_until(&heard[0]["iceServers"][1]);
-        assert!(good_until(&heard[1]["iceServers"][1]) > first);
+        assert_eq!(received[0]["type"], "login", "{received:?}");
+        assert_eq!(received[1]["type"], "ice_servers", "{received:?}");
+        are_good_for(&received[1], 4, "iceServersTtl");
+        let first = good_until(&received[0]["iceServers"][1]);
+        assert!(good_until(&received[1]["iceServers"][1]) > first);
         // Any node answers.
         for node in [here, there] {
             let (status, told) = get(node, "", &bearer).await;

@@ -85,7 +85,7 @@ async fn connection_limits_hold_at_any_path() {
     assert_eq!(refused.err(), Some(429));
     // A client that neither reads nor closes keeps the node draining.
     node.drain();
-    testing::eventually("it turns everybody away", async || {
+    testing::eventually("it refuses connections", async || {
         let refused = Client::upgrade(node.address, "/elsewhere", &own).await;
         (refused.err() == Some(503)).then_some(())
     })

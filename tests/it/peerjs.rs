@@ -76,7 +76,7 @@ async fn the_reference_trace_on_two_nodes() {
         ] {
             assert_eq!(a2.receive().await, said);
         }
-        // Delivered signals do not expire, and nobody is told who leaves.
+        // Delivered signals do not expire, and nobody is reply who leaves.
         c.close().await;
         assert_eq!(a2.receive_within(Duration::from_secs(6)).await, None);
     }
@@ -89,13 +89,13 @@ async fn a_connection_without_id_or_token_gets_an_error() {
     let missing =
         r#"{"type":"ERROR","payload":{"msg":"No id, token, or key supplied to websocket server"}}"#;
     let invalid = r#"{"type":"ERROR","payload":{"msg":"Invalid key provided"}}"#;
-    for (query, told) in [
+    for (query, reply) in [
         ("key=peerjs&id=a", missing),
         ("", missing),
         ("key=nope&id=a&token=t", invalid),
     ] {
         let mut client = Client::connect(node, query).await;
-        assert_eq!(client.receive().await, told, "{query}");
+        assert_eq!(client.receive().await, reply, "{query}");
         assert_eq!(client.ended().await, End::NoCode, "{query}");
     }
     let wrong = http::get_with(node, "/peerjs/", http::UPGRADE).await;

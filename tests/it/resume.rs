@@ -181,18 +181,18 @@ async fn of_racing_resumes_one_remains() {
             .send(&json!({"type": "message", "name": "client", "message": "who?", "id": 1}))
             .await;
         assert_eq!(caller.receive().await["status"], "delivered");
-        let mut heard = 0;
+        let mut received = 0;
         for racer in &mut racers {
             // The others are closed, perhaps after they got the offer again; the last one keeps the session.
             while let Some(said) = racer.receive_or_closed(4000).await {
                 if said["message"] == "who?" {
-                    heard += 1;
+                    received += 1;
                     break;
                 }
                 assert_eq!(said["type"], "offer", "{said}");
             }
         }
-        assert_eq!(heard, 1);
+        assert_eq!(received, 1);
         caller.expect_silence().await;
     }
 }

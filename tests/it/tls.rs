@@ -184,11 +184,11 @@ async fn a_renewed_certificate_is_served_and_a_bad_one_is_not() {
     ];
     for (certificate, key, word) in bad {
         files.hold(certificate, key);
-        eventually(&format!("it is told: {word}"), async || {
+        eventually(&format!("it is logged: {word}"), async || {
             let log = node.log();
-            let told = log.lines().filter(|line| line.contains(word)).count();
-            assert!(told < 2, "told once: {log}");
-            (told == 1).then_some(())
+            let reply = log.lines().filter(|line| line.contains(word)).count();
+            assert!(reply < 2, "logged once: {log}");
+            (reply == 1).then_some(())
         })
         .await;
         connect(node.address, &new)
@@ -196,7 +196,7 @@ async fn a_renewed_certificate_is_served_and_a_bad_one_is_not() {
             .expect("the one before is kept");
     }
     std::fs::remove_file(&files.paths()[1]).unwrap();
-    eventually("it is told that there is no key", async || {
+    eventually("the missing key is logged", async || {
         node.log().contains("cannot be read").then_some(())
     })
     .await;
@@ -216,14 +216,14 @@ async fn an_expired_certificate_is_logged_once() {
     let (ended, good) = (Certificate::until(2020), Certificate::new());
     let files = Files::with(&ended);
     let node = files.node().await;
-    let told = || node.log().matches("tls.certificate has ended").count();
-    eventually("it is told", async || (told() > 0).then_some(())).await;
+    let reply = || node.log().matches("tls.certificate has ended").count();
+    eventually("the expiry is logged", async || (reply() > 0).then_some(())).await;
     files.hold(&good.pem, &good.key);
     eventually("a good one is served", async || {
         connect(node.address, &good).await.ok()
     })
     .await;
-    assert_eq!(told(), 1, "{}", node.log());
+    assert_eq!(reply(), 1, "{}", node.log());
 }
 
 #[test]

@@ -112,7 +112,7 @@ async fn play(cluster: &Cluster, name: &str, transcript: &str) {
             let heard = peer.receive().await;
             assert!(
                 matches(&serde_json::from_str(text).unwrap(), &heard),
-                "{at}\nheard {heard}"
+                "{at}\nreceived {heard}"
             );
         } else if let Some(name) = what.strip_prefix("logs in ") {
             let reply = peer.try_login(name).await;

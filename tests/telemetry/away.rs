@@ -37,7 +37,7 @@ async fn signalling_continues(protocol: &'static str) {
         stage.collector.set_mode(manners[round % 3]);
         let asked = stage.collector.exports();
         times[round % 3].push(talk(&mut a, &mut b, round).await);
-        eventually("somebody exports", async || {
+        eventually("a node exports", async || {
             // An export without an answer blocks its exporter for a while.
             let is_slow = round % 3 == 2 && round > 2;
             (is_slow || stage.collector.exports() > asked).then_some(())

@@ -155,10 +155,10 @@ pub fn message(to: &str, id: &str) -> Value {
 pub async fn acked(peer: &mut Client, what: &Value) -> String {
     peer.send(what).await;
     loop {
-        let heard = peer.receive().await;
-        if heard["id"] == what["id"] {
-            assert_eq!(heard["type"], "ack", "{heard}");
-            return heard["status"].as_str().unwrap().to_owned();
+        let received = peer.receive().await;
+        if received["id"] == what["id"] {
+            assert_eq!(received["type"], "ack", "{received}");
+            return received["status"].as_str().unwrap().to_owned();
         }
     }
 }

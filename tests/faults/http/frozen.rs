@@ -83,7 +83,7 @@ async fn a_frozen_redis_ends_no_session() {
     for number in 20..40 {
         send_number(&mut alice, "bob", number).await;
     }
-    eventually("the last is heard", async || {
+    eventually("the last number arrives", async || {
         listener.numbers().contains(&39).then_some(())
     })
     .await;
@@ -117,13 +117,13 @@ async fn a_client_that_does_not_read_is_lost() {
     let leave = loop {
         let say = json!({"type": "message", "name": "slow", "message": large, "id": sent});
         sender.send(&say).await;
-        let told = sender.receive().await;
-        if told["type"] == "leave" {
-            break told;
+        let reply = sender.receive().await;
+        if reply["type"] == "leave" {
+            break reply;
         }
-        sent += u64::from(told["type"] == "ack");
+        sent += u64::from(reply["type"] == "ack");
         sleep(Duration::from_millis(10)).await;
-        assert!(begun.elapsed() < Duration::from_mins(1), "{told}");
+        assert!(begun.elapsed() < Duration::from_mins(1), "{reply}");
     };
     assert_eq!(leave["reason"], "lost");
     let grown = node.process.resident_kib().saturating_sub(before);

@@ -57,8 +57,8 @@ impl Listener {
                             "message" => {
                                 last.clone_from(&event.id);
                                 ids.lock().unwrap().push(event.id.unwrap());
-                                let told = serde_json::from_str(&event.data).unwrap();
-                                heard.lock().unwrap().push(told);
+                                let reply = serde_json::from_str(&event.data).unwrap();
+                                heard.lock().unwrap().push(reply);
                             }
                             "bye" => {}
                             kind => panic!("a {kind} came"),
@@ -78,20 +78,23 @@ impl Listener {
 
     fn numbers(&self) -> Vec<u64> {
         let heard = self.heard.lock().unwrap();
-        let candidates = heard.iter().filter(|told| told["type"] == "candidate");
+        let candidates = heard.iter().filter(|reply| reply["type"] == "candidate");
         candidates
-            .map(|told| told["candidate"].as_u64().unwrap())
+            .map(|reply| reply["candidate"].as_u64().unwrap())
             .collect()
     }
 
     fn leaves(&self) -> usize {
         let heard = self.heard.lock().unwrap();
-        heard.iter().filter(|told| told["type"] == "leave").count()
+        heard
+            .iter()
+            .filter(|reply| reply["type"] == "leave")
+            .count()
     }
 
     /// Waits for the last number, and checks that all arrived once and in order.
     async fn expect_all(&self, count: u64) {
-        eventually("the last is heard", async || {
+        eventually("the last number arrives", async || {
             assert!(!self.task.is_finished(), "the listener failed");
             self.numbers().contains(&(count - 1)).then_some(())
         })
@@ -178,7 +181,7 @@ async fn killing_the_node_of_the_stream_loses_nothing() {
     listener.expect_all(300).await;
     alice.expect_silence().await;
     println!(
-        "300 signals at 50 a second, all heard once and in order; the stream was open again {longest:?} after the kill"
+        "300 signals at 50 a second, all arrived once and in order; the stream was open again {longest:?} after the kill"
     );
 }
 
@@ -220,7 +223,7 @@ async fn killing_the_home_loses_nothing() {
         let leave = alice.receive().await;
         assert_eq!(leave["reason"], "closed", "{leave}");
         println!(
-            "round {round}: 400 signals heard once and in order; the longest waited {longest:?}"
+            "round {round}: 400 signals arrived once and in order; the longest waited {longest:?}"
         );
     }
 }
@@ -286,7 +289,7 @@ async fn posts_in_flight_are_delivered_once() {
         sender.close().await;
         receiver.close().await;
         println!(
-            "400 POSTs, {again} said again, {lost} of whose answers were lost after they were taken: each delivered once"
+            "400 POSTs, {again} repeated, {lost} of them since an accepted one got no response: each delivered once"
         );
     }
 }

@@ -47,7 +47,7 @@ async fn a_rolling_restart_moves_the_session_and_its_stream() {
     let leave = alice.receive().await;
     assert_eq!(leave["reason"], "closed", "{leave}");
     println!(
-        "300 signals through two drains, all heard once and in order; the longest waited {longest:?}"
+        "300 signals through two drains, all arrived once and in order; the longest waited {longest:?}"
     );
 }
 
@@ -106,7 +106,7 @@ async fn pending_logins_are_answered_by_the_next_node() {
         );
     }
     println!(
-        "{} of 300 had a session when the node died, and all have their names; {again} logins were said again",
+        "{} of 300 had a session when the node died, and all have their names; {again} logins were repeated",
         opened.len()
     );
 }

@@ -71,8 +71,9 @@ async fn waiting_signals_arrive_in_order_and_before_later_ones() {
         let comes = async {
             let mut c = Client::named(two, "c").await;
             for n in 0..120 {
-                let heard = format!(r#"{{"type":"CANDIDATE","src":"a","dst":"c","payload":{n}}}"#);
-                assert_eq!(c.receive().await, heard);
+                let received =
+                    format!(r#"{{"type":"CANDIDATE","src":"a","dst":"c","payload":{n}}}"#);
+                assert_eq!(c.receive().await, received);
             }
         };
         tokio::join!(goes_on, comes);

@@ -156,12 +156,12 @@ async fn delivered_signals_do_not_return_after_a_loss_of_data() {
             (answer["status"] == "delivered").then_some(())
         })
         .await;
-        let heard = loop {
+        let received = loop {
             let news = other.receive_no_probe().await;
             if news["type"] == "message" {
                 break news;
             }
         };
-        assert_eq!(heard["message"], "after");
+        assert_eq!(received["message"], "after");
     }
 }

@@ -81,7 +81,7 @@ async fn one_call_is_one_trace(protocol: &'static str) {
     assert_eq!(root.attribute("messaging.system"), "redis");
     assert_eq!(root.attribute("messaging.operation.type"), "send");
     assert_eq!(root.attribute("switchboard.outcome"), "delivered");
-    let told = find(&spans, "process offer", &at_b).unwrap();
+    let reply = find(&spans, "process offer", &at_b).unwrap();
     let get = |name: &str, at: &str| find(&spans, name, at).unwrap();
     for (signal, from, to) in [
         ("offer", &at_a, &at_b),
@@ -90,26 +90,26 @@ async fn one_call_is_one_trace(protocol: &'static str) {
         ("candidate", &at_b, &at_a),
         ("leave", &at_a, &at_b),
     ] {
-        let (sent, heard) = (
+        let (sent, received) = (
             get(&format!("publish {signal}"), from),
             get(&format!("process {signal}"), to),
         );
         assert_eq!(sent.attribute("switchboard.signal"), signal);
-        assert_eq!(heard.attribute("switchboard.signal"), signal);
+        assert_eq!(received.attribute("switchboard.signal"), signal);
         assert_eq!(
-            (sent.kind(), heard.kind()),
+            (sent.kind(), received.kind()),
             (SpanKind::Producer, SpanKind::Consumer)
         );
-        assert_eq!(heard.parent(), sent.id(), "{}", heard.line());
-        assert_eq!(heard.links(), [sent.id()], "{}", heard.line());
-        assert!(heard.span.start_time_unix_nano >= sent.span.start_time_unix_nano);
+        assert_eq!(received.parent(), sent.id(), "{}", received.line());
+        assert_eq!(received.links(), [sent.id()], "{}", received.line());
+        assert!(received.span.start_time_unix_nano >= sent.span.start_time_unix_nano);
         if signal != "offer" {
             // Each side's spans are children of the span that began the call there.
-            let begun = if *from == at_a { root } else { told };
+            let begun = if *from == at_a { root } else { reply };
             assert_eq!(sent.parent(), begun.id(), "{}", sent.line());
         }
     }
-    for (at, begun) in [(&at_a, root), (&at_b, told)] {
+    for (at, begun) in [(&at_a, root), (&at_b, reply)] {
         let end = get("connected", at);
         assert_eq!((end.kind(), end.parent()), (SpanKind::Internal, begun.id()));
         assert_eq!(end.attribute("switchboard.report.ms"), "812");

@@ -8,11 +8,11 @@ use rand::rngs::StdRng;
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
-use crate::diary::Diary;
+use crate::client_state::ClientState;
 use crate::history::What;
 use crate::link::Link;
-use crate::listener::Heard;
-use crate::stage::{Act, Parting, Stage};
+use crate::reader::Incoming;
+use crate::shared::{Ending, Phase, Shared};
 
 /// Nodes ping every second: a connection that is silent for so long is abandoned.
 const SILENT_AFTER: Duration = Duration::from_millis(2500);
@@ -57,9 +57,9 @@ enum Over {
 
 pub(crate) struct Caller {
     pub(crate) part: Part,
-    pub(crate) stage: Arc<Stage>,
-    pub(crate) diary: Arc<Diary>,
-    pub(crate) dice: StdRng,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) client_state: Arc<ClientState>,
+    pub(crate) rng: StdRng,
     pub(crate) n: u64,
     pub(crate) under_way: Option<Signal>,
     pub(crate) next_at: Instant,
@@ -72,15 +72,15 @@ pub(crate) struct Caller {
     pub(crate) given_up: Vec<Link>,
     /// When it last abandoned a resume whose reply had not come.
     pub(crate) gave_up_at: Option<Instant>,
-    pub(crate) parted: bool,
+    pub(crate) has_ended: bool,
 }
 
 impl Caller {
-    pub(crate) fn new(part: Part, stage: &Arc<Stage>) -> Self {
+    pub(crate) fn new(part: Part, shared: &Arc<Shared>) -> Self {
         Self {
-            diary: Diary::new(&stage.history, &part.name),
-            dice: stage.dice(&part.name),
-            stage: Arc::clone(stage),
+            client_state: ClientState::new(&shared.history, &part.name),
+            rng: shared.rng(&part.name),
+            shared: Arc::clone(shared),
             n: 0,
             under_way: None,
             next_at: Instant::now(),
@@ -90,7 +90,7 @@ impl Caller {
             lost_at: None,
             given_up: Vec::new(),
             gave_up_at: None,
-            parted: false,
+            has_ended: false,
             part,
         }
     }
@@ -105,13 +105,13 @@ impl Caller {
                     None => break,
                 },
             };
-            self.stage
-                .board()
+            self.shared
+                .clients()
                 .at
                 .insert(self.part.name.clone(), here.node);
             let node = here.node;
             let over = self.converse(here).await;
-            self.stage.board().at.remove(&self.part.name);
+            self.shared.clients().at.remove(&self.part.name);
             self.show_idle(false);
             match over {
                 Over::Lost => self.lost_at = Some(node),
@@ -123,27 +123,28 @@ impl Caller {
     }
 
     pub(crate) fn is_doomed(&self) -> bool {
-        self.stage.act() == Act::Curtain || self.stage.board().doomed.contains(&self.part.name)
+        self.shared.phase() == Phase::Closing
+            || self.shared.clients().doomed.contains(&self.part.name)
     }
 
     fn show_idle(&self, idle: bool) {
-        let mut board = self.stage.board();
+        let mut clients = self.shared.clients();
         if idle {
-            board.idle.insert(self.part.name.clone());
+            clients.idle.insert(self.part.name.clone());
         } else {
-            board.idle.remove(&self.part.name);
+            clients.idle.remove(&self.part.name);
         }
     }
 
     // === Connected ===
 
     async fn converse(&mut self, mut link: Link) -> Over {
-        let mut act = self.stage.act.clone();
-        act.mark_unchanged();
+        let mut phase = self.shared.phase.clone();
+        phase.mark_unchanged();
         self.next_at = Instant::now();
-        let hop_at = Instant::now() + HOPS_EVERY.mul_f32(self.dice.random_range(0.5..1.5));
+        let hop_at = Instant::now() + HOPS_EVERY.mul_f32(self.rng.random_range(0.5..1.5));
         loop {
-            if let Some(over) = self.takes_leave(&mut link).await {
+            if let Some(over) = self.leave_if_due(&mut link).await {
                 if over == Leaving::Cleanly {
                     link.close().await;
                 }
@@ -153,17 +154,17 @@ impl Caller {
             let rest = wake.saturating_duration_since(Instant::now());
             tokio::select! {
                 heard = link.heard.recv() => match heard {
-                    Some(Heard::Said(said)) => self.hear(&said),
-                    Some(Heard::Closed(code)) => return self.closed(&link, code),
+                    Some(Incoming::Message(said)) => self.receive(&said),
+                    Some(Incoming::Closed(code)) => return self.closed(&link, code),
                     None => return Over::Lost,
                 },
                 () = sleep(rest) => {
-                    if !self.speak(&mut link).await {
+                    if !self.send_due(&mut link).await {
                         self.give_up(link);
                         return Over::Lost;
                     }
                 }
-                _ = act.changed() => {}
+                _ = phase.changed() => {}
             }
             if link.silent_for() > SILENT_AFTER {
                 self.give_up(link);
@@ -180,7 +181,7 @@ impl Caller {
     }
 
     fn may_hop(&self) -> bool {
-        self.stage.act() == Act::Storm && self.diary.memory().secret.is_some()
+        self.shared.phase() == Phase::Faults && self.client_state.memory().secret.is_some()
     }
 
     fn is_idle(&self) -> bool {
@@ -190,18 +191,18 @@ impl Caller {
     /// Processes what has arrived already, then abandons the connection.
     fn give_up(&mut self, mut link: Link) {
         link.retire();
-        while let Ok(Heard::Said(said)) = link.heard.try_recv() {
-            self.hear(&said);
+        while let Ok(Incoming::Message(said)) = link.heard.try_recv() {
+            self.receive(&said);
         }
         // A client that cannot resume drops it at once: the old connection would only block the name.
-        if self.diary.memory().secret.is_some() {
+        if self.client_state.memory().secret.is_some() {
             self.given_up.push(link);
         }
     }
 
     /// Resumes elsewhere while this connection is open: the server must close it as replaced.
     async fn hop(&mut self, link: Link) -> Option<Link> {
-        let node = self.dice.random_range(0..self.stage.endpoints.len());
+        let node = self.rng.random_range(0..self.shared.endpoints.len());
         self.give_up(link);
         self.try_enter(node).await
     }
@@ -215,13 +216,13 @@ impl Caller {
                     .gave_up_at
                     .is_some_and(|at| at.elapsed() < LATE_RESUMES);
                 if !ours {
-                    let words = "replaced by somebody else's connection";
+                    let words = "replaced by another client's connection";
                     link.note(What::Wrong(2, words.into()));
                 }
                 Over::Lost
             }
             Some(4001) => {
-                let mut memory = self.diary.memory();
+                let mut memory = self.client_state.memory();
                 memory.secret = None;
                 memory.last = None;
                 Over::Lost
@@ -233,35 +234,35 @@ impl Caller {
     // === Leaving ===
 
     /// Ends the call or the client, if that is its role now.
-    async fn takes_leave(&mut self, link: &mut Link) -> Option<Leaving> {
-        if self.stage.act() == Act::Curtain {
+    async fn leave_if_due(&mut self, link: &mut Link) -> Option<Leaving> {
+        if self.shared.phase() == Phase::Closing {
             link.note(What::Ends("closes"));
             return Some(Leaving::Cleanly);
         }
-        if self.stage.act() != Act::Partings || self.parted {
+        if self.shared.phase() != Phase::Endings || self.has_ended {
             return None;
         }
-        let parting = *self.stage.board().partings.get(&self.part.name)?;
-        self.parted = true;
-        match parting {
-            Parting::HangsUp => {
+        let ending = *self.shared.clients().endings.get(&self.part.name)?;
+        self.has_ended = true;
+        match ending {
+            Ending::HangsUp => {
                 link.note(What::HangsUp {
                     to: self.part.peer.clone(),
                 });
                 let _ = link
-                    .say(&json!({"type": "leave", "name": self.part.peer}))
+                    .send_json(&json!({"type": "leave", "name": self.part.peer}))
                     .await;
                 None
             }
-            Parting::Closes => {
+            Ending::Closes => {
                 link.note(What::Ends("closes"));
                 Some(Leaving::Cleanly)
             }
-            Parting::Vanishes => {
+            Ending::Vanishes => {
                 link.note(What::Ends("vanishes"));
                 Some(Leaving::Silently)
             }
-            Parting::DiesWithNode => None,
+            Ending::DiesWithNode => None,
         }
     }
 }

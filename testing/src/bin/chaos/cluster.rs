@@ -56,7 +56,7 @@ pub(crate) type Views = Arc<Mutex<[Option<View>; NODES]>>;
 pub(crate) struct Place {
     pub(crate) node: Option<Node>,
     /// Between clients and the node.
-    pub(crate) door: Proxy,
+    pub(crate) front: Proxy,
     /// Between the node and Redis.
     pub(crate) store: Proxy,
     frozen: bool,
@@ -106,27 +106,27 @@ impl Cluster {
         for node in 0..NODES {
             let store = Proxy::start(redis_address).await?;
             // The address is set once the node has a port.
-            let door = Proxy::start((Ipv4Addr::LOCALHOST, 1).into()).await?;
+            let front = Proxy::start((Ipv4Addr::LOCALHOST, 1).into()).await?;
             cluster.places.push(Place {
                 node: None,
-                door,
+                front,
                 store,
                 frozen: false,
                 since: Duration::ZERO,
             });
             cluster.revive(node).await?;
         }
-        cluster.opens().await?;
+        cluster.wait_until_ready().await?;
         Ok(cluster)
     }
 
     /// Waits until every node is ready, which takes some time with a Redis that was just started.
-    async fn opens(&self) -> Outcome<()> {
+    async fn wait_until_ready(&self) -> Outcome<()> {
         let begun = Instant::now();
         for node in self.places.iter().filter_map(|place| place.node.as_ref()) {
             while http_status(node.admin, "/readyz", POLL_READY).await != Some(200) {
                 if begun.elapsed() > OPENS_WITHIN {
-                    return Err("a node does not get ready".into());
+                    return Err("a node is not ready after 10 s".into());
                 }
                 sleep(Duration::from_millis(20)).await;
             }
@@ -174,7 +174,7 @@ impl Cluster {
             // A supervisor would start it again; here the next call does.
             return Ok(());
         };
-        self.places[node].door.set_upstream(started.address);
+        self.places[node].front.set_upstream(started.address);
         self.places[node].node = Some(started);
         if !self.places[node].since.is_zero() {
             let since = self.places[node].since;
@@ -255,7 +255,7 @@ impl Cluster {
     }
 
     /// Removes nodes that ended by themselves, and records that as a violation of I11.
-    pub(crate) fn look_after(&mut self) {
+    pub(crate) fn remove_ended(&mut self) {
         for node in 0..NODES {
             let Some(found) = &mut self.places[node].node else {
                 continue;
@@ -286,7 +286,7 @@ impl Cluster {
                 }
             }
             if self.places[node].node.is_none() {
-                return Err(format!("node {node} finds no Redis, though all is well").into());
+                return Err(format!("node {node} finds no Redis, though Redis runs").into());
             }
         }
         Ok(())

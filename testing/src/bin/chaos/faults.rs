@@ -70,32 +70,32 @@ const FIRST: f32 = 2.0;
 const LAST_BEGINS: f32 = 16.0;
 
 /// Draws three to six faults, which may overlap.
-pub(crate) fn draw(dice: &mut impl Rng) -> Vec<Fault> {
+pub(crate) fn draw(rng: &mut impl Rng) -> Vec<Fault> {
     let mut kinds: Vec<u8> = (0..13).collect();
-    kinds.shuffle(dice);
+    kinds.shuffle(rng);
     let mut faults: Vec<Fault> = kinds
         .into_iter()
-        .take(dice.random_range(3..=6))
+        .take(rng.random_range(3..=6))
         .map(|kind| {
-            let node = dice.random_range(0..NODES);
+            let node = rng.random_range(0..NODES);
             let what = match kind {
                 0 => What::KillNode(node),
                 1 => What::FreezeNode(node),
                 2 => What::FreezeRedis,
                 3 => What::EmptyRedis,
                 4 => What::Promote,
-                5 | 6 => What::Cut(Edge::Client, node, any_cut(dice)),
-                7 | 8 => What::Cut(Edge::Store, node, any_cut(dice)),
+                5 | 6 => What::Cut(Edge::Client, node, any_cut(rng)),
+                7 | 8 => What::Cut(Edge::Store, node, any_cut(rng)),
                 9 => What::KillSubscriptions,
                 10 => What::KillConnections,
-                11 if dice.random() => What::FlushAll,
+                11 if rng.random() => What::FlushAll,
                 11 => What::FlushScripts,
                 _ => What::RollingRestart,
             };
             Fault {
                 what,
-                at: Duration::from_secs_f32(dice.random_range(FIRST..LAST_BEGINS)),
-                lasts: Duration::from_secs_f32(dice.random_range(1.0..6.0)),
+                at: Duration::from_secs_f32(rng.random_range(FIRST..LAST_BEGINS)),
+                lasts: Duration::from_secs_f32(rng.random_range(1.0..6.0)),
             }
         })
         .collect();
@@ -103,7 +103,7 @@ pub(crate) fn draw(dice: &mut impl Rng) -> Vec<Fault> {
     faults
 }
 
-fn any_cut(dice: &mut impl Rng) -> Cut {
+fn any_cut(rng: &mut impl Rng) -> Cut {
     let cuts = [
         Cut::There,
         Cut::Back,
@@ -114,7 +114,7 @@ fn any_cut(dice: &mut impl Rng) -> Cut {
         Cut::Slow,
         Cut::Slice,
     ];
-    cuts.choose(dice).copied().unwrap_or(Cut::Reset)
+    cuts.choose(rng).copied().unwrap_or(Cut::Reset)
 }
 
 /// The start, repetition or end of a fault.
@@ -156,7 +156,7 @@ pub(crate) async fn strike(
     let mut skipped = Vec::new();
     for ((at, order), step) in steps {
         sleep((begun + at).saturating_sub(history.now())).await;
-        cluster.look_after();
+        cluster.remove_ended();
         match step {
             Step::Begin(what) if !may_begin(cluster, what) => skipped.push(order / 1000),
             _ if skipped.contains(&(order / 1000)) => {}
@@ -166,7 +166,7 @@ pub(crate) async fn strike(
         }
     }
     sleep((begun + storm).saturating_sub(history.now())).await;
-    cluster.look_after();
+    cluster.remove_ended();
     cluster.heal().await?;
     Ok(skipped)
 }
@@ -261,7 +261,7 @@ async fn end(cluster: &mut Cluster, history: &History, what: What, since: Durati
 
 fn proxy(cluster: &Cluster, edge: Edge, node: usize) -> &Proxy {
     match edge {
-        Edge::Client => &cluster.places[node].door,
+        Edge::Client => &cluster.places[node].front,
         Edge::Store => &cluster.places[node].store,
     }
 }

@@ -14,9 +14,9 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::diary::Diary;
+use crate::client_state::ClientState;
 use crate::history::What;
-use crate::listener::{Ear, Heard, Listener};
+use crate::reader::{Incoming, ReadState, Reader};
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 const WRITE_WITHIN: Duration = Duration::from_secs(2);
@@ -29,24 +29,28 @@ static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
 pub(crate) struct Link {
     pub(crate) conn: u64,
     pub(crate) node: usize,
-    diary: Arc<Diary>,
+    client_state: Arc<ClientState>,
     sink: SplitSink<Socket, Message>,
-    pub(crate) heard: mpsc::UnboundedReceiver<Heard>,
+    pub(crate) heard: mpsc::UnboundedReceiver<Incoming>,
     reader: Option<JoinHandle<()>>,
-    ear: Arc<Ear>,
+    read_state: Arc<ReadState>,
 }
 
 impl Link {
     /// Connects to a node; `None` if that fails.
-    pub(crate) async fn open(diary: &Arc<Diary>, node: usize, door: SocketAddr) -> Option<Self> {
-        Self::open_with(diary, node, door, None).await
+    pub(crate) async fn open(
+        client_state: &Arc<ClientState>,
+        node: usize,
+        front: SocketAddr,
+    ) -> Option<Self> {
+        Self::open_with(client_state, node, front, None).await
     }
 
     /// The same with a small receive buffer, for a client that will not read.
     pub(crate) async fn open_with(
-        diary: &Arc<Diary>,
+        client_state: &Arc<ClientState>,
         node: usize,
-        door: SocketAddr,
+        front: SocketAddr,
         receive_buffer: Option<u32>,
     ) -> Option<Self> {
         let opening = async {
@@ -54,39 +58,39 @@ impl Link {
                 receive_buffer,
                 ..Options::default()
             };
-            Some(connect(door, "/", options).await.ok()?.0)
+            Some(connect(front, "/", options).await.ok()?.0)
         };
         let socket = timeout(CONNECT_WITHIN, opening).await.ok()??;
         let (sink, stream) = socket.split();
         let (sender, heard) = mpsc::unbounded_channel();
-        let ear = Arc::new(Ear::new());
+        let read_state = Arc::new(ReadState::new());
         let conn = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
-        let listener = Listener {
-            diary: Arc::clone(diary),
+        let reader = Reader {
+            client_state: Arc::clone(client_state),
             conn,
             node,
-            ear: Arc::clone(&ear),
+            read_state: Arc::clone(&read_state),
             sender,
         };
         Some(Self {
             conn,
             node,
-            diary: Arc::clone(diary),
+            client_state: Arc::clone(client_state),
             sink,
             heard,
-            reader: Some(tokio::spawn(listener.listen(stream))),
-            ear,
+            reader: Some(tokio::spawn(reader.listen(stream))),
+            read_state,
         })
     }
 
     pub(crate) fn note(&self, what: What) {
-        let life = self.diary.memory().life;
-        self.diary
+        let life = self.client_state.memory().life;
+        self.client_state
             .history
-            .note(&self.diary.name, self.conn, life, what);
+            .note(&self.client_state.name, self.conn, life, what);
     }
 
-    pub(crate) async fn say(&mut self, message: &Value) -> bool {
+    pub(crate) async fn send_json(&mut self, message: &Value) -> bool {
         self.send(Message::text(message.to_string())).await
     }
 
@@ -100,7 +104,7 @@ impl Link {
 
     /// Logs in; the reply, `None` if none comes or the connection ends.
     pub(crate) async fn login(&mut self, request: &Value, within: Duration) -> Option<Value> {
-        if !self.say(request).await {
+        if !self.send_json(request).await {
             return None;
         }
         self.answer(within, |said| said["type"] == "login").await
@@ -115,9 +119,9 @@ impl Link {
         let waiting = async {
             loop {
                 match self.heard.recv().await? {
-                    Heard::Said(said) if is_meant(&said) => return Some(said),
-                    Heard::Said(_) => {}
-                    Heard::Closed(_) => return None,
+                    Incoming::Message(said) if is_meant(&said) => return Some(said),
+                    Incoming::Message(_) => {}
+                    Incoming::Closed(_) => return None,
                 }
             }
         };
@@ -125,21 +129,21 @@ impl Link {
     }
 
     pub(crate) fn silent_for(&self) -> Duration {
-        self.ear.silent_for()
+        self.read_state.silent_for()
     }
 
-    /// Abandons the connection without closing it. It is not read until [`lingers`](Self::lingers): messages would
+    /// Abandons the connection without closing it. It is not read until [`linger`](Self::linger): messages would
     /// count for the new
     /// connection, and a pong would confirm them.
     pub(crate) fn retire(&self) {
-        self.ear.retired.store(true, Ordering::Relaxed);
-        self.goes_deaf(true);
+        self.read_state.retired.store(true, Ordering::Relaxed);
+        self.stop_reading(true);
         self.note(What::Abandoned);
     }
 
     /// Reads an abandoned connection for a while, after another has replaced it. Messages are recorded as late.
-    pub(crate) fn lingers(mut self) {
-        self.goes_deaf(false);
+    pub(crate) fn linger(mut self) {
+        self.stop_reading(false);
         if let Some(reader) = self.reader.take() {
             tokio::spawn(async move {
                 let abort = reader.abort_handle();
@@ -158,8 +162,8 @@ impl Link {
     }
 
     /// Stops reading, and so answering pings, or starts again.
-    pub(crate) fn goes_deaf(&self, deaf: bool) {
-        self.ear.deaf.send_replace(deaf);
+    pub(crate) fn stop_reading(&self, stop: bool) {
+        self.read_state.stopped.send_replace(stop);
     }
 
     /// The close code; `None` if the connection is not closed in this time.
@@ -167,8 +171,8 @@ impl Link {
         let closing = async {
             loop {
                 match self.heard.recv().await {
-                    Some(Heard::Said(_)) => {}
-                    Some(Heard::Closed(code)) => return code,
+                    Some(Incoming::Message(_)) => {}
+                    Some(Incoming::Closed(code)) => return code,
                     None => return None,
                 }
             }

@@ -9,22 +9,22 @@
 
 #![allow(clippy::print_stdout, clippy::cast_precision_loss, missing_docs)]
 
+mod auxiliary;
 mod bugs;
 mod caller;
 mod checker;
+mod client_state;
 mod cluster;
-mod diary;
-mod entrance;
-mod extras;
+mod connect;
+mod endings;
 mod faults;
 mod history;
 mod link;
-mod listener;
 mod monitor;
-mod partings;
+mod reader;
 mod run;
-mod speech;
-mod stage;
+mod shared;
+mod signals;
 mod store;
 mod streams;
 
@@ -181,7 +181,7 @@ fn setting<T: std::str::FromStr>(name: &str) -> Outcome<Option<T>> {
     match std::env::var(name) {
         Ok(text) => match text.parse() {
             Ok(value) => Ok(Some(value)),
-            Err(_) => Err(format!("{name}={text} is not understood").into()),
+            Err(_) => Err(format!("{name}={text} is not valid").into()),
         },
         Err(_) => Ok(None),
     }

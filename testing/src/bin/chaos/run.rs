@@ -11,17 +11,17 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use crate::Outcome;
+use crate::auxiliary;
 use crate::bugs::{Bug, SCENARIO};
 use crate::caller::{Caller, Part, finish};
 use crate::checker::{Verdicts, judge};
+use crate::client_state::ClientState;
 use crate::cluster::{Cluster, NODES, TTL};
-use crate::diary::Diary;
-use crate::extras;
 use crate::faults::{self, Fault};
 use crate::history::{History, Kind, What};
 use crate::link::Link;
 use crate::monitor;
-use crate::stage::{Act, Stage};
+use crate::shared::{Phase, Shared};
 use crate::streams;
 use testing::redis_server::ask;
 
@@ -41,8 +41,8 @@ pub(crate) struct Report {
 pub(crate) struct Run {
     pub(crate) cluster: Cluster,
     pub(crate) history: Arc<History>,
-    pub(crate) stage: Arc<Stage>,
-    pub(crate) act: watch::Sender<Act>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) phase: watch::Sender<Phase>,
     pub(crate) parts: Vec<Part>,
 }
 
@@ -50,82 +50,114 @@ pub(crate) struct Run {
 pub(crate) async fn play(seed: u64, bug: Option<&Bug>) -> Outcome<Report> {
     let begun = Instant::now();
     let history = History::begin();
-    let mut dice = StdRng::seed_from_u64(seed);
-    let drawn = faults::draw(&mut dice);
-    let drawn_drops = rand::Rng::random_bool(&mut dice, 0.3);
-    // Only a build with the feature can do this.
-    let drops_pushes =
-        cfg!(feature = "seeded-bugs") && bug.map_or(drawn_drops, |bug| bug.drops_pushes);
-    let (faults, storm) = match bug {
-        None => (drawn, faults::STORM),
-        Some(bug) => (bug.faults(), SCENARIO),
-    };
-    let mut environment = Vec::new();
-    // Only a build with the feature reads these variables.
-    if cfg!(feature = "seeded-bugs") {
-        environment.extend(bug.map(|bug| ("SWITCHBOARD_BUG".to_owned(), bug.name.to_owned())));
-        if drops_pushes {
-            environment.push(("SWITCHBOARD_DROP_PUSHES".to_owned(), "30".to_owned()));
-        }
-    }
-    let cluster = Cluster::start(&history, environment).await?;
+    let mut rng = StdRng::seed_from_u64(seed);
+    let plan = Plan::draw(&mut rng, bug);
+    let cluster = Cluster::start(&history, plan.environment(bug)).await?;
     let parts = cast();
-    let (act, playing) = watch::channel(Act::Storm);
-    let stage = Stage::new(
+    let (phase, playing) = watch::channel(Phase::Faults);
+    let shared = Shared::new(
         &history,
         cluster
             .places
             .iter()
-            .map(|place| place.door.address)
+            .map(|place| place.front.address)
             .collect(),
         playing,
         parts.iter().map(|part| part.name.clone()).collect(),
         seed,
     );
-    let mut monitors = JoinSet::new();
-    monitors.spawn(monitor::notice_stalls(Arc::clone(&history)));
-    monitors.spawn(monitor::watch_keys(
-        Arc::clone(&history),
-        cluster.redis_follower(),
-    ));
-    for node in 0..NODES {
-        monitors.spawn(monitor::watch_node(
-            Arc::clone(&history),
-            cluster.views(),
-            node,
-        ));
-    }
+    let mut monitors = start_monitors(&history, &cluster);
     let mut run = Run {
         cluster,
         history,
-        stage,
-        act,
+        shared,
+        phase,
         parts,
     };
-    let skipped = run.play(&faults, storm, &mut dice).await?;
+    let skipped = run.play(&plan.faults, plan.duration, &mut rng).await?;
     monitors.abort_all();
     run.end().await?;
-    let words = |(number, fault): (usize, &Fault)| {
-        if skipped.contains(&number) {
-            format!("({fault}: did not fit)")
-        } else {
-            fault.to_string()
-        }
-    };
-    let mut words: Vec<String> = faults.iter().enumerate().map(words).collect();
-    if drops_pushes {
-        words.push("30 % of pushes dropped".into());
+    if plan.drops_pushes {
         run.history
             .trouble(Kind::PushesDropped, None, Duration::ZERO);
     }
     let record = run.history.lock();
     Ok(Report {
-        faults: words,
+        faults: plan.words(&skipped),
         counts: counts(&record.events),
         verdicts: judge(&record),
         history: record.to_text(),
         took: begun.elapsed(),
     })
+}
+
+/// What is done to the cluster of a run.
+struct Plan {
+    faults: Vec<Fault>,
+    /// How long the phase of faults lasts.
+    duration: Duration,
+    /// Whether nodes drop 30 % of pushes all the time.
+    drops_pushes: bool,
+}
+
+impl Plan {
+    /// The scenario of a bug, or random faults. Draws in any case, so that all that is drawn later depends on the seed alone.
+    fn draw(rng: &mut StdRng, bug: Option<&Bug>) -> Self {
+        let drawn = faults::draw(rng);
+        let drawn_drops = rand::Rng::random_bool(rng, 0.3);
+        // Only a build with the feature can drop pushes.
+        let drops_pushes =
+            cfg!(feature = "seeded-bugs") && bug.map_or(drawn_drops, |bug| bug.drops_pushes);
+        let (faults, duration) = match bug {
+            None => (drawn, faults::STORM),
+            Some(bug) => (bug.faults(), SCENARIO),
+        };
+        Self {
+            faults,
+            duration,
+            drops_pushes,
+        }
+    }
+
+    fn environment(&self, bug: Option<&Bug>) -> Vec<(String, String)> {
+        let mut environment = Vec::new();
+        // Only a build with the feature reads these variables.
+        if cfg!(feature = "seeded-bugs") {
+            environment.extend(bug.map(|bug| ("SWITCHBOARD_BUG".to_owned(), bug.name.to_owned())));
+            if self.drops_pushes {
+                environment.push(("SWITCHBOARD_DROP_PUSHES".to_owned(), "30".to_owned()));
+            }
+        }
+        environment
+    }
+
+    /// The faults as text; `skipped` are the indices of those that were not injected.
+    fn words(&self, skipped: &[usize]) -> Vec<String> {
+        let words = |(number, fault): (usize, &Fault)| {
+            if skipped.contains(&number) {
+                format!("({fault}: skipped)")
+            } else {
+                fault.to_string()
+            }
+        };
+        let mut words: Vec<String> = self.faults.iter().enumerate().map(words).collect();
+        if self.drops_pushes {
+            words.push("30 % of pushes dropped".into());
+        }
+        words
+    }
+}
+
+fn start_monitors(history: &Arc<History>, cluster: &Cluster) -> JoinSet<()> {
+    let mut monitors = JoinSet::new();
+    monitors.spawn(monitor::notice_stalls(Arc::clone(history)));
+    let keys = monitor::watch_keys(Arc::clone(history), cluster.redis_follower());
+    monitors.spawn(keys);
+    for node in 0..NODES {
+        let watch = monitor::watch_node(Arc::clone(history), cluster.views(), node);
+        monitors.spawn(watch);
+    }
+    monitors
 }
 
 /// Resumable pairs across nodes and on one node; plain pairs on one node and across nodes.
@@ -156,31 +188,31 @@ impl Run {
         &mut self,
         faults: &[Fault],
         storm: Duration,
-        dice: &mut StdRng,
+        rng: &mut StdRng,
     ) -> Outcome<Vec<usize>> {
         let mut callers = JoinSet::new();
         for part in &self.parts {
-            callers.spawn(Caller::new(part.clone(), &self.stage).play());
+            callers.spawn(Caller::new(part.clone(), &self.shared).play());
         }
         let mut others = JoinSet::new();
-        others.spawn(extras::watch(
-            Arc::clone(&self.stage),
-            self.stage.names.clone(),
+        others.spawn(auxiliary::watch(
+            Arc::clone(&self.shared),
+            self.shared.names.clone(),
         ));
-        others.spawn(extras::covet(Arc::clone(&self.stage)));
-        others.spawn(extras::want_more(Arc::clone(&self.stage)));
-        others.spawn(extras::soil(Arc::clone(&self.stage)));
-        others.spawn(streams::stream(Arc::clone(&self.stage)));
+        others.spawn(auxiliary::covet(Arc::clone(&self.shared)));
+        others.spawn(auxiliary::want_more(Arc::clone(&self.shared)));
+        others.spawn(auxiliary::soil(Arc::clone(&self.shared)));
+        others.spawn(streams::stream(Arc::clone(&self.shared)));
         let direct = self.direct(0)?;
-        others.spawn(extras::flood(Arc::clone(&self.stage), 0, direct));
+        others.spawn(auxiliary::flood(Arc::clone(&self.shared), 0, direct));
 
         let skipped = faults::strike(&mut self.cluster, &self.history, faults, storm).await?;
-        self.act.send_replace(Act::Calm);
+        self.phase.send_replace(Phase::Calm);
         self.calm_down().await;
-        self.part(dice).await?;
-        self.cluster.look_after();
+        self.part(rng).await?;
+        self.cluster.remove_ended();
         self.let_in_again().await?;
-        self.act.send_replace(Act::Curtain);
+        self.phase.send_replace(Phase::Closing);
         finish(&mut callers, Duration::from_secs(4)).await;
         others.abort_all();
         Ok(skipped)
@@ -233,10 +265,10 @@ impl Run {
     }
 
     pub(crate) fn restless(&self) -> Vec<String> {
-        let board = self.stage.board();
-        let is_restless = |name: &&String| !board.idle.contains(*name);
+        let clients = self.shared.clients();
+        let is_restless = |name: &&String| !clients.idle.contains(*name);
         let streamer = streams::NAME.to_owned();
-        let names = self.stage.names.iter().chain([&streamer]);
+        let names = self.shared.names.iter().chain([&streamer]);
         names.filter(is_restless).cloned().collect()
     }
 
@@ -245,11 +277,11 @@ impl Run {
         for node in 0..NODES {
             let address = self.direct(node)?;
             let name = format!("fresh{node}");
-            let diary = Diary::new(&self.history, &name);
+            let client_state = ClientState::new(&self.history, &name);
             let begun = Instant::now();
             let mut said = None;
             let is_in = loop {
-                if let Some(mut link) = Link::open(&diary, node, address).await {
+                if let Some(mut link) = Link::open(&client_state, node, address).await {
                     let request = serde_json::json!({"type": "login", "name": name});
                     said = link.login(&request, Duration::from_secs(3)).await;
                     if said.as_ref().is_some_and(|said| said["success"] == true) {
@@ -263,7 +295,7 @@ impl Run {
                 sleep(Duration::from_millis(200)).await;
             };
             if !is_in {
-                let words = format!("node {node} lets nobody new in: {said:?}");
+                let words = format!("node {node} accepts no new client: {said:?}");
                 self.history.found(11, words);
             }
         }
@@ -290,7 +322,7 @@ impl Run {
                 return Ok(());
             }
             if begun.elapsed() > TTL + Duration::from_secs(1) {
-                let words = format!("{presences} presences outlive everybody");
+                let words = format!("{presences} presence keys outlive all sessions");
                 self.history.found(6, words);
                 return Ok(());
             }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::stage::{Act, Stage};
+use crate::shared::{Phase, Shared};
 use testing::http::{EventStream, Response, try_request};
 
 /// Its name in the list of idle clients.
@@ -18,16 +18,16 @@ const MOVED_WITHIN: Duration = Duration::from_secs(10);
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 
 /// Runs until calls are ended.
-pub(crate) async fn stream(stage: Arc<Stage>) {
+pub(crate) async fn stream(shared: Arc<Shared>) {
     let mut proof = Proof::default();
     for number in 0.. {
-        if stage.act() >= Act::Partings {
+        if shared.phase() >= Phase::Endings {
             break;
         }
-        if let Some(mut session) = Session::begin(&stage, number).await {
-            session.goes_round(&mut proof).await;
+        if let Some(mut session) = Session::begin(&shared, number).await {
+            session.move_around(&mut proof).await;
         }
-        stage.rest(Duration::from_millis(300)).await;
+        shared.rest(Duration::from_millis(300)).await;
     }
 }
 
@@ -40,8 +40,8 @@ struct Proof {
 
 impl Proof {
     /// Counts moves in the calm phase, which lasts until there were enough of them or the time is over.
-    fn looks(&mut self, stage: &Stage, moved: bool) {
-        if stage.act() < Act::Calm {
+    fn count_move(&mut self, shared: &Shared, moved: bool) {
+        if shared.phase() < Phase::Calm {
             return;
         }
         let since = *self.since.get_or_insert_with(Instant::now);
@@ -50,19 +50,19 @@ impl Proof {
         if self.moves < MOVES && !is_late {
             return;
         }
-        if stage.board().idle.insert(NAME.to_owned()) && self.moves < MOVES {
+        if shared.clients().idle.insert(NAME.to_owned()) && self.moves < MOVES {
             let words = format!(
                 "in {MOVED_WITHIN:?} of calm a stream went on at another node {} times",
                 self.moves
             );
-            stage.history.found(7, words);
+            shared.history.found(7, words);
         }
     }
 }
 
 /// One session, which sends signals to itself.
 struct Session<'a> {
-    stage: &'a Stage,
+    shared: &'a Shared,
     name: String,
     token: String,
     node: usize,
@@ -76,15 +76,15 @@ struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    async fn begin(stage: &'a Stage, number: usize) -> Option<Self> {
-        let node = number % stage.endpoints.len();
+    async fn begin(shared: &'a Shared, number: usize) -> Option<Self> {
+        let node = number % shared.endpoints.len();
         let name = format!("{NAME}{number}");
         let login = json!({"login": {"name": name}}).to_string();
-        let asking = try_request(stage.endpoints[node], "POST", "/v1/sessions", &[], &login);
+        let asking = try_request(shared.endpoints[node], "POST", "/v1/sessions", &[], &login);
         let answer = timeout(ANSWER_WITHIN, asking).await.ok()??;
         let opened: Value = serde_json::from_str(&answer.body).ok()?;
         Some(Self {
-            stage,
+            shared,
             name,
             token: opened["token"].as_str()?.to_owned(),
             node,
@@ -96,12 +96,12 @@ impl<'a> Session<'a> {
     }
 
     /// Moves from node to node until the session or the calm phase ends.
-    async fn goes_round(&mut self, proof: &mut Proof) {
-        while self.stage.act() < Act::Partings {
-            proof.looks(self.stage, false);
-            self.node = (self.node + 1) % self.stage.endpoints.len();
-            let door = self.stage.endpoints[self.node];
-            let opening = EventStream::open(door, &self.token, self.last.as_deref());
+    async fn move_around(&mut self, proof: &mut Proof) {
+        while self.shared.phase() < Phase::Endings {
+            proof.count_move(self.shared, false);
+            self.node = (self.node + 1) % self.shared.endpoints.len();
+            let front = self.shared.endpoints[self.node];
+            let opening = EventStream::open(front, &self.token, self.last.as_deref());
             match timeout(ANSWER_WITHIN, opening).await {
                 Ok(Ok(mut events)) => {
                     if self.says().await == Some(404) {
@@ -110,13 +110,13 @@ impl<'a> Session<'a> {
                     let went_on = timeout(ANSWER_WITHIN, self.hears(&mut events)).await;
                     if went_on == Ok(true) {
                         let moved = std::mem::replace(&mut self.served, self.node) != self.node;
-                        proof.looks(self.stage, moved);
+                        proof.count_move(self.shared, moved);
                     }
                 }
                 Ok(Err(404)) => return,
                 _ => {}
             }
-            self.stage.rest(Duration::from_millis(100)).await;
+            self.shared.rest(Duration::from_millis(100)).await;
         }
     }
 
@@ -132,10 +132,10 @@ impl<'a> Session<'a> {
             ("idempotency-key", id.as_str()),
         ];
         let mut status = None;
-        for next in 0..self.stage.endpoints.len() {
-            let door = self.stage.endpoints[(self.node + next) % self.stage.endpoints.len()];
+        for next in 0..self.shared.endpoints.len() {
+            let front = self.shared.endpoints[(self.node + next) % self.shared.endpoints.len()];
             let body = message.to_string();
-            let asking = try_request(door, "POST", "/v1/messages", &headers, &body);
+            let asking = try_request(front, "POST", "/v1/messages", &headers, &body);
             if let Ok(Some(Response { status: told, .. })) = timeout(ANSWER_WITHIN, asking).await {
                 status = Some(told);
                 if matches!(told, 202 | 404) {
@@ -158,8 +158,8 @@ impl<'a> Session<'a> {
             }
             let number = said["message"].as_u64().unwrap_or_default();
             if number <= self.heard {
-                let words = format!("{} heard {number} after {}", self.name, self.heard);
-                self.stage.history.found(7, words);
+                let words = format!("{} got {number} after {}", self.name, self.heard);
+                self.shared.history.found(7, words);
             }
             self.heard = number;
             if number == self.said {

@@ -82,7 +82,7 @@ impl Crew {
         self.order(stage)?;
         let all = |crew: &Self| crew.tallies.len() == WORKERS;
         if !self.listen(Instant::now() + TALLY_WITHIN, all)? {
-            return Err(format!("a worker told no tally within {TALLY_WITHIN:?}").into());
+            return Err(format!("a worker sent no tally within {TALLY_WITHIN:?}").into());
         }
         let mut sum = Tally::default();
         for tally in self.tallies.drain(..) {
@@ -139,7 +139,7 @@ fn pass_on(stdout: ChildStdout, tell: &Sender<Report>) {
     let mut is_over = false;
     for line in BufReader::new(stdout).lines().map_while(Result::ok) {
         let report = serde_json::from_str(&line)
-            .unwrap_or_else(|error| Report::Broken(format!("a worker said {line}: {error}")));
+            .unwrap_or_else(|error| Report::Broken(format!("a worker wrote {line}: {error}")));
         is_over = matches!(report, Report::Tally(_) | Report::Broken(_));
         let _ = tell.send(report);
     }

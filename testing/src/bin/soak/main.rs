@@ -60,7 +60,7 @@ fn setting<T: FromStr>(name: &str, default: T) -> Outcome<T> {
     match std::env::var(name) {
         Ok(text) => text
             .parse()
-            .map_err(|_| format!("{name}={text} is not understood").into()),
+            .map_err(|_| format!("{name}={text} is not valid").into()),
         Err(_) => Ok(default),
     }
 }

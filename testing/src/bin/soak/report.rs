@@ -12,85 +12,78 @@ use crate::storm::{Load, Measured};
 const REDIS_MOST: f64 = 70.0;
 
 pub(crate) fn table(load: &Load, measured: &Measured) -> String {
-    let Measured {
-        at_risk,
-        resumed,
-        tally,
-        ..
-    } = measured;
+    let at_risk = measured.at_risk;
     let mut table = format!(
-        "### One of three nodes is killed: {at_risk} of {} sessions resume\n\n| what | measured | must be |\n|---|---:|---:|\n",
+        "### One of three nodes is killed: {at_risk} of {} sessions resume\n\n\
+         | what | measured | must be |\n|---|---:|---:|\n",
         load.sessions
     );
-    let within = load.resume_within.as_secs_f64();
-    let mut row = |what: &str, measured: String, bound: String| {
+    for (what, measured, bound) in results(load, measured).iter().chain(&costs(measured)) {
         // Writing to a string cannot fail.
         let _ = writeln!(table, "| {what} | {measured} | {bound} |");
-    };
-    row(
-        "resumed, p50 / p99 / last, s after the kill",
-        format!(
-            "{:.2} / {:.2} / {:.2}",
-            percentile(resumed, 50),
-            percentile(resumed, 99),
-            percentile(resumed, 100)
+    }
+    table
+}
+
+/// What, the measured value, and its limit.
+type Row = (String, String, String);
+
+fn row(what: &str, measured: String, bound: &str) -> Row {
+    (what.to_owned(), measured, bound.to_owned())
+}
+
+/// What became of sessions and signals.
+fn results(load: &Load, measured: &Measured) -> Vec<Row> {
+    let (resumed, tally) = (&measured.resumed, &measured.tally);
+    let [median, most, last] = [50, 99, 100].map(|rank| percentile(resumed, rank));
+    vec![
+        row(
+            "resumed, p50 / p99 / last, s after the kill",
+            format!("{median:.2} / {most:.2} / {last:.2}"),
+            &format!("≤ {}", load.resume_within.as_secs_f64()),
         ),
-        format!("≤ {within}"),
-    );
-    row(
-        "not resumed",
-        (at_risk - resumed.len()).to_string(),
-        "0".to_owned(),
-    );
-    row(
-        "leaves heard",
-        measured.leaves.len().to_string(),
-        "0".to_owned(),
-    );
-    row(
-        "signals missing / repeated / refused, of",
-        format!(
-            "{} / {} / {}, {}",
-            tally.missing,
-            tally.repeated,
-            by_code(&tally.refused),
-            tally.signals
+        row(
+            "not resumed",
+            (measured.at_risk - resumed.len()).to_string(),
+            "0",
         ),
-        "0 / 0 / any".to_owned(),
-    );
-    row(
-        "attempts that ended otherwise",
-        by_code(&tally.retries),
-        String::new(),
-    );
-    row(
+        row("leaves received", measured.leaves.len().to_string(), "0"),
+        row(
+            "signals missing / repeated / refused, of",
+            format!(
+                "{} / {} / {}, {}",
+                tally.missing,
+                tally.repeated,
+                by_code(&tally.refused),
+                tally.signals
+            ),
+            "0 / 0 / any",
+        ),
+        row("failed attempts", by_code(&tally.retries), ""),
+    ]
+}
+
+/// Processor time and memory.
+fn costs(measured: &Measured) -> Vec<Row> {
+    let mut rows = vec![row(
         "Redis, % of a core, average / busiest second",
         percents(measured.redis),
-        format!("≤ {REDIS_MOST}"),
-    );
+        &format!("≤ {REDIS_MOST}"),
+    )];
     for (number, node) in (1..).zip(&measured.survivors) {
-        row(
-            &format!("node {number}, % of a core, average / busiest second"),
-            percents(*node),
-            String::new(),
-        );
+        let what = format!("node {number}, % of a core, average / busiest second");
+        rows.push(row(&what, percents(*node), ""));
     }
-    row(
+    rows.push(row(
         "load generator, % of a core, average / busiest second",
         percents(measured.generator),
-        String::new(),
-    );
-    row(
-        "KiB of nodes per session, before / after",
-        format!("{:.1} / {:.1}", measured.kib_each, measured.kib_each_after),
-        String::new(),
-    );
-    row(
-        "logins/s before",
-        format!("{:.0}", measured.logins_per_second),
-        String::new(),
-    );
-    table
+        "",
+    ));
+    let kib = format!("{:.1} / {:.1}", measured.kib_each, measured.kib_each_after);
+    rows.push(row("KiB of nodes per session, before / after", kib, ""));
+    let logins = format!("{:.0}", measured.logins_per_second);
+    rows.push(row("logins/s before", logins, ""));
+    rows
 }
 
 /// Fails with all limits that were exceeded.

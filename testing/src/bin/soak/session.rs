@@ -213,13 +213,13 @@ impl Session {
             }
             "answer" => self.world.count(|tally| tally.calls += 1),
             "message" => self.check(&heard["message"]),
-            "leave" => tell(&Report::Leave(format!("{} heard {heard}", self.name))),
+            "leave" => tell(&Report::Leave(format!("{} got {heard}", self.name))),
             "error" => {
                 let code = text(&heard["code"]).unwrap_or_else(|| heard.to_string());
                 let refused = |tally: &mut Tally| *tally.refused.entry(code).or_default() += 1;
                 self.world.count(refused);
             }
-            other => eprintln!("{} heard {other}: {heard}", self.name),
+            other => eprintln!("{} got {other}: {heard}", self.name),
         }
         Ok(())
     }

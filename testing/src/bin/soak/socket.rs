@@ -63,7 +63,7 @@ impl Socket {
         self.send(request).await?;
         let answer = self.next().await?;
         if answer["type"] != "login" {
-            return Err(format!("a login was answered {answer}"));
+            return Err(format!("the reply to a login was {answer}"));
         }
         Ok(if answer["success"] == true {
             Answer::Welcome {

@@ -45,7 +45,7 @@ async fn work(share: Share) -> Outcome<()> {
         for line in std::io::stdin().lock().lines().map_while(Result::ok) {
             match serde_json::from_str(&line) {
                 Ok(order) => drop(orders.send_replace(order)),
-                Err(error) => eprintln!("an order that is none, {line}: {error}"),
+                Err(error) => eprintln!("invalid order {line}: {error}"),
             }
         }
     });
@@ -87,6 +87,6 @@ async fn work(share: Share) -> Outcome<()> {
 pub(crate) fn tell(report: &Report) {
     match serde_json::to_string(report) {
         Ok(line) => println!("{line}"),
-        Err(error) => eprintln!("a report that cannot be told: {error}"),
+        Err(error) => eprintln!("cannot write a report: {error}"),
     }
 }

@@ -66,7 +66,7 @@ fn one_side(case: &mut Case<'_>, who: &str) {
                 let changed = belief.with.filter(|life| *life != receipt.from_life);
                 if let Some(life) = changed {
                     let words = format!(
-                        "{who} is called by session {} of {} and never heard the end of the call with session {life}",
+                        "{who} is called by session {} of {} and never got the leave of the call with session {life}",
                         receipt.from_life, receipt.from
                     );
                     case.violated(5, event.at, words);
@@ -77,14 +77,14 @@ fn one_side(case: &mut Case<'_>, who: &str) {
             What::Left { from, reason } => {
                 case.judged(5);
                 if !belief.may_end && !belief.hung_up {
-                    let words = format!("{who} heard a second leave of {from}, {reason}");
+                    let words = format!("{who} got a second leave of {from}, {reason}");
                     case.violated(5, event.at, words);
                 } else if reason == "lost" && is_unheard_call(case, who, from, &belief, event.at) {
                     // A signal of this side since then begins the next call.
                     belief.began = None;
                     continue;
                 } else if let Some(why) = false_leave(case, from, who, &belief, event.at) {
-                    let words = format!("{who} heard that {from} has left, {reason}, but {why}");
+                    let words = format!("{who} got a leave of {from}, {reason}, but {why}");
                     blame(case, from, event.at, &words);
                 }
                 belief = Belief::default();
@@ -213,7 +213,7 @@ fn watched(case: &mut Case<'_>) {
             continue;
         }
         if let Some(why) = false_leave(case, name, "watcher", &Belief::default(), event.at) {
-            let words = format!("the watcher heard that {name} has gone, but {why}");
+            let words = format!("the watcher was told that {name} is absent, but {why}");
             blame(case, name, event.at, &words);
         }
     }
@@ -244,20 +244,20 @@ fn expected(case: &mut Case<'_>, expectation: &Expectation) {
         .filter_map(|(_, event)| left(event))
         .collect();
     let words = match &leaves[..] {
-        [] => "heard no leave".to_owned(),
+        [] => "got no leave".to_owned(),
         [(at, said)] => {
             let took = at.saturating_sub(*since);
             if took > *within {
-                format!("heard the leave after {took:.1?} and not within {within:.1?}")
+                format!("got the leave after {took:.1?} and not within {within:.1?}")
             } else if reason.is_some_and(|reason| reason != said)
                 && !is_made_good(case, who, said, *at)
             {
-                format!("heard the reason {said} and not {reason:?}")
+                format!("got the reason {said} and not {reason:?}")
             } else {
                 return;
             }
         }
-        more => format!("heard {} leaves", more.len()),
+        more => format!("got {} leaves", more.len()),
     };
     let words = format!("after {from} {ending}, {who} {words}");
     case.violated(5, *since, words);

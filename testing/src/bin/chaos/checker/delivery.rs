@@ -85,7 +85,7 @@ fn order(case: &mut Case<'_>) {
             .or_default();
         let is_first = seen.insert((&*event.who, &receipt.id));
         if is_first && receipt.n < *last {
-            let words = format!("{} heard {} after number {last}", event.who, receipt.id);
+            let words = format!("{} got {} after number {last}", event.who, receipt.id);
             case.violated(3, event.at, words);
         }
         let last = highest
@@ -153,7 +153,7 @@ fn once(case: &mut Case<'_>, sent: &HashMap<&str, Sent<'_>>) {
             (7, "it was sent once")
         };
         let times = signal.received.len();
-        let words = format!("{} heard {id} {times} times: {why}", last.who);
+        let words = format!("{} got {id} {times} times: {why}", last.who);
         case.violated(invariant, last.at, words);
     }
 }
@@ -178,15 +178,15 @@ fn senders(case: &mut Case<'_>, sent: &HashMap<&str, Sent<'_>>) {
 fn false_name(who: &str, receipt: &Receipt, sent: &HashMap<&str, Sent<'_>>) -> Option<String> {
     let Receipt { name, from, id, .. } = receipt;
     let Some(signal) = sent.get(id.as_str()) else {
-        return Some(format!("{who} heard {id} from {name}: nobody sent it"));
+        return Some(format!("{who} got {id} from {name}, but nobody sent it"));
     };
     if signal.from != name || signal.from != from {
         return Some(format!(
-            "{who} heard {id} from {name}: {} sent it",
+            "{who} got {id} from {name}, but {} sent it",
             signal.from
         ));
     }
-    (signal.to != who).then(|| format!("{who} heard {id}, which was sent to {}", signal.to))
+    (signal.to != who).then(|| format!("{who} got {id}, which was sent to {}", signal.to))
 }
 
 /// Violations that a client detected by itself.

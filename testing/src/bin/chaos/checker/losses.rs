@@ -98,7 +98,7 @@ fn acknowledged(case: &mut Case<'_>, sent: &HashMap<&str, Sent<'_>>, told: &Told
         };
         if let Some(why) = why {
             let words = format!(
-                "{id} to {} was acknowledged at {acked_at:.2?} and never heard: {why}",
+                "{id} to {} was acknowledged at {acked_at:.2?} and never arrived: {why}",
                 signal.to
             );
             case.violated(7, signal.first_at, words);
@@ -139,7 +139,7 @@ fn lost_to_a_plain_client(
         return Some("nothing struck its node then");
     }
     let was_told = told.missed_after(signal.to, signal.first).is_some();
-    (!was_told).then_some("it was not told that it missed something")
+    (!was_told).then_some("it got no `missed`")
 }
 
 /// A resumable client may lose only what Redis loses, and then gets `missed`, unless its session has ended.
@@ -152,7 +152,7 @@ fn lost_to_a_resumable_client(
         return None;
     }
     let Some(missed) = told.missed_after(signal.to, signal.first) else {
-        return Some("it was not told that it missed something");
+        return Some("it got no `missed`");
     };
     let told_at = case.record.events[missed].at;
     let lost = case.troubled(&[Kind::DataLoss], usize::MAX, signal.first_at, told_at);
@@ -192,7 +192,7 @@ fn losses_of_data(case: &mut Case<'_>, told: &Told<'_>) {
                 told.missed_after(who, last).is_some() || told.over_after(who, last).is_some();
             if !is_told {
                 let words =
-                    format!("Redis lost data, and {who} was not told though its session lasted");
+                    format!("Redis lost data, and {who} got no `missed` though its session lasted");
                 case.violated(7, loss.until, words);
             }
         }
@@ -228,7 +228,7 @@ fn resumes(case: &mut Case<'_>) {
                     || lost_in_this_life(case, event);
                 if !excused && *silent_for + secs(0.3) < GRACE {
                     let words = format!(
-                        "{} could not resume, {silent_for:.2?} after it had last heard something",
+                        "{} could not resume, {silent_for:.2?} after the last message",
                         event.who
                     );
                     case.violated(7, event.at, words);

@@ -107,7 +107,7 @@ fn interleaved(case: &mut Case<'_>) {
             let since = at.saturating_sub(AFTERMATH);
             if again && !case.troubled_at(CUT_OFF, &name, since, *at) {
                 let words =
-                    format!("{holder} and another session of {name} heard signals in turns");
+                    format!("{holder} and another session of {name} got signals alternately");
                 case.violated(1, *at, words);
             }
         }

@@ -161,7 +161,7 @@ fn others_are_told(case: &mut Case<'_>, outage: &Trouble) {
         case.judged(9);
         if !answered {
             let words = format!(
-                "{} on node {node} was not told about {id} within {REFUSED_WITHIN:?} while Redis was away",
+                "{} on node {node} got no outcome for {id} within {REFUSED_WITHIN:?} while Redis was away",
                 event.who
             );
             case.violated(9, event.at, words);

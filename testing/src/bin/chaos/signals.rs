@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::caller::{Caller, Signal};
 use crate::history::What;
 use crate::link::Link;
-use crate::stage::Act;
+use crate::shared::Phase;
 
 /// The average interval between signals.
 const PACE: Duration = Duration::from_millis(50);
@@ -21,7 +21,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 const AT_ONCE: u64 = 3;
 
 impl Caller {
-    pub(crate) fn hear(&mut self, said: &Value) {
+    pub(crate) fn receive(&mut self, said: &Value) {
         let from_peer = said["name"] == self.part.peer.as_str();
         match said["type"].as_str().unwrap_or_default() {
             "offer" if from_peer => {
@@ -86,7 +86,7 @@ impl Caller {
     }
 
     /// Sends what is due; false if the connection is broken.
-    pub(crate) async fn speak(&mut self, link: &mut Link) -> bool {
+    pub(crate) async fn send_due(&mut self, link: &mut Link) -> bool {
         let now = Instant::now();
         if let Some(signal) = &mut self.under_way {
             let due = signal.repeat_at.unwrap_or(signal.sent_at + OUTCOME_WITHIN);
@@ -102,10 +102,10 @@ impl Caller {
             signal.repeat_at = None;
             return self.send(link).await;
         }
-        if now < self.next_at || self.parted {
+        if now < self.next_at || self.has_ended {
             return true;
         }
-        self.next_at = now + PACE.mul_f32(self.dice.random_range(0.7..1.3));
+        self.next_at = now + PACE.mul_f32(self.rng.random_range(0.7..1.3));
         let Some(kind) = self.next_kind() else {
             return true;
         };
@@ -118,7 +118,7 @@ impl Caller {
         };
         for _ in 0..count {
             self.n += 1;
-            let life = self.diary.memory().life;
+            let life = self.client_state.memory().life;
             self.under_way = Some(Signal {
                 id: format!("{}.{life}.{}", self.part.name, self.n),
                 n: self.n,
@@ -140,11 +140,11 @@ impl Caller {
         let waits = self
             .offered_at
             .is_some_and(|at| at.elapsed() < ANSWER_WITHIN);
-        if self.part.calls && !self.in_call && !waits && self.stage.act() <= Act::Calm {
+        if self.part.calls && !self.in_call && !waits && self.shared.phase() <= Phase::Calm {
             self.offered_at = Some(Instant::now());
             return Some("offer");
         }
-        if self.stage.act() != Act::Storm {
+        if self.shared.phase() != Phase::Faults {
             return None;
         }
         Some(if self.n.is_multiple_of(2) {
@@ -160,8 +160,8 @@ impl Caller {
         };
         let body = json!({
             "id": signal.id, "from": self.part.name, "to": self.part.peer, "n": signal.n,
-            "life": self.diary.memory().life,
-            "padding": "x".repeat(self.dice.random_range(0..400)),
+            "life": self.client_state.memory().life,
+            "padding": "x".repeat(self.rng.random_range(0..400)),
         });
         let message = json!({"type": signal.kind, "name": self.part.peer, (signal.kind): body, "id": signal.id});
         link.note(What::Sent {
@@ -169,6 +169,6 @@ impl Caller {
             kind: signal.kind,
             to: self.part.peer.clone(),
         });
-        link.say(&message).await
+        link.send_json(&message).await
     }
 }

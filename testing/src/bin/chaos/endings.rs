@@ -11,25 +11,25 @@ use crate::caller::Part;
 use crate::cluster::{GRACE, NODE_TTL};
 use crate::history::{Expectation, What};
 use crate::run::Run;
-use crate::stage::{Act, Parting};
+use crate::shared::{Ending, Phase};
 
 /// The longest delay of a `leave` that is sent at once, on a busy machine.
 const AT_ONCE: Duration = Duration::from_millis(2500);
 
 impl Run {
     /// Ends each call by one side, in different ways; then kills a node.
-    pub(crate) async fn part(&mut self, dice: &mut StdRng) -> Outcome<()> {
+    pub(crate) async fn part(&mut self, rng: &mut StdRng) -> Outcome<()> {
         let mut pairs: Vec<(Part, Part)> = self
             .parts
             .chunks(2)
             .map(|pair| (pair[0].clone(), pair[1].clone()))
             .collect();
-        pairs.shuffle(dice);
+        pairs.shuffle(rng);
         let restless = self.restless();
         pairs.retain(|(one, other)| {
             !restless.contains(&one.name) && !restless.contains(&other.name)
         });
-        let ways = [Parting::HangsUp, Parting::Closes, Parting::Vanishes];
+        let ways = [Ending::HangsUp, Ending::Closes, Ending::Vanishes];
         // Three of the resumable and two of the plain calls end when a node is killed.
         let dying = self.dying(&pairs);
         let mut latest = Duration::ZERO;
@@ -39,19 +39,19 @@ impl Run {
             .enumerate()
         {
             let way = ways[number % ways.len()];
-            self.stage.board().partings.insert(goes.name.clone(), way);
+            self.shared.clients().endings.insert(goes.name.clone(), way);
             latest = latest.max(self.expect(goes, stays, way));
         }
-        self.act.send_replace(Act::Partings);
+        self.phase.send_replace(Phase::Endings);
         self.until_all_left(latest).await;
         self.die(&pairs, &dying).await
     }
 
     /// Callers of pairs on different nodes, so that the other side survives the kill.
     fn dying(&self, pairs: &[(Part, Part)]) -> Vec<String> {
-        let board = self.stage.board();
+        let clients = self.shared.clients();
         let apart = pairs.iter().filter(|(one, other)| {
-            let (here, there) = (board.at.get(&one.name), board.at.get(&other.name));
+            let (here, there) = (clients.at.get(&one.name), clients.at.get(&other.name));
             here.is_some() && there.is_some() && here != there
         });
         let (resumable, plain): (Vec<_>, Vec<_>) = apart.partition(|(one, _)| one.resumable);
@@ -59,17 +59,17 @@ impl Run {
         some.map(|(one, _)| one.name.clone()).collect()
     }
 
-    fn expect(&self, goes: &Part, stays: &Part, way: Parting) -> Duration {
+    fn expect(&self, goes: &Part, stays: &Part, way: Ending) -> Duration {
         let grace = if goes.resumable {
             GRACE
         } else {
             Duration::ZERO
         };
         let (within, reason, ending) = match way {
-            Parting::HangsUp => (AT_ONCE, Some("hangup"), "hung up"),
-            Parting::Closes => (AT_ONCE, Some("closed"), "closed"),
-            Parting::Vanishes => (AT_ONCE + grace, None, "vanished"),
-            Parting::DiesWithNode => {
+            Ending::HangsUp => (AT_ONCE, Some("hangup"), "hung up"),
+            Ending::Closes => (AT_ONCE, Some("closed"), "closed"),
+            Ending::Vanishes => (AT_ONCE + grace, None, "vanished"),
+            Ending::DiesWithNode => {
                 let noticed = NODE_TTL * 7 / 5 + AT_ONCE;
                 (noticed + grace, None, "died with its node")
             }
@@ -114,24 +114,24 @@ impl Run {
     async fn die(&mut self, pairs: &[(Part, Part)], dying: &[String]) -> Outcome<()> {
         let mut latest = Duration::ZERO;
         let victim = {
-            let mut board = self.stage.board();
-            let at = |name: &String| board.at.get(name).copied();
+            let mut clients = self.shared.clients();
+            let at = |name: &String| clients.at.get(name).copied();
             let Some(victim) = dying.iter().find_map(at) else {
                 return Ok(());
             };
-            let there = board.at.iter().filter(|(_, node)| **node == victim);
+            let there = clients.at.iter().filter(|(_, node)| **node == victim);
             let doomed: Vec<String> = there.map(|(name, _)| name.clone()).collect();
-            board.doomed.extend(doomed);
+            clients.doomed.extend(doomed);
             victim
         };
-        let doomed = self.stage.board().doomed.clone();
+        let doomed = self.shared.clients().doomed.clone();
         for (one, other) in pairs.iter().filter(|(one, _)| dying.contains(&one.name)) {
             let (goes, stays) = match (doomed.contains(&one.name), doomed.contains(&other.name)) {
                 (true, false) => (one, other),
                 (false, true) => (other, one),
                 _ => continue,
             };
-            latest = latest.max(self.expect(goes, stays, Parting::DiesWithNode));
+            latest = latest.max(self.expect(goes, stays, Ending::DiesWithNode));
         }
         self.cluster.kill(victim)?;
         self.until_all_left(latest).await;

@@ -14,20 +14,20 @@ use crate::history::History;
 
 /// The phases of a run, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Act {
+pub(crate) enum Phase {
     /// Clients send signals while faults are injected.
-    Storm,
+    Faults,
     /// No new signals: pending ones get their outcome, and every call is set up.
     Calm,
     /// One side of each call ends it.
-    Partings,
+    Endings,
     /// All clients close.
-    Curtain,
+    Closing,
 }
 
 /// How one side ends its call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Parting {
+pub(crate) enum Ending {
     HangsUp,
     Closes,
     /// Its connection breaks and it does not come back.
@@ -37,62 +37,62 @@ pub(crate) enum Parting {
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct Board {
+pub(crate) struct Clients {
     /// Clients with nothing pending.
     pub(crate) idle: HashSet<String>,
     /// The node of each client that is logged in.
     pub(crate) at: HashMap<String, usize>,
-    pub(crate) partings: HashMap<String, Parting>,
+    pub(crate) endings: HashMap<String, Ending>,
     /// Clients that do not reconnect once their connection is lost.
     pub(crate) doomed: HashSet<String>,
 }
 
 #[derive(Debug)]
-pub(crate) struct Stage {
+pub(crate) struct Shared {
     pub(crate) history: Arc<History>,
     pub(crate) endpoints: Vec<SocketAddr>,
-    pub(crate) act: watch::Receiver<Act>,
+    pub(crate) phase: watch::Receiver<Phase>,
     /// The names of all callers.
     pub(crate) names: Vec<String>,
     pub(crate) seed: u64,
-    board: Mutex<Board>,
+    clients: Mutex<Clients>,
 }
 
-impl Stage {
+impl Shared {
     pub(crate) fn new(
         history: &Arc<History>,
         endpoints: Vec<SocketAddr>,
-        act: watch::Receiver<Act>,
+        phase: watch::Receiver<Phase>,
         names: Vec<String>,
         seed: u64,
     ) -> Arc<Self> {
         Arc::new(Self {
             history: Arc::clone(history),
             endpoints,
-            act,
+            phase,
             names,
             seed,
-            board: Mutex::default(),
+            clients: Mutex::default(),
         })
     }
 
-    pub(crate) fn board(&self) -> MutexGuard<'_, Board> {
-        self.board.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn clients(&self) -> MutexGuard<'_, Clients> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn act(&self) -> Act {
-        *self.act.borrow()
+    pub(crate) fn phase(&self) -> Phase {
+        *self.phase.borrow()
     }
 
     /// Sleeps, but not beyond the end of the phase.
     pub(crate) async fn rest(&self, time: Duration) {
-        let mut act = self.act.clone();
-        act.mark_unchanged();
-        let _ = timeout(time, act.changed()).await;
+        let mut phase = self.phase.clone();
+        phase.mark_unchanged();
+        let _ = timeout(time, phase.changed()).await;
     }
 
     /// The random numbers of one client: the same for the same seed.
-    pub(crate) fn dice(&self, name: &str) -> StdRng {
+    pub(crate) fn rng(&self, name: &str) -> StdRng {
         let of_name = name.bytes().fold(0_u64, |sum, byte| {
             sum.wrapping_mul(131).wrapping_add(byte.into())
         });

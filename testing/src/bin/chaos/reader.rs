@@ -13,33 +13,33 @@ use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::diary::Diary;
+use crate::client_state::ClientState;
 use crate::history::{Receipt, What};
 
 #[derive(Debug)]
-pub(crate) enum Heard {
-    Said(Value),
+pub(crate) enum Incoming {
+    Message(Value),
     Closed(Option<u16>),
 }
 
 /// What a connection shares with the task that reads it.
 #[derive(Debug)]
-pub(crate) struct Ear {
+pub(crate) struct ReadState {
     /// The client has abandoned it for another connection.
     pub(crate) retired: AtomicBool,
     logged_in: AtomicBool,
     heard: Mutex<Instant>,
     /// Whether reading is stopped.
-    pub(crate) deaf: watch::Sender<bool>,
+    pub(crate) stopped: watch::Sender<bool>,
 }
 
-impl Ear {
+impl ReadState {
     pub(crate) fn new() -> Self {
         Self {
             retired: AtomicBool::new(false),
             logged_in: AtomicBool::new(false),
             heard: Mutex::new(Instant::now()),
-            deaf: watch::Sender::new(false),
+            stopped: watch::Sender::new(false),
         }
     }
 
@@ -55,62 +55,62 @@ impl Ear {
     }
 }
 
-pub(crate) struct Listener {
-    pub(crate) diary: Arc<Diary>,
+pub(crate) struct Reader {
+    pub(crate) client_state: Arc<ClientState>,
     pub(crate) conn: u64,
     pub(crate) node: usize,
-    pub(crate) ear: Arc<Ear>,
-    pub(crate) sender: mpsc::UnboundedSender<Heard>,
+    pub(crate) read_state: Arc<ReadState>,
+    pub(crate) sender: mpsc::UnboundedSender<Incoming>,
 }
 
-impl Listener {
+impl Reader {
     pub(crate) async fn listen(self, mut stream: SplitStream<WebSocketStream<TcpStream>>) {
-        let mut deaf = self.ear.deaf.subscribe();
+        let mut stopped = self.read_state.stopped.subscribe();
         let code = loop {
-            let _ = deaf.wait_for(|deaf| !deaf).await;
+            let _ = stopped.wait_for(|stopped| !stopped).await;
             let next = tokio::select! {
                 // `biased`: after a stop not one more frame is read.
                 biased;
-                _ = deaf.wait_for(|deaf| *deaf) => continue,
+                _ = stopped.wait_for(|stopped| *stopped) => continue,
                 next = stream.next() => next,
             };
-            self.ear.heard();
+            self.read_state.heard();
             match next {
                 Some(Ok(Message::Text(text))) => {
                     let said: Value = serde_json::from_str(&text).unwrap_or_else(|_| {
                         self.note(What::Wrong(11, format!("not JSON: {text}")));
                         json!({})
                     });
-                    self.write_down(&said);
-                    let _ = self.sender.send(Heard::Said(said));
+                    self.record(&said);
+                    let _ = self.sender.send(Incoming::Message(said));
                 }
                 Some(Ok(Message::Close(frame))) => break frame.map(|frame| frame.code.into()),
                 Some(Ok(_)) => {}
                 Some(Err(_)) | None => break None,
             }
-            if self.ear.logged_in.load(Ordering::Relaxed) && !self.retired() {
-                self.diary.memory().heard = Some(Instant::now());
+            if self.read_state.logged_in.load(Ordering::Relaxed) && !self.retired() {
+                self.client_state.memory().heard = Some(Instant::now());
             }
         };
         self.note(What::Closed { code });
-        let _ = self.sender.send(Heard::Closed(code));
+        let _ = self.sender.send(Incoming::Closed(code));
         // tungstenite sends the answering close frame on the next read.
         let rest = async { while let Some(Ok(_)) = stream.next().await {} };
         let _ = timeout(Duration::from_secs(2), rest).await;
     }
 
     fn retired(&self) -> bool {
-        self.ear.retired.load(Ordering::Relaxed)
+        self.read_state.retired.load(Ordering::Relaxed)
     }
 
     fn note(&self, what: What) {
-        let life = self.diary.memory().life;
-        self.diary
+        let life = self.client_state.memory().life;
+        self.client_state
             .history
-            .note(&self.diary.name, self.conn, life, what);
+            .note(&self.client_state.name, self.conn, life, what);
     }
 
-    fn write_down(&self, said: &Value) {
+    fn record(&self, said: &Value) {
         let text = |field: &str| said[field].as_str().unwrap_or_default().to_owned();
         let id = said["id"].as_str().map(str::to_owned);
         match said["type"].as_str().unwrap_or_default() {
@@ -162,7 +162,7 @@ impl Listener {
 
     fn remember(&self, said: &Value) {
         if let (Some(seq), false) = (said["seq"].as_str(), self.retired()) {
-            self.diary.memory().last = Some(seq.to_owned());
+            self.client_state.memory().last = Some(seq.to_owned());
         }
     }
 
@@ -170,14 +170,14 @@ impl Listener {
         let resumed = said["resumed"] == true;
         let resumable = said["resume"].is_string();
         {
-            let mut memory = self.diary.memory();
+            let mut memory = self.client_state.memory();
             memory.secret = said["resume"].as_str().map(str::to_owned);
             if !resumed {
                 memory.last = None;
                 memory.life += 1;
             }
         }
-        self.ear.logged_in.store(true, Ordering::Relaxed);
+        self.read_state.logged_in.store(true, Ordering::Relaxed);
         self.note(What::LoggedIn {
             node: self.node,
             resumed,

@@ -11,11 +11,11 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
-use crate::diary::Diary;
+use crate::client_state::ClientState;
 use crate::history::What;
 use crate::link::Link;
-use crate::listener::Heard;
-use crate::stage::{Act, Stage};
+use crate::reader::Incoming;
+use crate::shared::{Phase, Shared};
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 /// The most messages in flight to the client that does not read, each of the following size.
@@ -24,43 +24,50 @@ const LARGE: usize = 56 * 1024;
 /// A mailbox and the socket buffers of both sides hold far less.
 const TOO_MUCH: usize = 40 << 20;
 
-async fn enter(diary: &Arc<Diary>, stage: &Stage, node: usize, name: &str) -> Option<Link> {
-    let mut link = Link::open(diary, node, stage.endpoints[node]).await?;
+async fn enter(
+    client_state: &Arc<ClientState>,
+    shared: &Shared,
+    node: usize,
+    name: &str,
+) -> Option<Link> {
+    let mut link = Link::open(client_state, node, shared.endpoints[node]).await?;
     let request = json!({"type": "login", "name": name});
     let reply = link.login(&request, ANSWER_WITHIN).await?;
     (reply["success"] == true).then_some(link)
 }
 
 /// Watches the presence of all callers.
-pub(crate) async fn watch(stage: Arc<Stage>, watched: Vec<String>) {
-    let diary = Diary::new(&stage.history, "watcher");
+pub(crate) async fn watch(shared: Arc<Shared>, watched: Vec<String>) {
+    let client_state = ClientState::new(&shared.history, "watcher");
     let mut node = 0;
-    while stage.act() < Act::Partings {
-        node = (node + 1) % stage.endpoints.len();
-        if let Some(mut link) = enter(&diary, &stage, node, "watcher").await {
+    while shared.phase() < Phase::Endings {
+        node = (node + 1) % shared.endpoints.len();
+        if let Some(mut link) = enter(&client_state, &shared, node, "watcher").await {
             let request = json!({"type": "presence", "names": watched, "watch": true});
-            let mut alive = link.say(&request).await;
-            while alive && stage.act() < Act::Partings && link.silent_for() < Duration::from_secs(3)
+            let mut alive = link.send_json(&request).await;
+            while alive
+                && shared.phase() < Phase::Endings
+                && link.silent_for() < Duration::from_secs(3)
             {
-                alive = !matches!(link.heard.try_recv(), Ok(Heard::Closed(_)));
-                stage.rest(Duration::from_millis(100)).await;
+                alive = !matches!(link.heard.try_recv(), Ok(Incoming::Closed(_)));
+                shared.rest(Duration::from_millis(100)).await;
             }
         }
-        stage.rest(Duration::from_millis(300)).await;
+        shared.rest(Duration::from_millis(300)).await;
     }
 }
 
 /// Tries to log in with names that others hold.
-pub(crate) async fn covet(stage: Arc<Stage>) {
-    let mut dice = stage.dice("stranger");
-    while stage.act() < Act::Partings {
-        let name = stage.names[dice.random_range(0..stage.names.len())].clone();
-        let node = dice.random_range(0..stage.endpoints.len());
+pub(crate) async fn covet(shared: Arc<Shared>) {
+    let mut rng = shared.rng("stranger");
+    while shared.phase() < Phase::Endings {
+        let name = shared.names[rng.random_range(0..shared.names.len())].clone();
+        let node = rng.random_range(0..shared.endpoints.len());
         // The history has it under its own name, not the one that it tries to get.
-        let diary = Diary::new(&stage.history, &format!("stranger:{name}"));
-        if let Some(mut link) = Link::open(&diary, node, stage.endpoints[node]).await {
+        let client_state = ClientState::new(&shared.history, &format!("stranger:{name}"));
+        if let Some(mut link) = Link::open(&client_state, node, shared.endpoints[node]).await {
             let mut request = json!({"type": "login", "name": name});
-            if dice.random_bool(0.3) {
+            if rng.random_bool(0.3) {
                 request["resume"] = json!("a guess");
             }
             let reply = link.login(&request, Duration::from_secs(6)).await;
@@ -69,51 +76,51 @@ pub(crate) async fn covet(stage: Arc<Stage>) {
                 link.close().await;
             }
         }
-        stage.rest(Duration::from_millis(50)).await;
+        shared.rest(Duration::from_millis(50)).await;
     }
 }
 
 /// Sends more than the rate limit allows.
-pub(crate) async fn want_more(stage: Arc<Stage>) {
-    let diary = Diary::new(&stage.history, "greedy");
-    while stage.act() < Act::Calm {
-        if let Some(mut link) = enter(&diary, &stage, 0, "greedy").await {
+pub(crate) async fn want_more(shared: Arc<Shared>) {
+    let client_state = ClientState::new(&shared.history, "greedy");
+    while shared.phase() < Phase::Calm {
+        if let Some(mut link) = enter(&client_state, &shared, 0, "greedy").await {
             let message = json!({"type": "message", "name": "nobody", "message": 1});
             for burst in 0..200 {
                 let mut sent = true;
                 for _ in 0..20 {
-                    sent = sent && link.say(&message).await;
+                    sent = sent && link.send_json(&message).await;
                 }
                 while link.heard.try_recv().is_ok() {}
-                if !sent || burst % 20 == 19 && stage.act() >= Act::Calm {
+                if !sent || burst % 20 == 19 && shared.phase() >= Phase::Calm {
                     break;
                 }
                 sleep(Duration::from_millis(10)).await;
             }
         }
-        stage.rest(Duration::from_secs(3)).await;
+        shared.rest(Duration::from_secs(3)).await;
     }
 }
 
 /// Sends malformed messages, and checks after each that the connection still answers.
-pub(crate) async fn soil(stage: Arc<Stage>) {
-    let diary = Diary::new(&stage.history, "dirty");
-    let mut dice = stage.dice("dirty");
+pub(crate) async fn soil(shared: Arc<Shared>) {
+    let client_state = ClientState::new(&shared.history, "dirty");
+    let mut rng = shared.rng("dirty");
     let mut number = 0_u64;
-    while stage.act() < Act::Partings {
-        let node = dice.random_range(0..stage.endpoints.len());
-        if let Some(mut link) = enter(&diary, &stage, node, "dirty").await {
-            while stage.act() < Act::Partings {
+    while shared.phase() < Phase::Endings {
+        let node = rng.random_range(0..shared.endpoints.len());
+        if let Some(mut link) = enter(&client_state, &shared, node, "dirty").await {
+            while shared.phase() < Phase::Endings {
                 number += 1;
-                let victim = &stage.names[dice.random_range(0..stage.names.len())];
-                let life = diary.memory().life;
-                let (dirt, words) = dirt(&mut dice, (life, number), victim, &link);
-                let begun = stage.history.now();
+                let victim = &shared.names[rng.random_range(0..shared.names.len())];
+                let life = client_state.memory().life;
+                let (dirt, words) = dirt(&mut rng, (life, number), victim, &link);
+                let begun = shared.history.now();
                 let heard = link.send(dirt).await && is_heard(&mut link, number).await;
                 if !heard {
                     // The connection is open and gives no answer; the checker decides whether a fault excuses that.
                     let closed = link.heard.is_closed();
-                    let waited = stage.history.now().saturating_sub(begun);
+                    let waited = shared.history.now().saturating_sub(begun);
                     if !closed && waited >= ANSWER_WITHIN {
                         let words =
                             format!("no answer on node {node} for {waited:?} after {words}");
@@ -121,18 +128,18 @@ pub(crate) async fn soil(stage: Arc<Stage>) {
                     }
                     break;
                 }
-                stage.rest(Duration::from_millis(60)).await;
+                shared.rest(Duration::from_millis(60)).await;
             }
             // The last signals may have no outcome yet.
             link.retire();
         }
-        stage.rest(Duration::from_millis(100)).await;
+        shared.rest(Duration::from_millis(100)).await;
     }
 }
 
 async fn is_heard(link: &mut Link, number: u64) -> bool {
     let id = format!("ping{number}");
-    if !link.say(&json!({"type": "ping", "id": id})).await {
+    if !link.send_json(&json!({"type": "ping", "id": id})).await {
         return false;
     }
     let pong = |said: &Value| said["type"] == "pong" && said["id"] == id.as_str();
@@ -141,13 +148,13 @@ async fn is_heard(link: &mut Link, number: u64) -> bool {
 
 /// A malformed message and its label.
 fn dirt(
-    dice: &mut impl rand::Rng,
+    rng: &mut impl rand::Rng,
     number: (u32, u64),
     victim: &str,
     link: &Link,
 ) -> (Message, &'static str) {
     let text = |words: &str| Message::text(words.to_owned());
-    match dice.random_range(0..16) {
+    match rng.random_range(0..16) {
         0 => (text("{\"type\":\"offer\","), "half an object"),
         1 => (text("null"), "null"),
         2 => (text("[1,[2,[3]]]"), "an array"),
@@ -159,7 +166,7 @@ fn dirt(
         ),
         6 => (text(r#"{"type":"constructor"}"#), "an unknown type"),
         7 => (
-            Message::binary((0..200).map(|_| dice.random()).collect::<Vec<u8>>()),
+            Message::binary((0..200).map(|_| rng.random()).collect::<Vec<u8>>()),
             "bytes",
         ),
         8 => (Message::text("x".repeat(70_000)), "a huge frame"),
@@ -205,10 +212,10 @@ fn spoof((life, number): (u32, u64), victim: &str, link: &Link) -> Message {
 }
 
 /// Floods a client that does not read: the server must end it before much has accumulated.
-pub(crate) async fn flood(stage: Arc<Stage>, node: usize, door: std::net::SocketAddr) {
-    let deaf = Diary::new(&stage.history, "deaf");
-    let flooder = Diary::new(&stage.history, "flooder");
-    let Some(mut victim) = Link::open_with(&deaf, node, door, Some(8192)).await else {
+pub(crate) async fn flood(shared: Arc<Shared>, node: usize, front: std::net::SocketAddr) {
+    let victim_state = ClientState::new(&shared.history, "deaf");
+    let flooder = ClientState::new(&shared.history, "flooder");
+    let Some(mut victim) = Link::open_with(&victim_state, node, front, Some(8192)).await else {
         return;
     };
     let login = json!({"type": "login", "name": "deaf"});
@@ -216,19 +223,19 @@ pub(crate) async fn flood(stage: Arc<Stage>, node: usize, door: std::net::Socket
     if reply.is_none_or(|reply| reply["success"] != true) {
         return;
     }
-    let Some(mut link) = enter(&flooder, &stage, node, "flooder").await else {
+    let Some(mut link) = enter(&flooder, &shared, node, "flooder").await else {
         return;
     };
-    victim.goes_deaf(true);
+    victim.stop_reading(true);
     let (mut under_way, mut taken, mut number) = (0, 0, 0_u64);
     let padding = "x".repeat(LARGE);
     let begun = Instant::now();
-    while begun.elapsed() < Duration::from_secs(15) && stage.act() < Act::Calm {
+    while begun.elapsed() < Duration::from_secs(15) && shared.phase() < Phase::Calm {
         while under_way < WINDOW {
             number += 1;
             let id = format!("flooder.0.{number}");
             let message = json!({"type": "message", "name": "deaf", "message": padding, "id": id});
-            if !link.say(&message).await {
+            if !link.send_json(&message).await {
                 return;
             }
             under_way += 1;
@@ -243,12 +250,12 @@ pub(crate) async fn flood(stage: Arc<Stage>, node: usize, door: std::net::Socket
             Some("user_unavailable") => {
                 // The name is free, so the session that did not read was ended. It gets the reason if there was room
                 // for a close frame.
-                victim.goes_deaf(false);
+                victim.stop_reading(false);
                 if let Some(Some(code)) = victim.is_closed(Duration::from_secs(8)).await
                     && code != 4008
                 {
                     let words = format!("who did not read was closed with {code} and not 4008");
-                    stage.history.found(8, words);
+                    shared.history.found(8, words);
                 }
                 return;
             }
@@ -256,12 +263,12 @@ pub(crate) async fn flood(stage: Arc<Stage>, node: usize, door: std::net::Socket
         }
         if taken > TOO_MUCH {
             let words = format!("{taken} bytes were taken for a client that does not read");
-            stage.history.found(8, words);
+            shared.history.found(8, words);
             return;
         }
     }
-    if stage.act() == Act::Storm && stage.history.lock().troubles.is_empty() {
+    if shared.phase() == Phase::Faults && shared.history.lock().troubles.is_empty() {
         let words = format!("a client that does not read was kept, for {taken} bytes");
-        stage.history.found(8, words);
+        shared.history.found(8, words);
     }
 }

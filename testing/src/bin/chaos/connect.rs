@@ -17,9 +17,11 @@ impl Caller {
     pub(crate) async fn enter(&mut self) -> Option<Link> {
         loop {
             if self.is_doomed() {
-                let life = self.diary.memory().life;
-                let ends = What::Ends("does not come back");
-                self.diary.history.note(&self.diary.name, 0, life, ends);
+                let life = self.client_state.memory().life;
+                let ends = What::Ends("does not reconnect");
+                self.client_state
+                    .history
+                    .note(&self.client_state.name, 0, life, ends);
                 return None;
             }
             let node = self.choose();
@@ -27,7 +29,7 @@ impl Caller {
                 return Some(link);
             }
             self.lost_at = Some(node);
-            let rest = self.dice.random_range(50..250);
+            let rest = self.rng.random_range(50..250);
             sleep(Duration::from_millis(rest)).await;
         }
     }
@@ -37,16 +39,16 @@ impl Caller {
         if let Some(home) = self.part.home {
             return home;
         }
-        let nodes = self.stage.endpoints.len();
+        let nodes = self.shared.endpoints.len();
         match self.lost_at {
             None => self.part.first,
-            Some(lost) => (lost + self.dice.random_range(1..nodes)) % nodes,
+            Some(lost) => (lost + self.rng.random_range(1..nodes)) % nodes,
         }
     }
 
     pub(crate) async fn try_enter(&mut self, node: usize) -> Option<Link> {
-        let mut link = Link::open(&self.diary, node, self.stage.endpoints[node]).await?;
-        let resuming = self.diary.memory().secret.is_some();
+        let mut link = Link::open(&self.client_state, node, self.shared.endpoints[node]).await?;
+        let resuming = self.client_state.memory().secret.is_some();
         let request = self.login_request();
         let Some(reply) = link.login(&request, LOGIN_WITHIN).await else {
             self.gave_up_at = Some(Instant::now());
@@ -58,7 +60,7 @@ impl Caller {
             } else if !resuming {
                 link.note(What::Wrong(7, "resumed what was never begun".into()));
             }
-            self.given_up.drain(..).for_each(Link::lingers);
+            self.given_up.drain(..).for_each(Link::linger);
             self.outcome_is_open();
             return Some(link);
         }
@@ -72,7 +74,7 @@ impl Caller {
     }
 
     fn login_request(&self) -> Value {
-        let memory = self.diary.memory();
+        let memory = self.client_state.memory();
         let mut request =
             json!({"type": "login", "name": self.part.name, "resumable": self.part.resumable});
         if let Some(secret) = &memory.secret {
@@ -91,7 +93,7 @@ impl Caller {
                 "a resume was answered with a fresh session".into(),
             ));
         }
-        if self.part.resumable && self.diary.memory().secret.is_none() {
+        if self.part.resumable && self.client_state.memory().secret.is_none() {
             link.note(What::Wrong(7, "no secret for a resumable session".into()));
         }
         self.in_call = false;
@@ -110,7 +112,7 @@ impl Caller {
     }
 
     fn refused(&mut self, link: &Link, code: &str, resuming: bool) {
-        let heard = self.diary.memory().heard;
+        let heard = self.client_state.memory().heard;
         let silent_for = heard.map_or(Duration::MAX, |heard| heard.elapsed());
         link.note(What::Refused {
             code: code.to_owned(),
@@ -119,7 +121,7 @@ impl Caller {
         });
         if resuming && code == "resume_failed" {
             self.given_up.clear();
-            let mut memory = self.diary.memory();
+            let mut memory = self.client_state.memory();
             memory.secret = None;
             memory.last = None;
         }

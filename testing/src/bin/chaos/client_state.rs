@@ -7,7 +7,7 @@ use crate::history::History;
 
 /// What a client keeps across its connections.
 #[derive(Debug)]
-pub(crate) struct Diary {
+pub(crate) struct ClientState {
     pub(crate) history: Arc<History>,
     pub(crate) name: Arc<str>,
     memory: Mutex<Memory>,
@@ -22,7 +22,7 @@ pub(crate) struct Memory {
     pub(crate) heard: Option<Instant>,
 }
 
-impl Diary {
+impl ClientState {
     pub(crate) fn new(history: &Arc<History>, name: &str) -> Arc<Self> {
         Arc::new(Self {
             history: Arc::clone(history),
