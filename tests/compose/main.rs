@@ -62,7 +62,7 @@ async fn main() {
     project
         .compose(&format!("up --detach --wait {}", images.services.join(" ")))
         .await;
-    let mut town = Town::build(&project).await;
+    let mut town = Scenario::build(&project).await;
     tells(
         begun,
         &format!(
@@ -125,7 +125,7 @@ async fn main() {
         after.len() == 5 && after.iter().all(|new| !before.contains(new)),
         "{after:?}"
     );
-    town.goes_on().await;
+    town.continues().await;
     tells(
         begun,
         &format!(
@@ -148,13 +148,13 @@ fn tells(begun: Instant, what: &str) {
 }
 
 /// Calls that continue through the load balancer.
-struct Town<'a> {
+struct Scenario<'a> {
     project: &'a Project,
     endpoints: testing::call::Endpoints,
     calls: Vec<(Party, Party)>,
 }
 
-impl<'a> Town<'a> {
+impl<'a> Scenario<'a> {
     async fn build(project: &'a Project) -> Self {
         let mut town = Self {
             project,
@@ -175,18 +175,18 @@ impl<'a> Town<'a> {
             let calls = Party::start(&self.endpoints, &one, &other, true, EVERY);
             self.calls.push((calls, answers));
         }
-        self.goes_on().await;
+        self.continues().await;
     }
 
-    fn talkers(&self) -> impl Iterator<Item = &Party> {
+    fn parties(&self) -> impl Iterator<Item = &Party> {
         self.calls.iter().flat_map(|(one, other)| [one, other])
     }
 
-    async fn goes_on(&self) {
-        let before: Vec<u64> = self.talkers().map(|talker| talker.log().acked).collect();
-        for (talker, before) in self.talkers().zip(before) {
-            eventually(&format!("{} talks", talker.name), async || {
-                (talker.log().acked > before + 1).then_some(())
+    async fn continues(&self) {
+        let before: Vec<u64> = self.parties().map(|party| party.log().acked).collect();
+        for (party, before) in self.parties().zip(before) {
+            eventually(&format!("{} talks", party.name), async || {
+                (party.log().acked > before + 1).then_some(())
             })
             .await;
         }
@@ -207,11 +207,11 @@ impl<'a> Town<'a> {
 
     /// Settles all calls and checks that nothing was lost; the number of signals and of resumes.
     async fn lost_nothing(&self) -> (u64, usize) {
-        for talker in self.talkers() {
-            talker.pause();
+        for party in self.parties() {
+            party.pause();
         }
-        for talker in self.talkers() {
-            talker.settle().await;
+        for party in self.parties() {
+            party.settle().await;
         }
         let mut signals = 0;
         for (one, other) in &self.calls {
@@ -221,8 +221,8 @@ impl<'a> Town<'a> {
                 signals += sender.log().sent;
             }
         }
-        for talker in self.talkers() {
-            let (log, name) = (talker.log(), &talker.name);
+        for party in self.parties() {
+            let (log, name) = (party.log(), &party.name);
             assert!(log.leaves.is_empty(), "{name} got {:?}", log.leaves);
             assert!(log.refused.is_empty(), "{name}: {:?}", log.refused);
             assert_eq!(log.missed, 0, "{name} may have missed something");
@@ -230,7 +230,7 @@ impl<'a> Town<'a> {
         }
         (
             signals,
-            self.talkers().map(|talker| talker.log().resumes).sum(),
+            self.parties().map(|party| party.log().resumes).sum(),
         )
     }
 }
@@ -264,7 +264,7 @@ async fn one_trace(project: &Project, collector: &Collector) -> (String, Vec<Str
 }
 
 /// `docker kill`: resumable users resume elsewhere, and the peer of a plain user gets a leave.
-async fn a_node_is_killed(town: &Town<'_>) {
+async fn a_node_is_killed(town: &Scenario<'_>) {
     let front = town.project.front;
     let (mut plain, node) = login(front, "plain").await;
     let mut behind = loop {
@@ -282,7 +282,7 @@ async fn a_node_is_killed(town: &Town<'_>) {
         leave,
         json!({"type": "leave", "name": "plain", "reason": "node_lost"})
     );
-    town.goes_on().await;
+    town.continues().await;
 }
 
 /// Logs in; the client and its node.
@@ -302,10 +302,10 @@ async fn login(front: std::net::SocketAddr, name: &str) -> (Client, String) {
 }
 
 /// Stops Redis and starts it again: connections stay. Returns the length of the outage.
-async fn redis_is_away(town: &Town<'_>) -> Duration {
+async fn redis_is_away(town: &Scenario<'_>) -> Duration {
     let resumes = || {
-        town.talkers()
-            .map(|talker| talker.log().resumes)
+        town.parties()
+            .map(|party| party.log().resumes)
             .sum::<usize>()
     };
     let before = resumes();
@@ -315,7 +315,7 @@ async fn redis_is_away(town: &Town<'_>) -> Duration {
     sleep(Duration::from_secs(5)).await;
     town.project.compose("start redis").await;
     let away = stopped.elapsed();
-    town.goes_on().await;
+    town.continues().await;
     assert_eq!(resumes(), before, "no connection was lost");
     away
 }

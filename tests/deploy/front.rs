@@ -59,11 +59,11 @@ impl Cluster {
             calls,
             _redis: redis,
         };
-        cluster.goes_on().await;
+        cluster.continues().await;
         cluster
     }
 
-    fn talkers(&self) -> impl Iterator<Item = &Party> {
+    fn parties(&self) -> impl Iterator<Item = &Party> {
         self.calls.iter().flat_map(|(one, other)| [one, other])
     }
 
@@ -77,11 +77,11 @@ impl Cluster {
     }
 
     /// Waits until each side has sent something new that was acknowledged.
-    async fn goes_on(&self) {
-        let before: Vec<u64> = self.talkers().map(|talker| talker.log().acked).collect();
-        for (talker, before) in self.talkers().zip(before) {
-            eventually(&format!("{} talks", talker.name), async || {
-                (talker.log().acked > before + 1).then_some(())
+    async fn continues(&self) {
+        let before: Vec<u64> = self.parties().map(|party| party.log().acked).collect();
+        for (party, before) in self.parties().zip(before) {
+            eventually(&format!("{} talks", party.name), async || {
+                (party.log().acked > before + 1).then_some(())
             })
             .await;
         }
@@ -90,12 +90,12 @@ impl Cluster {
     /// Everybody rests: everything was received once and in order, nobody received a leave, no upgrade failed. How many
     /// signals there were.
     async fn lost_nothing(&self) -> u64 {
-        for talker in self.talkers() {
-            talker.pause();
+        for party in self.parties() {
+            party.pause();
         }
         let mut signals = 0;
-        for talker in self.talkers() {
-            talker.settle().await;
+        for party in self.parties() {
+            party.settle().await;
         }
         for (one, other) in &self.calls {
             for (sender, receiver) in [(one, other), (other, one)] {
@@ -105,8 +105,8 @@ impl Cluster {
                 signals += said;
             }
         }
-        for talker in self.talkers() {
-            let (log, name) = (talker.log(), &talker.name);
+        for party in self.parties() {
+            let (log, name) = (party.log(), &party.name);
             assert!(log.leaves.is_empty(), "{name} got {:?}", log.leaves);
             assert!(log.refused.is_empty(), "{name}: {:?}", log.refused);
             assert_eq!(log.missed, 0, "{name} may have missed something");
@@ -117,24 +117,24 @@ impl Cluster {
 
     /// The close codes of all connections that have ended.
     fn close_codes(&self) -> Vec<Option<u16>> {
-        self.talkers()
-            .flat_map(|talker| talker.log().closes)
+        self.parties()
+            .flat_map(|party| party.log().closes)
             .collect()
     }
 
     fn longest_silence(&self) -> Duration {
-        let silences = self.talkers().map(|talker| talker.log().longest_silence);
+        let silences = self.parties().map(|party| party.log().longest_silence);
         silences.max().unwrap_or_default()
     }
 }
 
 /// Logs in one client after the other until it is dropped; each login must succeed.
-struct Newcomers {
+struct Logins {
     stop: Arc<std::sync::atomic::AtomicBool>,
     task: tokio::task::JoinHandle<usize>,
 }
 
-impl Newcomers {
+impl Logins {
     fn at(front: std::net::SocketAddr) -> Self {
         let stop = Arc::<std::sync::atomic::AtomicBool>::default();
         let stopped = Arc::clone(&stop);
@@ -174,13 +174,13 @@ async fn calls_are_spread_and_a_drain_loses_nothing() {
         );
     }
 
-    let newcomers = Newcomers::at(cluster.front.address);
+    let newcomers = Logins::at(cluster.front.address);
     let mut leaving = cluster.nodes.remove(0);
     leaving.process.signal("TERM");
     let asked = Instant::now();
     assert_eq!(leaving.process.ended().await, Some(0), "{}", leaving.log());
     let drained = asked.elapsed();
-    cluster.goes_on().await;
+    cluster.continues().await;
     let came = newcomers.end().await;
     let signals = cluster.lost_nothing().await;
 
@@ -210,7 +210,7 @@ async fn a_killed_node_loses_nothing_of_resumable_clients() {
     let mut behind = Client::login(cluster.nodes[1].address, "left-behind").await;
     plain.call(&mut behind).await;
 
-    let newcomers = Newcomers::at(cluster.front.address);
+    let newcomers = Logins::at(cluster.front.address);
     let killed = cluster.nodes.remove(0);
     killed.process.signal("KILL");
     let killed_at = Instant::now();
@@ -220,7 +220,7 @@ async fn a_killed_node_loses_nothing_of_resumable_clients() {
         (&"plain".into(), &"node_lost".into())
     );
     let noticed = killed_at.elapsed();
-    cluster.goes_on().await;
+    cluster.continues().await;
     let came = newcomers.end().await;
     let signals = cluster.lost_nothing().await;
 

@@ -39,7 +39,7 @@ async fn numbered_candidates_arrive_in_order_while_the_subscriber_is_cut() {
         running.spawn(async move {
             let (accepted, received) = tokio::join!(
                 send_all(sender, receiver.name.clone(), &sent, cuts),
-                hear_all(receiver)
+                receive_all(receiver)
             );
             assert!(
                 received.is_sorted_by(|a, b| a < b),
@@ -123,10 +123,10 @@ async fn send_all(
     accepted
 }
 
-async fn hear_all(mut receiver: Client) -> Vec<usize> {
+async fn receive_all(mut client: Client) -> Vec<usize> {
     let mut received = Vec::new();
     loop {
-        let message = receiver.receive().await;
+        let message = client.receive().await;
         if message["type"] == "message" {
             return received;
         }

@@ -33,7 +33,7 @@ async fn is_told_later(redis: &Redis, before: Option<&str>) {
 }
 
 /// `client` was sent two entries that it has not seen when it resumes, and the replica has no record of them.
-struct Scene {
+struct Scenario {
     failover: Failover,
     /// The nodes of the caller, of the client, and of a friend.
     nodes: [Node; 3],
@@ -46,7 +46,7 @@ struct Scene {
     known: Option<String>,
 }
 
-impl Scene {
+impl Scenario {
     async fn build(settings: &[(&str, &str)]) -> Self {
         let failover = Failover::start().await;
         let url = failover.url();
@@ -105,7 +105,7 @@ async fn expect_both(client: &mut Client) {
 }
 
 /// Checks that the client is told of the loss once, gets nothing twice, stays in its call, and can be reached.
-async fn goes_on(client: &mut Client, caller: &mut Client) {
+async fn continues(client: &mut Client, caller: &mut Client) {
     let status = client.receive_type("status").await;
     assert_eq!(status["missed"], true, "{status}");
     // Longer than it takes until call peers are asked whether the call still exists.
@@ -126,52 +126,52 @@ async fn goes_on(client: &mut Client, caller: &mut Client) {
 #[tokio::test]
 async fn a_resume_after_the_loss_gets_missed() {
     let _alone = crate::alone().await;
-    let mut scene = Scene::build(&[]).await;
-    drop(scene.connection);
-    is_told_later(&scene.failover.primary, scene.known.as_deref()).await;
-    scene.failover.primary.kill().await;
-    scene.failover.promote().await;
+    let mut scenario = Scenario::build(&[]).await;
+    drop(scenario.connection);
+    is_told_later(&scenario.failover.primary, scenario.known.as_deref()).await;
+    scenario.failover.primary.kill().await;
+    scenario.failover.promote().await;
     let back = Instant::now();
-    let mut client = resume_eventually(&scene.nodes[2], &scene.token).await;
+    let mut client = resume_eventually(&scenario.nodes[2], &scenario.token).await;
     println!(
         "a session continues {:?} after a replica was promoted",
         back.elapsed()
     );
-    goes_on(&mut client, &mut scene.caller).await;
+    continues(&mut client, &mut scenario.caller).await;
 }
 
 /// The connection ends after its node has written the session to the new Redis.
 #[tokio::test]
 async fn a_connection_that_ends_after_the_loss_gets_missed() {
     let _alone = crate::alone().await;
-    let mut scene = Scene::build(&[]).await;
-    scene.failover.primary.kill().await;
-    scene.failover.promote().await;
-    is_told_later(&scene.failover.replica, scene.known.as_deref()).await;
-    drop(scene.connection);
+    let mut scenario = Scenario::build(&[]).await;
+    scenario.failover.primary.kill().await;
+    scenario.failover.promote().await;
+    is_told_later(&scenario.failover.replica, scenario.known.as_deref()).await;
+    drop(scenario.connection);
     eventually("the client is known to be gone", async || {
-        let lease: String = asked(&scene.failover.replica, "GET sb:p:{/client}").await;
+        let lease: String = asked(&scenario.failover.replica, "GET sb:p:{/client}").await;
         lease.ends_with('d').then_some(())
     })
     .await;
-    let mut client = resume_eventually(&scene.nodes[2], &scene.token).await;
-    goes_on(&mut client, &mut scene.caller).await;
+    let mut client = resume_eventually(&scenario.nodes[2], &scenario.token).await;
+    continues(&mut client, &mut scenario.caller).await;
 }
 
 /// No node is left that knows more than the replica: the client's resume is delayed until that is certain.
 #[tokio::test]
 async fn a_session_whose_node_died_with_redis_continues() {
     let _alone = crate::alone().await;
-    let mut scene = Scene::build(&[("presence.grace", "12s")]).await;
-    let [callers, own, other] = scene.nodes;
-    drop((scene.connection, own));
-    scene.failover.primary.kill().await;
-    scene.failover.promote().await;
+    let mut scenario = Scenario::build(&[("presence.grace", "12s")]).await;
+    let [callers, own, other] = scenario.nodes;
+    drop((scenario.connection, own));
+    scenario.failover.primary.kill().await;
+    scenario.failover.promote().await;
     let mut client = Client::connect(other.address).await;
-    let reply = client.try_resume(&scene.token).await;
+    let reply = client.try_resume(&scenario.token).await;
     assert_eq!(reply["code"], "unavailable", "{reply}");
-    let mut client = resume_eventually(&other, &scene.token).await;
-    let mut caller = scene.caller;
-    goes_on(&mut client, &mut caller).await;
+    let mut client = resume_eventually(&other, &scenario.token).await;
+    let mut caller = scenario.caller;
+    continues(&mut client, &mut caller).await;
     drop(callers);
 }

@@ -19,7 +19,7 @@ fn is_long() -> bool {
 }
 
 /// Three nodes and calls over them.
-struct Town {
+struct Scenario {
     nodes: Vec<Node>,
     endpoints: Endpoints,
     calls: Vec<(Party, Party)>,
@@ -28,7 +28,7 @@ struct Town {
     environment: &'static [(&'static str, &'static str)],
 }
 
-impl Town {
+impl Scenario {
     async fn build(redis_url: String, calls: usize, settings: &[(&'static str, &str)]) -> Self {
         Self::build_in(redis_url, calls, settings, &[]).await
     }
@@ -42,7 +42,7 @@ impl Town {
         let settings = settings
             .iter()
             .map(|(key, value)| (*key, (*value).to_owned()));
-        let mut town = Self {
+        let mut scenario = Self {
             nodes: Vec::new(),
             endpoints: Endpoints::default(),
             calls: Vec::new(),
@@ -51,19 +51,19 @@ impl Town {
             environment,
         };
         for _ in 0..3 {
-            town.add_node().await;
+            scenario.add_node().await;
         }
         for number in 0..calls {
             let (one, other) = (format!("a{number}"), format!("b{number}"));
-            let answers = Party::start(&town.endpoints, &other, &one, false, EVERY);
+            let answers = Party::start(&scenario.endpoints, &other, &one, false, EVERY);
             eventually("it has logged in", async || answers.log().at).await;
-            town.calls.push((
-                Party::start(&town.endpoints, &one, &other, true, EVERY),
+            scenario.calls.push((
+                Party::start(&scenario.endpoints, &one, &other, true, EVERY),
                 answers,
             ));
         }
-        town.goes_on().await;
-        town
+        scenario.continues().await;
+        scenario
     }
 
     async fn add_node(&mut self) {
@@ -78,7 +78,7 @@ impl Town {
         self.nodes.push(node);
     }
 
-    fn talkers(&self) -> impl Iterator<Item = &Party> {
+    fn parties(&self) -> impl Iterator<Item = &Party> {
         self.calls.iter().flat_map(|(one, other)| [one, other])
     }
 
@@ -93,12 +93,12 @@ impl Town {
     }
 
     /// Waits until each side has sent something new that was acknowledged.
-    async fn goes_on(&self) {
-        let before: Vec<u64> = self.talkers().map(|talker| talker.log().acked).collect();
-        for (talker, before) in self.talkers().zip(before) {
-            eventually(&format!("{} talks", talker.name), async || {
-                let log = talker.log();
-                assert!(log.refused.is_empty(), "{}: {:?}", talker.name, log.refused);
+    async fn continues(&self) {
+        let before: Vec<u64> = self.parties().map(|party| party.log().acked).collect();
+        for (party, before) in self.parties().zip(before) {
+            eventually(&format!("{} talks", party.name), async || {
+                let log = party.log();
+                assert!(log.refused.is_empty(), "{}: {:?}", party.name, log.refused);
                 (log.acked > before + 1).then_some(())
             })
             .await;
@@ -117,11 +117,11 @@ impl Town {
     }
 
     async fn rests(&self, has_all: bool) -> u64 {
-        for talker in self.talkers() {
-            talker.pause();
+        for party in self.parties() {
+            party.pause();
         }
-        for talker in self.talkers() {
-            talker.settle().await;
+        for party in self.parties() {
+            party.settle().await;
         }
         let mut signals = 0;
         for (one, other) in &self.calls {
@@ -136,20 +136,15 @@ impl Town {
                 signals += said;
             }
         }
-        for talker in self.talkers() {
-            let log = talker.log();
-            assert!(
-                log.leaves.is_empty(),
-                "{} got {:?}",
-                talker.name,
-                log.leaves
-            );
-            assert!(log.refused.is_empty(), "{}: {:?}", talker.name, log.refused);
+        for party in self.parties() {
+            let log = party.log();
+            assert!(log.leaves.is_empty(), "{} got {:?}", party.name, log.leaves);
+            assert!(log.refused.is_empty(), "{}: {:?}", party.name, log.refused);
             assert_eq!(
                 log.missed > 0,
                 !has_all,
                 "{} got `missed` {} times",
-                talker.name,
+                party.name,
                 log.missed
             );
         }
@@ -157,11 +152,11 @@ impl Town {
     }
 
     fn resumes(&self) -> usize {
-        self.talkers().map(|talker| talker.log().resumes).sum()
+        self.parties().map(|party| party.log().resumes).sum()
     }
 
     fn longest_silence(&self) -> Duration {
-        let silences = self.talkers().map(|talker| talker.log().longest_silence);
+        let silences = self.parties().map(|party| party.log().longest_silence);
         silences.max().unwrap_or_default()
     }
 
@@ -192,31 +187,31 @@ async fn a_killed_node_loses_nothing_of_its_calls() {
     let _alone = crate::alone().await;
     for seed in 1..=if is_long() { 10 } else { 1 } {
         let redis = Redis::start().await;
-        let mut town = Town::build(redis.url(), 200, &[]).await;
+        let mut scenario = Scenario::build(redis.url(), 200, &[]).await;
         sleep(Duration::from_millis(rand::random_range(0..1000))).await;
-        let node = town.removes(rand::random_range(0..3));
+        let node = scenario.removes(rand::random_range(0..3));
         node.process.signal("KILL");
-        town.goes_on().await;
-        let signals = town.lost_nothing().await;
+        scenario.continues().await;
+        let signals = scenario.lost_nothing().await;
         println!(
             "{seed}: {signals} signals of 200 calls, {} sessions resumed after kill -9, longest silence {:?}",
-            town.resumes(),
-            town.longest_silence(),
+            scenario.resumes(),
+            scenario.longest_silence(),
         );
-        assert!(town.resumes() > 50);
+        assert!(scenario.resumes() > 50);
         // Then both nodes that a call may be on, one after the other.
         for _ in 0..2 {
-            town.add_node().await;
-            for talker in town.talkers() {
-                talker.proceed();
+            scenario.add_node().await;
+            for party in scenario.parties() {
+                party.proceed();
             }
-            town.goes_on().await;
-            let node = town.removes(0);
+            scenario.continues().await;
+            let node = scenario.removes(0);
             node.process.signal("KILL");
-            town.goes_on().await;
+            scenario.continues().await;
         }
-        town.lost_nothing().await;
-        town.ends().await;
+        scenario.lost_nothing().await;
+        scenario.ends().await;
     }
 }
 
@@ -225,26 +220,26 @@ async fn rolling_restarts_lose_nothing() {
     let _alone = crate::alone().await;
     let redis = Redis::start().await;
     let settings = [("drain.window", "1s"), ("drain.deadline", "10s")];
-    let mut town = Town::build(redis.url(), 200, &settings).await;
+    let mut scenario = Scenario::build(redis.url(), 200, &settings).await;
     let rounds = if is_long() { 10 } else { 1 };
     for _ in 0..rounds {
         for _ in 0..3 {
-            town.add_node().await;
-            let mut node = town.removes(0);
+            scenario.add_node().await;
+            let mut node = scenario.removes(0);
             node.process.signal("TERM");
             let asked = Instant::now();
             assert_eq!(node.process.ended().await, Some(0), "{}", node.log());
             assert!(asked.elapsed() < Duration::from_secs(10));
-            town.goes_on().await;
+            scenario.continues().await;
         }
     }
-    let signals = town.lost_nothing().await;
+    let signals = scenario.lost_nothing().await;
     println!(
         "{signals} signals over {rounds} rolling restarts of 3 nodes: {} resumes, longest silence {:?}",
-        town.resumes(),
-        town.longest_silence()
+        scenario.resumes(),
+        scenario.longest_silence()
     );
-    town.ends().await;
+    scenario.ends().await;
 }
 
 /// Nodes that treat 30 % of pushes as if their inbound queue were full. Needs the feature `seeded-bugs`.
@@ -254,9 +249,9 @@ async fn dropped_pushes_are_delayed_and_not_lost() {
     let _alone = crate::alone().await;
     let redis = Redis::start().await;
     let drops = &[("SWITCHBOARD_DROP_PUSHES", "30")];
-    let town = Town::build_in(redis.url(), 100, &[], drops).await;
+    let scenario = Scenario::build_in(redis.url(), 100, &[], drops).await;
     let received = || {
-        let received = town.talkers().map(|talker| talker.log().received.len());
+        let received = scenario.parties().map(|party| party.log().received.len());
         received.sum::<usize>()
     };
     let much = received() + 20_000;
@@ -264,14 +259,14 @@ async fn dropped_pushes_are_delayed_and_not_lost() {
         (received() > much).then_some(())
     })
     .await;
-    let signals = town.lost_nothing().await;
-    let longest = town.longest_silence();
+    let signals = scenario.lost_nothing().await;
+    let longest = scenario.longest_silence();
     println!(
         "30 % of pushes dropped: {signals} signals, none lost or repeated, longest silence {longest:?}"
     );
     // Each side gets ten signals a second in order, so no signal was later than the longest silence.
     assert!(longest < Duration::from_secs(2), "{longest:?}");
-    town.ends().await;
+    scenario.ends().await;
 }
 
 /// In which state Redis returns from an outage.
@@ -286,7 +281,7 @@ enum Return {
 async fn redis_is_away(how: Return, outage: Duration) {
     let mut failover = Failover::start().await;
     // Sessions without a connection at the start of the outage can still resume after it, though it outlasts the grace.
-    let town = Town::build(failover.url(), 100, &[("presence.grace", "5s")]).await;
+    let scenario = Scenario::build(failover.url(), 100, &[("presence.grace", "5s")]).await;
     let back = match how {
         Return::WithItsData => {
             failover.primary.process.signal("STOP");
@@ -304,11 +299,16 @@ async fn redis_is_away(how: Return, outage: Duration) {
         Return::Promoted => {
             // Writes from here on are lost. Signals to disconnected sessions are stored nowhere else.
             failover.stop_replication();
-            let away = || town.calls.iter().take(25).map(|(_, other)| other);
-            for talker in away() {
-                talker.disconnect().await;
+            let away = || scenario.calls.iter().take(25).map(|(_, other)| other);
+            for party in away() {
+                party.disconnect().await;
             }
-            let said = || town.talkers().map(|talker| talker.log().acked).sum::<u64>();
+            let said = || {
+                scenario
+                    .parties()
+                    .map(|party| party.log().acked)
+                    .sum::<u64>()
+            };
             let before = said();
             eventually("much is acknowledged", async || {
                 (said() > before + 1000).then_some(())
@@ -318,36 +318,36 @@ async fn redis_is_away(how: Return, outage: Duration) {
             sleep(outage).await;
             failover.promote().await;
             let back = Instant::now();
-            for talker in away() {
-                talker.proceed();
+            for party in away() {
+                party.proceed();
             }
             back
         }
     };
-    for node in &town.nodes {
+    for node in &scenario.nodes {
         let status = testing::http::status(node.admin, "/livez").await;
         assert_eq!(status, Some(200));
     }
-    town.goes_on().await;
+    scenario.continues().await;
     let talking = back.elapsed();
     let signals = match how {
-        Return::WithItsData => town.lost_nothing().await,
-        Return::Empty | Return::Promoted => town.lost_only_what_was_reported().await,
+        Return::WithItsData => scenario.lost_nothing().await,
+        Return::Empty | Return::Promoted => scenario.lost_only_what_was_reported().await,
     };
     println!(
         "{how:?} after {outage:?}: all calls continue {talking:?} after the return, {signals} signals, none repeated"
     );
     assert!(talking < Duration::from_secs(5), "{talking:?}");
     let resumes = if let Return::Promoted = how { 25 } else { 0 };
-    assert_eq!(town.resumes(), resumes, "no connection was lost");
+    assert_eq!(scenario.resumes(), resumes, "no connection was lost");
     if !outage.is_zero() {
-        let connected = |talker: &&Party| talker.log().resumes == 0;
-        for talker in town.talkers().filter(connected) {
-            let reply = async || (talker.log().statuses >= 2).then_some(());
+        let connected = |party: &&Party| party.log().resumes == 0;
+        for party in scenario.parties().filter(connected) {
+            let reply = async || (party.log().statuses >= 2).then_some(());
             eventually("the outage and its end are logged", reply).await;
         }
     }
-    town.ends().await;
+    scenario.ends().await;
 }
 
 fn outage() -> Duration {

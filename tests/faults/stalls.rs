@@ -22,7 +22,7 @@ const BACK_WITHIN: Duration = Duration::from_secs(5);
 const NOTICED_WITHIN: Duration = Duration::from_millis(1500);
 
 /// 200 calls over two nodes, half of them on one node, and strangers who try to take live users' names.
-struct Town {
+struct Scenario {
     redis: Redis,
     nodes: [Node; 2],
     across: Vec<(Client, Client)>,
@@ -30,7 +30,7 @@ struct Town {
     probers: [Client; 2],
 }
 
-impl Town {
+impl Scenario {
     async fn build() -> Self {
         let redis = Redis::start().await;
         // The prober sends to all users as fast as the machine can.
@@ -166,10 +166,10 @@ impl Town {
         let back = fault(&mut self).await;
         self.is_back(back).await;
         for (number, node) in self.nodes.iter().enumerate() {
-            let mut newcomer = Client::connect(node.address).await;
-            let name = format!("newcomer{number}");
-            eventually("newcomers can log in again", async || {
-                (newcomer.try_login(&name).await["success"] == true).then_some(())
+            let mut login_attempt = Client::connect(node.address).await;
+            let name = format!("login_attempt{number}");
+            eventually("logins can log in again", async || {
+                (login_attempt.try_login(&name).await["success"] == true).then_some(())
             })
             .await;
         }
@@ -207,22 +207,22 @@ async fn try_names(addresses: [SocketAddr; 2], stop: CancellationToken) -> usize
     unreachable!()
 }
 
-async fn stopped_for(town: &mut Town, time: Duration) -> Instant {
-    town.redis.process.signal("STOP");
+async fn stopped_for(scenario: &mut Scenario, time: Duration) -> Instant {
+    scenario.redis.process.signal("STOP");
     let stopped = Instant::now();
-    town.talks_without_redis().await;
+    scenario.talks_without_redis().await;
     // This sleep is the stall, not a wait for a condition.
     sleep(time.saturating_sub(stopped.elapsed())).await;
-    town.redis.process.signal("CONT");
+    scenario.redis.process.signal("CONT");
     Instant::now()
 }
 
 #[tokio::test]
 async fn redis_is_stopped_for_forty_seconds() {
     let _alone = crate::alone().await;
-    let fault = async |town: &mut Town| {
-        let back = stopped_for(town, Duration::from_secs(40)).await;
-        for node in &town.nodes {
+    let fault = async |scenario: &mut Scenario| {
+        let back = stopped_for(scenario, Duration::from_secs(40)).await;
+        for node in &scenario.nodes {
             assert_eq!(
                 http::status(node.admin, "/readyz").await,
                 Some(503),
@@ -231,34 +231,35 @@ async fn redis_is_stopped_for_forty_seconds() {
         }
         back
     };
-    Town::build().await.survives(fault).await;
+    Scenario::build().await.survives(fault).await;
 }
 
 #[tokio::test]
 async fn redis_stalls_for_four_and_a_half_seconds() {
     let _alone = crate::alone().await;
-    let fault = async |town: &mut Town| stopped_for(town, Duration::from_millis(4500)).await;
-    Town::build().await.survives(fault).await;
+    let fault =
+        async |scenario: &mut Scenario| stopped_for(scenario, Duration::from_millis(4500)).await;
+    Scenario::build().await.survives(fault).await;
 }
 
 #[tokio::test]
 async fn redis_is_killed_and_started_empty() {
     let _alone = crate::alone().await;
-    let fault = async |town: &mut Town| {
-        town.redis.replace().await;
+    let fault = async |scenario: &mut Scenario| {
+        scenario.redis.replace().await;
         Instant::now()
     };
-    Town::build().await.survives(fault).await;
+    Scenario::build().await.survives(fault).await;
 }
 
 #[tokio::test]
 async fn redis_forgets_everything() {
     let _alone = crate::alone().await;
-    let fault = async |town: &mut Town| {
-        town.redis.ask("FLUSHALL").await;
+    let fault = async |scenario: &mut Scenario| {
+        scenario.redis.ask("FLUSHALL").await;
         Instant::now()
     };
-    Town::build().await.survives(fault).await;
+    Scenario::build().await.survives(fault).await;
 }
 
 /// The connections of a Redis, including the one that asks.
@@ -299,8 +300,8 @@ async fn redis_has_no_memory_left() {
         assert_eq!(answer["status"], "delivered", "{answer}");
         assert_eq!(to.receive_type("message").await["name"], from.name.as_str());
     }
-    let mut newcomer = Client::connect(one.address).await;
-    let reply = newcomer.try_login("e").await;
+    let mut login_attempt = Client::connect(one.address).await;
+    let reply = login_attempt.try_login("e").await;
     assert_eq!(reply["code"], "unavailable", "{reply}");
     let told = || one.log().matches("Redis has no memory left").count();
     eventually("the loss is logged", async || (told() > 0).then_some(())).await;
@@ -316,8 +317,8 @@ async fn redis_has_no_memory_left() {
         assert_eq!(answer["status"], "delivered", "{answer}");
         assert_eq!(to.receive_type("message").await["name"], from.name.as_str());
     }
-    eventually("newcomers can log in again", async || {
-        (newcomer.try_login("e").await["success"] == true).then_some(())
+    eventually("logins can log in again", async || {
+        (login_attempt.try_login("e").await["success"] == true).then_some(())
     })
     .await;
 }

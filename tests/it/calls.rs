@@ -289,9 +289,9 @@ async fn a_leave_lost_with_the_data_arrives_all_the_same() {
             assert!(more.iter().all(|said| said["type"] != "leave"), "{more:?}");
             for node in 0..2 {
                 eventually("newcomers can log in again", async || {
-                    let mut newcomer = cluster.connect(node).await;
-                    let name = format!("newcomer{number}{node}");
-                    (newcomer.try_login(&name).await["success"] == true).then_some(())
+                    let mut login_attempt = cluster.connect(node).await;
+                    let name = format!("login_attempt{number}{node}");
+                    (login_attempt.try_login(&name).await["success"] == true).then_some(())
                 })
                 .await;
             }

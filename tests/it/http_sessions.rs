@@ -126,9 +126,9 @@ async fn an_empty_poll_is_held_and_then_answered() {
             &[("prefer", "respond-async, wait=1")][..],
         ),
     ] {
-        let begun = std::time::Instant::now();
+        let start = std::time::Instant::now();
         let polled = visitor.request("GET", path, headers, "").await;
-        assert!(begun.elapsed() >= Duration::from_secs(1));
+        assert!(start.elapsed() >= Duration::from_secs(1));
         let next = "0-0";
         assert_eq!(polled.json(), json!({"events": [], "next": next}));
         assert_eq!(polled.header("cache-control"), "no-store");
@@ -153,12 +153,12 @@ async fn a_client_that_does_not_come_back_is_lost() {
             .send(&json!({"type": "offer", "name": "peer", "offer": 1}))
             .await;
         peer.receive_type("offer").await;
-        let begun = std::time::Instant::now();
+        let start = std::time::Instant::now();
         assert_eq!(
             peer.receive().await,
             json!({"type": "leave", "name": "silent", "reason": "lost"})
         );
-        assert!(begun.elapsed() > Duration::from_secs(4), "{begun:?}");
+        assert!(start.elapsed() > Duration::from_secs(4), "{start:?}");
         // The last event says why; after it the session is unknown.
         let close = silent.receive_type("close").await;
         assert_eq!(close["code"], 4010);

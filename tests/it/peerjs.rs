@@ -40,14 +40,14 @@ async fn the_reference_trace_on_two_nodes() {
         let mut a2 = Client::open(two, "a", "ta").await;
         assert_eq!(a.ended().await, End::Code(4000));
 
-        let begun = Instant::now();
+        let start = Instant::now();
         a2.send(r#"{"type":"OFFER","payload":{"sdp":"x"},"dst":"b","src":"forged","extra":1}"#)
             .await;
         assert_eq!(
             a2.receive().await,
             r#"{"type":"EXPIRE","src":"b","dst":"a"}"#
         );
-        let waited = begun.elapsed();
+        let waited = start.elapsed();
         assert!(waited >= Duration::from_millis(4900), "{waited:?}");
 
         a2.send(r#"{"type":"OFFER","payload":{"sdp":"x"},"dst":"c"}"#)

@@ -207,12 +207,12 @@ async fn a_secret_fits_one_session_and_guesses_are_delayed() {
             ..other.token.clone()
         };
         let mut guesser = cluster.connect(1).await;
-        let begun = std::time::Instant::now();
+        let start = std::time::Instant::now();
         for _ in 0..4 {
             let reply = guesser.try_resume(&foreign).await;
             assert_eq!(reply["code"], "resume_failed");
         }
-        assert!(begun.elapsed().as_secs() >= 4);
+        assert!(start.elapsed().as_secs() >= 4);
         guesser
             .send(&json!({"type": "login", "name": "client", "resume": "x"}))
             .await;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::stage::{Stage, acked, call, candidate};
+use crate::setup::{Setup, acked, call, candidate};
 use testing::Client;
 use testing::collector::Mode;
 use testing::eventually;
@@ -11,13 +11,13 @@ use testing::eventually;
 const SIGNALS: usize = 300;
 
 async fn talk(a: &mut Client, b: &mut Client, round: usize) -> Duration {
-    let begun = Instant::now();
+    let start = Instant::now();
     for n in 0..SIGNALS {
         let id = format!("{round}-{n}");
         assert_eq!(acked(a, &candidate(&b.name, &id)).await, "delivered");
         b.receive_type("candidate").await;
     }
-    begun.elapsed()
+    start.elapsed()
 }
 
 async fn signalling_continues(protocol: &'static str) {
@@ -27,20 +27,20 @@ async fn signalling_continues(protocol: &'static str) {
         ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "64"),
         ("OTEL_BSP_EXPORT_TIMEOUT", "1000"),
     ];
-    let mut stage = Stage::of_two(protocol, &more).await;
-    let mut a = stage.login(0, "TracedUserA").await;
-    let mut b = stage.login(1, "TracedUserB").await;
+    let mut setup = Setup::of_two(protocol, &more).await;
+    let mut a = setup.login(0, "TracedUserA").await;
+    let mut b = setup.login(1, "TracedUserB").await;
     call(&mut a, &mut b).await;
     let mut times: [Vec<Duration>; 3] = Default::default();
     let manners = [Mode::Accept, Mode::Refuse, Mode::Hang];
     for round in 0..9 {
-        stage.collector.set_mode(manners[round % 3]);
-        let asked = stage.collector.exports();
+        setup.collector.set_mode(manners[round % 3]);
+        let asked = setup.collector.exports();
         times[round % 3].push(talk(&mut a, &mut b, round).await);
         eventually("a node exports", async || {
             // An export without an answer blocks its exporter for a while.
             let is_slow = round % 3 == 2 && round > 2;
-            (is_slow || stage.collector.exports() > asked).then_some(())
+            (is_slow || setup.collector.exports() > asked).then_some(())
         })
         .await;
     }
@@ -55,24 +55,24 @@ async fn signalling_continues(protocol: &'static str) {
     );
     // A signal that waited for the collector would take seconds. Medians of three, since the machine may be busy.
     assert!(refusing < 3.0 * kind && slow < 3.0 * kind);
-    crate::stage::logged(&stage.nodes[0], &["Spans could not be exported"]).await;
-    let metrics = stage.nodes[0].metrics().await;
+    crate::setup::logged(&setup.nodes[0], &["Spans could not be exported"]).await;
+    let metrics = setup.nodes[0].metrics().await;
     let failed = metrics
         .lines()
         .find(|line| line.starts_with("switchboard_spans_total{result=\"failed\"}"));
     assert_ne!(failed.unwrap().split(' ').nth(1), Some("0"));
     // It drains within its deadline though the collector does not answer.
-    stage.collector.set_mode(Mode::Hang);
+    setup.collector.set_mode(Mode::Hang);
     drop((a, b));
     let asked = Instant::now();
-    stage.nodes[0].process.signal("TERM");
-    assert_eq!(stage.nodes[0].process.ended().await, Some(0));
+    setup.nodes[0].process.signal("TERM");
+    assert_eq!(setup.nodes[0].process.ended().await, Some(0));
     assert!(
         asked.elapsed() < Duration::from_secs(10),
         "{:?}",
         asked.elapsed()
     );
-    stage.finish();
+    setup.finish();
 }
 
 #[tokio::test]
@@ -87,18 +87,18 @@ async fn signalling_continues_without_a_collector_over_http() {
 
 #[tokio::test]
 async fn signalling_continues_while_the_collector_restarts() {
-    let mut stage = Stage::of_two("grpc", &[]).await;
-    stage.collector.set_mode(Mode::Refuse);
-    let mut a = stage.login(0, "TracedUserA").await;
-    let mut b = stage.login(1, "TracedUserB").await;
+    let mut setup = Setup::of_two("grpc", &[]).await;
+    setup.collector.set_mode(Mode::Refuse);
+    let mut a = setup.login(0, "TracedUserA").await;
+    let mut b = setup.login(1, "TracedUserB").await;
     call(&mut a, &mut b).await;
-    crate::stage::logged(&stage.nodes[0], &["Spans could not be exported"]).await;
-    stage.collector.set_mode(Mode::Accept);
+    crate::setup::logged(&setup.nodes[0], &["Spans could not be exported"]).await;
+    setup.collector.set_mode(Mode::Accept);
     eventually("spans arrive again", async || {
         acked(&mut a, &candidate(&b.name, "again")).await;
-        (!stage.collector.spans().is_empty()).then_some(())
+        (!setup.collector.spans().is_empty()).then_some(())
     })
     .await;
-    crate::stage::logged(&stage.nodes[0], &["The collector takes spans again"]).await;
-    stage.finish();
+    crate::setup::logged(&setup.nodes[0], &["The collector takes spans again"]).await;
+    setup.finish();
 }

@@ -14,5 +14,5 @@ mod away;
 mod metrics;
 mod prometheus;
 mod rules;
-mod stage;
+mod setup;
 mod traces;

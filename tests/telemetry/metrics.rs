@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::json;
 
-use crate::stage::{acked, call, candidate};
+use crate::setup::{acked, call, candidate};
 use testing::Client;
 use testing::collector::Collector;
 use testing::eventually;

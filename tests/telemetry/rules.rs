@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::prometheus::{Prometheus, rules};
-use crate::stage::{acked, call};
+use crate::setup::{acked, call};
 use testing::Client;
 use testing::collector::{Collector, Mode};
 use testing::eventually;
@@ -33,7 +33,7 @@ fn promtool_accepts_the_rules() {
 }
 
 /// Nodes with calls, and a Prometheus that scrapes them.
-struct Town {
+struct Scenario {
     redis: Redis,
     collector: Collector,
     nodes: Vec<Node>,
@@ -42,7 +42,7 @@ struct Town {
     shown: BTreeSet<String>,
 }
 
-impl Town {
+impl Scenario {
     async fn build() -> Self {
         let redis = Redis::start().await;
         let collector = Collector::start().await;
@@ -70,7 +70,7 @@ impl Town {
         nodes.push(Node::start_in(Some(&redis), &settings, &environment).await);
         let endpoints: Vec<_> = nodes.iter().map(|node| node.admin).collect();
         let prometheus = Prometheus::scraping(&endpoints).await;
-        let town = Self {
+        let scenario = Self {
             redis,
             collector,
             nodes,
@@ -79,10 +79,10 @@ impl Town {
         };
         // Prometheus sees no increase in what happened before its first scrape.
         eventually("every node is scraped", async || {
-            (town.sum("count(up == 1)").await > 2.0).then_some(())
+            (scenario.sum("count(up == 1)").await > 2.0).then_some(())
         })
         .await;
-        town
+        scenario
     }
 
     async fn login(&self, node: usize, name: &str) -> Client {
@@ -121,10 +121,10 @@ impl Town {
 
     /// The same, and repeats the fault meanwhile.
     async fn alarms_by(&mut self, alert: &str, mut fault: impl AsyncFnMut(&Self)) {
-        let town = &*self;
+        let scenario = &*self;
         eventually(alert, async || {
-            fault(town).await;
-            let alerts = town.alerts().await;
+            fault(scenario).await;
+            let alerts = scenario.alerts().await;
             alerts.contains(alert).then_some(())
         })
         .await;
@@ -142,7 +142,7 @@ async fn reports(peer: &mut Client, other: &mut Client, state: &str, ms: u64) {
 }
 
 /// Every query of the dashboard has a result for nodes in use.
-async fn the_dashboard_shows_something(town: &Town, a: &mut Client, b: &mut Client) {
+async fn the_dashboard_shows_something(scenario: &Scenario, a: &mut Client, b: &mut Client) {
     let file = concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/deploy/grafana/switchboard.json"
@@ -160,7 +160,7 @@ async fn the_dashboard_shows_something(town: &Town, a: &mut Client, b: &mut Clie
         eventually(&format!("an answer to {asked}"), async || {
             // The calls continue.
             reports(a, b, "connected", 300).await;
-            let found = town.prometheus.query(&asked).await;
+            let found = scenario.prometheus.query(&asked).await;
             let found = found.unwrap_or_else(|error| panic!("{asked}: {error}"));
             let numbers = found
                 .iter()
@@ -188,18 +188,20 @@ fn find(key: &str, value: &Value, into: &mut Vec<String>) {
 
 /// Failed and slow calls, sessions that resume too late, clients that send too much or do not read, a collector that
 /// refuses.
-async fn faults_of_clients(town: &mut Town, a: &mut Client, b: &mut Client) {
-    town.alarms_by("SwitchboardSetupsFail", async |_| {
-        reports(a, b, "failed", 15_000).await;
-    })
-    .await;
-    town.alarms_by("SwitchboardSetupsSlow", async |_| {
-        reports(a, b, "connected", 9_000).await;
-    })
-    .await;
+async fn faults_of_clients(scenario: &mut Scenario, a: &mut Client, b: &mut Client) {
+    scenario
+        .alarms_by("SwitchboardSetupsFail", async |_| {
+            reports(a, b, "failed", 15_000).await;
+        })
+        .await;
+    scenario
+        .alarms_by("SwitchboardSetupsSlow", async |_| {
+            reports(a, b, "connected", 9_000).await;
+        })
+        .await;
 
     for _ in 0..4 {
-        let mut stranger = Client::connect(town.nodes[0].address).await;
+        let mut stranger = Client::connect(scenario.nodes[0].address).await;
         stranger
             .send(&json!({"type": "login", "name": "gone", "resume": "00112233445566778899aabbccddeeff"}))
             .await;
@@ -208,77 +210,81 @@ async fn faults_of_clients(town: &mut Town, a: &mut Client, b: &mut Client) {
             "resume_failed"
         );
     }
-    town.alarms("SwitchboardResumesFail").await;
+    scenario.alarms("SwitchboardResumesFail").await;
 
-    town.alarms_by("SwitchboardClientsTooFast", async |town| {
-        let mut hasty = Client::connect(town.nodes[2].address).await;
-        for _ in 0..50 {
-            hasty.try_send_text("{\"type\":\"ping\"}").await;
-        }
-    })
-    .await;
+    scenario
+        .alarms_by("SwitchboardClientsTooFast", async |scenario| {
+            let mut hasty = Client::connect(scenario.nodes[2].address).await;
+            for _ in 0..50 {
+                hasty.try_send_text("{\"type\":\"ping\"}").await;
+            }
+        })
+        .await;
 
-    town.collector.set_mode(Mode::Refuse);
-    let mut caller = town.login(2, "caller").await;
+    scenario.collector.set_mode(Mode::Refuse);
+    let mut caller = scenario.login(2, "caller").await;
     caller
         .send(&json!({"type": "offer", "name": "nobody", "offer": 1}))
         .await;
     caller.receive_type("error").await;
-    town.alarms("SwitchboardSpansLost").await;
+    scenario.alarms("SwitchboardSpansLost").await;
 
     // Sends more to a client that does not read than the socket buffers hold.
     let body = "x".repeat(60_000);
     let mut number = 0;
-    town.alarms_by("SwitchboardMailboxesOverflow", async |town| {
-        number += 1;
-        let name = format!("deaf{number}");
-        let deaf = town.login(0, &name).await.stop_reading();
-        let mut sender = town.login(0, &format!("loud{number}")).await;
-        for n in 0..400 {
-            let message = json!({"type": "message", "name": name, "message": body, "id": n});
-            sender.send(&message).await;
-            let answer = sender.receive().await;
-            if answer["type"] == "error" {
-                break;
+    scenario
+        .alarms_by("SwitchboardMailboxesOverflow", async |scenario| {
+            number += 1;
+            let name = format!("deaf{number}");
+            let deaf = scenario.login(0, &name).await.stop_reading();
+            let mut sender = scenario.login(0, &format!("loud{number}")).await;
+            for n in 0..400 {
+                let message = json!({"type": "message", "name": name, "message": body, "id": n});
+                sender.send(&message).await;
+                let answer = sender.receive().await;
+                if answer["type"] == "error" {
+                    break;
+                }
             }
-        }
-        drop(deaf);
-    })
-    .await;
+            drop(deaf);
+        })
+        .await;
 }
 
 /// A Redis that loses data, drops connections and delays answers.
-async fn faults_of_the_store(town: &mut Town) {
-    let mut late = town.login(1, "late").await;
+async fn faults_of_the_store(scenario: &mut Scenario) {
+    let mut late = scenario.login(1, "late").await;
     // Writes to a channel that only nodes should use.
     let stolen = "SET sb:p:{/late} another.1 000000000000000000000000000000aa 0 -";
-    let mut connection = town.redis.connection().await;
+    let mut connection = scenario.redis.connection().await;
     let words: Vec<&str> = stolen.splitn(3, ' ').collect();
     let mut steal = redis::cmd(words[0]);
     steal.arg(words[1]).arg(words[2]).arg("PX").arg(30_000);
     steal.query_async::<()>(&mut connection).await.unwrap();
     assert_eq!(late.closed().await, Some(4001));
-    town.alarms("SwitchboardNamesLost").await;
+    scenario.alarms("SwitchboardNamesLost").await;
 
-    town.alarms_by("SwitchboardSubscriptionsBreak", async |town| {
-        let _ = town.redis.try_ask("CLIENT KILL TYPE pubsub").await;
-    })
-    .await;
+    scenario
+        .alarms_by("SwitchboardSubscriptionsBreak", async |scenario| {
+            let _ = scenario.redis.try_ask("CLIENT KILL TYPE pubsub").await;
+        })
+        .await;
 
-    town.redis.ask("FLUSHALL").await;
-    town.alarms("SwitchboardRedisLostData").await;
+    scenario.redis.ask("FLUSHALL").await;
+    scenario.alarms("SwitchboardRedisLostData").await;
 
-    town.alarms_by("SwitchboardRedisSlow", async |town| {
-        let _ = town.redis.try_ask("CLIENT PAUSE 300 ALL").await;
-    })
-    .await;
+    scenario
+        .alarms_by("SwitchboardRedisSlow", async |scenario| {
+            let _ = scenario.redis.try_ask("CLIENT PAUSE 300 ALL").await;
+        })
+        .await;
 
     // Many requests wait for a paused Redis.
     let mut connections = Vec::new();
     for n in 0..40 {
         connections.push(
             eventually("a login after the hold", async || {
-                let mut peer = Client::connect(town.nodes[0].address).await;
+                let mut peer = Client::connect(scenario.nodes[0].address).await;
                 let reply = peer.try_login(&format!("connections{n}")).await;
                 (reply["success"] == true).then_some(peer)
             })
@@ -286,66 +292,69 @@ async fn faults_of_the_store(town: &mut Town) {
         );
     }
     let connections = tokio::sync::Mutex::new(connections);
-    town.alarms_by("SwitchboardQueueLong", async |town| {
-        let _ = town.redis.try_ask("CLIENT PAUSE 2000 ALL").await;
-        let mut connections = connections.lock().await;
-        for peer in connections.iter_mut() {
-            for n in 0..32 {
-                peer.send(&json!({"type": "message", "name": "b", "message": n}))
-                    .await;
+    scenario
+        .alarms_by("SwitchboardQueueLong", async |scenario| {
+            let _ = scenario.redis.try_ask("CLIENT PAUSE 2000 ALL").await;
+            let mut connections = connections.lock().await;
+            for peer in connections.iter_mut() {
+                for n in 0..32 {
+                    peer.send(&json!({"type": "message", "name": "b", "message": n}))
+                        .await;
+                }
             }
-        }
-        // Prometheus scrapes four times a second while they wait.
-        eventually("it moves again", async || {
-            let waiting = town.sum("max(switchboard_fabric_queue) > 500").await;
-            (waiting > 0.0 || town.sum("max(switchboard_fabric_queue)").await < 1.0).then_some(())
+            // Prometheus scrapes four times a second while they wait.
+            eventually("it moves again", async || {
+                let waiting = scenario.sum("max(switchboard_fabric_queue) > 500").await;
+                (waiting > 0.0 || scenario.sum("max(switchboard_fabric_queue)").await < 1.0)
+                    .then_some(())
+            })
+            .await;
         })
         .await;
-    })
-    .await;
 }
 
 /// A Redis that stays frozen, and nodes that drain and die meanwhile.
-async fn the_end_of_the_store(town: &mut Town, a: &mut Client) {
-    town.redis.process.signal("STOP");
-    town.alarms("SwitchboardRedisAway").await;
+async fn the_end_of_the_store(scenario: &mut Scenario, a: &mut Client) {
+    scenario.redis.process.signal("STOP");
+    scenario.alarms("SwitchboardRedisAway").await;
     for n in 0..20 {
         a.send(&json!({"type": "candidate", "name": "b", "candidate": 1, "id": format!("u{n}")}))
             .await;
     }
-    town.alarms_by("SwitchboardSignalsUnavailable", async |_| {
-        a.send(&json!({"type": "candidate", "name": "b", "candidate": 1}))
-            .await;
-    })
-    .await;
-    town.alarms("SwitchboardRedisErrors").await;
-    town.alarms("SwitchboardNotReady").await;
+    scenario
+        .alarms_by("SwitchboardSignalsUnavailable", async |_| {
+            a.send(&json!({"type": "candidate", "name": "b", "candidate": 1}))
+                .await;
+        })
+        .await;
+    scenario.alarms("SwitchboardRedisErrors").await;
+    scenario.alarms("SwitchboardNotReady").await;
     // A node that cannot send leaves drains until its deadline.
-    town.nodes[0].process.signal("TERM");
-    town.alarms("SwitchboardDrainStuck").await;
-    town.nodes[1].process.signal("KILL");
-    town.alarms("SwitchboardNodeDown").await;
+    scenario.nodes[0].process.signal("TERM");
+    scenario.alarms("SwitchboardDrainStuck").await;
+    scenario.nodes[1].process.signal("KILL");
+    scenario.alarms("SwitchboardNodeDown").await;
     for node in [0, 2] {
-        town.nodes[node].process.signal("KILL");
+        scenario.nodes[node].process.signal("KILL");
     }
-    town.alarms("SwitchboardNoNodes").await;
+    scenario.alarms("SwitchboardNoNodes").await;
 }
 
 #[tokio::test]
 async fn every_alert_becomes_true_by_its_fault() {
-    let mut town = Town::build().await;
-    let mut a = town.login(0, "a").await;
-    let mut b = town.login(1, "b").await;
+    let mut scenario = Scenario::build().await;
+    let mut a = scenario.login(0, "a").await;
+    let mut b = scenario.login(1, "b").await;
     for _ in 0..20 {
         reports(&mut a, &mut b, "connected", 300).await;
     }
-    let resumable = Client::login_resumable(town.nodes[1].address, "r").await;
+    let resumable = Client::login_resumable(scenario.nodes[1].address, "r").await;
     let token = resumable.token.clone();
     resumable.disconnect();
-    let resumed = Client::resume(town.nodes[0].address, &token).await;
-    the_dashboard_shows_something(&town, &mut a, &mut b).await;
+    let resumed = Client::resume(scenario.nodes[0].address, &token).await;
+    the_dashboard_shows_something(&scenario, &mut a, &mut b).await;
     // Without a fault no alert is true, and every rule has data.
-    let known: BTreeSet<String> = town
+    let known: BTreeSet<String> = scenario
         .prometheus
         .rules()
         .await
@@ -353,11 +362,11 @@ async fn every_alert_becomes_true_by_its_fault() {
         .filter(|rule| rule["type"] == "alerting")
         .map(|rule| rule["name"].as_str().unwrap().to_owned())
         .collect();
-    assert_eq!(town.alerts().await, BTreeSet::new());
+    assert_eq!(scenario.alerts().await, BTreeSet::new());
 
-    faults_of_clients(&mut town, &mut a, &mut b).await;
-    faults_of_the_store(&mut town).await;
-    the_end_of_the_store(&mut town, &mut a).await;
-    assert_eq!(town.shown, known, "every alert was raised");
+    faults_of_clients(&mut scenario, &mut a, &mut b).await;
+    faults_of_the_store(&mut scenario).await;
+    the_end_of_the_store(&mut scenario, &mut a).await;
+    assert_eq!(scenario.shown, known, "every alert was raised");
     drop(resumed);
 }

@@ -9,7 +9,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
-use super::{Listener, send_number, start};
+use super::{StreamReader, send_number, start};
 
 /// The home is frozen until another node becomes the home; thawed, it sends nothing more.
 #[tokio::test]
@@ -28,7 +28,7 @@ async fn a_thawed_home_sends_nothing_more() {
     alice.receive_type("ack").await;
     bob.receive_type("offer").await;
     bob.move_to(staying.address);
-    let listener = Listener::of(&bob, staying.address);
+    let reader = StreamReader::of(&bob, staying.address);
     for number in 0..600 {
         send_number(&mut alice, "bob", number).await;
         sleep(Duration::from_millis(20)).await;
@@ -43,7 +43,7 @@ async fn a_thawed_home_sends_nothing_more() {
             _ => {}
         }
     }
-    listener.expect_all(600).await;
+    reader.expect_all(600).await;
     bob.send(&json!({"type": "message", "name": "alice", "message": "after"}))
         .await;
     let after = alice.receive_type("message").await;
@@ -73,7 +73,7 @@ async fn a_frozen_redis_ends_no_session() {
         .await;
     alice.receive_type("ack").await;
     bob.receive_type("offer").await;
-    let listener = Listener::of(&bob, two.address);
+    let reader = StreamReader::of(&bob, two.address);
     for number in 0..20 {
         send_number(&mut alice, "bob", number).await;
     }
@@ -84,10 +84,10 @@ async fn a_frozen_redis_ends_no_session() {
         send_number(&mut alice, "bob", number).await;
     }
     eventually("the last number arrives", async || {
-        listener.numbers().contains(&39).then_some(())
+        reader.numbers().contains(&39).then_some(())
     })
     .await;
-    assert_eq!(listener.numbers(), (0..40).collect::<Vec<_>>());
+    assert_eq!(reader.numbers(), (0..40).collect::<Vec<_>>());
     bob.send(&json!({"type": "message", "name": "alice", "message": "still here"}))
         .await;
     assert_eq!(alice.receive_type("message").await["message"], "still here");

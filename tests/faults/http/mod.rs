@@ -19,7 +19,7 @@ use testing::round_robin::RoundRobin;
 use testing::{Node, Redis};
 
 /// Reads an event stream and reopens it behind the last event when it ends, as a browser does.
-struct Listener {
+struct StreamReader {
     heard: Arc<Mutex<Vec<Value>>>,
     /// Every event id, in order.
     ids: Arc<Mutex<Vec<String>>>,
@@ -27,13 +27,13 @@ struct Listener {
     task: JoinHandle<()>,
 }
 
-impl Drop for Listener {
+impl Drop for StreamReader {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-impl Listener {
+impl StreamReader {
     /// Starts behind the last event that the session has received.
     fn of(visitor: &HttpSession, door: SocketAddr) -> Self {
         let heard = Arc::<Mutex<Vec<Value>>>::default();
@@ -95,7 +95,7 @@ impl Listener {
     /// Waits for the last number, and checks that all arrived once and in order.
     async fn expect_all(&self, count: u64) {
         eventually("the last number arrives", async || {
-            assert!(!self.task.is_finished(), "the listener failed");
+            assert!(!self.task.is_finished(), "the reader failed");
             self.numbers().contains(&(count - 1)).then_some(())
         })
         .await;
@@ -150,7 +150,7 @@ async fn killing_the_node_of_the_stream_loses_nothing() {
         .send(&json!({"type": "offer", "name": "bob", "offer": 1, "id": "o"}))
         .await;
     alice.receive_type("ack").await;
-    let listener = Listener::of(&bob, balancer.address);
+    let reader = StreamReader::of(&bob, balancer.address);
     let at = eventually("the stream is somewhere", async || balancer.stream_at()).await;
     let doomed = endpoints
         .iter()
@@ -173,12 +173,12 @@ async fn killing_the_node_of_the_stream_loses_nothing() {
         }
         if let Some(at) = killed_at
             && longest.is_zero()
-            && *listener.streams.lock().unwrap() > 1
+            && *reader.streams.lock().unwrap() > 1
         {
             longest = at.elapsed();
         }
     }
-    listener.expect_all(300).await;
+    reader.expect_all(300).await;
     alice.expect_silence().await;
     println!(
         "300 signals at 50 a second, all arrived once and in order; the stream was open again {longest:?} after the kill"
@@ -202,7 +202,7 @@ async fn killing_the_home_loses_nothing() {
         alice.receive_type("ack").await;
         bob.receive_type("offer").await;
         bob.move_to(staying.address);
-        let listener = Listener::of(&bob, staying.address);
+        let reader = StreamReader::of(&bob, staying.address);
         let mut longest = Duration::ZERO;
         for number in 0..400 {
             longest = longest.max(send_number(&mut alice, &name, number).await);
@@ -216,7 +216,7 @@ async fn killing_the_home_loses_nothing() {
                 bob.send(&say).await;
             }
         }
-        listener.expect_all(400).await;
+        reader.expect_all(400).await;
         alice.expect_silence().await;
         let path = format!("/v1/sessions/{}", bob.session);
         bob.request("DELETE", &path, &[], "").await;

@@ -9,7 +9,7 @@ use testing::round_robin::RoundRobin;
 use testing::{Client, Redis};
 use tokio::time::sleep;
 
-use super::{Listener, send_number, start};
+use super::{StreamReader, send_number, start};
 
 /// Two nodes restart one after the other while 50 signals a second arrive: the session and its stream move.
 #[tokio::test]
@@ -26,7 +26,7 @@ async fn a_rolling_restart_moves_the_session_and_its_stream() {
         .send(&json!({"type": "offer", "name": "bob", "offer": 1, "id": "o"}))
         .await;
     alice.receive_type("ack").await;
-    let listener = Listener::of(&bob, balancer.address);
+    let reader = StreamReader::of(&bob, balancer.address);
     let mut nodes = vec![two, one];
     let mut longest = Duration::ZERO;
     for number in 0..300 {
@@ -39,7 +39,7 @@ async fn a_rolling_restart_moves_the_session_and_its_stream() {
             assert_eq!(node.process.ended().await, Some(0), "it has drained");
         }
     }
-    listener.expect_all(300).await;
+    reader.expect_all(300).await;
     // The session is still in its call, and gets its peer's signals.
     let mut bob = bob;
     bob.move_to(peers.address);
@@ -78,9 +78,9 @@ async fn pending_logins_are_answered_by_the_next_node() {
     }
     let mut again = 0;
     for (number, opened) in &opened {
-        let mut visitor = HttpSession::from_reply(staying.address, Downlink::Poll, opened);
+        let mut client = HttpSession::from_reply(staying.address, Downlink::Poll, opened);
         let reply = loop {
-            let reply = visitor.receive_type("login").await;
+            let reply = client.receive_type("login").await;
             if reply["success"] == true {
                 break reply;
             }
@@ -88,22 +88,19 @@ async fn pending_logins_are_answered_by_the_next_node() {
             assert_eq!(reply["code"], "unavailable", "{reply}");
             sleep(RETRY_AFTER).await;
             again += 1;
-            visitor
+            client
                 .send(&json!({"type": "login", "name": format!("user{number}")}))
                 .await;
         };
         assert_eq!(reply["resumed"], false, "{reply}");
-        visitor.expect_silence().await;
+        client.expect_silence().await;
     }
     let mut alice = Client::login(staying.address, "alice").await;
     for (number, opened) in &opened {
         let name = format!("user{number}");
         send_number(&mut alice, &name, *number).await;
-        let mut visitor = HttpSession::from_reply(staying.address, Downlink::Poll, opened);
-        assert_eq!(
-            visitor.receive_type("candidate").await["candidate"],
-            *number
-        );
+        let mut client = HttpSession::from_reply(staying.address, Downlink::Poll, opened);
+        assert_eq!(client.receive_type("candidate").await["candidate"], *number);
     }
     println!(
         "{} of 300 had a session when the node died, and all have their names; {again} logins were repeated",

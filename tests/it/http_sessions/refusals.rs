@@ -22,10 +22,10 @@ async fn refusals_have_the_right_status_and_code() {
     let settings = [("session.frame_bytes", "2048")];
     let cluster = Cluster::in_memory(1, &settings).await;
     let address = cluster.nodes[0].address;
-    let visitor = HttpSession::login(address, Downlink::Poll, "a").await;
+    let client = HttpSession::login(address, Downlink::Poll, "a").await;
     let other = HttpSession::login(address, Downlink::Poll, "b").await;
     let bearer = |token: &str| format!("Bearer {token}");
-    let (mine, session) = (bearer(&visitor.token), visitor.session.clone());
+    let (mine, session) = (bearer(&client.token), client.session.clone());
     let secret = other.token.split_once('.').unwrap().1;
     let wrong = bearer(&format!("{session}.{secret}"));
     let unknown = bearer(&format!("{}.{secret}", "0".repeat(32)));
@@ -168,16 +168,16 @@ async fn the_token_may_be_in_the_query() {
     let cluster = Cluster::in_memory(1, &[]).await;
     let address = cluster.nodes[0].address;
     let mut peer = cluster.login(0, "peer").await;
-    let visitor = HttpSession::login(address, Downlink::Poll, "a").await;
-    visitor
+    let client = HttpSession::login(address, Downlink::Poll, "a").await;
+    client
         .send(&json!({"type": "offer", "name": "peer", "offer": 1}))
         .await;
     peer.receive_type("offer").await;
-    let token = &visitor.token;
+    let token = &client.token;
     let path = format!("/v1/events?mode=poll&wait=0&session={token}");
     let polled = request(address, "GET", &path, &[], "").await;
     assert_eq!(polled.json()["events"][0]["data"]["type"], "login");
-    let path = format!("/v1/sessions/{}/close?session={token}", visitor.session);
+    let path = format!("/v1/sessions/{}/close?session={token}", client.session);
     let text = ("content-type", "text/plain;charset=UTF-8");
     let closed = request(address, "POST", &path, &[text], "").await;
     assert_eq!(closed.status, 204);

@@ -62,7 +62,7 @@ async fn waiting_signals_arrive_in_order_and_before_later_ones() {
             a.send(&said(n)).await;
         }
         a.is_served().await;
-        let goes_on = async {
+        let continues = async {
             for n in 100..120 {
                 a.send(&said(n)).await;
                 a.is_served().await;
@@ -76,7 +76,7 @@ async fn waiting_signals_arrive_in_order_and_before_later_ones() {
                 assert_eq!(c.receive().await, received);
             }
         };
-        tokio::join!(goes_on, comes);
+        tokio::join!(continues, comes);
     }
 }
 

@@ -40,10 +40,10 @@ async fn a_closed_id_is_free_and_a_lost_one_is_kept_for_its_token() {
         let again = Client::open(two, "page", "other").await;
         // The id of a client that vanished is kept for its token…
         drop(again);
-        let begun = Instant::now();
+        let start = Instant::now();
         let mut next = Client::claim(one, "page", "third").await;
         assert_eq!(next.receive().await, OPEN);
-        let waited = begun.elapsed();
+        let waited = start.elapsed();
         assert!(waited < Duration::from_secs(4), "{waited:?}");
         // …which gets it again.
         drop(next);
@@ -75,9 +75,9 @@ async fn strangers_cannot_keep_an_owner_from_its_id() {
             tried.unwrap();
         }
         let resume_eventually = async || {
-            let begun = Instant::now();
+            let start = Instant::now();
             let mut again = Client::open(two, "a", "ta").await;
-            let took = begun.elapsed();
+            let took = start.elapsed();
             assert!(took < Duration::from_secs(1), "{took:?}");
             "a".clone_into(&mut again.id);
             again.is_served().await;
@@ -90,10 +90,10 @@ async fn strangers_cannot_keep_an_owner_from_its_id() {
         drop(again);
         let _owner = resume_eventually().await;
         // Meanwhile each wrong token is answered with a delay.
-        let begun = Instant::now();
+        let start = Instant::now();
         let mut stranger = Client::claim(two, "a", "wrong").await;
         assert_eq!(stranger.receive().await, TAKEN);
-        let took = begun.elapsed();
+        let took = start.elapsed();
         assert!(took >= Duration::from_secs(1), "{took:?}");
     }
 }
@@ -132,7 +132,7 @@ async fn a_client_without_heartbeats_is_closed() {
         Client::named(node, "beats").await,
         Client::named(node, "silent").await,
     );
-    let begun = Instant::now();
+    let start = Instant::now();
     let ends = async {
         // Other messages are not heartbeats.
         for _ in 0..5 {
@@ -142,7 +142,7 @@ async fn a_client_without_heartbeats_is_closed() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         assert_eq!(silent.ended().await, End::Code(4010));
-        assert!(begun.elapsed() >= Duration::from_millis(950));
+        assert!(start.elapsed() >= Duration::from_millis(950));
     };
     let beating = async {
         for _ in 0..20 {

@@ -7,7 +7,7 @@ use std::process::Command;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use serde_json::json;
 
-use crate::stage::{self, Stage, acked, call, candidate, offer};
+use crate::setup::{self, Setup, acked, call, candidate, offer};
 use testing::collector::ReceivedSpan;
 use testing::eventually;
 use testing::{Client, peerjs};
@@ -30,10 +30,10 @@ fn this_host() -> String {
 }
 
 async fn one_call_is_one_trace(protocol: &'static str) {
-    let mut stage = Stage::of_two(protocol, &[]).await;
-    let (at_a, at_b) = (stage.instance(0).await, stage.instance(1).await);
-    let mut a = stage.login(0, "TracedUserA").await;
-    let mut b = stage.login(1, "TracedUserB").await;
+    let mut setup = Setup::of_two(protocol, &[]).await;
+    let (at_a, at_b) = (setup.instance(0).await, setup.instance(1).await);
+    let mut a = setup.login(0, "TracedUserA").await;
+    let mut b = setup.login(1, "TracedUserB").await;
     call(&mut a, &mut b).await;
     acked(&mut a, &candidate(&b.name, "c1")).await;
     b.receive_type("candidate").await;
@@ -59,7 +59,7 @@ async fn one_call_is_one_trace(protocol: &'static str) {
         ("publish leave", &at_a),
         ("process leave", &at_b),
     ];
-    let spans = stage
+    let spans = setup
         .collector
         .wait_for("every span of the call", |spans| {
             let all = |(name, at): &(&str, &String)| find(spans, name, at).is_some();
@@ -105,22 +105,22 @@ async fn one_call_is_one_trace(protocol: &'static str) {
         assert!(received.span.start_time_unix_nano >= sent.span.start_time_unix_nano);
         if signal != "offer" {
             // Each side's spans are children of the span that began the call there.
-            let begun = if *from == at_a { root } else { reply };
-            assert_eq!(sent.parent(), begun.id(), "{}", sent.line());
+            let start = if *from == at_a { root } else { reply };
+            assert_eq!(sent.parent(), start.id(), "{}", sent.line());
         }
     }
-    for (at, begun) in [(&at_a, root), (&at_b, reply)] {
+    for (at, start) in [(&at_a, root), (&at_b, reply)] {
         let end = get("connected", at);
-        assert_eq!((end.kind(), end.parent()), (SpanKind::Internal, begun.id()));
+        assert_eq!((end.kind(), end.parent()), (SpanKind::Internal, start.id()));
         assert_eq!(end.attribute("switchboard.report.ms"), "812");
         assert_eq!(end.attribute("switchboard.report.pair"), "srflx");
     }
     // Metrics use the same endpoint.
     eventually("figures are pushed", async || {
-        (stage.collector.metrics() > 10).then_some(())
+        (setup.collector.metrics() > 10).then_some(())
     })
     .await;
-    stage.finish();
+    setup.finish();
 }
 
 #[tokio::test]
@@ -135,14 +135,14 @@ async fn one_call_is_one_trace_over_http() {
 
 #[tokio::test]
 async fn a_peerjs_call_is_one_trace() {
-    let mut stage = Stage::of_two("grpc", &[]).await;
-    let (at_a, at_b) = (stage.instance(0).await, stage.instance(1).await);
-    let [node_a, node_b] = [stage.nodes[0].address, stage.nodes[1].address];
-    stage
+    let mut setup = Setup::of_two("grpc", &[]).await;
+    let (at_a, at_b) = (setup.instance(0).await, setup.instance(1).await);
+    let [node_a, node_b] = [setup.nodes[0].address, setup.nodes[1].address];
+    setup
         .names
         .extend(["TracedA", "TracedB"].map(str::to_owned));
-    let mut a = peerjs::Client::open(node_a, "TracedA", stage::MARKERS[3]).await;
-    let body = stage::offer("TracedB").to_string();
+    let mut a = peerjs::Client::open(node_a, "TracedA", setup::MARKERS[3]).await;
+    let body = setup::offer("TracedB").to_string();
     let said =
         |kind: &str, to: &str| format!(r#"{{"type":"{kind}","dst":"{to}","payload":{body}}}"#);
     // The signals wait for an id that is not connected yet.
@@ -150,7 +150,7 @@ async fn a_peerjs_call_is_one_trace() {
     a.send(&said("CANDIDATE", "TracedB")).await;
     "TracedA".clone_into(&mut a.id);
     a.is_served().await;
-    let mut b = peerjs::Client::open(node_b, "TracedB", stage::MARKERS[3]).await;
+    let mut b = peerjs::Client::open(node_b, "TracedB", setup::MARKERS[3]).await;
     assert!(b.receive().await.contains("OFFER"));
     assert!(b.receive().await.contains("CANDIDATE"));
     b.send(&said("ANSWER", "TracedA")).await;
@@ -163,7 +163,7 @@ async fn a_peerjs_call_is_one_trace() {
         ("publish answer", &at_b, "delivered"),
         ("process answer", &at_a, ""),
     ];
-    let spans = stage
+    let spans = setup
         .collector
         .wait_for("every span of the call", |spans| {
             let all = |(name, at, outcome): &(&str, &String, &str)| {
@@ -175,16 +175,16 @@ async fn a_peerjs_call_is_one_trace() {
         .await;
     let trace = spans[0].trace();
     assert!(spans.iter().all(|seen| seen.trace() == trace));
-    stage.finish();
+    setup.finish();
 }
 
 #[tokio::test]
 async fn a_call_to_an_absent_user_has_a_trace_with_the_reason() {
-    let mut stage = Stage::of_two("grpc", &[]).await;
-    let mut a = stage.login(0, "TracedUserA").await;
+    let mut setup = Setup::of_two("grpc", &[]).await;
+    let mut a = setup.login(0, "TracedUserA").await;
     a.send(&offer("nobody")).await;
     assert_eq!(a.receive_type("error").await["code"], "user_unavailable");
-    let (trace, error) = stage
+    let (trace, error) = setup
         .collector
         .wait_for("the failure", |spans| {
             let seen = find(spans, "publish offer", spans.first()?.instance())?;
@@ -196,21 +196,21 @@ async fn a_call_to_an_absent_user_has_a_trace_with_the_reason() {
         .await;
     assert_eq!(error, (true, "user_unavailable".to_owned()));
     // The log line has the same trace id.
-    stage::logged(&stage.nodes[0], &[&trace, "\"code\":\"user_unavailable\""]).await;
-    stage.finish();
+    setup::logged(&setup.nodes[0], &[&trace, "\"code\":\"user_unavailable\""]).await;
+    setup.finish();
 }
 
 #[tokio::test]
 async fn a_clients_traceparent_is_used() {
-    let mut stage = Stage::of_two("http/protobuf", &[]).await;
-    let mut a = stage.login(0, "TracedUserA").await;
-    let mut b = stage.login(1, "TracedUserB").await;
+    let mut setup = Setup::of_two("http/protobuf", &[]).await;
+    let mut a = setup.login(0, "TracedUserA").await;
+    let mut b = setup.login(1, "TracedUserB").await;
     let mut theirs = offer(&b.name);
     theirs["traceparent"] = CLIENTS.into();
     acked(&mut a, &theirs).await;
     b.receive_type("offer").await;
     let trace = CLIENTS[3..35].to_owned();
-    let spans = stage
+    let spans = setup
         .collector
         .wait_for("both ends of the offer", |spans| {
             (spans.len() == 2).then(|| spans.to_vec())
@@ -224,7 +224,7 @@ async fn a_clients_traceparent_is_used() {
     quiet["traceparent"] = "00-4bf92f3577b34da6a3ce929d0e0e4737-00f067aa0ba902b7-00".into();
     a.send(&quiet).await;
     a.receive_type("error").await;
-    let failed = stage
+    let failed = setup
         .collector
         .wait_for("the failure", |spans| {
             spans
@@ -239,7 +239,7 @@ async fn a_clients_traceparent_is_used() {
     let report = json!({"type": "report", "name": b.name, "state": "connected", "id": "r"});
     acked(&mut a, &report).await;
     acked(&mut a, &offer(&b.name)).await;
-    let next = stage
+    let next = setup
         .collector
         .wait_for("another trace", |spans| {
             let offers = named(spans, "publish offer").into_iter();
@@ -248,15 +248,15 @@ async fn a_clients_traceparent_is_used() {
         })
         .await;
     assert_eq!(next.links(), [sent.id()]);
-    stage.finish();
+    setup.finish();
 }
 
 #[tokio::test]
 async fn an_unsampled_call_exports_only_its_failure() {
     let more = [("OTEL_TRACES_SAMPLER", "parentbased_always_off")];
-    let mut stage = Stage::of_two("grpc", &more).await;
-    let mut a = stage.login(0, "TracedUserA").await;
-    let mut b = stage.login(1, "TracedUserB").await;
+    let mut setup = Setup::of_two("grpc", &more).await;
+    let mut a = setup.login(0, "TracedUserA").await;
+    let mut b = setup.login(1, "TracedUserB").await;
     call(&mut a, &mut b).await;
     acked(&mut b, &candidate(&a.name, "c")).await;
     // No spans were built before, so the failure is the first; both sides report it under one trace id.
@@ -270,7 +270,7 @@ async fn an_unsampled_call_exports_only_its_failure() {
         &json!({"type": "report", "name": a.name, "state": "failed", "ms": 15001, "id": "r"}),
     )
     .await;
-    let spans = stage
+    let spans = setup
         .collector
         .wait_for("both reports", |spans| {
             (spans.len() >= 2).then(|| spans.to_vec())
@@ -288,8 +288,8 @@ async fn an_unsampled_call_exports_only_its_failure() {
         assert_eq!(seen.attribute("error.type"), "connection_failed");
     }
     let words = [spans[0].trace(), "could not connect".to_owned()];
-    stage::logged(&stage.nodes[0], &[&words[0], &words[1]]).await;
-    stage.finish();
+    setup::logged(&setup.nodes[0], &[&words[0], &words[1]]).await;
+    setup.finish();
 }
 
 #[tokio::test]
@@ -298,16 +298,16 @@ async fn spans_have_names_only_if_configured_and_never_tokens() {
         ("SWITCHBOARD_TELEMETRY__USER_NAMES", "plain"),
         ("OTEL_RESOURCE_ATTRIBUTES", "host.name=elsewhere"),
     ];
-    let mut stage = Stage::of_two("http/protobuf", &more).await;
-    let mut a = stage.login(0, "TracedUserA").await;
-    let mut stranger = Client::connect(stage.nodes[0].address).await;
+    let mut setup = Setup::of_two("http/protobuf", &more).await;
+    let mut a = setup.login(0, "TracedUserA").await;
+    let mut stranger = Client::connect(setup.nodes[0].address).await;
     stranger
-        .send(&json!({"type": "login", "name": "b", "token": stage::MARKERS[3]}))
+        .send(&json!({"type": "login", "name": "b", "token": setup::MARKERS[3]}))
         .await;
     assert_eq!(stranger.receive().await["code"], "unauthorized");
     a.send(&offer("nobody")).await;
     a.receive_type("error").await;
-    let seen = stage
+    let seen = setup
         .collector
         .wait_for("the offer", |spans| spans.first().cloned())
         .await;
@@ -318,15 +318,15 @@ async fn spans_have_names_only_if_configured_and_never_tokens() {
         Some("elsewhere"),
         "the operator has the last word"
     );
-    stage.names.clear();
-    stage.finish();
+    setup.names.clear();
+    setup.finish();
 }
 
 #[tokio::test]
 async fn simultaneous_offers_share_one_trace() {
-    let mut stage = Stage::of_two("grpc", &[]).await;
-    let mut a = stage.login(0, "TracedUserA").await;
-    let mut b = stage.login(1, "TracedUserB").await;
+    let mut setup = Setup::of_two("grpc", &[]).await;
+    let mut a = setup.login(0, "TracedUserA").await;
+    let mut b = setup.login(1, "TracedUserB").await;
     for round in 0..5 {
         a.send(&offer(&b.name)).await;
         b.send(&offer(&a.name)).await;
@@ -334,7 +334,7 @@ async fn simultaneous_offers_share_one_trace() {
         b.receive_type("offer").await;
         acked(&mut a, &candidate(&b.name, &format!("a{round}"))).await;
         acked(&mut b, &candidate(&a.name, &format!("b{round}"))).await;
-        let sent = stage
+        let sent = setup
             .collector
             .wait_for("both candidates", |spans| {
                 let sent = named(spans, "publish candidate").into_iter();
@@ -350,5 +350,5 @@ async fn simultaneous_offers_share_one_trace() {
         a.send(&json!({"type": "leave", "name": b.name})).await;
         b.receive_type("leave").await;
     }
-    stage.finish();
+    setup.finish();
 }

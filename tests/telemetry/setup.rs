@@ -16,7 +16,7 @@ pub const MARKERS: [&str; 5] = [
     "MARKER-OF-A-MESSAGE",
 ];
 
-pub struct Stage {
+pub struct Setup {
     pub redis: Redis,
     pub collector: Collector,
     /// All nodes, also killed ones, whose logs are searched at the end.
@@ -29,7 +29,7 @@ pub struct Stage {
     settings: Vec<(&'static str, &'static str)>,
 }
 
-impl Stage {
+impl Setup {
     /// Two nodes that export over `grpc` or `http/protobuf`.
     pub async fn of_two(protocol: &'static str, more: &[(&'static str, &str)]) -> Self {
         let collector = Collector::start().await;
@@ -47,7 +47,7 @@ impl Stage {
         ];
         let more = more.iter();
         environment.extend(more.map(|(key, value)| (*key, (*value).to_owned())));
-        let mut stage = Self {
+        let mut setup = Self {
             redis: Redis::start().await,
             collector,
             nodes: Vec::new(),
@@ -60,9 +60,9 @@ impl Stage {
                 ("limits.signals_per_second", "0"),
             ],
         };
-        stage.add_node().await;
-        stage.add_node().await;
-        stage
+        setup.add_node().await;
+        setup.add_node().await;
+        setup
     }
 
     pub async fn add_node(&mut self) {
