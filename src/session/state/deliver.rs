@@ -128,6 +128,10 @@ impl State {
             .get(from)
             .is_some_and(|call| call.may_be_with(session));
         if is_known {
+            if starts_call {
+                // A leave that was sent before, and comes late, is of an earlier call.
+                self.calls.join(from, at.clone(), n);
+            }
             self.calls.heard(from, at, n);
         } else if starts_call {
             self.answer_that_it_is_over(from, session, n);

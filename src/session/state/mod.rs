@@ -16,6 +16,9 @@ mod record;
 mod save;
 mod trace;
 
+#[cfg(test)]
+mod histories;
+
 pub use lost_peers::LostPeer;
 pub(super) use outbox::RETRY_NOTICE;
 
@@ -279,6 +282,7 @@ impl State {
         state.restore_offline(&resumed.notes);
         let read = state.catch_up.begin(resumed.confirmed.all);
         state.effects.push(read);
+        state.leave_again();
         state.sync_all();
         state
     }

@@ -478,6 +478,9 @@ impl State {
                     None => self.calls.forget_unanswered(&notice.to),
                 }
             }
+            if let (Parcel::Leave { .. }, Some(record)) = (&notice.parcel, &mut self.record) {
+                record.has_left(&notice.to);
+            }
             notice.ends(fate, at);
         } else {
             self.outbox.unsure.push(notice);

@@ -3,7 +3,8 @@
 //! Over a WebSocket confirmation is free: frames are ordered, so the answer to a ping confirms all that was said before it. What was decided
 //! about an entry is decided once: the next holder tells, or keeps silent about, what this one did.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::fmt;
 
 use super::calls::{Call, Calls};
 use super::dedup::{Dedup, HeardId};
@@ -18,6 +19,8 @@ const SILENT: &str = "silent";
 const MISSED: &str = "missed";
 /// How the field of a user begins.
 const USER: &str = "u:";
+/// How the field begins of a user to whom a leave is under way.
+const LEAVE: &str = "l:";
 /// How the fields begin that tell in turn which ids were heard.
 const IDS: &str = "ids:";
 /// How many such fields there are, and from how many ids on one is full: in all they tell of more than one sender may repeat.
@@ -59,6 +62,19 @@ pub(super) struct Record {
     ids_told: Vec<HeardId>,
     ids_fields: u64,
     missed: Missed,
+    /// Leaves whose outcome is not known, and what the receiver's call had heard: whoever resumes the session sends them again.
+    leaves: HashMap<UserName, Leaving>,
+    /// Users whose leave has arrived, which no update has told of.
+    left: HashSet<UserName>,
+}
+
+/// A leave that may not have arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Leaving {
+    /// The session that is meant, if it is known.
+    pub(super) only: Option<SessionId>,
+    /// The last `n` that was heard from it.
+    pub(super) heard: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -91,6 +107,7 @@ enum Unwritten {
 pub(super) struct Update {
     users: Vec<UserName>,
     ids: Vec<HeardId>,
+    left: Vec<UserName>,
     anew: bool,
 }
 
@@ -128,6 +145,8 @@ impl Record {
             ids_told: Vec::new(),
             ids_fields: 0,
             missed: Missed::Nothing,
+            leaves: HashMap::new(),
+            left: HashSet::new(),
         }
     }
 
@@ -160,6 +179,12 @@ impl Record {
                 field if field.starts_with(IDS) => {
                     let (number, text) = value.split_once(' ').unwrap_or_default();
                     ids.push((number.parse::<u64>().unwrap_or_default(), text));
+                }
+                field if field.starts_with(LEAVE) => {
+                    let name = field.strip_prefix(LEAVE).map(UserName::parse);
+                    if let (Some(Ok(name)), Some(leaving)) = (name, Leaving::read(value)) {
+                        record.leaves.insert(name, leaving);
+                    }
                 }
                 field => {
                     let name = field.strip_prefix(USER);
@@ -219,6 +244,24 @@ impl Record {
         if !self.changed.contains(from) {
             self.changed.insert(from.clone());
         }
+    }
+
+    /// A leave is on its way to this user.
+    pub(super) fn leaves(&mut self, user: UserName, leaving: Leaving) {
+        self.left.remove(&user);
+        self.leaves.insert(user, leaving);
+    }
+
+    /// It has arrived, or need not. The next update says so; until then whoever resumes the session sends it again, and it means nothing.
+    pub(super) fn has_left(&mut self, user: &UserName) {
+        if self.leaves.remove(user).is_some() {
+            self.left.insert(user.clone());
+        }
+    }
+
+    /// The leaves of an earlier connection whose outcome it did not know.
+    pub(super) fn take_leaves(&mut self) -> Vec<(UserName, Leaving)> {
+        self.leaves.drain().collect()
     }
 
     /// Something about the call with this user has changed.
@@ -322,11 +365,26 @@ impl Record {
                 self.ids_fields += 1;
             }
         }
+        for (user, leaving) in &self.leaves {
+            notes
+                .set
+                .push((format!("{LEAVE}{user}"), leaving.to_string()));
+        }
+        let left: Vec<UserName> = self.left.drain().collect();
+        notes
+            .unset
+            .extend(left.iter().map(|user| format!("{LEAVE}{user}")));
         let missed = u8::from(self.missed != Missed::Nothing);
         notes.set.push((MISSED.to_owned(), missed.to_string()));
         notes.confirmed = std::mem::take(&mut self.frees).then_some(self.confirmed);
         let anew = false;
-        (notes, Update { users, ids, anew })
+        let update = Update {
+            users,
+            ids,
+            left,
+            anew,
+        };
+        (notes, update)
     }
 
     /// The store may have forgotten everything: what it is to know anew.
@@ -389,6 +447,9 @@ impl Record {
             self.unwritten = self.unwritten.max(what);
             self.changed.extend(update.users);
             self.ids.extend(update.ids);
+            let left = update.left.into_iter();
+            self.left
+                .extend(left.filter(|user| !self.leaves.contains_key(user)));
             self.frees = true;
         }
     }
@@ -410,6 +471,24 @@ impl Record {
             self.missed = Missed::Told;
         }
         tells
+    }
+}
+
+impl fmt::Display for Leaving {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.only {
+            Some(session) => write!(f, "{session} {}", self.heard),
+            None => write!(f, "- {}", self.heard),
+        }
+    }
+}
+
+impl Leaving {
+    fn read(text: &str) -> Option<Self> {
+        let (session, heard) = text.split_once(' ')?;
+        let only = session.parse().ok();
+        let heard = heard.parse().ok()?;
+        Some(Self { only, heard })
     }
 }
 
