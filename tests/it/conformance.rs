@@ -72,7 +72,7 @@ impl Ground {
         for (_, driver) in drivers {
             running.spawn(driver);
         }
-        eventually("the broker beats", async || {
+        eventually("the broker answers", async || {
             broker.beat(&[], StoreReport::Nothing).await.ok()
         })
         .await;

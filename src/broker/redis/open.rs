@@ -30,7 +30,7 @@ pub struct Config {
     pub url: Url,
     /// What every key and channel begins with.
     pub prefix: String,
-    /// How many publisher publishers.
+    /// How many publishers.
     pub publishers: usize,
     /// How long one round trip may take before Redis counts as away.
     pub timeout: Duration,
@@ -98,9 +98,9 @@ pub async fn open(
         publisher
     };
     let publishers: Vec<Publisher> = (0..config.publishers.max(1))
-        .map(|_| publisher("publisher publisher"))
+        .map(|_| publisher("publisher"))
         .collect();
-    let own_lane = publisher("node publisher");
+    let own_lane = publisher("node channel");
 
     let (inbound, inbox) = InboundQueue::new(None);
     let inbound = Arc::new(inbound);

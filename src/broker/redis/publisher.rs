@@ -1,4 +1,4 @@
-//! A publisher publisher: everything about one address goes through the same publisher, in order, on one connection that is held.
+//! A publisher: everything about one address goes through the same publisher, in order, on one connection that is held.
 //!
 //! What has piled up leaves as one pipeline and each command gets its own answer; the next pipeline leaves when all have come. What may have
 //! reached Redis when the connection broke is not sent again: its outcome is unknown, and its sender is told so. Only what surely reached

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use super::calls::{Ending, PeerLocation};
+use super::call::PeerLocation;
+use super::call_changes::Ending;
 use super::dedup::{HeardId, Hearing};
-use super::outbox::Notice;
+use super::notice::Notice;
 use super::record::Decision;
-use super::{Action, State, left};
+use super::tell::left;
+use super::{Action, State};
 use crate::broker::{Entry, Envelope, Parcel};
 use crate::bugs::{self, Bug};
 use crate::model::{Event, LeaveReason, Offset, SessionId, UserName};

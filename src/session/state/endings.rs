@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::calls::{EVERYTHING, PeerLocation};
+use super::call::{EVERYTHING, PeerLocation};
 use super::lost_peers::{Fate, LostPeer};
-use super::outbox::Notice;
+use super::notice::Notice;
 use super::record::Leaving;
 use super::{Effect, State};
 use crate::broker::{Holder, Parcel, Sender};

@@ -1,6 +1,8 @@
 //! Thousands of random histories of a few sessions: whatever happens in whatever order, each promise of DESIGN §1 holds.
 
 mod client;
+mod connection;
+mod store;
 mod world;
 
 use proptest::collection::vec;
@@ -75,7 +77,6 @@ fn run(resumable: &[bool], steps: &[Step], allowed: Allowed) -> World {
                 let input = world.users[from].client.leave(with);
                 world.on(from, input);
             }
-            Step::Send(..) | Step::Leave(..) => {}
             Step::Deliver(user, kind) => drop(world.deliver(user, kind)),
             Step::ReadWire(user) => world.read_wire(user),
             Step::Confirm(user) => world.confirm(user),
@@ -85,7 +86,7 @@ fn run(resumable: &[bool], steps: &[Step], allowed: Allowed) -> World {
             Step::Resume(user) => world.resume(user),
             Step::Fault(fault) if allowed.faults => world.fault = Some(fault),
             Step::LoseData if allowed.losses => world.lose_data(),
-            Step::Fault(_) | Step::LoseData => {}
+            Step::Send(..) | Step::Leave(..) | Step::Fault(_) | Step::LoseData => {}
         }
     }
     world.come_to_rest();

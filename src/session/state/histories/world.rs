@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::client::Client;
 use crate::broker::{
-    Answer, BrokerError, Confirmed, Entry, Envelope, Flags, Holder, Lease, RecordUpdate, Resumed,
+    Answer, BrokerError, Confirmed, Entry, Envelope, Flags, Holder, Lease, RecordUpdate,
     SendOptions, Sent,
 };
 use crate::model::{Address, Correlation, Offset, Realm, Secret, SecretHash, SessionId, UserName};
@@ -22,35 +22,35 @@ pub(super) struct User {
     pub(super) state: Option<State>,
     /// Actions that are written and that the client has not read yet.
     pub(super) wire: VecDeque<Action>,
-    mailbox: VecDeque<Mail>,
-    outcomes: VecDeque<Answer>,
-    read: Option<Offset>,
-    saves: VecDeque<(u64, Result<bool, BrokerError>)>,
-    find: Option<Vec<FoundPeer>>,
-    pings: u64,
+    pub(super) mailbox: VecDeque<Mail>,
+    pub(super) outcomes: VecDeque<Answer>,
+    pub(super) read: Option<Offset>,
+    pub(super) saves: VecDeque<(u64, Result<bool, BrokerError>)>,
+    pub(super) find: Option<Vec<FoundPeer>>,
+    pub(super) pings: u64,
     pub(super) is_connected: bool,
 }
 
 /// What the store keeps of one name.
 #[derive(Debug)]
-struct Stored {
-    holder: Holder,
-    hash: Option<SecretHash>,
-    inbox: Vec<Entry>,
-    record: BTreeMap<String, String>,
-    confirmed: Confirmed,
-    epoch: u64,
+pub(super) struct Stored {
+    pub(super) holder: Holder,
+    pub(super) hash: Option<SecretHash>,
+    pub(super) inbox: Vec<Entry>,
+    pub(super) record: BTreeMap<String, String>,
+    pub(super) confirmed: Confirmed,
+    pub(super) epoch: u64,
 }
 
 /// Some users, each on a node of their own, and the store.
 #[derive(Debug)]
 pub(super) struct World {
     pub(super) users: Vec<User>,
-    store: HashMap<Address, Stored>,
-    nodes: Vec<Arc<LocalNode>>,
+    pub(super) store: HashMap<Address, Stored>,
+    pub(super) nodes: Vec<Arc<LocalNode>>,
     now: Instant,
-    last_entry: u64,
-    epoch: u64,
+    pub(super) last_entry: u64,
+    pub(super) epoch: u64,
     /// Signals that the store refuses, without taking them, or takes without an answer: one each.
     pub(super) fault: Option<Fault>,
 }
@@ -90,7 +90,7 @@ impl World {
         world
     }
 
-    fn moment(&self) -> Moment {
+    pub(super) fn moment(&self) -> Moment {
         let (now, guard) = (self.now, None);
         Moment { now, guard }
     }
@@ -136,7 +136,7 @@ impl World {
         }
     }
 
-    fn run(&mut self, user: usize) {
+    pub(super) fn run(&mut self, user: usize) {
         let Some(state) = &mut self.users[user].state else {
             return;
         };
@@ -197,66 +197,6 @@ impl World {
         }
     }
 
-    fn send(&mut self, to: &Address, options: &SendOptions, envelope: Envelope) -> Sent {
-        let meant = options.meant();
-        let held = self.store.get_mut(to);
-        let held = held.filter(|held| meant.is_none_or(|meant| meant == held.holder.session));
-        let Some(stored) = held else {
-            return Sent::Absent;
-        };
-        let holder = stored.holder.clone();
-        let mail = if holder.flags.resumable {
-            self.last_entry += 1;
-            let id = Offset {
-                millis: self.last_entry,
-                sequence: 0,
-            };
-            let entry = Entry { id, envelope };
-            stored.inbox.push(entry.clone());
-            Mail::Push(vec![entry])
-        } else {
-            Mail::Direct(envelope)
-        };
-        let receiver = self.users.iter_mut().find(|user| {
-            let lease = user.state.as_ref().map(State::lease);
-            lease.is_some_and(|lease| {
-                (lease.session, lease.generation) == (holder.session, holder.generation)
-            })
-        });
-        if let Some(receiver) = receiver {
-            receiver.mailbox.push_back(mail);
-        }
-        Sent::To(holder)
-    }
-
-    fn save(&mut self, lease: &Lease, user: usize, update: RecordUpdate) -> bool {
-        let Some(stored) = self.store.get_mut(&lease.address) else {
-            return false;
-        };
-        let holder = lease.held_by(&self.nodes[user].id);
-        if (stored.holder.session, stored.holder.generation) != (holder.session, holder.generation)
-        {
-            return false;
-        }
-        if let Some((hash, behind)) = update.anew {
-            stored.hash = Some(hash);
-            stored.record.clear();
-            stored.epoch = self.epoch;
-            self.last_entry = self.last_entry.max(behind.millis);
-        } else if stored.hash.is_none() {
-            return true;
-        }
-        if let Some(confirmed) = update.confirmed {
-            stored.confirmed = confirmed;
-            stored.inbox.retain(|entry| entry.id > confirmed.all);
-        }
-        stored.record.extend(update.set);
-        for field in update.unset {
-            stored.record.remove(&field);
-        }
-        true
-    }
-
     /// Does the next thing that waits for this user, of this kind. Whether there was one.
     pub(super) fn deliver(&mut self, user: usize, kind: u8) -> bool {
         let it = &mut self.users[user];
@@ -294,123 +234,6 @@ impl World {
         true
     }
 
-    /// The client reads what was written to it.
-    pub(super) fn read_wire(&mut self, user: usize) {
-        while let Some(action) = self.users[user].wire.pop_front() {
-            match action {
-                Action::Tell(event) => self.users[user].client.hear(&event),
-                Action::End(reason) => panic!("user {user} was ended: {reason:?}"),
-                Action::EndSpan(_) | Action::Challenge | Action::Ping => {}
-            }
-        }
-    }
-
-    /// The client has read everything, and answers a ping.
-    pub(super) fn confirm(&mut self, user: usize) {
-        if !self.users[user].is_connected {
-            return;
-        }
-        self.users[user].pings += 1;
-        let ping = self.users[user].pings;
-        self.on(user, Input::Pinged(ping));
-        self.read_wire(user);
-        self.on(user, Input::Ponged(ping));
-    }
-
-    /// The connection breaks; what was written is lost. The node notices, or dies as well.
-    pub(super) fn disconnect(&mut self, user: usize, dies: bool) {
-        let is_known = self.store[&address(user)].hash.is_some();
-        let it = &mut self.users[user];
-        // A node that dies with what the store has lost takes the session along.
-        if !it.is_connected || !it.client.is_resumable || (dies && !is_known) {
-            return;
-        }
-        it.is_connected = false;
-        it.wire.clear();
-        it.client.disconnected();
-        if dies {
-            it.state = None;
-            it.mailbox.clear();
-            it.outcomes.clear();
-            (it.read, it.find) = (None, None);
-            it.saves.clear();
-        } else {
-            if let Some(stored) = self.store.get_mut(&address(user)) {
-                stored.holder.flags.detached = true;
-            }
-            self.on(user, Input::Detach);
-        }
-    }
-
-    /// The client comes back on a fresh connection, and repeats what was not answered.
-    pub(super) fn resume(&mut self, user: usize) {
-        let stored = self.store.get(&address(user));
-        // Until its record is written anew, it is told to try again.
-        let is_known = stored.is_some_and(|stored| stored.hash.is_some());
-        if self.users[user].is_connected || !is_known {
-            return;
-        }
-        // The earlier connection is told, and says nothing to anybody.
-        let it = &mut self.users[user];
-        it.state = None;
-        it.mailbox.clear();
-        it.outcomes.clear();
-        (it.read, it.find) = (None, None);
-        it.saves.clear();
-        let Some(stored) = self.store.get_mut(&address(user)) else {
-            return;
-        };
-        stored.holder.generation += 1;
-        stored.holder.flags.detached = false;
-        let holder = stored.holder.clone();
-        let lease = Lease {
-            address: address(user),
-            session: holder.session,
-            generation: holder.generation,
-            flags: holder.flags,
-        };
-        let last = it.client.last;
-        let missed = stored.epoch != self.epoch;
-        let notes = stored
-            .record
-            .iter()
-            .map(|(field, value)| (field.clone(), value.clone()));
-        let resumed = Resumed {
-            lease,
-            confirmed: stored.confirmed,
-            notes: notes.collect(),
-            missed,
-        };
-        let Some(hash) = stored.hash.clone() else {
-            unreachable!("nobody resumes before the record is written anew")
-        };
-        let (node, moment) = (Arc::clone(&self.nodes[user]), self.moment());
-        let state = State::resume(node, &resumed, (None, hash), last, self.epoch, moment);
-        let it = &mut self.users[user];
-        it.state = Some(state);
-        it.is_connected = true;
-        self.run(user);
-        for input in self.users[user].client.unanswered() {
-            self.settle_one_read(user);
-            self.on(user, input);
-        }
-    }
-
-    /// A session hears its client only when its inbox was read once.
-    fn settle_one_read(&mut self, user: usize) {
-        while self.users[user].state.as_ref().is_some_and(State::is_busy) {
-            if !(self.deliver(user, 2) || self.deliver(user, 1)) {
-                return;
-            }
-        }
-    }
-
-    /// Whether this user's session takes what its client says now.
-    pub(super) fn listens(&self, user: usize) -> bool {
-        let it = &self.users[user];
-        it.is_connected && it.state.as_ref().is_some_and(|state| !state.is_busy())
-    }
-
     /// Everything that is under way arrives, and everybody reads it.
     pub(super) fn come_to_rest(&mut self) {
         self.fault = None;
@@ -433,23 +256,6 @@ impl World {
             }
         }
         panic!("it does not come to rest");
-    }
-
-    /// The store loses everything but the leases, which their holders renew; each is told of it.
-    pub(super) fn lose_data(&mut self) {
-        if self.users.iter().any(|user| user.state.is_none()) {
-            return;
-        }
-        self.epoch += 1;
-        for stored in self.store.values_mut() {
-            stored.inbox.clear();
-            stored.record.clear();
-            stored.hash = None;
-        }
-        for user in &mut self.users {
-            user.client.data_was_lost = true;
-            user.mailbox.push_back(Mail::Regained(self.epoch));
-        }
     }
 }
 
