@@ -11,7 +11,7 @@ mod socket;
 pub mod state;
 
 pub use heartbeat::Clocks;
-pub use http::{Before, Portable, Standing};
+pub use http::{HttpSession, Progress, ResumePoint};
 pub use socket::{Gone, Received, Sending, Socket};
 
 use std::pin::Pin;
@@ -24,7 +24,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tracing::{debug, info};
 
 use self::heartbeat::{Heartbeat, Pulse};
-use self::http::Portability;
+use self::http::HttpState;
 use self::outbound::farewell;
 use self::runner::{Runner, SessionEvent, due};
 use self::state::{Action, Input, SessionPolicy};
@@ -37,7 +37,7 @@ use crate::model::{
 };
 use crate::protocol::Codec;
 use crate::router::Router;
-use crate::telemetry::{Present, Transport};
+use crate::telemetry::{GaugeGuard, Transport};
 
 /// What a conversation needs to know; prepared at the door.
 #[derive(Debug)]
@@ -57,22 +57,22 @@ pub struct SessionContext {
     /// How long a resumable session keeps its connection; zero for ever.
     pub max_age: Duration,
     /// Of a conversation over HTTP.
-    pub http: Option<Box<Portable>>,
+    pub http: Option<Box<HttpSession>>,
     /// The ICE servers that it tells of.
     pub ice: Arc<Ice>,
     /// How it begins.
-    pub opening: Opening,
+    pub initial_login: InitialLogin,
     /// How sessions of its language are.
     pub policy: SessionPolicy,
 }
 
 /// How a conversation begins.
 #[derive(Clone, Debug)]
-pub enum Opening {
+pub enum InitialLogin {
     /// With the first frame.
-    Frame,
+    ByMessage,
     /// With a login that came with the connection.
-    Login(Box<LoginRequest>),
+    Given(Box<LoginRequest>),
     /// With this answer to it.
     Refused(Refusal),
 }
@@ -123,13 +123,13 @@ fn tell_operator(reason: CloseReason, runner: Option<&Runner>) {
             | CloseReason::Replaced,
             _,
         ) => {
-            debug!(session.id = id, reason = reason.words(), "A session ended");
+            debug!(session.id = id, reason = reason.text(), "A session ended");
         }
         (_, Blame::Client | Blame::Node | Blame::Broker) => {
             info!(
                 session.id = id,
                 close.code = reason.code(),
-                reason = reason.words(),
+                reason = reason.text(),
                 "A session was ended"
             );
         }
@@ -145,9 +145,9 @@ struct Session<S, D> {
     drain: Pin<Box<WaitForCancellationFutureOwned>>,
     runner: Option<Runner>,
     /// Of a conversation over HTTP.
-    http: Option<Box<Portability>>,
+    http: Option<Box<HttpState>>,
     /// Counted as logged in.
-    present: Option<Present>,
+    gauge: Option<GaugeGuard>,
     /// Counts what was sent to see whether the client is there.
     pings: u64,
     /// How often the client has tried a secret that was not its own.
@@ -173,7 +173,7 @@ enum Wake {
 impl<S: Socket, D: Codec> Session<S, D> {
     fn new(socket: S, codec: D, mut context: SessionContext, stop: &CancellationToken) -> Self {
         let http = context.http.take();
-        let http = http.map(|portable| Box::new(Portability::new(*portable)));
+        let http = http.map(|http_session| Box::new(HttpState::new(*http_session)));
         Self {
             socket,
             codec,
@@ -182,7 +182,7 @@ impl<S: Socket, D: Codec> Session<S, D> {
             drain: Box::pin(stop.clone().cancelled_owned()),
             runner: None,
             http,
-            present: None,
+            gauge: None,
             pings: 0,
             wrong_secrets: 0,
             is_deaf: false,
@@ -200,14 +200,15 @@ impl<S: Socket, D: Codec> Session<S, D> {
     }
 
     async fn converse(&mut self) -> CloseReason {
-        if !matches!(self.context.opening, Opening::Frame) {
-            let opening = std::mem::replace(&mut self.context.opening, Opening::Frame);
-            if let Err(reason) = Box::pin(self.open(opening)).await {
+        if !matches!(self.context.initial_login, InitialLogin::ByMessage) {
+            let initial_login =
+                std::mem::replace(&mut self.context.initial_login, InitialLogin::ByMessage);
+            if let Err(reason) = Box::pin(self.open(initial_login)).await {
                 return reason;
             }
         }
         if self.http.is_some()
-            && let Err(reason) = Box::pin(self.go_on()).await
+            && let Err(reason) = Box::pin(self.resume_elsewhere()).await
         {
             return reason;
         }
@@ -223,7 +224,7 @@ impl<S: Socket, D: Codec> Session<S, D> {
             };
             let acted = match wake {
                 Wake::Drain => {
-                    self.go(self.context.phase.goes_in());
+                    self.go(self.context.phase.departure_delay());
                     Ok(())
                 }
                 // A connection that is too old goes as those of a draining node do.

@@ -37,7 +37,7 @@ pub struct LostPeer {
 
 /// What became of a lost peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(super) enum SignalOutcome {
     /// It is where it was: its node was only frozen, or the store knows it again.
     Back,
     /// It was resumed there.
@@ -57,18 +57,20 @@ impl LostPeer {
         holder: Option<Holder>,
         terms: Terms,
         now: Instant,
-    ) -> Fate {
+    ) -> SignalOutcome {
         let missing = now - self.since;
         match holder.filter(|holder| holder.session == self.session) {
-            Some(holder) if holder.node != self.node => Fate::Moved(PeerLocation::from(&holder)),
-            Some(_) if node_lives => Fate::Back,
+            Some(holder) if holder.node != self.node => {
+                SignalOutcome::Moved(PeerLocation::from(&holder))
+            }
+            Some(_) if node_lives => SignalOutcome::Back,
             None if node_lives && missing < terms.node_ttl => {
-                Fate::Awaited(self.since + terms.node_ttl)
+                SignalOutcome::Awaited(self.since + terms.node_ttl)
             }
             Some(holder) if holder.flags.resumable && missing < terms.grace => {
-                Fate::Awaited(self.since + terms.grace)
+                SignalOutcome::Awaited(self.since + terms.grace)
             }
-            holder => Fate::Gone(holder),
+            holder => SignalOutcome::Gone(holder),
         }
     }
 
@@ -170,11 +172,11 @@ mod tests {
         let plain = holder(&dead, session, false);
         let resumable = holder(&dead, session, true);
         let stranger = holder(&other, SessionId::random(), true);
-        assert_eq!(fate(true, plain.clone()), Fate::Back);
-        assert_eq!(fate(false, plain.clone()), Fate::Gone(plain));
-        assert_eq!(fate(false, None), Fate::Gone(None));
-        assert_eq!(fate(false, stranger.clone()), Fate::Gone(None));
-        let moved = Fate::Moved(PeerLocation {
+        assert_eq!(fate(true, plain.clone()), SignalOutcome::Back);
+        assert_eq!(fate(false, plain.clone()), SignalOutcome::Gone(plain));
+        assert_eq!(fate(false, None), SignalOutcome::Gone(None));
+        assert_eq!(fate(false, stranger.clone()), SignalOutcome::Gone(None));
+        let moved = SignalOutcome::Moved(PeerLocation {
             session,
             generation: 2,
             node: other.clone(),
@@ -182,13 +184,19 @@ mod tests {
         let resumed = holder(&other, session, true);
         assert_eq!(fate(false, resumed.clone()), moved);
         assert_eq!(fate(true, resumed), moved);
-        assert_eq!(fate(false, resumable.clone()), Fate::Awaited(now + grace));
+        assert_eq!(
+            fate(false, resumable.clone()),
+            SignalOutcome::Awaited(now + grace)
+        );
         // The store may have lost it, and be told of it again.
-        assert_eq!(fate(true, None), Fate::Awaited(now + node_ttl));
-        assert_eq!(fate(true, stranger.clone()), Fate::Awaited(now + node_ttl));
-        assert_eq!(after(node_ttl, true, None), Fate::Gone(None));
-        assert_eq!(after(node_ttl, true, stranger), Fate::Gone(None));
+        assert_eq!(fate(true, None), SignalOutcome::Awaited(now + node_ttl));
+        assert_eq!(
+            fate(true, stranger.clone()),
+            SignalOutcome::Awaited(now + node_ttl)
+        );
+        assert_eq!(after(node_ttl, true, None), SignalOutcome::Gone(None));
+        assert_eq!(after(node_ttl, true, stranger), SignalOutcome::Gone(None));
         let gone = after(grace, false, resumable.clone());
-        assert_eq!(gone, Fate::Gone(resumable));
+        assert_eq!(gone, SignalOutcome::Gone(resumable));
     }
 }

@@ -37,8 +37,8 @@ use crate::broker::{
 };
 use crate::bugs::{self, Bug};
 use crate::model::{
-    AckStatus, Address, CloseReason, Correlation, Event, IfAbsent, LeaveReason, NodeId, Offset,
-    Report, Secret, SecretHash, Signal, TraceContext, UserName, Whom,
+    AckStatus, Address, CloseReason, Correlation, Event, IfAbsent, LeaveReason, LeaveTarget,
+    NodeId, Offset, Report, Secret, SecretHash, Signal, TraceContext, UserName,
 };
 use crate::router::{LocalNode, Mail};
 use crate::telemetry::CallSpan;
@@ -118,7 +118,7 @@ pub enum Input {
     /// The client ends calls.
     Leave {
         /// Which.
-        whom: Whom,
+        whom: LeaveTarget,
         /// How the client calls this, if it wants an answer.
         id: Option<Correlation>,
     },
@@ -454,11 +454,11 @@ impl State {
     }
 
     /// Ends the call with one user, or with all. Somebody who is in no call with us is told nothing.
-    fn leave(&mut self, whom: Whom, id: Option<Correlation>) {
+    fn leave(&mut self, whom: LeaveTarget, id: Option<Correlation>) {
         let mut peers = match whom {
-            Whom::One(peer) => vec![peer],
-            Whom::Everybody => self.calls.peers(),
-            Whom::Nobody => Vec::new(),
+            LeaveTarget::Peer(peer) => vec![peer],
+            LeaveTarget::All => self.calls.peers(),
+            LeaveTarget::None => Vec::new(),
         };
         peers.retain(|peer| self.calls.get(peer).is_some());
         let last = peers.pop();

@@ -15,7 +15,7 @@ use crate::model::{
     AckStatus, Body, Correlation, Event, IfAbsent, LeaveReason, Refusal, SessionId, Signal,
     SignalKind, TraceContext, UserName,
 };
-use crate::telemetry::Fate;
+use crate::telemetry::SignalOutcome;
 
 /// How many sends of one session may wait for the broker; until one is known, the session hears nothing more.
 const IN_FLIGHT: usize = 32;
@@ -109,7 +109,7 @@ impl Outbox {
     pub(super) fn give_up_on_absent(&mut self) {
         let is_absent = |notice: &mut Notice| notice.absent_since.is_some();
         for notice in self.unsure.extract_if(.., is_absent) {
-            notice.ends(Fate::Absent, None);
+            notice.ends(SignalOutcome::Absent, None);
         }
     }
 
@@ -121,7 +121,7 @@ impl Outbox {
             .unsure
             .extract_if(.., |notice| notice.unheard_since.is_some_and(is_over))
         {
-            notice.ends(Fate::Unavailable, None);
+            notice.ends(SignalOutcome::Unavailable, None);
         }
     }
 
@@ -164,7 +164,7 @@ impl Notice {
     }
 
     /// It is not sent again. Its span ends then, or now.
-    fn ends(self, fate: Fate, at: Option<SystemTime>) {
+    fn ends(self, fate: SignalOutcome, at: Option<SystemTime>) {
         if let Some(traced) = self.traced {
             traced.ends(fate, at);
         }
@@ -183,7 +183,7 @@ impl State {
     ) {
         let kind = signal.kind;
         if self.outbox.owes(&to) {
-            self.count(kind, Fate::Unavailable);
+            self.count(kind, SignalOutcome::Unavailable);
             // It must not overtake the leave.
             let retry_after = RETRY_SEND;
             return self.tell_in_order(Event::Refused {
@@ -331,12 +331,12 @@ impl State {
             Some(sent)
         };
         let Some(mut sent) = parked else { return };
-        let told = if is_absent && sent.if_absent == IfAbsent::Forget {
-            Ok(Fate::Absent)
+        let told = if is_absent && sent.if_absent == IfAbsent::Drop {
+            Ok(SignalOutcome::Absent)
         } else {
             self.outcome(&sent, outcome)
         };
-        let fate = told.as_ref().map_or_else(Fate::of, |fate| *fate);
+        let fate = told.as_ref().map_or_else(SignalOutcome::of, |fate| *fate);
         self.tally(&mut sent, fate, at);
         if sent.body.is_some() {
             let reached = match outcome {
@@ -352,7 +352,12 @@ impl State {
     }
 
     /// What has become of a signal is counted, and ends its span.
-    pub(super) fn tally(&mut self, sent: &mut Outgoing, fate: Fate, at: Option<SystemTime>) {
+    pub(super) fn tally(
+        &mut self,
+        sent: &mut Outgoing,
+        fate: SignalOutcome,
+        at: Option<SystemTime>,
+    ) {
         if !sent.has_waited {
             self.count(sent.kind, fate);
             self.trace_outcome(&sent.to, sent.kind, fate, sent.traced.as_deref_mut(), at);
@@ -360,7 +365,7 @@ impl State {
     }
 
     /// What the outcome means for the call and, if there is one, for its id; or why the signal is refused.
-    fn outcome(&mut self, sent: &Outgoing, outcome: &Outcome) -> Result<Fate, Refusal> {
+    fn outcome(&mut self, sent: &Outgoing, outcome: &Outcome) -> Result<SignalOutcome, Refusal> {
         let retry_after = RETRY_SEND;
         let (to, n, starts_call) = (&sent.to, sent.n, sent.starts_call);
         match outcome {
@@ -389,8 +394,8 @@ impl State {
                 let told = sent.id.clone().map(|id| acknowledged(id, status));
                 self.actions.extend(told.map(Action::Tell));
                 Ok(match status {
-                    AckStatus::Queued => Fate::Queued,
-                    AckStatus::Delivered => Fate::Delivered,
+                    AckStatus::Queued => SignalOutcome::Queued,
+                    AckStatus::Delivered => SignalOutcome::Delivered,
                 })
             }
             Ok(Sent::Unheard(holder)) if self.believes_in(&holder.node) => {
@@ -443,9 +448,9 @@ impl State {
         at: Option<SystemTime>,
     ) -> Option<Event> {
         let fate = match outcome {
-            Ok(Sent::Absent) => Fate::Absent,
-            Ok(_) => Fate::Delivered,
-            Err(_) => Fate::Unavailable,
+            Ok(Sent::Absent) => SignalOutcome::Absent,
+            Ok(_) => SignalOutcome::Delivered,
+            Err(_) => SignalOutcome::Unavailable,
         };
         if let Parcel::Leave { .. } = notice.parcel {
             self.node.telemetry.metrics.leave_sent(fate);

@@ -11,7 +11,7 @@ use crate::model::{
     AckStatus, Correlation, Event, LeaveReason, PairKind, PeerState, Report, Signal, SignalKind,
     TraceContext, UserName,
 };
-use crate::telemetry::{CallSpan, Fate, Message, signed};
+use crate::telemetry::{CallSpan, Message, SignalOutcome, signed};
 
 /// What is known of a signal's trace until its outcome is.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub(super) struct Traced {
 }
 
 impl State {
-    pub(super) fn count(&self, kind: SignalKind, fate: Fate) {
+    pub(super) fn count(&self, kind: SignalKind, fate: SignalOutcome) {
         self.node.telemetry.metrics.signal(kind, fate);
     }
 
@@ -45,7 +45,7 @@ impl State {
             return None;
         }
         let message = Message {
-            kind: signal.kind.word(),
+            kind: signal.kind.as_str(),
             from: &self.lease.address,
             to: &self.address_of(to),
             session: self.lease.session,
@@ -61,7 +61,7 @@ impl State {
             return Some(Box::new(Traced::unbuilt(context)));
         }
         let before = known.map(|known| known.context);
-        let begun = match tracer.leaves_out(client.as_ref()) {
+        let begun = match tracer.unsampled_context(client.as_ref()) {
             Some(context) => Traced::unbuilt(context),
             None => Traced::of(tracer.publish(client.as_ref(), before.as_ref(), message)),
         };
@@ -75,11 +75,14 @@ impl State {
         &mut self,
         to: &UserName,
         kind: SignalKind,
-        fate: Fate,
+        fate: SignalOutcome,
         traced: Option<&mut Traced>,
         at: Option<SystemTime>,
     ) {
-        let failed = matches!(fate, Fate::Absent | Fate::Full | Fate::Unavailable);
+        let failed = matches!(
+            fate,
+            SignalOutcome::Absent | SignalOutcome::Full | SignalOutcome::Unavailable
+        );
         if traced.is_none() && !failed {
             return;
         }
@@ -90,20 +93,20 @@ impl State {
             return;
         };
         if failed {
-            debug!(trace_id = context.trace_id(), session.id = %self.lease.session, signal = kind.word(),
-                   code = fate.word(), "A signal of a call was refused");
+            debug!(trace_id = context.trace_id(), session.id = %self.lease.session, signal = kind.as_str(),
+                   code = fate.as_str(), "A signal of a call was refused");
         }
         if let Some(span) = traced.and_then(|traced| traced.span.take()) {
-            span.set("switchboard.outcome", fate.word());
-            if fate == Fate::Queued {
+            span.set("switchboard.outcome", fate.as_str());
+            if fate == SignalOutcome::Queued {
                 span.event("queued");
             }
             if failed {
-                span.fail(fate.word());
+                span.fail(fate.as_str());
             }
             span.end(at);
         } else if failed {
-            self.tell_failure(to, context, call, "signal refused", fate.word());
+            self.tell_failure(to, context, call, "signal refused", fate.as_str());
         }
     }
 
@@ -118,7 +121,7 @@ impl State {
         let (context, tracer) = (trace?, self.node.telemetry.calls.as_ref()?);
         let span = context.sampled.then(|| {
             let message = Message {
-                kind: signal.kind.word(),
+                kind: signal.kind.as_str(),
                 from: &sender.address,
                 to: &self.lease.address,
                 session: self.lease.session,
@@ -168,7 +171,7 @@ impl State {
             bytes: 0,
         };
         let span = tracer.publish(Some(&call.context), None, message);
-        span.set("switchboard.leave.reason", reason.word());
+        span.set("switchboard.leave.reason", reason.as_str());
         Some(Traced::of(span))
     }
 
@@ -183,7 +186,7 @@ impl State {
     ) -> Option<CallSpan> {
         let tracer = self.node.telemetry.calls.as_ref()?;
         let failure = matches!(reason, LeaveReason::Lost | LeaveReason::NodeLost);
-        let failure = failure.then(|| reason.word());
+        let failure = failure.then(|| reason.as_str());
         let call = call.map(|call| call.context);
         if let (Some(context), Some(code)) = (trace.or(call), failure) {
             debug!(trace_id = context.trace_id(), session.id = %self.lease.session, code, "A call peer is gone");
@@ -200,7 +203,7 @@ impl State {
             bytes: 0,
         };
         let span = tracer.process(&context, message);
-        span.set("switchboard.leave.reason", reason.word());
+        span.set("switchboard.leave.reason", reason.as_str());
         if let Some(code) = failure {
             span.fail(code);
         }
@@ -262,12 +265,12 @@ impl State {
         };
         if let Some(span) = tracer.mark(&call.context, what, failure) {
             span.set("session.id", self.lease.session.to_string());
-            span.set("switchboard.report.state", report.state.word());
+            span.set("switchboard.report.state", report.state.as_str());
             if let Some(after) = report.after {
                 span.set("switchboard.report.ms", signed(after.as_millis()));
             }
             if let Some(pair) = report.pair {
-                span.set("switchboard.report.pair", PairKind::word(pair));
+                span.set("switchboard.report.pair", PairKind::as_str(pair));
             }
         }
         if failure.is_some() {
@@ -312,9 +315,9 @@ impl Traced {
     }
 
     /// What became of it. Its span ends then, or now.
-    pub(super) fn ends(self, fate: Fate, at: Option<SystemTime>) {
+    pub(super) fn ends(self, fate: SignalOutcome, at: Option<SystemTime>) {
         if let Some(span) = self.span {
-            span.set("switchboard.outcome", fate.word());
+            span.set("switchboard.outcome", fate.as_str());
             span.end(at);
         }
     }
