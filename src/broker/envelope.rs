@@ -161,7 +161,7 @@ impl Envelope {
         push(&self.from.head);
         match &self.parcel {
             Parcel::Signal(signal) => {
-                push(signal.kind.word());
+                push(signal.kind.as_str());
                 push(" ");
                 push(itoa::Buffer::new().format(self.n));
                 push(" ");
@@ -174,7 +174,7 @@ impl Envelope {
                 }
             }
             Parcel::Leave { reason, heard } => {
-                push(&format!("leave {} 0 {} {heard}", self.n, reason.word()));
+                push(&format!("leave {} 0 {} {heard}", self.n, reason.as_str()));
             }
             Parcel::Sync => push(&format!("{SYNC} {} 0", self.n)),
         }
@@ -239,7 +239,7 @@ impl Envelope {
             let reason = word()?;
             let reason = LeaveReason::ALL
                 .into_iter()
-                .find(|known| known.word() == reason)
+                .find(|known| known.as_str() == reason)
                 .ok_or(UnknownEnvelope)?;
             Parcel::Leave {
                 reason,
@@ -248,7 +248,7 @@ impl Envelope {
         } else {
             let kind = SignalKind::ALL
                 .into_iter()
-                .find(|known| known.word() == kind)
+                .find(|known| known.as_str() == kind)
                 .ok_or(UnknownEnvelope)?;
             let body = all.slice(end + 1..end_of_body);
             std::str::from_utf8(&body).map_err(|_| UnknownEnvelope)?;
