@@ -220,7 +220,7 @@ impl Tls {
     }
 }
 
-/// ErrorThrottle is logged at its second look, since two files are never replaced at once, and then no more until it is another.
+/// An error is logged at its second look, since two files are never replaced at once, and then no more until it is another.
 #[derive(Debug, Default)]
 struct ErrorThrottle {
     seen: String,
