@@ -27,7 +27,7 @@ use self::login::Challenges;
 use self::presence::Watchers;
 use self::registry::{LocalRoute, Registry};
 use crate::broker::{
-    Broker, BrokerError, Entry, Envelope, Holder, Inbound, Inbox, Lease, Question, Receipt,
+    Broker, BrokerError, Entry, Envelope, Epoch, Holder, Inbound, Inbox, Lease, Question, Receipt,
     SendOptions, Sent, Terms, Verdict,
 };
 use crate::model::{Address, NodeId, Offset, Realm, SessionId, UserName};
@@ -38,6 +38,8 @@ use crate::telemetry::Telemetry;
 pub struct Router {
     local: Arc<LocalNode>,
     broker: Arc<dyn Broker>,
+    /// The epoch of the store.
+    epoch: Epoch,
     settings: Settings,
     registry: Registry,
     expiry_guard: ExpiryGuard,
@@ -113,12 +115,13 @@ impl Router {
     pub fn new(
         node: NodeId,
         broker: Arc<dyn Broker>,
+        epoch: Epoch,
         terms: Terms,
         settings: Settings,
         telemetry: Telemetry,
     ) -> Self {
         Self {
-            expiry_guard: ExpiryGuard::new(terms, broker.epoch()),
+            expiry_guard: ExpiryGuard::new(terms, epoch.clone()),
             local: Arc::new(LocalNode {
                 id: node,
                 terms,
@@ -126,6 +129,7 @@ impl Router {
                 peers: NodeMonitor::default(),
             }),
             broker,
+            epoch,
             settings,
             registry: Registry::default(),
             watches: Watchers::default(),
@@ -164,7 +168,7 @@ impl Router {
 
     /// The epoch of the store.
     pub fn epoch(&self) -> u64 {
-        *self.broker.epoch().borrow()
+        *self.epoch.borrow()
     }
 
     /// How this node is doing.

@@ -62,7 +62,7 @@ pub(super) const FABRIC_REACHED: Instrument = instrument(
 pub(super) const FABRIC_QUEUE: Instrument = instrument(
     "switchboard.fabric.queue",
     "{job}",
-    "Signals and questions that wait for a publisher publisher",
+    "Signals and questions that wait for a publisher",
 );
 pub(super) const BUILD: Instrument = instrument(
     "switchboard.build.info",

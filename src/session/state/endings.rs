@@ -6,7 +6,7 @@ use super::calls::{EVERYTHING, PeerLocation};
 use super::lost_peers::{Fate, LostPeer};
 use super::outbox::Notice;
 use super::{Effect, State};
-use crate::broker::{Holder, Parcel, Sender};
+use crate::broker::{Holder, Payload, Sender};
 use crate::model::{Correlation, LeaveReason, NodeId, SessionId, UserName};
 
 impl State {
@@ -16,7 +16,7 @@ impl State {
             let only = self.calls.session(&peer);
             let n = self.outbox.next();
             let trace = self.mark_one(&peer, "resumed", None);
-            let sync = Notice::new(peer, only, Arc::clone(&self.sender), n, Parcel::Sync);
+            let sync = Notice::new(peer, only, Arc::clone(&self.sender), n, Payload::Sync);
             self.send_notice(sync.traced(trace), None);
         }
     }
@@ -48,9 +48,9 @@ impl State {
         };
         let n = self.outbox.next();
         let only = call.peer.map(|peer| peer.session);
-        let parcel = Parcel::Leave { reason, heard };
+        let payload = Payload::Leave { reason, heard };
         let trace = self.trace_leave(peer, call.trace, reason, n);
-        let leave = Notice::new(peer.clone(), only, Arc::clone(&self.sender), n, parcel);
+        let leave = Notice::new(peer.clone(), only, Arc::clone(&self.sender), n, payload);
         self.send_notice(leave.traced(trace), id);
         self.save_call(peer);
     }
@@ -131,16 +131,16 @@ impl State {
         self.calls.give_up(peer);
         let trace = self.mark_one(peer, "peer gone", Some(reason.word()));
         let n = self.outbox.next();
-        let parcel = Parcel::Leave {
+        let payload = Payload::Leave {
             reason: LeaveReason::Lost,
             heard: call.heard,
         };
         let from = Arc::clone(&self.sender);
         self.send_notice(
-            Notice::new(peer.clone(), Some(session), from, n, parcel),
+            Notice::new(peer.clone(), Some(session), from, n, payload),
             None,
         );
-        let parcel = Parcel::Leave {
+        let payload = Payload::Leave {
             reason,
             heard: EVERYTHING,
         };
@@ -148,7 +148,7 @@ impl State {
         let own = self.lease.address.name.clone();
         let n = call.heard.max(call.joined);
         let only = Some(self.lease.session);
-        let leave = Notice::new(own, only, Arc::new(its), n, parcel);
+        let leave = Notice::new(own, only, Arc::new(its), n, payload);
         self.send_notice(leave.traced(trace), None);
     }
 }

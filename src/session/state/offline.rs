@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::outbox::Outgoing;
 use super::{Action, Effect, State};
-use crate::broker::{Holder, Room};
+use crate::broker::{Holder, InboxLimits};
 use crate::model::{Address, Correlation, Event, IfAbsent, Refusal, SessionId, UserName};
 use crate::telemetry::Fate;
 
@@ -89,7 +89,10 @@ impl OfflineQueue {
         let others = self.lines.values().flat_map(|line| &line.signals);
         self.has_place(line)
             && own().chain(others).map(cost).sum::<usize>() <= BYTES
-            && own().map(|sent| Room::weight(cost(sent))).sum::<usize>() <= Room::INBOX.share
+            && own()
+                .map(|sent| InboxLimits::weight(cost(sent)))
+                .sum::<usize>()
+                <= InboxLimits::DEFAULT.sender_weight
     }
 
     /// Whether the client is to be told that this user is not here: it was not told so lately.

@@ -9,7 +9,7 @@ use tracing::debug;
 
 use super::trace::Traced;
 use super::{Action, Effect, State, acknowledged};
-use crate::broker::{Answer, Envelope, Outcome, Parcel, SendOptions, Sender, Sent};
+use crate::broker::{Answer, Envelope, Outcome, Payload, SendOptions, Sender, Sent};
 use crate::bugs::{self, Bug};
 use crate::model::{
     AckStatus, Body, Correlation, Event, IfAbsent, LeaveReason, Refusal, SessionId, Signal,
@@ -73,7 +73,7 @@ pub(super) struct Notice {
     pub(super) only: Option<SessionId>,
     pub(super) from: Arc<Sender>,
     pub(super) n: u64,
-    pub(super) parcel: Parcel,
+    pub(super) payload: Payload,
     traced: Option<Box<Traced>>,
     /// Since when nobody of that name was found.
     absent_since: Option<Instant>,
@@ -143,14 +143,14 @@ impl Notice {
         only: Option<SessionId>,
         from: Arc<Sender>,
         n: u64,
-        parcel: Parcel,
+        payload: Payload,
     ) -> Self {
         Self {
             to,
             only,
             from,
             n,
-            parcel,
+            payload,
             traced: None,
             absent_since: None,
             unheard_since: None,
@@ -235,15 +235,16 @@ impl State {
             from: Arc::clone(&self.sender),
             n: sent.n,
             // A plain session cannot come back to repeat itself.
-            once: id.filter(|_| self.record.is_some() && !bugs::has(Bug::RepeatsDelivered)),
+            idempotency_key: id
+                .filter(|_| self.record.is_some() && !bugs::has(Bug::RepeatsDelivered)),
             trace: sent.traced.as_ref().map(|traced| traced.context),
-            parcel: Parcel::Signal(signal),
+            payload: Payload::Signal(signal),
         };
         let to = self.address_of(&sent.to);
         // While the guard holds nobody knows who died: the script finds whoever has the name by now.
         let is_to_peer = only.is_none()
             && sent.kind != SignalKind::Offer
-            && envelope.once.is_none()
+            && envelope.idempotency_key.is_none()
             && self.moment.guard.is_none();
         let options = SendOptions {
             only,
@@ -267,9 +268,9 @@ impl State {
         let envelope = Envelope {
             from: Arc::clone(&notice.from),
             n: notice.n,
-            once: None,
+            idempotency_key: None,
             trace: traced.map(|traced| traced.context),
-            parcel: notice.parcel.clone(),
+            payload: notice.payload.clone(),
         };
         let options = SendOptions {
             only: notice.only,
@@ -393,12 +394,12 @@ impl State {
                     AckStatus::Delivered => Fate::Delivered,
                 })
             }
-            Ok(Sent::Unheard(holder)) if self.believes_in(&holder.node) => {
+            Ok(Sent::NoSubscriber(holder)) if self.believes_in(&holder.node) => {
                 self.has_failed(to, n, starts_call);
                 Err(Refusal::Unavailable { retry_after })
             }
             // The same on a node that is known to be dead.
-            Ok(Sent::Absent | Sent::Unheard(_)) => Err(self.nobody(to, n, starts_call)),
+            Ok(Sent::Absent | Sent::NoSubscriber(_)) => Err(self.nobody(to, n, starts_call)),
             Ok(Sent::Full(_)) => {
                 self.has_failed(to, n, starts_call);
                 Err(Refusal::InboxFull { retry_after })
@@ -447,18 +448,18 @@ impl State {
             Ok(_) => Fate::Delivered,
             Err(_) => Fate::Unavailable,
         };
-        if let Parcel::Leave { .. } = notice.parcel {
+        if let Payload::Leave { .. } = notice.payload {
             self.node.telemetry.metrics.leave_sent(fate);
         }
         let now = self.moment.now;
         let done = match outcome {
             Ok(Sent::To(_)) => true,
-            Ok(Sent::Unheard(holder)) if self.believes_in(&holder.node) => {
+            Ok(Sent::NoSubscriber(holder)) if self.believes_in(&holder.node) => {
                 notice.absent_since = None;
                 notice.unheard_since.get_or_insert(now);
                 false
             }
-            Ok(Sent::Absent | Sent::Unheard(_) | Sent::Full(_)) => {
+            Ok(Sent::Absent | Sent::NoSubscriber(_) | Sent::Full(_)) => {
                 let since = *notice.absent_since.get_or_insert(now);
                 let noticed = self.is_noticed_since(since);
                 // What we say to ourselves has arrived when we have heard it.
@@ -471,7 +472,7 @@ impl State {
             }
         };
         if done {
-            if notice.parcel == Parcel::Sync && matches!(outcome, Ok(Sent::Absent)) {
+            if notice.payload == Payload::Sync && matches!(outcome, Ok(Sent::Absent)) {
                 match notice.only {
                     Some(session) => self.is_gone(&notice.to, session, LeaveReason::Lost),
                     // An earlier connection had called, and never knew whom.
