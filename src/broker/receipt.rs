@@ -80,7 +80,7 @@ impl Receipts {
         Some(answer)
     }
 
-    /// Waits until [`take`](Self::take) has something; an `eager` sender subscriptions to hear of quiet ones too.
+    /// Waits until [`take`](Self::take) has an outcome. An `eager` sender is woken for quiet receipts too.
     pub async fn ready(&self, eager: bool) {
         poll_fn(|context| {
             let mut slots = self.shared.lock();

@@ -24,10 +24,11 @@ use nodes::{
     a_question_is_answered_by_the_asked_node,
 };
 use resumable::{
-    a_full_inbox_refuses_envelopes, a_resumed_session_is_as_it_was_left,
-    a_rewritten_session_confirms_lost_entries, a_session_is_resumed_only_with_its_secret,
-    an_inbox_keeps_unconfirmed_entries, inbox_limits_are_exact,
-    inbox_limits_count_only_unconfirmed_entries, one_sender_fills_at_most_half_of_an_inbox,
+    a_full_inbox_refuses_envelopes, a_resume_replaces_earlier_connections,
+    a_resumed_session_is_as_it_was_left, a_rewritten_session_confirms_lost_entries,
+    a_session_is_resumed_only_with_its_secret, an_inbox_keeps_unconfirmed_entries,
+    inbox_limits_are_exact, inbox_limits_count_only_unconfirmed_entries,
+    one_sender_fills_at_most_half_of_an_inbox,
 };
 
 /// Runs each case against each backend.
@@ -63,6 +64,7 @@ conforms! {
     a_question_is_answered_by_the_asked_node,
     a_locator_is_found_until_it_expires,
     a_session_is_resumed_only_with_its_secret,
+    a_resume_replaces_earlier_connections,
     a_resumed_session_is_as_it_was_left,
     an_inbox_keeps_unconfirmed_entries,
     a_full_inbox_refuses_envelopes,

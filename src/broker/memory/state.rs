@@ -220,6 +220,7 @@ impl State {
             }
             return Sent::To(holder);
         }
+        // Stored first, then pushed: a push that is missed is found in the inbox.
         self.entries += 1;
         let entry = Entry {
             id: Offset {

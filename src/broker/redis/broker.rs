@@ -77,6 +77,7 @@ impl Broker for RedisBroker {
         over: Option<&Holder>,
         secret: Option<&SecretHash>,
     ) -> Result<Claim, BrokerError> {
+        // Subscribed before the claim: whatever is sent to the new holder must find a subscriber.
         let subscription: Subscription = self
             .subscriptions
             .listen(self.keys.channel(&lease.address), self.timeout)
@@ -95,7 +96,8 @@ impl Broker for RedisBroker {
             Ok(Value::BulkString(lease)) => Ok(Claim::Held(holder(&lease)?)),
             Ok(_) => Err(unexpected()),
             Err(error) => {
-                // Redis may have executed the claim and the reply got lost.
+                // Redis may have executed the claim although its reply was lost: give the name back. The release cannot
+                // overtake the claim, since both go through one publisher.
                 drop(publisher.query(self.of_lease(
                     &self.scripts.release,
                     lease,

@@ -15,7 +15,7 @@ use super::publisher::Publisher;
 use super::questions::PendingQuestions;
 use super::scripts::Scripts;
 use super::store::{ConnectError, Store, Ttls};
-use super::subscriber::Subscriber;
+use super::subscriber::{MessageHandler, Subscriber};
 use super::subscriptions::Subscriptions;
 use crate::broker::inbound::InboundQueue;
 use crate::broker::{Connected, QUESTIONS, Terms};
@@ -25,6 +25,8 @@ use crate::telemetry::Metrics;
 /// Time to live of a resumable user's inbox, from its first entry or its last renewal.
 const INBOX_TTL: Duration = Duration::from_mins(10);
 
+type Drivers = Vec<(&'static str, BoxFuture<'static, ()>)>;
+
 /// Connects a node. If Redis does not answer, the drivers keep trying; if it is too old, that is an error.
 pub async fn connect(
     config: &Config,
@@ -32,12 +34,7 @@ pub async fn connect(
     node: NodeId,
     metrics: Arc<Metrics>,
 ) -> Result<Connected, ConnectError> {
-    let ttls = Ttls {
-        user: terms.user_ttl,
-        inbox: INBOX_TTL.max(terms.user_ttl),
-        record: terms.user_ttl + terms.grace,
-        prefix: config.prefix.len(),
-    };
+    let ttls = ttls(config, terms);
     let epoch = Arc::new(StoreEpoch::new(terms.node_ttl));
     let store = Store::prepare(config, ttls, Arc::clone(&epoch), metrics)?;
     match store.check().await {
@@ -47,17 +44,15 @@ pub async fn connect(
     }
     let scripts = Arc::new(Scripts::default());
     let keys = Keys::new(&config.prefix);
-    let own_lease = keys.node(&node);
-    let mut drivers: Vec<(&'static str, BoxFuture<'static, ()>)> = Vec::new();
+    let mut drivers = Drivers::new();
     let mut publisher = |name| {
-        let (publisher, driver) =
-            Publisher::open(store.clone(), Arc::clone(&scripts), own_lease.clone());
+        let own_lease = keys.node(&node);
+        let (publisher, driver) = Publisher::open(store.clone(), Arc::clone(&scripts), own_lease);
         drivers.push((name, driver.boxed()));
         publisher
     };
-    let publishers: Vec<Publisher> = (0..config.publishers.max(1))
-        .map(|_| publisher("publisher"))
-        .collect();
+    let publishers = 0..config.publishers.max(1);
+    let publishers = publishers.map(|_| publisher("publisher")).collect();
     let node_publisher = publisher("node publisher");
 
     let (inbound, inbox) = InboundQueue::new(None);
@@ -69,20 +64,13 @@ pub async fn connect(
         store,
         subscriptions: Arc::clone(&subscriptions),
         inbound: Arc::clone(&inbound),
-        handler: {
-            let pending = Arc::clone(&pending);
-            Arc::new(move |message, inbound: &_, connection| {
-                pending.dispatch(message, inbound, connection);
-            })
-        },
+        handler: handler(Arc::clone(&pending)),
         own_channel: keys.node_channel(&node),
         publisher: node_publisher.clone(),
     };
     drivers.push(("subscriber", subscriber.run().boxed()));
-    drivers.push((
-        "gap announcer",
-        async move { inbound.announce().await }.boxed(),
-    ));
+    let announcer = async move { inbound.announce().await };
+    drivers.push(("gap announcer", announcer.boxed()));
     let watch = epoch.watch();
     let broker = RedisBroker {
         node,
@@ -104,5 +92,21 @@ pub async fn connect(
         questions,
         epoch: watch,
         drivers,
+    })
+}
+
+fn ttls(config: &Config, terms: Terms) -> Ttls {
+    Ttls {
+        user: terms.user_ttl,
+        // Not shorter than the lease, which promises that the inbox is there.
+        inbox: INBOX_TTL.max(terms.user_ttl),
+        record: terms.user_ttl + terms.grace,
+        prefix: config.prefix.len(),
+    }
+}
+
+fn handler(questions: Arc<PendingQuestions>) -> MessageHandler {
+    Arc::new(move |message, inbound, connection| {
+        questions.dispatch(message, inbound, connection);
     })
 }

@@ -121,7 +121,7 @@ impl Driver {
                 return;
             };
             debug!(%error, "A publisher lost its connection to Redis");
-            // Removed from the pool, which would reuse it.
+            // Removed from the pool, which would hand it out again.
             drop(Connection::take(connection));
             self.parked.fail(&error);
             // Requests queued behind a failed one fail too: they must not overtake it if its caller repeats it.
@@ -162,6 +162,7 @@ impl Driver {
                 requests.push(request);
             }
             let mut batch = Batch::new(&scripts, self.store.ttls, requests.len());
+            // Parked messages that are due go first: newer ones to the same destination must stay behind them.
             if !self.parked.is_empty() {
                 for message in self.parked.due(Instant::now()) {
                     batch.add(Request::Publish(message));
@@ -202,6 +203,7 @@ impl Driver {
                 for (waiter, reply) in waiters.into_iter().zip(replies) {
                     waiter.complete(reply, &mut self.holders, &mut results);
                 }
+                // Before the outcomes are reported, so that a sender learns of a new epoch first.
                 if results.has_absent() {
                     self.check_own_lease(connection).await;
                 }

@@ -31,8 +31,8 @@ const PROBE_EVERY: Duration = Duration::from_secs(1);
 const SILENT_AFTER: Duration = Duration::from_secs(3);
 /// How long to wait between two attempts to connect.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
-
-/// After how many connections in a row without a subscription the operator is warned.
+/// After how many connections in a row that could not subscribe the operator is warned. One that breaks early is no
+/// reason: Redis may just be restarting.
 const REFUSALS_LOGGED: u32 = 20;
 /// How much longer to wait after each of them.
 const REFUSED_PAUSE: Duration = Duration::from_millis(5);
@@ -163,6 +163,9 @@ impl Subscriber {
     }
 
     /// Makes the connection match the table until it breaks.
+    ///
+    /// PING shows that Redis answers on this connection. The probe, which the node publishes to its own channel, shows that
+    /// pushes still arrive: a connection can answer and deliver nothing.
     async fn serve(
         &self,
         mut connection: MultiplexedConnection,

@@ -39,7 +39,8 @@ pub(super) struct Subscription {
 }
 
 impl Subscriptions {
-    /// Subscribes to a channel, and waits until Redis has confirmed it.
+    /// Subscribes to a channel, and waits until Redis has confirmed it. Several logins may want one channel: it stays
+    /// subscribed until the last of them ends.
     pub(super) async fn listen(
         self: &Arc<Self>,
         channel: String,

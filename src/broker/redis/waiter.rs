@@ -22,7 +22,7 @@ pub(super) enum Waiter {
     Command(ReplySender),
 }
 
-/// The results of a pipeline, collected before anybody is told.
+/// The results of a pipeline. They are collected first and reported later, so that a new epoch can begin in between.
 #[derive(Debug, Default)]
 pub(super) struct PipelineResults {
     /// Receipts with their outcomes.

@@ -65,27 +65,37 @@ fn large(from: &Lease, node: &Node, n: u64, bytes: usize) -> Envelope {
 }
 
 pub(super) async fn a_session_is_resumed_only_with_its_secret(backend: &Backend) {
+    let (here, there) = (backend.connect().await, backend.connect().await);
+    let (user, hash) = claimed(&here, "user").await;
+    let nobody = lease("nobody").address;
+    let foreign = Secret::random().hash_for(&user.address);
+    let broker = &there.broker;
+    for (address, hash, expected, is_valid) in [
+        (&user.address, &foreign, Resume::Wrong, false),
+        (&nobody, &hash, Resume::Gone, false),
+    ] {
+        let resume = broker.resume(address, hash, None, false).await.unwrap();
+        assert_eq!(resume, expected);
+        assert_eq!(broker.verify(address, hash).await.unwrap(), is_valid);
+    }
+    assert!(broker.verify(&user.address, &hash).await.unwrap());
+    let last = there.resumes(&user, &hash, None).await.lease;
+    let release = broker.release(&last.address, &last.held_by(&there.id), Offset::default());
+    release.await.unwrap();
+    let resume = broker.resume(&user.address, &hash, None, false).await;
+    assert_eq!(resume.unwrap(), Resume::Gone);
+    let is_valid = broker.verify(&user.address, &hash).await.unwrap();
+    assert!(!is_valid, "the secret of an ended session is not valid");
+    // Another session claims the name: the secret of the one before is not valid for it.
+    let (_next, other) = claimed(&here, "user").await;
+    assert_ne!(other, hash);
+    assert!(!broker.verify(&user.address, &hash).await.unwrap());
+    assert!(broker.verify(&user.address, &other).await.unwrap());
+}
+
+pub(super) async fn a_resume_replaces_earlier_connections(backend: &Backend) {
     let (mut here, there) = (backend.connect().await, backend.connect().await);
     let (user, hash) = claimed(&here, "user").await;
-    let foreign = Secret::random().hash_for(&user.address);
-    for (address, hash, answer) in [
-        (&user.address, &foreign, Resume::Wrong),
-        (&lease("nobody").address, &hash, Resume::Gone),
-    ] {
-        let tried = there
-            .broker
-            .resume(address, hash, None, false)
-            .await
-            .unwrap();
-        assert_eq!(tried, answer);
-    }
-    for (address, hash, known) in [
-        (&user.address, &hash, true),
-        (&user.address, &foreign, false),
-        (&lease("nobody").address, &hash, false),
-    ] {
-        assert_eq!(there.broker.verify(address, hash).await.unwrap(), known);
-    }
     // Each resume raises the generation, and the last one holds the session.
     let mut generations = vec![user.generation];
     for _ in 0..3 {
@@ -94,58 +104,31 @@ pub(super) async fn a_session_is_resumed_only_with_its_secret(backend: &Backend)
         generations.push(resumed.lease.generation);
         assert!(!resumed.missed);
     }
-    assert!(
-        generations.is_sorted_by(|one, next| one < next),
-        "{generations:?}"
-    );
+    let is_rising = generations.is_sorted_by(|one, next| one < next);
+    assert!(is_rising, "{generations:?}");
     assert!(matches!(
         here.receives().await,
         Inbound::Replaced { session, generation }
             if session == user.session && generation == generations[1]
     ));
-    assert_eq!(
-        here.broker.renew(vec![user.clone()]).await.unwrap(),
-        [Renewal::Replaced]
-    );
-    here.broker
-        .release(&user.address, &user.held_by(&here.id), Offset::default())
-        .await
-        .unwrap();
+    let renewed = here.broker.renew(vec![user.clone()]).await.unwrap();
+    assert_eq!(renewed, [Renewal::Replaced]);
+    let early = user.held_by(&here.id);
+    let release = here
+        .broker
+        .release(&user.address, &early, Offset::default());
+    release.await.unwrap();
     let last = Lease {
         generation: generations[3],
         ..user.clone()
     };
     assert_eq!(
-        there.broker.renew(vec![last.clone()]).await.unwrap(),
+        there.broker.renew(vec![last]).await.unwrap(),
         [Renewal::Mine],
         "an earlier connection cannot release the name"
     );
-    assert!(
-        !here
-            .broker
-            .save(&user, RecordUpdate::default())
-            .await
-            .unwrap(),
-        "an earlier connection cannot save"
-    );
-    there
-        .broker
-        .release(&last.address, &last.held_by(&there.id), Offset::default())
-        .await
-        .unwrap();
-    let gone = there
-        .broker
-        .resume(&user.address, &hash, None, false)
-        .await
-        .unwrap();
-    assert_eq!(gone, Resume::Gone);
-    let known = there.broker.verify(&user.address, &hash).await.unwrap();
-    assert!(!known, "the secret of an ended session is not valid");
-    // Another session claims the name: the secret of the one before is not valid for it.
-    let (_next, other) = claimed(&here, "user").await;
-    assert_ne!(other, hash);
-    assert!(!there.broker.verify(&user.address, &hash).await.unwrap());
-    assert!(there.broker.verify(&user.address, &other).await.unwrap());
+    let is_saved = here.broker.save(&user, RecordUpdate::default()).await;
+    assert!(!is_saved.unwrap(), "an earlier connection cannot save");
 }
 
 pub(super) async fn a_resumed_session_is_as_it_was_left(backend: &Backend) {
