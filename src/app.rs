@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::broker::memory::MemoryBroker;
-use crate::broker::{self, Inbox, Opened};
+use crate::broker::{self, Connected, Inbox};
 use crate::config::{Backend, Config};
 use crate::drain::Phase;
 use crate::model::NodeId;
@@ -73,7 +73,7 @@ pub enum StartError {
     Tls(#[from] transport::TlsError),
     /// Redis cannot be used.
     #[error(transparent)]
-    Redis(#[from] broker::redis::OpenError),
+    Redis(#[from] broker::redis::ConnectError),
 }
 
 impl App {
@@ -91,14 +91,14 @@ impl App {
     ) -> Result<Self, StartError> {
         match &config.backend {
             Backend::Embedded => {
-                let opened = MemoryBroker::new(config.terms()).plug(node.clone());
-                Self::wire(config, opened, node, "embedded", telemetry)
+                let connected = MemoryBroker::new(config.terms()).connect(node.clone());
+                Self::wire(config, connected, node, "embedded", telemetry)
             }
             Backend::Redis(redis) => {
                 let metrics = Arc::clone(&telemetry.metrics);
-                let opened =
-                    broker::redis::open(redis, config.terms(), node.clone(), metrics).await?;
-                Self::wire(config, opened, node, "redis", telemetry)
+                let connected =
+                    broker::redis::connect(redis, config.terms(), node.clone(), metrics).await?;
+                Self::wire(config, connected, node, "redis", telemetry)
             }
         }
     }
@@ -106,26 +106,28 @@ impl App {
     /// The same, plugged into a switch that other nodes of this process share.
     pub fn plug_into(switch: &MemoryBroker, config: &Config) -> Result<Self, StartError> {
         let node = NodeId::start(&config.node_id);
-        let opened = switch.plug(node.clone());
-        Self::wire(config, opened, node, "embedded", Telemetry::default())
+        let connected = switch.connect(node.clone());
+        Self::wire(config, connected, node, "embedded", Telemetry::default())
     }
 
     fn wire(
         config: &Config,
-        opened: Opened,
+        connected: Connected,
         node: NodeId,
         kind: &'static str,
         telemetry: Telemetry,
     ) -> Result<Self, StartError> {
-        let Opened {
+        let Connected {
             broker,
             inbox,
             questions,
+            epoch,
             mut drivers,
-        } = opened;
+        } = connected;
         let router = Arc::new(Router::new(
             node,
             Arc::clone(&broker),
+            epoch,
             config.terms(),
             config.router(),
             telemetry,

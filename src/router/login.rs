@@ -207,7 +207,7 @@ impl Router {
 
     /// Whether this secret is that of the resumable session which has the name now, on whichever node.
     pub async fn knows(&self, address: &Address, secret: &Secret) -> Result<bool, Refusal> {
-        let known = self.broker.knows(address, &secret.hash_for(address)).await;
+        let known = self.broker.verify(address, &secret.hash_for(address)).await;
         known.map_err(unavailable)
     }
 

@@ -28,8 +28,8 @@ use self::expiry_guard::ExpiryGuard;
 use self::presence::Watchers;
 use self::registry::{LocalRoute, Registry};
 use crate::broker::{
-    Broker, BrokerError, Entry, Envelope, Holder, Lease, Question, Receipt, SendOptions, Sent,
-    Terms, Verdict,
+    Broker, BrokerError, Entry, Envelope, Epoch, Holder, Lease, Question, Receipt, SendOptions,
+    Sent, Terms, Verdict,
 };
 use crate::model::{Address, NodeId, Offset, Realm, SessionId, UserName};
 use crate::telemetry::Telemetry;
@@ -39,6 +39,8 @@ use crate::telemetry::Telemetry;
 pub struct Router {
     local: Arc<LocalNode>,
     broker: Arc<dyn Broker>,
+    /// The epoch of the store.
+    epoch: Epoch,
     settings: Settings,
     registry: Registry,
     expiry_guard: ExpiryGuard,
@@ -114,12 +116,13 @@ impl Router {
     pub fn new(
         node: NodeId,
         broker: Arc<dyn Broker>,
+        epoch: Epoch,
         terms: Terms,
         settings: Settings,
         telemetry: Telemetry,
     ) -> Self {
         Self {
-            expiry_guard: ExpiryGuard::new(terms, broker.epoch()),
+            expiry_guard: ExpiryGuard::new(terms, epoch.clone()),
             local: Arc::new(LocalNode {
                 id: node,
                 terms,
@@ -127,6 +130,7 @@ impl Router {
                 peers: NodeMonitor::default(),
             }),
             broker,
+            epoch,
             settings,
             registry: Registry::default(),
             watches: Watchers::default(),
@@ -165,7 +169,7 @@ impl Router {
 
     /// The epoch of the store.
     pub fn epoch(&self) -> u64 {
-        *self.broker.epoch().borrow()
+        *self.epoch.borrow()
     }
 
     /// How this node is doing.

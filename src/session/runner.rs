@@ -190,7 +190,7 @@ impl Runner {
                 self.router.route(&to, options, *envelope, receipt);
             }
             Effect::Save(number, notes) => {
-                let written = broker.note(self.state.lease(), *notes);
+                let written = broker.save(self.state.lease(), *notes);
                 if let Some(number) = number {
                     let saves = self.pending.saves.get_or_insert_default();
                     saves.push(written.map(move |result| (number, result)).boxed());

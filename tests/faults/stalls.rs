@@ -298,7 +298,7 @@ async fn redis_has_no_memory_left() {
     let mut newcomer = Peer::connect(one.address).await;
     let reply = newcomer.tries_login("e").await;
     assert_eq!(reply["code"], "unavailable", "{reply}");
-    let told = || one.log().matches("Redis has no memory left").count();
+    let told = || one.log().matches("Redis is out of memory").count();
     eventually("the operator is told", async || (told() > 0).then_some(())).await;
     let kept = connections_to(&redis).await;
     assert!(

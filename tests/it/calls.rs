@@ -25,7 +25,7 @@ async fn what_was_sent_while_a_node_was_deaf_arrives_later_in_order() {
     let mut one = cluster.login(0, "one").await;
     let mut other = Peer::login_resumable(cluster.nodes[1].address, "other").await;
     one.calls(&mut other).await;
-    switch.deafen(&cluster.nodes[1].id);
+    switch.block_pushes(&cluster.nodes[1].id);
     for number in 0..100 {
         assert_eq!(
             one.sends_message("other", &number.to_string()).await["status"],
@@ -33,7 +33,7 @@ async fn what_was_sent_while_a_node_was_deaf_arrives_later_in_order() {
         );
     }
     other.hears_nothing_more().await;
-    switch.undeafen(&cluster.nodes[1].id).await;
+    switch.unblock_pushes(&cluster.nodes[1].id).await;
     for number in 0..100 {
         assert_eq!(other.hears().await["message"], number.to_string());
     }
@@ -52,10 +52,10 @@ async fn a_plain_session_is_told_that_it_may_have_missed_something() {
         one.calls(&mut other).await;
         match &cluster.ground {
             Ground::MemoryBroker(switch) => {
-                switch.deafen(&cluster.nodes[1].id);
+                switch.block_pushes(&cluster.nodes[1].id);
                 let refused = one.sends_message("other", "lost").await;
                 assert_eq!(refused["code"], "unavailable");
-                switch.undeafen(&cluster.nodes[1].id).await;
+                switch.unblock_pushes(&cluster.nodes[1].id).await;
             }
             Ground::Redis(redis) => drop(redis.ask("CLIENT KILL TYPE pubsub").await),
         }
@@ -124,9 +124,9 @@ async fn a_leave_reaches_a_deaf_node_too() {
     let mut one = cluster.login(0, "one").await;
     let mut other = cluster.login(1, "other").await;
     one.calls(&mut other).await;
-    switch.deafen(&cluster.nodes[1].id);
+    switch.block_pushes(&cluster.nodes[1].id);
     one.closes().await;
-    switch.undeafen(&cluster.nodes[1].id).await;
+    switch.unblock_pushes(&cluster.nodes[1].id).await;
     assert_eq!(
         other.hears_of("leave").await,
         json!({"type": "leave", "name": "one", "reason": "closed"})
@@ -143,7 +143,7 @@ async fn an_offer_that_was_never_read_is_answered_with_a_leave() {
     };
     let mut one = cluster.login(0, "one").await;
     let other = Peer::login_resumable(cluster.nodes[1].address, "other").await;
-    switch.deafen(&cluster.nodes[1].id);
+    switch.block_pushes(&cluster.nodes[1].id);
     one.says(&json!({"type": "offer", "name": "other", "offer": 1, "id": 1}))
         .await;
     assert_eq!(one.hears().await["status"], "delivered");
@@ -166,7 +166,7 @@ async fn a_stall_of_the_fabric_ends_no_call_and_a_leave_waits_for_its_end() {
     let mut third = cluster.login(1, "third").await;
     one.calls(&mut other).await;
     third.calls(&mut one).await;
-    switch.set_away(true);
+    switch.set_unreachable(true);
     assert_eq!(one.sends_message("other", "1").await["code"], "unavailable");
     // On one node plain users reach each other without the broker.
     other
@@ -182,7 +182,7 @@ async fn a_stall_of_the_fabric_ends_no_call_and_a_leave_waits_for_its_end() {
         one.listens(Duration::from_millis(1500)).await,
         [json!({"type": "status", "fabric": "degraded"})]
     );
-    switch.set_away(false);
+    switch.set_unreachable(false);
     assert_eq!(
         one.hears_of("leave").await,
         json!({"type": "leave", "name": "third", "reason": "closed"})
@@ -205,7 +205,7 @@ async fn a_store_that_forgets_everything_gets_everybody_back_and_gives_no_name_a
         let mut other = cluster.login(1, "other").await;
         one.calls(&mut other).await;
         match &cluster.ground {
-            Ground::MemoryBroker(switch) => switch.forget(),
+            Ground::MemoryBroker(switch) => switch.flush(),
             Ground::Redis(redis) => drop(redis.ask("FLUSHALL").await),
         }
         let mut stranger = cluster.connect(1).await;
@@ -239,7 +239,7 @@ async fn each_session_is_told_of_a_loss_of_data_once() {
         let mut users = join_all(logins).await;
         for round in 0..6 {
             match &cluster.ground {
-                Ground::MemoryBroker(switch) => switch.forget(),
+                Ground::MemoryBroker(switch) => switch.flush(),
                 Ground::Redis(redis) => drop(redis.ask("FLUSHALL").await),
             }
             // Longer than until it is noticed and everybody was told.
@@ -266,7 +266,7 @@ async fn a_leave_that_the_store_forgot_is_told_all_the_same() {
             let mut other = cluster.login(1, &other_name).await;
             one.calls(&mut other).await;
             match &cluster.ground {
-                Ground::MemoryBroker(switch) => switch.forget(),
+                Ground::MemoryBroker(switch) => switch.flush(),
                 Ground::Redis(redis) => drop(redis.ask("FLUSHALL").await),
             }
             let reason = if closes {

@@ -167,7 +167,7 @@ async fn a_session_asks_any_node_with_its_secret() {
         })
         .await;
         if let Ground::MemoryBroker(switch) = &cluster.ground {
-            switch.set_away(true);
+            switch.set_unreachable(true);
             let (status, told) = asks(there, query, &bearer).await;
             assert_eq!((status, &told["code"]), (503, &json!("unavailable")));
         }

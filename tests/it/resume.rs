@@ -512,7 +512,7 @@ async fn the_state_of_the_fabric_is_told() {
     let mut client = cluster.login_resumable(0, "client").await;
     let mut plain = cluster.login(0, "plain").await;
     for (away, word) in [(true, "degraded"), (false, "ok")] {
-        switch.set_away(away);
+        switch.set_unreachable(away);
         for peer in [&mut client, &mut plain] {
             assert_eq!(
                 peer.hears().await,

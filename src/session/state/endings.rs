@@ -7,7 +7,7 @@ use super::lost_peers::{LostPeer, PeerFate};
 use super::notice::Notice;
 use super::record::Leaving;
 use super::{Effect, State};
-use crate::broker::{Holder, Parcel, Sender};
+use crate::broker::{Holder, Payload, Sender};
 use crate::model::{Correlation, LeaveReason, NodeId, SessionId, UserName};
 
 impl State {
@@ -17,7 +17,7 @@ impl State {
             let only = self.calls.session(&peer);
             let n = self.outbox.next();
             let trace = self.mark_one(&peer, "resumed", None);
-            let sync = Notice::new(peer, only, Arc::clone(&self.sender), n, Parcel::Sync);
+            let sync = Notice::new(peer, only, Arc::clone(&self.sender), n, Payload::Sync);
             self.send_notice(sync.traced(trace), None);
         }
     }
@@ -59,9 +59,9 @@ impl State {
         };
         let n = self.outbox.next();
         let only = call.peer.map(|peer| peer.session);
-        let parcel = Parcel::Leave { reason, heard };
+        let payload = Payload::Leave { reason, heard };
         let trace = self.trace_leave(peer, call.trace, reason, n);
-        let leave = Notice::new(peer.clone(), only, Arc::clone(&self.sender), n, parcel);
+        let leave = Notice::new(peer.clone(), only, Arc::clone(&self.sender), n, payload);
         self.send_notice(leave.traced(trace), id);
         if let Some(record) = &mut self.record {
             record.leaves(peer.clone(), Leaving { only, heard });
@@ -76,8 +76,8 @@ impl State {
         };
         for (peer, Leaving { only, heard }) in record.take_leaves() {
             let (n, reason) = (self.outbox.next(), LeaveReason::Hangup);
-            let (sender, parcel) = (Arc::clone(&self.sender), Parcel::Leave { reason, heard });
-            let leave = Notice::new(peer.clone(), only, sender, n, parcel);
+            let (sender, payload) = (Arc::clone(&self.sender), Payload::Leave { reason, heard });
+            let leave = Notice::new(peer.clone(), only, sender, n, payload);
             self.send_notice(leave, None);
             if let Some(record) = &mut self.record {
                 record.leaves(peer, Leaving { only, heard });
@@ -161,16 +161,16 @@ impl State {
         self.calls.give_up(peer);
         let trace = self.mark_one(peer, "peer gone", Some(reason.as_str()));
         let n = self.outbox.next();
-        let parcel = Parcel::Leave {
+        let payload = Payload::Leave {
             reason: LeaveReason::Lost,
             heard: self.heard_from(peer),
         };
         let from = Arc::clone(&self.sender);
         self.send_notice(
-            Notice::new(peer.clone(), Some(session), from, n, parcel),
+            Notice::new(peer.clone(), Some(session), from, n, payload),
             None,
         );
-        let parcel = Parcel::Leave {
+        let payload = Payload::Leave {
             reason,
             heard: EVERYTHING,
         };
@@ -178,7 +178,7 @@ impl State {
         let own = self.lease.address.name.clone();
         let n = call.heard.max(call.joined);
         let only = Some(self.lease.session);
-        let leave = Notice::new(own, only, Arc::new(its), n, parcel);
+        let leave = Notice::new(own, only, Arc::new(its), n, payload);
         self.send_notice(leave.traced(trace), None);
     }
 }

@@ -142,7 +142,7 @@ impl State {
         let (calls, dedup) = (&mut state.calls, &mut state.dedup);
         let record = Record::restore(secret, hash, resumed, last, calls, dedup);
         state.record = Some(Box::new(record));
-        state.restore_offline(&resumed.notes);
+        state.restore_offline(&resumed.fields);
         let read = state.catch_up.begin(resumed.confirmed.all);
         state.effects.push(read);
         state.leave_again();

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use tokio::time::Instant;
 
 use super::trace::Traced;
-use crate::broker::{Parcel, Sender};
+use crate::broker::{Payload, Sender};
 use crate::model::{SessionId, UserName};
 use crate::telemetry::SignalOutcome;
 
@@ -17,7 +17,7 @@ pub(super) struct Notice {
     pub(super) only: Option<SessionId>,
     pub(super) from: Arc<Sender>,
     pub(super) n: u64,
-    pub(super) parcel: Parcel,
+    pub(super) payload: Payload,
     pub(super) traced: Option<Box<Traced>>,
     /// Since when nobody of that name was found.
     pub(super) absent_since: Option<Instant>,
@@ -31,14 +31,14 @@ impl Notice {
         only: Option<SessionId>,
         from: Arc<Sender>,
         n: u64,
-        parcel: Parcel,
+        payload: Payload,
     ) -> Self {
         Self {
             to,
             only,
             from,
             n,
-            parcel,
+            payload,
             traced: None,
             absent_since: None,
             unheard_since: None,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::outbox::Outgoing;
-use crate::broker::Room;
+use crate::broker::InboxLimits;
 use crate::model::{SessionId, UserName};
 
 /// For how many users of one session something may wait; to others it is as if they were not waited for.
@@ -86,7 +86,10 @@ impl OfflineQueue {
         let others = self.lines.values().flat_map(|line| &line.signals);
         self.has_place(line)
             && own().chain(others).map(cost).sum::<usize>() <= BYTES
-            && own().map(|sent| Room::weight(cost(sent))).sum::<usize>() <= Room::INBOX.share
+            && own()
+                .map(|sent| InboxLimits::weight(cost(sent)))
+                .sum::<usize>()
+                <= InboxLimits::DEFAULT.sender_weight
     }
 
     /// Whether the client is to be told that this user is not here: it was not told so lately.

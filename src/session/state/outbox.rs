@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::notice::Notice;
 use super::trace::Traced;
 use super::{Effect, State};
-use crate::broker::{Envelope, Parcel, SendOptions};
+use crate::broker::{Envelope, Payload, SendOptions};
 use crate::bugs::{self, Bug};
 use crate::model::{
     Body, Correlation, Event, IfAbsent, Refusal, SessionId, Signal, SignalKind, TraceContext,
@@ -186,15 +186,16 @@ impl State {
             from: Arc::clone(&self.sender),
             n: sent.n,
             // A plain session cannot come back to repeat itself.
-            once: id.filter(|_| self.record.is_some() && !bugs::has(Bug::RepeatsDelivered)),
+            idempotency_key: id
+                .filter(|_| self.record.is_some() && !bugs::has(Bug::RepeatsDelivered)),
             trace: sent.traced.as_ref().map(|traced| traced.context),
-            parcel: Parcel::Signal(signal),
+            payload: Payload::Signal(signal),
         };
         let to = self.address_of(&sent.to);
         // While the guard holds nobody knows who died: the script finds whoever has the name by now.
         let is_to_peer = only.is_none()
             && sent.kind != SignalKind::Offer
-            && envelope.once.is_none()
+            && envelope.idempotency_key.is_none()
             && self.moment.guard.is_none();
         let options = SendOptions {
             only,
@@ -218,9 +219,9 @@ impl State {
         let envelope = Envelope {
             from: Arc::clone(&notice.from),
             n: notice.n,
-            once: None,
+            idempotency_key: None,
             trace: traced.map(|traced| traced.context),
-            parcel: notice.parcel.clone(),
+            payload: notice.payload.clone(),
         };
         let options = SendOptions {
             only: notice.only,

@@ -9,7 +9,7 @@ use super::notice::Notice;
 use super::outbox::{Outgoing, Pending, RETRY_NOTICE, RETRY_SEND};
 use super::tell::acknowledged;
 use super::{Action, State};
-use crate::broker::{Answer, Outcome, Parcel, Sent};
+use crate::broker::{Answer, Outcome, Payload, Sent};
 use crate::model::{AckStatus, Correlation, Event, IfAbsent, LeaveReason, Refusal, UserName};
 use crate::telemetry::SignalOutcome;
 
@@ -107,12 +107,12 @@ impl State {
                     AckStatus::Delivered => SignalOutcome::Delivered,
                 })
             }
-            Ok(Sent::Unheard(holder)) if self.believes_in(&holder.node) => {
+            Ok(Sent::NoSubscriber(holder)) if self.believes_in(&holder.node) => {
                 self.has_failed(to, n, starts_call);
                 Err(Refusal::Unavailable { retry_after })
             }
             // The same on a node that is known to be dead.
-            Ok(Sent::Absent | Sent::Unheard(_)) => Err(self.nobody(to, n, starts_call)),
+            Ok(Sent::Absent | Sent::NoSubscriber(_)) => Err(self.nobody(to, n, starts_call)),
             Ok(Sent::Full(_)) => {
                 self.has_failed(to, n, starts_call);
                 Err(Refusal::InboxFull { retry_after })
@@ -161,18 +161,18 @@ impl State {
             Ok(_) => SignalOutcome::Delivered,
             Err(_) => SignalOutcome::Unavailable,
         };
-        if let Parcel::Leave { .. } = notice.parcel {
+        if let Payload::Leave { .. } = notice.payload {
             self.node.telemetry.metrics.leave_sent(fate);
         }
         let now = self.moment.now;
         let done = match outcome {
             Ok(Sent::To(_)) => true,
-            Ok(Sent::Unheard(holder)) if self.believes_in(&holder.node) => {
+            Ok(Sent::NoSubscriber(holder)) if self.believes_in(&holder.node) => {
                 notice.absent_since = None;
                 notice.unheard_since.get_or_insert(now);
                 false
             }
-            Ok(Sent::Absent | Sent::Unheard(_) | Sent::Full(_)) => {
+            Ok(Sent::Absent | Sent::NoSubscriber(_) | Sent::Full(_)) => {
                 let since = *notice.absent_since.get_or_insert(now);
                 let noticed = self.is_noticed_since(since);
                 // What we say to ourselves has arrived when we have heard it.
@@ -185,14 +185,14 @@ impl State {
             }
         };
         if done {
-            if notice.parcel == Parcel::Sync && matches!(outcome, Ok(Sent::Absent)) {
+            if notice.payload == Payload::Sync && matches!(outcome, Ok(Sent::Absent)) {
                 match notice.only {
                     Some(session) => self.is_gone(&notice.to, session, LeaveReason::Lost),
                     // An earlier connection had called, and never knew whom.
                     None => self.calls.forget_unanswered(&notice.to),
                 }
             }
-            if let (Parcel::Leave { .. }, Some(record)) = (&notice.parcel, &mut self.record) {
+            if let (Payload::Leave { .. }, Some(record)) = (&notice.payload, &mut self.record) {
                 record.has_left(&notice.to);
             }
             notice.ends(fate, at);

@@ -129,7 +129,7 @@ async fn what_was_heard_before_a_loss_of_data_is_not_heard_again() {
         let ticket = cluster.loses(&mut prober, other).await;
         let mut other = cluster.resume(0, &ticket).await;
         match &cluster.ground {
-            Ground::MemoryBroker(switch) => switch.forget(),
+            Ground::MemoryBroker(switch) => switch.flush(),
             Ground::Redis(redis) => drop(redis.ask("FLUSHALL").await),
         }
         loop {

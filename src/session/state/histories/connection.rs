@@ -91,7 +91,7 @@ impl World {
         let resumed = Resumed {
             lease,
             confirmed: stored.confirmed,
-            notes: notes.collect(),
+            fields: notes.collect(),
             missed,
         };
         let Some(hash) = stored.hash.clone() else {

@@ -50,7 +50,7 @@ impl Record {
             record.has_missed();
         }
         let mut ids = Vec::new();
-        for (field, value) in &resumed.notes {
+        for (field, value) in &resumed.fields {
             match field.as_str() {
                 DECIDED => record.decided = value.parse().unwrap_or_default(),
                 SILENT => {

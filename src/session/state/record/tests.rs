@@ -39,7 +39,7 @@ fn resumed(notes: &RecordUpdate, last: Offset) -> Record {
             flags: Flags::default(),
         },
         confirmed: Confirmed::default(),
-        notes: notes.set.clone(),
+        fields: notes.set.clone(),
         missed: false,
     };
     let Record { secret, hash, .. } = record();
