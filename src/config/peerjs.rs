@@ -22,7 +22,7 @@ pub(super) fn read(reader: &mut Reader) -> Option<Settings> {
     if !settings.path.bytes().all(is_plain) || RESERVED.contains(&first) {
         reader.mistake(
             "peerjs.path",
-            "must be a path such as / or /myapp, of messages, digits, dots, hyphens, underscores and tildes, and not below a path of ours",
+            "must be a path such as / or /myapp, of letters, digits, dots, hyphens, underscores and tildes, and not below a path of ours",
         );
     }
     let fits = |key: &String| {

@@ -3,6 +3,7 @@
 mod challenge;
 mod enter;
 mod expiry_guard;
+mod inbound;
 mod leases;
 mod login;
 mod mailbox;
@@ -21,14 +22,14 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use self::challenge::Challenges;
 use self::enter::Guesses;
 use self::expiry_guard::ExpiryGuard;
-use self::login::Challenges;
 use self::presence::Watchers;
 use self::registry::{LocalRoute, Registry};
 use crate::broker::{
-    Broker, BrokerError, Entry, Envelope, Epoch, Holder, Inbound, Inbox, Lease, Question, Receipt,
-    SendOptions, Sent, Terms, Verdict,
+    Broker, BrokerError, Entry, Envelope, Epoch, Holder, Lease, Question, Receipt, SendOptions,
+    Sent, Terms, Verdict,
 };
 use crate::model::{Address, NodeId, Offset, Realm, SessionId, UserName};
 use crate::telemetry::Telemetry;
@@ -217,60 +218,6 @@ impl Router {
     pub async fn close(&self) {
         if !self.left_behind.load(Ordering::Relaxed) {
             self.broker.close().await;
-        }
-    }
-
-    /// Service: delivers what comes out of the broker.
-    pub async fn listen(self: Arc<Self>, mut inbox: Inbox) {
-        while let Some(inbound) = inbox.recv().await {
-            self.deliver(inbound);
-        }
-    }
-
-    /// Nothing waits while delivering.
-    fn deliver(&self, inbound: Inbound) {
-        match inbound {
-            // A session that is gone has read its inbox when it gave its name back.
-            Inbound::Push {
-                session,
-                generation,
-                entries,
-            } => self.registry.push(session, generation, entries),
-            // What is for a session that is no more is dropped: its leave says that the call is over.
-            Inbound::Direct { session, envelopes } => {
-                if let Some(mailbox) = self.registry.mailbox(session) {
-                    for envelope in envelopes {
-                        // One that is full ends its session.
-                        let _ = mailbox.post(Mail::Direct(envelope));
-                    }
-                }
-            }
-            Inbound::Replaced {
-                session,
-                generation,
-            } => {
-                self.registry.post(session, Mail::Replaced(generation));
-            }
-            Inbound::Barrier(session) => self.registry.barrier(session),
-            Inbound::Gap(Some(session)) => {
-                self.local.telemetry.metrics.gap(true);
-                self.registry.post(session, Mail::Gap);
-            }
-            Inbound::Gap(None) => {
-                self.local.telemetry.metrics.gap(false);
-                for mailbox in self.registry.mailboxes() {
-                    // One that is full ends its session.
-                    let _ = mailbox.post(Mail::Gap);
-                }
-            }
-            Inbound::Challenge(question) => {
-                let session = challenge::session(&question);
-                match session.and_then(|session| self.registry.mailbox(session)) {
-                    None => challenge::answer(&*self.broker, &question, Verdict::Gone),
-                    // One that is full is about to end; the asker tries again.
-                    Some(mailbox) => drop(mailbox.post(Mail::Challenge(question))),
-                }
-            }
         }
     }
 

@@ -148,7 +148,7 @@ fn data_flows_one_way() {
 fn the_state_of_a_session_is_plain() {
     let mut files = 0;
     for (file, text) in sources() {
-        if !file.starts_with("session/state/") {
+        if !file.starts_with("session/state/") || file.contains("/histories/") {
             continue;
         }
         files += 1;

@@ -38,7 +38,7 @@ async fn on_two_nodes_at_a_redis() {
 
 #[tokio::test]
 async fn on_two_nodes_at_a_redis_with_three_lanes() {
-    let cluster = Cluster::redis(2, &[("redis.publishers", "3"), ("redis.prefix", "other:")]).await;
+    let cluster = Cluster::redis(2, &[("redis.lanes", "3"), ("redis.prefix", "other:")]).await;
     play_all(&cluster).await;
 }
 

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use super::calls::{Ending, PeerLocation};
+use super::call::PeerLocation;
+use super::call_changes::Ending;
 use super::dedup::{HeardId, Hearing};
-use super::outbox::Notice;
+use super::notice::Notice;
 use super::record::Decision;
-use super::{Action, State, left};
+use super::tell::left;
+use super::{Action, State};
 use crate::broker::{Entry, Envelope, Payload};
 use crate::bugs::{self, Bug};
 use crate::model::{Event, LeaveReason, Offset, SessionId, UserName};
@@ -131,6 +133,10 @@ impl State {
             .get(from)
             .is_some_and(|call| call.may_be_with(session));
         if is_known {
+            if starts_call {
+                // A leave that was sent before, and comes late, is of an earlier call.
+                self.calls.join(from, at.clone(), n);
+            }
             self.calls.heard(from, at, n);
         } else if starts_call {
             self.answer_that_it_is_over(from, session, n);

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use super::calls::{EVERYTHING, PeerLocation};
+use super::call::{EVERYTHING, PeerLocation};
 use super::lost_peers::{Fate, LostPeer};
-use super::outbox::Notice;
+use super::notice::Notice;
+use super::record::Leaving;
 use super::{Effect, State};
 use crate::broker::{Holder, Payload, Sender};
 use crate::model::{Correlation, LeaveReason, NodeId, SessionId, UserName};
@@ -27,8 +28,18 @@ impl State {
         reason: LeaveReason,
         id: Option<Correlation>,
     ) {
-        let heard = self.calls.get(peer).map_or(0, |call| call.heard);
-        self.leave_having_heard(peer, reason, id, heard);
+        self.leave_having_heard(peer, reason, id, self.heard_from(peer));
+    }
+
+    /// The `n` of the last that was heard from this peer, in this call or before: a leave that says less does not end a call that the peer began.
+    fn heard_from(&self, peer: &UserName) -> u64 {
+        let call = self.calls.get(peer);
+        let before = self.dedup.last(peer).filter(|(session, _)| {
+            let with = call.and_then(|call| call.peer.as_ref());
+            with.is_none_or(|with| with.session == *session)
+        });
+        let before = before.map_or(0, |(_, (_, n))| n);
+        call.map_or(0, |call| call.heard).max(before)
     }
 
     /// The session ends: nothing that is under way to it begins a call any more.
@@ -52,7 +63,26 @@ impl State {
         let trace = self.trace_leave(peer, call.trace, reason, n);
         let leave = Notice::new(peer.clone(), only, Arc::clone(&self.sender), n, payload);
         self.send_notice(leave.traced(trace), id);
+        if let Some(record) = &mut self.record {
+            record.leaves(peer.clone(), Leaving { only, heard });
+        }
         self.save_call(peer);
+    }
+
+    /// Sends the leaves again whose outcome an earlier connection did not know.
+    pub(super) fn leave_again(&mut self) {
+        let Some(record) = &mut self.record else {
+            return;
+        };
+        for (peer, Leaving { only, heard }) in record.take_leaves() {
+            let (n, reason) = (self.outbox.next(), LeaveReason::Hangup);
+            let (sender, payload) = (Arc::clone(&self.sender), Payload::Leave { reason, heard });
+            let leave = Notice::new(peer.clone(), only, sender, n, payload);
+            self.send_notice(leave, None);
+            if let Some(record) = &mut self.record {
+                record.leaves(peer, Leaving { only, heard });
+            }
+        }
     }
 
     pub(super) fn node_lost(&mut self, node: &NodeId) {
@@ -133,7 +163,7 @@ impl State {
         let n = self.outbox.next();
         let payload = Payload::Leave {
             reason: LeaveReason::Lost,
-            heard: call.heard,
+            heard: self.heard_from(peer),
         };
         let from = Arc::clone(&self.sender);
         self.send_notice(

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::calls::PeerLocation;
+use super::call::PeerLocation;
 use crate::broker::{Holder, Terms};
 use crate::model::{Address, NodeId, SessionId, UserName};
 

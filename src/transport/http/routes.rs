@@ -91,7 +91,7 @@ async fn messages(
         None => None,
         Some(key) => match key.to_str() {
             Ok(key) if (1..=KEY_BYTES).contains(&key.len()) => Some(key),
-            _ => return Err(Rejection::Bad("an Idempotency-Key is 1 to 128 messages")),
+            _ => return Err(Rejection::Bad("an Idempotency-Key is 1 to 128 letters")),
         },
     };
     let kind = text(&headers, "content-type").unwrap_or_default();

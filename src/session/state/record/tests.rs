@@ -1,9 +1,12 @@
 use std::sync::Arc;
 
+use super::fields::USER;
 use super::*;
-use crate::broker::{Confirmed, Flags, Lease};
-use crate::model::{Address, Realm};
+use crate::broker::{Confirmed, Flags, Lease, RecordUpdate, Resumed};
+use crate::model::{Address, Realm, SessionId};
 use crate::router::LocalNode;
+use crate::session::state::calls::Calls;
+use crate::session::state::dedup::Dedup;
 
 fn name(text: &str) -> UserName {
     UserName::parse(text).unwrap()
