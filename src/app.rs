@@ -23,7 +23,7 @@ use crate::transport::{self, Endpoints, NodeView, Tls};
 /// Connections that may wait to be accepted: after a deploy everybody comes at once.
 const BACKLOG: u32 = 4096;
 /// How long the broker may take for its first and its last word.
-const FABRIC_WITHIN: Duration = Duration::from_secs(5);
+const BROKER_WITHIN: Duration = Duration::from_secs(5);
 
 /// A node, wired and bound; nothing runs yet.
 #[derive(Debug)]
@@ -136,7 +136,7 @@ impl App {
         router
             .telemetry()
             .metrics
-            .observe(kind, seen_by(&router, &phase));
+            .observe(kind, view_of(&router, &phase));
         let (settings, of) = (config.transport(), Arc::clone(&router));
         let endpoints = Endpoints::new(settings, of, broker, phase.clone());
         drivers.push(("http questions", Box::pin(endpoints.answer(questions))));
@@ -200,7 +200,7 @@ impl App {
             "admin listener",
             Box::pin(transport::serve(admin.0, admin.1, None)),
         );
-        if timeout(FABRIC_WITHIN, first_beat(&router)).await.is_err() {
+        if timeout(BROKER_WITHIN, first_beat(&router)).await.is_err() {
             warn!("Redis does not answer yet: nobody can log in until it does");
         } else {
             router.settle().await;
@@ -215,7 +215,7 @@ impl App {
         );
         service("presence watch", Box::pin(Arc::clone(&router).watch()));
         if let Some(tls) = tls.clone() {
-            service("certificate keeper", Box::pin(tls.keep()));
+            service("certificate keeper", Box::pin(tls.watch_files()));
         }
         service(
             "listener",
@@ -239,14 +239,14 @@ impl App {
                 "Sessions are left at drain.deadline: their leases will expire"
             );
         }
-        let _ = timeout(FABRIC_WITHIN, router.close()).await;
+        let _ = timeout(BROKER_WITHIN, router.close()).await;
         services.shutdown().await;
         as_asked && empty
     }
 }
 
 /// What the operator's figures look up, for as long as there is a node.
-fn seen_by(
+fn view_of(
     router: &Arc<Router>,
     phase: &Phase,
 ) -> impl Fn() -> View + Clone + Send + Sync + 'static {

@@ -90,7 +90,7 @@ impl Envelope {
         push(self.from.head());
         match &self.payload {
             Payload::Signal(signal) => {
-                push(signal.kind.word());
+                push(signal.kind.as_str());
                 push(" ");
                 push(itoa::Buffer::new().format(self.n));
                 push(" ");
@@ -101,7 +101,7 @@ impl Envelope {
                 }
             }
             Payload::Leave { reason, heard } => {
-                push(&format!("{LEAVE} {} 0 {} {heard}", self.n, reason.word()));
+                push(&format!("{LEAVE} {} 0 {} {heard}", self.n, reason.as_str()));
             }
             Payload::Sync => push(&format!("{SYNC} {} 0", self.n)),
         }
@@ -207,14 +207,14 @@ impl Payload {
             let (reason, heard) = (word()?, word()?);
             let reason = LeaveReason::ALL
                 .into_iter()
-                .find(|known| known.word() == reason)
+                .find(|known| known.as_str() == reason)
                 .ok_or(UnknownEnvelope)?;
             let heard = heard.parse().map_err(|_| UnknownEnvelope)?;
             return Ok(Self::Leave { reason, heard });
         }
         let kind = SignalKind::ALL
             .into_iter()
-            .find(|known| known.word() == kind)
+            .find(|known| known.as_str() == kind)
             .ok_or(UnknownEnvelope)?;
         std::str::from_utf8(&body).map_err(|_| UnknownEnvelope)?;
         Ok(Self::Signal(Signal {

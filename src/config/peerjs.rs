@@ -12,7 +12,7 @@ pub(super) fn read(reader: &mut Reader) -> Option<Settings> {
         keys: reader.list("peerjs.keys"),
         strict_key: reader.parsed("peerjs.strict_key", "true or false"),
         allow_discovery: reader.parsed("peerjs.allow_discovery", "true or false"),
-        tells_leaves: reader.parsed("peerjs.leave", "true or false"),
+        sends_leave: reader.parsed("peerjs.leave", "true or false"),
         expire_timeout: reader.duration("peerjs.expire_timeout"),
         alive_timeout: reader.duration("peerjs.alive_timeout"),
         grace: reader.duration("peerjs.grace"),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::heartbeat::Clocks;
-use super::http::Portable;
+use super::http::HttpSession;
 use super::state::SessionPolicy;
 use crate::drain::Phase;
 use crate::ice::Ice;
@@ -30,22 +30,22 @@ pub struct SessionContext {
     /// How long a resumable session keeps its connection; zero for ever.
     pub max_age: Duration,
     /// Of a conversation over HTTP.
-    pub http: Option<Box<Portable>>,
+    pub http: Option<Box<HttpSession>>,
     /// The ICE servers that it tells of.
     pub ice: Arc<Ice>,
     /// How it begins.
-    pub opening: Opening,
+    pub initial_login: InitialLogin,
     /// How sessions of its language are.
     pub policy: SessionPolicy,
 }
 
 /// How a conversation begins.
 #[derive(Clone, Debug)]
-pub enum Opening {
+pub enum InitialLogin {
     /// With the first frame.
-    Frame,
+    ByMessage,
     /// With a login that came with the connection.
-    Login(Box<LoginRequest>),
+    Given(Box<LoginRequest>),
     /// With this answer to it.
     Refused(Refusal),
 }

@@ -13,9 +13,9 @@ mod runner;
 mod socket;
 pub mod state;
 
-pub use context::{Opening, SessionContext};
+pub use context::{InitialLogin, SessionContext};
 pub use heartbeat::Clocks;
-pub use http::{Before, Portable, Standing};
+pub use http::{HttpSession, Progress, ResumePoint};
 pub use run::run;
 pub use socket::{Gone, Received, Sending, Socket};
 
@@ -27,13 +27,13 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use self::heartbeat::{Heartbeat, Pulse};
-use self::http::Portability;
+use self::http::HttpState;
 use self::runner::{Runner, SessionEvent, due};
 use self::state::{Action, Input};
 use crate::broker::Verdict;
 use crate::model::{CloseReason, Correlation, Event, Refusal, UserName};
 use crate::protocol::Codec;
-use crate::telemetry::{Present, Transport};
+use crate::telemetry::{GaugeGuard, Transport};
 
 struct Session<S, D> {
     socket: S,
@@ -44,9 +44,9 @@ struct Session<S, D> {
     drain: Pin<Box<WaitForCancellationFutureOwned>>,
     runner: Option<Runner>,
     /// Of a conversation over HTTP.
-    http: Option<Box<Portability>>,
+    http: Option<Box<HttpState>>,
     /// Counted as logged in.
-    present: Option<Present>,
+    gauge: Option<GaugeGuard>,
     /// Counts what was sent to see whether the client is there.
     pings: u64,
     /// How often the client has tried a secret that was not its own.
@@ -72,7 +72,7 @@ enum Wake {
 impl<S: Socket, D: Codec> Session<S, D> {
     fn new(socket: S, codec: D, mut context: SessionContext, stop: &CancellationToken) -> Self {
         let http = context.http.take();
-        let http = http.map(|portable| Box::new(Portability::new(*portable)));
+        let http = http.map(|http_session| Box::new(HttpState::new(*http_session)));
         Self {
             socket,
             codec,
@@ -81,7 +81,7 @@ impl<S: Socket, D: Codec> Session<S, D> {
             drain: Box::pin(stop.clone().cancelled_owned()),
             runner: None,
             http,
-            present: None,
+            gauge: None,
             pings: 0,
             wrong_secrets: 0,
             is_deaf: false,
@@ -99,14 +99,15 @@ impl<S: Socket, D: Codec> Session<S, D> {
     }
 
     async fn converse(&mut self) -> CloseReason {
-        if !matches!(self.context.opening, Opening::Frame) {
-            let opening = std::mem::replace(&mut self.context.opening, Opening::Frame);
-            if let Err(reason) = Box::pin(self.open(opening)).await {
+        if !matches!(self.context.initial_login, InitialLogin::ByMessage) {
+            let initial_login =
+                std::mem::replace(&mut self.context.initial_login, InitialLogin::ByMessage);
+            if let Err(reason) = Box::pin(self.open(initial_login)).await {
                 return reason;
             }
         }
         if self.http.is_some()
-            && let Err(reason) = Box::pin(self.go_on()).await
+            && let Err(reason) = Box::pin(self.resume_elsewhere()).await
         {
             return reason;
         }
@@ -122,7 +123,7 @@ impl<S: Socket, D: Codec> Session<S, D> {
             };
             let acted = match wake {
                 Wake::Drain => {
-                    self.go(self.context.phase.goes_in());
+                    self.go(self.context.phase.departure_delay());
                     Ok(())
                 }
                 // A connection that is too old goes as those of a draining node do.

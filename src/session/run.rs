@@ -57,13 +57,13 @@ fn tell_operator(reason: CloseReason, runner: Option<&Runner>) {
             | CloseReason::Replaced,
             _,
         ) => {
-            debug!(session.id = id, reason = reason.words(), "A session ended");
+            debug!(session.id = id, reason = reason.text(), "A session ended");
         }
         (_, Blame::Client | Blame::Node | Blame::Broker) => {
             info!(
                 session.id = id,
                 close.code = reason.code(),
-                reason = reason.words(),
+                reason = reason.text(),
                 "A session was ended"
             );
         }

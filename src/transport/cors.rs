@@ -25,7 +25,7 @@ pub(super) async fn share(
     next: Next,
 ) -> Response {
     let origin = request.headers().get(header::ORIGIN).cloned();
-    let mut response = if !endpoints.welcomes(request.headers()) {
+    let mut response = if !endpoints.allows_origin(request.headers()) {
         return Rejection::Origin.into_response();
     } else if request.method() == Method::OPTIONS {
         (StatusCode::NO_CONTENT, PREFLIGHT).into_response()

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::call::{EVERYTHING, PeerLocation};
-use super::lost_peers::{Fate, LostPeer};
+use super::lost_peers::{LostPeer, PeerFate};
 use super::notice::Notice;
 use super::record::Leaving;
 use super::{Effect, State};
@@ -109,14 +109,14 @@ impl State {
         }
         let terms = self.node.terms;
         match peer.fate(node_lives, holder, terms, self.moment.now) {
-            Fate::Back => {}
-            Fate::Awaited(until) => self.lost.wait(peer, until),
-            Fate::Moved(to) => {
+            PeerFate::Back => {}
+            PeerFate::Awaited(until) => self.lost.wait(peer, until),
+            PeerFate::Moved(to) => {
                 self.mark_one(peer.name(), "peer resumed elsewhere", None);
                 self.calls.moved(peer.name(), to);
                 self.save_call(peer.name());
             }
-            Fate::Gone(holder) => {
+            PeerFate::Gone(holder) => {
                 if let Some(dead) = holder {
                     let release = Effect::Release(peer.address.clone(), dead);
                     self.effects.push(release);
@@ -130,7 +130,7 @@ impl State {
                     self.is_gone(peer.name(), peer.session, reason);
                 } else {
                     self.node.telemetry.metrics.left(reason);
-                    self.mark_one(peer.name(), "peer gone", Some(reason.word()));
+                    self.mark_one(peer.name(), "peer gone", Some(reason.as_str()));
                     self.tell_left(peer.name(), reason, None);
                     self.leave_one(peer.name(), LeaveReason::Lost, None);
                 }
@@ -159,7 +159,7 @@ impl State {
             return;
         }
         self.calls.give_up(peer);
-        let trace = self.mark_one(peer, "peer gone", Some(reason.word()));
+        let trace = self.mark_one(peer, "peer gone", Some(reason.as_str()));
         let n = self.outbox.next();
         let payload = Payload::Leave {
             reason: LeaveReason::Lost,

@@ -121,7 +121,7 @@ impl State {
         if tells {
             self.tell_missed();
         }
-        // Before the client is told the rest: should it come again without a `last`, it is not told what it has said that it has.
+        // ResumePoint the client is told the rest: should it come again without a `last`, it is not told what it has said that it has.
         if frees {
             self.save();
         }

@@ -9,8 +9,8 @@ use crate::broker::{
     Answer, BrokerError, Entry, Envelope, Holder, Question, RecordUpdate, SendOptions, Verdict,
 };
 use crate::model::{
-    Address, CloseReason, Correlation, Event, IfAbsent, LeaveReason, Offset, Report, Signal,
-    TraceContext, UserName, Whom,
+    Address, CloseReason, Correlation, Event, IfAbsent, LeaveReason, LeaveTarget, Offset, Report,
+    Signal, TraceContext, UserName,
 };
 use crate::router::Mail;
 use crate::telemetry::CallSpan;
@@ -54,7 +54,7 @@ pub enum Input {
     /// The client ends calls.
     Leave {
         /// Which.
-        whom: Whom,
+        whom: LeaveTarget,
         /// How the client calls this, if it wants an answer.
         id: Option<Correlation>,
     },

@@ -48,8 +48,8 @@ use self::record::Record;
 use crate::broker::{Lease, Question, Resumed, Sender, Verdict};
 use crate::bugs::{self, Bug};
 use crate::model::{
-    AckStatus, Address, Correlation, Event, LeaveReason, NodeId, Offset, Secret, SecretHash,
-    UserName, Whom,
+    AckStatus, Address, Correlation, Event, LeaveReason, LeaveTarget, NodeId, Offset, Secret,
+    SecretHash, UserName,
 };
 use crate::router::LocalNode;
 
@@ -234,11 +234,11 @@ impl State {
     }
 
     /// Ends the call with one user, or with all. Somebody who is in no call with us is told nothing.
-    fn leave(&mut self, whom: Whom, id: Option<Correlation>) {
+    fn leave(&mut self, whom: LeaveTarget, id: Option<Correlation>) {
         let mut peers = match whom {
-            Whom::One(peer) => vec![peer],
-            Whom::Everybody => self.calls.peers(),
-            Whom::Nobody => Vec::new(),
+            LeaveTarget::Peer(peer) => vec![peer],
+            LeaveTarget::All => self.calls.peers(),
+            LeaveTarget::None => Vec::new(),
         };
         peers.retain(|peer| self.calls.get(peer).is_some());
         let last = peers.pop();

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::trace::Traced;
 use crate::broker::{Payload, Sender};
 use crate::model::{SessionId, UserName};
-use crate::telemetry::Fate;
+use crate::telemetry::SignalOutcome;
 
 /// A word that must arrive.
 #[derive(Debug)]
@@ -52,7 +52,7 @@ impl Notice {
     }
 
     /// It is not sent again. Its span ends then, or now.
-    pub(super) fn ends(self, fate: Fate, at: Option<SystemTime>) {
+    pub(super) fn ends(self, fate: SignalOutcome, at: Option<SystemTime>) {
         if let Some(traced) = self.traced {
             traced.ends(fate, at);
         }

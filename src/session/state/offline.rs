@@ -7,7 +7,7 @@ use super::outbox::Outgoing;
 use super::{Action, Effect, State};
 use crate::broker::Holder;
 use crate::model::{Address, Correlation, Event, IfAbsent, Refusal, SessionId, UserName};
-use crate::telemetry::Fate;
+use crate::telemetry::SignalOutcome;
 
 impl State {
     /// By what an earlier connection has noted. What waited there is lost, and the client is told so.
@@ -38,7 +38,7 @@ impl State {
         let mut line = queue.lines.remove(&to).unwrap_or_default();
         let is_free = line.in_flight == 0 && line.signals.is_empty();
         if line.is_absent() && !queue.has_room(&line, &sent) {
-            self.tally(&mut sent, Fate::Absent, None);
+            self.tally(&mut sent, SignalOutcome::Absent, None);
             self.put_line(&to, line);
             return self.refuse_in_order(to);
         }
@@ -54,7 +54,7 @@ impl State {
 
     /// A signal has found nobody. Comes back if it may not wait.
     pub(super) fn park(&mut self, sent: Outgoing) -> Option<Outgoing> {
-        let may_wait = sent.body.is_some() && sent.if_absent == IfAbsent::Wait;
+        let may_wait = sent.body.is_some() && sent.if_absent == IfAbsent::Queue;
         let Some(queue) = self.offline.as_mut().filter(|_| may_wait) else {
             return Some(sent);
         };
@@ -150,7 +150,7 @@ impl State {
         if let (false, Some(body)) = (sent.has_waited, &mut sent.body) {
             body.0 = Bytes::copy_from_slice(&body.0);
         }
-        self.tally(sent, Fate::Waiting, None);
+        self.tally(sent, SignalOutcome::Waiting, None);
         sent.has_waited = true;
     }
 
@@ -169,7 +169,7 @@ impl State {
             if sent.starts_call {
                 self.calls.failed(to, sent.n);
             }
-            self.tally(&mut sent, Fate::of(&why), None);
+            self.tally(&mut sent, SignalOutcome::of(&why), None);
         }
         if self.is_detached {
             // What is noted stays so: whoever holds the session next tells its client.

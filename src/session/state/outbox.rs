@@ -15,7 +15,7 @@ use crate::model::{
     Body, Correlation, Event, IfAbsent, Refusal, SessionId, Signal, SignalKind, TraceContext,
     UserName,
 };
-use crate::telemetry::Fate;
+use crate::telemetry::SignalOutcome;
 
 /// How many sends of one session may wait for the broker; until one is known, the session hears nothing more.
 const IN_FLIGHT: usize = 32;
@@ -94,7 +94,7 @@ impl Outbox {
     pub(super) fn give_up_on_absent(&mut self) {
         let is_absent = |notice: &mut Notice| notice.absent_since.is_some();
         for notice in self.unsure.extract_if(.., is_absent) {
-            notice.ends(Fate::Absent, None);
+            notice.ends(SignalOutcome::Absent, None);
         }
     }
 
@@ -106,7 +106,7 @@ impl Outbox {
             .unsure
             .extract_if(.., |notice| notice.unheard_since.is_some_and(is_over))
         {
-            notice.ends(Fate::Unavailable, None);
+            notice.ends(SignalOutcome::Unavailable, None);
         }
     }
 
@@ -134,7 +134,7 @@ impl State {
     ) {
         let kind = signal.kind;
         if self.outbox.owes(&to) {
-            self.count(kind, Fate::Unavailable);
+            self.count(kind, SignalOutcome::Unavailable);
             // It must not overtake the leave.
             let retry_after = RETRY_SEND;
             return self.tell_in_order(Event::Refused {

@@ -11,7 +11,7 @@ use super::tell::acknowledged;
 use super::{Action, State};
 use crate::broker::{Answer, Outcome, Payload, Sent};
 use crate::model::{AckStatus, Correlation, Event, IfAbsent, LeaveReason, Refusal, UserName};
-use crate::telemetry::Fate;
+use crate::telemetry::SignalOutcome;
 
 impl State {
     /// Takes the outcome of the earliest send.
@@ -40,12 +40,12 @@ impl State {
             Some(sent)
         };
         let Some(mut sent) = parked else { return };
-        let told = if is_absent && sent.if_absent == IfAbsent::Forget {
-            Ok(Fate::Absent)
+        let told = if is_absent && sent.if_absent == IfAbsent::Drop {
+            Ok(SignalOutcome::Absent)
         } else {
             self.outcome(&sent, outcome)
         };
-        let fate = told.as_ref().map_or_else(Fate::of, |fate| *fate);
+        let fate = told.as_ref().map_or_else(SignalOutcome::of, |fate| *fate);
         self.tally(&mut sent, fate, at);
         if sent.body.is_some() {
             let reached = match outcome {
@@ -61,7 +61,12 @@ impl State {
     }
 
     /// What has become of a signal is counted, and ends its span.
-    pub(super) fn tally(&mut self, sent: &mut Outgoing, fate: Fate, at: Option<SystemTime>) {
+    pub(super) fn tally(
+        &mut self,
+        sent: &mut Outgoing,
+        fate: SignalOutcome,
+        at: Option<SystemTime>,
+    ) {
         if !sent.has_waited {
             self.count(sent.kind, fate);
             self.trace_outcome(&sent.to, sent.kind, fate, sent.traced.as_deref_mut(), at);
@@ -69,7 +74,7 @@ impl State {
     }
 
     /// What the outcome means for the call and, if there is one, for its id; or why the signal is refused.
-    fn outcome(&mut self, sent: &Outgoing, outcome: &Outcome) -> Result<Fate, Refusal> {
+    fn outcome(&mut self, sent: &Outgoing, outcome: &Outcome) -> Result<SignalOutcome, Refusal> {
         let retry_after = RETRY_SEND;
         let (to, n, starts_call) = (&sent.to, sent.n, sent.starts_call);
         match outcome {
@@ -98,8 +103,8 @@ impl State {
                 let told = sent.id.clone().map(|id| acknowledged(id, status));
                 self.actions.extend(told.map(Action::Tell));
                 Ok(match status {
-                    AckStatus::Queued => Fate::Queued,
-                    AckStatus::Delivered => Fate::Delivered,
+                    AckStatus::Queued => SignalOutcome::Queued,
+                    AckStatus::Delivered => SignalOutcome::Delivered,
                 })
             }
             Ok(Sent::NoSubscriber(holder)) if self.believes_in(&holder.node) => {
@@ -152,9 +157,9 @@ impl State {
         at: Option<SystemTime>,
     ) -> Option<Event> {
         let fate = match outcome {
-            Ok(Sent::Absent) => Fate::Absent,
-            Ok(_) => Fate::Delivered,
-            Err(_) => Fate::Unavailable,
+            Ok(Sent::Absent) => SignalOutcome::Absent,
+            Ok(_) => SignalOutcome::Delivered,
+            Err(_) => SignalOutcome::Unavailable,
         };
         if let Payload::Leave { .. } = notice.payload {
             self.node.telemetry.metrics.leave_sent(fate);

@@ -32,12 +32,12 @@ impl State {
         };
         if let Some(span) = tracer.mark(&call.context, what, failure) {
             span.set("session.id", self.lease.session.to_string());
-            span.set("switchboard.report.state", report.state.word());
+            span.set("switchboard.report.state", report.state.as_str());
             if let Some(after) = report.after {
                 span.set("switchboard.report.ms", signed(after.as_millis()));
             }
             if let Some(pair) = report.pair {
-                span.set("switchboard.report.pair", PairKind::word(pair));
+                span.set("switchboard.report.pair", PairKind::as_str(pair));
             }
         }
         if failure.is_some() {

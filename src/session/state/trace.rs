@@ -8,7 +8,7 @@ use super::State;
 use super::call::CallTrace;
 use crate::broker::Sender;
 use crate::model::{LeaveReason, Signal, SignalKind, TraceContext, UserName};
-use crate::telemetry::{CallSpan, Fate, Message};
+use crate::telemetry::{CallSpan, Message, SignalOutcome};
 
 /// What is known of a signal's trace until its outcome is.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub(super) struct Traced {
 }
 
 impl State {
-    pub(super) fn count(&self, kind: SignalKind, fate: Fate) {
+    pub(super) fn count(&self, kind: SignalKind, fate: SignalOutcome) {
         self.node.telemetry.metrics.signal(kind, fate);
     }
 
@@ -42,7 +42,7 @@ impl State {
             return None;
         }
         let message = Message {
-            kind: signal.kind.word(),
+            kind: signal.kind.as_str(),
             from: &self.lease.address,
             to: &self.address_of(to),
             session: self.lease.session,
@@ -58,7 +58,7 @@ impl State {
             return Some(Box::new(Traced::unbuilt(context)));
         }
         let before = known.map(|known| known.context);
-        let begun = match tracer.leaves_out(client.as_ref()) {
+        let begun = match tracer.unsampled_context(client.as_ref()) {
             Some(context) => Traced::unbuilt(context),
             None => Traced::of(tracer.publish(client.as_ref(), before.as_ref(), message)),
         };
@@ -72,11 +72,14 @@ impl State {
         &mut self,
         to: &UserName,
         kind: SignalKind,
-        fate: Fate,
+        fate: SignalOutcome,
         traced: Option<&mut Traced>,
         at: Option<SystemTime>,
     ) {
-        let failed = matches!(fate, Fate::Absent | Fate::Full | Fate::Unavailable);
+        let failed = matches!(
+            fate,
+            SignalOutcome::Absent | SignalOutcome::Full | SignalOutcome::Unavailable
+        );
         if traced.is_none() && !failed {
             return;
         }
@@ -87,20 +90,20 @@ impl State {
             return;
         };
         if failed {
-            debug!(trace_id = context.trace_id(), session.id = %self.lease.session, signal = kind.word(),
-                   code = fate.word(), "A signal of a call was refused");
+            debug!(trace_id = context.trace_id(), session.id = %self.lease.session, signal = kind.as_str(),
+                   code = fate.as_str(), "A signal of a call was refused");
         }
         if let Some(span) = traced.and_then(|traced| traced.span.take()) {
-            span.set("switchboard.outcome", fate.word());
-            if fate == Fate::Queued {
+            span.set("switchboard.outcome", fate.as_str());
+            if fate == SignalOutcome::Queued {
                 span.event("queued");
             }
             if failed {
-                span.fail(fate.word());
+                span.fail(fate.as_str());
             }
             span.end(at);
         } else if failed {
-            self.tell_failure(to, context, call, "signal refused", fate.word());
+            self.tell_failure(to, context, call, "signal refused", fate.as_str());
         }
     }
 
@@ -115,7 +118,7 @@ impl State {
         let (context, tracer) = (trace?, self.node.telemetry.calls.as_ref()?);
         let span = context.sampled.then(|| {
             let message = Message {
-                kind: signal.kind.word(),
+                kind: signal.kind.as_str(),
                 from: &sender.address,
                 to: &self.lease.address,
                 session: self.lease.session,
@@ -165,7 +168,7 @@ impl State {
             bytes: 0,
         };
         let span = tracer.publish(Some(&call.context), None, message);
-        span.set("switchboard.leave.reason", reason.word());
+        span.set("switchboard.leave.reason", reason.as_str());
         Some(Traced::of(span))
     }
 
@@ -180,7 +183,7 @@ impl State {
     ) -> Option<CallSpan> {
         let tracer = self.node.telemetry.calls.as_ref()?;
         let failure = matches!(reason, LeaveReason::Lost | LeaveReason::NodeLost);
-        let failure = failure.then(|| reason.word());
+        let failure = failure.then(|| reason.as_str());
         let call = call.map(|call| call.context);
         if let (Some(context), Some(code)) = (trace.or(call), failure) {
             debug!(trace_id = context.trace_id(), session.id = %self.lease.session, code, "A call peer is gone");
@@ -197,7 +200,7 @@ impl State {
             bytes: 0,
         };
         let span = tracer.process(&context, message);
-        span.set("switchboard.leave.reason", reason.word());
+        span.set("switchboard.leave.reason", reason.as_str());
         if let Some(code) = failure {
             span.fail(code);
         }
@@ -269,9 +272,9 @@ impl Traced {
     }
 
     /// What became of it. Its span ends then, or now.
-    pub(super) fn ends(self, fate: Fate, at: Option<SystemTime>) {
+    pub(super) fn ends(self, fate: SignalOutcome, at: Option<SystemTime>) {
         if let Some(span) = self.span {
-            span.set("switchboard.outcome", fate.word());
+            span.set("switchboard.outcome", fate.as_str());
             span.end(at);
         }
     }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::world::{address, correlation};
 use crate::model::{
-    Body, Correlation, Event, IfAbsent, Offset, Refusal, Signal, SignalKind, UserName, Whom,
+    Body, Correlation, Event, IfAbsent, LeaveTarget, Offset, Refusal, Signal, SignalKind, UserName,
 };
 use crate::session::state::Input;
 
@@ -64,7 +64,7 @@ impl Client {
     pub(super) fn leave(&mut self, with: usize) -> Input {
         let name = address(with).name;
         self.calls.remove(&name);
-        let (whom, id) = (Whom::One(name), None);
+        let (whom, id) = (LeaveTarget::Peer(name), None);
         Input::Leave { whom, id }
     }
 
@@ -181,7 +181,7 @@ impl Message {
             },
             trace: None,
             id: Some(correlation(number)),
-            if_absent: IfAbsent::Tell,
+            if_absent: IfAbsent::Refuse,
         }
     }
 }

@@ -7,10 +7,7 @@ use std::time::SystemTime;
 use tokio::time::Instant;
 
 use super::client::Client;
-use crate::broker::{
-    Answer, BrokerError, Confirmed, Entry, Envelope, Flags, Holder, Lease, RecordUpdate,
-    SendOptions, Sent,
-};
+use crate::broker::{Answer, BrokerError, Confirmed, Entry, Flags, Holder, Lease};
 use crate::model::{Address, Correlation, Offset, Realm, Secret, SecretHash, SessionId, UserName};
 use crate::router::{LocalNode, Mail};
 use crate::session::state::{Action, Effect, FoundPeer, Input, Moment, State};
