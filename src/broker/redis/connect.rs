@@ -53,7 +53,7 @@ pub async fn connect(
     };
     let publishers = 0..config.publishers.max(1);
     let publishers = publishers.map(|_| publisher("publisher")).collect();
-    let node_publisher = publisher("node publisher");
+    let node_publisher = publisher("node channel");
 
     let (inbound, inbox) = InboundQueue::new(None);
     let inbound = Arc::new(inbound);

@@ -134,8 +134,8 @@ impl Store {
         logged.clear();
     }
 
-    /// Reads which Redis this connection has reached: its version, run and clock. Refuses one that is too old. A restart
-    /// or a failover is noticed here, before the connection carries anything else.
+    /// Reads which Redis this connection has reached: its version, run and clock. Refuses one that is too old. A
+    /// restart or a failover is noticed here, before the connection carries anything else.
     async fn identify(&self, connection: &mut Connection) -> Result<(), ConnectError> {
         let mut ask = redis::pipe();
         ask.cmd("INFO").arg("server").cmd("INFO").arg("replication");

@@ -164,8 +164,8 @@ impl Subscriber {
 
     /// Makes the connection match the table until it breaks.
     ///
-    /// PING shows that Redis answers on this connection. The probe, which the node publishes to its own channel, shows that
-    /// pushes still arrive: a connection can answer and deliver nothing.
+    /// PING shows that Redis answers on this connection. The probe, which the node publishes to its own channel, shows
+    /// that pushes still arrive: a connection can answer and deliver nothing.
     async fn serve(
         &self,
         mut connection: MultiplexedConnection,
