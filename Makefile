@@ -1,4 +1,4 @@
-# Everything that is done with Switchboard. `make help` lists it.
+# The commands of this repository. `make help` lists them.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -15,12 +15,12 @@ URL ?= ws://localhost:9090
 
 .PHONY: help setup setup-test setup-lint setup-bench run test lint lint-deploy lint-client fmt bench bench-peerjs bench-storm bench-telemetry torture endure dist demo-call compose-test setup-browser test-browser
 
-help: ## List what can be made.
+help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-setup: setup-test setup-lint setup-bench ## Install everything that the other targets need.
+setup: setup-test setup-lint setup-bench ## Install what the other targets need, except the browser tests.
 
-setup-test: ## Install what tests need: redis-server 7.0 or newer, haproxy 2.6 or newer, prometheus with promtool, and setpriv.
+setup-test: ## Install what the tests need: redis-server 7.0 or newer, haproxy 2.6 or newer, prometheus with promtool, and setpriv.
 	@if ! command -v redis-server >/dev/null || ! command -v haproxy >/dev/null || ! command -v promtool >/dev/null || ! command -v setpriv >/dev/null; then \
 	  if command -v apt-get >/dev/null; then \
 	    $(SUDO) apt-get update -qq && \
@@ -49,8 +49,8 @@ target/lint/ready: .ci/requirements.txt .ci/kubectl.sh
 	.ci/kubectl.sh target/lint/bin
 	@touch $@
 
-setup-bench: setup-test ## Install what the benchmarks need: Node.js packages, for the tutorial's server and PeerJS' own.
-	@command -v npm >/dev/null || { echo "Install Node.js 20 or newer, with npm: the benchmark's reference is a Node.js server"; exit 1; }
+setup-bench: setup-test ## Install what the benchmarks need: the npm packages of the tutorial's server and of PeerServer.
+	@command -v npm >/dev/null || { echo "Install Node.js 20 or newer, with npm: the benchmarks compare with a Node.js server"; exit 1; }
 	@cd benches/tutorial && { [ -d node_modules/ws ] || npm ci --no-audit --no-fund; }
 	@cd benches/peerserver && { [ -d node_modules/peer ] || npm ci --no-audit --no-fund; }
 
@@ -87,64 +87,69 @@ target/browser-venv/ready: tests/browser/requirements.txt
 run: ## Run one node: clients at :9090, operators at 127.0.0.1:9091.
 	$(CARGO) run --release
 
-test: setup-test ## Run all tests, on the embedded fabric and on real Redis servers.
+test: setup-test ## Run all Rust tests, over memory and over real Redis servers (tests/README.md says which suite is for what).
 	$(CARGO) test --locked --lib --bins --test it
 	$(CARGO) test --locked --test telemetry -- --test-threads=1 --nocapture
 	$(CARGO) test --locked --test faults -- --test-threads=1 --nocapture
 	$(CARGO) test --locked --test deploy -- --test-threads=1 --nocapture
 
-lint: setup-lint lint-deploy lint-client ## Check format, lints, docs, licences and sources, everything in deploy/, and the client library's types.
-	$(CARGO) fmt --check
-	$(CARGO) clippy --locked --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
+lint: setup-lint lint-deploy lint-client ## Check format, lints, docs, licences and sources, deploy/, and the types of the client library.
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --lib --no-deps --document-private-items
 	$(CARGO) deny --config .ci/deny.toml check bans licenses sources
 
-lint-deploy: setup-test target/lint/ready ## Check the Dockerfile, the compose file, HAProxy's configuration and the Kubernetes manifests; and the checker by typos.
+lint-deploy: setup-test target/lint/ready ## Check the Dockerfile, the compose file, HAProxy's configuration and the Kubernetes manifests, and that the checker finds typos.
 	target/lint/bin/hadolint deploy/docker/Dockerfile
 	target/lint/bin/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	haproxy -c -q -f deploy/haproxy/haproxy.cfg
 	PATH=$(CURDIR)/target/lint/bin:$$PATH target/lint/bin/python .ci/manifests/check.py
 	PATH=$(CURDIR)/target/lint/bin:$$PATH target/lint/bin/python .ci/manifests/test_check.py
 
-lint-client: tests/browser/node_modules/ready ## Check the client library's types, and how they are used.
+lint-client: tests/browser/node_modules/ready ## Check the types of the client library, and a program that uses them.
 	tests/browser/node_modules/.bin/tsc --noEmit --strict --target es2022 --module nodenext --lib es2022,dom,esnext.disposable client/switchboard.d.ts tests/browser/types/use.ts
 
 fmt: ## Format the code.
-	$(CARGO) fmt
+	$(CARGO) fmt --all
 
-dist: ## Build a static binary for this kind of machine, and an archive with it: dist/.
+dist: ## Build a static binary for this kind of machine, and an archive of it, in dist/.
 	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --locked --profile dist --bin switchboard --target $(HOST)
 	@mkdir -p dist
 	cp target/$(HOST)/dist/switchboard dist/switchboard
 	tar -czf dist/switchboard-$(VERSION)-$(HOST).tar.gz --owner=0 --group=0 \
 	  -C dist switchboard -C .. LICENSE CHANGELOG.md src/config/default.toml deploy/systemd
 
-test-browser: setup-browser ## Calls in a real Chromium, and whatever else needs one. SHORT=1: one call. TESTS='tests/browser/calls.test.mjs' chooses.
+test-browser: setup-browser ## Run the tests that need Chromium. SHORT=1: one call only. TESTS='tests/browser/calls.test.mjs': these files only.
 	$(CARGO) build --locked --bin switchboard
 	SHORT=$(SHORT) node --test --test-force-exit --test-concurrency=1 --test-reporter=spec $(or $(TESTS),$(if $(SHORT),tests/browser/short.test.mjs,$(sort $(wildcard tests/browser/*.test.mjs))))
 
-demo-call: ## A call of two resumable users that goes on whatever you kill. URL=ws://... (ws://localhost:9090), SECONDS=n (until Ctrl-C).
+demo-call: ## Keep a call of two resumable users going while you kill nodes. URL=ws://... (ws://localhost:9090), SECONDS=n (until Ctrl-C).
 	$(CARGO) run --locked --quiet --example demo-call -- $(URL) $(if $(filter command line environment,$(origin SECONDS)),$(SECONDS))
 
-compose-test: ## Bring docker-compose.yml up on this machine's Docker engine, and kill, stop, scale and replace what it runs.
+compose-test: ## Run docker-compose.yml on this machine's Docker engine, and kill, stop, scale and replace its services.
 	@docker compose version >/dev/null || { echo "A Docker engine with Compose v2 is needed: https://docs.docker.com/engine/install/"; exit 1; }
 	@docker image inspect $(BUILDER_IMAGE) >/dev/null 2>&1 || docker pull -q $(BUILDER_IMAGE) 2>/dev/null || $(MAKE) dist
 	$(CARGO) test --locked --test compose
 
-bench: setup-bench ## Measure plain and resumable sessions against the tutorial's server. REPS, SECONDS, PAIRS, IDLE, SCENARIOS and SUBJECTS may be set; BEFORE=binary adds another build.
+bench: setup-bench ## Compare plain and resumable sessions with the tutorial's server. REPS, SECONDS, PAIRS, IDLE, SCENARIOS, SUBJECTS; BEFORE=binary adds another build.
 	$(CARGO) bench --locked --bench relay
 
-bench-peerjs: setup-bench ## Measure against PeerJS' own server. REPS, SECONDS, PAIRS, IDLE and SCENARIOS may be set.
+bench-peerjs: setup-bench ## Compare with PeerServer, the server of PeerJS. REPS, SECONDS, PAIRS, IDLE, SCENARIOS.
 	SUBJECTS=peerserver,peerjs $(CARGO) bench --locked --bench relay
 
-bench-telemetry: setup-test ## Measure what tracing costs, in turns: off, 1 % of calls, all, and with collectors that are away. BEFORE=binary adds another build.
+bench-telemetry: setup-test ## Measure the cost of tracing: off, 1 % of calls, all calls, and with failing collectors. BEFORE=binary adds another build.
 	SUBJECTS=$${SUBJECTS:-switchboard$(if $(BEFORE),$(comma)before),sampled,traced,traced-refused,traced-slow,traced-gone} SCENARIOS=$${SCENARIOS:-w16,calls} $(CARGO) bench --locked --bench relay
 
-endure: setup-test ## The long versions of the tests of resumed calls: 10 kills, 10 rolling restarts, a minute without Redis, 30 % of pushes dropped.
+endure: setup-test ## Run the long versions of the resume tests: 10 kills, 10 rolling restarts, a minute without Redis, 30 % of pushes dropped.
 	LONG=1 $(CARGO) test --locked --features seeded-bugs --test faults -- --test-threads=1 --nocapture resumed
 
-torture: setup-test ## Break a cluster in every way there is, and judge what its clients saw. SEEDS=n (1), SEED=first, BUG=name|all.
-	$(CARGO) bench --locked --features seeded-bugs --bench torture
+# One build for the server and for what runs it: the kit takes the server binary that is beside its own.
+RELEASE := --locked --release --package switchboard --package testing
 
-bench-storm: setup-test ## Kill a node with a third of 18,000 resumable sessions, and see them resume. SESSIONS and RESUME_WITHIN may be set.
-	$(CARGO) bench --locked --bench storm
+torture: setup-test ## Chaos: inject random faults into a cluster and check what its clients saw. SEEDS=n (1), SEED=first, BUG=name|all.
+	$(CARGO) build $(RELEASE) --features seeded-bugs --bin switchboard --bin chaos
+	$(CARGO) run --quiet --locked --release --features seeded-bugs --package testing --bin chaos
+
+bench-storm: setup-test ## Soak: kill a node that has a third of 18,000 resumable sessions, and check that they resume. SESSIONS, RESUME_WITHIN.
+	$(CARGO) build $(RELEASE) --bin switchboard --bin soak
+	$(CARGO) run --quiet --locked --release --package testing --bin soak

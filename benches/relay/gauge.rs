@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Instant;
 
 use crate::Outcome;
-use crate::server::{Process, Servers};
+use crate::server::{Server, Servers};
 
 /// A tick of `/proc/stat` (`USER_HZ` is 100 on every Linux of today).
 const TICK_SECONDS: f64 = 0.01;
@@ -30,7 +30,7 @@ pub(crate) struct Usage {
 
 impl Reading {
     pub(crate) fn take(servers: &Servers) -> Outcome<Self> {
-        let processor = |process: &Process| processor_seconds(process.pid());
+        let processor = |server: &Server| processor_seconds(server.pid);
         Ok(Self {
             at: Instant::now(),
             processes: servers
@@ -118,11 +118,8 @@ fn machine_seconds() -> Outcome<f64> {
 pub(crate) fn resident_kib(servers: &Servers) -> Outcome<[f64; 2]> {
     let mut sums = [0.0; 2];
     for process in &servers.processes {
-        let status = fs::read_to_string(format!("/proc/{}/status", process.pid()))?;
-        let resident = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next());
-        sums[usize::from(!process.is_node)] += resident.ok_or("no VmRSS")?.parse::<f64>()?;
+        let resident = testing::process::resident_kib(process.pid);
+        sums[usize::from(!process.is_node)] += resident.ok_or("a server has ended")? as f64;
     }
     Ok(sums)
 }

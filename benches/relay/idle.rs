@@ -19,11 +19,11 @@ const TURN: usize = 100;
 /// For what follows a login inside the servers.
 const SETTLE: Duration = Duration::from_secs(1);
 
-/// One subject: its servers, and who is logged in there.
-struct ConnectionLimit {
+/// One subject: its servers and the clients that are logged in.
+struct IdleClients {
     subject: Subject,
     servers: Servers,
-    /// What the servers took before anybody came.
+    /// Memory of the servers before the first login, in KiB.
     empty_kib: [f64; 2],
     clients: Vec<Client>,
     latencies: Vec<u32>,
@@ -31,10 +31,11 @@ struct ConnectionLimit {
 }
 
 pub(crate) async fn run(subjects: &[Subject], users: usize) -> Outcome<Vec<Measured>> {
-    let crowds = subjects.iter().map(|&subject| {
-        ConnectionLimit::set_up(subject).map_err(|error| format!("{}: {error}", subject.name()))
-    });
-    let mut crowds = crowds.collect::<Result<Vec<_>, _>>()?;
+    let mut crowds = Vec::new();
+    for &subject in subjects {
+        let set_up = IdleClients::set_up(subject).await;
+        crowds.push(set_up.map_err(|error| format!("{}: {error}", subject.name()))?);
+    }
     for first in (0..users).step_by(TURN) {
         for connections in &mut crowds {
             let admitted = connections.admit(first..users.min(first + TURN)).await;
@@ -51,9 +52,9 @@ pub(crate) async fn run(subjects: &[Subject], users: usize) -> Outcome<Vec<Measu
     Ok(measured.collect::<Result<_, _>>()?)
 }
 
-impl ConnectionLimit {
-    fn set_up(subject: Subject) -> Outcome<Self> {
-        let servers = subject.start()?;
+impl IdleClients {
+    async fn set_up(subject: Subject) -> Outcome<Self> {
+        let servers = subject.start().await?;
         Ok(Self {
             subject,
             empty_kib: resident_kib(&servers)?,

@@ -17,8 +17,6 @@ mod collector;
 mod gauge;
 mod idle;
 mod message;
-#[path = "../shared/ports.rs"]
-mod ports;
 mod relay;
 mod report;
 mod scenario;

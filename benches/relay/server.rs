@@ -1,20 +1,19 @@
-//! The processes under test: started fresh, waited for, killed by their own pid.
+//! The servers under test, each started fresh.
 
-use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use tempfile::TempDir;
+use testing::node::{Launch, binary};
+use testing::ports::free_address;
+use testing::{Process, Redis};
 
 use crate::Outcome;
 use crate::collector::{self, Manner};
-use crate::ports::free_address;
 
 const TUTORIAL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/tutorial");
 const PEERSERVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peerserver");
-const SWITCHBOARD: &str = env!("CARGO_BIN_EXE_switchboard");
 const READY_WITHIN: Duration = Duration::from_secs(10);
 
 /// Who is measured.
@@ -121,21 +120,22 @@ impl Subject {
         }
     }
 
-    /// Starts fresh processes and waits until they can be used.
-    pub(crate) fn start(self) -> Outcome<Servers> {
+    /// Starts fresh processes and waits until they are ready.
+    pub(crate) async fn start(self) -> Outcome<Servers> {
         match self {
-            Self::Tutorial => start_node_js("the tutorial's server", TUTORIAL),
-            Self::PeerServer => start_node_js("PeerServer", PEERSERVER),
-            Self::Switchboard { .. } => start_switchboard(SWITCHBOARD, &[]),
+            Self::Tutorial => start_node_js("the tutorial's server", TUTORIAL).await,
+            Self::PeerServer => start_node_js("PeerServer", PEERSERVER).await,
+            Self::Switchboard { .. } => start_switchboard(binary(), &[]).await,
             Self::PeerJs => {
-                // These clients send no heartbeat.
+                // The clients of this benchmark send no heartbeats.
                 let patient = [("SWITCHBOARD_PEERJS__ALIVE_TIMEOUT", "1h")];
-                start_switchboard(SWITCHBOARD, &patient)
+                start_switchboard(binary(), &patient).await
             }
             Self::Before { .. } => {
-                let binary = std::env::var("BEFORE");
-                let binary = binary.map_err(|_| "BEFORE is to be the path of a switchboard")?;
-                start_switchboard(&binary, &[])
+                let before = std::env::var("BEFORE");
+                let before =
+                    before.map_err(|_| "set BEFORE to the path of a switchboard binary")?;
+                start_switchboard(before.into(), &[]).await
             }
             Self::Traced { all, collector } => {
                 let endpoint = format!("http://{}", collector::start(collector)?);
@@ -146,60 +146,30 @@ impl Subject {
                     ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"),
                     ("OTEL_TRACES_SAMPLER_ARG", ratio),
                 ];
-                start_switchboard(SWITCHBOARD, &environment)
+                start_switchboard(binary(), &environment).await
             }
         }
     }
 }
 
+/// A server process of a subject.
+pub(crate) struct Server {
+    /// Whether clients connect to it.
+    pub(crate) is_node: bool,
+    pub(crate) pid: u32,
+}
+
 /// Running processes. They end with this value, or with the thread that started them.
 pub(crate) struct Servers {
-    pub(crate) processes: Vec<Process>,
-    /// Where the caller of each pair connects, and where the one that is called does.
+    pub(crate) processes: Vec<Server>,
+    /// Where the caller of each pair connects, and where the callee does.
     pub(crate) endpoints: [SocketAddr; 2],
-    _directory: Option<TempDir>,
+    // Held until the servers may end.
+    _node_js: Option<Process>,
+    _nodes: Vec<testing::Node>,
+    _redis: Option<Redis>,
 }
-
-pub(crate) struct Process {
-    /// Whether clients are connected to it.
-    pub(crate) is_node: bool,
-    child: Child,
-}
-
-impl Process {
-    fn start(
-        role: &'static str,
-        is_node: bool,
-        program: &str,
-        configure: impl FnOnce(&mut Command),
-    ) -> Outcome<Self> {
-        // `setpriv` becomes the program, with the same pid; the kernel kills it should this benchmark be killed.
-        let mut command = Command::new("setpriv");
-        command
-            .args(["--pdeathsig", "KILL", "--", program])
-            .stdin(Stdio::null());
-        // stdout is for the results.
-        command.stdout(std::io::stderr());
-        configure(&mut command);
-        let child = command
-            .spawn()
-            .map_err(|error| format!("{role} did not start: {error}"))?;
-        Ok(Self { is_node, child })
-    }
-
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Says what is missing before anything is started.
+/// Fails if a program or an npm package is missing.
 pub(crate) fn check(subjects: &[Subject]) -> Outcome<()> {
     for (subject, directory, package) in [
         (Subject::Tutorial, TUTORIAL, "ws"),
@@ -223,93 +193,69 @@ pub(crate) fn check(subjects: &[Subject]) -> Outcome<()> {
             .arg("--version")
             .stdout(Stdio::null())
             .status();
-        found.map_err(|error| format!("`{program}` ({what}) cannot be run: {error}"))?;
+        found.map_err(|error| {
+            format!("cannot run `{program}` ({what}): {error}; run `make setup-bench`")
+        })?;
     }
     Ok(())
 }
 
-fn start_node_js(what: &str, directory: &str) -> Outcome<Servers> {
-    let door = free_address()?;
-    let server = Process::start("node.js", true, "node", |command| {
+async fn start_node_js(what: &str, directory: &str) -> Outcome<Servers> {
+    let address = free_address()?;
+    let process = Process::start("node", |command| {
         command
             .arg("server.mjs")
             .current_dir(directory)
-            .env("HOST", door.ip().to_string())
-            .env("PORT", door.port().to_string());
+            .env("HOST", address.ip().to_string())
+            .env("PORT", address.port().to_string());
+        // stdout is for the results.
+        command.stdout(std::io::stderr()).stderr(Stdio::inherit());
     })?;
-    wait_until(what, || TcpStream::connect(door).is_ok())?;
-    Ok(Servers {
-        processes: vec![server],
-        endpoints: [door, door],
-        _directory: None,
-    })
-}
-
-fn start_switchboard(binary: &str, environment: &[(&str, &str)]) -> Outcome<Servers> {
-    let directory = TempDir::new()?;
-    let redis_door = free_address()?;
-    let redis = Process::start("redis", false, "redis-server", |command| {
-        command.args([
-            "--bind",
-            &redis_door.ip().to_string(),
-            "--port",
-            &redis_door.port().to_string(),
-        ]);
-        command.args(["--save", "", "--appendonly", "no", "--loglevel", "warning"]);
-        command
-            .args(["--logfile", "redis.log", "--dir"])
-            .arg(directory.path());
-    })?;
-    wait_until("Redis", || answers(redis_door, "PING\r\n", "+PONG"))?;
-    let (first, first_door) = start_node("node 1", redis_door, binary, environment)?;
-    let (second, second_door) = start_node("node 2", redis_door, binary, environment)?;
-    Ok(Servers {
-        processes: vec![first, second, redis],
-        endpoints: [first_door, second_door],
-        _directory: Some(directory),
-    })
-}
-
-fn start_node(
-    role: &'static str,
-    redis: SocketAddr,
-    binary: &str,
-    environment: &[(&str, &str)],
-) -> Outcome<(Process, SocketAddr)> {
-    let (door, admin) = (free_address()?, free_address()?);
-    let node = Process::start(role, true, binary, |command| {
-        command.envs(environment.iter().copied());
-        command.env("SWITCHBOARD_LISTEN", door.to_string());
-        command.env("SWITCHBOARD_ADMIN__LISTEN", admin.to_string());
-        command.env("SWITCHBOARD_REDIS__URL", format!("redis://{redis}"));
-        command.env("SWITCHBOARD_LIMITS__SIGNALS_PER_SECOND", "0");
-        command.env("SWITCHBOARD_NODE_ID", role.replace(' ', ""));
-        command.env("SWITCHBOARD_LOG__LEVEL", "error");
-    })?;
-    let question = format!("GET /readyz HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n");
-    wait_until(role, || answers(admin, &question, "HTTP/1.1 200"))?;
-    Ok((node, door))
-}
-
-fn answers(door: SocketAddr, question: &str, expected: &str) -> bool {
-    let ask = || -> std::io::Result<bool> {
-        let mut stream = TcpStream::connect(door)?;
-        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
-        stream.write_all(question.as_bytes())?;
-        let mut answer = vec![0; expected.len()];
-        stream.read_exact(&mut answer)?;
-        Ok(answer == expected.as_bytes())
-    };
-    ask().unwrap_or(false)
-}
-
-fn wait_until(what: &str, is_ready: impl Fn() -> bool) -> Outcome<()> {
-    let give_up = Instant::now() + READY_WITHIN;
-    while !is_ready() {
-        if Instant::now() > give_up {
+    let start = Instant::now();
+    while TcpStream::connect(address).is_err() {
+        if start.elapsed() > READY_WITHIN {
             return Err(format!("{what} was not ready within {READY_WITHIN:?}").into());
         }
-        std::thread::sleep(Duration::from_millis(20));
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    Ok(())
+    Ok(Servers {
+        processes: vec![Server {
+            is_node: true,
+            pid: process.id(),
+        }],
+        endpoints: [address, address],
+        _node_js: Some(process),
+        _nodes: Vec::new(),
+        _redis: None,
+    })
+}
+
+async fn start_switchboard(binary: PathBuf, environment: &[(&str, &str)]) -> Outcome<Servers> {
+    let redis = Redis::start().await;
+    let start = async |name: &str| -> Outcome<testing::Node> {
+        let settings = [
+            ("limits.signals_per_second", "0"),
+            ("node_id", name),
+            ("log.level", "error"),
+        ];
+        let mut launch = Launch::new(Some(&redis), &settings).environment(environment);
+        launch.binary = Some(binary.clone());
+        Ok(launch.start_at(free_address()?, free_address()?).await?)
+    };
+    let nodes = [start("node1").await?, start("node2").await?];
+    let server = |process: &Process, is_node| Server {
+        is_node,
+        pid: process.id(),
+    };
+    Ok(Servers {
+        processes: vec![
+            server(&nodes[0].process, true),
+            server(&nodes[1].process, true),
+            server(&redis.process, false),
+        ],
+        endpoints: [nodes[0].address, nodes[1].address],
+        _node_js: None,
+        _nodes: nodes.into(),
+        _redis: Some(redis),
+    })
 }

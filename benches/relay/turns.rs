@@ -72,7 +72,7 @@ impl Stand {
     where
         F: Future<Output = Outcome<Tally>> + Send + 'static,
     {
-        let servers = subject.start()?;
+        let servers = subject.start().await?;
         let mut pairs = Vec::with_capacity(load.pairs);
         for number in 0..load.pairs {
             let names = [format!("caller{number:05}"), format!("called{number:05}")];

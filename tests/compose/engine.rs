@@ -1,21 +1,21 @@
-//! The Docker engine of this machine, and the project that the test brings up on it.
+//! The Docker engine of this machine, and the compose project that the test runs on it.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
-/// A compose project of the test's own, of the shipped file. Gone, with its volumes, when this is dropped.
+/// A compose project with the shipped file. It is removed with its volumes when this value is dropped.
 #[derive(Debug)]
 pub struct Project {
     environment: BTreeMap<String, String>,
     /// The port that clients connect to.
     pub front: SocketAddr,
-    /// HAProxy's page.
+    /// HAProxy's statistics page.
     pub operators: SocketAddr,
 }
 
 impl Project {
-    /// Under a name and ports of its own, so that a cluster that runs here is left alone.
+    /// A project with a name and ports of its own, so that a cluster that already runs here is not touched.
     pub fn new(settings: &[(&str, String)]) -> Self {
         let [front, operators, jaeger, grafana, prometheus] = [(); 5].map(|()| free());
         let mut environment: BTreeMap<String, String> = [
@@ -38,12 +38,12 @@ impl Project {
         }
     }
 
-    /// `docker compose`, with these words after it.
+    /// Runs `docker compose` with these arguments.
     pub async fn compose(&self, words: &str) -> String {
         self.run(&format!("docker compose {words}")).await
     }
 
-    /// A shell command in the project's environment; what it prints.
+    /// Runs a shell command in the project's environment; its output.
     pub async fn run(&self, command: &str) -> String {
         let environment = self.environment.clone();
         let command = command.to_owned();
@@ -56,13 +56,13 @@ impl Project {
         running.await.unwrap()
     }
 
-    /// The containers of a service that run.
+    /// The running containers of a service.
     pub async fn containers(&self, service: &str) -> Vec<String> {
         let told = self.compose(&format!("ps -q {service}")).await;
         told.lines().map(str::to_owned).collect()
     }
 
-    /// The container in which the node of this name runs.
+    /// The container of the node with this id.
     pub async fn container_of(&self, node: &str) -> String {
         for container in self.containers("node").await {
             let log = self.run(&format!("docker logs {container} 2>&1")).await;
@@ -96,14 +96,14 @@ pub fn shipped() -> BTreeMap<String, String> {
         .collect()
 }
 
-/// Where containers find this machine.
+/// The address of this machine for containers.
 pub fn gateway() -> String {
     let asked = "docker network inspect bridge --format '{{(index .IPAM.Config 0).Gateway}}'";
     let output = shell(asked).output().unwrap();
     text(&output.stdout).trim().to_owned()
 }
 
-/// Whether a shell command goes well.
+/// Whether a shell command succeeds.
 pub fn succeeds(command: &str) -> bool {
     let mut command = shell(command);
     command.stdout(Stdio::null()).stderr(Stdio::null());

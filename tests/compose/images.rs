@@ -1,4 +1,4 @@
-//! The images that the cluster is made of: pulled, or stood in for where no registry is at hand.
+//! The images of the cluster: pulled, or replaced by stand-ins where no registry can be reached.
 
 use crate::engine::{shipped, succeeds};
 
@@ -9,11 +9,12 @@ pub struct Images {
     pub services: Vec<&'static str>,
     /// Settings for the compose file.
     pub settings: Vec<(&'static str, String)>,
-    /// What is not the real thing, for the report.
+    /// The stand-ins, for the report.
     pub stand_ins: Vec<String>,
 }
 
-/// Whatever carries calls has to be there; `STAND_IN` names an image with redis-server and haproxy in it, for where they cannot be pulled.
+/// Redis, HAProxy and the node are required. `STAND_IN` names an image that contains redis-server and haproxy, for
+/// machines that cannot pull them.
 pub fn gather() -> Images {
     let mut images = Images::default();
     let shipped = shipped();
@@ -25,9 +26,9 @@ pub fn gather() -> Images {
                 !stand_in.is_empty(),
                 "{image} cannot be pulled, and STAND_IN is not set"
             );
-            // Under a name of its own: the engine's next user is not to take it for the real one.
+            // A name of its own, so that nobody takes it for the real image later.
             let name = format!("switchboard-stand-in:{service}");
-            // Redis' image has a folder of the user that it runs as.
+            // The Redis image has a folder that belongs to its user.
             let lines = format!("FROM {stand_in}\\nRUN mkdir -p /data && chown 999:1000 /data\\n");
             assert!(
                 succeeds(&format!("printf '{lines}' | docker build -q -t {name} -")),

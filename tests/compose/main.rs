@@ -1,7 +1,8 @@
-//! The cluster of the shipped `docker-compose.yml`, on a real Docker engine: `make compose-test`.
+//! The cluster of `docker-compose.yml` on a real Docker engine: `make compose-test`.
 //!
-//! One story, in order: up, calls, Redis is away, a node is killed, more nodes, every node is replaced. All the time 60 calls of resumable
-//! users go on through the load balancer; at the end every signal was heard once and in order, and nobody heard a leave.
+//! One scenario in order: start, calls, a Redis outage, a killed node, more nodes, every node replaced. 60 calls of
+//! resumable
+//! users continue through it all; at the end every signal has arrived once and in order, and nobody got a leave.
 
 #![allow(
     clippy::print_stdout,
@@ -10,13 +11,6 @@
     unreachable_pub
 )]
 
-#[path = "../support/mod.rs"]
-mod support;
-
-// Of which this suite uses a part.
-#[allow(dead_code)]
-#[path = "../telemetry/collector.rs"]
-mod collector;
 mod engine;
 mod images;
 
@@ -25,15 +19,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::json;
-use support::peer::Peer;
-use support::talker::{Talker, assert_heard};
-use support::{eventually, http};
+use testing::Client;
+use testing::call::{Party, assert_received};
+use testing::{eventually, http};
 use tokio::time::{Instant, sleep};
 
-use crate::collector::{Collector, Seen};
 use crate::engine::Project;
+use testing::collector::{Collector, ReceivedSpan};
 
-/// Calls of two resumable users, and how often each says something.
+/// The number of calls of two resumable users, and the interval of their signals.
 const CALLS: usize = 60;
 const EVERY: Duration = Duration::from_millis(250);
 
@@ -45,7 +39,7 @@ async fn main() {
     );
     let begun = Instant::now();
     let images = images::gather();
-    // In Jaeger's place, to see what it would get: on every address, since the nodes are in a network of their own.
+    // Takes Jaeger's place. It listens on every address, since the nodes are in a network of their own.
     let collector = Collector::start_on("0.0.0.0").await;
     let endpoint = format!("http://{}:{}", engine::gateway(), collector.grpc.port());
     let mut settings = images.settings.clone();
@@ -93,7 +87,8 @@ async fn main() {
         &format!("one call is one trace, {trace}, with spans of {containers:?}"),
     );
 
-    // Before a node dies: what that one had sent lately nobody could send again to a Redis that was restarted, and `missed` would be told.
+    // This comes before a node is killed: nobody could repeat to a restarted Redis what that node had sent last, and
+    // clients would get `missed`.
     let silence = redis_is_away(&town).await;
     tells(
         begun,
@@ -152,11 +147,11 @@ fn tells(begun: Instant, what: &str) {
     println!("{:7.1} s   {what}", begun.elapsed().as_secs_f32());
 }
 
-/// Calls that go on through the front.
+/// Calls that continue through the load balancer.
 struct Town<'a> {
     project: &'a Project,
-    endpoints: support::talker::Endpoints,
-    calls: Vec<(Talker, Talker)>,
+    endpoints: testing::call::Endpoints,
+    calls: Vec<(Party, Party)>,
 }
 
 impl<'a> Town<'a> {
@@ -170,20 +165,20 @@ impl<'a> Town<'a> {
         town
     }
 
-    /// So many calls more.
+    /// Adds this many calls.
     async fn fill(&mut self, calls: usize) {
         for _ in 0..calls {
             let number = self.calls.len();
             let (one, other) = (format!("a{number}"), format!("b{number}"));
-            let answers = Talker::start(&self.endpoints, &other, &one, false, EVERY);
+            let answers = Party::start(&self.endpoints, &other, &one, false, EVERY);
             eventually("it has logged in", async || answers.log().at).await;
-            let calls = Talker::start(&self.endpoints, &one, &other, true, EVERY);
+            let calls = Party::start(&self.endpoints, &one, &other, true, EVERY);
             self.calls.push((calls, answers));
         }
         self.goes_on().await;
     }
 
-    fn talkers(&self) -> impl Iterator<Item = &Talker> {
+    fn talkers(&self) -> impl Iterator<Item = &Party> {
         self.calls.iter().flat_map(|(one, other)| [one, other])
     }
 
@@ -197,11 +192,12 @@ impl<'a> Town<'a> {
         }
     }
 
-    /// How many connections each node has that HAProxy takes for healthy.
+    /// The number of connections of each healthy node, according to HAProxy.
     async fn spread(&self) -> Vec<u32> {
-        let page = http::get(self.project.operators, "/stats;csv", "").await;
+        let page = http::get(self.project.operators, "/stats;csv").await;
         let page = page.expect("HAProxy's page");
-        page.lines()
+        page.body
+            .lines()
             .map(|line| line.split(',').collect::<Vec<_>>())
             .filter(|fields| fields[0] == "nodes" && fields[1].starts_with("node"))
             .filter(|fields| fields[17] == "UP")
@@ -209,20 +205,20 @@ impl<'a> Town<'a> {
             .collect()
     }
 
-    /// Everybody rests; how many signals there were, and how many sessions were resumed.
+    /// Settles all calls and checks that nothing was lost; the number of signals and of resumes.
     async fn lost_nothing(&self) -> (u64, usize) {
         for talker in self.talkers() {
-            talker.stops_talking();
+            talker.pause();
         }
         for talker in self.talkers() {
-            talker.rests().await;
+            talker.settle().await;
         }
         let mut signals = 0;
         for (one, other) in &self.calls {
             for (sender, receiver) in [(one, other), (other, one)] {
-                receiver.hears(sender.log().said).await;
-                assert_heard(sender, receiver);
-                signals += sender.log().said;
+                receiver.receives(sender.log().sent).await;
+                assert_received(sender, receiver);
+                signals += sender.log().sent;
             }
         }
         for talker in self.talkers() {
@@ -239,7 +235,7 @@ impl<'a> Town<'a> {
     }
 }
 
-/// A call between two nodes: its trace, and the containers whose spans are in it.
+/// Makes a call between two nodes; its trace, and the containers whose spans are in it.
 async fn one_trace(project: &Project, collector: &Collector) -> (String, Vec<String>) {
     let (mut one, node) = login(project.front, "traced-one").await;
     let (mut other, elsewhere) = loop {
@@ -247,16 +243,16 @@ async fn one_trace(project: &Project, collector: &Collector) -> (String, Vec<Str
         if elsewhere != node {
             break (other, elsewhere);
         }
-        other.closes().await;
+        other.close().await;
     };
-    one.calls(&mut other).await;
+    one.call(&mut other).await;
     let trace = collector
-        .shows("one trace with spans of both nodes", |spans| {
+        .wait_for("one trace with spans of both nodes", |spans| {
             let of = |node: &str| {
                 let spans = spans.iter().filter(|seen| seen.instance() == node);
-                spans.map(Seen::trace).collect::<BTreeSet<_>>()
+                spans.map(ReceivedSpan::trace).collect::<BTreeSet<_>>()
             };
-            // This call's or another's between the same two nodes: any shows it.
+            // Any call between the same two nodes will do.
             of(&node).intersection(&of(&elsewhere)).next().cloned()
         })
         .await;
@@ -267,7 +263,7 @@ async fn one_trace(project: &Project, collector: &Collector) -> (String, Vec<Str
     (trace, containers)
 }
 
-/// `docker kill`: resumable users come back elsewhere, the peer of a plain one hears that it is gone.
+/// `docker kill`: resumable users resume elsewhere, and the peer of a plain user gets a leave.
 async fn a_node_is_killed(town: &Town<'_>) {
     let front = town.project.front;
     let (mut plain, node) = login(front, "plain").await;
@@ -276,12 +272,12 @@ async fn a_node_is_killed(town: &Town<'_>) {
         if elsewhere != node {
             break behind;
         }
-        behind.closes().await;
+        behind.close().await;
     };
-    plain.calls(&mut behind).await;
+    plain.call(&mut behind).await;
     let container = town.project.container_of(&node).await;
     town.project.run(&format!("docker kill {container}")).await;
-    let leave = behind.hears_of("leave").await;
+    let leave = behind.receive_type("leave").await;
     assert_eq!(
         leave,
         json!({"type": "leave", "name": "plain", "reason": "node_lost"})
@@ -289,12 +285,12 @@ async fn a_node_is_killed(town: &Town<'_>) {
     town.goes_on().await;
 }
 
-/// Logs in; the node that it is at.
-async fn login(front: std::net::SocketAddr, name: &str) -> (Peer, String) {
-    let mut peer = Peer::connect(front).await;
-    // For some seconds after an outage nobody new is taken.
+/// Logs in; the client and its node.
+async fn login(front: std::net::SocketAddr, name: &str) -> (Client, String) {
+    let mut peer = Client::connect(front).await;
+    // For some seconds after an outage, nodes refuse new logins.
     let reply = eventually(&format!("{name} logs in"), async || {
-        let reply = peer.tries_login(name).await;
+        let reply = peer.try_login(name).await;
         assert!(
             reply["success"] == true || reply["code"] == "unavailable",
             "{reply}"
@@ -305,7 +301,7 @@ async fn login(front: std::net::SocketAddr, name: &str) -> (Peer, String) {
     (peer, reply["node"].as_str().unwrap().to_owned())
 }
 
-/// `docker compose stop redis`, and back: connections stay. How long it was away.
+/// Stops Redis and starts it again: connections stay. Returns the length of the outage.
 async fn redis_is_away(town: &Town<'_>) -> Duration {
     let resumes = || {
         town.talkers()
@@ -315,7 +311,7 @@ async fn redis_is_away(town: &Town<'_>) -> Duration {
     let before = resumes();
     town.project.compose("stop redis").await;
     let stopped = Instant::now();
-    // Not a wait for anything: the length of the outage is what is tested.
+    // This sleep is the outage, not a wait for a condition.
     sleep(Duration::from_secs(5)).await;
     town.project.compose("start redis").await;
     let away = stopped.elapsed();

@@ -1,4 +1,5 @@
-//! Through the load balancer: calls are spread, and neither a drain nor a death of a node costs a resumable client anything.
+//! Calls through the load balancer: they are spread over nodes, and resumable clients lose nothing by a drain or a
+//! killed node.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,19 +8,19 @@ use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::{Instant, sleep};
 
 use crate::haproxy::Haproxy;
-use crate::support::peer::Peer;
-use crate::support::process::{Node, Redis};
-use crate::support::talker::{Endpoints, Talker, assert_heard};
-use crate::support::{eventually, http};
+use testing::Client;
+use testing::call::{Endpoints, Party, assert_received};
+use testing::{Node, Redis};
+use testing::{eventually, http};
 
-/// How many calls there are, each of two resumable users.
+/// The number of calls, each of two resumable users.
 const CALLS: usize = 300;
-/// How often each side says something.
+/// The interval of signals of each side.
 const EVERY: Duration = Duration::from_millis(500);
 
 static MACHINE: Mutex<()> = Mutex::const_new(());
 
-/// These measure, so each has the machine to itself.
+/// These tests measure times, so they run one at a time.
 async fn alone() -> MutexGuard<'static, ()> {
     MACHINE.lock().await
 }
@@ -27,7 +28,7 @@ async fn alone() -> MutexGuard<'static, ()> {
 struct Cluster {
     nodes: Vec<Node>,
     front: Haproxy,
-    calls: Vec<(Talker, Talker)>,
+    calls: Vec<(Party, Party)>,
     _redis: Redis,
 }
 
@@ -48,12 +49,9 @@ impl Cluster {
         let mut calls = Vec::new();
         for number in 0..CALLS {
             let (one, other) = (format!("a{number}"), format!("b{number}"));
-            let answers = Talker::start(&endpoints, &other, &one, false, EVERY);
+            let answers = Party::start(&endpoints, &other, &one, false, EVERY);
             eventually("it has logged in", async || answers.log().at).await;
-            calls.push((
-                Talker::start(&endpoints, &one, &other, true, EVERY),
-                answers,
-            ));
+            calls.push((Party::start(&endpoints, &one, &other, true, EVERY), answers));
         }
         let cluster = Self {
             nodes,
@@ -65,11 +63,11 @@ impl Cluster {
         cluster
     }
 
-    fn talkers(&self) -> impl Iterator<Item = &Talker> {
+    fn talkers(&self) -> impl Iterator<Item = &Party> {
         self.calls.iter().flat_map(|(one, other)| [one, other])
     }
 
-    /// How many sessions each node has.
+    /// The number of sessions of each node.
     async fn sessions(&self) -> Vec<u64> {
         let mut sessions = Vec::new();
         for node in &self.nodes {
@@ -78,7 +76,7 @@ impl Cluster {
         sessions
     }
 
-    /// Everybody says something new and has it acknowledged.
+    /// Waits until each side has sent something new that was acknowledged.
     async fn goes_on(&self) {
         let before: Vec<u64> = self.talkers().map(|talker| talker.log().acked).collect();
         for (talker, before) in self.talkers().zip(before) {
@@ -89,20 +87,21 @@ impl Cluster {
         }
     }
 
-    /// Everybody rests: everything was heard once and in order, nobody heard a leave, no upgrade failed. How many signals there were.
+    /// Everybody rests: everything was heard once and in order, nobody heard a leave, no upgrade failed. How many
+    /// signals there were.
     async fn lost_nothing(&self) -> u64 {
         for talker in self.talkers() {
-            talker.stops_talking();
+            talker.pause();
         }
         let mut signals = 0;
         for talker in self.talkers() {
-            talker.rests().await;
+            talker.settle().await;
         }
         for (one, other) in &self.calls {
             for (sender, receiver) in [(one, other), (other, one)] {
-                let said = sender.log().said;
-                receiver.hears(said).await;
-                assert_heard(sender, receiver);
+                let said = sender.log().sent;
+                receiver.receives(said).await;
+                assert_received(sender, receiver);
                 signals += said;
             }
         }
@@ -116,8 +115,8 @@ impl Cluster {
         signals
     }
 
-    /// How the connections of all ended, but for those that live.
-    fn closes(&self) -> Vec<Option<u16>> {
+    /// The close codes of all connections that have ended.
+    fn close_codes(&self) -> Vec<Option<u16>> {
         self.talkers()
             .flat_map(|talker| talker.log().closes)
             .collect()
@@ -129,7 +128,7 @@ impl Cluster {
     }
 }
 
-/// People come in, one after the other, for as long as this lives; everyone is let in.
+/// Logs in one client after the other until it is dropped; each login must succeed.
 struct Newcomers {
     stop: Arc<std::sync::atomic::AtomicBool>,
     task: tokio::task::JoinHandle<usize>,
@@ -142,7 +141,7 @@ impl Newcomers {
         let task = tokio::spawn(async move {
             let mut came = 0;
             while !stopped.load(std::sync::atomic::Ordering::Relaxed) {
-                if let Err(status) = Peer::try_connect(front, &[]).await {
+                if let Err(status) = Client::try_connect(front, &[]).await {
                     panic!("the {came}th newcomer was turned away: {status}");
                 }
                 came += 1;
@@ -153,7 +152,7 @@ impl Newcomers {
         Self { stop, task }
     }
 
-    /// How many came in.
+    /// The number of logins.
     async fn end(self) -> usize {
         self.stop.store(true, std::sync::atomic::Ordering::Relaxed);
         self.task.await.expect("every newcomer is let in")
@@ -161,7 +160,7 @@ impl Newcomers {
 }
 
 #[tokio::test]
-async fn calls_are_spread_and_a_drained_node_costs_nothing() {
+async fn calls_are_spread_and_a_drain_loses_nothing() {
     let _alone = alone().await;
     let mut cluster = Cluster::under_load().await;
     let sessions = cluster.sessions().await;
@@ -185,7 +184,7 @@ async fn calls_are_spread_and_a_drained_node_costs_nothing() {
     let came = newcomers.end().await;
     let signals = cluster.lost_nothing().await;
 
-    let closes = cluster.closes();
+    let closes = cluster.close_codes();
     assert!(closes.iter().all(|code| *code == Some(1012)), "{closes:?}");
     assert_eq!(
         closes.len() as u64,
@@ -201,21 +200,21 @@ async fn calls_are_spread_and_a_drained_node_costs_nothing() {
 }
 
 #[tokio::test]
-async fn a_killed_node_costs_resumable_clients_nothing() {
+async fn a_killed_node_loses_nothing_of_resumable_clients() {
     let _alone = alone().await;
     let mut cluster = Cluster::under_load().await;
     let sessions = cluster.sessions().await;
-    // One call of plain users, one of them on the node that dies.
+    // A call of plain users, one of them on the node that is killed.
     let doomed = &cluster.nodes[0];
-    let mut plain = Peer::login(doomed.address, "plain").await;
-    let mut behind = Peer::login(cluster.nodes[1].address, "left-behind").await;
-    plain.calls(&mut behind).await;
+    let mut plain = Client::login(doomed.address, "plain").await;
+    let mut behind = Client::login(cluster.nodes[1].address, "left-behind").await;
+    plain.call(&mut behind).await;
 
     let newcomers = Newcomers::at(cluster.front.address);
     let killed = cluster.nodes.remove(0);
     killed.process.signal("KILL");
     let killed_at = Instant::now();
-    let leave = behind.hears_of("leave").await;
+    let leave = behind.receive_type("leave").await;
     assert_eq!(
         (&leave["name"], &leave["reason"]),
         (&"plain".into(), &"node_lost".into())
@@ -225,7 +224,7 @@ async fn a_killed_node_costs_resumable_clients_nothing() {
     let came = newcomers.end().await;
     let signals = cluster.lost_nothing().await;
 
-    let closes = cluster.closes();
+    let closes = cluster.close_codes();
     assert!(closes.iter().all(Option::is_none), "{closes:?}");
     assert_eq!(closes.len() as u64, sessions[0], "those on it, nobody else");
     for node in &cluster.nodes {

@@ -1,10 +1,9 @@
-//! HAProxy with `deploy/haproxy/haproxy.cfg`, on free ports and with these nodes instead of Docker's.
+//! HAProxy with `deploy/haproxy/haproxy.cfg`, on free ports and with the test's nodes as servers.
 
 use std::net::{SocketAddr, TcpListener};
-use std::process::Command;
 
-use crate::support::process::{Node, Process};
-use crate::support::{eventually, http};
+use testing::{Node, Process};
+use testing::{eventually, http};
 
 const SHIPPED: &str = include_str!("../../deploy/haproxy/haproxy.cfg");
 
@@ -12,13 +11,13 @@ const SHIPPED: &str = include_str!("../../deploy/haproxy/haproxy.cfg");
 pub struct Haproxy {
     /// Where clients connect.
     pub address: SocketAddr,
-    /// Where operators look.
+    /// The statistics page.
     pub operators: SocketAddr,
     _process: Process,
     _folder: tempfile::TempDir,
 }
 
-/// What HAProxy says of a node.
+/// The state of a node according to HAProxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
     pub sessions: u32,
@@ -35,7 +34,7 @@ impl Haproxy {
         panic!("haproxy does not start: run `make setup`");
     }
 
-    /// `None` if somebody else was given a port meanwhile.
+    /// `None` if another process took a port meanwhile.
     async fn try_before(nodes: &[Node]) -> Option<Self> {
         let (address, operators) = (free(), free());
         let servers: Vec<String> = nodes
@@ -66,9 +65,12 @@ impl Haproxy {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("haproxy.cfg");
         std::fs::write(&file, config.join("\n") + "\n").unwrap();
-        let mut process = Process::spawn(Command::new("haproxy").arg("-db").arg("-f").arg(&file));
+        let mut process = Process::start("haproxy", |command| {
+            command.arg("-db").arg("-f").arg(&file);
+        })
+        .unwrap();
         let up = eventually("HAProxy has found its nodes, or ended", async || {
-            if process.has_ended() {
+            if process.exit_status().is_some() {
                 return Some(false);
             }
             let healthy = http::status(operators, "/healthz").await == Some(200);
@@ -87,10 +89,10 @@ impl Haproxy {
         Some(haproxy)
     }
 
-    /// What it says of its nodes, in their order.
+    /// The state of the nodes, in their order.
     pub async fn servers(&self) -> Vec<Server> {
-        let answer = http::get(self.operators, "/stats;csv", "").await.unwrap();
-        answer
+        let page = http::get(self.operators, "/stats;csv").await.unwrap();
+        page.body
             .lines()
             .map(|line| line.split(',').collect::<Vec<_>>())
             .filter(|fields| fields[0] == "nodes" && fields[1].starts_with("node"))

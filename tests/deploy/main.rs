@@ -1,15 +1,12 @@
-//! The cluster that `deploy/` describes, as plain processes: HAProxy with the shipped configuration, three nodes, a Redis.
+//! The cluster that `deploy/` describes, as processes: HAProxy with the shipped configuration, three nodes, a Redis.
 
-// What was measured is printed: `make test` shows it.
+// The tests print what they measured; `make test` shows it.
 #![allow(
     clippy::print_stdout,
     clippy::unwrap_used,
     missing_docs,
     unreachable_pub
 )]
-
-#[path = "../support/mod.rs"]
-mod support;
 
 mod front;
 mod haproxy;

@@ -1,10 +1,10 @@
-//! The binary as a newcomer meets it: alone, without any setting; and what it says to wrong ones.
+//! The binary alone and without settings, and its errors for wrong settings.
 
 use std::process::{Command, Output};
 
-use crate::support::peer::Peer;
-use crate::support::process::{Node, Redis};
-use crate::support::{eventually, http};
+use testing::Client;
+use testing::{Node, Redis};
+use testing::{eventually, http};
 
 fn switchboard(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_switchboard"))
@@ -14,34 +14,29 @@ fn switchboard(arguments: &[&str]) -> Output {
 }
 
 #[tokio::test]
-async fn one_node_needs_nothing_else() {
+async fn a_node_alone_needs_no_settings() {
     let _alone = crate::alone().await;
     let mut node = Node::start(None, &[]).await;
-    let mut one = Peer::login(node.address, "UserA").await;
-    let mut other = Peer::login(node.address, "UserB").await;
-    one.calls(&mut other).await;
+    let mut one = Client::login(node.address, "UserA").await;
+    let mut other = Client::login(node.address, "UserB").await;
+    one.call(&mut other).await;
     let status = node.status().await;
     assert_eq!(status["sessions"], 2);
     assert_eq!(status["fabric"]["kind"], "embedded");
-    one.closes().await;
-    assert_eq!(other.hears().await["reason"], "closed");
-    let page = http::get(node.address, "/", "Accept: text/html\r\n")
-        .await
-        .unwrap();
-    assert!(
-        page.contains("200 OK") && page.contains("<title>Switchboard</title>"),
-        "{page}"
-    );
-    let told = http::get(node.address, "/", "").await.unwrap();
-    assert!(
-        told.contains("200 OK") && told.contains("PeerJS Server"),
-        "what PeerJS' clients and programs are told: {told}"
-    );
+    one.close().await;
+    assert_eq!(other.receive().await["reason"], "closed");
+    let browser = [("accept", "text/html")];
+    let page = http::get_with(node.address, "/", &browser).await.unwrap();
+    assert_eq!(page.status, 200);
+    assert!(page.body.contains("<title>Switchboard</title>"), "{page:?}");
+    let info = http::get(node.address, "/").await.unwrap();
+    assert_eq!(info.status, 200);
+    assert!(info.body.contains("PeerJS Server"), "{info:?}");
 
     let healthy = switchboard(&["healthcheck", "--admin-listen", &node.admin.to_string()]);
     assert!(healthy.status.success(), "{healthy:?}");
     node.process.signal("TERM");
-    assert_eq!(other.is_closed().await, Some(1012));
+    assert_eq!(other.closed().await, Some(1012));
     assert_eq!(node.process.ended().await, Some(0));
     let gone = switchboard(&["healthcheck", "--admin-listen", &node.admin.to_string()]);
     assert_eq!(gone.status.code(), Some(1));
@@ -52,7 +47,7 @@ async fn one_node_needs_nothing_else() {
 }
 
 #[test]
-fn a_wrong_configuration_is_told_at_once_and_exits_with_78() {
+fn a_wrong_configuration_exits_with_78() {
     let wrong = [
         "--listen",
         "nowhere",
@@ -96,26 +91,26 @@ fn the_settings_in_effect_can_be_printed_without_secrets() {
 }
 
 #[tokio::test]
-async fn a_redis_that_is_not_there_is_waited_for() {
+async fn a_node_waits_for_an_absent_redis() {
     let _alone = crate::alone().await;
     let mut redis = Redis::start().await;
-    redis.dies().await;
-    let mut node = Node::begin(Some(&redis), &[]).await;
+    redis.kill().await;
+    let mut node = Node::start_unready(Some(&redis), &[]).await;
     eventually("the cause is logged", async || {
         node.log().contains("Connection refused").then_some(())
     })
     .await;
     assert_eq!(http::status(node.admin, "/readyz").await, Some(503));
-    // Several tries later it still runs, and has said it once.
-    let mut early = Peer::connect(node.address).await;
-    let refused = early.tries_login("early").await;
+    // After several attempts it still runs, and has logged the outage once.
+    let mut early = Client::connect(node.address).await;
+    let refused = early.try_login("early").await;
     assert_eq!(refused["code"], "unavailable", "{refused}");
-    assert!(!node.process.has_ended());
+    assert!(node.process.exit_status().is_none());
     assert_eq!(node.log().matches("Connection refused").count(), 1);
-    redis.returns_empty().await;
-    node.is_ready().await;
-    let mut user = Peer::connect(node.address).await;
-    assert_eq!(user.tries_login("user").await["success"], true);
+    redis.restart_empty().await;
+    node.becomes_ready().await;
+    let mut user = Client::connect(node.address).await;
+    assert_eq!(user.try_login("user").await["success"], true);
 }
 
 #[test]
@@ -125,20 +120,20 @@ fn a_wrong_redis_url_ends_the_node() {
 }
 
 #[tokio::test]
-async fn a_log_names_no_one_and_nothing_that_was_said() {
+async fn logs_contain_no_names_and_no_bodies() {
     let _alone = crate::alone().await;
     let redis = Redis::start().await;
     let node = Node::start(Some(&redis), &[("log.level", "trace")]).await;
-    let mut one = Peer::login(node.address, "UserA").await;
-    let mut other = Peer::login(node.address, "UserB").await;
-    one.says_text(r#"{"type":"offer","name":"UserB","offer":{"sdp":"canary-sdp"}}"#)
+    let mut one = Client::login(node.address, "UserA").await;
+    let mut other = Client::login(node.address, "UserB").await;
+    one.send_text(r#"{"type":"offer","name":"UserB","offer":{"sdp":"canary-sdp"}}"#)
         .await;
-    other.hears_of("offer").await;
-    one.says_text(r#"{"type":"login","name":"x","token":"canary-token","resume":"canary-secret"}"#)
+    other.receive_type("offer").await;
+    one.send_text(r#"{"type":"login","name":"x","token":"canary-token","resume":"canary-secret"}"#)
         .await;
-    one.hears_of("login").await;
-    one.closes().await;
-    other.hears_of("leave").await;
+    one.receive_type("login").await;
+    one.close().await;
+    other.receive_type("leave").await;
     let log = node.log();
     let ours: Vec<&str> = log
         .lines()

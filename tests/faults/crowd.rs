@@ -1,4 +1,5 @@
-//! Many at once: one name that a thousand want, ten thousand logins that are called at once, a node of a thousand that stops.
+//! Many clients at once: a thousand logins for one name, calls right after a login, a drain of a node with a thousand
+//! sessions.
 
 use std::time::{Duration, Instant};
 
@@ -6,11 +7,12 @@ use serde_json::json;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::peer::Peer;
-use crate::support::process::{Node, Redis};
+use testing::Client;
+use testing::http;
+use testing::{Node, Redis};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_want_one_name_and_one_gets_it() {
+async fn of_a_thousand_logins_for_a_name_one_succeeds() {
     let _alone = crate::alone().await;
     let redis = Redis::start().await;
     let mut nodes = Vec::new();
@@ -20,16 +22,16 @@ async fn a_thousand_want_one_name_and_one_gets_it() {
     for round in 0..5 {
         let mut connected = Vec::new();
         for number in 0..1000 {
-            connected.push(Peer::connect(nodes[number % 3].address).await);
+            connected.push(Client::connect(nodes[number % 3].address).await);
         }
         let mut trying = JoinSet::new();
         for mut peer in connected {
             trying.spawn(async move {
-                let reply = peer.tries_login(&format!("wanted{round}")).await;
+                let reply = peer.try_login(&format!("wanted{round}")).await;
                 (reply, peer)
             });
         }
-        // Everybody stays until all know: a winner that left would make room for the next.
+        // All stay connected until each has its answer: a winner that left would free the name for the next.
         let all = trying.join_all().await;
         let winners = all
             .iter()
@@ -52,7 +54,7 @@ async fn a_thousand_want_one_name_and_one_gets_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_login_that_was_answered_can_be_reached_at_once_from_any_node() {
+async fn after_the_login_reply_every_node_can_reach_the_user() {
     let _alone = crate::alone().await;
     let redis = Redis::start().await;
     let fast = [("limits.signals_per_second", "0")];
@@ -65,17 +67,17 @@ async fn a_login_that_was_answered_can_be_reached_at_once_from_any_node() {
     for publisher in 0..20 {
         trying.spawn(async move {
             let mut callers = [
-                Peer::login(addresses[0], &format!("caller{publisher}a")).await,
-                Peer::login(addresses[1], &format!("caller{publisher}b")).await,
+                Client::login(addresses[0], &format!("caller{publisher}a")).await,
+                Client::login(addresses[1], &format!("caller{publisher}b")).await,
             ];
             for number in 0..500 {
                 let name = format!("u{publisher}-{number}");
-                let mut user = Peer::login(addresses[number % 2], &name).await;
+                let mut user = Client::login(addresses[number % 2], &name).await;
                 let caller = &mut callers[number / 2 % 2];
-                let answer = caller.sends_message(&name, &name).await;
+                let answer = caller.send_message(&name, &name).await;
                 assert_eq!(answer["status"], "delivered", "{answer}");
-                assert_eq!(user.hears().await["message"], name.as_str());
-                user.closes().await;
+                assert_eq!(user.receive().await["message"], name.as_str());
+                user.close().await;
             }
         });
     }
@@ -83,9 +85,9 @@ async fn a_login_that_was_answered_can_be_reached_at_once_from_any_node() {
     leaves_nothing_behind(&redis).await;
 }
 
-/// After a clean end of every session only inboxes remain, which run out by themselves.
+/// After all sessions have closed, Redis has only inboxes, which expire.
 async fn leaves_nothing_behind(redis: &Redis) {
-    crate::support::eventually("every name is given back", async || {
+    testing::eventually("every name is given back", async || {
         redis
             .keys()
             .await
@@ -100,7 +102,7 @@ async fn leaves_nothing_behind(redis: &Redis) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_key_ever_lacks_a_time_to_live() {
+async fn every_key_has_a_time_to_live() {
     let _alone = crate::alone().await;
     let redis = Redis::start().await;
     let fast = [("limits.signals_per_second", "0")];
@@ -115,23 +117,23 @@ async fn no_key_ever_lacks_a_time_to_live() {
         let stop = stop.clone();
         load.spawn(async move {
             while !stop.is_cancelled() {
-                let mut one = Peer::login(addresses[0], &format!("a{number}")).await;
-                let mut other = Peer::login(addresses[1], &format!("b{number}")).await;
-                one.calls(&mut other).await;
+                let mut one = Client::login(addresses[0], &format!("a{number}")).await;
+                let mut other = Client::login(addresses[1], &format!("b{number}")).await;
+                one.call(&mut other).await;
                 for candidate in 0..20 {
-                    one.says(
+                    one.send(
                         &json!({"type": "candidate", "name": other.name, "candidate": candidate}),
                     )
                     .await;
                 }
-                // Half of them vanish, half of them say goodbye.
+                // Half of them vanish, half of them close.
                 if number % 2 == 0 {
-                    one.vanishes();
+                    one.disconnect();
                 } else {
-                    one.closes().await;
+                    one.close().await;
                 }
-                other.hears_of("leave").await;
-                other.closes().await;
+                other.receive_type("leave").await;
+                other.close().await;
             }
         });
     }
@@ -151,7 +153,7 @@ async fn no_key_ever_lacks_a_time_to_live() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_of_a_thousand_stops_within_its_deadline() {
+async fn a_node_with_a_thousand_sessions_drains_within_its_deadline() {
     let _alone = crate::alone().await;
     let redis = Redis::start().await;
     let (mut leaving, staying) = (
@@ -160,33 +162,32 @@ async fn a_node_of_a_thousand_stops_within_its_deadline() {
     );
     let mut users = Vec::new();
     for number in 0..1000 {
-        users.push(Peer::login(leaving.address, &format!("u{number}")).await);
+        users.push(Client::login(leaving.address, &format!("u{number}")).await);
     }
     let mut peers = Vec::new();
     for (number, user) in users.iter_mut().take(100).enumerate() {
-        let mut peer = Peer::login(staying.address, &format!("p{number}")).await;
-        user.calls(&mut peer).await;
+        let mut peer = Client::login(staying.address, &format!("p{number}")).await;
+        user.call(&mut peer).await;
         peers.push(peer);
     }
     let idle = Node::start(Some(&redis), &[]).await;
 
     leaving.process.signal("TERM");
     let asked = Instant::now();
-    let refused = crate::support::eventually("new connections are turned away", async || {
-        // The listener is there until the last session is gone, which may be soon.
-        match crate::support::http::get(leaving.address, "/ws", crate::support::http::UPGRADE).await
-        {
-            Some(answer) if answer.contains("503") => {
-                Some(answer.to_lowercase().contains("retry-after"))
+    let refused = testing::eventually("new connections are refused", async || {
+        // The node listens until its last session has ended, which may be soon.
+        match http::get_with(leaving.address, "/ws", http::UPGRADE).await {
+            Some(response) if response.status == 503 => {
+                Some(!response.header("retry-after").is_empty())
             }
             None => Some(true),
             Some(_) => None,
         }
     });
-    assert!(refused.await, "a 503 says when to come again");
+    assert!(refused.await, "a 503 has a Retry-After");
     let mut closing = JoinSet::new();
     for mut user in users {
-        closing.spawn(async move { user.is_closed().await });
+        closing.spawn(async move { user.closed().await });
     }
     assert!(
         closing
@@ -203,12 +204,12 @@ async fn a_node_of_a_thousand_stops_within_its_deadline() {
     );
     println!("a node of 1,000 sessions stopped in {:?}", asked.elapsed());
     for (number, peer) in peers.iter_mut().enumerate() {
-        let leave = peer.hears().await;
+        let leave = peer.receive().await;
         assert_eq!(
             leave,
             json!({"type": "leave", "name": format!("u{number}"), "reason": "closed"})
         );
-        peer.hears_nothing_more().await;
+        peer.expect_silence().await;
     }
     let left: Vec<_> = redis
         .keys()

@@ -1,56 +1,56 @@
-//! A node dies: every peer of its users hears exactly one `leave`, and every name is free again.
+//! A killed node: each call peer of its users gets exactly one `leave`, and every name is free again.
 
 use std::time::Duration;
 
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::support::eventually;
-use crate::support::peer::Peer;
-use crate::support::process::{Node, Redis};
+use testing::Client;
+use testing::eventually;
+use testing::{Node, Redis};
 
-/// A peer hears of the death of a node within this time…
+/// A call peer gets the leave within this time…
 const LATEST: Duration = Duration::from_secs(7);
-/// …and a watcher within this.
+/// …and a watcher the presence within this.
 const WATCHED_WITHIN: Duration = Duration::from_secs(8);
-/// A node with a few users stops within this, though nobody hears a leave of theirs.
+/// A node with a few users drains within this time, though the leaves reach nobody.
 const STOPS_WITHIN: Duration = Duration::from_secs(6);
 
 #[tokio::test]
-async fn a_killed_node_is_told_of_within_seven_seconds() {
+async fn a_killed_node_causes_leaves_within_seven_seconds() {
     let _alone = crate::alone().await;
     let redis = Redis::start().await;
     let start = async |name: &'static str| Node::start(Some(&redis), &[("node_id", name)]).await;
     let (doomed, second, third) = (start("one").await, start("two").await, start("three").await);
 
-    // 60 users in one call, 20 in two with peers on two different nodes: 100 calls across.
+    // 60 users are in one call and 20 in two, with peers on two different nodes: 100 calls across nodes.
     let (mut killed, mut left_behind) = (Vec::new(), Vec::new());
     for number in 0..80 {
-        let mut user = Peer::login(doomed.address, &format!("killed{number}")).await;
-        let mut peer = Peer::login(second.address, &format!("b{number}")).await;
-        user.calls(&mut peer).await;
+        let mut user = Client::login(doomed.address, &format!("killed{number}")).await;
+        let mut peer = Client::login(second.address, &format!("b{number}")).await;
+        user.call(&mut peer).await;
         left_behind.push((peer, user.name.clone()));
         if number < 20 {
-            let mut other = Peer::login(third.address, &format!("c{number}")).await;
-            other.calls(&mut user).await;
+            let mut other = Client::login(third.address, &format!("c{number}")).await;
+            other.call(&mut user).await;
             left_behind.push((other, user.name.clone()));
         }
         killed.push(user);
     }
     let mut bystanders = Vec::new();
     for number in 0..10 {
-        let mut one = Peer::login(second.address, &format!("d{number}")).await;
-        let mut other = Peer::login(third.address, &format!("e{number}")).await;
-        one.calls(&mut other).await;
+        let mut one = Client::login(second.address, &format!("d{number}")).await;
+        let mut other = Client::login(third.address, &format!("e{number}")).await;
+        one.call(&mut other).await;
         bystanders.extend([one, other]);
     }
 
-    let mut watcher = Peer::login(third.address, "watcher").await;
+    let mut watcher = Client::login(third.address, "watcher").await;
     watcher
-        .says(&json!({"type": "presence", "names": ["killed0", "b0"], "watch": true}))
+        .send(&json!({"type": "presence", "names": ["killed0", "b0"], "watch": true}))
         .await;
     assert_eq!(
-        watcher.hears().await["users"],
+        watcher.receive().await["users"],
         json!({"killed0": true, "b0": true})
     );
 
@@ -60,7 +60,7 @@ async fn a_killed_node_is_told_of_within_seven_seconds() {
     let mut latest = Duration::ZERO;
     for (peer, gone) in &mut left_behind {
         let (text, at) = peer
-            .hears_within(LATEST * 2)
+            .receive_within(LATEST * 2)
             .await
             .unwrap_or_else(|| panic!("{} heard nothing", peer.name));
         assert_eq!(
@@ -72,7 +72,7 @@ async fn a_killed_node_is_told_of_within_seven_seconds() {
     assert!(latest < LATEST, "the last leave came after {latest:?}");
 
     let (change, at) = watcher
-        .hears_within(WATCHED_WITHIN * 2)
+        .receive_within(WATCHED_WITHIN * 2)
         .await
         .expect("the watcher is told");
     assert_eq!(change, r#"{"type":"presence","users":{"killed0":false}}"#);
@@ -82,13 +82,13 @@ async fn a_killed_node_is_told_of_within_seven_seconds() {
         at - killed_at
     );
 
-    // Whoever was found dead cannot be sent anything, although his lease is still there.
-    let answer = bystanders[0].sends_message("killed79", "too late").await;
+    // A user on a node that was found dead cannot be sent anything, although the lease still exists.
+    let answer = bystanders[0].send_message("killed79", "too late").await;
     let answer = match answer["type"].as_str() {
-        // The first one finds out which node to look at.
+        // The first signal makes the node look at the dead one.
         Some("ack") => {
             eventually("the node is known to be dead", async || {
-                let answer = bystanders[0].sends_message("killed79", "too late").await;
+                let answer = bystanders[0].send_message("killed79", "too late").await;
                 (answer["type"] == "error").then_some(answer)
             })
             .await
@@ -97,17 +97,17 @@ async fn a_killed_node_is_told_of_within_seven_seconds() {
     };
     assert_eq!(answer["code"], "user_unavailable");
 
-    // Each name can be had elsewhere, also on the node that was restarted under the same name.
+    // Each name can be claimed, also on the node that was restarted with the same id.
     let mut again = Vec::new();
     for (number, user) in killed.iter().enumerate() {
         let node = [&second, &third, &restarted][number % 3];
-        again.push(Peer::login(node.address, &user.name).await);
+        again.push(Client::login(node.address, &user.name).await);
     }
     for (peer, _) in &mut left_behind {
-        peer.hears_nothing_more().await;
+        peer.expect_silence().await;
     }
     for bystander in &mut bystanders {
-        bystander.hears_nothing_more().await;
+        bystander.expect_silence().await;
     }
     println!(
         "the last of {} leaves came {latest:?} after the kill",
@@ -116,57 +116,58 @@ async fn a_killed_node_is_told_of_within_seven_seconds() {
 }
 
 #[tokio::test]
-async fn a_node_stops_in_time_though_the_node_of_a_call_peer_has_died() {
+async fn a_drain_ends_in_time_though_a_peers_node_has_died() {
     let _alone = crate::alone().await;
     let redis = Redis::start().await;
     let doomed = Node::start(Some(&redis), &[]).await;
     let mut leaving = Node::start(Some(&redis), &[]).await;
-    let mut killed = Peer::login(doomed.address, "killed").await;
-    let mut plain = Peer::login(leaving.address, "plain").await;
-    let mut resumable = Peer::login_resumable(leaving.address, "resumable").await;
-    killed.calls(&mut plain).await;
-    killed.calls(&mut resumable).await;
+    let mut killed = Client::login(doomed.address, "killed").await;
+    let mut plain = Client::login(leaving.address, "plain").await;
+    let mut resumable = Client::login_resumable(leaving.address, "resumable").await;
+    killed.call(&mut plain).await;
+    killed.call(&mut resumable).await;
 
-    // Its lease is there for half a minute, and nobody hears its channel.
+    // Its lease lives for half a minute, and nobody subscribes to its channel.
     doomed.process.signal("KILL");
     leaving.process.signal("TERM");
     let asked = Instant::now();
-    assert_eq!(plain.is_closed().await, Some(1012));
+    assert_eq!(plain.closed().await, Some(1012));
     assert_eq!(leaving.process.ended().await, Some(0));
     let took = asked.elapsed();
     assert!(took < STOPS_WITHIN, "it took {took:?}");
     println!("the node stopped after {took:?}");
 }
 
-/// Nothing is written down of an offer that was only heard: its receiver finds it in the inbox, before the client is heard.
+/// Redis has no record of the call yet: the receiver's next connection finds the offer in the inbox before it
+/// processes the client's leave.
 #[tokio::test]
-async fn a_call_that_was_only_heard_of_can_be_left_at_once_after_the_kill() {
+async fn an_unrecorded_call_can_be_left_right_after_a_kill() {
     let _alone = crate::alone().await;
     let redis = Redis::start().await;
     let home = Node::start(Some(&redis), &[]).await;
     for number in 0..5 {
         let doomed = Node::start(Some(&redis), &[]).await;
-        let mut caller = Peer::login(home.address, &format!("caller{number}")).await;
+        let mut caller = Client::login(home.address, &format!("caller{number}")).await;
         let mut receiver =
-            Peer::login_resumable(doomed.address, &format!("receiver{number}")).await;
+            Client::login_resumable(doomed.address, &format!("receiver{number}")).await;
         caller
-            .says(&json!({"type": "offer", "name": receiver.name, "offer": "sdp"}))
+            .send(&json!({"type": "offer", "name": receiver.name, "offer": "sdp"}))
             .await;
-        receiver.hears_of("offer").await;
-        let ticket = receiver.ticket.clone();
+        receiver.receive_type("offer").await;
+        let token = receiver.token.clone();
         doomed.process.signal("KILL");
-        let mut again = Peer::connect(home.address).await;
-        // Both are there when the session is resumed.
+        let mut again = Client::connect(home.address).await;
+        // Both are in the inbox when the session resumes.
         again
-            .says(&json!({
-                "type": "login", "name": ticket.name, "resume": ticket.secret, "last": ticket.last
+            .send(&json!({
+                "type": "login", "name": token.name, "resume": token.secret, "last": token.last
             }))
             .await;
         again
-            .says(&json!({"type": "leave", "name": caller.name}))
+            .send(&json!({"type": "leave", "name": caller.name}))
             .await;
-        assert_eq!(again.hears_of("login").await["resumed"], true);
-        assert_eq!(caller.hears_of("leave").await["reason"], "hangup");
-        caller.hears_nothing_more().await;
+        assert_eq!(again.receive_type("login").await["resumed"], true);
+        assert_eq!(caller.receive_type("leave").await["reason"], "hangup");
+        caller.expect_silence().await;
     }
 }

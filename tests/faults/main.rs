@@ -1,17 +1,14 @@
-//! Real processes under real faults: kill -9, SIGSTOP, cut connections, lost data, clients that misbehave.
+//! Nodes and Redis as processes under faults: kill -9, SIGSTOP, cut connections, lost data, clients that misbehave.
 //!
-//! These measure times, so each has the machine to itself.
+//! These tests measure times, so they run one at a time.
 
-// What was measured is printed: `make test` shows it.
+// The tests print what they measured; `make test` shows it.
 #![allow(
     clippy::print_stdout,
     clippy::unwrap_used,
     missing_docs,
     unreachable_pub
 )]
-
-#[path = "../support/mod.rs"]
-mod support;
 
 mod alone;
 mod crowd;
@@ -30,7 +27,7 @@ use tokio::sync::{Mutex, MutexGuard};
 
 static MACHINE: Mutex<()> = Mutex::const_new(());
 
-/// Waits for the machine.
+/// Waits until no other test of this suite runs.
 async fn alone() -> MutexGuard<'static, ()> {
     MACHINE.lock().await
 }

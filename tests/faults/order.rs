@@ -1,4 +1,4 @@
-//! Everything that was accepted arrives, once and in order, while the subscriber's connection is cut again and again.
+//! Accepted signals arrive once and in order while the subscriber's connection is cut repeatedly.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,15 +7,15 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::support::eventually;
-use crate::support::peer::Peer;
-use crate::support::process::{Node, Redis};
+use testing::Client;
+use testing::eventually;
+use testing::{Node, Redis};
 
 const SENDERS: usize = 50;
 const EACH: usize = 2000;
 const UNACKNOWLEDGED: usize = 64;
 const CUTS: usize = 20;
-/// What each sends before and after a cut.
+/// The number of signals that each sends between two cuts.
 const STAGE: usize = EACH / CUTS;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -29,12 +29,12 @@ async fn numbered_candidates_arrive_in_order_while_the_subscriber_is_cut() {
     );
     let mut receivers = Vec::new();
     for number in 0..SENDERS {
-        receivers.push(Peer::login_resumable(there.address, &format!("r{number}")).await);
+        receivers.push(Client::login_resumable(there.address, &format!("r{number}")).await);
     }
     let (mut running, sent) = (JoinSet::new(), Arc::<AtomicUsize>::default());
     let cuts = watch::Sender::new(0);
     for (number, receiver) in receivers.into_iter().enumerate() {
-        let sender = Peer::login(here.address, &format!("s{number}")).await;
+        let sender = Client::login(here.address, &format!("s{number}")).await;
         let (sent, cuts) = (Arc::clone(&sent), cuts.subscribe());
         running.spawn(async move {
             let (accepted, heard) = tokio::join!(
@@ -66,11 +66,11 @@ async fn numbered_candidates_arrive_in_order_while_the_subscriber_is_cut() {
             .unwrap()
     };
     for number in 0..CUTS {
-        // In the middle of a stage, which nobody leaves before the cut.
+        // The cut comes in the middle of a stage; no sender leaves the stage before it.
         let due = SENDERS * STAGE * (2 * number + 1) / 2;
         let so_many = async || (sent.load(Ordering::Relaxed) >= due).then_some(());
         eventually("so many were sent", so_many).await;
-        // The node may still be on its way back from the last cut.
+        // The node may still be reconnecting after the last cut.
         eventually("a subscriber is cut", async || {
             (cut().await > 0).then_some(())
         })
@@ -78,14 +78,14 @@ async fn numbered_candidates_arrive_in_order_while_the_subscriber_is_cut() {
         cuts.send_replace(number + 1);
     }
     let accepted: usize = running.join_all().await.into_iter().sum();
-    // Nothing was wrong with the publishers.
+    // The publishers' connections were not cut.
     assert!(accepted > SENDERS * EACH * 9 / 10, "{accepted}");
     println!("{accepted} of {} accepted", SENDERS * EACH);
 }
 
-/// Sends everything with at most so many unacknowledged; the numbers that were accepted.
+/// Sends all numbers with a bounded window of unacknowledged ones; the numbers that were accepted.
 async fn send_all(
-    mut sender: Peer,
+    mut sender: Client,
     to: String,
     sent: &AtomicUsize,
     mut cuts: watch::Receiver<usize>,
@@ -95,7 +95,7 @@ async fn send_all(
         while next < EACH && open < UNACKNOWLEDGED {
             cuts.wait_for(|cuts| *cuts >= next / STAGE).await.unwrap();
             sender
-                .says(
+                .send(
                     &json!({"type": "candidate", "name": to, "candidate": {"n": next}, "id": next}),
                 )
                 .await;
@@ -103,8 +103,8 @@ async fn send_all(
             next += 1;
             open += 1;
         }
-        let answer = sender.hears().await;
-        // Its own subscription is cut too, which it is told.
+        let answer = sender.receive().await;
+        // Its own node's subscription is cut too, so it gets a status.
         if answer["type"] == "status" {
             continue;
         }
@@ -112,21 +112,21 @@ async fn send_all(
         if answer["type"] == "ack" {
             accepted.push(number(&answer["id"]));
         } else {
-            // One sender fills half of an inbox, if its receiver's node takes long to come back.
+            // A sender may fill its half of the inbox if the receiver's node takes long to reconnect.
             assert_eq!(answer["code"], "inbox_full", "{answer}");
         }
     }
     sender
-        .says(&json!({"type": "message", "name": to, "message": "end", "id": "end"}))
+        .send(&json!({"type": "message", "name": to, "message": "end", "id": "end"}))
         .await;
-    assert_eq!(sender.hears_of("ack").await["status"], "delivered");
+    assert_eq!(sender.receive_type("ack").await["status"], "delivered");
     accepted
 }
 
-async fn hear_all(mut receiver: Peer) -> Vec<usize> {
+async fn hear_all(mut receiver: Client) -> Vec<usize> {
     let mut heard = Vec::new();
     loop {
-        let message = receiver.hears().await;
+        let message = receiver.receive().await;
         if message["type"] == "message" {
             return heard;
         }

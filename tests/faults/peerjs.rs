@@ -1,19 +1,19 @@
-//! PeerJS clients that misbehave: a flood to ids that nobody has.
+//! A flood of PeerJS signals to ids that nobody has, and killed nodes while signals wait.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use redis::Value;
 
-use crate::support::eventually;
-use crate::support::peerjs::Client;
-use crate::support::process::{Node, Redis};
+use testing::eventually;
+use testing::peerjs::Client;
+use testing::{Node, Redis};
 
 const IDS: usize = 100_000;
-/// How many wait for an answer at once.
+/// The number of signals without an answer at any time.
 const AT_ONCE: usize = 4000;
 
-/// What Redis has in memory, in KiB.
+/// Memory that Redis uses, in KiB.
 async fn stored(redis: &Redis) -> u64 {
     let Value::BulkString(info) = redis.ask("INFO memory").await else {
         panic!("no INFO");
@@ -31,7 +31,7 @@ async fn a_flood_to_absent_ids_is_bounded_and_each_expires_once() {
     let redis = Redis::start().await;
     let settings = [
         ("limits.signals_per_second", "0"),
-        // These clients send no heartbeat.
+        // The clients of this test send no heartbeats.
         ("peerjs.alive_timeout", "1h"),
     ];
     let nodes = [
@@ -41,7 +41,7 @@ async fn a_flood_to_absent_ids_is_bounded_and_each_expires_once() {
     let mut flood = Client::named(nodes[0].address, "flood").await;
     let mut one = Client::named(nodes[0].address, "one").await;
     let mut other = Client::named(nodes[1].address, "other").await;
-    let before = (nodes[0].process.memory(), stored(&redis).await);
+    let before = (nodes[0].process.resident_kib(), stored(&redis).await);
     let mut most = before;
     let payload = "x".repeat(2000);
 
@@ -51,27 +51,27 @@ async fn a_flood_to_absent_ids_is_bounded_and_each_expires_once() {
     while expired.len() < IDS {
         while sent < IDS && sent < expired.len() + AT_ONCE {
             flood
-                .says(&format!(
+                .send(&format!(
                     r#"{{"type":"OFFER","dst":"absent{sent}","payload":"{payload}"}}"#
                 ))
                 .await;
             sent += 1;
         }
-        let heard = flood.hears().await;
+        let heard = flood.receive().await;
         let id = heard
             .strip_prefix(r#"{"type":"EXPIRE","src":"absent"#)
             .and_then(|rest| rest.strip_suffix(r#"","dst":"flood"}"#))
             .unwrap_or_else(|| panic!("heard {heard}"));
         *expired.entry(id.parse::<usize>().unwrap()).or_insert(0) += 1;
         if expired.len() % 2000 == 0 {
-            most.0 = most.0.max(nodes[0].process.memory());
+            most.0 = most.0.max(nodes[0].process.resident_kib());
             most.1 = most.1.max(stored(&redis).await);
-            // Others are served meanwhile.
+            // Other clients are served meanwhile.
             let asked = Instant::now();
-            one.says(r#"{"type":"CANDIDATE","dst":"other","payload":1}"#)
+            one.send(r#"{"type":"CANDIDATE","dst":"other","payload":1}"#)
                 .await;
             assert_eq!(
-                other.hears().await,
+                other.receive().await,
                 r#"{"type":"CANDIDATE","src":"one","dst":"other","payload":1}"#
             );
             longest = longest.max(asked.elapsed());
@@ -79,7 +79,7 @@ async fn a_flood_to_absent_ids_is_bounded_and_each_expires_once() {
     }
     let took = begun.elapsed();
     assert!(expired.values().all(|times| *times == 1), "once each");
-    assert_eq!(flood.hears_within(Duration::from_secs(7)).await, None);
+    assert_eq!(flood.receive_within(Duration::from_secs(7)).await, None);
     let (node, store) = (most.0 - before.0, most.1.saturating_sub(before.1));
     println!(
         "{IDS} absent ids in {took:.1?}: the node took {node} KiB more, Redis {store} KiB; others waited {longest:.1?} at most"
@@ -91,9 +91,9 @@ async fn a_flood_to_absent_ids_is_bounded_and_each_expires_once() {
     assert!(!keys.iter().any(|(key, _)| key.contains("/absent")));
 }
 
-/// A client comes back to another node before what it said to nobody has expired: it is told all the same.
+/// A client reconnects to another node before its waiting signal expires: it still gets EXPIRE.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_lost_its_node_is_told_who_did_not_come() {
+async fn a_client_of_a_killed_node_gets_expire() {
     let redis = Redis::start().await;
     let nodes = [
         Node::start(Some(&redis), &[]).await,
@@ -101,27 +101,27 @@ async fn whoever_lost_its_node_is_told_who_did_not_come() {
     ];
     let [one, two] = nodes;
     let mut a = Client::named(one.address, "a").await;
-    a.says(r#"{"type":"OFFER","dst":"nobody","payload":1}"#)
+    a.send(r#"{"type":"OFFER","dst":"nobody","payload":1}"#)
         .await;
     let mut behind = Client::named(two.address, "behind").await;
-    a.says(r#"{"type":"OFFER","dst":"behind","payload":1}"#)
+    a.send(r#"{"type":"OFFER","dst":"behind","payload":1}"#)
         .await;
-    assert!(behind.hears().await.contains("OFFER"));
+    assert!(behind.receive().await.contains("OFFER"));
     drop(one);
     let mut a = Client::named(two.address, "a").await;
     let expired = r#"{"type":"EXPIRE","src":"nobody","dst":"a"}"#;
-    assert_eq!(a.hears().await, expired);
+    assert_eq!(a.receive().await, expired);
 }
 
-/// The same, where Redis has lost its data before the node was lost.
+/// The same, after Redis has lost its data before the node was killed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_did_not_come_is_known_after_redis_lost_its_data_and_a_node_died() {
+async fn expire_survives_a_loss_of_data_and_a_killed_node() {
     let redis = Redis::start().await;
     let slow = [("peerjs.expire_timeout", "10s")];
     let one = Node::start(Some(&redis), &slow).await;
     let two = Node::start(Some(&redis), &slow).await;
     let mut a = Client::named(one.address, "a").await;
-    a.says(r#"{"type":"OFFER","dst":"nobody","payload":1}"#)
+    a.send(r#"{"type":"OFFER","dst":"nobody","payload":1}"#)
         .await;
     let noted = async || {
         let ours = redis.keys().await.into_iter().map(|(key, _)| key);
@@ -138,6 +138,6 @@ async fn who_did_not_come_is_known_after_redis_lost_its_data_and_a_node_died() {
     drop(one);
     let mut a = Client::named(two.address, "a").await;
     let expired = r#"{"type":"EXPIRE","src":"nobody","dst":"a"}"#;
-    assert_eq!(a.hears().await, expired);
-    assert_eq!(a.hears_within(Duration::from_secs(2)).await, None, "once");
+    assert_eq!(a.receive().await, expired);
+    assert_eq!(a.receive_within(Duration::from_secs(2)).await, None, "once");
 }

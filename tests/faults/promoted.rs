@@ -1,5 +1,6 @@
-//! A replica takes the place of Redis without what was written last: what a client was told, and has not seen, is among it. Nothing is sent again;
-//! the client is told that it may have missed something, and its session and its call go on.
+//! A replica is promoted without the last writes, among them what a client was sent and has not confirmed. Nothing is
+//! sent again:
+//! the client is told that it may have missed something, and its session and its call continue.
 
 use std::time::Duration;
 
@@ -7,10 +8,10 @@ use redis::FromRedisValue;
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::support::eventually;
-use crate::support::failover::Failover;
-use crate::support::peer::{Peer, Ticket};
-use crate::support::process::{Node, Redis};
+use testing::eventually;
+use testing::failover::Failover;
+use testing::websocket::{Client, ResumeToken};
+use testing::{Node, Redis};
 
 async fn asked<T: FromRedisValue>(redis: &Redis, words: &str) -> T {
     redis::from_redis_value(redis.ask(words).await)
@@ -18,12 +19,12 @@ async fn asked<T: FromRedisValue>(redis: &Redis, words: &str) -> T {
         .unwrap()
 }
 
-/// Up to which entry `client` was told, as Redis knows it.
+/// The last inbox entry that was sent to `client`, according to Redis.
 async fn decided(redis: &Redis) -> Option<String> {
     asked(redis, "HGET sb:s:{/client} decided").await
 }
 
-/// Waits until Redis knows that it was told something later.
+/// Waits until Redis has a later entry as the last one sent.
 async fn is_told_later(redis: &Redis, before: Option<&str>) {
     eventually("Redis knows what the client was told", async || {
         (decided(redis).await.as_deref() != before).then_some(())
@@ -31,17 +32,17 @@ async fn is_told_later(redis: &Redis, before: Option<&str>) {
     .await;
 }
 
-/// The connection of `client` was told two things that it does not know of when it comes back, and the replica knows nothing of that.
+/// `client` was sent two entries that it has not seen when it resumes, and the replica has no record of them.
 struct Scene {
     failover: Failover,
-    /// The caller's, the client's, and a friend's.
+    /// The nodes of the caller, of the client, and of a friend.
     nodes: [Node; 3],
-    caller: Peer,
-    /// What the client comes back with.
-    ticket: Ticket,
-    /// Its connection, which answers no ping any more.
+    caller: Client,
+    /// What the client resumes with.
+    token: ResumeToken,
+    /// Its connection, which no longer answers pings.
     connection: Box<dyn Send>,
-    /// Up to where the client was told, as the replica knows it.
+    /// The last entry that was sent to the client, according to the replica.
     known: Option<String>,
 }
 
@@ -55,83 +56,83 @@ impl Scene {
             Node::start(None, &settings).await,
             Node::start(None, &settings).await,
         ];
-        let mut caller = Peer::login(nodes[0].address, "caller").await;
-        let mut friend = Peer::login(nodes[2].address, "friend").await;
-        let mut client = Peer::login_resumable(nodes[1].address, "client").await;
-        caller.calls(&mut client).await;
+        let mut caller = Client::login(nodes[0].address, "caller").await;
+        let mut friend = Client::login(nodes[2].address, "friend").await;
+        let mut client = Client::login_resumable(nodes[1].address, "client").await;
+        caller.call(&mut client).await;
         is_told_later(&failover.primary, None).await;
-        failover.is_level().await;
-        failover.parts();
+        failover.replicated().await;
+        failover.stop_replication();
         let known = decided(&failover.replica).await;
-        let ticket = client.ticket.clone();
+        let token = client.token.clone();
         caller
-            .says(&json!({"type": "candidate", "name": "client", "candidate": 1, "id": "unseen"}))
+            .send(&json!({"type": "candidate", "name": "client", "candidate": 1, "id": "unseen"}))
             .await;
-        assert_eq!(caller.hears_of("ack").await["status"], "delivered");
-        let sent = friend.sends_message("client", "friendly").await;
+        assert_eq!(caller.receive_type("ack").await["status"], "delivered");
+        let sent = friend.send_message("client", "friendly").await;
         assert_eq!(sent["status"], "delivered");
-        // It was written; that the client has it is known to nobody.
-        hears_both(&mut client).await;
-        let connection = Box::new(client.goes_deaf());
+        // It was written to the socket; nobody knows whether the client has it.
+        expect_both(&mut client).await;
+        let connection = Box::new(client.stop_reading());
         Self {
             failover,
             nodes,
             caller,
-            ticket,
+            token,
             connection,
             known,
         }
     }
 }
 
-/// The client comes back as soon as it may.
-async fn comes_back(node: &Node, ticket: &Ticket) -> Peer {
+/// Resumes as soon as the node accepts it.
+async fn resume_eventually(node: &Node, token: &ResumeToken) -> Client {
     eventually("it is resumed", async || {
-        let mut client = Peer::connect(node.address).await;
-        let reply = client.tries_to_resume(ticket).await;
+        let mut client = Client::connect(node.address).await;
+        let reply = client.try_resume(token).await;
         assert_ne!(reply["code"], "resume_failed", "{reply}");
         (reply["success"] == true).then_some(client)
     })
     .await
 }
 
-/// What the caller and the friend said, each once.
-async fn hears_both(client: &mut Peer) {
-    let heard = [client.hears().await, client.hears().await];
+/// Expects the signals of the caller and of the friend, each once.
+async fn expect_both(client: &mut Client) {
+    let heard = [client.receive().await, client.receive().await];
     let candidate = heard.iter().any(|said| said["candidate"] == 1);
     let friendly = heard.iter().any(|said| said["message"] == "friendly");
     assert!(candidate && friendly, "{heard:?}");
 }
 
-/// It is told of the loss once, and hears nothing twice; its call goes on, and it can be reached.
-async fn goes_on(client: &mut Peer, caller: &mut Peer) {
-    let status = client.hears_of("status").await;
+/// Checks that the client is told of the loss once, gets nothing twice, stays in its call, and can be reached.
+async fn goes_on(client: &mut Client, caller: &mut Client) {
+    let status = client.receive_type("status").await;
     assert_eq!(status["missed"], true, "{status}");
-    // Longer than until call peers are asked whether they still have the call.
-    let more = client.listens(Duration::from_secs(6)).await;
+    // Longer than it takes until call peers are asked whether the call still exists.
+    let more = client.receive_for(Duration::from_secs(6)).await;
     assert!(more.is_empty(), "{more:?}");
-    let heard = caller.listens(Duration::ZERO).await;
+    let heard = caller.receive_for(Duration::ZERO).await;
     assert!(
         heard.iter().all(|said| said["type"] != "leave"),
         "{heard:?}"
     );
     caller
-        .says(&json!({"type": "candidate", "name": "client", "candidate": 2, "id": "later"}))
+        .send(&json!({"type": "candidate", "name": "client", "candidate": 2, "id": "later"}))
         .await;
-    assert_eq!(caller.hears_of("ack").await["status"], "delivered");
-    assert_eq!(client.hears_of("candidate").await["candidate"], 2);
+    assert_eq!(caller.receive_type("ack").await["status"], "delivered");
+    assert_eq!(client.receive_type("candidate").await["candidate"], 2);
 }
 
 #[tokio::test]
-async fn who_comes_back_after_the_loss_is_told_of_it() {
+async fn a_resume_after_the_loss_gets_missed() {
     let _alone = crate::alone().await;
     let mut scene = Scene::build(&[]).await;
     drop(scene.connection);
     is_told_later(&scene.failover.primary, scene.known.as_deref()).await;
-    scene.failover.primary.dies().await;
-    scene.failover.promotes().await;
+    scene.failover.primary.kill().await;
+    scene.failover.promote().await;
     let back = Instant::now();
-    let mut client = comes_back(&scene.nodes[2], &scene.ticket).await;
+    let mut client = resume_eventually(&scene.nodes[2], &scene.token).await;
     println!(
         "a session goes on {:?} after a replica was promoted",
         back.elapsed()
@@ -139,13 +140,13 @@ async fn who_comes_back_after_the_loss_is_told_of_it() {
     goes_on(&mut client, &mut scene.caller).await;
 }
 
-/// Its connection ends after its node has told the new Redis of it.
+/// The connection ends after its node has written the session to the new Redis.
 #[tokio::test]
-async fn a_connection_that_ends_after_the_loss_is_made_good_too() {
+async fn a_connection_that_ends_after_the_loss_gets_missed() {
     let _alone = crate::alone().await;
     let mut scene = Scene::build(&[]).await;
-    scene.failover.primary.dies().await;
-    scene.failover.promotes().await;
+    scene.failover.primary.kill().await;
+    scene.failover.promote().await;
     is_told_later(&scene.failover.replica, scene.known.as_deref()).await;
     drop(scene.connection);
     eventually("the client is known to be gone", async || {
@@ -153,23 +154,23 @@ async fn a_connection_that_ends_after_the_loss_is_made_good_too() {
         lease.ends_with('d').then_some(())
     })
     .await;
-    let mut client = comes_back(&scene.nodes[2], &scene.ticket).await;
+    let mut client = resume_eventually(&scene.nodes[2], &scene.token).await;
     goes_on(&mut client, &mut scene.caller).await;
 }
 
-/// Nobody is left who knows more than the replica: its client is put off until that is certain.
+/// No node is left that knows more than the replica: the client's resume is delayed until that is certain.
 #[tokio::test]
-async fn a_session_whose_node_died_with_redis_goes_on_too() {
+async fn a_session_whose_node_died_with_redis_continues() {
     let _alone = crate::alone().await;
     let mut scene = Scene::build(&[("presence.grace", "12s")]).await;
     let [callers, own, other] = scene.nodes;
     drop((scene.connection, own));
-    scene.failover.primary.dies().await;
-    scene.failover.promotes().await;
-    let mut client = Peer::connect(other.address).await;
-    let reply = client.tries_to_resume(&scene.ticket).await;
+    scene.failover.primary.kill().await;
+    scene.failover.promote().await;
+    let mut client = Client::connect(other.address).await;
+    let reply = client.try_resume(&scene.token).await;
     assert_eq!(reply["code"], "unavailable", "{reply}");
-    let mut client = comes_back(&other, &scene.ticket).await;
+    let mut client = resume_eventually(&other, &scene.token).await;
     let mut caller = scene.caller;
     goes_on(&mut client, &mut caller).await;
     drop(callers);

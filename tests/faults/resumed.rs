@@ -1,28 +1,28 @@
-//! Calls of resumable sessions outlive nodes, deploys and a Redis that loses what it had acknowledged.
+//! Calls of resumable sessions survive killed nodes, deploys, and a Redis that loses acknowledged writes.
 //!
-//! `LONG=1` makes them as long as the README claims: `make endure`.
+//! `make endure` (`LONG=1`) runs them as long as the README claims.
 
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::support::eventually;
-use crate::support::failover::Failover;
-use crate::support::process::{Node, Redis};
-use crate::support::talker::{Endpoints, Talker, assert_heard, assert_in_order};
+use testing::call::{Endpoints, Party, assert_in_order, assert_received};
+use testing::eventually;
+use testing::failover::Failover;
+use testing::{Node, Redis};
 
-/// Each side of a call says something so often: a call of two has 20 signals a second.
+/// The interval of signals of each side: a call has 20 signals a second.
 const EVERY: Duration = Duration::from_millis(100);
 
 fn is_long() -> bool {
     std::env::var("LONG").is_ok_and(|long| long == "1")
 }
 
-/// Three nodes, and calls over them.
+/// Three nodes and calls over them.
 struct Town {
     nodes: Vec<Node>,
     endpoints: Endpoints,
-    calls: Vec<(Talker, Talker)>,
+    calls: Vec<(Party, Party)>,
     redis_url: String,
     settings: Vec<(&'static str, String)>,
     environment: &'static [(&'static str, &'static str)],
@@ -55,10 +55,10 @@ impl Town {
         }
         for number in 0..calls {
             let (one, other) = (format!("a{number}"), format!("b{number}"));
-            let answers = Talker::start(&town.endpoints, &other, &one, false, EVERY);
+            let answers = Party::start(&town.endpoints, &other, &one, false, EVERY);
             eventually("it has logged in", async || answers.log().at).await;
             town.calls.push((
-                Talker::start(&town.endpoints, &one, &other, true, EVERY),
+                Party::start(&town.endpoints, &one, &other, true, EVERY),
                 answers,
             ));
         }
@@ -78,11 +78,11 @@ impl Town {
         self.nodes.push(node);
     }
 
-    fn talkers(&self) -> impl Iterator<Item = &Talker> {
+    fn talkers(&self) -> impl Iterator<Item = &Party> {
         self.calls.iter().flat_map(|(one, other)| [one, other])
     }
 
-    /// Takes a node off the list that clients choose from.
+    /// Removes a node from the list that clients choose from.
     fn removes(&mut self, number: usize) -> Node {
         let node = self.nodes.remove(number);
         self.endpoints
@@ -92,7 +92,7 @@ impl Town {
         node
     }
 
-    /// Everybody says something new and has it acknowledged.
+    /// Waits until each side has sent something new that was acknowledged.
     async fn goes_on(&self) {
         let before: Vec<u64> = self.talkers().map(|talker| talker.log().acked).collect();
         for (talker, before) in self.talkers().zip(before) {
@@ -105,30 +105,31 @@ impl Town {
         }
     }
 
-    /// Everybody rests; everything was heard once and in order, and no leave.
+    /// Settles all calls: everything arrived once and in order, and nobody got a leave.
     async fn lost_nothing(&self) -> u64 {
         self.rests(true).await
     }
 
-    /// The same after a loss of data: something may be missing, which everybody was told, but nothing came twice or out of order.
-    async fn was_told_of_a_loss(&self) -> u64 {
+    /// The same after a loss of data: signals may be missing, which every session was told; none came twice or out of
+    /// order.
+    async fn lost_only_what_was_reported(&self) -> u64 {
         self.rests(false).await
     }
 
     async fn rests(&self, has_all: bool) -> u64 {
         for talker in self.talkers() {
-            talker.stops_talking();
+            talker.pause();
         }
         for talker in self.talkers() {
-            talker.rests().await;
+            talker.settle().await;
         }
         let mut signals = 0;
         for (one, other) in &self.calls {
             for (sender, receiver) in [(one, other), (other, one)] {
-                let said = sender.log().said;
-                receiver.hears(said).await;
+                let said = sender.log().sent;
+                receiver.receives(said).await;
                 if has_all {
-                    assert_heard(sender, receiver);
+                    assert_received(sender, receiver);
                 } else {
                     assert_in_order(sender, receiver);
                 }
@@ -164,13 +165,13 @@ impl Town {
         silences.max().unwrap_or_default()
     }
 
-    /// One side of each call closes: the other hears exactly one leave.
+    /// Closes one side of each call: the other gets exactly one leave.
     async fn ends(&self) {
         for (one, _) in &self.calls {
-            one.begins_to_close();
+            one.begin_close();
         }
         for (one, other) in &self.calls {
-            one.closes().await;
+            one.close().await;
             let leaves = eventually("a leave", async || {
                 let leaves = other.log().leaves;
                 (!leaves.is_empty()).then_some(leaves)
@@ -178,7 +179,7 @@ impl Town {
             .await;
             assert_eq!(leaves[0]["reason"], "closed", "{leaves:?}");
         }
-        // Nothing more comes: a leave that is too many is under way by now.
+        // A second leave would have been sent by now.
         sleep(Duration::from_secs(1)).await;
         for (_, other) in &self.calls {
             assert_eq!(other.log().leaves.len(), 1, "{}", other.name);
@@ -187,7 +188,7 @@ impl Town {
 }
 
 #[tokio::test]
-async fn a_killed_node_costs_its_calls_nothing() {
+async fn a_killed_node_loses_nothing_of_its_calls() {
     let _alone = crate::alone().await;
     for seed in 1..=if is_long() { 10 } else { 1 } {
         let redis = Redis::start().await;
@@ -203,11 +204,11 @@ async fn a_killed_node_costs_its_calls_nothing() {
             town.longest_silence(),
         );
         assert!(town.resumes() > 50);
-        // Then both nodes that a call may be on, in turn.
+        // Then both nodes that a call may be on, one after the other.
         for _ in 0..2 {
             town.add_node().await;
             for talker in town.talkers() {
-                talker.talks();
+                talker.proceed();
             }
             town.goes_on().await;
             let node = town.removes(0);
@@ -220,7 +221,7 @@ async fn a_killed_node_costs_its_calls_nothing() {
 }
 
 #[tokio::test]
-async fn rolling_restarts_cost_nothing() {
+async fn rolling_restarts_lose_nothing() {
     let _alone = crate::alone().await;
     let redis = Redis::start().await;
     let settings = [("drain.window", "1s"), ("drain.deadline", "10s")];
@@ -246,16 +247,16 @@ async fn rolling_restarts_cost_nothing() {
     town.ends().await;
 }
 
-/// Nodes that treat 30 % of what is pushed to them as if their inbound were full. Such nodes are built with the feature only.
+/// Nodes that treat 30 % of pushes as if their inbound queue were full. Needs the feature `seeded-bugs`.
 #[cfg(feature = "seeded-bugs")]
 #[tokio::test]
-async fn pushes_that_do_not_fit_are_late_and_not_lost() {
+async fn dropped_pushes_are_delayed_and_not_lost() {
     let _alone = crate::alone().await;
     let redis = Redis::start().await;
     let drops = &[("SWITCHBOARD_DROP_PUSHES", "30")];
     let town = Town::build_in(redis.url(), 100, &[], drops).await;
     let heard = || {
-        let heard = town.talkers().map(|talker| talker.log().heard.len());
+        let heard = town.talkers().map(|talker| talker.log().received.len());
         heard.sum::<usize>()
     };
     let much = heard() + 20_000;
@@ -265,12 +266,12 @@ async fn pushes_that_do_not_fit_are_late_and_not_lost() {
     println!(
         "30 % of pushes dropped: {signals} signals, none lost or repeated, longest silence {longest:?}"
     );
-    // Each hears something new ten times a second, in order: nothing is later than the longest time without.
+    // Each side gets ten signals a second in order, so no signal was later than the longest silence.
     assert!(longest < Duration::from_secs(2), "{longest:?}");
     town.ends().await;
 }
 
-/// What became of Redis, besides being away.
+/// In which state Redis returns from an outage.
 #[derive(Clone, Copy, Debug)]
 enum Return {
     WithItsData,
@@ -278,31 +279,31 @@ enum Return {
     Promoted,
 }
 
-/// Redis is away, and comes back in some way.
+/// Freezes or kills Redis, and brings it back in this state.
 async fn redis_is_away(how: Return, outage: Duration) {
     let mut failover = Failover::start().await;
-    // Whoever has no connection when Redis goes is in time all the same, though it is away for longer.
+    // Sessions without a connection at the start of the outage can still resume after it, though it outlasts the grace.
     let town = Town::build(failover.url(), 100, &[("presence.grace", "5s")]).await;
     let back = match how {
         Return::WithItsData => {
             failover.primary.process.signal("STOP");
-            // Not a wait for anything: the length of the outage is what is tested.
+            // This sleep is the outage, not a wait for a condition.
             sleep(outage).await;
             failover.primary.process.signal("CONT");
             Instant::now()
         }
         Return::Empty => {
-            failover.primary.dies().await;
+            failover.primary.kill().await;
             sleep(outage).await;
-            failover.primary.returns_empty().await;
+            failover.primary.restart_empty().await;
             Instant::now()
         }
         Return::Promoted => {
-            // What is acknowledged from here on is lost; what is sent to those who are away is nowhere else.
-            failover.parts();
+            // Writes from here on are lost. Signals to disconnected sessions are stored nowhere else.
+            failover.stop_replication();
             let away = || town.calls.iter().take(25).map(|(_, other)| other);
             for talker in away() {
-                talker.goes_away().await;
+                talker.disconnect().await;
             }
             let said = || town.talkers().map(|talker| talker.log().acked).sum::<u64>();
             let before = said();
@@ -310,25 +311,25 @@ async fn redis_is_away(how: Return, outage: Duration) {
                 (said() > before + 1000).then_some(())
             })
             .await;
-            failover.primary.dies().await;
+            failover.primary.kill().await;
             sleep(outage).await;
-            failover.promotes().await;
+            failover.promote().await;
             let back = Instant::now();
             for talker in away() {
-                talker.talks();
+                talker.proceed();
             }
             back
         }
     };
     for node in &town.nodes {
-        let status = crate::support::http::status(node.admin, "/livez").await;
+        let status = testing::http::status(node.admin, "/livez").await;
         assert_eq!(status, Some(200));
     }
     town.goes_on().await;
     let talking = back.elapsed();
     let signals = match how {
         Return::WithItsData => town.lost_nothing().await,
-        Return::Empty | Return::Promoted => town.was_told_of_a_loss().await,
+        Return::Empty | Return::Promoted => town.lost_only_what_was_reported().await,
     };
     println!(
         "{how:?} after {outage:?}: everybody talks {talking:?} after the return, {signals} signals, none repeated"
@@ -337,7 +338,7 @@ async fn redis_is_away(how: Return, outage: Duration) {
     let resumes = if let Return::Promoted = how { 25 } else { 0 };
     assert_eq!(town.resumes(), resumes, "no connection was lost");
     if !outage.is_zero() {
-        let connected = |talker: &&Talker| talker.log().resumes == 0;
+        let connected = |talker: &&Party| talker.log().resumes == 0;
         for talker in town.talkers().filter(connected) {
             let told = async || (talker.log().statuses >= 2).then_some(());
             eventually("it was told that Redis was away and is back", told).await;
@@ -351,26 +352,26 @@ fn outage() -> Duration {
 }
 
 #[tokio::test]
-async fn redis_is_away_and_comes_back_as_it_was() {
+async fn redis_returns_with_its_data() {
     let _alone = crate::alone().await;
     redis_is_away(Return::WithItsData, outage()).await;
 }
 
 #[tokio::test]
-async fn redis_is_away_and_comes_back_empty() {
+async fn redis_returns_empty() {
     let _alone = crate::alone().await;
     redis_is_away(Return::Empty, outage()).await;
 }
 
 #[tokio::test]
-async fn redis_is_away_and_its_replica_is_promoted_without_the_last_writes() {
+async fn a_lagging_replica_is_promoted_after_an_outage() {
     let _alone = crate::alone().await;
     redis_is_away(Return::Promoted, outage()).await;
 }
 
-/// The replica takes over at once: its leases have not run out, so nothing but its name tells that it has lost something.
+/// The replica takes over at once: its leases have not expired, so only its run id shows that data was lost.
 #[tokio::test]
-async fn a_replica_is_promoted_at_once() {
+async fn a_lagging_replica_is_promoted_at_once() {
     let _alone = crate::alone().await;
     redis_is_away(Return::Promoted, Duration::ZERO).await;
 }

@@ -1,4 +1,4 @@
-//! A client that stops reading while others flood it: it is ended, and nobody else notices.
+//! A client that stops reading while others flood it: its session ends, and nobody else notices.
 
 use std::time::{Duration, Instant};
 
@@ -6,22 +6,22 @@ use serde_json::json;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::eventually;
-use crate::support::peer::Peer;
-use crate::support::process::{Node, Redis};
+use testing::Client;
+use testing::eventually;
+use testing::{Node, Redis};
 
-/// What the flooders offer together.
+/// The load of all flooders together.
 const BYTES_PER_SECOND: usize = 10 << 20;
 const MESSAGE: usize = 16 << 10;
 const FLOODERS: usize = 8;
-/// How often each sends a message, for that.
+/// The interval of messages of each flooder, for that load.
 const SHARE: Duration =
     Duration::from_nanos((1_000_000_000 * MESSAGE * FLOODERS / BYTES_PER_SECOND) as u64);
-/// What two others say to each other during the flood, a hundred a second at most.
+/// The number of signals that two other users exchange during the flood, at most a hundred a second.
 const MESSAGES: usize = 300;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_that_stops_reading_is_ended_and_nobody_else_notices() {
+async fn a_client_that_stops_reading_is_closed_and_others_do_not_notice() {
     let _alone = crate::alone().await;
     let redis = Redis::start().await;
     let nodes = [
@@ -31,25 +31,25 @@ async fn a_client_that_stops_reading_is_ended_and_nobody_else_notices() {
     for across in [true, false] {
         let victim_node = &nodes[1];
         let flood_node = &nodes[usize::from(!across)];
-        let mut victim = Peer::login(victim_node.address, "victim").await;
-        let mut friend = Peer::login(nodes[0].address, "friend").await;
-        victim.calls(&mut friend).await;
-        let deaf = victim.goes_deaf();
+        let mut victim = Client::login(victim_node.address, "victim").await;
+        let mut friend = Client::login(nodes[0].address, "friend").await;
+        victim.call(&mut friend).await;
+        let deaf = victim.stop_reading();
         let before = [&nodes[0].process, &nodes[1].process, &redis.process]
-            .map(super::support::process::Process::memory);
+            .map(testing::Process::resident_kib);
 
         let stop = CancellationToken::new();
         let mut flood = JoinSet::new();
         for number in 0..FLOODERS {
-            let flooder = Peer::login(flood_node.address, &format!("flooder{number}")).await;
+            let flooder = Client::login(flood_node.address, &format!("flooder{number}")).await;
             flood.spawn(offer_too_much(flooder, stop.clone()));
         }
         let begun = Instant::now();
         let others = tokio::spawn(chat(
-            Peer::login(nodes[0].address, "one").await,
-            Peer::login(nodes[1].address, "other").await,
+            Client::login(nodes[0].address, "one").await,
+            Client::login(nodes[1].address, "other").await,
         ));
-        let leave = friend.hears_of("leave").await;
+        let leave = friend.receive_type("leave").await;
         assert_eq!(
             leave,
             json!({"type": "leave", "name": "victim", "reason": "lost"})
@@ -67,15 +67,15 @@ async fn a_client_that_stops_reading_is_ended_and_nobody_else_notices() {
         })
         .await;
 
-        // The flood goes on while others talk: memory has levelled off.
+        // The flood continues while others exchange signals: memory no longer grows.
         others.await.unwrap();
         eventually("the flood is refused", async || {
-            let answer = friend.sends_message("victim", "gone").await;
+            let answer = friend.send_message("victim", "gone").await;
             (answer["code"] == "user_unavailable").then_some(())
         })
         .await;
         let after = [&nodes[0].process, &nodes[1].process, &redis.process]
-            .map(super::support::process::Process::memory);
+            .map(testing::Process::resident_kib);
         for (which, (before, after)) in ["node 1", "node 2", "Redis"]
             .into_iter()
             .zip(before.into_iter().zip(after))
@@ -87,30 +87,30 @@ async fn a_client_that_stops_reading_is_ended_and_nobody_else_notices() {
         }
         stop.cancel();
         flood.join_all().await;
-        friend.closes().await;
+        friend.close().await;
         drop(deaf);
     }
 }
 
-/// Offers its share of the flood until it is told to stop.
-async fn offer_too_much(mut flooder: Peer, stop: CancellationToken) {
+/// Sends its share of the flood until stopped.
+async fn offer_too_much(mut flooder: Client, stop: CancellationToken) {
     let body = "x".repeat(MESSAGE);
     let message = json!({"type": "message", "name": "victim", "message": body}).to_string();
     let mut rate = tokio::time::interval(SHARE);
     while !stop.is_cancelled() {
         rate.tick().await;
-        flooder.says_text(&message).await;
+        flooder.send_text(&message).await;
     }
-    flooder.closes().await;
+    flooder.close().await;
 }
 
-/// Two others talk all the while; nothing of theirs is lost or late.
-async fn chat(mut one: Peer, mut other: Peer) {
+/// Two other users exchange signals; none is lost or late.
+async fn chat(mut one: Client, mut other: Client) {
     for number in 0..MESSAGES {
         let id = format!("{number}");
         let asked = Instant::now();
-        assert_eq!(one.sends_message("other", &id).await["status"], "delivered");
-        assert_eq!(other.hears().await["message"], id.as_str());
+        assert_eq!(one.send_message("other", &id).await["status"], "delivered");
+        assert_eq!(other.receive().await["message"], id.as_str());
         assert!(
             asked.elapsed() < Duration::from_secs(2),
             "late by {:?}",
@@ -118,6 +118,6 @@ async fn chat(mut one: Peer, mut other: Peer) {
         );
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    one.closes().await;
-    other.closes().await;
+    one.close().await;
+    other.close().await;
 }

@@ -1,4 +1,5 @@
-//! Redis stands still, dies, or forgets: nobody is hung up, nobody's name is given away, everybody is back soon.
+//! A Redis that freezes, dies or loses its data: no call ends, no name is given away, everybody is reachable soon
+//! after.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -9,30 +10,30 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::peer::Peer;
-use crate::support::process::{Node, Redis};
-use crate::support::{eventually, http};
+use testing::Client;
+use testing::{Node, Redis};
+use testing::{eventually, http};
 
 /// A signal to another node is refused within this time while Redis is away.
 const REFUSED_WITHIN: Duration = Duration::from_secs(2);
-/// Everybody is addressable within this time after it is back.
+/// After an outage every user can be reached within this time.
 const BACK_WITHIN: Duration = Duration::from_secs(5);
-/// A store that has forgotten everything is noticed within this time.
+/// The loss of all data is noticed within this time.
 const NOTICED_WITHIN: Duration = Duration::from_millis(1500);
 
-/// 200 calls over two nodes, half of them on one node, and a stranger who wants a live user's name all the time.
+/// 200 calls over two nodes, half of them on one node, and strangers who try to take live users' names.
 struct Town {
     redis: Redis,
     nodes: [Node; 2],
-    across: Vec<(Peer, Peer)>,
-    local: Vec<(Peer, Peer)>,
-    probers: [Peer; 2],
+    across: Vec<(Client, Client)>,
+    local: Vec<(Client, Client)>,
+    probers: [Client; 2],
 }
 
 impl Town {
     async fn build() -> Self {
         let redis = Redis::start().await;
-        // A prober asks for everybody, as fast as the machine can.
+        // The prober sends to all users as fast as the machine can.
         let fast = [("limits.signals_per_second", "0")];
         let nodes = [
             Node::start(Some(&redis), &fast).await,
@@ -40,19 +41,19 @@ impl Town {
         ];
         let (mut across, mut local) = (Vec::new(), Vec::new());
         for number in 0..100 {
-            let mut one = Peer::login(nodes[0].address, &format!("x{number}")).await;
-            let mut other = Peer::login(nodes[1].address, &format!("y{number}")).await;
-            one.calls(&mut other).await;
+            let mut one = Client::login(nodes[0].address, &format!("x{number}")).await;
+            let mut other = Client::login(nodes[1].address, &format!("y{number}")).await;
+            one.call(&mut other).await;
             across.push((one, other));
             let node = nodes[number % 2].address;
-            let mut one = Peer::login(node, &format!("v{number}")).await;
-            let mut other = Peer::login(node, &format!("w{number}")).await;
-            one.calls(&mut other).await;
+            let mut one = Client::login(node, &format!("v{number}")).await;
+            let mut other = Client::login(node, &format!("w{number}")).await;
+            one.call(&mut other).await;
             local.push((one, other));
         }
         let probers = [
-            Peer::login(nodes[0].address, "p0").await,
-            Peer::login(nodes[1].address, "p1").await,
+            Client::login(nodes[0].address, "p0").await,
+            Client::login(nodes[1].address, "p1").await,
         ];
         Self {
             redis,
@@ -63,7 +64,7 @@ impl Town {
         }
     }
 
-    /// Strangers try to log in under names of live users, on both nodes, until they are told to stop. None may win.
+    /// Tries to log in with names of live users, on both nodes, until stopped. No attempt may succeed.
     fn strangers(&self) -> (CancellationToken, JoinHandle<usize>) {
         let stop = CancellationToken::new();
         let addresses = self.nodes.each_ref().map(|node| node.address);
@@ -71,17 +72,20 @@ impl Town {
         (stop, task)
     }
 
-    /// While Redis is away: one node's users talk, others are refused in time.
+    /// During the outage users of one node reach each other, and signals to other nodes are refused in time.
     async fn talks_without_redis(&mut self) {
         for (one, other) in self.local.iter_mut().take(10) {
-            one.says(&json!({"type": "candidate", "name": other.name, "candidate": 1, "id": 1}))
+            one.send(&json!({"type": "candidate", "name": other.name, "candidate": 1, "id": 1}))
                 .await;
-            assert_eq!(other.hears_of("candidate").await["name"], one.name.as_str());
-            assert_eq!(one.hears_of("ack").await["status"], "delivered");
+            assert_eq!(
+                other.receive_type("candidate").await["name"],
+                one.name.as_str()
+            );
+            assert_eq!(one.receive_type("ack").await["status"], "delivered");
         }
         for (one, other) in self.across.iter_mut().take(10) {
             let asked = Instant::now();
-            let answer = one.sends_message(&other.name, "away").await;
+            let answer = one.send_message(&other.name, "away").await;
             assert_eq!(answer["code"], "unavailable", "{answer}");
             assert!(
                 asked.elapsed() < REFUSED_WITHIN,
@@ -91,19 +95,19 @@ impl Town {
         }
     }
 
-    /// Everybody can be reached from both nodes, within the limit.
+    /// Waits until every user can be reached from both nodes, within the limit.
     async fn is_back(&mut self, since: Instant) {
         let names: Vec<String> = self.peers().map(|peer| peer.name.clone()).collect();
         for prober in &mut self.probers {
             for name in &names {
                 loop {
                     let answer = prober
-                        .sends_message(name, &format!("{name} {:?}", since.elapsed()))
+                        .send_message(name, &format!("{name} {:?}", since.elapsed()))
                         .await;
                     if answer["type"] == "ack" {
                         break;
                     }
-                    // A store that forgot everything is noticed with the next beat.
+                    // A loss of all data is noticed with the next heartbeat.
                     let unnoticed =
                         since.elapsed() < NOTICED_WITHIN && answer["code"] == "user_unavailable";
                     assert!(
@@ -125,7 +129,7 @@ impl Town {
         );
     }
 
-    /// Nobody has heard a leave, no socket was closed, and every call can still be ended.
+    /// Checks that nobody got a leave, no connection was closed, and every call can still be ended.
     async fn lost_nothing(&mut self) {
         for peer in self
             .across
@@ -133,9 +137,9 @@ impl Town {
             .chain(&mut self.local)
             .flat_map(|(one, other)| [one, other])
         {
-            peer.says(&json!({"type": "ping", "id": "settled"})).await;
+            peer.send(&json!({"type": "ping", "id": "settled"})).await;
             loop {
-                let message = peer.hears().await;
+                let message = peer.receive().await;
                 assert_ne!(message["type"], "leave", "{} heard {message}", peer.name);
                 if message["id"] == "settled" {
                     break;
@@ -143,33 +147,33 @@ impl Town {
             }
         }
         for (one, other) in self.across.iter_mut().chain(&mut self.local) {
-            one.says(&json!({"type": "leave", "name": other.name}))
+            one.send(&json!({"type": "leave", "name": other.name}))
                 .await;
-            assert_eq!(other.hears_of("leave").await["reason"], "hangup");
+            assert_eq!(other.receive_type("leave").await["reason"], "hangup");
         }
     }
 
-    fn peers(&self) -> impl Iterator<Item = &Peer> {
+    fn peers(&self) -> impl Iterator<Item = &Client> {
         self.across
             .iter()
             .chain(&self.local)
             .flat_map(|(one, other)| [one, other])
     }
 
-    /// The whole story: a fault, what holds during and after it.
+    /// Causes a fault, and checks what must hold during and after it.
     async fn survives(mut self, fault: impl AsyncFnOnce(&mut Self) -> Instant) {
         let (stop, strangers) = self.strangers();
         let back = fault(&mut self).await;
         self.is_back(back).await;
         for (number, node) in self.nodes.iter().enumerate() {
-            let mut newcomer = Peer::connect(node.address).await;
+            let mut newcomer = Client::connect(node.address).await;
             let name = format!("newcomer{number}");
             eventually("newcomers can log in again", async || {
-                (newcomer.tries_login(&name).await["success"] == true).then_some(())
+                (newcomer.try_login(&name).await["success"] == true).then_some(())
             })
             .await;
         }
-        // A name that was lost would be lost by now: every lease was renewed since.
+        // Every lease was renewed since, so a lost name would show by now.
         stop.cancel();
         let tries = strangers.await.unwrap();
         assert!(tries > 20, "strangers tried {tries} times only");
@@ -182,17 +186,17 @@ impl Town {
 
 async fn try_names(addresses: [SocketAddr; 2], stop: CancellationToken) -> usize {
     let mut strangers = [
-        Peer::connect(addresses[0]).await,
-        Peer::connect(addresses[1]).await,
+        Client::connect(addresses[0]).await,
+        Client::connect(addresses[1]).await,
     ];
     for tries in 0.. {
         if stop.is_cancelled() {
             return tries;
         }
         let name = format!("{}{}", ["x", "y", "v", "w"][tries % 4], tries / 4 % 100);
-        // Under the limit of messages a second.
+        // Stays below the rate limit.
         sleep(Duration::from_millis(10)).await;
-        let reply = strangers[tries % 2].tries_login(&name).await;
+        let reply = strangers[tries % 2].try_login(&name).await;
         assert_eq!(
             reply["success"], false,
             "a stranger won the name of {name}, who lives: {reply}"
@@ -207,7 +211,7 @@ async fn stopped_for(town: &mut Town, time: Duration) -> Instant {
     town.redis.process.signal("STOP");
     let stopped = Instant::now();
     town.talks_without_redis().await;
-    // Not a wait for anything: the length of the stall is what is tested.
+    // This sleep is the stall, not a wait for a condition.
     sleep(time.saturating_sub(stopped.elapsed())).await;
     town.redis.process.signal("CONT");
     Instant::now()
@@ -241,7 +245,7 @@ async fn redis_stalls_for_four_and_a_half_seconds() {
 async fn redis_is_killed_and_started_empty() {
     let _alone = crate::alone().await;
     let fault = async |town: &mut Town| {
-        town.redis.is_replaced().await;
+        town.redis.replace().await;
         Instant::now()
     };
     Town::build().await.survives(fault).await;
@@ -257,7 +261,7 @@ async fn redis_forgets_everything() {
     Town::build().await.survives(fault).await;
 }
 
-/// Which connections a Redis has, the one that asks among them.
+/// The connections of a Redis, including the one that asks.
 async fn connections_to(redis: &Redis) -> HashSet<String> {
     let redis::Value::BulkString(list) = redis.ask("CLIENT LIST").await else {
         panic!("no list")
@@ -273,30 +277,30 @@ async fn redis_has_no_memory_left() {
     let one = Node::start(Some(&redis), &[]).await;
     let other = Node::start(Some(&redis), &[]).await;
     let mut plain = (
-        Peer::login(one.address, "a").await,
-        Peer::login(other.address, "b").await,
+        Client::login(one.address, "a").await,
+        Client::login(other.address, "b").await,
     );
-    plain.0.calls(&mut plain.1).await;
+    plain.0.call(&mut plain.1).await;
     let mut resumable = (
-        Peer::login_resumable(one.address, "c").await,
-        Peer::login_resumable(other.address, "d").await,
+        Client::login_resumable(one.address, "c").await,
+        Client::login_resumable(other.address, "d").await,
     );
-    resumable.0.calls(&mut resumable.1).await;
+    resumable.0.call(&mut resumable.1).await;
 
     let connections = connections_to(&redis).await;
     redis.ask("CONFIG SET maxmemory 1").await;
     for n in 0..5 {
         let (from, to) = &mut resumable;
-        let answer = from.sends_message(&to.name, &format!("full {n}")).await;
+        let answer = from.send_message(&to.name, &format!("full {n}")).await;
         assert_eq!(answer["code"], "unavailable", "{answer}");
-        // Nothing is stored for the peer of a plain call.
+        // Redis stores nothing for the peer of a plain call.
         let (from, to) = &mut plain;
-        let answer = from.sends_message(&to.name, &format!("full {n}")).await;
+        let answer = from.send_message(&to.name, &format!("full {n}")).await;
         assert_eq!(answer["status"], "delivered", "{answer}");
-        assert_eq!(to.hears_of("message").await["name"], from.name.as_str());
+        assert_eq!(to.receive_type("message").await["name"], from.name.as_str());
     }
-    let mut newcomer = Peer::connect(one.address).await;
-    let reply = newcomer.tries_login("e").await;
+    let mut newcomer = Client::connect(one.address).await;
+    let reply = newcomer.try_login("e").await;
     assert_eq!(reply["code"], "unavailable", "{reply}");
     let told = || one.log().matches("Redis is out of memory").count();
     eventually("the operator is told", async || (told() > 0).then_some(())).await;
@@ -308,18 +312,18 @@ async fn redis_has_no_memory_left() {
 
     redis.ask("CONFIG SET maxmemory 0").await;
     for (from, to) in [&mut plain, &mut resumable] {
-        let answer = from.sends_message(&to.name, "room again").await;
+        let answer = from.send_message(&to.name, "room again").await;
         assert_eq!(answer["status"], "delivered", "{answer}");
-        assert_eq!(to.hears_of("message").await["name"], from.name.as_str());
+        assert_eq!(to.receive_type("message").await["name"], from.name.as_str());
     }
     eventually("newcomers can log in again", async || {
-        (newcomer.tries_login("e").await["success"] == true).then_some(())
+        (newcomer.try_login("e").await["success"] == true).then_some(())
     })
     .await;
 }
 
-/// Sends 50 messages a second to somebody who is there, until it is told to stop. The codes of the refusals.
-async fn keeps_sending(mut one: Peer, to: String, stop: CancellationToken) -> Vec<String> {
+/// Sends 50 messages a second to a user who is present, until stopped; the codes of the refusals.
+async fn keeps_sending(mut one: Client, to: String, stop: CancellationToken) -> Vec<String> {
     let mut refusals = Vec::new();
     let mut rate = interval(Duration::from_millis(20));
     rate.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -327,12 +331,12 @@ async fn keeps_sending(mut one: Peer, to: String, stop: CancellationToken) -> Ve
         if stop.is_cancelled() {
             break;
         }
-        // Unpaced, a fast machine goes over the limit of `limits.signals_per_second`.
+        // Without a pause a fast machine exceeds `limits.signals_per_second`.
         rate.tick().await;
-        one.says(&json!({"type": "message", "name": to, "message": 1, "id": number}))
+        one.send(&json!({"type": "message", "name": to, "message": 1, "id": number}))
             .await;
         loop {
-            let answer = one.hears().await;
+            let answer = one.receive().await;
             if answer["type"] == "ack" {
                 break;
             }
@@ -346,7 +350,7 @@ async fn keeps_sending(mut one: Peer, to: String, stop: CancellationToken) -> Ve
 }
 
 #[tokio::test]
-async fn nobody_who_is_there_is_called_absent_by_an_empty_redis() {
+async fn an_empty_redis_reports_no_present_user_as_absent() {
     let _alone = crate::alone().await;
     let mut redis = Redis::start().await;
     let nodes = [
@@ -357,11 +361,11 @@ async fn nobody_who_is_there_is_called_absent_by_an_empty_redis() {
     let (mut senders, mut receivers) = (Vec::new(), Vec::new());
     for number in 0..20 {
         let name = format!("r{number}");
-        let one = Peer::login_resumable(nodes[0].address, &format!("s{number}")).await;
-        receivers.push(Peer::login_resumable(nodes[1].address, &name).await);
+        let one = Client::login_resumable(nodes[0].address, &format!("s{number}")).await;
+        receivers.push(Client::login_resumable(nodes[1].address, &name).await);
         senders.push(tokio::spawn(keeps_sending(one, name, stop.clone())));
     }
-    redis.is_replaced().await;
+    redis.replace().await;
     eventually("everybody is addressable", async || {
         let keys = redis.keys().await;
         let names = keys.iter().filter(|(key, _)| key.starts_with("sb:p:"));

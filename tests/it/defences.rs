@@ -1,4 +1,4 @@
-//! What clients may not do, and what they are told: limits, silence, strange origins, dirt.
+//! Limits and refusals: frame sizes, rates, silence, foreign origins, malformed messages.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,59 +8,63 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::support::cluster::Cluster;
-use crate::support::peer::Peer;
-use crate::support::{eventually, http};
+use testing::Client;
+use testing::Cluster;
+use testing::{eventually, http};
 
 #[tokio::test]
 async fn a_frame_over_the_limit_closes_with_1009() {
-    let cluster = Cluster::embedded(1, &[]).await;
+    let cluster = Cluster::in_memory(1, &[]).await;
     let mut one = cluster.login(0, "one").await;
     let mut other = cluster.login(0, "other").await;
     let empty = r#"{"type":"offer","name":"other","offer":""}"#;
     let fits = empty.replace("\"\"", &format!("\"{}\"", "x".repeat(65_536 - empty.len())));
     assert_eq!(fits.len(), 65_536);
-    one.says_text(&fits).await;
+    one.send_text(&fits).await;
     assert_eq!(
-        other.hears().await["offer"].as_str().unwrap().len(),
+        other.receive().await["offer"].as_str().unwrap().len(),
         65_536 - empty.len()
     );
-    one.sends(Message::text("x".repeat(65_537))).await;
-    assert_eq!(one.is_closed().await, Some(1009));
+    one.send_frame(Message::text("x".repeat(65_537))).await;
+    assert_eq!(one.closed().await, Some(1009));
     assert_eq!(
-        other.hears().await,
+        other.receive().await,
         json!({"type": "leave", "name": "one", "reason": "kicked"})
     );
 }
 
 #[tokio::test]
-async fn a_silent_client_is_left_with_4010_and_a_quiet_one_is_not() {
+async fn a_silent_client_is_closed_with_4010_and_a_quiet_one_is_not() {
     let settings = [
         ("session.ping_every", "300ms"),
         ("session.silent_after", "900ms"),
     ];
-    let cluster = Cluster::embedded(1, &settings).await;
+    let cluster = Cluster::in_memory(1, &settings).await;
     let mut quiet = cluster.login(0, "quiet").await;
     let mut silent = cluster.login(0, "silent").await;
-    silent.calls(&mut quiet).await;
-    let silent = silent.goes_deaf();
+    silent.call(&mut quiet).await;
+    let silent = silent.stop_reading();
     assert_eq!(
-        quiet.hears().await,
+        quiet.receive().await,
         json!({"type": "leave", "name": "silent", "reason": "lost"})
     );
-    quiet.hears_nothing_more().await;
+    quiet.expect_silence().await;
     drop(silent);
     assert_eq!(raw_close_code(cluster.nodes[0].address).await, 4010);
 }
 
-/// Connects by hand and never answers a ping: the code of the close frame that comes.
+/// Connects over raw TCP and never answers a ping; the code of the close frame.
 async fn raw_close_code(address: SocketAddr) -> u16 {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    let request = format!("GET /ws HTTP/1.1\r\nHost: x\r\n{}\r\n", http::UPGRADE);
+    let mut request = "GET /ws HTTP/1.1\r\nHost: x\r\n".to_owned();
+    for (name, value) in http::UPGRADE {
+        request.extend([name, ": ", value, "\r\n"]);
+    }
+    request += "\r\n";
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut heard = Vec::new();
     stream.read_to_end(&mut heard).await.unwrap();
-    // An unmasked close frame: 0x88, its length, the code.
+    // An unmasked close frame (RFC 6455, section 5.5.1): 0x88, the length, the code.
     let at = heard
         .windows(2)
         .position(|bytes| bytes[0] == 0x88 && bytes[1] >= 2)
@@ -69,27 +73,27 @@ async fn raw_close_code(address: SocketAddr) -> u16 {
 }
 
 #[tokio::test]
-async fn who_never_logs_in_is_left_with_4009() {
-    let cluster = Cluster::embedded(1, &[("session.login_within", "300ms")]).await;
+async fn a_client_without_login_is_closed_with_4009() {
+    let cluster = Cluster::in_memory(1, &[("session.login_within", "300ms")]).await;
     let mut one = cluster.login(0, "one").await;
     let mut idle = cluster.connect(0).await;
-    idle.says(&json!({"type": "ping"})).await;
-    assert_eq!(idle.is_closed().await, Some(4009));
-    one.hears_nothing_more().await;
+    idle.send(&json!({"type": "ping"})).await;
+    assert_eq!(idle.closed().await, Some(4009));
+    one.expect_silence().await;
 }
 
 #[tokio::test]
-async fn a_fast_client_is_refused_and_a_stubborn_one_is_left_with_4029() {
-    let cluster = Cluster::embedded(1, &[("limits.signals_per_second", "20")]).await;
+async fn a_fast_client_is_refused_and_then_closed_with_4029() {
+    let cluster = Cluster::in_memory(1, &[("limits.signals_per_second", "20")]).await;
     let mut one = cluster.login(0, "one").await;
     let mut other = cluster.login(0, "other").await;
     for number in 0..60 {
-        one.says(&json!({"type": "message", "name": "other", "message": number, "id": number}))
+        one.send(&json!({"type": "message", "name": "other", "message": number, "id": number}))
             .await;
     }
     let (mut accepted, mut refused) = (0, 0);
     for _ in 0..60 {
-        let answer = one.hears().await;
+        let answer = one.receive().await;
         if answer["type"] == "ack" {
             accepted += 1;
         } else {
@@ -99,35 +103,38 @@ async fn a_fast_client_is_refused_and_a_stubborn_one_is_left_with_4029() {
             refused += 1;
         }
     }
-    // The login was the first of a burst of 40.
+    // The login counts as the first message of a burst of 40.
     assert!(
         (39..=50).contains(&accepted),
         "{accepted} accepted, {refused} refused"
     );
     for _ in 0..accepted {
-        assert_eq!(other.hears().await["type"], "message");
+        assert_eq!(other.receive().await["type"], "message");
     }
-    other.hears_nothing_more().await;
-    while one.tries_to_say(r#"{"type":"ping"}"#).await {}
-    assert_eq!(one.is_closed().await, Some(4029));
+    other.expect_silence().await;
+    while one.try_send_text(r#"{"type":"ping"}"#).await {}
+    assert_eq!(one.closed().await, Some(4029));
 }
 
 #[tokio::test]
-async fn an_address_has_as_many_connections_as_it_may() {
-    let cluster = Cluster::embedded(1, &[("limits.connections_per_ip", "2")]).await;
+async fn connections_per_address_are_limited() {
+    let cluster = Cluster::in_memory(1, &[("limits.connections_per_ip", "2")]).await;
     let address = cluster.nodes[0].address;
-    let (first, _second) = (Peer::connect(address).await, Peer::connect(address).await);
-    assert_eq!(Peer::try_connect(address, &[]).await.err(), Some(429));
-    first.closes().await;
+    let (first, _second) = (
+        Client::connect(address).await,
+        Client::connect(address).await,
+    );
+    assert_eq!(Client::try_connect(address, &[]).await.err(), Some(429));
+    first.close().await;
     eventually("a place is free again", async || {
-        Peer::try_connect(address, &[]).await.ok()
+        Client::try_connect(address, &[]).await.ok()
     })
     .await;
 }
 
 #[tokio::test]
 async fn only_pages_of_listed_origins_may_connect() {
-    let cluster = Cluster::embedded(
+    let cluster = Cluster::in_memory(
         1,
         &[(
             "limits.origins",
@@ -138,7 +145,7 @@ async fn only_pages_of_listed_origins_may_connect() {
     let address = cluster.nodes[0].address;
     for origin in ["https://app.example", "http://localhost:3000"] {
         assert!(
-            Peer::try_connect(address, &[("origin", origin)])
+            Client::try_connect(address, &[("origin", origin)])
                 .await
                 .is_ok(),
             "{origin}"
@@ -152,7 +159,7 @@ async fn only_pages_of_listed_origins_may_connect() {
         "https://APP.example",
     ] {
         assert_eq!(
-            Peer::try_connect(address, &[("origin", origin)])
+            Client::try_connect(address, &[("origin", origin)])
                 .await
                 .err(),
             Some(403),
@@ -160,12 +167,12 @@ async fn only_pages_of_listed_origins_may_connect() {
         );
     }
     assert!(
-        Peer::try_connect(address, &[]).await.is_ok(),
+        Client::try_connect(address, &[]).await.is_ok(),
         "a program sends none"
     );
-    let open = Cluster::embedded(1, &[]).await;
+    let open = Cluster::in_memory(1, &[]).await;
     assert!(
-        Peer::try_connect(open.nodes[0].address, &[("origin", "null")])
+        Client::try_connect(open.nodes[0].address, &[("origin", "null")])
             .await
             .is_ok(),
         "off by default"
@@ -173,8 +180,8 @@ async fn only_pages_of_listed_origins_may_connect() {
 }
 
 #[tokio::test]
-async fn a_slowloris_is_left() {
-    let cluster = Cluster::embedded(1, &[]).await;
+async fn a_slow_request_head_is_cut_off() {
+    let cluster = Cluster::in_memory(1, &[]).await;
     let mut stream = TcpStream::connect(cluster.nodes[0].address).await.unwrap();
     stream
         .write_all(b"GET / HTTP/1.1\r\nHost: x\r\n")
@@ -186,18 +193,18 @@ async fn a_slowloris_is_left() {
 }
 
 #[tokio::test]
-async fn dirt_harms_nobody() {
-    let cluster = Cluster::embedded(2, &[("limits.signals_per_second", "0")]).await;
+async fn malformed_messages_harm_nobody() {
+    let cluster = Cluster::in_memory(2, &[("limits.signals_per_second", "0")]).await;
     let mut one = cluster.login(0, "one").await;
     let mut other = cluster.login(1, "other").await;
-    one.calls(&mut other).await;
+    one.call(&mut other).await;
     let deep = format!("{}1{}", "[".repeat(30_000), "]".repeat(30_000));
-    one.says_text(&format!(
+    one.send_text(&format!(
         r#"{{"type":"message","name":"other","message":{deep}}}"#
     ))
     .await;
     assert_eq!(
-        other.hears_text().await,
+        other.receive_text().await,
         format!(r#"{{"type":"message","message":{deep},"name":"one"}}"#)
     );
     for dirt in [
@@ -213,41 +220,42 @@ async fn dirt_harms_nobody() {
         "\u{0}\u{feff}".to_owned(),
         String::new(),
     ] {
-        one.says_text(&dirt).await;
-        let answer = one.hears().await;
+        one.send_text(&dirt).await;
+        let answer = one.receive().await;
         assert!(
             ["error", "login"].contains(&answer["type"].as_str().unwrap()),
             "{answer}"
         );
         assert!(answer.to_string().len() < 1000, "an answer is short");
     }
-    one.sends(Message::binary(vec![0xff, 0xfe, 0x00])).await;
-    assert_eq!(one.hears().await["code"], "bad_json");
-    one.sends(Message::binary(
+    one.send_frame(Message::binary(vec![0xff, 0xfe, 0x00]))
+        .await;
+    assert_eq!(one.receive().await["code"], "bad_json");
+    one.send_frame(Message::binary(
         br#"{"type":"message","name":"other","message":"bin"}"#.to_vec(),
     ))
     .await;
-    assert_eq!(other.hears().await["message"], "bin");
+    assert_eq!(other.receive().await["message"], "bin");
 }
 
 #[tokio::test]
-async fn too_much_to_ask_is_refused() {
-    let cluster = Cluster::embedded(1, &[]).await;
+async fn too_many_presence_names_are_refused() {
+    let cluster = Cluster::in_memory(1, &[]).await;
     let mut one = cluster.login(0, "one").await;
     let names: Vec<String> = (0..257).map(|number| format!("n{number}")).collect();
-    one.says(&json!({"type": "presence", "names": names, "id": 1}))
+    one.send(&json!({"type": "presence", "names": names, "id": 1}))
         .await;
-    assert_eq!(one.hears().await["code"], "too_many");
-    one.says(&json!({"type": "presence", "names": names[..256], "watch": true}))
+    assert_eq!(one.receive().await["code"], "too_many");
+    one.send(&json!({"type": "presence", "names": names[..256], "watch": true}))
         .await;
-    assert_eq!(one.hears().await["users"].as_object().unwrap().len(), 256);
-    one.says(&json!({"type": "presence", "names": ["one more"], "watch": true}))
+    assert_eq!(one.receive().await["users"].as_object().unwrap().len(), 256);
+    one.send(&json!({"type": "presence", "names": ["one more"], "watch": true}))
         .await;
-    assert_eq!(one.hears().await["code"], "too_many");
-    one.says(&json!({"type": "presence", "names": names[..1], "watch": false}))
+    assert_eq!(one.receive().await["code"], "too_many");
+    one.send(&json!({"type": "presence", "names": names[..1], "watch": false}))
         .await;
-    one.hears().await;
-    one.says(&json!({"type": "presence", "names": ["one more"], "watch": true}))
+    one.receive().await;
+    one.send(&json!({"type": "presence", "names": ["one more"], "watch": true}))
         .await;
-    assert_eq!(one.hears().await["users"], json!({"one more": false}));
+    assert_eq!(one.receive().await["users"], json!({"one more": false}));
 }

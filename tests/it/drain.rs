@@ -1,22 +1,22 @@
-//! How a node stops: everybody is told to go, nobody new comes in, nothing is left.
+//! How a node drains: it closes its sessions, refuses new ones, and leaves no keys behind.
 
 use serde_json::json;
 
-use crate::support::cluster::Cluster;
-use crate::support::http;
+use testing::Cluster;
+use testing::http;
 
 #[tokio::test]
-async fn everybody_is_told_and_the_name_is_free_elsewhere() {
+async fn a_drain_closes_all_sessions_and_frees_their_names() {
     for mut cluster in [
-        Cluster::embedded(2, &[]).await,
-        Cluster::redis(2, &[]).await,
+        Cluster::in_memory(2, &[]).await,
+        Cluster::over_redis(2, &[]).await,
     ] {
         let mut staying = cluster.login(1, "staying").await;
         let mut leaving = cluster.login(0, "leaving").await;
         let mut nameless = cluster.connect(0).await;
-        leaving.calls(&mut staying).await;
+        leaving.call(&mut staying).await;
         cluster.nodes[0].drain();
-        let goaway = leaving.hears().await;
+        let goaway = leaving.receive().await;
         assert_eq!(
             (&goaway["type"], &goaway["reason"]),
             (&json!("goaway"), &json!("draining"))
@@ -25,10 +25,10 @@ async fn everybody_is_told_and_the_name_is_free_elsewhere() {
             goaway["reconnect_in_ms"].as_u64().unwrap() < 100,
             "{goaway}"
         );
-        assert_eq!(leaving.is_closed().await, Some(1012));
-        assert_eq!(nameless.is_closed().await, Some(1012));
+        assert_eq!(leaving.closed().await, Some(1012));
+        assert_eq!(nameless.closed().await, Some(1012));
         assert_eq!(
-            staying.hears().await,
+            staying.receive().await,
             json!({"type": "leave", "name": "leaving", "reason": "closed"})
         );
         assert!(
@@ -36,29 +36,28 @@ async fn everybody_is_told_and_the_name_is_free_elsewhere() {
             "it drained before the deadline"
         );
         let mut again = cluster.login(1, "leaving").await;
-        staying.calls(&mut again).await;
-        again.hears_nothing_more().await;
+        staying.call(&mut again).await;
+        again.expect_silence().await;
     }
 }
 
-/// A client that neither reads nor closes holds a goodbye up; meanwhile the node turns everybody else away.
+/// A client that neither reads nor closes keeps the node draining; meanwhile the node refuses new clients.
 #[tokio::test]
-async fn while_it_drains_a_node_takes_nobody_and_says_so() {
-    let mut cluster = Cluster::embedded(1, &[]).await;
-    let held = cluster.login(0, "held").await.goes_deaf();
+async fn a_draining_node_is_unready_and_refuses_connections() {
+    let mut cluster = Cluster::in_memory(1, &[]).await;
+    let held = cluster.login(0, "held").await.stop_reading();
     let node = &cluster.nodes[0];
     assert_eq!(http::status(node.admin, "/readyz").await, Some(200));
     node.drain();
     let unready = async || (http::status(node.admin, "/readyz").await == Some(503)).then_some(());
-    crate::support::eventually("it is unready", unready).await;
+    testing::eventually("it is unready", unready).await;
     assert_eq!(http::status(node.admin, "/livez").await, Some(200));
-    let answer = http::get(node.address, "/ws", http::UPGRADE)
-        .await
-        .unwrap()
-        .to_lowercase();
+    let refused = http::get_with(node.address, "/ws", http::UPGRADE).await;
+    let refused = refused.unwrap();
+    assert_eq!(refused.status, 503);
     assert!(
-        answer.contains("503 service unavailable") && answer.contains("retry-after: 1"),
-        "{answer}"
+        refused.header("retry-after").starts_with('1'),
+        "{refused:?}"
     );
     assert!(cluster.nodes[0].stopped().await);
     drop(held);

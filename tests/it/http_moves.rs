@@ -1,114 +1,114 @@
-//! HTTP sessions go on elsewhere: after a break, a drain, or the end of the node that carried them.
+//! HTTP sessions continue on another node after a broken stream, a drain, or the end of their home.
 
 use serde_json::json;
 
-use crate::support::cluster::Cluster;
-use crate::support::visitor::{By, Events, Visitor, request};
+use testing::Cluster;
+use testing::http_session::{Downlink, EventStream, HttpSession, request};
 
 async fn both() -> [Cluster; 2] {
     [
-        Cluster::embedded(2, &[]).await,
-        Cluster::redis(2, &[]).await,
+        Cluster::in_memory(2, &[]).await,
+        Cluster::over_redis(2, &[]).await,
     ]
 }
 
 #[tokio::test]
-async fn a_stream_goes_on_behind_the_last_event_on_any_node() {
+async fn a_stream_continues_after_its_last_event_on_any_node() {
     for cluster in both().await {
         let mut peer = cluster.login(0, "peer").await;
-        let mut visitor = Visitor::login(cluster.nodes[0].address, By::Stream, "a").await;
+        let mut visitor = HttpSession::login(cluster.nodes[0].address, Downlink::Stream, "a").await;
         let say =
             |number: u64| json!({"type": "message", "name": "a", "message": number, "id": number});
         for number in 0..50 {
-            peer.says(&say(number)).await;
-            peer.hears_of("ack").await;
+            peer.send(&say(number)).await;
+            peer.receive_type("ack").await;
             if number % 5 == 0 {
-                // The stream breaks, and goes on at the other node.
+                // The stream breaks, and continues at the other node.
                 let turn = usize::from(number % 2 == 0);
-                visitor.turns_to(cluster.nodes[turn].address);
+                visitor.move_to(cluster.nodes[turn].address);
             }
             if number % 7 < 4 {
                 continue;
             }
-            // Some are heard only after the break.
-            while visitor.hears().await["message"] != number {}
+            // Some messages arrive only after the break.
+            while visitor.receive().await["message"] != number {}
         }
-        while visitor.hears().await["message"] != 49 {}
-        // All again, from the beginning: nothing was there twice.
+        while visitor.receive().await["message"] != 49 {}
+        // Reads everything again from the beginning: nothing is there twice.
         visitor.last = None;
-        visitor.turns_to(cluster.nodes[1].address);
-        visitor.hears_of("login").await;
+        visitor.move_to(cluster.nodes[1].address);
+        visitor.receive_type("login").await;
         for number in 0..50 {
-            assert_eq!(visitor.hears().await["message"], number);
+            assert_eq!(visitor.receive().await["message"], number);
         }
-        visitor.hears_nothing_more().await;
+        visitor.expect_silence().await;
     }
 }
 
 #[tokio::test]
-async fn a_drain_hands_the_conversation_over_and_nobody_hears_a_leave() {
+async fn a_drain_moves_http_sessions_without_a_leave() {
     for mut cluster in both().await {
         let mut peer = cluster.login(1, "peer").await;
         let (draining, staying) = (cluster.nodes[0].address, cluster.nodes[1].address);
-        let mut streaming = Visitor::login(draining, By::Stream, "streaming").await;
-        let mut elsewhere = Visitor::login(draining, By::Stream, "elsewhere").await;
-        let mut polling = Visitor::login(draining, By::Poll, "polling").await;
-        elsewhere.turns_to(staying);
+        let mut streaming = HttpSession::login(draining, Downlink::Stream, "streaming").await;
+        let mut elsewhere = HttpSession::login(draining, Downlink::Stream, "elsewhere").await;
+        let mut polling = HttpSession::login(draining, Downlink::Poll, "polling").await;
+        elsewhere.move_to(staying);
         let names = ["streaming", "elsewhere", "polling"];
         for visitor in [&mut streaming, &mut elsewhere, &mut polling] {
             visitor
-                .says(&json!({"type": "offer", "name": "peer", "offer": 1, "id": "o"}))
+                .send(&json!({"type": "offer", "name": "peer", "offer": 1, "id": "o"}))
                 .await;
-            peer.hears_of("offer").await;
-            visitor.hears_of("ack").await;
+            peer.receive_type("offer").await;
+            visitor.receive_type("ack").await;
             visitor
-                .says(&json!({"type": "presence", "names": ["late"], "watch": true}))
+                .send(&json!({"type": "presence", "names": ["late"], "watch": true}))
                 .await;
-            let presence = visitor.hears().await;
+            let presence = visitor.receive().await;
             assert_eq!(presence["users"], json!({"late": false}));
         }
         cluster.nodes[0].drain();
-        let bye = streaming.hears_event().await;
+        let bye = streaming.receive_event().await;
         assert_eq!(bye.kind, "bye");
         assert!(cluster.nodes[0].stopped().await, "nothing is left");
         for name in names {
-            peer.says(&json!({"type": "message", "name": name, "message": "meanwhile"}))
+            peer.send(&json!({"type": "message", "name": name, "message": "meanwhile"}))
                 .await;
         }
         let late = cluster.login(1, "late").await;
         for visitor in [&mut streaming, &mut elsewhere, &mut polling] {
-            visitor.turns_to(staying);
+            visitor.move_to(staying);
             let (mut meanwhile, mut watched) = (0, false);
             while meanwhile == 0 || !watched {
-                let told = visitor.hears().await;
+                let told = visitor.receive().await;
                 match told["type"].as_str().unwrap() {
                     "message" => meanwhile += 1,
-                    // It is told anew what it watches.
+                    // The new home sends the presence of watched names again.
                     "presence" => watched |= told["users"]["late"] == true,
                     _ => panic!("{told}"),
                 }
             }
             assert_eq!(meanwhile, 1);
             visitor
-                .says(&json!({"type": "message", "name": "peer", "message": "still here"}))
+                .send(&json!({"type": "message", "name": "peer", "message": "still here"}))
                 .await;
-            let heard = peer.hears().await;
+            let heard = peer.receive().await;
             assert_eq!(heard["message"], "still here", "{heard}");
         }
-        peer.hears_nothing_more().await;
+        peer.expect_silence().await;
         drop(late);
     }
 }
 
 #[tokio::test]
-async fn a_draining_node_takes_nobody_and_says_so() {
-    let mut cluster = Cluster::redis(2, &[]).await;
+async fn a_draining_node_refuses_http_sessions() {
+    let mut cluster = Cluster::over_redis(2, &[]).await;
     let address = cluster.nodes[0].address;
-    let visitor = Visitor::login(address, By::Poll, "a").await;
-    // A client that neither reads nor closes holds the drain up.
-    let held = cluster.login(0, "held").await.goes_deaf();
+    let visitor = HttpSession::login(address, Downlink::Poll, "a").await;
+    // A client that neither reads nor closes keeps the node draining.
+    let held = cluster.login(0, "held").await.stop_reading();
     cluster.nodes[0].drain();
-    crate::support::eventually("it drains", async || {
+    testing::eventually("it drains", async || {
         let refused = request(address, "POST", "/v1/sessions", &[], "{}").await;
         (refused.status == 503).then(|| {
             assert_eq!(refused.header("retry-after"), "1");
@@ -116,7 +116,7 @@ async fn a_draining_node_takes_nobody_and_says_so() {
         })
     })
     .await;
-    let refused = Events::open(address, &visitor.token, None).await;
+    let refused = EventStream::open(address, &visitor.token, None).await;
     assert_eq!(refused.err(), Some(503));
     assert!(cluster.nodes[0].stopped().await);
     drop(held);

@@ -1,4 +1,4 @@
-//! ICE servers: in the login reply, pushed anew, by HTTP for whoever proves a session, and to nobody else.
+//! ICE servers: in the login reply, pushed before they expire, and over HTTP with a session's token.
 
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -8,12 +8,10 @@ use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, Mac as _};
 use serde_json::{Value, json};
 use sha1::Sha1;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 
-use crate::support::cluster::{Cluster, Ground};
-use crate::support::http;
-use crate::support::peer::Peer;
+use testing::Client;
+use testing::cluster::{Backend, Cluster};
+use testing::http;
 
 const SECRET: &str = "only-the-relay-knows";
 const SETTINGS: [(&str, &str); 2] = [
@@ -29,7 +27,7 @@ fn now() -> u64 {
     now.unwrap().as_secs()
 }
 
-/// What a relay that knows the secret thinks of a login: until when it is good.
+/// Checks TURN credentials as a relay does that shares the secret; the time at which they expire.
 fn good_until(server: &Value) -> u64 {
     let username = server["username"].as_str().expect("a user name");
     let mut mac = Hmac::<Sha1>::new_from_slice(SECRET.as_bytes()).unwrap();
@@ -56,33 +54,26 @@ fn are_good_for(told: &Value, ttl: u64, said: &str) {
     assert!((ttl.saturating_sub(30)..=ttl).contains(&left), "{left}");
 }
 
-/// The status and the body of a question for ICE servers.
-async fn asks(address: SocketAddr, query: &str, headers: &str) -> (u16, Value) {
-    let answer = http::get(address, &format!("/v1/ice-servers{query}"), headers).await;
-    let answer = answer.unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    let head = head.to_lowercase();
-    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    assert_eq!(
-        head.contains("cache-control: no-store"),
-        status == 200,
-        "{head}"
-    );
-    assert_eq!(
-        head.contains("www-authenticate: bearer"),
-        status == 401,
-        "{head}"
-    );
-    (status, serde_json::from_str(body).unwrap())
+/// The status and the body of `GET /v1/ice-servers` with this `Authorization` header.
+async fn get(address: SocketAddr, query: &str, authorization: &str) -> (u16, Value) {
+    let path = format!("/v1/ice-servers{query}");
+    let headers = [("authorization", authorization)];
+    let response = http::get_with(address, &path, &headers).await.unwrap();
+    let status = response.status;
+    let is_uncached = response.header("cache-control") == "no-store";
+    assert_eq!(is_uncached, status == 200, "{response:?}");
+    let asks_for_token = response.header("www-authenticate").starts_with("Bearer");
+    assert_eq!(asks_for_token, status == 401, "{response:?}");
+    (status, response.json())
 }
 
 #[tokio::test]
-async fn a_login_brings_servers_and_a_login_of_ones_own() {
-    let cluster = Cluster::embedded(1, &SETTINGS).await;
+async fn a_login_reply_has_servers_with_own_credentials() {
+    let cluster = Cluster::in_memory(1, &SETTINGS).await;
     let mut names = Vec::new();
     for name in ["one", "other"] {
         let mut peer = cluster.connect(0).await;
-        let reply = peer.tries_login(name).await;
+        let reply = peer.try_login(name).await;
         are_good_for(&reply, 12 * 3600, "iceServersTtl");
         let username = reply["iceServers"][1]["username"]
             .as_str()
@@ -95,24 +86,24 @@ async fn a_login_brings_servers_and_a_login_of_ones_own() {
 }
 
 #[tokio::test]
-async fn servers_without_a_secret_do_not_run_out() {
+async fn servers_without_a_secret_do_not_expire() {
     let fixed = json!([{"urls": ["turn:a"], "username": "u", "credential": "c"}]);
-    let cluster = Cluster::embedded(1, &[("ice.servers", &fixed.to_string())]).await;
-    let reply = cluster.connect(0).await.tries_login("one").await;
+    let cluster = Cluster::in_memory(1, &[("ice.servers", &fixed.to_string())]).await;
+    let reply = cluster.connect(0).await.try_login("one").await;
     assert_eq!(reply["iceServers"], fixed);
     assert_eq!(reply.get("iceServersTtl"), None);
 }
 
 #[tokio::test]
-async fn logins_are_pushed_anew_before_they_run_out() {
+async fn credentials_are_renewed_before_they_expire() {
     let mut settings = SETTINGS.to_vec();
     settings.push(("ice.turn_ttl", "4s"));
-    let cluster = Cluster::embedded(1, &settings).await;
+    let cluster = Cluster::in_memory(1, &settings).await;
     let mut one = cluster.connect(0).await;
-    let reply = one.tries_login("one").await;
+    let reply = one.try_login("one").await;
     let mut good = good_until(&reply["iceServers"][1]);
     for _ in 0..2 {
-        let pushed = one.hears().await;
+        let pushed = one.receive().await;
         assert_eq!(pushed["type"], "ice_servers");
         assert!(now() <= good, "the one before is good still");
         are_good_for(&pushed, 4, "iceServersTtl");
@@ -120,111 +111,103 @@ async fn logins_are_pushed_anew_before_they_run_out() {
         assert!(renewed > good);
         good = renewed;
     }
-    // Who has not logged in is told nothing.
+    // A client that has not logged in gets no servers.
     let mut nameless = cluster.connect(0).await;
     assert_eq!(
-        nameless.listens(Duration::from_millis(2500)).await,
+        nameless.receive_for(Duration::from_millis(2500)).await,
         [] as [Value; 0]
     );
 }
 
 #[tokio::test]
-async fn a_session_asks_any_node_with_its_secret() {
+async fn any_node_serves_ice_servers_for_a_secret() {
     for cluster in [
-        Cluster::embedded(2, &SETTINGS).await,
-        Cluster::redis(2, &SETTINGS).await,
+        Cluster::in_memory(2, &SETTINGS).await,
+        Cluster::over_redis(2, &SETTINGS).await,
     ] {
         let name = "Ü & +";
-        let one = Peer::login_resumable(cluster.nodes[0].address, name).await;
+        let one = Client::login_resumable(cluster.nodes[0].address, name).await;
         let query = "?name=%C3%9C+%26+%2B";
-        let bearer = format!("Authorization: bearer {}\r\n", one.ticket.secret);
+        let bearer = format!("bearer {}", one.token.secret);
         for node in &cluster.nodes {
-            let (status, told) = asks(node.address, query, &bearer).await;
+            let (status, told) = get(node.address, query, &bearer).await;
             assert_eq!(status, 200, "{told}");
             are_good_for(&told, 12 * 3600, "ttl");
         }
         let there = cluster.nodes[1].address;
-        let (status, told) = asks(there, "", &bearer).await;
+        let (status, told) = get(there, "", &bearer).await;
         assert_eq!((status, &told["code"]), (400, &json!("bad_request")));
-        // A plain session has no secret, and an empty one is none.
+        // A plain session has no secret, and an empty secret is refused.
         let _plain = cluster.login(0, "plain").await;
         for (query, header) in [
             ("?name=other", bearer.as_str()),
             ("?name=plain", bearer.as_str()),
-            ("?name=plain", "Authorization: Bearer \r\n"),
-            (query, "Authorization: Bearer 00\r\n"),
-            (query, "Authorization: Basic 00\r\n"),
+            ("?name=plain", "Bearer "),
+            (query, "Bearer 00"),
+            (query, "Basic 00"),
             (query, ""),
         ] {
-            let (status, told) = asks(there, query, header).await;
+            let (status, told) = get(there, query, header).await;
             assert_eq!((status, &told["code"]), (401, &json!("unauthorized")));
-            assert!(!told.to_string().contains(&one.ticket.secret));
+            assert!(!told.to_string().contains(&one.token.secret));
         }
-        // Its time is over with the session.
-        one.closes().await;
-        crate::support::eventually("the secret is worth nothing", async || {
-            (asks(there, query, &bearer).await.0 == 401).then_some(())
+        // The secret ends with the session.
+        one.close().await;
+        testing::eventually("the secret is worth nothing", async || {
+            (get(there, query, &bearer).await.0 == 401).then_some(())
         })
         .await;
-        if let Ground::MemoryBroker(switch) = &cluster.ground {
+        if let Backend::Memory(switch) = &cluster.backend {
             switch.set_unreachable(true);
-            let (status, told) = asks(there, query, &bearer).await;
+            let (status, told) = get(there, query, &bearer).await;
             assert_eq!((status, &told["code"]), (503, &json!("unavailable")));
         }
     }
 }
 
 /// The status and the body of a POST of JSON.
-async fn posts(address: SocketAddr, path: &str, bearer: &str, body: &Value) -> (u16, Value) {
-    let body = body.to_string();
-    let headers = format!(
-        "Content-Type: application/json\r\nContent-Length: {}\r\n{bearer}",
-        body.len()
-    );
-    let request = format!(
-        "POST {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{headers}\r\n{body}"
-    );
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
-    let body = answer.split_once("\r\n\r\n").unwrap().1;
-    (status, serde_json::from_str(body).unwrap())
+async fn post(address: SocketAddr, path: &str, authorization: &str, body: &Value) -> (u16, Value) {
+    let headers = [
+        ("authorization", authorization),
+        ("content-type", "application/json"),
+    ];
+    let response = http::request(address, "POST", path, &headers, &body.to_string()).await;
+    (response.status, response.json())
 }
 
-/// What an HTTP session was told after that place, and the next place.
-async fn polls(address: SocketAddr, bearer: &str, after: &str) -> (Vec<Value>, String) {
+/// The events of an HTTP session after this place, and the next place.
+async fn poll(address: SocketAddr, authorization: &str, after: &str) -> (Vec<Value>, String) {
     let path = format!("/v1/events?mode=poll&wait=10&after={after}");
-    let answer = http::get(address, &path, bearer).await.unwrap();
-    let told: Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
-    let events = told["events"].as_array().unwrap().iter();
-    let next = told["next"].as_str().unwrap().to_owned();
+    let headers = [("authorization", authorization)];
+    let response = http::get_with(address, &path, &headers).await.unwrap();
+    let polled = response.json();
+    let events = polled["events"].as_array().unwrap().iter();
+    let next = polled["next"].as_str().unwrap().to_owned();
     (events.map(|event| event["data"].clone()).collect(), next)
 }
 
 #[tokio::test]
-async fn an_http_session_asks_with_its_token_and_is_told_anew() {
+async fn an_http_session_gets_ice_servers_and_renewals() {
     let mut settings = SETTINGS.to_vec();
     settings.push(("ice.turn_ttl", "4s"));
     for cluster in [
-        Cluster::embedded(2, &settings).await,
-        Cluster::redis(2, &settings).await,
+        Cluster::in_memory(2, &settings).await,
+        Cluster::over_redis(2, &settings).await,
     ] {
         let [here, there] = [0, 1].map(|node: usize| cluster.nodes[node].address);
-        let (status, opened) = posts(here, "/v1/sessions", "", &json!({})).await;
+        let (status, opened) = post(here, "/v1/sessions", "", &json!({})).await;
         assert_eq!(status, 201, "{opened}");
         let token = opened["token"].as_str().unwrap();
-        let bearer = format!("Authorization: Bearer {token}\r\n");
-        // It has no name yet.
-        let (status, told) = asks(there, "", &bearer).await;
+        let bearer = format!("Bearer {token}");
+        // The session has not logged in yet.
+        let (status, told) = get(there, "", &bearer).await;
         assert_eq!((status, &told["code"]), (401, &json!("unauthorized")));
         let login = json!({"type": "login", "name": "one"});
-        let (status, _) = posts(there, "/v1/messages", &bearer, &login).await;
+        let (status, _) = post(there, "/v1/messages", &bearer, &login).await;
         assert_eq!(status, 202);
         let (mut heard, mut after) = (Vec::new(), String::new());
         while heard.len() < 2 {
-            let (events, next) = polls(there, &bearer, &after).await;
+            let (events, next) = poll(there, &bearer, &after).await;
             heard.extend(
                 events
                     .into_iter()
@@ -237,37 +220,38 @@ async fn an_http_session_asks_with_its_token_and_is_told_anew() {
         are_good_for(&heard[1], 4, "iceServersTtl");
         let first = good_until(&heard[0]["iceServers"][1]);
         assert!(good_until(&heard[1]["iceServers"][1]) > first);
-        // At any node.
+        // Any node answers.
         for node in [here, there] {
-            let (status, told) = asks(node, "", &bearer).await;
+            let (status, told) = get(node, "", &bearer).await;
             assert_eq!(status, 200, "{told}");
             are_good_for(&told, 4, "ttl");
         }
         let last = if token.ends_with('0') { "1" } else { "0" };
         let wrong = format!("Bearer {}{last}", &token[..token.len() - 1]);
-        let (status, told) = asks(there, "", &format!("Authorization: {wrong}\r\n")).await;
+        let (status, told) = get(there, "", &wrong).await;
         assert_eq!((status, &told["code"]), (401, &json!("unauthorized")));
     }
 }
 
 #[tokio::test]
-async fn pages_of_listed_origins_may_ask() {
+async fn listed_origins_may_get_ice_servers() {
     let mut settings = SETTINGS.to_vec();
     settings.push(("limits.origins", "https://app.example"));
-    let cluster = Cluster::embedded(1, &settings).await;
+    let cluster = Cluster::in_memory(1, &settings).await;
     let address = cluster.nodes[0].address;
-    let one = Peer::login_resumable(address, "one").await;
-    let bearer = format!("Authorization: Bearer {}\r\n", one.ticket.secret);
+    let one = Client::login_resumable(address, "one").await;
+    let bearer = format!("Bearer {}", one.token.secret);
     let from = async |origin: &str| {
-        let headers = format!("{bearer}Origin: {origin}\r\n");
-        let answer = http::get(address, "/v1/ice-servers?name=one", &headers).await;
-        answer.unwrap().to_lowercase()
+        let headers = [("authorization", bearer.as_str()), ("origin", origin)];
+        let response = http::get_with(address, "/v1/ice-servers?name=one", &headers).await;
+        response.unwrap()
     };
-    let answer = from("https://app.example").await;
-    assert!(answer.starts_with("http/1.1 200"), "{answer}");
-    assert!(answer.contains("access-control-allow-origin: https://app.example\r\n"));
-    assert!(answer.contains("vary: origin"), "{answer}");
-    let answer = from("https://evil.example").await;
-    assert!(answer.starts_with("http/1.1 403"), "{answer}");
-    assert!(!answer.contains("access-control-allow-origin"), "{answer}");
+    let response = from("https://app.example").await;
+    assert_eq!(response.status, 200, "{response:?}");
+    let allowed = response.header("access-control-allow-origin");
+    assert_eq!(allowed, "https://app.example");
+    assert_eq!(response.header("vary").to_lowercase(), "origin");
+    let response = from("https://evil.example").await;
+    assert_eq!(response.status, 403, "{response:?}");
+    assert_eq!(response.header("access-control-allow-origin"), "");
 }

@@ -1,17 +1,22 @@
-//! The house and the town: real `WebSockets` to real nodes, on the embedded switch and on a real Redis.
+//! Behaviour of nodes that run in the test's process: real connections, over memory and over a real Redis.
 
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
-#[path = "../support/mod.rs"]
-mod support;
+/// The old paths of the test kit, which the conformance suite still uses.
+mod support {
+    pub use testing::{PATIENCE, eventually};
+    pub mod process {
+        pub use testing::Redis;
+    }
+}
 
 mod calls;
 mod conformance;
 mod defences;
 mod drain;
 mod http_calls;
-mod http_door;
 mod http_moves;
+mod http_sessions;
 mod ice;
 mod ops;
 mod pages;

@@ -1,23 +1,20 @@
-//! What an operator, a load balancer and a curious browser see.
+//! The admin routes, and what a plain HTTP request gets at the public address.
 
-use serde_json::Value;
-
-use crate::support::cluster::Cluster;
-use crate::support::http;
+use testing::Cluster;
+use testing::http;
 
 #[tokio::test]
-async fn the_admin_listener_tells_how_the_node_is() {
+async fn the_admin_listener_reports_the_state_of_the_node() {
     for (cluster, kind) in [
-        (Cluster::embedded(1, &[]).await, "embedded"),
-        (Cluster::redis(1, &[]).await, "redis"),
+        (Cluster::in_memory(1, &[]).await, "embedded"),
+        (Cluster::over_redis(1, &[]).await, "redis"),
     ] {
         let node = &cluster.nodes[0];
         let _one = cluster.login(0, "one").await;
         let _nameless = cluster.connect(0).await;
         assert_eq!(http::status(node.admin, "/livez").await, Some(200));
         assert_eq!(http::status(node.admin, "/readyz").await, Some(200));
-        let answer = http::get(node.admin, "/status", "").await.unwrap();
-        let status: Value = serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+        let status = http::get(node.admin, "/status").await.unwrap().json();
         assert_eq!(status["node"], node.id.as_str());
         assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
         assert_eq!(status["sessions"], 1);
@@ -26,23 +23,25 @@ async fn the_admin_listener_tells_how_the_node_is() {
         assert_eq!(
             http::status(node.address, "/status").await,
             Some(404),
-            "not at the clients' door"
+            "only the admin listener has it"
         );
     }
 }
 
 #[tokio::test]
-async fn who_comes_without_a_websocket_is_told_what_this_is() {
-    let cluster = Cluster::embedded(1, &[("peerjs.enabled", "false")]).await;
+async fn a_plain_http_request_gets_an_explanation() {
+    let cluster = Cluster::in_memory(1, &[("peerjs.enabled", "false")]).await;
     let node = &cluster.nodes[0];
-    let page = http::get(node.address, "/", "").await.unwrap();
-    assert!(
-        page.starts_with("HTTP/1.1 200") && page.contains("WebSocket"),
-        "{page}"
-    );
+    let page = http::get(node.address, "/").await.unwrap();
+    assert_eq!(page.status, 200);
+    assert!(page.body.contains("WebSocket"), "{page:?}");
     assert_eq!(http::status(node.address, "/ws").await, Some(426));
     assert_eq!(http::status(node.address, "/elsewhere").await, Some(404));
-    let half = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 8\r\n";
-    let refused = http::get(node.address, "/ws", half).await.unwrap();
-    assert!(refused.starts_with("HTTP/1.1 400"), "{refused}");
+    let old_version = [
+        ("connection", "Upgrade"),
+        ("upgrade", "websocket"),
+        ("sec-websocket-version", "8"),
+    ];
+    let refused = http::get_with(node.address, "/ws", &old_version).await;
+    assert_eq!(refused.unwrap().status, 400);
 }

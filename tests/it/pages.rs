@@ -1,72 +1,68 @@
-//! What a browser finds at a node: pages, the client library, and how the node sees it.
+//! Pages, the client library, and `/v1/whoami`.
 
 use std::net::SocketAddr;
 
 use serde_json::Value;
 
-use crate::support::cluster::Cluster;
-use crate::support::http;
+use testing::Cluster;
+use testing::http::{self, Response};
 
-const BROWSER: &str = "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8\r\n";
+const BROWSER: &[(&str, &str)] = &[(
+    "accept",
+    "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+)];
 
-/// The status, the headers in lower case, and the body.
-async fn get(address: SocketAddr, path: &str, headers: &str) -> (u16, String, String) {
-    let answer = http::get(address, path, headers).await.unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    (status, head.to_lowercase(), body.to_owned())
-}
-
-fn header(head: &str, name: &str) -> Option<String> {
-    let mut lines = head.lines();
-    lines.find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(": ")?.to_owned()))
+async fn get(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Response {
+    http::get_with(address, path, headers).await.unwrap()
 }
 
 #[tokio::test]
-async fn a_browser_gets_a_page_and_a_program_gets_words() {
-    let cluster = Cluster::embedded(1, &[]).await;
+async fn a_browser_gets_html_and_a_program_gets_text() {
+    let cluster = Cluster::in_memory(1, &[]).await;
     let address = cluster.nodes[0].address;
     for (accept, is_page) in [
         (BROWSER, true),
-        ("", false),
-        ("Accept: */*\r\n", false),
-        ("Accept: text/html;q=0.1, text/plain\r\n", false),
+        (&[], false),
+        (&[("accept", "*/*")], false),
+        (&[("accept", "text/html;q=0.1, text/plain")], false),
     ] {
-        let (status, head, body) = get(address, "/", accept).await;
-        assert_eq!(status, 200);
-        assert_eq!(body.starts_with("<!doctype html>"), is_page, "{accept}");
-        assert_eq!(head.contains("content-type: text/html"), is_page, "{head}");
-        assert_eq!(header(&head, "vary").as_deref(), Some("accept"));
+        let response = get(address, "/", accept).await;
+        assert_eq!(response.status, 200);
+        let is_html = response.body.starts_with("<!doctype html>");
+        assert_eq!(is_html, is_page, "{accept:?}");
+        let is_html = response.header("content-type").starts_with("text/html");
+        assert_eq!(is_html, is_page, "{response:?}");
+        assert_eq!(response.header("vary").to_lowercase(), "accept");
     }
 }
 
 #[tokio::test]
-async fn pages_consist_of_what_the_node_has_and_may_do_nothing_else() {
-    let cluster = Cluster::embedded(1, &[]).await;
+async fn pages_load_only_resources_of_the_node() {
+    let cluster = Cluster::in_memory(1, &[]).await;
     let address = cluster.nodes[0].address;
     for page in ["/", "/doctor"] {
-        let (status, head, body) = get(address, page, BROWSER).await;
-        assert_eq!(status, 200);
-        let policy = header(&head, "content-security-policy").unwrap();
+        let response = get(address, page, BROWSER).await;
+        assert_eq!(response.status, 200);
+        let policy = response.header("content-security-policy");
         assert!(
             policy.starts_with("default-src 'none'; script-src 'self';"),
             "{policy}"
         );
         assert!(!policy.contains("unsafe"), "{policy}");
-        for strict in [
-            "x-content-type-options: nosniff",
-            "referrer-policy: no-referrer",
+        for (name, value) in [
+            ("x-content-type-options", "nosniff"),
+            ("referrer-policy", "no-referrer"),
         ] {
-            assert!(head.contains(strict), "{page}: {head}");
+            assert_eq!(response.header(name), value, "{page}: {name}");
         }
-        // Everything that it names is here.
+        // The node serves everything that the page refers to.
         let mut parts = 0;
         for attribute in ["src=\"", "href=\""] {
-            for part in body.split(attribute).skip(1) {
+            for part in response.body.split(attribute).skip(1) {
                 let path = part.split('"').next().unwrap();
                 assert!(!path.contains("//"), "{page} asks elsewhere: {path}");
                 if path.starts_with("/page/") || path.starts_with("/client/") {
-                    assert_eq!(get(address, path, "").await.0, 200, "{path}");
+                    assert_eq!(get(address, path, &[]).await.status, 200, "{path}");
                     parts += 1;
                 }
             }
@@ -76,62 +72,65 @@ async fn pages_consist_of_what_the_node_has_and_may_do_nothing_else() {
 }
 
 #[tokio::test]
-async fn without_pages_there_are_words_and_the_library() {
-    let cluster = Cluster::embedded(1, &[("pages.enabled", "false")]).await;
+async fn without_pages_text_and_library_remain() {
+    let cluster = Cluster::in_memory(1, &[("pages.enabled", "false")]).await;
     let address = cluster.nodes[0].address;
-    let (status, head, body) = get(address, "/", BROWSER).await;
-    assert_eq!(status, 200);
-    assert!(head.contains("text/plain") && body.contains("WebSocket"));
+    let response = get(address, "/", BROWSER).await;
+    assert_eq!(response.status, 200);
+    assert!(response.header("content-type").starts_with("text/plain"));
+    assert!(response.body.contains("WebSocket"));
     for gone in ["/doctor", "/page/page.css", "/page/page.js"] {
-        assert_eq!(get(address, gone, BROWSER).await.0, 404, "{gone}");
+        assert_eq!(get(address, gone, BROWSER).await.status, 404, "{gone}");
     }
-    assert_eq!(get(address, "/client/switchboard.js", "").await.0, 200);
-    assert_eq!(get(address, "/v1/whoami", "").await.0, 200);
+    for there in ["/client/switchboard.js", "/v1/whoami"] {
+        assert_eq!(get(address, there, &[]).await.status, 200, "{there}");
+    }
 }
 
 #[tokio::test]
-async fn the_library_can_be_imported_from_anywhere_and_kept() {
-    let cluster = Cluster::embedded(1, &[("limits.origins", "https://app.example")]).await;
+async fn the_library_can_be_imported_cross_origin_and_cached() {
+    let cluster = Cluster::in_memory(1, &[("limits.origins", "https://app.example")]).await;
     let address = cluster.nodes[0].address;
     for (file, kind) in [
         ("switchboard.js", "text/javascript"),
         ("switchboard.d.ts", "application/typescript"),
     ] {
         let path = format!("/client/{file}");
-        let origin = "Origin: https://elsewhere.example\r\n";
-        let (status, head, body) = get(address, &path, origin).await;
-        assert_eq!(status, 200);
+        let origin = [("origin", "https://elsewhere.example")];
+        let response = get(address, &path, &origin).await;
+        assert_eq!(response.status, 200);
         let built_in = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("client");
-        assert_eq!(body, std::fs::read_to_string(built_in.join(file)).unwrap());
-        let said = header(&head, "content-type").unwrap();
-        assert!(said.starts_with(kind), "{said}");
-        for expected in [
-            "access-control-allow-origin: *",
-            "cross-origin-resource-policy: cross-origin",
-            "cache-control: no-cache",
+        let expected = std::fs::read_to_string(built_in.join(file)).unwrap();
+        assert_eq!(response.body, expected);
+        assert!(response.header("content-type").starts_with(kind));
+        for (name, value) in [
+            ("access-control-allow-origin", "*"),
+            ("cross-origin-resource-policy", "cross-origin"),
+            ("cache-control", "no-cache"),
         ] {
-            assert!(head.contains(expected), "{expected} is not in {head}");
+            assert_eq!(response.header(name), value, "{name}");
         }
-        // Known by its tag, strong or weak, alone or among others.
-        let tag = header(&head, "etag").unwrap();
+        // A 304 for its tag, strong or weak, alone or in a list.
+        let tag = response.header("etag").to_owned();
         for known in [
             tag.clone(),
             format!("W/{tag}"),
             format!("\"x\", {tag}"),
             "*".to_owned(),
         ] {
-            let asked = format!("If-None-Match: {known}\r\n");
-            let (status, head, body) = get(address, &path, &asked).await;
-            assert_eq!((status, body.as_str()), (304, ""), "{known}");
-            assert_eq!(header(&head, "etag").as_ref(), Some(&tag));
+            let headers = [("if-none-match", known.as_str())];
+            let response = get(address, &path, &headers).await;
+            assert_eq!(response.status, 304, "{known}");
+            assert_eq!(response.body, "", "{known}");
+            assert_eq!(response.header("etag"), tag);
         }
-        let other = "If-None-Match: \"0123456789abcdef\"\r\n";
-        assert_eq!(get(address, &path, other).await.0, 200);
-        // For ever, if it is of this version.
+        let other = [("if-none-match", "\"0123456789abcdef\"")];
+        assert_eq!(get(address, &path, &other).await.status, 200);
+        // A URL with the node's own version may be cached for ever.
         let caching = async |version: &str| {
-            let (status, head, _) = get(address, &format!("{path}?v={version}"), "").await;
-            assert_eq!(status, 200);
-            header(&head, "cache-control").unwrap()
+            let response = get(address, &format!("{path}?v={version}"), &[]).await;
+            assert_eq!(response.status, 200);
+            response.header("cache-control").to_owned()
         };
         let own = caching(env!("CARGO_PKG_VERSION")).await;
         assert!(own.contains("immutable"), "{own}");
@@ -140,7 +139,7 @@ async fn the_library_can_be_imported_from_anywhere_and_kept() {
 }
 
 #[test]
-fn the_library_has_the_version_that_caches_know_it_by() {
+fn the_library_has_the_version_of_the_server() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("client");
     let read = |file: &str| std::fs::read_to_string(folder.join(file)).unwrap();
     let version = env!("CARGO_PKG_VERSION");
@@ -151,16 +150,22 @@ fn the_library_has_the_version_that_caches_know_it_by() {
 }
 
 #[tokio::test]
-async fn a_node_tells_how_it_sees_a_client_and_no_secret() {
-    let cluster = Cluster::embedded(1, &[]).await;
+async fn whoami_describes_the_request_without_secrets() {
+    let cluster = Cluster::in_memory(1, &[]).await;
     let node = &cluster.nodes[0];
-    let asked = "User-Agent: Test/1\r\nX-Forwarded-For: 192.0.2.7\r\nX-Forwarded-For: 10.0.0.1\r\n\
-                 X-Forwarded-Proto: https\r\nAuthorization: Bearer s3cret\r\nCookie: id=s3cret\r\n";
-    let (status, head, body) = get(node.address, "/v1/whoami", asked).await;
-    assert_eq!(status, 200);
-    assert!(head.contains("cache-control: no-store"), "{head}");
-    assert!(!body.contains("s3cret"), "{body}");
-    let seen: Value = serde_json::from_str(&body).unwrap();
+    let headers = [
+        ("user-agent", "Test/1"),
+        ("x-forwarded-for", "192.0.2.7"),
+        ("x-forwarded-for", "10.0.0.1"),
+        ("x-forwarded-proto", "https"),
+        ("authorization", "Bearer s3cret"),
+        ("cookie", "id=s3cret"),
+    ];
+    let response = get(node.address, "/v1/whoami", &headers).await;
+    assert_eq!(response.status, 200);
+    assert_eq!(response.header("cache-control"), "no-store");
+    assert!(!response.body.contains("s3cret"), "{}", response.body);
+    let seen = response.json();
     assert_eq!(seen["node"], node.id.as_str());
     assert_eq!(seen["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(seen["address"], "127.0.0.1");

@@ -1,32 +1,32 @@
-//! Who is here, asked and watched, also across nodes.
+//! Presence, asked once and watched, on one node and across nodes.
 
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::cluster::Cluster;
+use testing::Cluster;
 
 #[tokio::test]
-async fn a_watcher_on_another_node_hears_each_change_once_and_soon() {
-    // With the default interval: within 3 s is the promise.
+async fn a_watcher_on_another_node_gets_each_change_once_and_soon() {
+    // With the default interval the README promises 3 s.
     for cluster in [
-        Cluster::embedded(2, &[]).await,
-        Cluster::redis(2, &[]).await,
+        Cluster::in_memory(2, &[]).await,
+        Cluster::over_redis(2, &[]).await,
     ] {
         let mut watcher = cluster.login(0, "watcher").await;
         watcher
-            .says(&json!({"type": "presence", "names": ["user"], "watch": true}))
+            .send(&json!({"type": "presence", "names": ["user"], "watch": true}))
             .await;
-        assert_eq!(watcher.hears().await["users"], json!({"user": false}));
+        assert_eq!(watcher.receive().await["users"], json!({"user": false}));
         let mut user = None;
         for here in [true, false, true] {
             let changed = Instant::now();
             match user.take() {
                 None => user = Some(cluster.login(1, "user").await),
-                Some(peer) => crate::support::peer::Peer::closes(peer).await,
+                Some(peer) => testing::Client::close(peer).await,
             }
             assert_eq!(
-                watcher.hears().await,
+                watcher.receive().await,
                 json!({"type": "presence", "users": {"user": here}})
             );
             assert!(
@@ -37,19 +37,19 @@ async fn a_watcher_on_another_node_hears_each_change_once_and_soon() {
         }
         assert!(
             watcher
-                .listens(Duration::from_millis(2500))
+                .receive_for(Duration::from_millis(2500))
                 .await
                 .is_empty(),
             "each change once"
         );
         watcher
-            .says(&json!({"type": "presence", "names": ["user"], "watch": false}))
+            .send(&json!({"type": "presence", "names": ["user"], "watch": false}))
             .await;
-        assert_eq!(watcher.hears().await["users"], json!({"user": true}));
-        user.take().unwrap().closes().await;
+        assert_eq!(watcher.receive().await["users"], json!({"user": true}));
+        user.take().unwrap().close().await;
         assert!(
             watcher
-                .listens(Duration::from_millis(2500))
+                .receive_for(Duration::from_millis(2500))
                 .await
                 .is_empty(),
             "no longer watched"
@@ -58,10 +58,10 @@ async fn a_watcher_on_another_node_hears_each_change_once_and_soon() {
 }
 
 #[tokio::test]
-async fn names_are_told_apart_byte_for_byte() {
+async fn names_are_compared_byte_for_byte() {
     for cluster in [
-        Cluster::embedded(2, &[]).await,
-        Cluster::redis(2, &[]).await,
+        Cluster::in_memory(2, &[]).await,
+        Cluster::over_redis(2, &[]).await,
     ] {
         let names = [
             "a",
@@ -80,13 +80,13 @@ async fn names_are_told_apart_byte_for_byte() {
         for (number, name) in names.iter().enumerate() {
             let user = cluster.login(1, name).await;
             asker
-                .says(&json!({"type": "presence", "names": names, "id": number}))
+                .send(&json!({"type": "presence", "names": names, "id": number}))
                 .await;
-            let users = asker.hears().await["users"].clone();
+            let users = asker.receive().await["users"].clone();
             for other in names {
                 assert_eq!(users[other], other == *name, "{other} while {name} is here");
             }
-            user.closes().await;
+            user.close().await;
         }
     }
 }

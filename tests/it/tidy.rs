@@ -1,4 +1,5 @@
-//! The house rules that a compiler does not know: who may use whom, where tasks begin, what may not be there at all.
+//! The rules of the architecture that the compiler does not check: dependencies, where tasks begin, forbidden
+//! constructs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -145,7 +146,7 @@ fn data_flows_one_way() {
 
 /// What a session decides is a function of its state, an input and a moment.
 #[test]
-fn the_state_of_a_session_is_plain() {
+fn session_state_has_no_io() {
     let mut files = 0;
     for (file, text) in sources() {
         if !file.starts_with("session/state/") || file.contains("/histories/") {
@@ -171,7 +172,7 @@ fn the_state_of_a_session_is_plain() {
 }
 
 #[test]
-fn a_border_is_known_to_its_room_only() {
+fn each_external_crate_is_used_in_its_room_only() {
     for (file, text) in sources() {
         for (name, rooms) in BORDERS {
             let knows = code(&text).lines().any(|line| {
@@ -207,7 +208,7 @@ fn tasks_begin_in_three_places_and_queues_are_bounded() {
             !code.contains("unbounded"),
             "{file} has a queue without a bound"
         );
-        // Bugs on purpose are no settings.
+        // The variable that chooses a seeded bug is not a setting.
         let may = ["main.rs", "bugs.rs"].contains(&file.as_str());
         let environment = code.contains("std::env::var") && !may;
         assert!(!environment, "{file} reads the environment");

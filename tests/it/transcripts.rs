@@ -1,12 +1,12 @@
-//! Who said what to whom: plays every transcript on one node, on a switch of two, and on two nodes at a real Redis.
+//! Plays every transcript on one node, on two nodes over memory, and on two nodes over a real Redis.
 //!
 //! ```text
-//! A@0> {…}        A says this; at its first word it connects to node 0
-//! A< {…}          A hears this; "*" stands for any value
-//! A= {…}          A hears exactly these bytes
+//! A@0> {…}        A sends this; its first message connects it to node 0
+//! A< {…}          A receives this; "*" stands for any value
+//! A= {…}          A receives exactly these bytes
 //! A@0 logs in N   A logs in as N
-//! A binary {…}    A says this in a binary frame
-//! A closes        A vanishes        A silent (hears nothing more)
+//! A binary {…}    A sends this in a binary frame
+//! A closes        A vanishes        A silent (receives nothing more)
 //! ```
 
 use std::collections::HashMap;
@@ -15,30 +15,30 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::support::cluster::Cluster;
-use crate::support::peer::Peer;
+use testing::Client;
+use testing::Cluster;
 
 #[tokio::test]
 async fn on_one_node() {
-    let cluster = Cluster::embedded(1, &[]).await;
+    let cluster = Cluster::in_memory(1, &[]).await;
     play_all(&cluster).await;
 }
 
 #[tokio::test]
-async fn on_two_nodes_of_a_switch() {
-    let cluster = Cluster::embedded(2, &[]).await;
+async fn on_two_nodes_over_memory() {
+    let cluster = Cluster::in_memory(2, &[]).await;
     play_all(&cluster).await;
 }
 
 #[tokio::test]
-async fn on_two_nodes_at_a_redis() {
-    let cluster = Cluster::redis(2, &[]).await;
+async fn on_two_nodes_over_redis() {
+    let cluster = Cluster::over_redis(2, &[]).await;
     play_all(&cluster).await;
 }
 
 #[tokio::test]
-async fn on_two_nodes_at_a_redis_with_three_lanes() {
-    let cluster = Cluster::redis(2, &[("redis.lanes", "3"), ("redis.prefix", "other:")]).await;
+async fn on_two_nodes_over_redis_with_three_publishers() {
+    let cluster = Cluster::over_redis(2, &[("redis.lanes", "3"), ("redis.prefix", "other:")]).await;
     play_all(&cluster).await;
 }
 
@@ -93,43 +93,43 @@ async fn play(cluster: &Cluster, name: &str, transcript: &str) {
             }
         };
         if ["closes", "vanishes"].contains(&what.trim()) {
-            let peer: Peer = peers.remove(who).unwrap();
+            let peer: Client = peers.remove(who).unwrap();
             if what.trim() == "closes" {
-                peer.closes().await;
+                peer.close().await;
             } else {
-                peer.vanishes();
+                peer.disconnect();
             }
             continue;
         }
         let peer = peers.get_mut(who).unwrap_or_else(|| panic!("{at}: who?"));
         let what = what.trim_start();
         if let Some(text) = what.strip_prefix("> ") {
-            peer.says_text(text).await;
+            peer.send_text(text).await;
         } else if let Some(text) = what.strip_prefix("= ") {
-            assert_eq!(peer.hears_text().await, text, "{at}");
+            assert_eq!(peer.receive_text().await, text, "{at}");
         } else if let Some(text) = what.strip_prefix("< ") {
-            let heard = peer.hears().await;
+            let heard = peer.receive().await;
             assert!(
                 matches(&serde_json::from_str(text).unwrap(), &heard),
                 "{at}\nheard {heard}"
             );
         } else if let Some(name) = what.strip_prefix("logs in ") {
-            let reply = peer.tries_login(name).await;
+            let reply = peer.try_login(name).await;
             assert_eq!(reply["success"], true, "{at}\nheard {reply}");
         } else if let Some(text) = what.strip_prefix("binary ") {
-            peer.sends(Message::binary(text.to_owned())).await;
+            peer.send_frame(Message::binary(text.to_owned())).await;
         } else if what == "silent" {
-            peer.hears_nothing_more().await;
+            peer.expect_silence().await;
         } else {
             panic!("{at}: what?");
         }
     }
     for peer in peers.into_values() {
-        peer.closes().await;
+        peer.close().await;
     }
 }
 
-/// Whether what was heard is what was expected, with "*" for anything.
+/// Whether a received message equals the expected one, where "*" stands for any value.
 fn matches(expected: &Value, heard: &Value) -> bool {
     match (expected, heard) {
         (Value::String(any), _) if any == "*" => true,

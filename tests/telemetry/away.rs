@@ -1,27 +1,27 @@
-//! A collector that refuses, does not answer, or is gone costs nothing but its spans.
+//! A collector that refuses, hangs or is gone costs nothing but spans.
 
 use std::time::{Duration, Instant};
 
-use crate::collector::Manner;
 use crate::stage::{Stage, acked, call, candidate};
-use crate::support::eventually;
-use crate::support::peer::Peer;
+use testing::Client;
+use testing::collector::Mode;
+use testing::eventually;
 
 /// Signals of one round, each acknowledged before the next.
 const SIGNALS: usize = 300;
 
-async fn talk(a: &mut Peer, b: &mut Peer, round: usize) -> Duration {
+async fn talk(a: &mut Client, b: &mut Client, round: usize) -> Duration {
     let begun = Instant::now();
     for n in 0..SIGNALS {
         let id = format!("{round}-{n}");
         assert_eq!(acked(a, &candidate(&b.name, &id)).await, "delivered");
-        b.hears_of("candidate").await;
+        b.receive_type("candidate").await;
     }
     begun.elapsed()
 }
 
-async fn signalling_goes_on(protocol: &'static str) {
-    // Every span is built, and the queue is full at once: the worst case.
+async fn signalling_continues(protocol: &'static str) {
+    // The worst case: every span is built, and the queue is full at once.
     let more = [
         ("OTEL_BSP_MAX_QUEUE_SIZE", "64"),
         ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "64"),
@@ -32,15 +32,15 @@ async fn signalling_goes_on(protocol: &'static str) {
     let mut b = stage.login(1, "TracedUserB").await;
     call(&mut a, &mut b).await;
     let mut times: [Vec<Duration>; 3] = Default::default();
-    let manners = [Manner::Kind, Manner::Refusing, Manner::Slow];
+    let manners = [Mode::Accept, Mode::Refuse, Mode::Hang];
     for round in 0..9 {
-        stage.collector.is(manners[round % 3]);
-        let asked = stage.collector.asked();
+        stage.collector.set_mode(manners[round % 3]);
+        let asked = stage.collector.exports();
         times[round % 3].push(talk(&mut a, &mut b, round).await);
         eventually("somebody exports", async || {
-            // One that was not answered holds its exporter up for a while.
+            // An export without an answer blocks its exporter for a while.
             let is_slow = round % 3 == 2 && round > 2;
-            (is_slow || stage.collector.asked() > asked).then_some(())
+            (is_slow || stage.collector.exports() > asked).then_some(())
         })
         .await;
     }
@@ -53,7 +53,7 @@ async fn signalling_goes_on(protocol: &'static str) {
         refusing / kind,
         slow / kind
     );
-    // A signal that waited for the collector would take seconds. Medians of three; the machine may be busy.
+    // A signal that waited for the collector would take seconds. Medians of three, since the machine may be busy.
     assert!(refusing < 3.0 * kind && slow < 3.0 * kind);
     crate::stage::logged(&stage.nodes[0], &["Spans could not be exported"]).await;
     let metrics = stage.nodes[0].metrics().await;
@@ -61,8 +61,8 @@ async fn signalling_goes_on(protocol: &'static str) {
         .lines()
         .find(|line| line.starts_with("switchboard_spans_total{result=\"failed\"}"));
     assert_ne!(failed.unwrap().split(' ').nth(1), Some("0"));
-    // It is asked to stop while nobody answers: that takes no longer than it may.
-    stage.collector.is(Manner::Slow);
+    // It drains within its deadline though the collector does not answer.
+    stage.collector.set_mode(Mode::Hang);
     drop((a, b));
     let asked = Instant::now();
     stage.nodes[0].process.signal("TERM");
@@ -72,33 +72,33 @@ async fn signalling_goes_on(protocol: &'static str) {
         "{:?}",
         asked.elapsed()
     );
-    stage.ends();
+    stage.finish();
 }
 
 #[tokio::test]
-async fn signalling_goes_on_without_its_collector_over_grpc() {
-    signalling_goes_on("grpc").await;
+async fn signalling_continues_without_a_collector_over_grpc() {
+    signalling_continues("grpc").await;
 }
 
 #[tokio::test]
-async fn signalling_goes_on_without_its_collector_over_http() {
-    signalling_goes_on("http/protobuf").await;
+async fn signalling_continues_without_a_collector_over_http() {
+    signalling_continues("http/protobuf").await;
 }
 
 #[tokio::test]
-async fn a_collector_may_come_and_go() {
+async fn signalling_continues_while_the_collector_restarts() {
     let mut stage = Stage::of_two("grpc", &[]).await;
-    stage.collector.is(Manner::Refusing);
+    stage.collector.set_mode(Mode::Refuse);
     let mut a = stage.login(0, "TracedUserA").await;
     let mut b = stage.login(1, "TracedUserB").await;
     call(&mut a, &mut b).await;
     crate::stage::logged(&stage.nodes[0], &["Spans could not be exported"]).await;
-    stage.collector.is(Manner::Kind);
+    stage.collector.set_mode(Mode::Accept);
     eventually("spans arrive again", async || {
         acked(&mut a, &candidate(&b.name, "again")).await;
         (!stage.collector.spans().is_empty()).then_some(())
     })
     .await;
     crate::stage::logged(&stage.nodes[0], &["The collector takes spans again"]).await;
-    stage.ends();
+    stage.finish();
 }

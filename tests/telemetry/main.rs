@@ -1,6 +1,7 @@
-//! What operators see: traces at a real OTLP receiver, figures in a real Prometheus, log lines; and that nothing leaks into them.
+//! What operators see: traces at an OTLP receiver, metrics in a real Prometheus, log lines, and that no secret is in
+//! them.
 //!
-//! Faults are real: killed nodes, a Redis that is frozen, a collector that does not answer.
+//! Faults are real: killed nodes, a frozen Redis, a collector that does not answer.
 
 #![allow(
     clippy::print_stdout,
@@ -9,12 +10,8 @@
     unreachable_pub
 )]
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod away;
-mod collector;
-mod figures;
+mod metrics;
 mod prometheus;
 mod rules;
 mod stage;

@@ -1,15 +1,10 @@
-//! A real Prometheus of the test's own, which scrapes live nodes often, with the shipped rules.
+//! A Prometheus process that scrapes nodes every 250 ms, with the shipped rules.
 
 use std::net::{SocketAddr, TcpListener};
-use std::process::Command;
 
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
-
-use crate::support::eventually;
-use crate::support::process::Process;
+use testing::{Process, eventually, http};
 
 /// The folder with the shipped rules.
 pub fn rules() -> std::path::PathBuf {
@@ -47,30 +42,29 @@ impl Prometheus {
         );
         let file = data.path().join("prometheus.yml");
         std::fs::write(&file, config).unwrap();
-        let mut command = Command::new("prometheus");
-        command
-            .arg(format!("--config.file={}", file.display()))
-            .arg(format!(
-                "--storage.tsdb.path={}",
-                data.path().join("data").display()
-            ))
-            .arg(format!("--web.listen-address={address}"))
-            .arg("--log.level=error");
+        let process = Process::start("prometheus", |command| {
+            command
+                .arg(format!("--config.file={}", file.display()))
+                .arg(format!(
+                    "--storage.tsdb.path={}",
+                    data.path().join("data").display()
+                ))
+                .arg(format!("--web.listen-address={address}"))
+                .arg("--log.level=error");
+        });
         let mut prometheus = Self {
             address,
-            process: Process::spawn(&mut command),
+            process: process.unwrap(),
             _data: data,
         };
         let begun = std::time::Instant::now();
-        while begun.elapsed() < crate::support::PATIENCE {
-            if prometheus.process.has_ended() {
-                // Somebody else was given the port meanwhile.
+        while begun.elapsed() < testing::PATIENCE {
+            if prometheus.process.exit_status().is_some() {
+                // Another process took the port meanwhile.
                 return None;
             }
-            if get(address, "/-/ready")
-                .await
-                .is_some_and(|answer| answer.contains("Ready"))
-            {
+            let ready = http::get(address, "/-/ready").await;
+            if ready.is_some_and(|response| response.body.contains("Ready")) {
                 return Some(prometheus);
             }
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
@@ -78,11 +72,11 @@ impl Prometheus {
         None
     }
 
-    /// What an expression amounts to now; the error if it is none.
+    /// The current value of an expression; the error if it is invalid.
     pub async fn query(&self, expression: &str) -> Result<Vec<Value>, String> {
         let encoded =
             percent_encoding::utf8_percent_encode(expression, percent_encoding::NON_ALPHANUMERIC);
-        let answer = self.asks(&format!("/api/v1/query?query={encoded}")).await;
+        let answer = self.get(&format!("/api/v1/query?query={encoded}")).await;
         if answer["status"] == "success" {
             Ok(answer["data"]["result"].as_array().unwrap().clone())
         } else {
@@ -90,9 +84,9 @@ impl Prometheus {
         }
     }
 
-    /// Every rule, as it is now.
+    /// Every rule with its current state.
     pub async fn rules(&self) -> Vec<Value> {
-        let answer = self.asks("/api/v1/rules").await;
+        let answer = self.get("/api/v1/rules").await;
         let groups = answer["data"]["groups"].as_array().unwrap();
         let rules = groups
             .iter()
@@ -100,19 +94,8 @@ impl Prometheus {
         rules.cloned().collect()
     }
 
-    async fn asks(&self, path: &str) -> Value {
-        let answer = eventually("Prometheus answers", async || get(self.address, path).await).await;
-        let body = answer.split_once("\r\n\r\n").unwrap().1;
-        serde_json::from_str(body).unwrap_or_else(|error| panic!("{path}: {error}: {answer}"))
+    async fn get(&self, path: &str) -> Value {
+        let get = async || http::get(self.address, path).await;
+        eventually("Prometheus answers", get).await.json()
     }
-}
-
-/// By HTTP/1.0, so that the answer comes in one piece.
-async fn get(address: SocketAddr, path: &str) -> Option<String> {
-    let mut stream = TcpStream::connect(address).await.ok()?;
-    let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.ok()?;
-    Some(answer)
 }

@@ -1,19 +1,19 @@
-//! The shipped rules and the shipped dashboard, at live nodes: every alert's expression becomes true by its fault, caused for real.
+//! The shipped rules and dashboard on live nodes: a real fault makes each alert's expression true.
 
 use std::collections::BTreeSet;
 use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::collector::{Collector, Manner};
 use crate::prometheus::{Prometheus, rules};
 use crate::stage::{acked, call};
-use crate::support::eventually;
-use crate::support::peer::Peer;
-use crate::support::process::{Node, Redis};
+use testing::Client;
+use testing::collector::{Collector, Mode};
+use testing::eventually;
+use testing::{Node, Redis};
 
 #[test]
-fn promtool_is_content_with_the_rules() {
+fn promtool_accepts_the_rules() {
     for arguments in [
         ["check", "rules", "switchboard.rules.yml"],
         ["test", "rules", "switchboard.rules.test.yml"],
@@ -32,7 +32,7 @@ fn promtool_is_content_with_the_rules() {
     }
 }
 
-/// Nodes in calls, and a Prometheus that watches them.
+/// Nodes with calls, and a Prometheus that scrapes them.
 struct Town {
     redis: Redis,
     collector: Collector,
@@ -46,7 +46,7 @@ impl Town {
     async fn build() -> Self {
         let redis = Redis::start().await;
         let collector = Collector::start().await;
-        // Leases that are short, so that their losses are noticed soon; patience with a Redis that pauses.
+        // Short leases, so that their loss is noticed soon; a long timeout for a paused Redis.
         let settings = [
             ("presence.ttl", "9s"),
             ("presence.grace", "2s"),
@@ -77,7 +77,7 @@ impl Town {
             prometheus,
             shown: BTreeSet::new(),
         };
-        // What happened before it looked for the first time is no increase.
+        // Prometheus sees no increase in what happened before its first scrape.
         eventually("every node is scraped", async || {
             (town.sum("count(up == 1)").await > 2.0).then_some(())
         })
@@ -85,11 +85,11 @@ impl Town {
         town
     }
 
-    async fn login(&self, node: usize, name: &str) -> Peer {
-        Peer::login(self.nodes[node].address, name).await
+    async fn login(&self, node: usize, name: &str) -> Client {
+        Client::login(self.nodes[node].address, name).await
     }
 
-    /// A figure as Prometheus has it.
+    /// The sum of a metric in Prometheus.
     async fn sum(&self, expression: &str) -> f64 {
         let found = self.prometheus.query(expression).await.unwrap();
         let value = found
@@ -98,12 +98,12 @@ impl Town {
         value.map_or(0.0, |value| value.parse().unwrap())
     }
 
-    /// The alerts whose expressions are true now. All rules can be evaluated.
+    /// The alerts whose expressions are true now; fails if a rule cannot be evaluated.
     async fn alerts(&self) -> BTreeSet<String> {
         let mut alerts = BTreeSet::new();
         for rule in self.prometheus.rules().await {
             let name = rule["name"].as_str().unwrap();
-            // A busy Prometheus that is asked to evaluate so often may do it twice in one millisecond.
+            // A busy Prometheus may evaluate a rule twice in the same millisecond, which is an error.
             let error = rule["lastError"].as_str().unwrap_or_default();
             let is_hurry = error.is_empty() || error.contains("duplicate sample for timestamp");
             assert!(is_hurry, "{rule}");
@@ -114,12 +114,12 @@ impl Town {
         alerts
     }
 
-    /// The fault that was caused makes this alert's expression true.
+    /// Waits until this alert's expression is true.
     async fn alarms(&mut self, alert: &str) {
         self.alarms_by(alert, async |_| ()).await;
     }
 
-    /// The same, by a fault that has to go on.
+    /// The same, and repeats the fault meanwhile.
     async fn alarms_by(&mut self, alert: &str, mut fault: impl AsyncFnMut(&Self)) {
         let town = &*self;
         eventually(alert, async || {
@@ -133,16 +133,16 @@ impl Town {
     }
 }
 
-async fn reports(peer: &mut Peer, other: &mut Peer, state: &str, ms: u64) {
-    // Another set-up, which may end in another way.
+async fn reports(peer: &mut Client, other: &mut Client, state: &str, ms: u64) {
+    // A new call set-up, which may end otherwise.
     call(peer, other).await;
     let report =
         json!({"type": "report", "name": other.name, "state": state, "ms": ms, "id": "report"});
     acked(peer, &report).await;
 }
 
-/// Everything that the dashboard asks has an answer at nodes that are in use.
-async fn the_dashboard_shows_something(town: &Town, a: &mut Peer, b: &mut Peer) {
+/// Every query of the dashboard has a result for nodes in use.
+async fn the_dashboard_shows_something(town: &Town, a: &mut Client, b: &mut Client) {
     let file = concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/deploy/grafana/switchboard.json"
@@ -158,7 +158,7 @@ async fn the_dashboard_shows_something(town: &Town, a: &mut Peer, b: &mut Peer) 
             .replace("$__range", "10m");
         assert!(!asked.contains('$'), "{expression}");
         eventually(&format!("an answer to {asked}"), async || {
-            // Life goes on.
+            // The calls continue.
             reports(a, b, "connected", 300).await;
             let found = town.prometheus.query(&asked).await;
             let found = found.unwrap_or_else(|error| panic!("{asked}: {error}"));
@@ -186,8 +186,9 @@ fn find(key: &str, value: &Value, into: &mut Vec<String>) {
     }
 }
 
-/// Calls that fail or take long, sessions that come back too late, loud and deaf clients, a collector that refuses.
-async fn faults_of_clients(town: &mut Town, a: &mut Peer, b: &mut Peer) {
+/// Failed and slow calls, sessions that resume too late, clients that send too much or do not read, a collector that
+/// refuses.
+async fn faults_of_clients(town: &mut Town, a: &mut Client, b: &mut Client) {
     town.alarms_by("SwitchboardSetupsFail", async |_| {
         reports(a, b, "failed", 15_000).await;
     })
@@ -198,42 +199,45 @@ async fn faults_of_clients(town: &mut Town, a: &mut Peer, b: &mut Peer) {
     .await;
 
     for _ in 0..4 {
-        let mut stranger = Peer::connect(town.nodes[0].address).await;
+        let mut stranger = Client::connect(town.nodes[0].address).await;
         stranger
-            .says(&json!({"type": "login", "name": "gone", "resume": "00112233445566778899aabbccddeeff"}))
+            .send(&json!({"type": "login", "name": "gone", "resume": "00112233445566778899aabbccddeeff"}))
             .await;
-        assert_eq!(stranger.hears_of("login").await["code"], "resume_failed");
+        assert_eq!(
+            stranger.receive_type("login").await["code"],
+            "resume_failed"
+        );
     }
     town.alarms("SwitchboardResumesFail").await;
 
     town.alarms_by("SwitchboardClientsTooFast", async |town| {
-        let mut hasty = Peer::connect(town.nodes[2].address).await;
+        let mut hasty = Client::connect(town.nodes[2].address).await;
         for _ in 0..50 {
-            hasty.tries_to_say("{\"type\":\"ping\"}").await;
+            hasty.try_send_text("{\"type\":\"ping\"}").await;
         }
     })
     .await;
 
-    town.collector.is(Manner::Refusing);
+    town.collector.set_mode(Mode::Refuse);
     let mut caller = town.login(2, "caller").await;
     caller
-        .says(&json!({"type": "offer", "name": "nobody", "offer": 1}))
+        .send(&json!({"type": "offer", "name": "nobody", "offer": 1}))
         .await;
-    caller.hears_of("error").await;
+    caller.receive_type("error").await;
     town.alarms("SwitchboardSpansLost").await;
 
-    // Somebody who does not read is sent more than fits on the way to it.
+    // Sends more to a client that does not read than the socket buffers hold.
     let body = "x".repeat(60_000);
     let mut number = 0;
     town.alarms_by("SwitchboardMailboxesOverflow", async |town| {
         number += 1;
         let name = format!("deaf{number}");
-        let deaf = town.login(0, &name).await.goes_deaf();
+        let deaf = town.login(0, &name).await.stop_reading();
         let mut sender = town.login(0, &format!("loud{number}")).await;
         for n in 0..400 {
             let message = json!({"type": "message", "name": name, "message": body, "id": n});
-            sender.says(&message).await;
-            let answer = sender.hears().await;
+            sender.send(&message).await;
+            let answer = sender.receive().await;
             if answer["type"] == "error" {
                 break;
             }
@@ -243,17 +247,17 @@ async fn faults_of_clients(town: &mut Town, a: &mut Peer, b: &mut Peer) {
     .await;
 }
 
-/// A Redis that loses, forgets, drops and delays.
+/// A Redis that loses data, drops connections and delays answers.
 async fn faults_of_the_store(town: &mut Town) {
     let mut late = town.login(1, "late").await;
-    // Somebody else writes where only nodes should.
+    // Writes to a channel that only nodes should use.
     let stolen = "SET sb:p:{/late} another.1 000000000000000000000000000000aa 0 -";
     let mut connection = town.redis.connection().await;
     let words: Vec<&str> = stolen.splitn(3, ' ').collect();
     let mut steal = redis::cmd(words[0]);
     steal.arg(words[1]).arg(words[2]).arg("PX").arg(30_000);
     steal.query_async::<()>(&mut connection).await.unwrap();
-    assert_eq!(late.is_closed().await, Some(4001));
+    assert_eq!(late.closed().await, Some(4001));
     town.alarms("SwitchboardNamesLost").await;
 
     town.alarms_by("SwitchboardSubscriptionsBreak", async |town| {
@@ -269,13 +273,13 @@ async fn faults_of_the_store(town: &mut Town) {
     })
     .await;
 
-    // Many wait for a Redis that pauses.
+    // Many requests wait for a paused Redis.
     let mut connections = Vec::new();
     for n in 0..40 {
         connections.push(
             eventually("a login after the hold", async || {
-                let mut peer = Peer::connect(town.nodes[0].address).await;
-                let reply = peer.tries_login(&format!("connections{n}")).await;
+                let mut peer = Client::connect(town.nodes[0].address).await;
+                let reply = peer.try_login(&format!("connections{n}")).await;
                 (reply["success"] == true).then_some(peer)
             })
             .await,
@@ -287,11 +291,11 @@ async fn faults_of_the_store(town: &mut Town) {
         let mut connections = connections.lock().await;
         for peer in connections.iter_mut() {
             for n in 0..32 {
-                peer.says(&json!({"type": "message", "name": "b", "message": n}))
+                peer.send(&json!({"type": "message", "name": "b", "message": n}))
                     .await;
             }
         }
-        // As long as they wait: Prometheus looks four times a second.
+        // Prometheus scrapes four times a second while they wait.
         eventually("it moves again", async || {
             let waiting = town.sum("max(switchboard_fabric_queue) > 500").await;
             (waiting > 0.0 || town.sum("max(switchboard_fabric_queue)").await < 1.0).then_some(())
@@ -301,22 +305,22 @@ async fn faults_of_the_store(town: &mut Town) {
     .await;
 }
 
-/// A Redis that stands still for good, and what becomes of the nodes then.
-async fn the_end_of_the_store(town: &mut Town, a: &mut Peer) {
+/// A Redis that stays frozen, and nodes that drain and die meanwhile.
+async fn the_end_of_the_store(town: &mut Town, a: &mut Client) {
     town.redis.process.signal("STOP");
     town.alarms("SwitchboardRedisAway").await;
     for n in 0..20 {
-        a.says(&json!({"type": "candidate", "name": "b", "candidate": 1, "id": format!("u{n}")}))
+        a.send(&json!({"type": "candidate", "name": "b", "candidate": 1, "id": format!("u{n}")}))
             .await;
     }
     town.alarms_by("SwitchboardSignalsUnavailable", async |_| {
-        a.says(&json!({"type": "candidate", "name": "b", "candidate": 1}))
+        a.send(&json!({"type": "candidate", "name": "b", "candidate": 1}))
             .await;
     })
     .await;
     town.alarms("SwitchboardRedisErrors").await;
     town.alarms("SwitchboardNotReady").await;
-    // A node that cannot tell its users' call peers that they leave drains for as long as it may.
+    // A node that cannot send leaves drains until its deadline.
     town.nodes[0].process.signal("TERM");
     town.alarms("SwitchboardDrainStuck").await;
     town.nodes[1].process.signal("KILL");
@@ -328,19 +332,19 @@ async fn the_end_of_the_store(town: &mut Town, a: &mut Peer) {
 }
 
 #[tokio::test]
-async fn every_alert_is_raised_by_its_fault() {
+async fn every_alert_becomes_true_by_its_fault() {
     let mut town = Town::build().await;
     let mut a = town.login(0, "a").await;
     let mut b = town.login(1, "b").await;
     for _ in 0..20 {
         reports(&mut a, &mut b, "connected", 300).await;
     }
-    let resumable = Peer::login_resumable(town.nodes[1].address, "r").await;
-    let ticket = resumable.ticket.clone();
-    resumable.vanishes();
-    let resumed = Peer::resume(town.nodes[0].address, &ticket).await;
+    let resumable = Client::login_resumable(town.nodes[1].address, "r").await;
+    let token = resumable.token.clone();
+    resumable.disconnect();
+    let resumed = Client::resume(town.nodes[0].address, &token).await;
     the_dashboard_shows_something(&town, &mut a, &mut b).await;
-    // While all is well nothing is raised, and everything is known.
+    // Without a fault no alert is true, and every rule has data.
     let known: BTreeSet<String> = town
         .prometheus
         .rules()

@@ -1,13 +1,13 @@
-//! Nodes that export to a collector, and what must never be seen of what their users say.
+//! Nodes that export to a collector, and the check that no user data reaches spans and logs.
 
 use serde_json::{Value, json};
 
-use crate::collector::{Collector, Seen};
-use crate::support::eventually;
-use crate::support::peer::Peer;
-use crate::support::process::{Node, Redis};
+use testing::Client;
+use testing::collector::{Collector, ReceivedSpan};
+use testing::eventually;
+use testing::{Node, Redis};
 
-/// What is in the bodies, tokens and names that users of these tests bring: none of it may reach a log or a span.
+/// Markers in the bodies, tokens and names of these tests. None may reach a log or a span.
 pub const MARKERS: [&str; 5] = [
     "MARKER-OF-AN-SDP",
     "MARKER-OF-A-CANDIDATE",
@@ -19,11 +19,11 @@ pub const MARKERS: [&str; 5] = [
 pub struct Stage {
     pub redis: Redis,
     pub collector: Collector,
-    /// Dead ones too: their logs are looked at in the end.
+    /// All nodes, also killed ones, whose logs are searched at the end.
     pub nodes: Vec<Node>,
-    /// Which of them have been given up.
+    /// Which of them were killed or drained.
     pub secrets: Vec<String>,
-    /// Names that must not be seen in a span.
+    /// Names that must not be in a span.
     pub names: Vec<String>,
     environment: Vec<(&'static str, String)>,
     settings: Vec<(&'static str, &'static str)>,
@@ -75,15 +75,15 @@ impl Stage {
         self.nodes.push(node);
     }
 
-    pub async fn login(&mut self, node: usize, name: &str) -> Peer {
+    pub async fn login(&mut self, node: usize, name: &str) -> Client {
         self.names.push(name.to_owned());
-        Peer::login(self.nodes[node].address, name).await
+        Client::login(self.nodes[node].address, name).await
     }
 
-    pub async fn login_resumable(&mut self, node: usize, name: &str) -> Peer {
+    pub async fn login_resumable(&mut self, node: usize, name: &str) -> Client {
         self.names.push(name.to_owned());
-        let peer = Peer::login_resumable(self.nodes[node].address, name).await;
-        self.secrets.push(peer.ticket.secret.clone());
+        let peer = Client::login_resumable(self.nodes[node].address, name).await;
+        self.secrets.push(peer.token.secret.clone());
         peer
     }
 
@@ -93,8 +93,8 @@ impl Stage {
         status["node"].as_str().unwrap().to_owned()
     }
 
-    /// Ends the test: nothing that users said, and none of their names, secrets and tokens, was seen by the operator. Returns the spans.
-    pub fn ends(self) -> Vec<Seen> {
+    /// Ends the test: fails if a body, name, secret or token of a user is in a span or in a log. Returns the spans.
+    pub fn finish(self) -> Vec<ReceivedSpan> {
         let own = self.secrets.iter().chain(&self.names).map(String::as_str);
         let hidden: Vec<&str> = MARKERS.into_iter().chain(own).collect();
         let spans = self.collector.spans();
@@ -108,20 +108,20 @@ impl Stage {
                 lines += 1;
             }
         }
-        // What was searched is not nothing.
+        // There was something to search.
         assert!(lines >= self.nodes.len(), "{lines} lines");
         spans
     }
 }
 
-/// What should be hidden, and is in this text.
+/// The first of the hidden words that is in this text.
 fn leak<'a>(text: &str, hidden: &[&'a str]) -> Option<&'a str> {
     hidden.iter().find(|mark| text.contains(**mark)).copied()
 }
 
-/// The search would find something, had it been said to the collector or the log.
+/// The search finds words that are there.
 #[test]
-fn what_is_hidden_would_be_found() {
+fn the_search_finds_what_is_there() {
     let message = candidate("UserB", "1").to_string();
     assert_eq!(leak(&message, &MARKERS), Some(MARKERS[1]));
     assert_eq!(
@@ -151,11 +151,11 @@ pub fn message(to: &str, id: &str) -> Value {
     json!({"type": "message", "name": to, "message": MARKERS[4], "id": id})
 }
 
-/// Says something with an id and waits for its ack, whose status it returns.
-pub async fn acked(peer: &mut Peer, what: &Value) -> String {
-    peer.says(what).await;
+/// Sends a message with an id; the status of its ack.
+pub async fn acked(peer: &mut Client, what: &Value) -> String {
+    peer.send(what).await;
     loop {
-        let heard = peer.hears().await;
+        let heard = peer.receive().await;
         if heard["id"] == what["id"] {
             assert_eq!(heard["type"], "ack", "{heard}");
             return heard["status"].as_str().unwrap().to_owned();
@@ -164,11 +164,11 @@ pub async fn acked(peer: &mut Peer, what: &Value) -> String {
 }
 
 /// An offer and its answer.
-pub async fn call(one: &mut Peer, other: &mut Peer) {
+pub async fn call(one: &mut Client, other: &mut Client) {
     assert_eq!(acked(one, &offer(&other.name)).await, "delivered");
-    other.hears_of("offer").await;
+    other.receive_type("offer").await;
     assert_eq!(acked(other, &answer(&one.name)).await, "delivered");
-    one.hears_of("answer").await;
+    one.receive_type("answer").await;
 }
 
 /// Waits until a log has a line with all of these words; the line.

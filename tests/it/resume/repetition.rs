@@ -1,14 +1,14 @@
-//! A sender who repeats a signal under its id, since it had no answer: the receiver hears it once.
+//! A sender that repeats a signal with the same id, since no outcome came: the receiver gets it once.
 
 use serde_json::json;
 
-use super::grounds;
-use crate::support::cluster::Ground;
-use crate::support::eventually;
+use super::clusters;
+use testing::cluster::Backend;
+use testing::eventually;
 
 #[tokio::test]
-async fn what_is_repeated_under_its_id_is_delivered_once() {
-    for cluster in grounds(&[]).await {
+async fn a_repeated_signal_is_delivered_once() {
+    for cluster in clusters(&[]).await {
         for resumable in [false, true] {
             let names = [format!("from-{resumable}"), format!("to-{resumable}")];
             let mut receiver = if resumable {
@@ -19,76 +19,76 @@ async fn what_is_repeated_under_its_id_is_delivered_once() {
             let mut sender = cluster.login_resumable(0, &names[0]).await;
             let message = |text: &str| json!({"type": "message", "name": names[1], "message": text, "id": text});
             for text in ["1", "2"] {
-                sender.says(&message(text)).await;
-                assert_eq!(sender.hears().await["status"], "delivered");
+                sender.send(&message(text)).await;
+                assert_eq!(sender.receive().await["status"], "delivered");
             }
-            // The acks were lost with the connection: on another node, and on the same.
+            // The acks were lost with the connection: the sender resumes on another node, then on the same.
             for node in [1, 0] {
-                let ticket = sender.ticket.clone();
-                sender.vanishes();
-                sender = cluster.resume(node, &ticket).await;
+                let token = sender.token.clone();
+                sender.disconnect();
+                sender = cluster.resume(node, &token).await;
                 for text in ["1", "2"] {
-                    sender.says(&message(text)).await;
-                    let ack = sender.hears().await;
+                    sender.send(&message(text)).await;
+                    let ack = sender.receive().await;
                     assert_eq!(
                         (&ack["id"], &ack["status"]),
                         (&json!(text), &json!("delivered"))
                     );
                 }
             }
-            sender.says(&message("3")).await;
-            assert_eq!(sender.hears().await["status"], "delivered");
+            sender.send(&message("3")).await;
+            assert_eq!(sender.receive().await["status"], "delivered");
             for text in ["1", "2", "3"] {
-                assert_eq!(receiver.hears().await["message"], text);
+                assert_eq!(receiver.receive().await["message"], text);
             }
-            receiver.hears_nothing_more().await;
+            receiver.expect_silence().await;
         }
     }
 }
 
-/// What has left the inbox is known to whoever holds the session next, on any node.
+/// What was confirmed is known to the next connection of the session, on any node.
 #[tokio::test]
-async fn what_was_confirmed_is_not_heard_again_after_a_resume() {
-    for cluster in grounds(&[("limits.signals_per_second", "0")]).await {
+async fn confirmed_entries_do_not_return_after_a_resume() {
+    for cluster in clusters(&[("limits.signals_per_second", "0")]).await {
         let mut prober = cluster.login(1, "prober").await;
         let mut sender = cluster.login_resumable(0, "sender").await;
         let mut receiver = cluster.login_resumable(0, "receiver").await;
         for node in [1, 0] {
             for number in 0..256 {
                 let answer = sender
-                    .sends_message("receiver", &format!("{node}-{number}"))
+                    .send_message("receiver", &format!("{node}-{number}"))
                     .await;
                 assert_eq!(answer["status"], "delivered");
                 assert_eq!(
-                    receiver.hears_news().await["message"],
+                    receiver.receive_no_probe().await["message"],
                     format!("{node}-{number}")
                 );
             }
-            let last = receiver.ticket.last.clone();
-            receiver.says(&json!({"type": "ack", "seq": last})).await;
-            receiver.hears_nothing_more().await;
-            let ticket = cluster.loses(&mut prober, receiver).await;
-            receiver = cluster.resume(node, &ticket).await;
+            let last = receiver.token.last.clone();
+            receiver.send(&json!({"type": "ack", "seq": last})).await;
+            receiver.expect_silence().await;
+            let token = cluster.disconnect(&mut prober, receiver).await;
+            receiver = cluster.resume(node, &token).await;
             for number in 0..256 {
                 let answer = sender
-                    .sends_message("receiver", &format!("{node}-{number}"))
+                    .send_message("receiver", &format!("{node}-{number}"))
                     .await;
                 assert_eq!(answer["status"], "delivered", "{number}: {answer}");
                 if number % 32 == 0 {
                     let news = format!("new-{node}-{number}");
-                    sender.sends_message("receiver", &news).await;
-                    assert_eq!(receiver.hears_news().await["message"], news);
+                    sender.send_message("receiver", &news).await;
+                    assert_eq!(receiver.receive_no_probe().await["message"], news);
                 }
             }
-            receiver.hears_nothing_more().await;
+            receiver.expect_silence().await;
         }
     }
 }
 
-/// The caller believes that a call begins by what it repeats.
+/// The caller repeats its offer when the call is over, since it never got the outcome.
 #[tokio::test]
-async fn an_offer_that_is_repeated_when_its_call_is_over_begins_none() {
-    for cluster in grounds(&[]).await {
+async fn a_repeated_offer_of_an_ended_call_begins_no_call() {
+    for cluster in clusters(&[]).await {
         for resumable in [false, true] {
             let names = [format!("from-{resumable}"), format!("to-{resumable}")];
             let mut other = if resumable {
@@ -98,66 +98,66 @@ async fn an_offer_that_is_repeated_when_its_call_is_over_begins_none() {
             };
             let mut one = cluster.login_resumable(0, &names[0]).await;
             let offer = json!({"type": "offer", "name": names[1], "offer": "sdp", "id": "offer"});
-            one.says(&offer).await;
-            assert_eq!(one.hears().await["status"], "delivered");
-            assert_eq!(other.hears().await["type"], "offer");
+            one.send(&offer).await;
+            assert_eq!(one.receive().await["status"], "delivered");
+            assert_eq!(other.receive().await["type"], "offer");
             other
-                .says(&json!({"type": "leave", "name": names[0]}))
+                .send(&json!({"type": "leave", "name": names[0]}))
                 .await;
-            assert_eq!(one.hears().await["type"], "leave");
-            one.says(&offer).await;
-            assert_eq!(one.hears_of("ack").await["status"], "delivered");
-            let leave = one.hears_of("leave").await;
+            assert_eq!(one.receive().await["type"], "leave");
+            one.send(&offer).await;
+            assert_eq!(one.receive_type("ack").await["status"], "delivered");
+            let leave = one.receive_type("leave").await;
             assert_eq!(leave["reason"], "lost");
-            other.hears_nothing_more().await;
+            other.expect_silence().await;
         }
     }
 }
 
-/// Redis has forgotten which ids it has accepted, and the receiver's connection is another.
+/// Redis has lost the accepted ids, and the receiver has resumed on another connection.
 #[tokio::test]
-async fn what_was_heard_before_a_loss_of_data_is_not_heard_again() {
-    for cluster in grounds(&[]).await {
+async fn delivered_signals_do_not_return_after_a_loss_of_data() {
+    for cluster in clusters(&[]).await {
         let mut one = cluster.login_resumable(0, "one").await;
         let mut other = cluster.login_resumable(1, "other").await;
         let mut prober = cluster.login(0, "prober").await;
         assert_eq!(
-            one.sends_message("other", "before").await["status"],
+            one.send_message("other", "before").await["status"],
             "delivered"
         );
-        assert_eq!(other.hears_news().await["message"], "before");
-        let ticket = cluster.loses(&mut prober, other).await;
-        let mut other = cluster.resume(0, &ticket).await;
-        match &cluster.ground {
-            Ground::MemoryBroker(switch) => switch.flush(),
-            Ground::Redis(redis) => drop(redis.ask("FLUSHALL").await),
+        assert_eq!(other.receive_no_probe().await["message"], "before");
+        let token = cluster.disconnect(&mut prober, other).await;
+        let mut other = cluster.resume(0, &token).await;
+        match &cluster.backend {
+            Backend::Memory(switch) => switch.flush(),
+            Backend::Redis(redis) => drop(redis.ask("FLUSHALL").await),
         }
         loop {
-            let told = other.hears().await;
+            let told = other.receive().await;
             if told["missed"] == true {
                 break;
             }
         }
-        let ticket = other.ticket.clone();
+        let token = other.token.clone();
         let mut other = eventually("it is resumed again", async || {
             let mut other = cluster.connect(1).await;
-            let reply = other.tries_to_resume(&ticket).await;
+            let reply = other.try_resume(&token).await;
             (reply["success"] == true).then_some(other)
         })
         .await;
-        // The first acknowledgement may have been lost: its sender repeats it.
+        // The sender repeats it: for all it knows the first ack was lost.
         eventually("the repetition is accepted", async || {
-            let answer = one.sends_message("other", "before").await;
+            let answer = one.send_message("other", "before").await;
             (answer["status"] == "delivered").then_some(())
         })
         .await;
         eventually("another signal is accepted", async || {
-            let answer = one.sends_message("other", "after").await;
+            let answer = one.send_message("other", "after").await;
             (answer["status"] == "delivered").then_some(())
         })
         .await;
         let heard = loop {
-            let news = other.hears_news().await;
+            let news = other.receive_no_probe().await;
             if news["type"] == "message" {
                 break news;
             }

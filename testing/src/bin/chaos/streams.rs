@@ -1,0 +1,171 @@
+//! A client over HTTP that moves its stream from node to node, and sends signals to itself.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use crate::stage::{Act, Stage};
+use testing::http::{EventStream, Response, try_request};
+
+/// Its name in the list of idle clients.
+pub(crate) const NAME: &str = "streamer";
+/// How often a stream must continue at another node in the calm phase…
+const MOVES: usize = 4;
+/// …within this time.
+const MOVED_WITHIN: Duration = Duration::from_secs(10);
+const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+
+/// Runs until calls are ended.
+pub(crate) async fn stream(stage: Arc<Stage>) {
+    let mut proof = Proof::default();
+    for number in 0.. {
+        if stage.act() >= Act::Partings {
+            break;
+        }
+        if let Some(mut session) = Session::begin(&stage, number).await {
+            session.goes_round(&mut proof).await;
+        }
+        stage.rest(Duration::from_millis(300)).await;
+    }
+}
+
+/// What the calm phase has shown.
+#[derive(Debug, Default)]
+struct Proof {
+    since: Option<Instant>,
+    moves: usize,
+}
+
+impl Proof {
+    /// Counts moves in the calm phase, which lasts until there were enough of them or the time is over.
+    fn looks(&mut self, stage: &Stage, moved: bool) {
+        if stage.act() < Act::Calm {
+            return;
+        }
+        let since = *self.since.get_or_insert_with(Instant::now);
+        self.moves += usize::from(moved);
+        let is_late = since.elapsed() > MOVED_WITHIN;
+        if self.moves < MOVES && !is_late {
+            return;
+        }
+        if stage.board().idle.insert(NAME.to_owned()) && self.moves < MOVES {
+            let words = format!(
+                "in {MOVED_WITHIN:?} of calm a stream went on at another node {} times",
+                self.moves
+            );
+            stage.history.found(7, words);
+        }
+    }
+}
+
+/// One session, which sends signals to itself.
+struct Session<'a> {
+    stage: &'a Stage,
+    name: String,
+    token: String,
+    node: usize,
+    /// The node of the last stream.
+    served: usize,
+    /// The last event that was read.
+    last: Option<String>,
+    /// The last number that was sent, and the last that arrived.
+    said: u64,
+    heard: u64,
+}
+
+impl<'a> Session<'a> {
+    async fn begin(stage: &'a Stage, number: usize) -> Option<Self> {
+        let node = number % stage.endpoints.len();
+        let name = format!("{NAME}{number}");
+        let login = json!({"login": {"name": name}}).to_string();
+        let asking = try_request(stage.endpoints[node], "POST", "/v1/sessions", &[], &login);
+        let answer = timeout(ANSWER_WITHIN, asking).await.ok()??;
+        let opened: Value = serde_json::from_str(&answer.body).ok()?;
+        Some(Self {
+            stage,
+            name,
+            token: opened["token"].as_str()?.to_owned(),
+            node,
+            served: node,
+            last: None,
+            said: 0,
+            heard: 0,
+        })
+    }
+
+    /// Moves from node to node until the session or the calm phase ends.
+    async fn goes_round(&mut self, proof: &mut Proof) {
+        while self.stage.act() < Act::Partings {
+            proof.looks(self.stage, false);
+            self.node = (self.node + 1) % self.stage.endpoints.len();
+            let door = self.stage.endpoints[self.node];
+            let opening = EventStream::open(door, &self.token, self.last.as_deref());
+            match timeout(ANSWER_WITHIN, opening).await {
+                Ok(Ok(mut events)) => {
+                    if self.says().await == Some(404) {
+                        return;
+                    }
+                    let went_on = timeout(ANSWER_WITHIN, self.hears(&mut events)).await;
+                    if went_on == Ok(true) {
+                        let moved = std::mem::replace(&mut self.served, self.node) != self.node;
+                        proof.looks(self.stage, moved);
+                    }
+                }
+                Ok(Err(404)) => return,
+                _ => {}
+            }
+            self.stage.rest(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// POSTs the next number until it is accepted; the last status.
+    async fn says(&mut self) -> Option<u16> {
+        self.said += 1;
+        let id = self.said.to_string();
+        let message = json!({"type": "message", "name": self.name, "message": self.said, "id": id});
+        let bearer = format!("Bearer {}", self.token);
+        let headers = [
+            ("authorization", bearer.as_str()),
+            ("content-type", "application/json"),
+            ("idempotency-key", id.as_str()),
+        ];
+        let mut status = None;
+        for next in 0..self.stage.endpoints.len() {
+            let door = self.stage.endpoints[(self.node + next) % self.stage.endpoints.len()];
+            let body = message.to_string();
+            let asking = try_request(door, "POST", "/v1/messages", &headers, &body);
+            if let Ok(Some(Response { status: told, .. })) = timeout(ANSWER_WITHIN, asking).await {
+                status = Some(told);
+                if matches!(told, 202 | 404) {
+                    break;
+                }
+            }
+        }
+        status
+    }
+
+    /// Reads until its own number arrives; false if the stream ends before.
+    async fn hears(&mut self, events: &mut EventStream) -> bool {
+        while let Some(event) = events.next().await {
+            if event.id.is_some() {
+                self.last = event.id;
+            }
+            let said: Value = serde_json::from_str(&event.data).unwrap_or_default();
+            if said["type"] != "message" {
+                continue;
+            }
+            let number = said["message"].as_u64().unwrap_or_default();
+            if number <= self.heard {
+                let words = format!("{} heard {number} after {}", self.name, self.heard);
+                self.stage.history.found(7, words);
+            }
+            self.heard = number;
+            if number == self.said {
+                return true;
+            }
+        }
+        false
+    }
+}
