@@ -18,11 +18,12 @@ const PREFLIGHT: [(HeaderName, &str); 3] = [
     (header::ACCESS_CONTROL_MAX_AGE, "600"),
 ];
 
-/// Answers preflights, turns pages away that may not connect, and lets the others read what they are answered.
+/// Answers preflights, turns pages away that may not connect, and lets all of them read what they are answered: a refusal that a page
+/// cannot read is no more to its developer than a server that is not there.
 pub(super) async fn share(State(doors): State<Doors>, request: Request, next: Next) -> Response {
     let origin = request.headers().get(header::ORIGIN).cloned();
     let mut response = if !doors.welcomes(request.headers()) {
-        return Rejection::Origin.into_response();
+        Rejection::Origin.into_response()
     } else if request.method() == Method::OPTIONS {
         (StatusCode::NO_CONTENT, PREFLIGHT).into_response()
     } else {

@@ -5,7 +5,7 @@ import { readFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import { extname, join, normalize } from 'node:path'
 
-import { ROOT } from './cluster.mjs'
+import { CLIENT, ROOT } from './cluster.mjs'
 
 const TYPES = { '.html': 'text/html; charset=utf-8', '.js': 'text/javascript', '.mjs': 'text/javascript', '.css': 'text/css', '.json': 'application/json' }
 
@@ -19,7 +19,7 @@ export async function startFiles(pages = {}) {
     const send = (type, body) => res.writeHead(200, { 'Content-Type': type, 'Cache-Control': 'no-store' }).end(body)
     if (path in pages) return send(TYPES['.html'], pages[path])
     if (path === '/blank') return send(TYPES['.html'], '<!doctype html><title>blank</title>')
-    const file = path.startsWith('/client/') ? join(ROOT, path) : path.startsWith('/pages/') ? join(ROOT, 'tests/browser', path) : undefined
+    const file = path.startsWith('/client/') ? join(CLIENT, path.slice(8)) : path.startsWith('/pages/') ? join(ROOT, 'tests/browser', path) : undefined
     const body = file && (await readFile(file).catch(() => undefined))
     if (body === undefined) return res.writeHead(404).end()
     send(TYPES[extname(file)] ?? 'application/octet-stream', body)
