@@ -224,7 +224,9 @@ export class Connector {
       const { name, message } = /** @type {Error} */ (error)
       return { code: name === 'SecurityError' ? 'insecure' : 'bad_url', message }
     }
-    const silence = sleep(clock, patience, signal).then(() => ({ code: signal.aborted ? 'network' : 'silent', message: `No answer by ${kind}` }))
+    const silence = sleep(clock, patience, signal).then(
+      () => link.trouble ?? { code: signal.aborted ? 'network' : 'silent', message: `No answer by ${kind}` },
+    )
     const why = await Promise.race([link.ready, link.ended, silence])
     if (!why && !this.#life.signal.aborted) return link
     link.close(GIVEN_UP)

@@ -33,6 +33,9 @@ export const isFinal = (code) => code in HINTS
 /** @param {Why} why @returns {SwitchboardError} */
 export function asError(why) {
   if (why instanceof SwitchboardError) return why
-  const code = String(why.code ?? 'unreachable')
-  return new SwitchboardError(code, why.message || HINTS[/** @type {keyof typeof HINTS} */ (code)] || code, why.retryAfter)
+  // Browsers say no more of a connection that did not come about.
+  const code = why.code === 1006 ? 'unreachable' : String(why.code)
+  const words = { ...HINTS, unreachable: 'Nobody answers, or something on the way refuses the connection' }
+  const hint = words[/** @type {keyof typeof words} */ (code)]
+  return new SwitchboardError(code, hint ?? (why.message || `The connection has ended: ${code}`), why.retryAfter)
 }

@@ -69,6 +69,7 @@ export function http(kind, address, world, port) {
         const { status = 0 } = error
         const final = status >= 400 && status < 500 && status !== 429 && status !== 409
         if (final || clock.now() - since > PERSISTENCE) return close(GIVEN_UP, error.code ?? 'lost')
+        port.stumble(reasonOf(error))
         await sleep(clock, error.retryAfter ?? clock.random() * Math.min(2000, 200 * 2 ** failures), leave.signal)
       }
     }

@@ -8,9 +8,13 @@
  * @property {(text: string) => void} send
  * @property {(code: number, why?: string | number) => void} close 1000 ends the session, any other code leaves it
  * @property {() => void} [farewell] tells the server that the page is gone
+ * @property {import('./errors.js').Why} [trouble] what went wrong last, and is tried again
  *
  * What a transport is given: `hear` takes whatever came, and its text (nothing, for a sign of life).
- * @typedef {{ hear(message?: any, text?: string): void, end(why: import('./errors.js').Why): void }} Port
+ * @typedef {object} Port
+ * @property {(message?: any, text?: string) => void} hear
+ * @property {(why: import('./errors.js').Why) => void} end
+ * @property {(why: import('./errors.js').Why) => void} stumble something went wrong, and is tried again
  *
  * What transports need of the world.
  * @typedef {object} World
@@ -20,7 +24,7 @@
  */
 
 import { http } from './http.js'
-import { deferred } from './util.js'
+import { deferred, ignore } from './util.js'
 import { webSocket } from './websocket.js'
 
 export const PING = '{"type":"ping"}'
@@ -47,8 +51,13 @@ export function openLink(kind, address, world, heard) {
       over = true
       ended.resolve(why)
     },
+    stumble(why) {
+      link.trouble = why
+    },
   }
+  /** @type {Link} */
+  const link = { kind, ready: ready.promise, ended: ended.promise, send: ignore, close: ignore }
   const made = kind === 'websocket' ? webSocket(address, world, port) : http(kind, address, world, port)
   made.send(PING)
-  return { kind, ready: ready.promise, ended: ended.promise, ...made }
+  return Object.assign(link, made)
 }

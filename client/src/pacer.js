@@ -1,6 +1,6 @@
 /**
  * Keeps what is sent below the server's limit: a bucket of tokens. Whoever is refused all the same slows down by half.
- * The server allows bursts of two seconds' worth; this one allows one second's, as pings and acknowledgements count as well.
+ * The server allows bursts of two seconds' worth, and 128 signals of one sender in somebody's inbox: this one stays well below both.
  */
 
 /** Of the limit, this is used. */
@@ -8,24 +8,24 @@ const SHARE = 0.8
 /** A server that says nothing of limits has the default ones. */
 const PER_SECOND = 200
 const LEAST = 10
+const BURST = 64
 
 export class Pacer {
   #clock
   #rate = PER_SECOND * SHARE
-  #tokens
+  #tokens = BURST
   #at
 
   /** @param {import('./clock.js').Clock} clock */
   constructor(clock) {
     this.#clock = clock
-    this.#tokens = this.#rate
     this.#at = clock.now()
   }
 
   /** A new connection begins with what its server says; 0 is no limit. @param {number} [perSecond] */
   reset(perSecond) {
     if (perSecond !== undefined) this.#rate = perSecond === 0 ? Infinity : Math.max(1, perSecond * SHARE)
-    this.#tokens = this.#rate
+    this.#tokens = BURST
     this.#at = this.#clock.now()
   }
 
@@ -33,7 +33,7 @@ export class Pacer {
   take() {
     if (this.#rate === Infinity) return 0
     const now = this.#clock.now()
-    this.#tokens = Math.min(this.#rate, this.#tokens + ((now - this.#at) / 1000) * this.#rate)
+    this.#tokens = Math.min(BURST, this.#tokens + ((now - this.#at) / 1000) * this.#rate)
     this.#at = now
     if (this.#tokens < 1) return Math.max(1, ((1 - this.#tokens) / this.#rate) * 1000)
     this.#tokens -= 1

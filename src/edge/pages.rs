@@ -150,10 +150,7 @@ pub(super) fn client() -> Router<Doors> {
         })
     };
     Router::new()
-        .route(
-            "/client/switchboard.js",
-            part(SCRIPT, library::script()),
-        )
+        .route("/client/switchboard.js", part(SCRIPT, library::script()))
         .route(
             "/client/switchboard.d.ts",
             part(TYPES, include_str!("../../client/switchboard.d.ts")),
