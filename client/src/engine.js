@@ -115,8 +115,11 @@ export class Engine {
         connector.awake()
         this.calls.awake(networkChanged)
       },
-      freeze: () => connector.freeze(FROZEN),
-      thaw: () => connector.thaw(),
+      freeze: () => {
+        this.#keep()
+        connector.freeze(FROZEN)
+      },
+      thaw: () => (this.#isTaken() ? this.stop(new SwitchboardError('replaced', 'Another page has the session')) : connector.thaw()),
       gone: () => this.#leavePage(),
     })
   }
@@ -145,14 +148,26 @@ export class Engine {
   }
 
   #leavePage() {
+    const { persist } = this.#options
+    if (persist) this.calls.stopped('closed', true)
+    if (this.#keep()) this.#connector?.stop(RELOADED)
+    // A WebSocket closes with its page; over HTTP the server has to be told.
+    else this.#connector?.link?.farewell?.()
+  }
+
+  /** For the page after this one. @returns {boolean} whether it was asked for, and there is something to keep */
+  #keep() {
     const { name } = this
     const { resume } = this.login
-    const connector = this.#connector
-    // A WebSocket closes with its page; over HTTP the server has to be told.
-    if (!this.#options.persist || !name || !resume || !connector) return connector?.link?.farewell?.()
-    this.calls.stopped('closed', true)
+    if (!this.#options.persist || !name || !resume) return false
     keepSession({ url: this.#address.base, name, resume, last: this.#confirmation.last, outbox: this.#outbox.state })
-    connector.stop(RELOADED)
+    return true
+  }
+
+  /** Whether a page that was loaded while this one was frozen has taken the session. */
+  #isTaken() {
+    const { name } = this
+    return this.#options.persist && name && this.login.resume && !takeSession(this.#address.base, name)
   }
 
   /** The session of the page before. @param {string} name */

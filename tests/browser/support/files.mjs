@@ -16,7 +16,8 @@ const TYPES = { '.html': 'text/html; charset=utf-8', '.js': 'text/javascript', '
 export async function startFiles(pages = {}) {
   const server = createServer(async (req, res) => {
     const path = normalize(new URL(req.url, 'http://files').pathname)
-    const send = (type, body) => res.writeHead(200, { 'Content-Type': type, 'Cache-Control': 'no-store' }).end(body)
+    // A page with `no-store` would not enter the back/forward cache.
+    const send = (type, body) => res.writeHead(200, { 'Content-Type': type, 'Cache-Control': 'no-cache' }).end(body)
     if (path in pages) return send(TYPES['.html'], pages[path])
     if (path === '/blank') return send(TYPES['.html'], '<!doctype html><title>blank</title>')
     const file = path.startsWith('/client/') ? join(CLIENT, path.slice(8)) : path.startsWith('/pages/') ? join(ROOT, 'tests/browser', path) : undefined
