@@ -11,6 +11,8 @@ import { deferred, ignore } from './util.js'
 
 /** How long a call may ring, look for a way, and be interrupted. */
 const SETTINGS = { ringTimeout: 60_000, connectTimeout: 30_000, giveUp: 60_000 }
+/** How long the server may take to answer when nothing comes from the other. */
+const HASTE = 1000
 /** While it connects, what may not have arrived is said again this often. */
 const REPEAT = 6000
 
@@ -24,7 +26,7 @@ const REPEAT = 6000
  * @property {(type: 'offer' | 'answer' | 'candidate', body: object) => Promise<unknown>} send
  * @property {(report: object) => void} report
  * @property {(reason: string, tell: boolean) => void} ended `tell`: the other does not know
- * @property {() => void} probe
+ * @property {(patience?: number) => boolean} probe asks whether the server is there; it may be known that it is not
  * @property {(what: string, details?: object) => void} debug
  */
 
@@ -114,7 +116,8 @@ export class Call extends Emitter {
     // An incoming call is answered before anything is offered.
     this.#negotiation.isHeld = direction === 'incoming'
     this.#recovery = new Recovery(wire.clock, this.#settings.giveUp, {
-      restart: () => this.restart(),
+      restart: () => this.#restartIce(),
+      probe: () => void wire.probe(HASTE),
       giveUp: () => this._end(this.#alone ?? 'failed', true),
       received: () => bytesReceived(pc),
     })
@@ -192,10 +195,7 @@ export class Call extends Emitter {
 
   /** Looks for a new way between the browsers. Done by itself if the connection fails or the network changes. */
   restart() {
-    if (this.state === 'ended' || this.pc.signalingState === 'closed') return
-    // The offer goes over the server: whether that is there should not be found out by waiting for an answer.
-    this.#wire.probe()
-    this.pc.restartIce?.()
+    if (this.state !== 'ended') this.#recovery.changed()
   }
 
   /**
@@ -248,13 +248,13 @@ export class Call extends Emitter {
   /** The session is connected again: the same one, or another (of which the other's node must hear: an offer begins a call there).
    * @internal @param {boolean} resumed */
   _back(resumed) {
-    if (!resumed && this.peer) this.restart()
+    if (!resumed && this.peer) this.#recovery.changed()
     else this.#recovery.awake()
   }
 
   /** @internal @param {boolean} networkChanged */
   _awake(networkChanged) {
-    if (networkChanged && this.state === 'connected') this.restart()
+    if (networkChanged && this.setupTime !== undefined) this.#recovery.changed()
     else this.#recovery.awake()
   }
 
@@ -285,6 +285,15 @@ export class Call extends Emitter {
     this.#ended.resolve(reason)
     this.#set('ended')
     this._fire('end', { reason, local })
+  }
+
+  /** @returns {boolean} whether the server is there, over which the offer goes */
+  #restartIce() {
+    if (!this.#wire.probe()) return false
+    // An offer that was lost, or refused while the other was away, would keep all others back.
+    if (this.pc.signalingState === 'have-local-offer') this.#negotiation.repeat()
+    this.pc.restartIce?.()
+    return true
   }
 
   /** @param {CallState} state */

@@ -19,7 +19,7 @@ const PEOPLE = 256
  * @property {(message: { type: string, name?: string, [field: string]: unknown }) => Promise<any>} request
  * @property {(call: Call) => void} rings
  * @property {() => void} busyChanged
- * @property {() => void} probe
+ * @property {(patience?: number) => boolean} probe
  * @property {(what: string, details?: object) => void} debug
  */
 
@@ -163,7 +163,7 @@ export class Calls extends NoCalls {
         if (tell) this.#tell(name, pair, reason, call)
         this.#port.busyChanged()
       },
-      probe: () => this.#port.probe(),
+      probe: (patience) => this.#port.probe(patience),
       debug: (what, details) => this.#port.debug(what, details),
     }, { ...calls, ...Object.fromEntries(settings) })
     this.map.set(name, call)

@@ -27,7 +27,7 @@ export class Client extends Session {
       request: (message) => engine.request(message),
       rings: (call) => this._fire('call', { call }),
       busyChanged: () => engine.busyChanged(),
-      probe: () => engine.probe(),
+      probe: (patience) => engine.probe(patience),
       debug: (what, details) => engine.debug(what, details),
     }, options)
     engine.calls = this.#calls

@@ -9,6 +9,8 @@ import { deferred, ignore, sleep } from './util.js'
 /** Milliseconds that a transport has for its first answer: on its own, and if another one was the good one last time. */
 const FIRST_ANSWER = 4000
 const FIRST_ANSWER_AGAIN = 1500
+/** How long an answer may take when the network may have changed. */
+const ANSWER_IN_HASTE = 1500
 /** So long after the best transport failed it is tried again. */
 const UPGRADE = 60_000
 /** A connection of this age was a good one: the next one that is lost is replaced without hesitation. */
@@ -102,17 +104,22 @@ export class Connector {
     this.#link = undefined
   }
 
-  /** Asks at once whether anybody is there. */
-  probe() {
-    this.#liveness?.probe()
+  /** Asks at once whether anybody is there. @param {number} [patience] */
+  probe(patience) {
+    this.#liveness?.probe(patience)
   }
 
-  /** The network has changed, or the page was asleep: what was begun before is not waited for. */
-  awake() {
+  /**
+   * The network has changed, or the page was asleep: what was begun before is not waited for. A connection over a network that was away
+   * is most likely stranded, and to resume over another one costs next to nothing.
+   * @param {'online' | 'change' | 'visible'} why
+   */
+  awake(why) {
     this.#backoff.reset()
     this.#wake?.()
-    if (this.#link) this.probe()
-    else this.#attempt.abort()
+    if (!this.#link) this.#attempt.abort()
+    else if (why === 'online') this.#link.close(GIVEN_UP, 'network')
+    else this.#liveness?.probe(why === 'change' ? ANSWER_IN_HASTE : undefined)
   }
 
   /** Closes the connection, without an end of the session, until `thaw()`. @param {number} code */

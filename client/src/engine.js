@@ -110,10 +110,10 @@ export class Engine {
     this.#connector = connector
     this.busyChanged()
     watchPage(connector.life, {
-      awake: (networkChanged) => {
-        this.debug('awake', { networkChanged })
-        connector.awake()
-        this.calls.awake(networkChanged)
+      awake: (why) => {
+        this.debug('awake', { why })
+        connector.awake(why)
+        this.calls.awake(why !== 'visible')
       },
       freeze: () => {
         this.#keep()
@@ -306,9 +306,10 @@ export class Engine {
     return this.#outbox.add(message, signal)
   }
 
-  /** Something is unanswered for too long: whether the server is there is asked at once. */
-  probe() {
-    this.#connector?.probe()
+  /** Asks at once whether the server is there. @param {number} [patience] @returns {boolean} whether it is, as far as is known */
+  probe(patience) {
+    this.#connector?.probe(patience)
+    return this.state === 'online'
   }
 
   busyChanged() {

@@ -23,6 +23,8 @@ export class Liveness {
   #askedAt
   #doubtful = false
   #lates = 0
+  /** For the answer that is awaited, if it is in haste. */
+  #patience = Infinity
   /** @type {any} */
   #timer
   #due = 0
@@ -56,13 +58,16 @@ export class Liveness {
     this.#heardAt = this.#clock.now()
     this.#askedAt = undefined
     this.#lates = 0
+    this.#patience = Infinity
     this.#doubt(false)
     this.#arm()
   }
 
-  /** Asks at once, unless an answer is awaited already. */
-  probe() {
+  /** Asks at once, unless an answer is awaited already. @param {number} [patience] milliseconds for the answer */
+  probe(patience) {
+    this.#patience = Math.min(patience ?? Infinity, this.#patience)
     if (this.#askedAt === undefined && !this.#stopped) this.#ask()
+    else this.#arm()
   }
 
   stop() {
@@ -79,7 +84,8 @@ export class Liveness {
   #arm() {
     this.#clock.clearTimeout(this.#timer)
     if (this.#stopped) return
-    const { busy_ms, idle_ms, answer_ms } = this.#times
+    const { busy_ms, idle_ms } = this.#times
+    const answer_ms = this.#answerTime
     if (this.#askedAt === undefined) this.#due = this.#heardAt + (this.#busy ? busy_ms : idle_ms)
     else this.#due = this.#askedAt + (this.#doubtful ? answer_ms : Math.min(DOUBT, answer_ms))
     this.#timer = this.#clock.setTimeout(() => this.#tick(), Math.max(0, this.#due - this.#clock.now()))
@@ -90,12 +96,16 @@ export class Liveness {
     const now = this.#clock.now()
     if (this.#askedAt === undefined) return this.#ask()
     if (now - this.#due > LATE && ++this.#lates < 2) return this.#ask()
-    if (now - this.#askedAt < this.#times.answer_ms) {
+    if (now - this.#askedAt < this.#answerTime) {
       this.#doubt(true)
       return this.#arm()
     }
     this.stop()
     this.#port.dead()
+  }
+
+  get #answerTime() {
+    return Math.min(this.#times.answer_ms, this.#patience)
   }
 
   /** @param {boolean} doubtful */

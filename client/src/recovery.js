@@ -1,16 +1,19 @@
 /**
  * When ICE is restarted, and when a call is given up. A browser needs five seconds and more to notice that nothing comes any more; by the
- * numbers of what was received this is seen earlier.
+ * numbers of what was received this is seen earlier. A restart that brings nothing is tried again: a browser that has changed networks
+ * knows its new addresses only after a while.
  */
 
 /** Milliseconds from an interruption to the first restart, and between restarts. */
 const RESTART = 500
-const RESTART_AGAIN = 5000
-/** How often it is looked at what came, and after how many looks at nothing a restart is worth its while. */
-const LOOK = 1000
-const SILENT = 2
+const RESTART_AGAIN = 2500
+/** How often it is looked at what came. After one look at nothing the server is probed, after two ICE is restarted. */
+const LOOK = 600
 /** That many looks at something came before: a call without media says little, and is left alone. */
 const STEADY = 3
+/** How long a restart may take to bring something, and how often it is tried again. */
+const EFFECT = 1000
+const TRIES = 6
 
 export class Recovery {
   #clock
@@ -25,11 +28,20 @@ export class Recovery {
   #received = 0
   #steady = 0
   #silent = 0
+  #restartedAt = -Infinity
+  #tries = 0
+  /** A restart waits for the server. */
+  #owed = false
+  #over = false
 
   /**
    * @param {import('./clock.js').Clock} clock
    * @param {number} giveUp
-   * @param {{ restart(): void, giveUp(): void, received(): Promise<number> }} port `received`: how many bytes have come
+   * @param {object} port
+   * @param {() => boolean} port.restart whether it could be, as the server is there
+   * @param {() => void} port.probe asks whether the server is there, in haste
+   * @param {() => void} port.giveUp
+   * @param {() => Promise<number>} port.received how many bytes have come
    */
   constructor(clock, giveUp, port) {
     this.#clock = clock
@@ -52,14 +64,28 @@ export class Recovery {
     this.#schedule(failed ? 0 : RESTART)
   }
 
-  /** The network has changed, or signalling is back. */
+  /** The network has changed. */
+  changed() {
+    this.#tries = TRIES
+    this.#restart()
+    if (this.#interruptedAt !== undefined) this.#schedule(RESTART_AGAIN)
+  }
+
+  /** The page was asleep, or the server is there again. */
   awake() {
     if (this.#interruptedAt !== undefined) this.#schedule(0)
+    else if (this.#owed) this.#restart()
   }
 
   end() {
+    this.#over = true
     this.#clock.clearTimeout(this.#timer)
     this.#clock.clearTimeout(this.#watch)
+  }
+
+  #restart() {
+    this.#restartedAt = this.#clock.now()
+    this.#owed = !this.#port.restart()
   }
 
   /** @param {number} delay */
@@ -68,22 +94,33 @@ export class Recovery {
     const left = (this.#interruptedAt ?? 0) + this.#giveUp - this.#clock.now()
     this.#timer = this.#clock.setTimeout(() => {
       if (left <= delay) return this.#port.giveUp()
-      this.#port.restart()
+      this.#restart()
       this.#schedule(RESTART_AGAIN)
     }, Math.max(0, Math.min(delay, left)))
   }
 
   async #look() {
     const received = await this.#port.received().catch(() => this.#received)
+    if (this.#over || this.#interruptedAt !== undefined) return
     const came = received > this.#received
     this.#received = received
     if (came) {
       this.#steady += 1
-      this.#silent = 0
-    } else if (this.#steady >= STEADY && ++this.#silent === SILENT) {
+      this.#silent = this.#tries = 0
+    } else this.#miss()
+    this.#watch = this.#clock.setTimeout(() => this.#look(), LOOK)
+  }
+
+  #miss() {
+    if (this.#steady < STEADY) this.#steady = 0
+    else if (++this.#silent === 1) this.#port.probe()
+    else {
       this.#steady = 0
-      this.#port.restart()
-    } else if (this.#silent === 0) this.#steady = 0
-    if (this.#interruptedAt === undefined) this.#watch = this.#clock.setTimeout(() => this.#look(), LOOK)
+      this.#tries = TRIES
+    }
+    if (this.#tries > 0 && this.#clock.now() - this.#restartedAt >= EFFECT) {
+      this.#tries -= 1
+      this.#restart()
+    }
   }
 }

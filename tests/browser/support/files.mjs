@@ -13,7 +13,7 @@ const TYPES = { '.html': 'text/html; charset=utf-8', '.js': 'text/javascript', '
  * `pages` maps paths to their HTML; everything else is read from `client/` (under `/client/`) and `tests/browser/pages/` (under `/pages/`).
  * An origin of localhost is a secure one, so that a page may use a camera.
  */
-export async function startFiles(pages = {}) {
+export async function startFiles(pages = {}, { host = '127.0.0.1' } = {}) {
   const server = createServer(async (req, res) => {
     const path = normalize(new URL(req.url, 'http://files').pathname)
     // A page with `no-store` would not enter the back/forward cache.
@@ -25,6 +25,6 @@ export async function startFiles(pages = {}) {
     if (body === undefined) return res.writeHead(404).end()
     send(TYPES[extname(file)] ?? 'application/octet-stream', body)
   })
-  await once(server.listen(0, '127.0.0.1'), 'listening')
-  return { http: `http://127.0.0.1:${server.address().port}`, stop: async () => (server.closeAllConnections(), server.close()) }
+  await once(server.listen(0, host), 'listening')
+  return { http: `http://${host}:${server.address().port}`, stop: async () => (server.closeAllConnections(), server.close()) }
 }

@@ -9,7 +9,7 @@ import { connect, createServer } from 'node:net'
  * - `silent`: nothing goes through, in either direction, and nobody is told: a host without power, a network that was left
  * - `stranded`: as `silent`, for the connections that there are; new ones work
  */
-export async function startNetwork(node, rules = {}) {
+export async function startNetwork(node, rules = {}, { host = '127.0.0.1' } = {}) {
   const pairs = new Set()
   const server = createServer((near) => {
     const far = connect(node.port, '127.0.0.1')
@@ -29,12 +29,12 @@ export async function startNetwork(node, rules = {}) {
       })
     }
   })
-  await once(server.listen(0, '127.0.0.1'), 'listening')
+  await once(server.listen(0, host), 'listening')
   const { port } = server.address()
   return {
     rules,
-    url: `ws://127.0.0.1:${port}`,
-    http: `http://127.0.0.1:${port}`,
+    url: `ws://${host}:${port}`,
+    http: `http://${host}:${port}`,
     /** From now on nothing comes through on the connections that there are. */
     strand: () => pairs.forEach((pair) => (pair.stranded = true)),
     cut: () => pairs.forEach(({ near, far }) => (near.destroy(), far.destroy())),
