@@ -53,6 +53,13 @@ export type EndReason =
 /** Whether a message was handed to a user who is connected, or is kept for one who is between connections. */
 export type Delivery = 'delivered' | 'queued'
 
+export interface ListenerOptions {
+  capture?: boolean
+  once?: boolean
+  passive?: boolean
+  signal?: AbortSignal
+}
+
 export interface Abortable {
   signal?: AbortSignal
 }
@@ -262,20 +269,20 @@ export declare class Emitter<Events extends { [Type in keyof Events]: Event; }> 
      * @template {keyof Events & string} Type
      * @param {Type} type
      * @param {((event: Events[Type]) => unknown) | { handleEvent(event: Events[Type]): unknown } | null} listener
-     * @param {boolean | AddEventListenerOptions} [options]
+     * @param {boolean | import('./types.js').ListenerOptions} [options]
      */
     addEventListener<Type extends keyof Events & string>(type: Type, listener: ((event: Events[Type]) => unknown) | {
         handleEvent(event: Events[Type]): unknown;
-    } | null, options?: boolean | AddEventListenerOptions): void;
+    } | null, options?: boolean | ListenerOptions): void;
     /**
      * @template {keyof Events & string} Type
      * @param {Type} type
      * @param {((event: Events[Type]) => unknown) | { handleEvent(event: Events[Type]): unknown } | null} listener
-     * @param {boolean | EventListenerOptions} [options]
+     * @param {boolean | import('./types.js').ListenerOptions} [options]
      */
     removeEventListener<Type extends keyof Events & string>(type: Type, listener: ((event: Events[Type]) => unknown) | {
         handleEvent(event: Events[Type]): unknown;
-    } | null, options?: boolean | EventListenerOptions): void;
+    } | null, options?: boolean | ListenerOptions): void;
 }
 
 /**

@@ -7,7 +7,7 @@ export class Emitter extends EventTarget {
    * @template {keyof Events & string} Type
    * @param {Type} type
    * @param {((event: Events[Type]) => unknown) | { handleEvent(event: Events[Type]): unknown } | null} listener
-   * @param {boolean | AddEventListenerOptions} [options]
+   * @param {boolean | import('./types.js').ListenerOptions} [options]
    */
   addEventListener(type, listener, options) {
     super.addEventListener(type, /** @type {EventListener} */ (listener), options)
@@ -17,7 +17,7 @@ export class Emitter extends EventTarget {
    * @template {keyof Events & string} Type
    * @param {Type} type
    * @param {((event: Events[Type]) => unknown) | { handleEvent(event: Events[Type]): unknown } | null} listener
-   * @param {boolean | EventListenerOptions} [options]
+   * @param {boolean | import('./types.js').ListenerOptions} [options]
    */
   removeEventListener(type, listener, options) {
     super.removeEventListener(type, /** @type {EventListener} */ (listener), options)

@@ -8,12 +8,12 @@
 const RESTART = 500
 const RESTART_AGAIN = 2500
 /** How often it is looked at what came. After one look at nothing the server is probed, after two ICE is restarted. */
-const LOOK = 600
+const LOOK = 400
 /** That many looks at something came before: a call without media says little, and is left alone. */
 const STEADY = 3
 /** How long a restart may take to bring something, and how often it is tried again. */
-const EFFECT = 1000
-const TRIES = 6
+const EFFECT = 2000
+const TRIES = 4
 
 export class Recovery {
   #clock

@@ -55,6 +55,13 @@ export type EndReason =
 /** Whether a message was handed to a user who is connected, or is kept for one who is between connections. */
 export type Delivery = 'delivered' | 'queued'
 
+export interface ListenerOptions {
+  capture?: boolean
+  once?: boolean
+  passive?: boolean
+  signal?: AbortSignal
+}
+
 export interface Abortable {
   signal?: AbortSignal
 }

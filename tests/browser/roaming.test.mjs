@@ -71,16 +71,27 @@ async function pair(names) {
         setInterval(() => ((draw.fillStyle = `hsl(${performance.now() % 360} 90% 50%)`), draw.fillRect(0, 0, 64, 48)), 40)
         page.own = canvas.captureStream(25)
         page.stream = async () => page.own
-        page.seen = { last: undefined, gap: 0 }
-        // How long nothing new was shown.
+        page.seen = { last: undefined, gap: 0, picture: 0, shown: undefined, packets: 0 }
+        // How long no packet of media came; and how long nothing new was shown, for which a browser may wait for a whole picture, up to 3 s.
         page.watch = (name) => {
+          const { seen } = page
+          const { pc, video } = page.calls[name]
+          const count = async () => {
+            let packets = 0
+            for (const one of (await pc.getStats()).values()) if (one.type === 'inbound-rtp') packets += one.packetsReceived
+            const now = performance.now()
+            seen.gap = Math.max(seen.gap, now - (seen.last ?? now))
+            if (packets > seen.packets) Object.assign(seen, { packets, last: now })
+            setTimeout(count, 50)
+          }
           const look = () => {
             const now = performance.now()
-            page.seen.gap = Math.max(page.seen.gap, now - (page.seen.last ?? now))
-            page.seen.last = now
-            page.calls[name].video.requestVideoFrameCallback(look)
+            seen.picture = Math.max(seen.picture, now - (seen.shown ?? now))
+            seen.shown = now
+            video.requestVideoFrameCallback(look)
           }
-          page.calls[name].video.requestVideoFrameCallback(look)
+          count()
+          video.requestVideoFrameCallback(look)
         }
         page.answer = 'accept'
       }),
@@ -90,15 +101,15 @@ async function pair(names) {
   await eventually(async () => (await Promise.all(pages.map((page, i) => stateOf(page, names[1 - i])))).every((state) => state === 'connected'), 20_000)
   await eventually(async () => (await Promise.all(pages.map((page, i) => page.evaluate((name) => Boolean(globalThis.page.calls[name].video), names[1 - i])))).every(Boolean))
   await Promise.all(pages.map((page, i) => page.evaluate((name) => globalThis.page.watch(name), names[1 - i])))
-  await eventually(async () => (await Promise.all(pages.map((page) => page.evaluate(() => page.seen.last > 0)))).every(Boolean))
+  await eventually(async () => (await Promise.all(pages.map((page) => page.evaluate(() => page.seen.shown > 0)))).every(Boolean))
   // A moment of steady pictures, as in any call.
   await sleep(4000)
-  await Promise.all(pages.map((page) => page.evaluate(() => (page.seen.gap = 0))))
+  await Promise.all(pages.map((page) => page.evaluate(() => (page.seen.gap = page.seen.picture = 0))))
   return pages
 }
 
 async function gaps(pages, names, what, within) {
-  const fresh = (page) => page.evaluate(() => performance.now() - page.seen.last < 500)
+  const fresh = (page) => page.evaluate(() => performance.now() - page.seen.shown < 500)
   await eventually(async () => (await Promise.all(pages.map(fresh))).every(Boolean), within, 'pictures again').catch(async (error) => {
     const states = await Promise.all(pages.map((page, i) => page.evaluate((name) => [client.state, globalThis.page.calls[name].state, globalThis.page.calls[name].reason], names[1 - i])))
     throw new Error(`${what}: ${JSON.stringify(states)}`, { cause: error })
@@ -107,8 +118,9 @@ async function gaps(pages, names, what, within) {
   await sleep(1500)
   await eventually(async () => (await Promise.all(pages.map(fresh))).every(Boolean), within)
   const seen = await Promise.all(pages.map((page) => page.evaluate(() => Math.round(page.seen.gap))))
+  const pictures = await Promise.all(pages.map((page) => page.evaluate(() => Math.round(page.seen.picture))))
   const ends = await Promise.all(pages.map((page) => page.evaluate(() => page.ends)))
-  console.log(`# ${what}: longest gap ${seen.join(' and ')} ms`)
+  console.log(`# ${what}: no media for ${seen.join(' and ')} ms, no new picture for ${pictures.join(' and ')} ms`)
   assert.deepEqual(ends, [[], []])
   await eventually(async () => (await Promise.all(pages.map((page) => page.evaluate(() => client.state === 'online')))).every(Boolean), 20_000)
   await Promise.all(pages.map((page) => page.context().close()))
