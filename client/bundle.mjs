@@ -1,5 +1,5 @@
-// Joins the modules of src/ into one file, as nodes do when they hand out the library. Each name at the top of a module is there once in
-// all of them, so that nothing has to be renamed. Comments stay behind.
+// Joins the modules of src/ into one file, as nodes do when they hand out the library. Each name at the top of a module
+// is there once in all of them, so that nothing has to be renamed. Comments stay behind.
 //
 // node bundle.mjs OUT [ENTRY]      from ENTRY (index.js) on
 
@@ -14,7 +14,8 @@ function ordered(name, done = new Map(), path = []) {
   if (path.includes(name)) throw new Error(`${[...path, name].join(' → ')} is a circle`)
   if (done.has(name)) return done
   const text = readFileSync(join(SOURCES, name), 'utf8')
-  for (const [, needed] of text.matchAll(/^(?:import|export) .*from '\.\/(.*)'$/gm)) ordered(needed, done, [...path, name])
+  for (const [, needed] of text.matchAll(/^(?:import|export) .*from '\.\/(.*)'$/gm))
+    ordered(needed, done, [...path, name])
   return done.set(name, text)
 }
 

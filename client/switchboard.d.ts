@@ -41,9 +41,9 @@ export type Reachability = 'online' | 'probing' | 'offline'
 export type CallState = 'calling' | 'ringing' | 'connecting' | 'connected' | 'interrupted' | 'ended'
 
 /**
- * Why a call ended. By a person: `hangup`, `declined`, `busy`, `cancelled`, `timeout`, or what an app says to `hangup()`.
- * By what happened: `unavailable` (nobody of that name is here), `failed` (no way between the browsers), `closed`, `lost`,
- * `node_lost`, `replaced`, `kicked` (what became of the other's session, see the server's README).
+ * Why a call ended. By a person: `hangup`, `declined`, `busy`, `cancelled`, `timeout`, or what an app says to
+ * `hangup()`. By what happened: `unavailable` (nobody of that name is here), `failed` (no way between the browsers),
+ * `closed`, `lost`, `node_lost`, `replaced`, `kicked` (what became of the other's session, see the server's README).
  */
 export type EndReason =
   | 'hangup' | 'declined' | 'busy' | 'cancelled' | 'timeout'
@@ -65,7 +65,10 @@ export interface Abortable {
 }
 
 export interface ConnectOptions extends Abortable {
-  /** Milliseconds after which `connect()` and `login()` give up, with a `timeout` that says what went wrong last. None by default. */
+  /**
+   * Milliseconds after which `connect()` and `login()` give up, with a `timeout` that says what went wrong last. None
+   * by default.
+   */
   timeout?: number
 }
 
@@ -81,15 +84,21 @@ export interface SessionOptions extends ConnectOptions {
   /** Log in with this name at once. */
   name?: string
   /**
-   * Given to the server at each login. A function is asked each time, so it may fetch a new one. If it fails, the first login fails
-   * with `unauthorized`; at a reconnect it is asked again.
+   * Given to the server at each login. A function is asked each time, so it may fetch a new one. If it fails, the first
+   * login fails with `unauthorized`; at a reconnect it is asked again.
    */
   token?: string | (() => string | undefined | Promise<string | undefined>)
   /** Which transports to try, in this order. All by default. */
   transports?: readonly TransportKind[]
-  /** Milliseconds between tries to connect: a random time up to `min`, then up to twice as long each time, up to `max`. 500 and 20,000. */
+  /**
+   * Milliseconds between tries to connect: a random time up to `min`, then up to twice as long each time, up to `max`.
+   * 500 and 20,000.
+   */
   reconnect?: { min?: number; max?: number }
-  /** Keep the session over a reload of the page, in `sessionStorage`. Calls end, what waits to be sent or heard does not. */
+  /**
+   * Keep the session over a reload of the page, in `sessionStorage`. Calls end, what waits to be sent or heard does
+   * not.
+   */
   persist?: boolean
   /** Hears what happens inside; `true` writes it to the console. */
   debug?: boolean | ((record: DebugRecord) => void)
@@ -108,7 +117,10 @@ export interface CallSettings {
 }
 
 export interface ClientOptions extends SessionOptions {
-  /** For every peer connection, such as `{ iceTransportPolicy: 'relay' }`. Its `iceServers` are used besides the server's. */
+  /**
+   * For every peer connection, such as `{ iceTransportPolicy: 'relay' }`. Its `iceServers` are used besides the
+   * server's.
+   */
   rtc?: Partial<PeerConfiguration>
   /** For every call. */
   calls?: CallSettings
@@ -248,8 +260,9 @@ export interface ChannelEventMap {
 /** What was asked for was refused, or is not possible. */
 export declare class SwitchboardError extends Error {
     /**
-     * @param {string} code the server's (`name_taken`, `user_unavailable`, `forbidden`, …), or one of the library's (`closed`, `timeout`,
-     * `not_logged_in`, `already_in_call`, `unreachable`, `not_found`, `blocked_by_csp`, `insecure`, `bad_url`, `no_transport`, …)
+     * @param {string} code the server's (`name_taken`, `user_unavailable`, `forbidden`, …), or one of the library's
+     * (`closed`, `timeout`, `not_logged_in`, `already_in_call`, `unreachable`, `not_found`, `blocked_by_csp`, `insecure`,
+     * `bad_url`, `no_transport`, …)
      * @param {string} [message]
      * @param {number} [retryAfter] milliseconds after which another try may succeed, if it may
      * @param {ErrorOptions} [options]
@@ -286,8 +299,8 @@ export declare class Emitter<Events extends { [Type in keyof Events]: Event; }> 
 }
 
 /**
- * A data channel of a call. What is sent before it is open, or faster than it goes, waits. If both sides open a channel of one label at
- * the same time there are two: what comes by either is heard, and one is used to send.
+ * A data channel of a call. What is sent before it is open, or faster than it goes, waits. If both sides open a channel
+ * of one label at the same time there are two: what comes by either is heard, and one is used to send.
  *
  * @extends {Emitter<ChannelEventMap>}
  */
@@ -304,8 +317,8 @@ export declare class Channel extends Emitter<ChannelEventMap> {
     /** How many bytes have not left the browser. */
     get bufferedAmount(): number;
     /**
-     * Sends a message of any size up to 16 MiB, in pieces if the other side's browser takes no larger ones. Fails with `overloaded` if too
-     * much waits: then `drain` says when to go on.
+     * Sends a message of any size up to 16 MiB, in pieces if the other side's browser takes no larger ones. Fails with
+     * `overloaded` if too much waits: then `drain` says when to go on.
      * @param {Sendable} data
      */
     send(data: Sendable): void;
@@ -314,47 +327,30 @@ export declare class Channel extends Emitter<ChannelEventMap> {
 }
 
 /**
- * A call with somebody: a peer connection that negotiates, trickles, recovers and reports by itself.
+ * What a call carries: streams and channels.
  * @extends {Emitter<CallEventMap>}
  */
-export declare class Call extends Emitter<CallEventMap> {
+export declare class CallMedia extends Emitter<CallEventMap> {
     private constructor();
-    /** The other's name. @readonly */
-    readonly name: string;
-    /** @type {'incoming' | 'outgoing'} @readonly */
-    readonly direction: "incoming" | "outgoing";
-    /** @type {CallState} */
-    readonly state: CallState;
     /**
-     * The peer connection. Tracks, transceivers and channels may be added and removed at any time: the other side is told by itself.
-     * Do not call `setLocalDescription`, `setRemoteDescription`, `addIceCandidate` or `close` on it.
+     * The peer connection. Tracks, transceivers and channels may be added and removed at any time: the other side is told
+     * by itself. Do not call `setLocalDescription`, `setRemoteDescription`, `addIceCandidate` or `close` on it.
      * @type {PeerConnection}
      * @readonly
      */
     readonly pc: PeerConnection;
     /** The other's stream that came last. @type {Stream | undefined} */
     readonly stream: Stream | undefined;
-    /** Why it has ended. @type {EndReason | undefined} */
-    readonly reason: EndReason | undefined;
-    /** Milliseconds from the offer until it was connected. @type {number | undefined} */
-    readonly setupTime: number | undefined;
-    /** What the caller gave to `call()`. @type {any} */
-    readonly data: any;
     /** How it is doing. What is a rate is one since the last time. @type {() => Promise<CallStats>} */
     readonly stats: () => Promise<CallStats>;
-    /** Which call of ours it is, and which of the other's: signals of another one are recognised by these. */
-    get leg(): string;
-    get peer(): string | undefined;
-    /** Resolves once connected; fails if the call ends before. @returns {Promise<this>} */
-    get connected(): Promise<this>;
-    /** Resolves with the reason when the call has ended. */
-    get ended(): Promise<EndReason>;
-    /** Takes an incoming call. @param {AcceptOptions} [options] @returns {this} */
-    accept({ stream }?: AcceptOptions): this;
-    /** Sends every track of a stream, from now on. Those that are sent already stay as they are. @param {Stream} stream */
+    /**
+     * Sends every track of a stream, from now on. Those that are sent already stay as they are.
+     * @param {Stream} stream
+     */
     addStream(stream: Stream): void;
     /**
-     * Sends another track in the place of the one of its kind, without a word to the other side; `null` and a kind: nothing.
+     * Sends another track in the place of the one of its kind, without a word to the other side; `null` and a kind:
+     * nothing.
      * @param {Track | null} track
      * @param {'audio' | 'video'} [kind]
      */
@@ -365,8 +361,38 @@ export declare class Call extends Emitter<CallEventMap> {
      * The data channel of that label, opened if it is not there. Both sides may ask for the same one at the same time.
      * @param {string} [label]
      * @param {any} [options] an RTCDataChannelInit
+     * @returns {Channel}
      */
     channel(label?: string, options?: any): Channel;
+    #private;
+}
+
+/**
+ * A call with somebody: a peer connection that negotiates, trickles, recovers and reports by itself.
+ */
+export declare class Call extends CallMedia {
+    private constructor();
+    /** The other's name. @readonly */
+    readonly name: string;
+    /** @type {'incoming' | 'outgoing'} @readonly */
+    readonly direction: "incoming" | "outgoing";
+    /** @type {CallState} */
+    readonly state: CallState;
+    /** Why it has ended. @type {EndReason | undefined} */
+    readonly reason: EndReason | undefined;
+    /** Milliseconds from the offer until it was connected. @type {number | undefined} */
+    readonly setupTime: number | undefined;
+    /** What the caller gave to `call()`. @type {any} */
+    readonly data: any;
+    /** Which call of ours it is, and which of the other's: signals of another one are recognised by these. */
+    get leg(): string;
+    get peer(): string | undefined;
+    /** Resolves once connected; fails if the call ends before. @returns {Promise<this>} */
+    get connected(): Promise<this>;
+    /** Resolves with the reason when the call has ended. */
+    get ended(): Promise<EndReason>;
+    /** Takes an incoming call. @param {AcceptOptions} [options] @returns {this} */
+    accept({ stream }?: AcceptOptions): this;
     /** Looks for a new way between the browsers. Done by itself if the connection fails or the network changes. */
     restart(): void;
     /**
@@ -378,16 +404,16 @@ export declare class Call extends Emitter<CallEventMap> {
 }
 
 /**
- * A session at a Switchboard server, which outlives its connections: it logs in and resumes, sends and hears messages, and watches who is
- * there. `Client` adds calls.
+ * A session at a Switchboard server, which outlives its connections: it logs in and resumes, sends and hears messages,
+ * and watches who is there. `Client` adds calls.
  *
  * @template {SessionEventMap & { [Type in keyof Events]: Event }} [Events=SessionEventMap]
  * @extends {Emitter<Events>}
  */
 export declare class Session<Events extends SessionEventMap & { [Type in keyof Events]: Event; } = SessionEventMap> extends Emitter<Events> {
     /**
-     * @param {string | URL | { href: string }} url Where the server is: `wss://…`, `https://…`, or relative to the page, such as `'/'`. A `ws`
-     * URL is used as it is; for others the WebSocket is at `ws`, and HTTP at `v1/`, beside it.
+     * @param {string | URL | { href: string }} url where the server is: `wss://…`, `https://…`, or relative to the
+     * page, such as `'/'`. A `ws` URL is used as it is; for others the WebSocket is at `ws`, and HTTP at `v1/`, beside it.
      * @param {SessionOptions} [options]
      */
     constructor(url: string | URL | {
@@ -407,7 +433,8 @@ export declare class Session<Events extends SessionEventMap & { [Type in keyof E
     /** Those of the server, as they are now. */
     get iceServers(): IceServer[];
     /**
-     * Connects, and logs in if `options.name` was given. Tries until it succeeds, is refused, or cannot succeed, or `signal` or `timeout` ends it.
+     * Connects, and logs in if `options.name` was given. Tries until it succeeds, is refused, or cannot succeed, or
+     * `signal` or `timeout` ends it.
      * @param {ConnectOptions} [options]
      * @returns {Promise<this>}
      */
@@ -420,9 +447,9 @@ export declare class Session<Events extends SessionEventMap & { [Type in keyof E
      */
     login(name: string, options?: ConnectOptions): Promise<this>;
     /**
-     * Sends anything that is JSON to somebody, call or not. Once, in order, whatever becomes of connections, while the server keeps its data.
-     * Fails with `too_large` if the whole frame has more than 64 KiB of UTF-8, or more than the server's own limit. A `signal` takes it back:
-     * it is not sent any more, or not again.
+     * Sends anything that is JSON to somebody, call or not. Once, in order, whatever becomes of connections, while the
+     * server keeps its data. Fails with `too_large` if the whole frame has more than 64 KiB of UTF-8, or more than the
+     * server's own limit. A `signal` takes it back: it is not sent any more, or not again.
      * @param {string} name
      * @param {unknown} message
      * @param {Abortable} [options]
@@ -457,8 +484,8 @@ export declare class Session<Events extends SessionEventMap & { [Type in keyof E
  */
 export declare class Client extends Session<ClientEventMap> {
     /**
-     * @param {string | URL | { href: string }} url Where the server is: `wss://…`, `https://…`, or relative to the page, such as `'/'`. A `ws`
-     * URL is used as it is; for others the WebSocket is at `ws`, and HTTP at `v1/`, beside it.
+     * @param {string | URL | { href: string }} url where the server is: `wss://…`, `https://…`, or relative to the
+     * page, such as `'/'`. A `ws` URL is used as it is; for others the WebSocket is at `ws`, and HTTP at `v1/`, beside it.
      * @param {ClientOptions} [options]
      */
     constructor(url: string | URL | {

@@ -11,7 +11,16 @@ import { fileURLToPath } from 'node:url'
 const HERE = fileURLToPath(new URL('.', import.meta.url))
 const OUT = join(HERE, 'switchboard.d.ts')
 /** Modules whose types apps see, and what of them. */
-const SEEN = { errors: ['SwitchboardError'], events: ['Emitter'], channel: ['Channel'], call: ['Call'], session: ['Session'], client: ['Client', 'connect'], version: ['version'] }
+const SEEN = {
+  errors: ['SwitchboardError'],
+  events: ['Emitter'],
+  channel: ['Channel'],
+  call_media: ['CallMedia'],
+  call: ['Call'],
+  session: ['Session'],
+  client: ['Client', 'connect'],
+  version: ['version'],
+}
 
 // The tests have it.
 const ts = createRequire(join(HERE, '../tests/browser/package.json'))('typescript')
@@ -22,7 +31,11 @@ function emitted() {
   const texts = {}
   const host = ts.createCompilerHost(options)
   host.writeFile = (path, text) => (texts[basename(path, '.d.ts')] = text)
-  ts.createProgram(fileNames, { ...options, noEmit: false, declaration: true, emitDeclarationOnly: true, outDir: '/' }, host).emit()
+  ts.createProgram(
+    fileNames,
+    { ...options, noEmit: false, declaration: true, emitDeclarationOnly: true, outDir: '/' },
+    host,
+  ).emit()
   return texts
 }
 
@@ -46,10 +59,15 @@ function seen(text, names) {
         if (isOurs) cut.push([member.getStart(), member.getStart(), 'readonly '])
         continue
       }
-      cut.push([member.getFullStart(), member.end, ts.isConstructorDeclaration(member) ? '\n    private constructor();' : ''])
+      cut.push([
+        member.getFullStart(),
+        member.end,
+        ts.isConstructorDeclaration(member) ? '\n    private constructor();' : '',
+      ])
     }
   }
-  for (const [from, to, instead] of cut.sort(([one], [other]) => other - one)) text = text.slice(0, from) + instead + text.slice(to)
+  for (const [from, to, instead] of cut.sort(([one], [other]) => other - one))
+    text = text.slice(0, from) + instead + text.slice(to)
   return text
     .replace(/^export (?=class|function|const)/gm, 'export declare ')
     .replace(/import\("\.\/\w+\.js"\)\./g, '')
@@ -61,7 +79,9 @@ const own = seen(readFileSync(join(HERE, 'src/types.d.ts'), 'utf8'))
 const classes = Object.entries(SEEN).map(([module, names]) => seen(texts[module], names))
 // TypeScript writes no member of JavaScript whose name is worked out.
 const disposable = classes.map((text) =>
-  text.replace(/^ {4}close\(\): void;\n/m, (line) => (text.includes('class Session') ? `${line}    [Symbol.asyncDispose](): Promise<void>;\n` : line)),
+  text.replace(/^ {4}close\(\): void;\n/m, (line) =>
+    text.includes('class Session') ? `${line}    [Symbol.asyncDispose](): Promise<void>;\n` : line,
+  ),
 )
 const text = `// Made of what is in src/, by types.mjs.\n\nexport {}\n\n${own}\n\n${disposable.join('\n\n')}\n`
 if (process.argv[2] !== 'check') writeFileSync(OUT, text)

@@ -1,6 +1,6 @@
 /**
- * How long to wait before the next try: a random time up to a limit that doubles, so that the clients of a node that died do not come
- * back in one moment; longer if the server asks for it.
+ * How long to wait before the next try: a random time up to a limit that doubles, so that the clients of a node that
+ * died do not come back in one moment; longer if the server asks for it.
  */
 export class Backoff {
   #clock
@@ -24,7 +24,8 @@ export class Backoff {
   }
 
   /**
-   * @param {{ atOnce?: boolean, retryAfter?: number }} [why] `atOnce`: the connection was lost for a reason that a new one mends
+   * @param {{ atOnce?: boolean, retryAfter?: number }} [why] `atOnce`: the connection was lost for a reason that a new
+   * one mends
    * @returns {number} milliseconds
    */
   next({ atOnce = false, retryAfter = 0 } = {}) {

@@ -1,66 +1,32 @@
-import { Channel } from './channel.js'
+import { CallMedia } from './call_media.js'
 import { SwitchboardError } from './errors.js'
-import { Emitter } from './events.js'
-import { addStream, hold, replaceTrack } from './media.js'
 import { Negotiation } from './negotiation.js'
+import { Patience, SETTINGS } from './patience.js'
 import { Recovery } from './recovery.js'
-import { bytesReceived, chosenKind, summary } from './stats.js'
+import { bytesReceived, chosenKind } from './stats.js'
 import { deferred, ignore } from './util.js'
 
-/** @import { AcceptOptions, CallEventMap, CallOptions, CallSettings, CallState, CallStats, EndReason, PeerConnection, Stream, Track } from './types.js' */
+/** @import { AcceptOptions, CallOptions, CallSettings, CallState, EndReason, Stream } from './types.js' */
 
-/** How long a call may ring, look for a way, and be interrupted. */
-const SETTINGS = { ringTimeout: 60_000, connectTimeout: 30_000, giveUp: 60_000 }
 /** How long the server may take to answer when nothing comes from the other. */
 const HASTE = 1000
-/** While it connects, what may not have arrived is said again this often. */
-const REPEAT = 6000
-
-/**
- * What a call needs of its client.
- * @typedef {object} Wire
- * @property {import('./clock.js').Clock} clock
- * @property {string} me
- * @property {import('./pairing.js').Pair} pair
- * @property {() => any} rtc the configuration of the peer connection
- * @property {(type: 'offer' | 'answer' | 'candidate', body: object) => Promise<unknown>} send
- * @property {(report: object) => void} report
- * @property {(reason: string, tell: boolean) => void} ended `tell`: the other does not know
- * @property {(patience?: number) => boolean} probe asks whether the server is there; it may be known that it is not
- * @property {(what: string, details?: object) => void} debug
- */
-
 /**
  * A call with somebody: a peer connection that negotiates, trickles, recovers and reports by itself.
- * @extends {Emitter<CallEventMap>}
  */
-export class Call extends Emitter {
+export class Call extends CallMedia {
   /** The other's name. @readonly */
   name
   /** @type {'incoming' | 'outgoing'} @readonly */
   direction
   /** @type {CallState} */
   state
-  /**
-   * The peer connection. Tracks, transceivers and channels may be added and removed at any time: the other side is told by itself.
-   * Do not call `setLocalDescription`, `setRemoteDescription`, `addIceCandidate` or `close` on it.
-   * @type {PeerConnection}
-   * @readonly
-   */
-  pc
-  /** The other's stream that came last. @type {Stream | undefined} */
-  stream
   /** Why it has ended. @type {EndReason | undefined} */
   reason
   /** Milliseconds from the offer until it was connected. @type {number | undefined} */
   setupTime
   /** What the caller gave to `call()`. @type {any} */
   data
-  /** How it is doing. What is a rate is one since the last time. @type {() => Promise<CallStats>} */
-  stats
-
   #wire
-  #settings
   #negotiation
   #recovery
   #connected = deferred()
@@ -71,33 +37,30 @@ export class Call extends Emitter {
   #offer
   /** What to answer it with. @type {Stream | undefined} */
   #answer
-  /** @type {any} */
-  #timer
   /** Why the other's session ended, while the peer connection goes on without it. @type {string | undefined} */
   #alone
-  /** @type {Map<string, Channel>} */
-  #channels = new Map()
-  /** @type {Set<Track>} */
-  #watched = new Set()
+  #patience
 
   /**
    * @internal
    * @param {string} name
    * @param {'incoming' | 'outgoing'} direction
    * @param {any} pc
-   * @param {Wire} wire
+   * @param {import('./calls.js').Wire} wire
    * @param {CallSettings} settings
    */
   constructor(name, direction, pc, wire, settings) {
-    super()
+    super(pc, () => wire.pair.peer)
     this.name = name
     this.direction = direction
-    this.pc = pc
     this.#wire = wire
     this.#began = wire.clock.now()
-    this.#settings = { ...SETTINGS, ...settings }
+    const patience = { ...SETTINGS, ...settings }
+    this.#patience = new Patience(wire.clock, patience, {
+      end: (reason) => this._end(reason, true),
+      repeat: () => this._repeat(),
+    })
     this.state = direction === 'incoming' ? 'ringing' : 'calling'
-    this.stats = summary(pc)
     this.#negotiation = new Negotiation(pc, {
       // The polite side is the one whose name is smaller. Clients of other makes never give way, so to them we do.
       isPolite: () => !this.peer || wire.me < name,
@@ -115,21 +78,14 @@ export class Call extends Emitter {
     })
     // An incoming call is answered before anything is offered.
     this.#negotiation.isHeld = direction === 'incoming'
-    this.#recovery = new Recovery(wire.clock, this.#settings.giveUp, {
+    this.#recovery = new Recovery(wire.clock, patience.giveUp, {
       restart: () => this.#restartIce(),
       probe: () => void wire.probe(HASTE),
       giveUp: () => this._end(this.#alone ?? 'failed', true),
       received: () => bytesReceived(pc),
     })
     pc.onconnectionstatechange = () => this.#changed()
-    pc.ontrack = (/** @type {any} */ event) => this.#takeTrack(event)
-    pc.ondatachannel = (/** @type {any} */ { channel: raw }) => {
-      const known = this.#channels.get(raw.label)
-      const channel = known ?? this.#newChannel(raw.label)
-      channel._add(raw)
-      if (!known) this._fire('channel', { channel })
-    }
-    this.#expire(this.#settings.ringTimeout, 'timeout')
+    this.#patience.rings()
   }
 
   /** Which call of ours it is, and which of the other's: signals of another one are recognised by these. */
@@ -159,38 +115,6 @@ export class Call extends Emitter {
     this.#connecting()
     this.#negotiation.answer(offer)
     return this
-  }
-
-  /** Sends every track of a stream, from now on. Those that are sent already stay as they are. @param {Stream} stream */
-  addStream(stream) {
-    addStream(this.pc, stream)
-  }
-
-  /**
-   * Sends another track in the place of the one of its kind, without a word to the other side; `null` and a kind: nothing.
-   * @param {Track | null} track
-   * @param {'audio' | 'video'} [kind]
-   */
-  replaceTrack(track, kind) {
-    return replaceTrack(this.pc, track, kind)
-  }
-
-  /** Sends nothing, or again what was sent before. @param {boolean} [on] */
-  hold(on = true) {
-    hold(this.pc, on)
-  }
-
-  /**
-   * The data channel of that label, opened if it is not there. Both sides may ask for the same one at the same time.
-   * @param {string} [label]
-   * @param {any} [options] an RTCDataChannelInit
-   */
-  channel(label = 'chat', options = undefined) {
-    const known = this.#channels.get(label)
-    if (known) return known
-    const channel = this.#newChannel(label)
-    channel._add(this.pc.createDataChannel(label, options))
-    return channel
   }
 
   /** Looks for a new way between the browsers. Done by itself if the connection fails or the network changes. */
@@ -245,8 +169,11 @@ export class Call extends Emitter {
     if (this.setupTime === undefined) this._end(reason)
   }
 
-  /** The session is connected again: the same one, or another (of which the other's node must hear: an offer begins a call there).
-   * @internal @param {boolean} resumed */
+  /**
+   * The session is connected again: the same one, or another (of which the other's node must hear: an offer begins a call there).
+   * @internal
+   * @param {boolean} resumed
+   */
   _back(resumed) {
     if (!resumed && this.peer) this.#recovery.changed()
     else this.#recovery.awake()
@@ -274,12 +201,12 @@ export class Call extends Emitter {
   _end(reason, local = false, tell = local) {
     if (this.state === 'ended') return
     this.reason = reason
-    this.#wire.clock.clearTimeout(this.#timer)
+    this.#patience.end()
     this.#negotiation.end()
     this.#recovery.end()
     this.pc.onconnectionstatechange = null
     this.pc.close()
-    for (const channel of this.#channels.values()) channel._ended()
+    this._channels.end()
     this.#wire.ended(reason, tell)
     this.#connected.reject(new SwitchboardError(reason, `The call has ended: ${reason}`))
     this.#ended.resolve(reason)
@@ -307,41 +234,32 @@ export class Call extends Emitter {
   /** @param {'offer' | 'answer' | 'candidate'} type @param {object} body */
   async #send(type, body) {
     try {
-      await this.#wire.send(type, type === 'offer' && this.data !== undefined && this.direction === 'outgoing' ? { ...body, data: this.data } : body)
+      await this.#wire.send(
+        type,
+        type === 'offer' && this.data !== undefined && this.direction === 'outgoing'
+          ? { ...body, data: this.data }
+          : body,
+      )
       if (type === 'offer' && this.state === 'calling') this.#set('ringing')
     } catch (error) {
       const { code } = /** @type {SwitchboardError} */ (error)
       // Who is connected to somebody needs no server for that.
-      if (this.setupTime === undefined) this._end(code === 'user_unavailable' ? 'unavailable' : code === 'closed' ? 'closed' : 'failed')
+      if (this.setupTime === undefined)
+        this._end(code === 'user_unavailable' ? 'unavailable' : code === 'closed' ? 'closed' : 'failed')
     }
   }
 
-  /** @param {number} ms @param {string} reason */
-  #expire(ms, reason) {
-    const { clock } = this.#wire
-    clock.clearTimeout(this.#timer)
-    if (ms !== Infinity) this.#timer = clock.setTimeout(() => this._end(reason, true), ms)
-  }
-
-  /** It was accepted. That is not to last for ever, and what is lost on the way is said again. */
+  /** It was accepted. */
   #connecting() {
     if (this.state !== 'calling' && this.state !== 'ringing') return
     this.#set('connecting')
-    const { clock } = this.#wire
-    const until = clock.now() + this.#settings.connectTimeout
-    const again = () => {
-      const left = until - clock.now()
-      if (left <= 0) return this._end('failed', true)
-      this.#timer = clock.setTimeout(() => (this._repeat(), again()), Math.min(REPEAT, left))
-    }
-    clock.clearTimeout(this.#timer)
-    this.#timer = clock.setTimeout(again, Math.min(REPEAT, this.#settings.connectTimeout))
+    this.#patience.connects()
   }
 
   #changed() {
     const { connectionState } = this.pc
     if (connectionState === 'connected') {
-      this.#wire.clock.clearTimeout(this.#timer)
+      this.#patience.end()
       this.#negotiation.connected()
       this.#recovery.connected()
       if (this.setupTime === undefined) {
@@ -362,30 +280,5 @@ export class Call extends Emitter {
     const isConnected = state === 'connected'
     const pair = isConnected ? await chosenKind(this.pc).catch(ignore) : undefined
     this.#wire.report({ state, ms: isConnected ? this.setupTime : undefined, pair })
-  }
-
-  /** @param {any} event */
-  #takeTrack({ track, streams }) {
-    const stream = streams[0] ?? new MediaStream([track])
-    this.stream = stream
-    if (!this.#watched.has(track)) {
-      this.#watched.add(track)
-      for (const type of /** @type {const} */ (['mute', 'unmute', 'ended'])) {
-        track.addEventListener(type, () => this._fire(type, { track, stream: this.stream }))
-      }
-    }
-    // Again after a hold: the browser took the track out of the stream, and has put it back.
-    this._fire('stream', { stream, track })
-  }
-
-  /** @param {string} label */
-  #newChannel(label) {
-    const channel = new Channel(label, {
-      limit: () => this.pc.sctp?.maxMessageSize,
-      canChunk: () => this.peer?.includes('.') ?? false,
-    })
-    this.#channels.set(label, channel)
-    channel.addEventListener('close', () => this.#channels.get(label) === channel && this.#channels.delete(label))
-    return channel
   }
 }

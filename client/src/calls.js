@@ -23,6 +23,20 @@ const PEOPLE = 256
  * @property {(what: string, details?: object) => void} debug
  */
 
+/**
+ * What a call needs of its client.
+ * @typedef {object} Wire
+ * @property {import('./clock.js').Clock} clock
+ * @property {string} me
+ * @property {import('./pairing.js').Pair} pair
+ * @property {() => any} rtc the configuration of the peer connection
+ * @property {(type: 'offer' | 'answer' | 'candidate', body: object) => Promise<unknown>} send
+ * @property {(report: object) => void} report
+ * @property {(reason: string, tell: boolean) => void} ended `tell`: the other does not know
+ * @property {(patience?: number) => boolean} probe asks whether the server is there; it may be known that it is not
+ * @property {(what: string, details?: object) => void} debug
+ */
+
 /** The calls of a client, and which of them a signal belongs to. */
 export class Calls extends NoCalls {
   /** By the other's name. @type {Map<string, Call>} */
@@ -35,7 +49,10 @@ export class Calls extends NoCalls {
   /** When somebody told us why they hang up. @type {Map<string, number>} */
   #byes = new Map()
 
-  /** @param {CallsPort} port @param {{ rtc?: Partial<PeerConfiguration>, calls?: CallSettings, RTCPeerConnection?: any }} options */
+  /**
+   * @param {CallsPort} port
+   * @param {{ rtc?: Partial<PeerConfiguration>, calls?: CallSettings, RTCPeerConnection?: any }} options
+   */
   constructor(port, options) {
     super()
     this.#port = port
@@ -53,7 +70,8 @@ export class Calls extends NoCalls {
     if (name === me) throw new SwitchboardError('yourself', 'Nobody can call themselves')
     const calling = this.map.get(name)
     // Whoever calls somebody who is calling wants to take that call.
-    if (calling?.direction === 'incoming' && calling.state === 'ringing') return calling._join({ ...options, data: undefined }).accept(options)
+    if (calling?.direction === 'incoming' && calling.state === 'ringing')
+      return calling._join({ ...options, data: undefined }).accept(options)
     if (calling) throw new SwitchboardError('already_in_call', `There is a call with ${name}`)
     return this.#begin(name, 'outgoing', options)._join(options)
   }
@@ -101,7 +119,14 @@ export class Calls extends NoCalls {
     if (!isSound) return this.#port.debug('dropped', { type, name, why: 'nothing that a browser says' })
     const { to, reply } = this.#pairing(name).hear(type, body)
     if (to === 'none') {
-      this.#port.debug('dropped', { type, name, why: 'of another call', leg: body.leg, peer: body.peer, call: call?.leg })
+      this.#port.debug('dropped', {
+        type,
+        name,
+        why: 'of another call',
+        leg: body.leg,
+        peer: body.peer,
+        call: call?.leg,
+      })
       if (reply) this.#port.request({ type: 'message', name, message: { switchboard: reply } }).catch(ignore)
     } else if (to === 'current') call?._hear(type, body)
     else {
@@ -133,10 +158,13 @@ export class Calls extends NoCalls {
     const told = this.#byes.get(name) ?? -Infinity
     this.#byes.delete(name)
     if (!call) return
-    if (reason !== 'hangup') return reason === 'lost' || reason === 'node_lost' ? call._orphan(reason) : call._end(reason)
+    if (reason !== 'hangup')
+      return reason === 'lost' || reason === 'node_lost' ? call._orphan(reason) : call._end(reason)
     if (this.#clock.now() - told < SAME) return
-    // This edition says goodbye before it leaves. If that was lost, the other answers a signal of this call by saying so.
-    if (isOurs(call.peer)) this.#send(call.peer && this.#pairing(name).current, 'candidate', name, { candidate: '' }).catch(ignore)
+    // This edition says goodbye before it leaves. If that was lost, the other answers a signal of this call by saying
+    // so.
+    if (isOurs(call.peer))
+      this.#send(call.peer && this.#pairing(name).current, 'candidate', name, { candidate: '' }).catch(ignore)
     else call._end(reason)
   }
 
@@ -150,28 +178,40 @@ export class Calls extends NoCalls {
       return { ...rtc, ...own, iceServers }
     }
     const settings = Object.entries({ ringTimeout, connectTimeout, giveUp }).filter(([, value]) => value !== undefined)
-    const call = new Call(name, direction, new RTCPeerConnection(configuration()), {
-      clock: this.#clock,
-      me: this.#port.me() ?? '',
-      pair,
-      rtc: configuration,
-      send: (type, body) => this.#send(pair, type, name, body),
-      report: (report) => void this.#port.request({ type: 'report', name, ...report }).catch(ignore),
-      ended: (reason, tell) => {
-        pairing.end(pair)
-        if (this.map.get(name) === call) this.map.delete(name)
-        if (tell) this.#tell(name, pair, reason, call)
-        this.#port.busyChanged()
+    const call = new Call(
+      name,
+      direction,
+      new RTCPeerConnection(configuration()),
+      {
+        clock: this.#clock,
+        me: this.#port.me() ?? '',
+        pair,
+        rtc: configuration,
+        send: (type, body) => this.#send(pair, type, name, body),
+        report: (report) => void this.#port.request({ type: 'report', name, ...report }).catch(ignore),
+        ended: (reason, tell) => {
+          pairing.end(pair)
+          if (this.map.get(name) === call) this.map.delete(name)
+          if (tell) this.#tell(name, pair, reason, call)
+          this.#port.busyChanged()
+        },
+        probe: (patience) => this.#port.probe(patience),
+        debug: (what, details) => this.#port.debug(what, details),
       },
-      probe: (patience) => this.#port.probe(patience),
-      debug: (what, details) => this.#port.debug(what, details),
-    }, { ...calls, ...Object.fromEntries(settings) })
+      { ...calls, ...Object.fromEntries(settings) },
+    )
     this.map.set(name, call)
     this.#port.busyChanged()
     return call
   }
 
-  /** A leave says no reason, and not which call it ends. @param {string} name @param {import('./pairing.js').Pair} pair @param {string} reason @param {Call} call */
+  /**
+   * A leave says no reason, and not which call it ends.
+   * @param {string} name
+   * @param {import('./pairing.js').Pair} pair
+   * @param {string} reason
+   * @param {Call} call
+   */
   #tell(name, { leg, peer }, reason, call) {
     // To somebody who has answered without a leg it would mean nothing.
     if (peer || !call.pc.remoteDescription) {
@@ -180,7 +220,12 @@ export class Calls extends NoCalls {
     this.#port.request({ type: 'leave', name }).catch(ignore)
   }
 
-  /** @param {import('./pairing.js').Pair | undefined | ''} pair @param {'offer' | 'answer' | 'candidate'} type @param {string} name @param {object} body */
+  /**
+   * @param {import('./pairing.js').Pair | undefined | ''} pair
+   * @param {'offer' | 'answer' | 'candidate'} type
+   * @param {string} name
+   * @param {object} body
+   */
   async #send(pair, type, name, body) {
     const pairing = this.#pairing(name)
     const stamp = pair && pairing.stamp(type, pair)
@@ -198,7 +243,7 @@ export class Calls extends NoCalls {
     this.#pairings.delete(name)
     this.#pairings.set(name, pairing)
     if (this.#pairings.size > PEOPLE) {
-      for (const [other, { current }] of this.#pairings) if (!current) return this.#pairings.delete(other), pairing
+      for (const [other, { current }] of this.#pairings) if (!current) return (this.#pairings.delete(other), pairing)
     }
     return pairing
   }

@@ -5,7 +5,10 @@ import { deferred } from './util.js'
 
 /** @import { ChannelEventMap, DataChannel, Sendable } from './types.js' */
 
-/** What may wait for the channel, in bytes; and how much the browser is given at once, so that a close need not wait for more. */
+/**
+ * What may wait for the channel, in bytes; and how much the browser is given at once, so that a close need not wait for
+ * more.
+ */
 const MOST_WAITING = 16 * 1024 * 1024
 const BUFFERED = 1024 * 1024
 const LOW = 256 * 1024
@@ -13,8 +16,8 @@ const LOW = 256 * 1024
 const MESSAGE = 65_536
 
 /**
- * A data channel of a call. What is sent before it is open, or faster than it goes, waits. If both sides open a channel of one label at
- * the same time there are two: what comes by either is heard, and one is used to send.
+ * A data channel of a call. What is sent before it is open, or faster than it goes, waits. If both sides open a channel
+ * of one label at the same time there are two: what comes by either is heard, and one is used to send.
  *
  * @extends {Emitter<ChannelEventMap>}
  */
@@ -56,15 +59,16 @@ export class Channel extends Emitter {
   }
 
   /**
-   * Sends a message of any size up to 16 MiB, in pieces if the other side's browser takes no larger ones. Fails with `overloaded` if too
-   * much waits: then `drain` says when to go on.
+   * Sends a message of any size up to 16 MiB, in pieces if the other side's browser takes no larger ones. Fails with
+   * `overloaded` if too much waits: then `drain` says when to go on.
    * @param {Sendable} data
    */
   send(data) {
     if (this.#closed) throw new SwitchboardError('closed', 'The channel is closed')
     const size = sizeOf(data)
     if (this.#size + size > MOST_WAITING) throw new SwitchboardError('overloaded', 'Too much waits to be sent')
-    if (!this.#waiting.length && this.raw && this.#fits(size) && this.raw.bufferedAmount < BUFFERED) return this.raw.send(/** @type {any} */ (data))
+    if (!this.#waiting.length && this.raw && this.#fits(size) && this.raw.bufferedAmount < BUFFERED)
+      return this.raw.send(/** @type {any} */ (data))
     if (this.raw) this.#check(size)
     this.#waiting.push({ data, size })
     this.#size += size
@@ -126,7 +130,10 @@ export class Channel extends Emitter {
     const { ordered = true, maxRetransmits, maxPacketLifeTime } = this.raw ?? {}
     const isReliable = ordered && (maxRetransmits ?? maxPacketLifeTime) == null
     if (this.#fits(size) || (isReliable && this.#port.canChunk())) return
-    throw new SwitchboardError('too_large', `The other side takes no message over ${this.#port.limit() || MESSAGE} bytes`)
+    throw new SwitchboardError(
+      'too_large',
+      `The other side takes no message over ${this.#port.limit() || MESSAGE} bytes`,
+    )
   }
 
   /** What cannot be sent is told, and holds up nothing else. */
@@ -138,7 +145,9 @@ export class Channel extends Emitter {
         this.#check(size)
         for (const piece of this.#fits(size) ? [data] : pieces(data)) this.raw.send(piece)
       } catch (error) {
-        this._fire('error', { error: error instanceof SwitchboardError ? error : new SwitchboardError('failed', String(error)) })
+        this._fire('error', {
+          error: error instanceof SwitchboardError ? error : new SwitchboardError('failed', String(error)),
+        })
       }
     }
   }

@@ -1,6 +1,6 @@
 /**
- * Messages larger than a data channel takes, in pieces: a text that begins with a mark says what follows. Only between two of this
- * library, on channels that are ordered and reliable.
+ * Messages larger than a data channel takes, in pieces: a text that begins with a mark says what follows. Only between
+ * two of this library, on channels that are ordered and reliable.
  */
 
 const MARK = '\u0000switchboard:'
@@ -13,12 +13,17 @@ const encode = new TextEncoder()
 const decode = new TextDecoder()
 
 /** @param {import('./types.js').Sendable} data @returns {number} in bytes */
-export const sizeOf = (data) => (typeof data === 'string' ? encode.encode(data).length : 'size' in data ? data.size : data.byteLength)
+export const sizeOf = (data) =>
+  typeof data === 'string' ? encode.encode(data).length : 'size' in data ? data.size : data.byteLength
 
 /** @param {string | ArrayBuffer | ArrayBufferView} data @returns {(string | ArrayBufferView)[]} */
 export function pieces(data) {
   const isText = typeof data === 'string'
-  const all = isText ? encode.encode(data) : 'buffer' in data ? new Uint8Array(data.buffer, data.byteOffset, data.byteLength) : new Uint8Array(data)
+  const all = isText
+    ? encode.encode(data)
+    : 'buffer' in data
+      ? new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
+      : new Uint8Array(data)
   /** @type {(string | ArrayBufferView)[]} */
   const result = [`${MARK}${JSON.stringify({ bytes: all.length, text: isText })}`]
   for (let at = 0; at < all.length; at += PIECE) result.push(all.subarray(at, at + PIECE))

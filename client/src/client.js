@@ -13,23 +13,26 @@ export class Client extends Session {
   #calls
 
   /**
-   * @param {string | URL | { href: string }} url Where the server is: `wss://…`, `https://…`, or relative to the page, such as `'/'`. A `ws`
-   * URL is used as it is; for others the WebSocket is at `ws`, and HTTP at `v1/`, beside it.
+   * @param {string | URL | { href: string }} url where the server is: `wss://…`, `https://…`, or relative to the
+   * page, such as `'/'`. A `ws` URL is used as it is; for others the WebSocket is at `ws`, and HTTP at `v1/`, beside it.
    * @param {ClientOptions} [options]
    */
   constructor(url, options = {}) {
     super(url, options)
     this.#options = options
     const engine = this._engine
-    this.#calls = new Calls({
-      me: () => engine.name,
-      iceServers: () => engine.iceServers,
-      request: (message) => engine.request(message),
-      rings: (call) => this._fire('call', { call }),
-      busyChanged: () => engine.busyChanged(),
-      probe: (patience) => engine.probe(patience),
-      debug: (what, details) => engine.debug(what, details),
-    }, options)
+    this.#calls = new Calls(
+      {
+        me: () => engine.name,
+        iceServers: () => engine.iceServers,
+        request: (message) => engine.request(message),
+        rings: (call) => this._fire('call', { call }),
+        busyChanged: () => engine.busyChanged(),
+        probe: (patience) => engine.probe(patience),
+        debug: (what, details) => engine.debug(what, details),
+      },
+      options,
+    )
     engine.calls = this.#calls
   }
 

@@ -1,5 +1,6 @@
 /**
- * Time, as the library sees it: it only goes forward, whatever happens to the clock on the wall. Tests have one of their own.
+ * Time, as the library sees it: it only goes forward, whatever happens to the clock on the wall. Tests have one of
+ * their own.
  * @typedef {object} Clock
  * @property {() => number} now milliseconds
  * @property {(action: () => void, ms: number) => any} setTimeout

@@ -1,6 +1,6 @@
 /**
- * Tells the server what the app has been handed: after some messages or bytes, and with each ping. Whatever is not confirmed the server
- * keeps, and says again to the next connection.
+ * Tells the server what the app has been handed: after some messages or bytes, and with each ping. Whatever is not
+ * confirmed the server keeps, and says again to the next connection.
  */
 
 const MESSAGES = 32

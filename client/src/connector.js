@@ -6,7 +6,9 @@ import { openLink } from './link.js'
 import { Liveness } from './liveness.js'
 import { deferred, ignore, sleep } from './util.js'
 
-/** Milliseconds that a transport has for its first answer: on its own, and if another one was the good one last time. */
+/**
+ * Milliseconds that a transport has for its first answer: on its own, and if another one was the good one last time.
+ */
 const FIRST_ANSWER = 4000
 const FIRST_ANSWER_AGAIN = 1500
 /** How long an answer may take when the network may have changed. */
@@ -61,7 +63,8 @@ export class Connector {
   /**
    * @param {import('./address.js').Address} address
    * @param {import('./link.js').World} world
-   * @param {{ transports: readonly import('./types.js').TransportKind[], reconnect?: { min?: number, max?: number } }} options
+   * @param {{ transports: readonly import('./types.js').TransportKind[], reconnect?: { min?: number, max?: number } }}
+   * options
    * @param {ConnectorPort} port
    */
   constructor(address, world, { transports, reconnect }, port) {
@@ -110,8 +113,8 @@ export class Connector {
   }
 
   /**
-   * The network has changed, or the page was asleep: what was begun before is not waited for. A connection over a network that was away
-   * is most likely stranded, and to resume over another one costs next to nothing.
+   * The network has changed, or the page was asleep: what was begun before is not waited for. A connection over a
+   * network that was away is most likely stranded, and to resume over another one costs next to nothing.
    * @param {'online' | 'change' | 'visible'} why
    */
   awake(why) {
@@ -155,7 +158,10 @@ export class Connector {
         }
       }
       if (signal.aborted || (!failures.length && !this.#port.lost(why))) return
-      const delay = this.#backoff.next({ atOnce: AT_ONCE.includes(/** @type {any} */ (why.code)), retryAfter: why.retryAfter })
+      const delay = this.#backoff.next({
+        atOnce: AT_ONCE.includes(/** @type {any} */ (why.code)),
+        retryAfter: why.retryAfter,
+      })
       failures.forEach((failure, i) => this.#port.failed(failure, i < failures.length - 1 ? 0 : delay))
       await sleep(this.#world.clock, delay, signal, (wake) => (this.#wake = wake))
     }
@@ -264,7 +270,4 @@ export class Connector {
 }
 
 /** What an app is told of a failure. @param {Failure} failure */
-export const told = ({ transport, why }) => {
-  const error = asError(why)
-  return { transport, code: error.code, message: error.message, error }
-}
+export const told = ({ transport, why }) => ({ transport, error: asError(why) })

@@ -4,7 +4,8 @@ import { sleep } from './util.js'
 const PATIENCE = 3000
 
 /**
- * Browsers do not say why a WebSocket failed. What can be known is asked for: by the page's policy, and by an ordinary request.
+ * Browsers do not say why a WebSocket failed. What can be known is asked for: by the page's policy, and by an ordinary
+ * request.
  * @param {import('./address.js').Address} address
  * @param {import('./link.js').World} world
  * @param {AbortSignal} life

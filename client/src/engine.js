@@ -1,33 +1,24 @@
 import { addresses } from './address.js'
 import { systemClock } from './clock.js'
-import { FROZEN, RELOADED } from './codes.js'
+import { FROZEN, RELOADED, STOP } from './codes.js'
 import { Confirmation } from './confirm.js'
 import { Connector, told } from './connector.js'
+import { teller } from './debug.js'
 import { SwitchboardError, asError } from './errors.js'
+import { worldOf } from './link.js'
 import { Login } from './login.js'
 import { NoCalls } from './no_calls.js'
 import { Outbox } from './outbox.js'
 import { watchPage } from './page.js'
 import { Watches } from './presence.js'
-import { keepSession, takeSession } from './store.js'
-import { bytes, deferred, ignore } from './util.js'
+import { Store } from './store.js'
+import { bytes, deferred } from './util.js'
 
 /** @import { ClientState, IceServer, Reachability, SessionEventMap, SessionOptions, TransportKind } from './types.js' */
 /** @import { Deferred } from './util.js' */
 /** @import { Why } from './errors.js' */
 
 const TRANSPORTS = /** @type {const} */ (['websocket', 'sse', 'poll'])
-/** Close codes that mean "stop"; what others mean, a new connection mends. @type {Record<string, string>} */
-const STOP = {
-  1000: 'closed',
-  1009: 'too_large',
-  too_large: 'too_large',
-  http_413: 'too_large',
-  4000: 'replaced',
-  4003: 'forbidden',
-  4009: 'not_logged_in',
-}
-
 /** What a session does behind its face: it keeps one login alive over connections that come and go. */
 export class Engine {
   /** @type {ClientState} */
@@ -45,8 +36,9 @@ export class Engine {
   /** @type {IceServer[]} */
   iceServers = []
   calls = new NoCalls()
-  watches = new Watches()
+  watches
   login
+  debug
   /** @type {Deferred<void>} */
   online = deferred()
   /** What went wrong last. @type {SwitchboardError | undefined} */
@@ -59,7 +51,10 @@ export class Engine {
   /** @type {Connector | undefined} */
   #connector
   #outbox
-  #confirmation = this.#newConfirmation()
+  #store
+  /** @param {string} text */
+  #say = (text) => this.#connector?.link?.send(text)
+  #confirmation = new Confirmation(this.#say)
   /** What was said of the state last. */
   #said = ''
 
@@ -72,18 +67,23 @@ export class Engine {
     this.#options = options
     this.#fire = fire
     this.#address = addresses(url)
-    this.#world = {
-      WebSocket: options.WebSocket ?? globalThis.WebSocket,
-      fetch: options.fetch ?? globalThis.fetch?.bind(globalThis),
-      clock: systemClock,
-    }
-    this.#outbox = new Outbox(systemClock, (text) => this.#say(text), () => this.busyChanged())
+    this.debug = teller(systemClock, options.debug)
+    this.#world = worldOf(options, systemClock)
+    this.#outbox = new Outbox(systemClock, this.#say, () => this.busyChanged())
+    this.#store = new Store(options.persist, this.#address.base, () => {
+      const { resume } = this.login
+      return { name: this.name, resume, last: this.#confirmation.last, outbox: this.#outbox.state }
+    })
+    this.watches = new Watches(
+      (message) => this.request(message),
+      (users) => fire('presence', { users }),
+    )
     this.login = new Login(systemClock, options.token, {
       link: () => this.#connector?.link,
       last: () => this.#confirmation.last,
       entered: (reply, again) => this.#entered(reply, again),
       lost: () => this.#lose(),
-      failed: (failure) => this.#failed({ ...failure, code: failure.error.code, message: failure.error.message }),
+      failed: (failure) => this.#failed(failure),
       refused: (error, established) => {
         if (established) this.stop(error)
         else if (this.state !== 'online') this.#set('online')
@@ -95,18 +95,23 @@ export class Engine {
     if (this.#connector) return
     const { transports = TRANSPORTS, reconnect } = this.#options
     this.#set('connecting')
-    const connector = new Connector(this.#address, this.#world, { transports, reconnect }, {
-      linked: () => (this.login.name === undefined ? this.#set('online') : this.enter()),
-      heard: (message, text) => this.#hear(message, text),
-      ping: () => this.#confirmation.ping(),
-      doubt: (doubtful) => this.#reach(doubtful ? 'probing' : 'online'),
-      lost: (why) => this.#lost(why),
-      failed: (failure, retryIn) => this.#failed({ ...told(failure), retryIn, final: false }),
-      refused: (failure) => {
-        this.#failed({ ...told(failure), final: true })
-        this.stop(asError(failure.why))
+    const connector = new Connector(
+      this.#address,
+      this.#world,
+      { transports, reconnect },
+      {
+        linked: () => (this.login.name === undefined ? this.#set('online') : this.enter()),
+        heard: (message, text) => this.#hear(message, text),
+        ping: () => this.#confirmation.ping(),
+        doubt: (doubtful) => this.#reach(doubtful ? 'probing' : 'online'),
+        lost: (why) => this.#lost(why),
+        failed: (failure, retryIn) => this.#failed({ ...told(failure), retryIn, final: false }),
+        refused: (failure) => {
+          this.#failed({ ...told(failure), final: true })
+          this.stop(asError(failure.why))
+        },
       },
-    })
+    )
     this.#connector = connector
     this.busyChanged()
     watchPage(connector.life, {
@@ -116,10 +121,13 @@ export class Engine {
         this.calls.awake(why !== 'visible')
       },
       freeze: () => {
-        this.#keep()
+        this.#store.keep()
         connector.freeze(FROZEN)
       },
-      thaw: () => (this.#isTaken() ? this.stop(new SwitchboardError('replaced', 'Another page has the session')) : connector.thaw()),
+      thaw: () =>
+        this.#store.isTaken()
+          ? this.stop(new SwitchboardError('replaced', 'Another page has the session'))
+          : connector.thaw(),
       gone: () => this.#leavePage(),
     })
   }
@@ -136,7 +144,7 @@ export class Engine {
     this.calls.stopped(reason.code, !error)
     this.#connector.stop()
     this.#connector = undefined
-    this.#confirmation = this.#newConfirmation()
+    this.#confirmation = new Confirmation(this.#say)
     Object.assign(this, { name: undefined, session: undefined })
     this.iceServers = []
     this.watches.clear()
@@ -150,29 +158,14 @@ export class Engine {
   #leavePage() {
     const { persist } = this.#options
     if (persist) this.calls.stopped('closed', true)
-    if (this.#keep()) this.#connector?.stop(RELOADED)
+    if (this.#store.keep()) this.#connector?.stop(RELOADED)
     // A WebSocket closes with its page; over HTTP the server has to be told.
     else this.#connector?.link?.farewell?.()
   }
 
-  /** For the page after this one. @returns {boolean} whether it was asked for, and there is something to keep */
-  #keep() {
-    const { name } = this
-    const { resume } = this.login
-    if (!this.#options.persist || !name || !resume) return false
-    keepSession({ url: this.#address.base, name, resume, last: this.#confirmation.last, outbox: this.#outbox.state })
-    return true
-  }
-
-  /** Whether a page that was loaded while this one was frozen has taken the session. */
-  #isTaken() {
-    const { name } = this
-    return this.#options.persist && name && this.login.resume && !takeSession(this.#address.base, name)
-  }
-
   /** The session of the page before. @param {string} name */
   takeUp(name) {
-    const kept = takeSession(this.#address.base, name)
+    const kept = this.#store.take(name)
     if (!kept) return
     this.login.resume = kept.resume
     this.#confirmation.last = kept.last
@@ -199,11 +192,11 @@ export class Engine {
     this.#fire('reachable', { reachable })
   }
 
-  /** @param {{ error: SwitchboardError, code: string, message: string, retryIn?: number, final: boolean, transport?: string }} attempt */
+  /** @param {{ error: SwitchboardError, retryIn?: number, final: boolean, transport?: string }} attempt */
   #failed(attempt) {
-    this.trouble = attempt.error
-    this.debug('attempt', { transport: attempt.transport, code: attempt.code, retryIn: attempt.retryIn, final: attempt.final })
-    this.#fire('attempt', attempt)
+    const { code, message } = (this.trouble = attempt.error)
+    this.debug('attempt', { ...attempt, error: undefined, code })
+    this.#fire('attempt', { ...attempt, code, message })
   }
 
   /** @param {Why} why @returns {boolean} whether to go on */
@@ -212,7 +205,10 @@ export class Engine {
     this.debug('lost', { code: why.code })
     const stop = STOP[why.code]
     // Whoever is about to log in, and waits for a token or for the server's store, tries again.
-    const goesOn = stop === 'too_large' ? this.#outbox.dropLongest(why.message) : stop === 'not_logged_in' && this.login.name !== undefined
+    const goesOn =
+      stop === 'too_large'
+        ? this.#outbox.dropLongest(why.message)
+        : stop === 'not_logged_in' && this.login.name !== undefined
     if (stop && !goesOn) {
       this.stop(new SwitchboardError(stop, why.message || stop))
       return false
@@ -233,41 +229,26 @@ export class Engine {
     this.#outbox.opened(limits)
     if (!again) return
     // Watches end with the connection.
-    this.#watchAgain()
+    this.watches.again()
     this.calls.back(resumed)
-  }
-
-  /** Asks again for all watches. What has changed meanwhile is told as a change. */
-  #watchAgain() {
-    const { names } = this.watches
-    if (names.length) this.request({ type: 'presence', names, watch: true }).then(({ users }) => this.#present(users), ignore)
   }
 
   /** The session is gone for good, and another will have its name. */
   #lose() {
     this.login.resume = undefined
-    this.#confirmation = this.#newConfirmation()
+    this.#confirmation = new Confirmation(this.#say)
     this.#outbox.forget()
     this.calls.orphaned()
   }
 
   // What is said and heard.
 
-  /** @param {string} text */
-  #say(text) {
-    this.#connector?.link?.send(text)
-  }
-
-  #newConfirmation() {
-    return new Confirmation((text) => this.#say(text))
-  }
-
   /** @param {any} message @param {string} text */
   #hear(message, text) {
     const { type, id, name, seq } = message
     if (type === 'login') this.login.answered(message)
     else if (id !== undefined) this.#outbox.settle(message)
-    else if (type === 'presence') this.#present(message.users)
+    else if (type === 'presence') this.watches.learn(message.users)
     else if (type === 'ice_servers') this.#setIceServers(message.iceServers)
     else if (type === 'status') message.missed && this.#missed()
     else if (!this.calls.heard(message) && type === 'message') this.#fire('message', { name, message: message.message })
@@ -279,13 +260,7 @@ export class Engine {
   #missed() {
     this.debug('missed')
     this.calls.repeat()
-    this.#watchAgain()
-  }
-
-  /** @param {Record<string, boolean>} users */
-  #present(users) {
-    const changed = this.watches.learn(users)
-    if (changed) this.#fire('presence', { users: changed })
+    this.watches.again()
   }
 
   /** @param {IceServer[]} [iceServers] */
@@ -306,7 +281,11 @@ export class Engine {
     return this.#outbox.add(message, signal)
   }
 
-  /** Asks at once whether the server is there. @param {number} [patience] @returns {boolean} whether it is, as far as is known */
+  /**
+   * Asks at once whether the server is there.
+   * @param {number} [patience]
+   * @returns {boolean} whether it is, as far as is known
+   */
   probe(patience) {
     this.#connector?.probe(patience)
     return this.state === 'online'
@@ -314,14 +293,5 @@ export class Engine {
 
   busyChanged() {
     if (this.#connector) this.#connector.busy = this.#outbox.isWaiting || this.calls.isBusy
-  }
-
-  /** @param {string} what @param {object} [details] */
-  debug(what, details) {
-    const { debug } = this.#options
-    if (!debug) return
-    const record = { at: systemClock.now(), what, ...details }
-    if (typeof debug === 'function') debug(record)
-    else console.debug('switchboard:', record)
   }
 }

@@ -1,8 +1,9 @@
 /** What was asked for was refused, or is not possible. */
 export class SwitchboardError extends Error {
   /**
-   * @param {string} code the server's (`name_taken`, `user_unavailable`, `forbidden`, …), or one of the library's (`closed`, `timeout`,
-   * `not_logged_in`, `already_in_call`, `unreachable`, `not_found`, `blocked_by_csp`, `insecure`, `bad_url`, `no_transport`, …)
+   * @param {string} code the server's (`name_taken`, `user_unavailable`, `forbidden`, …), or one of the library's
+   * (`closed`, `timeout`, `not_logged_in`, `already_in_call`, `unreachable`, `not_found`, `blocked_by_csp`, `insecure`,
+   * `bad_url`, `no_transport`, …)
    * @param {string} [message]
    * @param {number} [retryAfter] milliseconds after which another try may succeed, if it may
    * @param {ErrorOptions} [options]
@@ -15,7 +16,10 @@ export class SwitchboardError extends Error {
   }
 }
 
-/** Why a connection has ended, or did not come about. @typedef {{ code: string | number, message?: string, retryAfter?: number }} Why */
+/**
+ * Why a connection has ended, or did not come about.
+ * @typedef {{ code: string | number, message?: string, retryAfter?: number }} Why
+ */
 
 /** Sentences that help, for what cannot get better by itself. */
 const HINTS = {

@@ -44,13 +44,19 @@ export function http(kind, address, world, port) {
   const close = (code, why = code) => {
     leave.abort()
     // The server need not wait for us.
-    if (door && code === 1000) ask(`v1/sessions/${door.session}`, { method: 'DELETE', keepalive: true }, null).catch(ignore)
+    if (door && code === 1000)
+      ask(`v1/sessions/${door.session}`, { method: 'DELETE', keepalive: true }, null).catch(ignore)
     port.end({ code: why })
   }
   /** @param {string} path @param {RequestInit} [init] @param {AbortSignal | null} [signal] */
   const ask = async (path, { headers, ...init } = {}, signal = leave.signal) => {
     const authorization = door && { Authorization: `Bearer ${door.token}` }
-    const request = { ...init, headers: { ...authorization, ...headers }, cache: /** @type {const} */ ('no-store'), signal }
+    const request = {
+      ...init,
+      headers: { ...authorization, ...headers },
+      cache: /** @type {const} */ ('no-store'),
+      signal,
+    }
     const response = await world.fetch(new URL(path, address.base), request)
     if (response.ok) return response
     const seconds = Number(response.headers.get('Retry-After'))
@@ -116,7 +122,11 @@ export function http(kind, address, world, port) {
     await null
     while (waiting.length && !leave.signal.aborted) {
       const lines = waiting.splice(0, 1)
-      for (let size = bytes(lines[0]); waiting.length && lines.length < most; lines.push(.../** @type {[string]} */ (waiting.splice(0, 1)))) {
+      for (
+        let size = bytes(lines[0]);
+        waiting.length && lines.length < most;
+        lines.push(.../** @type {[string]} */ (waiting.splice(0, 1)))
+      ) {
         size += bytes(waiting[0]) + 1
         if (size >= POST) break
       }

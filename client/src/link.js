@@ -30,6 +30,18 @@ import { webSocket } from './websocket.js'
 export const PING = '{"type":"ping"}'
 
 /**
+ * What there is here, unless the app has something better.
+ * @param {import('./types.js').SessionOptions} options
+ * @param {import('./clock.js').Clock} clock
+ * @returns {World}
+ */
+export const worldOf = ({ WebSocket = globalThis.WebSocket, fetch = globalThis.fetch?.bind(globalThis) }, clock) => ({
+  WebSocket,
+  fetch,
+  clock,
+})
+
+/**
  * @param {import('./types.js').TransportKind} kind
  * @param {import('./address.js').Address} address
  * @param {World} world

@@ -1,8 +1,8 @@
 /**
  * Notices that the other side is silent, in time (PROTOCOL, section 2: Ping).
  *
- * A timer that fires late says that this page was asleep, not that the other is gone: the answer may be waiting to be read. So it asks
- * again; only silence after a second late timer counts, since timers of hidden tabs are always late.
+ * A timer that fires late says that this page was asleep, not that the other is gone: the answer may be waiting to be
+ * read. So it asks again; only silence after a second late timer counts, since timers of hidden tabs are always late.
  */
 
 /** Answers that take longer than this are worth telling the app. */

@@ -6,7 +6,10 @@ import { deferred, sleep } from './util.js'
 /** @import { Deferred } from './util.js' */
 
 /** Who we want to be. @typedef {{ name: string, established: boolean } & Deferred<any>} Identity */
-/** @typedef {{ transport: import('./types.js').TransportKind, error: SwitchboardError, final: boolean, retryIn?: number }} LoginFailure */
+/**
+ * @typedef {{ transport: import('./types.js').TransportKind, error: SwitchboardError, final: boolean, retryIn?: number
+ * }} LoginFailure
+ */
 
 /**
  * @typedef {object} LoginPort
@@ -75,7 +78,10 @@ export class Login {
       const identity = this.#identity
       if (!identity || link !== this.#port.link()) return
       const { established } = identity
-      const failed = (/** @type {unknown} */ error) => ({ code: established ? 'no_token' : 'unauthorized', message: String(error) })
+      const failed = (/** @type {unknown} */ error) => ({
+        code: established ? 'no_token' : 'unauthorized',
+        message: String(error),
+      })
       const reply = await this.#ask(link, identity).catch(failed)
       if (!reply || link !== this.#port.link() || identity !== this.#identity) return
       if (reply.success) {

@@ -2,8 +2,8 @@ import { systemClock } from './clock.js'
 import { deferred, ignore, sleep } from './util.js'
 
 /**
- * Perfect negotiation as in the W3C's webrtc-pc, with one difference: everything that touches the descriptions goes through one queue, so
- * that an offer never meets a half-made one, and "a collision" is just "not stable".
+ * Perfect negotiation as in the W3C's webrtc-pc, with one difference: everything that touches the descriptions goes
+ * through one queue, so that an offer never meets a half-made one, and "a collision" is just "not stable".
  */
 
 /** The longest that an offer waits for its first candidate before it is taken back. */
@@ -25,7 +25,10 @@ export class Negotiation {
   #port
   #queue = Promise.resolve()
   #gathered = deferred()
-  /** Candidates that came before the description they belong to; undefined once there is one. @type {any[] | undefined} */
+  /**
+   * Candidates that came before the description they belong to; undefined once there is one.
+   * @type {any[] | undefined}
+   */
   #early = []
   /** Our candidates, until there is a connection. @type {object[]} */
   #candidates = []
@@ -77,8 +80,9 @@ export class Negotiation {
   }
 
   /**
-   * Signals were lost: says again what the other may need and not have. Nothing new is made, so the other can tell that it knows it, and
-   * it does not matter that both sides do this at the same time. ICE need not be restarted, as it waits for candidates; if it fails, it is.
+   * Signals were lost: says again what the other may need and not have. Nothing new is made, so the other can tell that
+   * it knows it, and it does not matter that both sides do this at the same time. ICE need not be restarted, as it
+   * waits for candidates; if it fails, it is.
    */
   repeat() {
     this.#do(() => {
@@ -105,7 +109,8 @@ export class Negotiation {
   /** @param {any} answer */
   #takeAnswer(answer) {
     const { signalingState, localDescription } = this.#pc
-    // An answer that is repeated must not pass for that to a later offer. Other clients do not say which offer they answer.
+    // An answer that is repeated must not pass for that to a later offer. Other clients do not say which offer they
+    // answer.
     if (signalingState === 'have-local-offer' && (!answer.to || answer.to === mark(localDescription))) {
       return this.#pc.setRemoteDescription(plain(answer))
     }
@@ -156,5 +161,8 @@ export class Negotiation {
 /** @param {any} description */
 const plain = ({ type, sdp }) => ({ type, sdp })
 
-/** What distinguishes a description from others; candidates that were found meanwhile do not change it. @param {{ sdp: string }} description */
+/**
+ * What distinguishes a description from others; candidates that were found meanwhile do not change it.
+ * @param {{ sdp: string }} description
+ */
 const mark = ({ sdp }) => sdp.match(/^(o=|a=ice-ufrag:).*/gm)?.join()

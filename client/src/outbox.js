@@ -1,10 +1,12 @@
 /**
  * What the server has not acknowledged: kept, sent again after a loss, and in order for each receiver.
  *
- * - What is refused with `unavailable`, `inbox_full` or `rate_limited` is repeated first. Nothing more goes to that receiver until
- *   everything that was under way to it is answered: the server refuses what follows until then, so order is kept.
+ * - What is refused with `unavailable`, `inbox_full` or `rate_limited` is repeated first. Nothing more goes to that
+ *   receiver until everything that was under way to it is answered: the server refuses what follows until then, so
+ * order is kept.
  * - No more is under way than the server recognises as repetitions, and no more a second than it allows.
- * - A message whose connection dies with it again and again may be the cause: it goes alone, and in the end is given up.
+ * - A message whose connection dies with it again and again may be the cause: it goes alone, and in the end is given
+ *   up.
  */
 
 import { Pacer } from './pacer.js'
@@ -137,7 +139,8 @@ export class Outbox {
       this.#landed(entry)
       entry.losses += 1
       if (entry.losses < SUSPECT + TRIED_ENOUGH) continue
-      const words = 'Each connection that it was sent over was lost: it may be more than a proxy takes. Whether it arrived is not known'
+      const words =
+        'Each connection that it was sent over was lost: a proxy may not take it. Whether it arrived is not known'
       this.#finish(entry, () => entry.answer.reject(new SwitchboardError('unavailable', words)))
     }
   }
@@ -158,19 +161,24 @@ export class Outbox {
   }
 
   /**
-   * A server or a proxy with a lower limit than we know does not say which message was too large. It is one of those that were under
-   * way, so the longest of them is too large as well.
+   * A server or a proxy with a lower limit than we know does not say which message was too large. It is one of those
+   * that were under way, so the longest of them is too large as well.
    * @param {string} [message]
    * @returns {boolean} whether there was one
    */
   dropLongest(message) {
     const sent = [...this.#entries.values()].filter((entry) => entry.sent)
     const [longest] = sent.sort((one, other) => other.size - one.size)
-    if (longest) this.#finish(longest, () => longest.answer.reject(new SwitchboardError('too_large', message || 'Too large')))
+    if (longest)
+      this.#finish(longest, () => longest.answer.reject(new SwitchboardError('too_large', message || 'Too large')))
     return longest !== undefined
   }
 
-  /** An answer. @param {{ type: string, id: any, status?: string, code?: string, message?: string, retry_after_ms?: number }} answer */
+  /**
+   * An answer.
+   * @param {{ type: string, id: any, status?: string, code?: string, message?: string, retry_after_ms?: number }}
+   * answer
+   */
   settle({ type, id, status, code = 'unknown', message, retry_after_ms: retryAfter, ...rest }) {
     const entry = this.#entries.get(id)
     if (!entry) return
@@ -267,4 +275,5 @@ export class Outbox {
 }
 
 /** @param {number} limit */
-const tooLarge = (limit) => new SwitchboardError('too_large', `The server takes no message over ${limit} bytes of UTF-8`)
+const tooLarge = (limit) =>
+  new SwitchboardError('too_large', `The server takes no message over ${limit} bytes of UTF-8`)

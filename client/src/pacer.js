@@ -1,6 +1,7 @@
 /**
  * Keeps what is sent below the server's limit: a bucket of tokens. Whoever is refused all the same slows down by half.
- * The server allows bursts of two seconds' worth, and 128 signals of one sender in somebody's inbox: this one stays well below both.
+ * The server allows bursts of two seconds' worth, and 128 signals of one sender in somebody's inbox: this one stays
+ * well below both.
  */
 
 /** Of the limit, this is used. */

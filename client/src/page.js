@@ -1,6 +1,7 @@
 /**
- * What happens to the page that the library is in. A page that is frozen or in the back/forward cache hears nothing, while the browser
- * answers the server's pings for it; so its connection is closed, and what comes is kept by the server.
+ * What happens to the page that the library is in. A page that is frozen or in the back/forward cache hears nothing,
+ * while the browser answers the server's pings for it; so its connection is closed, and what comes is kept by the
+ * server.
  *
  * @param {AbortSignal} life
  * @param {{ awake(why: 'online' | 'change' | 'visible'): void, freeze(): void, thaw(): void, gone(): void }} port

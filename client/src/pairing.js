@@ -1,13 +1,14 @@
 /**
  * Which call a signal belongs to.
  *
- * Each side of a call has an id, its leg; a call is a pair of legs. Signals carry the sender's `leg`, and the receiver's as `peer`, once
- * known. The offer that begins a call (a fresh one) cannot name a peer; it says which fresh offer of the other's was `heard` last. So both
- * sides pair fresh offers that cross in the same way: in order, each with the first of the other's that its sender had not heard. What
- * belongs to another leg than the current one is dropped, and the other is told that that leg is over.
+ * Each side of a call has an id, its leg; a call is a pair of legs. Signals carry the sender's `leg`, and the
+ * receiver's as `peer`, once known. The offer that begins a call (a fresh one) cannot name a peer; it says which fresh
+ * offer of the other's was `heard` last. So both sides pair fresh offers that cross in the same way: in order, each
+ * with the first of the other's that its sender had not heard. What belongs to another leg than the current one is
+ * dropped, and the other is told that that leg is over.
  *
- * Clients of other makes have no legs: what they send belongs to whatever call there is. An older edition of this library has legs, and
- * does not say `heard`: an offer of its belongs to the call that has no peer yet.
+ * Clients of other makes have no legs: what they send belongs to whatever call there is. An older edition of this
+ * library has legs, and does not say `heard`: an offer of its belongs to the call that has no peer yet.
  *
  * @typedef {{ leg: string, peer?: string, offered: boolean }} Pair `offered`: a fresh offer was sent
  * @typedef {{ leg?: string, peer?: string, heard?: string | null }} Stamp
@@ -31,7 +32,10 @@ export class Pairing {
   /** The call that there is. @type {Pair | undefined} */
   current
   #instance
-  /** Our fresh offers that no offer of the other's was paired with, and which it may not have heard. @type {string[]} */
+  /**
+   * Our fresh offers that no offer of the other's was paired with, and which it may not have heard.
+   * @type {string[]}
+   */
   #offered = []
   /** The other's fresh offer that we heard last. @type {string | null} */
   #heard = null
@@ -91,7 +95,8 @@ export class Pairing {
       this.#heard = leg
       return 'repeat'
     }
-    const fits = peer === undefined ? current?.peer === leg : current?.leg === peer && (!current?.peer || current.peer === leg)
+    const fits =
+      peer === undefined ? current?.peer === leg : current?.leg === peer && (!current?.peer || current.peer === leg)
     remember(this.#over, leg)
     return fits ? 'ends' : undefined
   }
@@ -119,7 +124,8 @@ export class Pairing {
       return { to: 'new' }
     }
     if (ours === current?.leg && !current.peer) return this.#bind(current, leg)
-    // It crossed one that is over: if the other has not heard of that, as it was loaded anew, say, it repeats its offer.
+    // It crossed one that is over: if the other has not heard of that, as it was loaded anew, say, it repeats its
+    // offer.
     return { to: 'none', reply: { bye: 'crossed', leg: ours, peer: leg } }
   }
 

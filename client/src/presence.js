@@ -1,10 +1,19 @@
+import { ignore } from './util.js'
+
 /** Whom the app watches, and what it was told of them last. */
 export class Watches {
   /** @type {Map<string, boolean>} */
   #known = new Map()
+  #request
+  #tell
 
-  get names() {
-    return [...this.#known.keys()]
+  /**
+   * @param {(message: { type: string, names: string[], watch: boolean }) => Promise<any>} request
+   * @param {(users: Record<string, boolean>) => void} tell
+   */
+  constructor(request, tell) {
+    this.#request = request
+    this.#tell = tell
   }
 
   /** @param {Record<string, boolean>} users */
@@ -21,10 +30,19 @@ export class Watches {
     this.#known.clear()
   }
 
-  /** What of this is news. @param {Record<string, boolean>} users @returns {Record<string, boolean> | undefined} */
+  /** Asks again for all: watches end with the connection. What has changed meanwhile is told as a change. */
+  again() {
+    const names = [...this.#known.keys()]
+    if (names.length)
+      this.#request({ type: 'presence', names, watch: true }).then(({ users }) => this.learn(users), ignore)
+  }
+
+  /** @param {Record<string, boolean>} users */
   learn(users) {
-    const changed = Object.entries(users).filter(([name, here]) => this.#known.has(name) && this.#known.get(name) !== here)
+    const changed = Object.entries(users).filter(
+      ([name, here]) => this.#known.has(name) && this.#known.get(name) !== here,
+    )
     for (const [name, here] of changed) this.#known.set(name, here)
-    return changed.length ? Object.fromEntries(changed) : undefined
+    if (changed.length) this.#tell(Object.fromEntries(changed))
   }
 }

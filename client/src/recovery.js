@@ -1,7 +1,7 @@
 /**
- * When ICE is restarted, and when a call is given up. A browser needs five seconds and more to notice that nothing comes any more; by the
- * numbers of what was received this is seen earlier. A restart that brings nothing is tried again: a browser that has changed networks
- * knows its new addresses only after a while.
+ * When ICE is restarted, and when a call is given up. A browser needs five seconds and more to notice that nothing
+ * comes any more; by the numbers of what was received this is seen earlier. A restart that brings nothing is tried
+ * again: a browser that has changed networks knows its new addresses only after a while.
  */
 
 /** Milliseconds from an interruption to the first restart, and between restarts. */
@@ -92,11 +92,14 @@ export class Recovery {
   #schedule(delay) {
     this.#clock.clearTimeout(this.#timer)
     const left = (this.#interruptedAt ?? 0) + this.#giveUp - this.#clock.now()
-    this.#timer = this.#clock.setTimeout(() => {
-      if (left <= delay) return this.#port.giveUp()
-      this.#restart()
-      this.#schedule(RESTART_AGAIN)
-    }, Math.max(0, Math.min(delay, left)))
+    this.#timer = this.#clock.setTimeout(
+      () => {
+        if (left <= delay) return this.#port.giveUp()
+        this.#restart()
+        this.#schedule(RESTART_AGAIN)
+      },
+      Math.max(0, Math.min(delay, left)),
+    )
   }
 
   async #look() {

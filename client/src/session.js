@@ -6,8 +6,8 @@ import { abortable, ignore } from './util.js'
 /** @import { Abortable, ConnectOptions, Delivery, SessionEventMap, SessionOptions } from './types.js' */
 
 /**
- * A session at a Switchboard server, which outlives its connections: it logs in and resumes, sends and hears messages, and watches who is
- * there. `Client` adds calls.
+ * A session at a Switchboard server, which outlives its connections: it logs in and resumes, sends and hears messages,
+ * and watches who is there. `Client` adds calls.
  *
  * @template {SessionEventMap & { [Type in keyof Events]: Event }} [Events=SessionEventMap]
  * @extends {Emitter<Events>}
@@ -18,8 +18,8 @@ export class Session extends Emitter {
   #options
 
   /**
-   * @param {string | URL | { href: string }} url Where the server is: `wss://…`, `https://…`, or relative to the page, such as `'/'`. A `ws`
-   * URL is used as it is; for others the WebSocket is at `ws`, and HTTP at `v1/`, beside it.
+   * @param {string | URL | { href: string }} url where the server is: `wss://…`, `https://…`, or relative to the
+   * page, such as `'/'`. A `ws` URL is used as it is; for others the WebSocket is at `ws`, and HTTP at `v1/`, beside it.
    * @param {SessionOptions} [options]
    */
   constructor(url, options = {}) {
@@ -63,7 +63,8 @@ export class Session extends Emitter {
   }
 
   /**
-   * Connects, and logs in if `options.name` was given. Tries until it succeeds, is refused, or cannot succeed, or `signal` or `timeout` ends it.
+   * Connects, and logs in if `options.name` was given. Tries until it succeeds, is refused, or cannot succeed, or
+   * `signal` or `timeout` ends it.
    * @param {ConnectOptions} [options]
    * @returns {Promise<this>}
    */
@@ -89,9 +90,9 @@ export class Session extends Emitter {
   }
 
   /**
-   * Sends anything that is JSON to somebody, call or not. Once, in order, whatever becomes of connections, while the server keeps its data.
-   * Fails with `too_large` if the whole frame has more than 64 KiB of UTF-8, or more than the server's own limit. A `signal` takes it back:
-   * it is not sent any more, or not again.
+   * Sends anything that is JSON to somebody, call or not. Once, in order, whatever becomes of connections, while the
+   * server keeps its data. Fails with `too_large` if the whole frame has more than 64 KiB of UTF-8, or more than the
+   * server's own limit. A `signal` takes it back: it is not sent any more, or not again.
    * @param {string} name
    * @param {unknown} message
    * @param {Abortable} [options]
@@ -145,7 +146,11 @@ export class Session extends Emitter {
    * @returns {Promise<this>}
    */
   #within(promise, { signal, timeout } = {}) {
-    const waits = abortable(promise.then(() => this), signal, () => this.close())
+    const waits = abortable(
+      promise.then(() => this),
+      signal,
+      () => this.close(),
+    )
     if (!timeout) return waits
     const timer = setTimeout(() => {
       const { trouble } = this._engine

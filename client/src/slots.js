@@ -1,7 +1,7 @@
 /**
- * Over HTTP/1.1 a browser has six connections to a host, for all its tabs: requests that stay open would take them all, and the next tab
- * would never get in. So each open request takes one of four slots, which the tabs of an origin share by the Web Locks API; a lock is
- * free as soon as its tab is gone.
+ * Over HTTP/1.1 a browser has six connections to a host, for all its tabs: requests that stay open would take them all,
+ * and the next tab would never get in. So each open request takes one of four slots, which the tabs of an origin share
+ * by the Web Locks API; a lock is free as soon as its tab is gone.
  */
 
 const SLOTS = 4

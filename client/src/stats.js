@@ -20,7 +20,10 @@ export const chosenKind = async (pc) => chosen(await reports(pc)).kind
 /** How many bytes have come. @param {any} pc @returns {Promise<number>} */
 export async function bytesReceived(pc) {
   const stats = await reports(pc)
-  return stats.reduce((sum, { type, bytesReceived = 0 }) => (type === 'transport' || type === 'inbound-rtp' ? sum + bytesReceived : sum), 0)
+  return stats.reduce(
+    (sum, { type, bytesReceived = 0 }) => (type === 'transport' || type === 'inbound-rtp' ? sum + bytesReceived : sum),
+    0,
+  )
 }
 
 /** @param {any} pc @returns {() => Promise<CallStats>} which compares with the time before */
@@ -40,7 +43,8 @@ export function summary(pc) {
     }
     const seconds = Math.max(now.at - before.at, 1) / 1000
     const [lost, came] = [Math.max(0, now.lost - before.lost), now.came - before.came]
-    const rate = (/** @type {'received' | 'sent'} */ way) => Math.max(0, Math.round(((now[way] - before[way]) * 8) / seconds))
+    const rate = (/** @type {'received' | 'sent'} */ way) =>
+      Math.max(0, Math.round(((now[way] - before[way]) * 8) / seconds))
     /** @type {CallStats} */
     const summary = {
       rtt: pair?.currentRoundTripTime === undefined ? undefined : Math.round(pair.currentRoundTripTime * 1000),

@@ -43,9 +43,9 @@ export type Reachability = 'online' | 'probing' | 'offline'
 export type CallState = 'calling' | 'ringing' | 'connecting' | 'connected' | 'interrupted' | 'ended'
 
 /**
- * Why a call ended. By a person: `hangup`, `declined`, `busy`, `cancelled`, `timeout`, or what an app says to `hangup()`.
- * By what happened: `unavailable` (nobody of that name is here), `failed` (no way between the browsers), `closed`, `lost`,
- * `node_lost`, `replaced`, `kicked` (what became of the other's session, see the server's README).
+ * Why a call ended. By a person: `hangup`, `declined`, `busy`, `cancelled`, `timeout`, or what an app says to
+ * `hangup()`. By what happened: `unavailable` (nobody of that name is here), `failed` (no way between the browsers),
+ * `closed`, `lost`, `node_lost`, `replaced`, `kicked` (what became of the other's session, see the server's README).
  */
 export type EndReason =
   | 'hangup' | 'declined' | 'busy' | 'cancelled' | 'timeout'
@@ -67,7 +67,10 @@ export interface Abortable {
 }
 
 export interface ConnectOptions extends Abortable {
-  /** Milliseconds after which `connect()` and `login()` give up, with a `timeout` that says what went wrong last. None by default. */
+  /**
+   * Milliseconds after which `connect()` and `login()` give up, with a `timeout` that says what went wrong last. None
+   * by default.
+   */
   timeout?: number
 }
 
@@ -83,15 +86,21 @@ export interface SessionOptions extends ConnectOptions {
   /** Log in with this name at once. */
   name?: string
   /**
-   * Given to the server at each login. A function is asked each time, so it may fetch a new one. If it fails, the first login fails
-   * with `unauthorized`; at a reconnect it is asked again.
+   * Given to the server at each login. A function is asked each time, so it may fetch a new one. If it fails, the first
+   * login fails with `unauthorized`; at a reconnect it is asked again.
    */
   token?: string | (() => string | undefined | Promise<string | undefined>)
   /** Which transports to try, in this order. All by default. */
   transports?: readonly TransportKind[]
-  /** Milliseconds between tries to connect: a random time up to `min`, then up to twice as long each time, up to `max`. 500 and 20,000. */
+  /**
+   * Milliseconds between tries to connect: a random time up to `min`, then up to twice as long each time, up to `max`.
+   * 500 and 20,000.
+   */
   reconnect?: { min?: number; max?: number }
-  /** Keep the session over a reload of the page, in `sessionStorage`. Calls end, what waits to be sent or heard does not. */
+  /**
+   * Keep the session over a reload of the page, in `sessionStorage`. Calls end, what waits to be sent or heard does
+   * not.
+   */
   persist?: boolean
   /** Hears what happens inside; `true` writes it to the console. */
   debug?: boolean | ((record: DebugRecord) => void)
@@ -110,7 +119,10 @@ export interface CallSettings {
 }
 
 export interface ClientOptions extends SessionOptions {
-  /** For every peer connection, such as `{ iceTransportPolicy: 'relay' }`. Its `iceServers` are used besides the server's. */
+  /**
+   * For every peer connection, such as `{ iceTransportPolicy: 'relay' }`. Its `iceServers` are used besides the
+   * server's.
+   */
   rtc?: Partial<PeerConfiguration>
   /** For every call. */
   calls?: CallSettings

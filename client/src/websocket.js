@@ -15,7 +15,8 @@ export function webSocket(address, world, port) {
     early = undefined
   }
   socket.onmessage = (/** @type {{ data: string }} */ { data }) => port.hear(parse(data), data)
-  socket.onclose = (/** @type {{ code: number, reason: string }} */ { code, reason }) => port.end({ code, message: reason })
+  socket.onclose = (/** @type {{ code: number, reason: string }} */ { code, reason }) =>
+    port.end({ code, message: reason })
   socket.onerror = () => {}
   return {
     send(/** @type {string} */ text) {

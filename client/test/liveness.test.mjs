@@ -22,7 +22,10 @@ function set({ answers = () => true, latency = 50 } = {}) {
   return { clock, liveness, seen }
 }
 
-for (const [busy, most] of [[true, 8000], [false, 20_000]]) {
+for (const [busy, most] of [
+  [true, 8000],
+  [false, 20_000],
+]) {
   test(`silence is noticed within ${most} ms ${busy ? 'in a call' : 'if idle'}, and doubt is told before`, () => {
     const { clock, liveness, seen } = set({ answers: () => false })
     liveness.busy = busy

@@ -1,4 +1,5 @@
-// What is not acknowledged: a server that refuses, forgets connections and takes its time, under a clock that a test turns.
+// What is not acknowledged: a server that refuses, forgets connections and takes its time, under a clock that a test
+// turns.
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
@@ -7,8 +8,8 @@ import { Outbox } from '../src/outbox.js'
 import { FakeClock, random } from './support/time.mjs'
 
 /**
- * A server by PROTOCOL: it has a rate, remembers the last 256 ids, and holds back what follows a refusal to the same name until that
- * is repeated or 10 s have passed.
+ * A server by PROTOCOL: it has a rate, remembers the last 256 ids, and holds back what follows a refusal to the same
+ * name until that is repeated or 10 s have passed.
  */
 class Server {
   constructor(clock, { perSecond = 200, next = clock.random, latency = () => 10, refuses = () => undefined } = {}) {
@@ -21,7 +22,14 @@ class Server {
   }
 
   connect(outbox) {
-    Object.assign(this, { outbox, open: true, tokens: this.perSecond * 2, at: this.clock.now(), held: new Map(), n: (this.n ?? 0) + 1 })
+    Object.assign(this, {
+      outbox,
+      open: true,
+      tokens: this.perSecond * 2,
+      at: this.clock.now(),
+      held: new Map(),
+      n: (this.n ?? 0) + 1,
+    })
     this.dueIn = this.dueOut = 0
     outbox.opened({ signals_per_second: this.tells ? this.perSecond : undefined })
   }
@@ -48,7 +56,8 @@ class Server {
 
   refuse(message, code, retry_after_ms) {
     this.refusals += 1
-    if (!this.held.has(message.name)) this.held.set(message.name, { id: message.id, code, until: this.clock.now() + 10_000 })
+    if (!this.held.has(message.name))
+      this.held.set(message.name, { id: message.id, code, until: this.clock.now() + 10_000 })
     return { type: 'error', code, retry_after_ms }
   }
 
@@ -62,7 +71,8 @@ class Server {
     const hold = this.held.get(name)
     if (hold && now < hold.until && hold.id !== id) return this.refuse(message, hold.code, 100)
     if (hold?.id === id) this.held.delete(name)
-    if (this.tokens < 1) return this.refuse(message, 'rate_limited', Math.ceil(((1 - this.tokens) / this.perSecond) * 1000))
+    if (this.tokens < 1)
+      return this.refuse(message, 'rate_limited', Math.ceil(((1 - this.tokens) / this.perSecond) * 1000))
     this.tokens -= 1
     const code = this.refuses(message)
     if (code) return this.refuse(message, code, 200)
@@ -96,7 +106,12 @@ test('random histories of refusals and cuts: all arrives, once, in order for eac
       full.set(name, left - 1)
       return left > 0 ? (next() < 0.5 ? 'inbox_full' : 'unavailable') : undefined
     }
-    const { clock, server, outbox } = set(seed, { perSecond: seed % 2 ? 200 : 20, latency: () => next() * 100, next, refuses })
+    const { clock, server, outbox } = set(seed, {
+      perSecond: seed % 2 ? 200 : 20,
+      latency: () => next() * 100,
+      next,
+      refuses,
+    })
     server.tells = seed % 4 === 0
     const answers = []
     const sent = { bob: 0, carol: 0 }
@@ -115,7 +130,8 @@ test('random histories of refusals and cuts: all arrives, once, in order for eac
     clock.pass(600_000)
     assert.equal(outbox.size, 0, `seed ${seed}`)
     await Promise.all(answers)
-    for (const name of ['bob', 'carol']) assert.deepEqual(to(server, name), numbers(sent[name]), `seed ${seed}, to ${name}`)
+    for (const name of ['bob', 'carol'])
+      assert.deepEqual(to(server, name), numbers(sent[name]), `seed ${seed}, to ${name}`)
   }
 })
 
@@ -184,7 +200,9 @@ test('what is taken back before it was sent never goes; what was under way does 
   const { clock, server, outbox } = set(1)
   server.cut()
   const leave = new AbortController()
-  const waits = assert.rejects(outbox.add({ type: 'message', name: 'bob', message: 'no' }, leave.signal), { name: 'AbortError' })
+  const waits = assert.rejects(outbox.add({ type: 'message', name: 'bob', message: 'no' }, leave.signal), {
+    name: 'AbortError',
+  })
   leave.abort()
   await waits
   server.connect(outbox)

@@ -1,4 +1,5 @@
-// Which call a signal belongs to: two sides that dial, hang up and answer at any moment, over a link that takes its time.
+// Which call a signal belongs to: two sides that dial, hang up and answer at any moment, over a link that takes its
+// time.
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
@@ -47,7 +48,10 @@ class Side {
 
   candidates(call) {
     for (let i = 0; i < 3; i++) {
-      this.clock.setTimeout(() => this.call === call && this.send('candidate', this.pairing.stamp('candidate', call.pair)), this.slow() * 30 * i)
+      this.clock.setTimeout(
+        () => this.call === call && this.send('candidate', this.pairing.stamp('candidate', call.pair)),
+        this.slow() * 30 * i,
+      )
     }
   }
 
@@ -107,10 +111,15 @@ function world(seed, most) {
 }
 
 function agree({ alice, bob }, what) {
-  const state = () => JSON.stringify([alice, bob].map(({ call }) => call && { ...call.pair, connected: call.connected }))
+  const state = () =>
+    JSON.stringify([alice, bob].map(({ call }) => call && { ...call.pair, connected: call.connected }))
   assert.equal(!alice.call, !bob.call, `${what}: one is in a call and the other is not: ${state()}`)
   if (!alice.call) return false
-  assert.deepEqual([alice.call.pair.leg, alice.call.pair.peer], [bob.call.pair.peer, bob.call.pair.leg], `${what}: ${state()}`)
+  assert.deepEqual(
+    [alice.call.pair.leg, alice.call.pair.peer],
+    [bob.call.pair.peer, bob.call.pair.leg],
+    `${what}: ${state()}`,
+  )
   assert.ok(alice.call.connected && bob.call.connected, `${what}: connected, both: ${state()}`)
   return true
 }
@@ -196,6 +205,9 @@ test('a signal to a leg that is over is answered once by saying so', () => {
   const pair = pairing.begin()
   pairing.stamp('offer', pair)
   pairing.end(pair)
-  assert.deepEqual(pairing.hear('answer', { leg: 'b', peer: pair.leg }), { to: 'none', reply: { bye: 'hangup', leg: pair.leg, peer: 'b' } })
+  assert.deepEqual(pairing.hear('answer', { leg: 'b', peer: pair.leg }), {
+    to: 'none',
+    reply: { bye: 'hangup', leg: pair.leg, peer: 'b' },
+  })
   assert.deepEqual(pairing.hear('candidate', { leg: 'b', peer: pair.leg }), { to: 'none' })
 })

@@ -5,7 +5,16 @@ import { after, before, test } from 'node:test'
 
 import WebSocket from 'ws'
 
-import { CLIENT, eventually, launchBrowser, openCaller, openPage, startCluster, startFiles, startNode } from './support/index.mjs'
+import {
+  CLIENT,
+  eventually,
+  launchBrowser,
+  openCaller,
+  openPage,
+  startCluster,
+  startFiles,
+  startNode,
+} from './support/index.mjs'
 
 const { connect } = await import(`${CLIENT}/switchboard.js`)
 
@@ -19,7 +28,10 @@ before(async () => {
       '/elsewhere': '<!doctype html><title>elsewhere</title>',
     }),
     // Playwright turns the cache off.
-    launchBrowser({ ignoreDefaultArgs: ['--disable-back-forward-cache'], flags: ['--enable-features=BackForwardCache'] }),
+    launchBrowser({
+      ignoreDefaultArgs: ['--disable-back-forward-cache'],
+      flags: ['--enable-features=BackForwardCache'],
+    }),
   ])
 })
 after(async () => {
@@ -37,7 +49,9 @@ const listen = (page) =>
 
 for (const transport of ['websocket', 'sse']) {
   test(`a page in the back/forward cache, by ${transport}: what is said to it waits, and is heard when it is back`, async () => {
-    const page = await openCaller(browser, files, cluster.nodes[0].url, `cached ${transport}`, { options: { transports: [transport] } })
+    const page = await openCaller(browser, files, cluster.nodes[0].url, `cached ${transport}`, {
+      options: { transports: [transport] },
+    })
     const bob = await connect(cluster.nodes[1].url, { WebSocket, name: `bob ${transport}` })
     await listen(page)
     const session = await page.evaluate(() => client.session)
@@ -73,16 +87,18 @@ for (const transport of ['websocket', 'sse']) {
     await page.goto(`${files.http}/elsewhere`)
     assert.match(await bob.send(name, 'while away', within()), /delivered|queued/)
     await page.goto(`${files.http}/blank`)
-    await page.evaluate(
-      async ([url, name, options]) => {
-        const { Client } = await import('/client/switchboard.js')
-        globalThis.client = new Client(url, { ...options, name })
-        globalThis.got = []
-        client.addEventListener('message', ({ message }) => globalThis.got.push(message))
-        await client.connect({ timeout: 5000 })
-      },
-      [cluster.nodes[0].url, name, options],
-    ).catch((error) => assert.fail(String(error)))
+    await page
+      .evaluate(
+        async ([url, name, options]) => {
+          const { Client } = await import('/client/switchboard.js')
+          globalThis.client = new Client(url, { ...options, name })
+          globalThis.got = []
+          client.addEventListener('message', ({ message }) => globalThis.got.push(message))
+          await client.connect({ timeout: 5000 })
+        },
+        [cluster.nodes[0].url, name, options],
+      )
+      .catch((error) => assert.fail(String(error)))
     await eventually(() => page.evaluate(() => globalThis.got.includes('while away')))
     assert.equal(await page.evaluate(() => client.session), session)
     assert.deepEqual(seen, [])
@@ -96,7 +112,10 @@ const keen = (page, url, options = {}) =>
     async ([url, options]) => {
       const { Client } = await import('/client/switchboard.js')
       const client = new Client(url, { name: 'keen', ...options })
-      return client.connect({ timeout: 6000 }).then(() => ['online'], ({ code, message }) => [code, message])
+      return client.connect({ timeout: 6000 }).then(
+        () => ['online'],
+        ({ code, message }) => [code, message],
+      )
     },
     [url, options],
   )
@@ -131,7 +150,10 @@ test('eight tabs of one browser by SSE over HTTP/1.1: all get in, and hear each 
         globalThis.got = []
         globalThis.client = new Client(url, { name, transports: ['sse', 'poll'] })
         client.addEventListener('message', ({ message }) => globalThis.got.push(message))
-        return client.connect({ signal: AbortSignal.timeout(8000) }).then(() => client.transport, ({ name }) => name)
+        return client.connect({ signal: AbortSignal.timeout(8000) }).then(
+          () => client.transport,
+          ({ name }) => name,
+        )
       },
       [cluster.nodes[0].url, `tab ${i}`],
     )

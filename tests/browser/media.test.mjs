@@ -17,13 +17,23 @@ after(async () => {
 const media = { video: { width: 160, height: 120 }, audio: true }
 
 async function pair(names, options = {}) {
-  const pages = await Promise.all(names.map((name, i) => openCaller(browser, files, cluster.nodes[i].url, name, options)))
+  const pages = await Promise.all(
+    names.map((name, i) => openCaller(browser, files, cluster.nodes[i].url, name, options)),
+  )
   const [alice] = pages
   await alice.evaluate((b) => page.dial(b), names[1])
-  await eventually(async () => (await Promise.all(pages.map((page, i) => stateOf(page, names[1 - i])))).every((state) => state === 'connected'), 20_000)
+  await eventually(
+    async () =>
+      (await Promise.all(pages.map((page, i) => stateOf(page, names[1 - i])))).every((state) => state === 'connected'),
+    20_000,
+  )
   return pages
 }
-const tracks = (page, name) => page.evaluate((name) => globalThis.page.calls[name].video.srcObject.getTracks().filter(({ muted }) => !muted).length, name)
+const tracks = (page, name) =>
+  page.evaluate(
+    (name) => globalThis.page.calls[name].video.srcObject.getTracks().filter(({ muted }) => !muted).length,
+    name,
+  )
 
 test('hold and resume, three times: what is shown has its tracks again, and moves', async () => {
   const [alice, bob] = await pair(['ann', 'ben'], { media })
@@ -42,7 +52,11 @@ test('hold and resume, three times: what is shown has its tracks again, and move
     await turn(true)
     await eventually(async () => (await tracks(bob, 'ann')) === 0, 10_000, 'nothing comes')
     await turn(false)
-    await eventually(async () => (await tracks(bob, 'ann')) === 2, 10_000, 'both tracks are in the stream that is shown')
+    await eventually(
+      async () => (await tracks(bob, 'ann')) === 2,
+      10_000,
+      'both tracks are in the stream that is shown',
+    )
     const seen = await frames(bob, 'ann')
     await eventually(async () => (await frames(bob, 'ann')) > seen)
   }
@@ -72,23 +86,38 @@ test('the same stream again is no error; another track takes the place of one; t
 })
 
 test('messages of a channel, of any size and before it is open: in order, whole, and what cannot go holds up nothing', async () => {
-  const [alice, bob] = await Promise.all(['eve', 'fay'].map((name, i) => openCaller(browser, files, cluster.nodes[i].url, name)))
+  const [alice, bob] = await Promise.all(
+    ['eve', 'fay'].map((name, i) => openCaller(browser, files, cluster.nodes[i].url, name)),
+  )
   await bob.evaluate(() => {
     globalThis.got = []
-    client.addEventListener('call', ({ call }) => call.channel('big').addEventListener('message', ({ data }) => globalThis.got.push(typeof data === 'string' ? [data.length, data.slice(0, 3)] : data.byteLength)))
+    client.addEventListener('call', ({ call }) =>
+      call
+        .channel('big')
+        .addEventListener('message', ({ data }) =>
+          globalThis.got.push(typeof data === 'string' ? [data.length, data.slice(0, 3)] : data.byteLength),
+        ),
+    )
   })
   const result = await alice.evaluate(async () => {
     const call = page.client.call('fay', { channels: ['big', 'chat'] })
     const channel = call.channel('big')
     // More than any browser takes at once, before anything is open.
-    for (const data of ['one', 'x'.repeat(300_000), '我'.repeat(100_000), new Uint8Array(2_000_000), 'two']) channel.send(data)
+    for (const data of ['one', 'x'.repeat(300_000), '我'.repeat(100_000), new Uint8Array(2_000_000), 'two'])
+      channel.send(data)
     const opened = new Promise((resolve) => channel.addEventListener('open', () => resolve('open')))
     await channel.ready
     return [await opened, channel.readyState]
   })
   assert.deepEqual(result, ['open', 'open'])
   await eventually(() => bob.evaluate(() => globalThis.got.length === 5), 20_000)
-  assert.deepEqual(await bob.evaluate(() => globalThis.got), [[3, 'one'], [300_000, 'xxx'], [100_000, '我我我'], 2_000_000, [3, 'two']])
+  assert.deepEqual(await bob.evaluate(() => globalThis.got), [
+    [3, 'one'],
+    [300_000, 'xxx'],
+    [100_000, '我我我'],
+    2_000_000,
+    [3, 'two'],
+  ])
   // Back-pressure: `drain` says when.
   const drained = await alice.evaluate(async () => {
     const channel = client.calls.get('fay').channel('big')

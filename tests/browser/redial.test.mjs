@@ -21,7 +21,10 @@ after(async () => {
 })
 
 test(`both hang up and redial ${ROUNDS} times, with 0 to 200 ms each way: both sides agree, every time`, async () => {
-  const [alice, bob] = await Promise.all([openCaller(browser, files, networks[0].url, 'alice'), openCaller(browser, files, networks[1].url, 'bob')])
+  const [alice, bob] = await Promise.all([
+    openCaller(browser, files, networks[0].url, 'alice'),
+    openCaller(browser, files, networks[1].url, 'bob'),
+  ])
   const redial = (page, other, at, pauses) =>
     page.evaluate(
       async ([other, at, pauses]) => {
@@ -45,7 +48,10 @@ test(`both hang up and redial ${ROUNDS} times, with 0 to 200 ms each way: both s
   const both = () => Promise.all([look(alice, 'bob'), look(bob, 'alice')])
   const isSettled = ([one, other]) =>
     (one.state === 'none' && other.state === 'none') ||
-    (one.state === 'connected' && other.state === 'connected' && one.pair[0] === other.pair[1] && one.pair[1] === other.pair[0])
+    (one.state === 'connected' &&
+      other.state === 'connected' &&
+      one.pair[0] === other.pair[1] &&
+      one.pair[1] === other.pair[0])
   await alice.evaluate(() => page.dial('bob'))
   await eventually(async () => isSettled(await both()))
   let connected = 0
@@ -73,13 +79,18 @@ test(`both hang up and redial ${ROUNDS} times, with 0 to 200 ms each way: both s
       await eventually(async () => (await both()).every(({ state }) => state === 'none'), 10_000).catch(() => {})
     } else if (states[0].state === 'connected') connected++
   }
-  console.log(`# ${ROUNDS} redials: ${connected} connected, ${ROUNDS - connected - stuck.length} both ended, ${stuck.length} do not agree`)
+  console.log(
+    `# ${ROUNDS} redials: ${connected} connected, ${ROUNDS - connected - stuck.length} both ended, ${stuck.length} do not agree`,
+  )
   assert.deepEqual(stuck, [])
   assert.deepEqual([...alice.errors, ...bob.errors], [])
 })
 
 test('what nobody can accept does not ring, nobody calls themselves, and what rings ends', async () => {
-  const [carol, dave] = await Promise.all([openCaller(browser, files, cluster.nodes[0].url, 'carol'), openCaller(browser, files, cluster.nodes[1].url, 'dave', { answer: 'hold' })])
+  const [carol, dave] = await Promise.all([
+    openCaller(browser, files, cluster.nodes[0].url, 'carol'),
+    openCaller(browser, files, cluster.nodes[1].url, 'dave', { answer: 'hold' }),
+  ])
   // Another make of client that says nothing sensible.
   await carol.evaluate(async () => {
     const socket = new WebSocket(page.url)
@@ -87,7 +98,11 @@ test('what nobody can accept does not ring, nobody calls themselves, and what ri
     await new Promise((resolve) => (socket.onopen = resolve))
     say({ type: 'login', name: 'odd' })
     for (const offer of [null, 1, 'x', {}, { sdp: null }]) say({ type: 'offer', name: 'dave', offer })
-    await new Promise((resolve) => (socket.onmessage = ({ data }) => data.includes('pong') && resolve(say({ type: 'ping' }))) && say({ type: 'ping' }))
+    await new Promise(
+      (resolve) =>
+        (socket.onmessage = ({ data }) => data.includes('pong') && resolve(say({ type: 'ping' }))) &&
+        say({ type: 'ping' }),
+    )
   })
   await carol.evaluate(() => client.send('dave', 'after'))
   assert.deepEqual(await dave.evaluate(() => Object.keys(page.calls)), [])
@@ -99,8 +114,13 @@ test('what nobody can accept does not ring, nobody calls themselves, and what ri
     }
   })
   assert.equal(code, 'yourself')
-  const reason = await carol.evaluate(() => page.client.call('dave', { ringTimeout: 500, data: { subject: 'lunch' } }).ended)
+  const reason = await carol.evaluate(
+    () => page.client.call('dave', { ringTimeout: 500, data: { subject: 'lunch' } }).ended,
+  )
   assert.equal(reason, 'timeout')
   await eventually(() => dave.evaluate(() => page.ends.length === 1))
-  assert.deepEqual(await dave.evaluate(() => [page.calls.carol.data, page.ends]), [{ subject: 'lunch' }, [['carol', 'timeout', false]]])
+  assert.deepEqual(await dave.evaluate(() => [page.calls.carol.data, page.ends]), [
+    { subject: 'lunch' },
+    [['carol', 'timeout', false]],
+  ])
 })

@@ -8,7 +8,16 @@ import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 
-import { EXECUTABLE, eventually, launchBrowser, openCaller, startCluster, startFiles, startNetwork, stateOf } from './support/index.mjs'
+import {
+  EXECUTABLE,
+  eventually,
+  launchBrowser,
+  openCaller,
+  startCluster,
+  startFiles,
+  startNetwork,
+  stateOf,
+} from './support/index.mjs'
 
 const ip = (...args) => execFileSync('ip', args, { stdio: ['ignore', 'ignore', 'pipe'] })
 const ID = process.pid % 10_000
@@ -62,23 +71,30 @@ async function pair(names) {
   use(0)
   // Chromium breaks off what it loads while networks come and go, for a moment.
   await sleep(2500)
-  const pages = await Promise.all([roaming, browser].map((each, i) => openCaller(each, files, networks[i].url, names[i], { answer: 'hold' })))
+  const pages = await Promise.all(
+    [roaming, browser].map((each, i) => openCaller(each, files, networks[i].url, names[i], { answer: 'hold' })),
+  )
   await Promise.all(
     pages.map((page) =>
       page.evaluate(() => {
         const canvas = Object.assign(document.createElement('canvas'), { width: 64, height: 48 })
         const draw = canvas.getContext('2d')
-        setInterval(() => ((draw.fillStyle = `hsl(${performance.now() % 360} 90% 50%)`), draw.fillRect(0, 0, 64, 48)), 40)
+        setInterval(
+          () => ((draw.fillStyle = `hsl(${performance.now() % 360} 90% 50%)`), draw.fillRect(0, 0, 64, 48)),
+          40,
+        )
         page.own = canvas.captureStream(25)
         page.stream = async () => page.own
         page.seen = { last: undefined, gap: 0, picture: 0, shown: undefined, packets: 0 }
-        // How long no packet of media came; and how long nothing new was shown, for which a browser may wait for a whole picture, up to 3 s.
+        // How long no packet of media came; and how long nothing new was shown, for which a browser may wait for a
+        // whole picture, up to 3 s.
         page.watch = (name) => {
           const { seen } = page
           const { pc, video } = page.calls[name]
           const count = async () => {
             let packets = 0
-            for (const one of (await pc.getStats()).values()) if (one.type === 'inbound-rtp') packets += one.packetsReceived
+            for (const one of (await pc.getStats()).values())
+              if (one.type === 'inbound-rtp') packets += one.packetsReceived
             const now = performance.now()
             seen.gap = Math.max(seen.gap, now - (seen.last ?? now))
             if (packets > seen.packets) Object.assign(seen, { packets, last: now })
@@ -98,10 +114,22 @@ async function pair(names) {
     ),
   )
   await pages[0].evaluate((b) => page.dial(b), names[1])
-  await eventually(async () => (await Promise.all(pages.map((page, i) => stateOf(page, names[1 - i])))).every((state) => state === 'connected'), 20_000)
-  await eventually(async () => (await Promise.all(pages.map((page, i) => page.evaluate((name) => Boolean(globalThis.page.calls[name].video), names[1 - i])))).every(Boolean))
+  await eventually(
+    async () =>
+      (await Promise.all(pages.map((page, i) => stateOf(page, names[1 - i])))).every((state) => state === 'connected'),
+    20_000,
+  )
+  await eventually(async () =>
+    (
+      await Promise.all(
+        pages.map((page, i) => page.evaluate((name) => Boolean(globalThis.page.calls[name].video), names[1 - i])),
+      )
+    ).every(Boolean),
+  )
   await Promise.all(pages.map((page, i) => page.evaluate((name) => globalThis.page.watch(name), names[1 - i])))
-  await eventually(async () => (await Promise.all(pages.map((page) => page.evaluate(() => page.seen.shown > 0)))).every(Boolean))
+  await eventually(async () =>
+    (await Promise.all(pages.map((page) => page.evaluate(() => page.seen.shown > 0)))).every(Boolean),
+  )
   // A moment of steady pictures, as in any call.
   await sleep(4000)
   await Promise.all(pages.map((page) => page.evaluate(() => (page.seen.gap = page.seen.picture = 0))))
@@ -110,10 +138,19 @@ async function pair(names) {
 
 async function gaps(pages, names, what, within) {
   const fresh = (page) => page.evaluate(() => performance.now() - page.seen.shown < 500)
-  await eventually(async () => (await Promise.all(pages.map(fresh))).every(Boolean), within, 'pictures again').catch(async (error) => {
-    const states = await Promise.all(pages.map((page, i) => page.evaluate((name) => [client.state, globalThis.page.calls[name].state, globalThis.page.calls[name].reason], names[1 - i])))
-    throw new Error(`${what}: ${JSON.stringify(states)}`, { cause: error })
-  })
+  await eventually(async () => (await Promise.all(pages.map(fresh))).every(Boolean), within, 'pictures again').catch(
+    async (error) => {
+      const states = await Promise.all(
+        pages.map((page, i) =>
+          page.evaluate(
+            (name) => [client.state, globalThis.page.calls[name].state, globalThis.page.calls[name].reason],
+            names[1 - i],
+          ),
+        ),
+      )
+      throw new Error(`${what}: ${JSON.stringify(states)}`, { cause: error })
+    },
+  )
   // It stays.
   await sleep(1500)
   await eventually(async () => (await Promise.all(pages.map(fresh))).every(Boolean), within)
@@ -122,7 +159,10 @@ async function gaps(pages, names, what, within) {
   const ends = await Promise.all(pages.map((page) => page.evaluate(() => page.ends)))
   console.log(`# ${what}: no media for ${seen.join(' and ')} ms, no new picture for ${pictures.join(' and ')} ms`)
   assert.deepEqual(ends, [[], []])
-  await eventually(async () => (await Promise.all(pages.map((page) => page.evaluate(() => client.state === 'online')))).every(Boolean), 20_000)
+  await eventually(
+    async () => (await Promise.all(pages.map((page) => page.evaluate(() => client.state === 'online')))).every(Boolean),
+    20_000,
+  )
   await Promise.all(pages.map((page) => page.context().close()))
   return seen
 }

@@ -62,9 +62,10 @@ export class FakeClock {
     const heap = this.#heap
     this.#swap(0, heap.length - 1)
     const first = heap.pop()
-    for (let i = 0; ; ) {
+    for (let i = 0; ;) {
       let least = i
-      for (const down of [2 * i + 1, 2 * i + 2]) if (down < heap.length && isBefore(heap[down], heap[least])) least = down
+      for (const down of [2 * i + 1, 2 * i + 2])
+        if (down < heap.length && isBefore(heap[down], heap[least])) least = down
       if (least === i) return first
       this.#swap(i, least)
       i = least

@@ -15,7 +15,10 @@ export async function startNetwork(node, rules = {}, { host = '127.0.0.1' } = {}
     const far = connect(node.port, '127.0.0.1')
     const pair = { near, far, stranded: false }
     pairs.add(pair)
-    for (const [from, to] of [[near, far], [far, near]]) {
+    for (const [from, to] of [
+      [near, far],
+      [far, near],
+    ]) {
       let due = 0
       const gone = () => rules.silent || pair.stranded
       from.on('error', () => {})
