@@ -18,7 +18,8 @@ const PREFLIGHT: [(HeaderName, &str); 3] = [
     (header::ACCESS_CONTROL_MAX_AGE, "600"),
 ];
 
-/// Answers preflights, turns pages away that may not connect, and lets the others read what they are answered.
+/// Answers preflights and refuses pages that may not connect. Every page may read its answer: a refusal that a page cannot read looks to its
+/// developer like a server that is not there.
 pub(super) async fn share(
     State(endpoints): State<Endpoints>,
     request: Request,
@@ -26,7 +27,7 @@ pub(super) async fn share(
 ) -> Response {
     let origin = request.headers().get(header::ORIGIN).cloned();
     let mut response = if !endpoints.allows_origin(request.headers()) {
-        return Rejection::Origin.into_response();
+        Rejection::Origin.into_response()
     } else if request.method() == Method::OPTIONS {
         (StatusCode::NO_CONTENT, PREFLIGHT).into_response()
     } else {

@@ -4,6 +4,7 @@ mod cors;
 mod expiry;
 mod http;
 mod ice_servers;
+mod library;
 mod listener;
 mod ops;
 mod pages;

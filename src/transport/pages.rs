@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use sha2::{Digest as _, Sha256};
 
-use super::{Endpoints, peerjs};
+use super::{Endpoints, library, peerjs};
 
 /// What a page may do: only what comes from this node, nothing inline, framed by nobody. `'self'` includes `WebSocket`s of the same host.
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
@@ -150,10 +150,7 @@ pub(super) fn client() -> Router<Endpoints> {
         })
     };
     Router::new()
-        .route(
-            "/client/switchboard.js",
-            part(SCRIPT, include_str!("../../client/switchboard.js")),
-        )
+        .route("/client/switchboard.js", part(SCRIPT, library::script()))
         .route(
             "/client/switchboard.d.ts",
             part(TYPES, include_str!("../../client/switchboard.d.ts")),
