@@ -13,7 +13,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p;T;q' Cargo.toml)
 BUILDER_IMAGE := $(shell sed -n 's/^BUILDER_IMAGE=//p' .env)
 URL ?= ws://localhost:9090
 
-.PHONY: help setup setup-test setup-lint setup-bench run test lint lint-deploy lint-client fmt bench bench-peerjs bench-storm bench-telemetry torture endure dist demo-call compose-test setup-browser test-browser
+.PHONY: help setup setup-test setup-lint setup-bench run test lint lint-deploy lint-client fmt bench bench-peerjs bench-storm bench-telemetry torture endure dist demo-call compose-test setup-browser test-browser test-client client-types
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -87,7 +87,7 @@ target/browser-venv/ready: tests/browser/requirements.txt
 run: ## Run one node: clients at :9090, operators at 127.0.0.1:9091.
 	$(CARGO) run --release
 
-test: setup-test ## Run all Rust tests, over memory and over real Redis servers (tests/README.md says which suite is for what).
+test: setup-test test-client ## Run all Rust tests, over memory and over real Redis servers (tests/README.md says which suite is for what).
 	$(CARGO) test --locked --lib --bins --test it
 	$(CARGO) test --locked --test telemetry -- --test-threads=1 --nocapture
 	$(CARGO) test --locked --test faults -- --test-threads=1 --nocapture
@@ -106,7 +106,15 @@ lint-deploy: setup-test target/lint/ready ## Check the Dockerfile, the compose f
 	PATH=$(CURDIR)/target/lint/bin:$$PATH target/lint/bin/python .ci/manifests/check.py
 	PATH=$(CURDIR)/target/lint/bin:$$PATH target/lint/bin/python .ci/manifests/test_check.py
 
-lint-client: tests/browser/node_modules/ready ## Check the types of the client library, and a program that uses them.
+test-client: ## The parts of the client library that need no browser, under a clock that the tests turn. Needs only Node.js, and is left out without it.
+	@if command -v node >/dev/null; then node --test client/test/*.test.mjs; else echo "There is no Node.js: the client library is not tested"; fi
+
+client-types: tests/browser/node_modules/ready ## Write client/switchboard.d.ts anew.
+	node client/types.mjs
+
+lint-client: tests/browser/node_modules/ready ## Check the client library's types, the bundle, and a program that uses them.
+	tests/browser/node_modules/.bin/tsc -p client/tsconfig.json
+	node client/types.mjs check
 	tests/browser/node_modules/.bin/tsc --noEmit --strict --target es2022 --module nodenext --lib es2022,dom,esnext.disposable client/switchboard.d.ts tests/browser/types/use.ts
 
 fmt: ## Format the code.

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::broker::memory::MemoryBroker;
-use crate::broker::{self, Inbox, Opened};
+use crate::broker::{self, Connected, Inbox};
 use crate::config::{Backend, Config};
 use crate::drain::Phase;
 use crate::model::NodeId;
@@ -23,7 +23,7 @@ use crate::transport::{self, Endpoints, NodeView, Tls};
 /// Connections that may wait to be accepted: after a deploy everybody comes at once.
 const BACKLOG: u32 = 4096;
 /// How long the broker may take for its first and its last word.
-const FABRIC_WITHIN: Duration = Duration::from_secs(5);
+const BROKER_WITHIN: Duration = Duration::from_secs(5);
 
 /// A node, wired and bound; nothing runs yet.
 #[derive(Debug)]
@@ -73,7 +73,7 @@ pub enum StartError {
     Tls(#[from] transport::TlsError),
     /// Redis cannot be used.
     #[error(transparent)]
-    Redis(#[from] broker::redis::OpenError),
+    Redis(#[from] broker::redis::ConnectError),
 }
 
 impl App {
@@ -91,14 +91,14 @@ impl App {
     ) -> Result<Self, StartError> {
         match &config.backend {
             Backend::Embedded => {
-                let opened = MemoryBroker::new(config.terms()).plug(node.clone());
-                Self::wire(config, opened, node, "embedded", telemetry)
+                let connected = MemoryBroker::new(config.terms()).connect(node.clone());
+                Self::wire(config, connected, node, "embedded", telemetry)
             }
             Backend::Redis(redis) => {
                 let metrics = Arc::clone(&telemetry.metrics);
-                let opened =
-                    broker::redis::open(redis, config.terms(), node.clone(), metrics).await?;
-                Self::wire(config, opened, node, "redis", telemetry)
+                let connected =
+                    broker::redis::connect(redis, config.terms(), node.clone(), metrics).await?;
+                Self::wire(config, connected, node, "redis", telemetry)
             }
         }
     }
@@ -106,26 +106,28 @@ impl App {
     /// The same, plugged into a switch that other nodes of this process share.
     pub fn plug_into(switch: &MemoryBroker, config: &Config) -> Result<Self, StartError> {
         let node = NodeId::start(&config.node_id);
-        let opened = switch.plug(node.clone());
-        Self::wire(config, opened, node, "embedded", Telemetry::default())
+        let connected = switch.connect(node.clone());
+        Self::wire(config, connected, node, "embedded", Telemetry::default())
     }
 
     fn wire(
         config: &Config,
-        opened: Opened,
+        connected: Connected,
         node: NodeId,
         kind: &'static str,
         telemetry: Telemetry,
     ) -> Result<Self, StartError> {
-        let Opened {
+        let Connected {
             broker,
             inbox,
             questions,
+            epoch,
             mut drivers,
-        } = opened;
+        } = connected;
         let router = Arc::new(Router::new(
             node,
             Arc::clone(&broker),
+            epoch,
             config.terms(),
             config.router(),
             telemetry,
@@ -134,7 +136,7 @@ impl App {
         router
             .telemetry()
             .metrics
-            .observe(kind, seen_by(&router, &phase));
+            .observe(kind, view_of(&router, &phase));
         let (settings, of) = (config.transport(), Arc::clone(&router));
         let endpoints = Endpoints::new(settings, of, broker, phase.clone());
         drivers.push(("http questions", Box::pin(endpoints.answer(questions))));
@@ -198,7 +200,7 @@ impl App {
             "admin listener",
             Box::pin(transport::serve(admin.0, admin.1, None)),
         );
-        if timeout(FABRIC_WITHIN, first_beat(&router)).await.is_err() {
+        if timeout(BROKER_WITHIN, first_beat(&router)).await.is_err() {
             warn!("Redis does not answer yet: nobody can log in until it does");
         } else {
             router.settle().await;
@@ -213,7 +215,7 @@ impl App {
         );
         service("presence watch", Box::pin(Arc::clone(&router).watch()));
         if let Some(tls) = tls.clone() {
-            service("certificate keeper", Box::pin(tls.keep()));
+            service("certificate keeper", Box::pin(tls.watch_files()));
         }
         service(
             "listener",
@@ -237,14 +239,14 @@ impl App {
                 "Sessions are left at drain.deadline: their leases will expire"
             );
         }
-        let _ = timeout(FABRIC_WITHIN, router.close()).await;
+        let _ = timeout(BROKER_WITHIN, router.close()).await;
         services.shutdown().await;
         as_asked && empty
     }
 }
 
 /// What the operator's figures look up, for as long as there is a node.
-fn seen_by(
+fn view_of(
     router: &Arc<Router>,
     phase: &Phase,
 ) -> impl Fn() -> View + Clone + Send + Sync + 'static {

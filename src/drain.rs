@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// How much time each session gets to itself: the nodes that take them over are not to be run down.
-const EACH: Duration = Duration::from_millis(5);
+const DEPARTURE_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Where a node is on its way from start to stop. Clones are of the same node.
 #[derive(Clone, Debug, Default)]
@@ -31,7 +31,7 @@ impl Phase {
     }
 
     /// When a session of a draining node is to go, each at a time of its own.
-    pub fn goes_in(&self) -> Duration {
+    pub fn departure_delay(&self) -> Duration {
         let spread = self.spread.get().copied().unwrap_or_default();
         spread.mul_f64(rand::random_range(0.0..1.0))
     }
@@ -50,7 +50,9 @@ impl Phase {
     pub async fn drain(&self, window: Duration, deadline: Duration) -> bool {
         let sessions = u32::try_from(self.sessions()).unwrap_or(u32::MAX);
         // Set once: whoever drains again finds the node draining.
-        let _ = self.spread.set(window.min(EACH.saturating_mul(sessions)));
+        let _ = self
+            .spread
+            .set(window.min(DEPARTURE_INTERVAL.saturating_mul(sessions)));
         self.draining.cancel();
         self.sessions.close();
         timeout(deadline, self.sessions.wait()).await.is_ok()

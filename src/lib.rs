@@ -56,7 +56,7 @@
 //!   | --- | --- | --- |
 //!   | a session's mailbox | events and bytes | the session ends: its client reads too slowly |
 //!   | a node's inbound queue | 8,192 events | the session has a gap: a resumable one reads its inbox, a plain one is told that it may have missed something |
-//!   | a publisher's queue | 8,192 jobs | the sender is told: unavailable |
+//!   | a publisher's queue | 8,192 requests | the sender is told: unavailable |
 //!   | sends of one session without an outcome | 32 | the client is not read until one is known |
 //!   | a resumable user's inbox | 256 entries and 1 MiB, half of it from one sender | the sender is told: inbox full |
 //!   | a session's offline queue | 256 names and 1 MiB; for one name 128 signals and 512 KiB | the sender is told: nobody is here |

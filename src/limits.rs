@@ -16,9 +16,9 @@ const BURST_SECONDS: u32 = 2;
 #[derive(Debug)]
 pub struct RateLimit {
     /// Messages; none: no limit.
-    steps: Option<DefaultDirectRateLimiter>,
+    allowed: Option<DefaultDirectRateLimiter>,
     /// Messages that were refused: whoever is refused as often as others are heard does not listen.
-    stumbles: Option<DefaultDirectRateLimiter>,
+    refused: Option<DefaultDirectRateLimiter>,
 }
 
 /// The client speaks faster than it may.
@@ -27,7 +27,7 @@ pub struct TooFast {
     /// When its next message will be heard.
     pub retry_after: Duration,
     /// It was told so often enough.
-    pub again_and_again: bool,
+    pub persistent: bool,
 }
 
 impl RateLimit {
@@ -41,23 +41,23 @@ impl RateLimit {
             ))
         };
         Self {
-            steps: limiter(),
-            stumbles: limiter(),
+            allowed: limiter(),
+            refused: limiter(),
         }
     }
 
     /// Counts one message.
-    pub fn step(&self) -> Result<(), TooFast> {
-        let (Some(steps), Some(stumbles)) = (&self.steps, &self.stumbles) else {
+    pub fn check(&self) -> Result<(), TooFast> {
+        let (Some(allowed), Some(refused)) = (&self.allowed, &self.refused) else {
             return Ok(());
         };
-        let Err(not_until) = steps.check() else {
+        let Err(not_until) = allowed.check() else {
             return Ok(());
         };
         let retry_after = not_until.wait_time_from(DefaultClock::default().now());
         Err(TooFast {
             retry_after,
-            again_and_again: stumbles.check().is_err(),
+            persistent: refused.check().is_err(),
         })
     }
 }
@@ -72,7 +72,7 @@ pub struct ConnectionLimit {
 
 /// One of an address's connections; frees its place when dropped.
 #[derive(Debug)]
-pub struct Place {
+pub struct Permit {
     connections: ConnectionLimit,
     from: IpAddr,
 }
@@ -92,18 +92,18 @@ impl ConnectionLimit {
     }
 
     /// Takes a place for a connection from this address. IPv6 users have a whole /64.
-    pub fn enter(&self, from: IpAddr) -> Result<Option<Place>, TooMany> {
+    pub fn acquire(&self, from: IpAddr) -> Result<Option<Permit>, TooMany> {
         if self.limit == 0 {
             return Ok(None);
         }
-        let from = household(from);
+        let from = limited_prefix(from);
         let mut counts = self.lock();
         let count = counts.entry(from).or_default();
         if *count >= self.limit {
             return Err(TooMany);
         }
         *count += 1;
-        Ok(Some(Place {
+        Ok(Some(Permit {
             connections: self.clone(),
             from,
         }))
@@ -114,7 +114,7 @@ impl ConnectionLimit {
     }
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
         let mut counts = self.connections.lock();
         if let Some(count) = counts.get_mut(&self.from) {
@@ -126,7 +126,7 @@ impl Drop for Place {
     }
 }
 
-fn household(from: IpAddr) -> IpAddr {
+fn limited_prefix(from: IpAddr) -> IpAddr {
     match from.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() >> 64 << 64).into()),
         v4 @ IpAddr::V4(_) => v4,
@@ -140,25 +140,25 @@ mod tests {
     #[test]
     fn a_burst_is_heard_and_then_the_pace() {
         let rate = RateLimit::new(5);
-        assert_eq!((0..10).filter(|_| rate.step().is_ok()).count(), 10);
-        let too_fast = rate.step().unwrap_err();
-        assert!(!too_fast.again_and_again);
+        assert_eq!((0..10).filter(|_| rate.check().is_ok()).count(), 10);
+        let too_fast = rate.check().unwrap_err();
+        assert!(!too_fast.persistent);
         assert!(
             too_fast.retry_after <= Duration::from_millis(200),
             "{too_fast:?}"
         );
-        let stubborn = (0..20)
-            .filter_map(|_| rate.step().err())
-            .any(|too_fast| too_fast.again_and_again);
-        assert!(stubborn);
+        let persistent = (0..20)
+            .filter_map(|_| rate.check().err())
+            .any(|too_fast| too_fast.persistent);
+        assert!(persistent);
     }
 
     #[test]
     fn no_limit_is_no_limit() {
         let rate = RateLimit::new(0);
-        assert!((0..10_000).all(|_| rate.step().is_ok()));
+        assert!((0..10_000).all(|_| rate.check().is_ok()));
         let from = IpAddr::from([127, 0, 0, 1]);
-        assert!((0..10_000).all(|_| matches!(ConnectionLimit::new(0).enter(from), Ok(None))));
+        assert!((0..10_000).all(|_| matches!(ConnectionLimit::new(0).acquire(from), Ok(None))));
     }
 
     #[test]
@@ -168,15 +168,15 @@ mod tests {
             "2001:db8::1".parse().unwrap(),
             "2001:db8::2".parse().unwrap(),
         ];
-        let first = connections.enter(a).unwrap();
-        let _second = connections.enter(b).unwrap();
-        assert_eq!(connections.enter(a).unwrap_err(), TooMany);
+        let first = connections.acquire(a).unwrap();
+        let _second = connections.acquire(b).unwrap();
+        assert_eq!(connections.acquire(a).unwrap_err(), TooMany);
         assert!(
             connections
-                .enter("2001:db8:0:1::1".parse().unwrap())
+                .acquire("2001:db8:0:1::1".parse().unwrap())
                 .is_ok()
         );
         drop(first);
-        assert!(connections.enter(a).is_ok());
+        assert!(connections.acquire(a).is_ok());
     }
 }

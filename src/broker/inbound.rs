@@ -1,4 +1,4 @@
-//! The way into a node's inbox: bounded, and honest about what did not fit.
+//! The bounded queue in front of a node's inbox: a push that does not fit becomes a gap.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,44 +9,45 @@ use super::{Entry, Envelope, Inbound, Inbox};
 use crate::bugs;
 use crate::model::SessionId;
 
-/// How many events may wait for the router; a push beyond that becomes a gap of its session.
+/// How many events may wait for the router. A push beyond that becomes a gap of its session.
 const INBOX_EVENTS: usize = 8192;
 
-/// Which connection a push came by, so that a broken one is not listened to.
+/// The connection by which a push came, so that pushes of a broken one are ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
-pub(super) struct Line(pub(super) u64);
+pub(super) struct ConnectionId(pub(super) u64);
 
-/// Where pushes go in. Never waits: it is called from a connection's reader.
+/// The sending end of a node's inbox. Its methods that take pushes never wait, since a connection's reader calls them.
 #[derive(Debug)]
 pub(super) struct InboundQueue {
     inbox: mpsc::Sender<Inbound>,
-    /// Held for a set lookup and a try-send, so that a gap and the pushes around it have one order.
+    /// Held for a set lookup and a try-send, so that a gap and the pushes around it are ordered.
     gate: Mutex<Gate>,
     miss: Notify,
 }
 
 #[derive(Debug)]
 struct Gate {
-    /// The line that is listened to; `None` from a break until everything is subscribed again.
-    open: Option<Line>,
-    /// The last one that was.
-    last: Line,
-    /// What came to plain sessions by a later line that is not open yet: it is stored nowhere, and its sender was told that it is delivered.
+    /// The connection whose pushes are accepted. `None` from a break until every channel is subscribed again.
+    open: Option<ConnectionId>,
+    /// The last one before.
+    last: ConnectionId,
+    /// Pushes to plain sessions by a newer connection that is not open yet. No inbox stores them, and their senders
+    /// were told that they are delivered.
     early: Vec<(SessionId, Inbound)>,
-    /// Sessions that missed a push: they get nothing more until their gap was announced.
+    /// Sessions that missed a push. They get nothing more until their gap is announced.
     missed: HashSet<SessionId>,
 }
 
 impl InboundQueue {
-    /// An inbound with its inbox.
-    pub(super) fn new(open: Option<Line>) -> (Self, Inbox) {
+    /// A queue with its inbox.
+    pub(super) fn new(open: Option<ConnectionId>) -> (Self, Inbox) {
         let (inbox, receiver) = mpsc::channel(INBOX_EVENTS);
         (
             Self {
                 inbox,
                 gate: Mutex::new(Gate {
                     open,
-                    last: open.unwrap_or(Line(0)),
+                    last: open.unwrap_or(ConnectionId(0)),
                     early: Vec::new(),
                     missed: HashSet::new(),
                 }),
@@ -56,10 +57,11 @@ impl InboundQueue {
         )
     }
 
-    /// Takes a push from a line. One that comes by another line than the open one is in the inbox of its user, where the gap will find it.
+    /// Takes entries for a resumable session. Ignored if they come by another connection than the open one: the session
+    /// reads them from its inbox after the gap.
     pub(super) fn push(
         &self,
-        line: Line,
+        connection: ConnectionId,
         session: SessionId,
         generation: u32,
         entries: Vec<Entry>,
@@ -69,31 +71,36 @@ impl InboundQueue {
             generation,
             entries,
         };
-        self.take(line, session, push);
+        self.accept(connection, session, push);
     }
 
-    /// Takes a push to a plain session. What is not taken is lost, and the gap says so.
-    pub(super) fn direct(&self, line: Line, session: SessionId, envelopes: Vec<Envelope>) {
+    /// Takes envelopes for a plain session. What is not accepted is lost, and the session is told of a gap.
+    pub(super) fn direct(
+        &self,
+        connection: ConnectionId,
+        session: SessionId,
+        envelopes: Vec<Envelope>,
+    ) {
         let push = Inbound::Direct { session, envelopes };
         let mut gate = self.lock();
-        if gate.open.is_none() && line > gate.last {
+        if gate.open.is_none() && connection > gate.last {
             if gate.early.len() < INBOX_EVENTS {
                 gate.early.push((session, push));
             }
             return;
         }
         drop(gate);
-        self.take(line, session, push);
+        self.accept(connection, session, push);
     }
 
-    fn take(&self, line: Line, session: SessionId, push: Inbound) {
+    fn accept(&self, connection: ConnectionId, session: SessionId, push: Inbound) {
         let mut gate = self.lock();
-        if gate.open == Some(line) {
-            self.enter(&mut gate, session, push);
+        if gate.open == Some(connection) {
+            self.enqueue(&mut gate, session, push);
         }
     }
 
-    fn enter(&self, gate: &mut Gate, session: SessionId, push: Inbound) {
+    fn enqueue(&self, gate: &mut Gate, session: SessionId, push: Inbound) {
         if gate.missed.contains(&session) {
             return;
         }
@@ -103,43 +110,44 @@ impl InboundQueue {
         }
     }
 
-    /// Takes anything else, if there is room.
+    /// Takes any other event. False if the inbox is full.
     pub(super) fn post(&self, inbound: Inbound) -> bool {
         self.inbox.try_send(inbound).is_ok()
     }
 
-    /// Whether this line is listened to.
-    pub(super) fn listens(&self, line: Line) -> bool {
-        self.lock().open == Some(line)
+    /// Whether pushes by this connection are accepted.
+    pub(super) fn listens(&self, connection: ConnectionId) -> bool {
+        self.lock().open == Some(connection)
     }
 
-    /// Stops listening: whatever comes from here on is missed.
-    pub(super) fn shut(&self) {
+    /// The connection broke: pushes from here on are missed.
+    pub(super) fn close(&self) {
         self.lock().open = None;
     }
 
-    /// Listens to this line from here on; first, everybody is told of the gap, and then what came early.
-    pub(super) async fn open(&self, line: Line) {
-        // Nobody is left to tell where the inbox is gone.
-        let Ok(room) = self.inbox.reserve().await else {
+    /// Accepts pushes by this connection from here on. First announces a gap to every session, then delivers what came
+    /// early.
+    pub(super) async fn open(&self, connection: ConnectionId) {
+        // Without a reader of the inbox the node is ending.
+        let Ok(permit) = self.inbox.reserve().await else {
             return;
         };
         let mut gate = self.lock();
         gate.missed.clear();
-        (gate.open, gate.last) = (Some(line), line);
-        room.send(Inbound::Gap(None));
+        (gate.open, gate.last) = (Some(connection), connection);
+        permit.send(Inbound::Gap(None));
         for (session, push) in std::mem::take(&mut gate.early) {
-            self.enter(&mut gate, session, push);
+            self.enqueue(&mut gate, session, push);
         }
     }
 
-    /// Announces the gaps of single sessions, for as long as the inbox is read. The room is taken before the session is forgotten as
-    /// missed, so that no push can slip in before its gap.
+    /// Announces the gaps of single sessions for as long as the inbox has a reader. Reserves a place before it takes
+    /// the session off the list, so that no push of the session can get in before its gap.
     pub(super) async fn announce(&self) {
         loop {
             self.miss.notified().await;
             loop {
-                let Ok(room) = self.inbox.reserve().await else {
+                let Ok(permit) = self.inbox.reserve().await else {
                     return;
                 };
                 let mut gate = self.lock();
@@ -147,7 +155,7 @@ impl InboundQueue {
                     break;
                 };
                 gate.missed.remove(&session);
-                room.send(Inbound::Gap(Some(session)));
+                permit.send(Inbound::Gap(Some(session)));
             }
         }
     }
@@ -162,7 +170,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::broker::{Envelope, Parcel, Sender};
+    use crate::broker::{Envelope, Payload, Sender};
     use crate::model::{Address, LeaveReason, NodeId, Offset, Realm, UserName};
 
     fn entry(millis: u64) -> Vec<Entry> {
@@ -173,7 +181,7 @@ mod tests {
             0,
             NodeId::known("n"),
         ));
-        let parcel = Parcel::Leave {
+        let payload = Payload::Leave {
             reason: LeaveReason::Hangup,
             heard: 0,
         };
@@ -185,19 +193,19 @@ mod tests {
             envelope: Envelope {
                 from,
                 n: 1,
-                once: None,
+                idempotency_key: None,
                 trace: None,
-                parcel,
+                payload,
             },
         }]
     }
 
     #[tokio::test]
-    async fn what_does_not_fit_is_a_gap_before_anything_newer() {
-        let (inbound, mut inbox) = InboundQueue::new(Some(Line(1)));
+    async fn a_push_that_does_not_fit_is_a_gap_before_any_newer_push() {
+        let (inbound, mut inbox) = InboundQueue::new(Some(ConnectionId(1)));
         let (inbound, session) = (Arc::new(inbound), SessionId::random());
         for millis in 0..INBOX_EVENTS as u64 + 5 {
-            inbound.push(Line(1), session, 0, entry(millis));
+            inbound.push(ConnectionId(1), session, 0, entry(millis));
         }
         let announcer = tokio::spawn({
             let inbound = Arc::clone(&inbound);
@@ -209,44 +217,48 @@ mod tests {
         assert!(
             matches!(inbox.recv().await, Some(Inbound::Gap(Some(missed))) if missed == session)
         );
-        inbound.push(Line(1), session, 0, entry(1 << 20));
+        inbound.push(ConnectionId(1), session, 0, entry(1 << 20));
         assert!(matches!(inbox.recv().await, Some(Inbound::Push { .. })));
         announcer.abort();
     }
 
     #[tokio::test]
-    async fn what_comes_to_a_plain_session_before_the_line_is_open_is_heard_behind_the_gap() {
-        let (inbound, mut inbox) = InboundQueue::new(Some(Line(1)));
+    async fn early_pushes_to_a_plain_session_are_delivered_after_the_gap() {
+        let (inbound, mut inbox) = InboundQueue::new(Some(ConnectionId(1)));
         let session = SessionId::random();
         let envelopes = |millis| entry(millis).into_iter().map(|entry| entry.envelope);
-        inbound.shut();
-        inbound.direct(Line(1), session, envelopes(1).collect());
-        inbound.direct(Line(2), session, envelopes(2).chain(envelopes(2)).collect());
-        inbound.open(Line(2)).await;
-        inbound.direct(Line(2), session, envelopes(3).collect());
-        let mut heard = Vec::new();
+        inbound.close();
+        inbound.direct(ConnectionId(1), session, envelopes(1).collect());
+        inbound.direct(
+            ConnectionId(2),
+            session,
+            envelopes(2).chain(envelopes(2)).collect(),
+        );
+        inbound.open(ConnectionId(2)).await;
+        inbound.direct(ConnectionId(2), session, envelopes(3).collect());
+        let mut received = Vec::new();
         while let Ok(inbound) = inbox.try_recv() {
-            heard.push(match inbound {
+            received.push(match inbound {
                 Inbound::Gap(None) => 0,
                 Inbound::Direct { envelopes, .. } => envelopes.len(),
                 other => panic!("{other:?}"),
             });
         }
         assert_eq!(
-            heard,
+            received,
             [0, 2, 1],
-            "the gap, what came early, what came later"
+            "the gap, the early push, the later push"
         );
     }
 
     #[tokio::test]
-    async fn a_broken_line_is_not_listened_to() {
-        let (inbound, mut inbox) = InboundQueue::new(Some(Line(1)));
-        inbound.shut();
-        inbound.push(Line(1), SessionId::random(), 0, entry(1));
-        inbound.open(Line(2)).await;
-        inbound.push(Line(1), SessionId::random(), 0, entry(2));
-        inbound.push(Line(2), SessionId::random(), 0, entry(3));
+    async fn pushes_by_a_broken_connection_are_ignored() {
+        let (inbound, mut inbox) = InboundQueue::new(Some(ConnectionId(1)));
+        inbound.close();
+        inbound.push(ConnectionId(1), SessionId::random(), 0, entry(1));
+        inbound.open(ConnectionId(2)).await;
+        inbound.push(ConnectionId(1), SessionId::random(), 0, entry(2));
+        inbound.push(ConnectionId(2), SessionId::random(), 0, entry(3));
         assert!(matches!(inbox.recv().await, Some(Inbound::Gap(None))));
         assert!(
             matches!(inbox.recv().await, Some(Inbound::Push { entries, .. }) if entries[0].id.millis == 3)

@@ -1,4 +1,5 @@
-//! How a sender learns what became of its envelopes: in the order in which it sent them, without a task or an allocation for each.
+//! Receipts: how a sender gets the outcomes of its envelopes, in the order of sending and without a task or an
+//! allocation for each.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -8,15 +9,16 @@ use std::time::SystemTime;
 
 use super::{BrokerError, Sent};
 
-/// What became of one envelope.
+/// The outcome of one send.
 pub type Outcome = Result<Sent, BrokerError>;
 
-/// What a sender learns of one envelope.
+/// The outcome of one send, with its time.
 #[derive(Debug)]
 pub struct Answer {
-    /// What became of it.
+    /// The outcome.
     pub outcome: Outcome,
-    /// Since when that is known, if the receipt is timed: the sender may be busy, or an envelope before this one may be unanswered.
+    /// When it became known, if the receipt is timed. The sender may take it later, since it is busy or an earlier
+    /// envelope has no outcome yet.
     pub at: Option<SystemTime>,
 }
 
@@ -34,16 +36,16 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Slots {
-    /// The number of the slot in front.
+    /// The number of the first slot.
     first: u64,
     queue: VecDeque<Option<Answer>>,
-    /// Whether the sender waits for whatever comes next.
+    /// Whether the sender waits for quiet receipts too.
     eager: bool,
     /// The sender's task, while it waits.
     waiting: Option<Waker>,
 }
 
-/// The broker's end of one envelope. Dropped without a word, the outcome is unknown.
+/// The broker's end for one envelope. If it is dropped unsettled, the outcome is unknown.
 #[derive(Debug)]
 pub struct Receipt {
     shared: Arc<Shared>,
@@ -54,8 +56,8 @@ pub struct Receipt {
 }
 
 impl Receipts {
-    /// A receipt for the next envelope. The sender of a `quiet` one has nothing to say of a success, so it is not woken for it. A `timed` one
-    /// says when the envelope was answered.
+    /// Issues a receipt for the next envelope. A `quiet` one does not wake the sender on success, since it does nothing
+    /// then. A `timed` one records when the outcome became known.
     pub fn issue(&self, quiet: bool, timed: bool) -> Receipt {
         let mut slots = self.shared.lock();
         let number = slots.first + slots.queue.len() as u64;
@@ -69,7 +71,7 @@ impl Receipts {
         }
     }
 
-    /// The answer in front, if it is known.
+    /// Takes the next outcome, if it is known.
     pub fn take(&self) -> Option<Answer> {
         let mut slots = self.shared.lock();
         let answer = slots.queue.front_mut()?.take()?;
@@ -78,7 +80,7 @@ impl Receipts {
         Some(answer)
     }
 
-    /// Waits until [`take`](Self::take) has something; an `eager` sender wants to hear of quiet ones too.
+    /// Waits until [`take`](Self::take) has an outcome. An `eager` sender is woken for quiet receipts too.
     pub async fn ready(&self, eager: bool) {
         poll_fn(|context| {
             let mut slots = self.shared.lock();
@@ -100,7 +102,7 @@ impl Shared {
 }
 
 impl Receipt {
-    /// Tells the sender.
+    /// Reports the outcome to the sender.
     pub fn settle(mut self, outcome: Outcome) {
         self.put(outcome);
     }
@@ -109,9 +111,9 @@ impl Receipt {
         self.settled = true;
         let at = self.timed.then(SystemTime::now);
         let mut slots = self.shared.lock();
-        // Only what was issued by these receipts is settled here, and only what was settled is taken.
+        // `first` cannot have passed this number: a slot is taken only after its receipt is settled.
         let index = usize::try_from(self.number - slots.first).unwrap_or(usize::MAX);
-        // An outcome that was known before this one waits for it.
+        // The next outcome is known already, and the sender may wait for it.
         let waited_for = slots.queue.get(index + 1).is_some_and(Option::is_some);
         let quiet = self.quiet && !slots.eager && !waited_for && matches!(outcome, Ok(Sent::To(_)));
         if let Some(slot) = slots.queue.get_mut(index) {
@@ -142,11 +144,11 @@ mod tests {
     }
 
     #[test]
-    fn outcomes_come_in_the_order_of_sending() {
+    fn outcomes_are_taken_in_the_order_of_sending() {
         let receipts = Receipts::default();
         let (first, second) = (receipts.issue(false, false), receipts.issue(false, false));
         second.settle(Err(BrokerError::Busy));
-        assert_eq!(taken(&receipts), None, "the first is not known yet");
+        assert_eq!(taken(&receipts), None, "the first has no outcome yet");
         first.settle(Ok(Sent::Absent));
         assert_eq!(taken(&receipts), Some(Ok(Sent::Absent)));
         assert_eq!(taken(&receipts), Some(Err(BrokerError::Busy)));
@@ -154,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_timed_receipt_says_when_it_was_answered_not_when_the_one_before_was() {
+    fn a_timed_receipt_records_its_own_time() {
         let receipts = Receipts::default();
         let (first, second) = (receipts.issue(true, false), receipts.issue(true, true));
         second.settle(Ok(Sent::Absent));
@@ -165,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_receipt_that_is_dropped_says_so() {
+    fn a_dropped_receipt_times_out() {
         let receipts = Receipts::default();
         drop(receipts.issue(true, false));
         assert_eq!(taken(&receipts), Some(Err(BrokerError::TimedOut)));

@@ -101,7 +101,7 @@ fn check(url: &str) -> Result<(), &'static str> {
         None => place.split_at(place.find(':').unwrap_or(place.len())),
     };
     let is_v6 = place.starts_with('[');
-    let fits = |message: char| message.is_ascii_alphanumeric() || "._-".contains(message);
+    let fits = |letter: char| letter.is_ascii_alphanumeric() || "._-".contains(letter);
     let is_host = if is_v6 {
         host.parse::<std::net::Ipv6Addr>().is_ok()
     } else {

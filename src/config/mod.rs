@@ -191,7 +191,7 @@ impl Config {
         {
             reader.mistake(
                 "node_id",
-                "must be 1 to 64 messages, digits, dots, underscores and hyphens",
+                "must be 1 to 64 letters, digits, dots, underscores and hyphens",
             );
         }
         for (key, time) in [
@@ -309,7 +309,7 @@ fn read_backend(reader: &mut Reader) -> Backend {
         ],
     );
     let prefix = reader.text("redis.prefix");
-    let publishers = reader.parsed("redis.publishers", "a number from 1 to 64");
+    let publishers = reader.parsed("redis.lanes", "a number from 1 to 64");
     let timeout = reader.duration("redis.timeout");
     if !mode || url.contains(',') {
         reader.mistake(
@@ -321,7 +321,7 @@ fn read_backend(reader: &mut Reader) -> Backend {
         reader.mistake("redis.prefix", "must be at most 64 bytes without braces");
     }
     if !(1..=64).contains(&publishers) {
-        reader.mistake("redis.publishers", "must be a number from 1 to 64");
+        reader.mistake("redis.lanes", "must be a number from 1 to 64");
     }
     if timeout.is_zero() {
         reader.mistake("redis.timeout", "must be longer than nothing");

@@ -12,7 +12,7 @@ pub(super) fn read(reader: &mut Reader) -> Option<Settings> {
         keys: reader.list("peerjs.keys"),
         strict_key: reader.parsed("peerjs.strict_key", "true or false"),
         allow_discovery: reader.parsed("peerjs.allow_discovery", "true or false"),
-        tells_leaves: reader.parsed("peerjs.leave", "true or false"),
+        sends_leave: reader.parsed("peerjs.leave", "true or false"),
         expire_timeout: reader.duration("peerjs.expire_timeout"),
         alive_timeout: reader.duration("peerjs.alive_timeout"),
         grace: reader.duration("peerjs.grace"),
@@ -22,7 +22,7 @@ pub(super) fn read(reader: &mut Reader) -> Option<Settings> {
     if !settings.path.bytes().all(is_plain) || RESERVED.contains(&first) {
         reader.mistake(
             "peerjs.path",
-            "must be a path such as / or /myapp, of messages, digits, dots, hyphens, underscores and tildes, and not below a path of ours",
+            "must be a path such as / or /myapp, of letters, digits, dots, hyphens, underscores and tildes, and not below a path of ours",
         );
     }
     let fits = |key: &String| {

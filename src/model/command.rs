@@ -11,16 +11,16 @@ pub struct Correlation(pub Arc<str>);
 
 impl Correlation {
     /// How ours begin: no JSON does.
-    const OURS: char = '~';
+    const GENERATED: char = '~';
 
     /// Words of ours for a request that has none of its own: no client can say them.
-    pub fn ours(words: impl fmt::Display) -> Self {
-        Self(format!("{}{words}", Self::OURS).into())
+    pub fn generated(id: impl fmt::Display) -> Self {
+        Self(format!("{}{id}", Self::GENERATED).into())
     }
 
     /// Whether the words are ours.
-    pub fn is_ours(&self) -> bool {
-        self.0.starts_with(Self::OURS)
+    pub fn is_generated(&self) -> bool {
+        self.0.starts_with(Self::GENERATED)
     }
 }
 
@@ -50,13 +50,13 @@ pub enum Command {
     /// End a call.
     Leave {
         /// With whom.
-        whom: Whom,
+        whom: LeaveTarget,
         /// Asks for an acknowledgement.
         id: Option<Correlation>,
     },
     /// Ask who is here.
     Presence {
-        /// Whom to look for.
+        /// The users to look for.
         names: Vec<UserName>,
         /// `Some(true)`: tell every change too; `Some(false)`: no more; `None`: just now.
         watch: Option<bool>,
@@ -93,11 +93,11 @@ pub enum Command {
 pub enum IfAbsent {
     /// Its sender is told at once.
     #[default]
-    Tell,
+    Refuse,
     /// It waits for as long as its session lets it; then its sender is told.
-    Wait,
+    Queue,
     /// Nothing.
-    Forget,
+    Drop,
 }
 
 impl Command {
@@ -117,13 +117,13 @@ impl Command {
 
 /// With whom a call is to end.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Whom {
+pub enum LeaveTarget {
     /// With this user.
-    One(UserName),
+    Peer(UserName),
     /// With whoever there is a call with.
-    Everybody,
+    All,
     /// With somebody that cannot be, since the text is no name.
-    Nobody,
+    None,
 }
 
 /// What a client brings to a login. The name is as it was written: whether it is one is the login's business.

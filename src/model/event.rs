@@ -149,7 +149,7 @@ impl LeaveReason {
     ];
 
     /// The word for it, in the protocol and between nodes.
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Hangup => "hangup",
             Self::Closed => "closed",

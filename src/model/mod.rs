@@ -14,7 +14,7 @@ mod secret;
 mod signal;
 mod trace;
 
-pub use command::{Command, Correlation, IfAbsent, LoginRequest, Whom};
+pub use command::{Command, Correlation, IfAbsent, LeaveTarget, LoginRequest};
 pub use event::{AckStatus, Event, LeaveReason, Welcome};
 pub use frame::Frame;
 pub use ice::{IceLogin, IceServer, IceServers};

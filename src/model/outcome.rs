@@ -232,7 +232,7 @@ impl CloseReason {
     }
 
     /// The words that go with the code, and into the log.
-    pub fn words(self) -> &'static str {
+    pub fn text(self) -> &'static str {
         match self {
             Self::ByClient => "closed by the client",
             Self::Dropped => "connection lost",

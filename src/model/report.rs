@@ -29,7 +29,7 @@ impl PeerState {
     pub const ALL: [Self; 3] = [Self::Connected, Self::Failed, Self::Disconnected];
 
     /// The word for it, in the protocol and in telemetry.
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Connected => "connected",
             Self::Failed => "failed",
@@ -61,7 +61,7 @@ impl PairKind {
     ];
 
     /// The word for it, in the protocol and in telemetry.
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Host => "host",
             Self::ServerReflexive => "srflx",

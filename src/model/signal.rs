@@ -22,7 +22,7 @@ impl SignalKind {
     pub const ALL: [Self; 4] = [Self::Offer, Self::Answer, Self::Candidate, Self::Message];
 
     /// The word for it, in the protocol and between nodes.
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Offer => "offer",
             Self::Answer => "answer",

@@ -13,8 +13,8 @@ use serde_json::value::RawValue;
 use super::{Codec, DecodeError};
 use crate::model::{Body, Command, Event, Frame, IfAbsent, Refusal, Signal, SignalKind, UserName};
 
-/// How many ids are remembered that nobody can have, until their sender is told so.
-const NOBODIES: usize = 64;
+/// How many ids are remembered that invalid can have, until their sender is told so.
+const MAX_INVALID_IDS: usize = 64;
 /// How the body of a signal begins that is carried as a message.
 const LEAVE: u8 = b'L';
 const EXPIRE: u8 = b'E';
@@ -23,18 +23,18 @@ const EXPIRE: u8 = b'E';
 #[derive(Debug, Default)]
 pub struct PeerJs {
     /// The client's id, as it is written.
-    own: String,
-    /// Ids that the client has sent something to and that nobody can have, as they were written.
-    nobodies: VecDeque<String>,
-    tells_leaves: bool,
+    own_id: String,
+    /// Ids that the client has sent something to and that invalid can have, as they were written.
+    invalid_ids: VecDeque<String>,
+    sends_leave: bool,
 }
 
 impl PeerJs {
-    /// The language; `tells_leaves` if clients are to hear `LEAVE` when somebody whom they have exchanged an offer or an answer with is gone,
+    /// The language; `sends_leave` if clients are to hear `LEAVE` when somebody whom they have exchanged an offer or an answer with is gone,
     /// which makes them close their connections to him.
-    pub fn new(tells_leaves: bool) -> Self {
+    pub fn new(sends_leave: bool) -> Self {
         Self {
-            tells_leaves,
+            sends_leave,
             ..Self::default()
         }
     }
@@ -69,11 +69,11 @@ impl Codec for PeerJs {
         let word = wire.r#type.and_then(text).unwrap_or_default();
         let (kind, if_absent, mark) = match &*word {
             "HEARTBEAT" => return Ok(Command::Heartbeat),
-            "CANDIDATE" => (SignalKind::Candidate, IfAbsent::Wait, None),
-            "OFFER" => (SignalKind::Offer, IfAbsent::Wait, None),
-            "ANSWER" => (SignalKind::Answer, IfAbsent::Wait, None),
-            "LEAVE" => (SignalKind::Message, IfAbsent::Forget, Some(LEAVE)),
-            "EXPIRE" => (SignalKind::Message, IfAbsent::Forget, Some(EXPIRE)),
+            "CANDIDATE" => (SignalKind::Candidate, IfAbsent::Queue, None),
+            "OFFER" => (SignalKind::Offer, IfAbsent::Queue, None),
+            "ANSWER" => (SignalKind::Answer, IfAbsent::Queue, None),
+            "LEAVE" => (SignalKind::Message, IfAbsent::Drop, Some(LEAVE)),
+            "EXPIRE" => (SignalKind::Message, IfAbsent::Drop, Some(EXPIRE)),
             _ => return Err(Refusal::BadMessage("There is no such type").into()),
         };
         let dst = wire.dst.and_then(text).filter(|dst| !dst.is_empty());
@@ -84,8 +84,8 @@ impl Codec for PeerJs {
             };
         };
         let Ok(to) = UserName::parse(&dst) else {
-            if if_absent == IfAbsent::Wait && self.nobodies.len() < NOBODIES {
-                self.nobodies.push_back(quoted(&dst));
+            if if_absent == IfAbsent::Queue && self.invalid_ids.len() < MAX_INVALID_IDS {
+                self.invalid_ids.push_back(quoted(&dst));
                 return Err(Refusal::UserUnavailable.into());
             }
             return Err(Refusal::BadMessage("The dst is no id").into());
@@ -110,14 +110,14 @@ impl Codec for PeerJs {
     fn encode(&mut self, event: &Event) -> Option<Frame> {
         match event {
             Event::Signal { from, signal, .. } => {
-                let (kind, payload) = read(signal)?;
+                let (kind, payload) = type_and_payload(signal)?;
                 Some(self.forward(kind, from, payload))
             }
             Event::Welcome(welcome) => {
-                self.own = quoted(welcome.name.as_str());
+                self.own_id = quoted(welcome.name.as_str());
                 Some(r#"{"type":"OPEN"}"#.to_owned().into())
             }
-            Event::LoginRefused { refusal, .. } => refused(refusal).map(Frame::from),
+            Event::LoginRefused { refusal, .. } => login_refusal(refusal).map(Frame::from),
             Event::Refused { name, refusal, .. } => match (name, refusal) {
                 (
                     Some(name),
@@ -127,12 +127,12 @@ impl Codec for PeerJs {
                     | Refusal::Unavailable { .. },
                 ) => Some(self.forward("EXPIRE", name, b"")),
                 (None, Refusal::UserUnavailable | Refusal::RateLimited { .. }) => {
-                    let nobody = self.nobodies.pop_front()?;
-                    Some(self.say_from("EXPIRE", &nobody, b""))
+                    let invalid = self.invalid_ids.pop_front()?;
+                    Some(self.message_from("EXPIRE", &invalid, b""))
                 }
                 _ => None,
             },
-            Event::Left { from, .. } if self.tells_leaves => Some(self.forward("LEAVE", from, b"")),
+            Event::Left { from, .. } if self.sends_leave => Some(self.forward("LEAVE", from, b"")),
             // Its connection ends, or its peer-to-peer connections tell it the same.
             Event::Left { .. }
             | Event::Ack { .. }
@@ -147,33 +147,33 @@ impl Codec for PeerJs {
 
 impl PeerJs {
     fn forward(&self, kind: &str, from: &UserName, payload: &[u8]) -> Frame {
-        self.say_from(kind, &quoted(from.as_str()), payload)
+        self.message_from(kind, &quoted(from.as_str()), payload)
     }
 
     /// One allocation, the payload as it came.
-    fn say_from(&self, kind: &str, from: &str, payload: &[u8]) -> Frame {
+    fn message_from(&self, kind: &str, from: &str, payload: &[u8]) -> Frame {
         let before: &[u8] = if payload.is_empty() {
             b""
         } else {
             br#","payload":"#
         };
-        let said = [
+        let parts = [
             br#"{"type":""#,
             kind.as_bytes(),
             br#"","src":"#,
             from.as_bytes(),
             br#","dst":"#,
-            self.own.as_bytes(),
+            self.own_id.as_bytes(),
             before,
             payload,
             b"}",
         ];
-        Frame::Text(said.concat().into())
+        Frame::Text(parts.concat().into())
     }
 }
 
 /// The type and the payload of what was carried.
-fn read(signal: &Signal) -> Option<(&'static str, &[u8])> {
+fn type_and_payload(signal: &Signal) -> Option<(&'static str, &[u8])> {
     let body = &signal.body.0[..];
     match signal.kind {
         SignalKind::Offer => Some(("OFFER", body)),
@@ -188,7 +188,7 @@ fn read(signal: &Signal) -> Option<(&'static str, &[u8])> {
 }
 
 /// How a login is refused; nothing is said where the client should just come again.
-fn refused(refusal: &Refusal) -> Option<String> {
+fn login_refusal(refusal: &Refusal) -> Option<String> {
     let (kind, message): (_, Cow<'_, str>) = match refusal {
         Refusal::NameTaken { .. } => ("ID-TAKEN", "ID is taken".into()),
         Refusal::Draining | Refusal::Unavailable { .. } => return None,

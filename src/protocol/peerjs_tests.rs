@@ -11,15 +11,15 @@ fn name(text: &str) -> UserName {
     UserName::parse(text).unwrap()
 }
 
-fn words(frame: Option<Frame>) -> String {
+fn text(frame: Option<Frame>) -> String {
     frame.map_or_else(String::new, |frame| {
         String::from_utf8(frame.bytes().to_vec()).unwrap()
     })
 }
 
 /// A client that is logged in as `a`.
-fn client(tells_leaves: bool) -> PeerJs {
-    let mut peer_js = PeerJs::new(tells_leaves);
+fn client(sends_leave: bool) -> PeerJs {
+    let mut peer_js = PeerJs::new(sends_leave);
     let welcome = Welcome {
         name: name("a"),
         session: SessionId::random(),
@@ -31,17 +31,17 @@ fn client(tells_leaves: bool) -> PeerJs {
         id: None,
     };
     let open = peer_js.encode(&Event::Welcome(Box::new(welcome)));
-    assert_eq!(words(open), r#"{"type":"OPEN"}"#);
+    assert_eq!(text(open), r#"{"type":"OPEN"}"#);
     peer_js
 }
 
 /// What `a` hears of what was said in this frame by `c`.
-fn forwarded(text: &str) -> String {
-    let Ok(Command::Send { to, signal, .. }) = client(false).decode(&frame(text)) else {
-        panic!("not heard: {text}");
+fn forwarded(message: &str) -> String {
+    let Ok(Command::Send { to, signal, .. }) = client(false).decode(&frame(message)) else {
+        panic!("not decoded: {message}");
     };
     assert_eq!(to, name("a"));
-    words(client(false).encode(&Event::Signal {
+    text(client(false).encode(&Event::Signal {
         from: name("c"),
         signal,
         seq: None,
@@ -73,22 +73,22 @@ fn four_fields_are_forwarded_in_their_order_and_the_payload_as_it_came() {
 #[test]
 fn signals_of_connections_wait_and_the_rest_is_forgotten() {
     for (kind, expected) in [
-        ("OFFER", IfAbsent::Wait),
-        ("ANSWER", IfAbsent::Wait),
-        ("CANDIDATE", IfAbsent::Wait),
-        ("LEAVE", IfAbsent::Forget),
-        ("EXPIRE", IfAbsent::Forget),
+        ("OFFER", IfAbsent::Queue),
+        ("ANSWER", IfAbsent::Queue),
+        ("CANDIDATE", IfAbsent::Queue),
+        ("LEAVE", IfAbsent::Drop),
+        ("EXPIRE", IfAbsent::Drop),
     ] {
-        let heard = client(false).decode(&frame(&format!(r#"{{"type":"{kind}","dst":"b"}}"#)));
+        let decoded = client(false).decode(&frame(&format!(r#"{{"type":"{kind}","dst":"b"}}"#)));
         assert!(
-            matches!(heard, Ok(Command::Send { if_absent, .. }) if if_absent == expected),
-            "{kind}: {heard:?}"
+            matches!(decoded, Ok(Command::Send { if_absent, .. }) if if_absent == expected),
+            "{kind}: {decoded:?}"
         );
     }
-    let heard = |text: &str| client(false).decode(&frame(text));
-    assert_eq!(heard(r#"{"type":"HEARTBEAT"}"#), Ok(Command::Heartbeat));
-    assert_eq!(heard(r#"{"type":"LEAVE"}"#), Ok(Command::Quit));
-    assert_eq!(heard(r#"{"type":"LEAVE","dst":""}"#), Ok(Command::Quit));
+    let decoded = |text: &str| client(false).decode(&frame(text));
+    assert_eq!(decoded(r#"{"type":"HEARTBEAT"}"#), Ok(Command::Heartbeat));
+    assert_eq!(decoded(r#"{"type":"LEAVE"}"#), Ok(Command::Quit));
+    assert_eq!(decoded(r#"{"type":"LEAVE","dst":""}"#), Ok(Command::Quit));
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn what_is_no_message_is_passed_over_in_silence() {
     ] {
         let mut peer_js = client(false);
         let Err(DecodeError { refusal, id, name }) = peer_js.decode(&frame(dirt)) else {
-            panic!("heard: {dirt}");
+            panic!("decoded: {dirt}");
         };
         assert_eq!(
             peer_js.encode(&Event::Refused { refusal, id, name }),
@@ -149,19 +149,19 @@ fn somebody_who_is_not_there_has_expired() {
             name: Some(name("b")),
         };
         assert_eq!(
-            words(client(false).encode(&event)),
+            text(client(false).encode(&event)),
             r#"{"type":"EXPIRE","src":"b","dst":"a"}"#
         );
     }
     let nobody = "é".repeat(100);
     let mut peer_js = client(false);
-    let heard = peer_js.decode(&frame(&format!(r#"{{"type":"OFFER","dst":"{nobody}"}}"#)));
-    let Err(DecodeError { refusal, id, name }) = heard else {
-        panic!("heard: {heard:?}");
+    let decoded = peer_js.decode(&frame(&format!(r#"{{"type":"OFFER","dst":"{nobody}"}}"#)));
+    let Err(DecodeError { refusal, id, name }) = decoded else {
+        panic!("decoded: {decoded:?}");
     };
     let told = peer_js.encode(&Event::Refused { refusal, id, name });
     assert_eq!(
-        words(told),
+        text(told),
         format!(r#"{{"type":"EXPIRE","src":"{nobody}","dst":"a"}}"#)
     );
 }
@@ -170,7 +170,7 @@ fn somebody_who_is_not_there_has_expired() {
 fn a_login_is_refused_in_the_words_of_the_original() {
     let told = |refusal| {
         let event = Event::LoginRefused { refusal, id: None };
-        words(PeerJs::new(false).encode(&event))
+        text(PeerJs::new(false).encode(&event))
     };
     assert_eq!(
         told(Refusal::NameTaken { retry_after: None }),
@@ -192,7 +192,7 @@ fn ends_of_calls_are_told_to_those_who_want_to_know() {
     };
     assert_eq!(client(false).encode(&left), None);
     assert_eq!(
-        words(client(true).encode(&left)),
+        text(client(true).encode(&left)),
         r#"{"type":"LEAVE","src":"b","dst":"a"}"#
     );
 }

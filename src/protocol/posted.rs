@@ -10,18 +10,18 @@ use crate::model::Refusal;
 const LOGIN: &[u8] = br#"{"type":"login""#;
 
 #[derive(Deserialize)]
-struct Opening<'a> {
+struct SessionRequest<'a> {
     #[serde(borrow, default)]
     login: Option<&'a RawValue>,
 }
 
 /// What a conversation begins with: `{}`, or nothing at all, or `{"login":{…}}` with the fields of a login.
-pub fn opening(body: &Bytes) -> Result<Option<Bytes>, Refusal> {
+pub fn initial_login(body: &Bytes) -> Result<Option<Bytes>, Refusal> {
     if body.trim_ascii().is_empty() {
         return Ok(None);
     }
-    let opening: Opening<'_> = serde_json::from_slice(body).map_err(|_| Refusal::BadJson)?;
-    let Some(login) = opening.login.map(RawValue::get) else {
+    let request: SessionRequest<'_> = serde_json::from_slice(body).map_err(|_| Refusal::BadJson)?;
+    let Some(login) = request.login.map(RawValue::get) else {
         return Ok(None);
     };
     let Some(fields) = login.strip_prefix('{') else {
@@ -56,22 +56,22 @@ pub fn messages(body: &Bytes) -> Result<Vec<Bytes>, Refusal> {
 mod tests {
     use super::*;
 
-    fn opens(body: &'static str) -> Result<Option<Bytes>, Refusal> {
-        opening(&Bytes::from_static(body.as_bytes()))
+    fn parse(body: &'static str) -> Result<Option<Bytes>, Refusal> {
+        initial_login(&Bytes::from_static(body.as_bytes()))
     }
 
     #[test]
     fn a_conversation_opens_with_a_login_or_without() {
-        assert_eq!(opens(""), Ok(None));
-        assert_eq!(opens(" {} "), Ok(None));
+        assert_eq!(parse(""), Ok(None));
+        assert_eq!(parse(" {} "), Ok(None));
         let login = |said: &'static str| Ok(Some(Bytes::from_static(said.as_bytes())));
         assert_eq!(
-            opens(r#"{"login": {"name": "a"}}"#),
+            parse(r#"{"login": {"name": "a"}}"#),
             login(r#"{"type":"login","name": "a"}"#)
         );
-        assert_eq!(opens(r#"{"login":{ }}"#), login(r#"{"type":"login" }"#));
-        assert_eq!(opens("{"), Err(Refusal::BadJson));
-        assert!(opens(r#"{"login":7}"#).is_err());
+        assert_eq!(parse(r#"{"login":{ }}"#), login(r#"{"type":"login" }"#));
+        assert_eq!(parse("{"), Err(Refusal::BadJson));
+        assert!(parse(r#"{"login":7}"#).is_err());
     }
 
     #[test]

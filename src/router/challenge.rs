@@ -1,10 +1,14 @@
 //! Whether a session still answers, as one node asks another.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, Shared};
 
+use super::Router;
 use crate::broker::{Broker, BrokerError, Holder, Question, Topic, Verdict};
 use crate::model::SessionId;
 
@@ -38,4 +42,37 @@ pub(super) fn answer(broker: &dyn Broker, question: &Question, verdict: Verdict)
 /// Which session is doubted.
 pub(super) fn session(question: &Question) -> Option<SessionId> {
     std::str::from_utf8(&question.body).ok()?.parse().ok()
+}
+
+/// The questions that this node is asking, so that a thousand logins of one name are one question.
+#[derive(Debug, Default)]
+pub(super) struct Challenges {
+    open: Mutex<HashMap<SessionId, Asked>>,
+}
+
+type Asked = Shared<BoxFuture<'static, Result<Verdict, BrokerError>>>;
+
+impl Challenges {
+    pub(super) async fn ask(
+        &self,
+        router: &Router,
+        holder: &Holder,
+    ) -> Result<Verdict, BrokerError> {
+        let question = {
+            let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+            open.entry(holder.session)
+                .or_insert_with(|| {
+                    let broker = Arc::clone(&router.broker);
+                    let within = router.local.terms.challenge;
+                    ask(broker, holder.clone(), within).boxed().shared()
+                })
+                .clone()
+        };
+        let verdict = question.await;
+        self.open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&holder.session);
+        verdict
+    }
 }

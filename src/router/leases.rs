@@ -23,7 +23,10 @@ const RENEWED_EACH: Duration = Duration::from_micros(200);
 impl Router {
     /// Takes the node's own lease: nobody can log in before.
     pub async fn first_beat(&self) -> Result<(), BrokerError> {
-        self.broker.beat(&[], StoreReport::Nothing).await.map(drop)
+        self.broker
+            .heartbeat(&[], StoreReport::Nothing)
+            .await
+            .map(drop)
     }
 
     /// Waits until this node, which starts, may believe that the store knows every live user: nodes that are here say so, or none says anything.
@@ -32,7 +35,7 @@ impl Router {
         let begun = Instant::now();
         let mut is_told = false;
         while begun.elapsed() < self.local.terms.node_ttl * 7 / 5 {
-            match self.broker.nodes(&[]).await.map(|nodes| nodes.said) {
+            match self.broker.nodes(&[]).await.map(|nodes| nodes.report) {
                 Ok(Some(StoreReport::Known)) => break,
                 Ok(None) if begun.elapsed() >= self.local.terms.node_ttl * 3 / 10 => break,
                 _ => {}
@@ -61,7 +64,7 @@ impl Router {
         let mut beat = interval(self.local.terms.node_ttl / 5);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut outage: Option<Instant> = None;
-        let mut epoch = self.broker.epoch();
+        let mut epoch = self.epoch.clone();
         loop {
             beat.tick().await;
             let watched = self.local.peers.watched(self.local.terms.user_ttl);
@@ -69,7 +72,7 @@ impl Router {
                 Some(_) => StoreReport::Guarded,
                 None => StoreReport::Known,
             };
-            match self.broker.beat(&watched, says).await {
+            match self.broker.heartbeat(&watched, says).await {
                 Ok(found) => {
                     let turn = self.expiry_guard.beat(found.own, found.epoch);
                     if let Some(since) = outage.take() {

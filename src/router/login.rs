@@ -1,15 +1,11 @@
 //! How a session wins its name, also from a holder that is dead or does not answer.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
-use futures_util::future::{BoxFuture, Shared};
 use tokio::time::timeout;
 use tracing::warn;
 
-use super::challenge;
 use super::mailbox::{MailboxReceiver, mailbox};
 use super::{Registry, Router};
 use crate::broker::{BrokerError, Claim, Flags, Holder, Lease, Resume, Resumed, Verdict};
@@ -211,7 +207,7 @@ impl Router {
 
     /// Whether this secret is that of the resumable session which has the name now, on whichever node.
     pub async fn knows(&self, address: &Address, secret: &Secret) -> Result<bool, Refusal> {
-        let known = self.broker.knows(address, &secret.hash_for(address)).await;
+        let known = self.broker.verify(address, &secret.hash_for(address)).await;
         known.map_err(unavailable)
     }
 
@@ -316,36 +312,5 @@ impl Router {
 pub(super) fn unavailable(_: BrokerError) -> Refusal {
     Refusal::Unavailable {
         retry_after: RETRY_UNAVAILABLE,
-    }
-}
-
-/// The questions that this node is asking, so that a thousand logins of one name are one question.
-#[derive(Debug, Default)]
-pub(super) struct Challenges {
-    open: Mutex<HashMap<SessionId, Question>>,
-}
-
-type Question = Shared<BoxFuture<'static, Result<Verdict, BrokerError>>>;
-
-impl Challenges {
-    async fn ask(&self, router: &Router, holder: &Holder) -> Result<Verdict, BrokerError> {
-        let question = {
-            let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-            open.entry(holder.session)
-                .or_insert_with(|| {
-                    let broker = Arc::clone(&router.broker);
-                    let within = router.local.terms.challenge;
-                    challenge::ask(broker, holder.clone(), within)
-                        .boxed()
-                        .shared()
-                })
-                .clone()
-        };
-        let verdict = question.await;
-        self.open
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&holder.session);
-        verdict
     }
 }

@@ -3,6 +3,7 @@
 mod challenge;
 mod enter;
 mod expiry_guard;
+mod inbound;
 mod leases;
 mod login;
 mod mailbox;
@@ -21,14 +22,14 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use self::challenge::Challenges;
 use self::enter::Guesses;
 use self::expiry_guard::ExpiryGuard;
-use self::login::Challenges;
 use self::presence::Watchers;
 use self::registry::{LocalRoute, Registry};
 use crate::broker::{
-    Broker, BrokerError, Entry, Envelope, Holder, Inbound, Inbox, Lease, Question, Receipt,
-    SendOptions, Sent, Terms, Verdict,
+    Broker, BrokerError, Entry, Envelope, Epoch, Holder, Lease, Question, Receipt, SendOptions,
+    Sent, Terms, Verdict,
 };
 use crate::model::{Address, NodeId, Offset, Realm, SessionId, UserName};
 use crate::telemetry::Telemetry;
@@ -38,6 +39,8 @@ use crate::telemetry::Telemetry;
 pub struct Router {
     local: Arc<LocalNode>,
     broker: Arc<dyn Broker>,
+    /// The epoch of the store.
+    epoch: Epoch,
     settings: Settings,
     registry: Registry,
     expiry_guard: ExpiryGuard,
@@ -113,12 +116,13 @@ impl Router {
     pub fn new(
         node: NodeId,
         broker: Arc<dyn Broker>,
+        epoch: Epoch,
         terms: Terms,
         settings: Settings,
         telemetry: Telemetry,
     ) -> Self {
         Self {
-            expiry_guard: ExpiryGuard::new(terms, broker.epoch()),
+            expiry_guard: ExpiryGuard::new(terms, epoch.clone()),
             local: Arc::new(LocalNode {
                 id: node,
                 terms,
@@ -126,6 +130,7 @@ impl Router {
                 peers: NodeMonitor::default(),
             }),
             broker,
+            epoch,
             settings,
             registry: Registry::default(),
             watches: Watchers::default(),
@@ -164,7 +169,7 @@ impl Router {
 
     /// The epoch of the store.
     pub fn epoch(&self) -> u64 {
-        *self.broker.epoch().borrow()
+        *self.epoch.borrow()
     }
 
     /// How this node is doing.
@@ -213,60 +218,6 @@ impl Router {
     pub async fn close(&self) {
         if !self.left_behind.load(Ordering::Relaxed) {
             self.broker.close().await;
-        }
-    }
-
-    /// Service: delivers what comes out of the broker.
-    pub async fn listen(self: Arc<Self>, mut inbox: Inbox) {
-        while let Some(inbound) = inbox.recv().await {
-            self.deliver(inbound);
-        }
-    }
-
-    /// Nothing waits while delivering.
-    fn deliver(&self, inbound: Inbound) {
-        match inbound {
-            // A session that is gone has read its inbox when it gave its name back.
-            Inbound::Push {
-                session,
-                generation,
-                entries,
-            } => self.registry.push(session, generation, entries),
-            // What is for a session that is no more is dropped: its leave says that the call is over.
-            Inbound::Direct { session, envelopes } => {
-                if let Some(mailbox) = self.registry.mailbox(session) {
-                    for envelope in envelopes {
-                        // One that is full ends its session.
-                        let _ = mailbox.post(Mail::Direct(envelope));
-                    }
-                }
-            }
-            Inbound::Replaced {
-                session,
-                generation,
-            } => {
-                self.registry.post(session, Mail::Replaced(generation));
-            }
-            Inbound::Barrier(session) => self.registry.barrier(session),
-            Inbound::Gap(Some(session)) => {
-                self.local.telemetry.metrics.gap(true);
-                self.registry.post(session, Mail::Gap);
-            }
-            Inbound::Gap(None) => {
-                self.local.telemetry.metrics.gap(false);
-                for mailbox in self.registry.mailboxes() {
-                    // One that is full ends its session.
-                    let _ = mailbox.post(Mail::Gap);
-                }
-            }
-            Inbound::Challenge(question) => {
-                let session = challenge::session(&question);
-                match session.and_then(|session| self.registry.mailbox(session)) {
-                    None => challenge::answer(&*self.broker, &question, Verdict::Gone),
-                    // One that is full is about to end; the asker tries again.
-                    Some(mailbox) => drop(mailbox.post(Mail::Challenge(question))),
-                }
-            }
         }
     }
 

@@ -17,36 +17,36 @@ use crate::protocol::Codec;
 use crate::router::{Proof, ResumeError};
 
 /// How long the broker may take until somebody else should go on with the conversation.
-const GOES_ON_WITHIN: Duration = Duration::from_secs(30);
+const RESUME_WITHIN: Duration = Duration::from_secs(30);
 /// When a login makes sense again of which only its client knows the secret.
-const LOGIN_AGAIN: Duration = Duration::from_millis(100);
+const LOGIN_RETRY: Duration = Duration::from_millis(100);
 
 /// A conversation that any node may go on with.
 #[derive(Debug)]
-pub struct Portable {
+pub struct HttpSession {
     /// Makes the secret of its login, so that whoever goes on makes the same.
     pub secret: Secret,
     /// How far it has come elsewhere; `None` if it begins here.
-    pub before: Option<Before>,
+    pub resume_from: Option<ResumePoint>,
 }
 
 /// How far a conversation has come elsewhere.
 #[derive(Clone, Debug)]
-pub struct Before {
+pub struct ResumePoint {
     /// What that node knew.
-    pub standing: Standing,
+    pub progress: Progress,
     /// The last of its inbox that its client has, as far as is known.
     pub last: Option<Offset>,
     /// Its client may not have heard that it is logged in.
-    pub greets: bool,
+    pub greet: bool,
 }
 
 /// What whoever goes on with a conversation must know.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Standing {
+pub struct Progress {
     /// Who has logged in, and what is stored of what proves it.
     pub user: Option<(UserName, SecretHash)>,
-    /// Whom it watches.
+    /// The users that it watches.
     pub watched: BTreeSet<UserName>,
     /// Everything that its client was told up to here was confirmed before this node went on.
     pub confirmed: Offset,
@@ -54,28 +54,28 @@ pub struct Standing {
 
 /// What a session keeps of that.
 #[derive(Debug)]
-pub(super) struct Portability {
+pub(super) struct HttpState {
     pub(super) secret: Secret,
-    before: Option<Before>,
+    resume_from: Option<ResumePoint>,
     /// A login that may have been answered elsewhere is answered again.
-    may_log_in_again: bool,
-    now: Standing,
-    noted: Standing,
+    may_repeat_login: bool,
+    current: Progress,
+    reported: Progress,
     /// Something was heard that may not be dealt with yet.
     is_unsettled: bool,
 }
 
-impl Portability {
-    pub(super) fn new(portable: Portable) -> Self {
-        let before = portable.before;
-        let now = before.as_ref().map(|before| before.standing.clone());
+impl HttpState {
+    pub(super) fn new(http_session: HttpSession) -> Self {
+        let resume_from = http_session.resume_from;
+        let now = resume_from.as_ref().map(|point| point.progress.clone());
         let now = now.unwrap_or_default();
         Self {
-            secret: portable.secret,
-            may_log_in_again: before.as_ref().is_some_and(|before| before.greets),
-            before,
-            noted: now.clone(),
-            now,
+            secret: http_session.secret,
+            may_repeat_login: resume_from.as_ref().is_some_and(|point| point.greet),
+            resume_from,
+            reported: now.clone(),
+            current: now,
             is_unsettled: false,
         }
     }
@@ -86,17 +86,17 @@ impl Portability {
     }
 
     /// Something was said that the transport waits for.
-    pub(super) fn hears(&mut self) {
+    pub(super) fn mark_received(&mut self) {
         self.is_unsettled = true;
     }
 
     /// The client is told of this; what it would not understand is left out.
-    pub(super) fn says(event: Event) -> Option<Event> {
+    pub(super) fn visible(event: Event) -> Option<Event> {
         match event {
-            Event::Ack { id, .. } if id.is_ours() => None,
+            Event::Ack { id, .. } if id.is_generated() => None,
             Event::Refused { refusal, id, name } => Some(Event::Refused {
                 refusal,
-                id: id.filter(|id| !id.is_ours()),
+                id: id.filter(|id| !id.is_generated()),
                 name,
             }),
             event => Some(event),
@@ -104,24 +104,24 @@ impl Portability {
     }
 
     /// It watches these, or does not any more.
-    pub(super) fn watches(&mut self, names: &[UserName], watch: Option<bool>) {
+    pub(super) fn update_watched(&mut self, names: &[UserName], watch: Option<bool>) {
         match watch {
-            Some(true) => self.now.watched.extend(names.iter().cloned()),
-            Some(false) => self.now.watched.retain(|name| !names.contains(name)),
+            Some(true) => self.current.watched.extend(names.iter().cloned()),
+            Some(false) => self.current.watched.retain(|name| !names.contains(name)),
             None => {}
         }
     }
 
-    /// What is to be noted before anything else is told, if there is news.
-    pub(super) fn standing(&mut self, runner: Option<&Runner>) -> Option<Standing> {
+    /// What is to be reported before anything else is told, if there is news.
+    pub(super) fn progress(&mut self, runner: Option<&Runner>) -> Option<Progress> {
         let user = runner.and_then(|runner| {
             let hash = runner.state.secret_hash()?;
             Some((runner.name().clone(), hash.clone()))
         });
-        self.now.user = user.or_else(|| self.now.user.take());
-        (self.now != self.noted).then(|| {
-            self.noted.clone_from(&self.now);
-            self.now.clone()
+        self.current.user = user.or_else(|| self.current.user.take());
+        (self.current != self.reported).then(|| {
+            self.reported.clone_from(&self.current);
+            self.current.clone()
         })
     }
 
@@ -131,7 +131,7 @@ impl Portability {
     }
 
     /// The same, once.
-    pub(super) fn settles(&mut self, runner: Option<&Runner>) -> bool {
+    pub(super) fn take_settled(&mut self, runner: Option<&Runner>) -> bool {
         let is_settled = self.is_settled(runner);
         self.is_unsettled &= !is_settled;
         is_settled
@@ -139,38 +139,38 @@ impl Portability {
 }
 
 /// What is done again is delivered once: a signal has an id of ours if its client gave it none.
-pub(super) fn mark(command: &mut Command, ours: Option<Correlation>) {
-    if let (Command::Send { id, .. }, Some(ours)) = (command, ours) {
-        id.get_or_insert(ours);
+pub(super) fn set_id(command: &mut Command, generated: Option<Correlation>) {
+    if let (Command::Send { id, .. }, Some(generated)) = (command, generated) {
+        id.get_or_insert(generated);
     }
 }
 
 impl<S: Socket, D: Codec> Session<S, D> {
     /// Goes on with the session that another node had.
-    pub(super) async fn go_on(&mut self) -> Result<(), CloseReason> {
+    pub(super) async fn resume_elsewhere(&mut self) -> Result<(), CloseReason> {
         let Some(http) = &mut self.http else {
             return Ok(());
         };
-        let Some(Before {
-            standing:
-                Standing {
+        let Some(ResumePoint {
+            progress:
+                Progress {
                     user: Some((name, hash)),
                     watched,
                     ..
                 },
             mut last,
-            greets,
-        }) = http.before.take()
+            greet,
+        }) = http.resume_from.take()
         else {
             return Ok(());
         };
         let address = Address::new(self.context.realm.clone(), name);
         let secret = http.login_secret();
-        let is_ours = secret.hash_for(&address) == hash;
+        let is_generated = secret.hash_for(&address) == hash;
         let begun = Instant::now();
         let router = Arc::clone(&self.context.router);
         let claimed = loop {
-            let proof = if is_ours {
+            let proof = if is_generated {
                 Proof::Secret(secret.clone())
             } else {
                 Proof::Hash(hash.clone())
@@ -182,7 +182,7 @@ impl<S: Socket, D: Codec> Session<S, D> {
                     return Err(reason);
                 }
                 Err(ResumeError::Refused(Refusal::Unavailable { retry_after })) => {
-                    if begun.elapsed() > GOES_ON_WITHIN || self.context.phase.is_draining() {
+                    if begun.elapsed() > RESUME_WITHIN || self.context.phase.is_draining() {
                         return Err(CloseReason::Overloaded);
                     }
                     sleep(retry_after).await;
@@ -193,17 +193,17 @@ impl<S: Socket, D: Codec> Session<S, D> {
             }
         };
         let metrics = &router.telemetry().metrics;
-        self.present = Some(metrics.logged_in(self.transport(), D::NAME));
+        self.gauge = Some(metrics.logged_in(self.transport(), D::NAME));
         self.heartbeat.logged_in();
         // When the client was told of ICE servers, only the node before knew.
         let runs_out = self.context.ice.renewed_after();
         self.heartbeat.renews_in(runs_out.map(|_| Duration::ZERO));
         let runner = self.runner_of(claimed);
         if let Some(http) = &mut self.http {
-            http.now.confirmed = runner.state.confirmed();
+            http.current.confirmed = runner.state.confirmed();
         }
         let runner = self.runner.insert(runner);
-        if greets {
+        if greet {
             let greeting = match runner.state.secret() {
                 Some(secret) => {
                     let secret = Some(secret.clone());
@@ -213,7 +213,7 @@ impl<S: Socket, D: Codec> Session<S, D> {
                 }
                 None => Event::LoginRefused {
                     refusal: Refusal::Unavailable {
-                        retry_after: LOGIN_AGAIN,
+                        retry_after: LOGIN_RETRY,
                     },
                     id: None,
                 },
@@ -233,8 +233,8 @@ impl<S: Socket, D: Codec> Session<S, D> {
     }
 
     /// A login of a session that is logged in: refused, unless its client may not have heard the answer to its first one.
-    pub(super) fn log_in_again(&mut self, request: &LoginRequest, id: Option<Correlation>) {
-        let is_open = |http: &Portability| http.may_log_in_again;
+    pub(super) fn repeat_login(&mut self, request: &LoginRequest, id: Option<Correlation>) {
+        let is_open = |http: &HttpState| http.may_repeat_login;
         let runner = self.runner.as_ref();
         let runner = runner.filter(|_| self.http.as_deref().is_some_and(is_open));
         let secret = runner.and_then(|runner| match &request.resume {

@@ -38,7 +38,7 @@ impl<S: Socket, D: Codec> Session<S, D> {
                 Some(Received::Posted(frame, ours)) => {
                     self.alive();
                     if let Some(http) = &mut self.http {
-                        http.hears();
+                        http.mark_received();
                     }
                     if self.handle_frame(&frame, Some(ours)).await? == Took::Long {
                         break;
@@ -72,8 +72,8 @@ impl<S: Socket, D: Codec> Session<S, D> {
         if self.is_deaf {
             return Ok(Took::NoTime);
         }
-        if let Err(too_fast) = self.context.rate.step() {
-            if too_fast.again_and_again {
+        if let Err(too_fast) = self.context.rate.check() {
+            if too_fast.persistent {
                 return Err(CloseReason::TooFast);
             }
             let refusal = Refusal::RateLimited {
@@ -90,7 +90,7 @@ impl<S: Socket, D: Codec> Session<S, D> {
         }
         match self.codec.decode(frame) {
             Ok(mut command) => {
-                http::mark(&mut command, ours);
+                http::set_id(&mut command, ours);
                 self.act(command).await
             }
             Err(DecodeError { refusal, id, name }) => {
@@ -108,7 +108,7 @@ impl<S: Socket, D: Codec> Session<S, D> {
                 Box::pin(self.login(request, id)).await?;
                 return Ok(Took::Long);
             }
-            (Command::Login { request, id }, Some(_)) => self.log_in_again(&request, id),
+            (Command::Login { request, id }, Some(_)) => self.repeat_login(&request, id),
             (command, None) => self.refuse(Refusal::NotLoggedIn, command.into_id(), None),
             (
                 Command::Send {
@@ -139,7 +139,7 @@ impl<S: Socket, D: Codec> Session<S, D> {
                     Ok(users) => {
                         if let Some(http) = &mut self.http {
                             let names = users.iter().map(|(name, _)| name.clone());
-                            http.watches(&names.collect::<Vec<_>>(), watch);
+                            http.update_watched(&names.collect::<Vec<_>>(), watch);
                         }
                         Event::Presence { users, id }
                     }

@@ -8,7 +8,7 @@ use tracing::debug;
 
 use super::runner::Runner;
 use super::state::Action;
-use super::{Opening, Session, Socket};
+use super::{InitialLogin, Session, Socket};
 use crate::ice::Ice;
 use crate::model::{
     Address, CloseReason, Correlation, Event, LoginRequest, Refusal, Secret, UserName, Welcome,
@@ -61,7 +61,7 @@ impl<S: Socket, D: Codec> Session<S, D> {
         let told = match tried.inspect_err(|reason| metrics.resume(Err(reason.label())))? {
             Ok(runner) => {
                 count(Ok(()));
-                self.present = Some(metrics.logged_in(self.transport(), D::NAME));
+                self.gauge = Some(metrics.logged_in(self.transport(), D::NAME));
                 let secret = runner.state.secret().cloned();
                 let welcome = welcome(&self.context.ice, &runner, resumes, secret, id);
                 debug!(session.id = %runner.session(), resumed = resumes, "A user logged in");
@@ -151,11 +151,11 @@ impl<S: Socket, D: Codec> Session<S, D> {
     }
 
     /// Begins as the connection does: with a login that it came with, or with a first frame. Without a seat there is no second try.
-    pub(super) async fn open(&mut self, opening: Opening) -> Result<(), CloseReason> {
-        let request = match opening {
-            Opening::Frame => return Ok(()),
-            Opening::Login(request) => Ok(*request),
-            Opening::Refused(refusal) => Err(refusal),
+    pub(super) async fn open(&mut self, initial_login: InitialLogin) -> Result<(), CloseReason> {
+        let request = match initial_login {
+            InitialLogin::ByMessage => return Ok(()),
+            InitialLogin::Given(request) => Ok(*request),
+            InitialLogin::Refused(refusal) => Err(refusal),
         };
         let refusal = match request {
             Ok(request) => self.login(request, None).await?,

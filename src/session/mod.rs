@@ -1,140 +1,39 @@
 //! One conversation, from the first frame to goodbye: one task owns the socket, the codec, the state and the clocks.
 
+mod context;
 mod departure;
 mod heartbeat;
 mod http;
 mod inbound;
 mod login;
 mod outbound;
+mod pending;
+mod run;
 mod runner;
 mod socket;
 pub mod state;
 
+pub use context::{InitialLogin, SessionContext};
 pub use heartbeat::Clocks;
-pub use http::{Before, Portable, Standing};
+pub use http::{HttpSession, Progress, ResumePoint};
+pub use run::run;
 pub use socket::{Gone, Received, Sending, Socket};
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
-use tracing::{debug, info};
 
 use self::heartbeat::{Heartbeat, Pulse};
-use self::http::Portability;
-use self::outbound::farewell;
+use self::http::HttpState;
 use self::runner::{Runner, SessionEvent, due};
-use self::state::{Action, Input, SessionPolicy};
+use self::state::{Action, Input};
 use crate::broker::Verdict;
-use crate::drain::Phase;
-use crate::ice::Ice;
-use crate::limits::RateLimit;
-use crate::model::{
-    Blame, CloseReason, Correlation, Event, LoginRequest, Realm, Refusal, UserName,
-};
+use crate::model::{CloseReason, Correlation, Event, Refusal, UserName};
 use crate::protocol::Codec;
-use crate::router::Router;
-use crate::telemetry::{Present, Transport};
-
-/// What a conversation needs to know; prepared at the door.
-#[derive(Debug)]
-pub struct SessionContext {
-    /// Where it logs in.
-    pub router: Arc<Router>,
-    /// The tenant.
-    pub realm: Realm,
-    /// How patient it is.
-    pub clocks: Clocks,
-    /// How long one write may take before the reader counts as too slow.
-    pub write_timeout: Duration,
-    /// How fast the client may speak.
-    pub rate: RateLimit,
-    /// Whether the node drains.
-    pub phase: Phase,
-    /// How long a resumable session keeps its connection; zero for ever.
-    pub max_age: Duration,
-    /// Of a conversation over HTTP.
-    pub http: Option<Box<Portable>>,
-    /// The ICE servers that it tells of.
-    pub ice: Arc<Ice>,
-    /// How it begins.
-    pub opening: Opening,
-    /// How sessions of its language are.
-    pub policy: SessionPolicy,
-}
-
-/// How a conversation begins.
-#[derive(Clone, Debug)]
-pub enum Opening {
-    /// With the first frame.
-    Frame,
-    /// With a login that came with the connection.
-    Login(Box<LoginRequest>),
-    /// With this answer to it.
-    Refused(Refusal),
-}
-
-/// Holds the conversation until it ends, and leaves nothing behind.
-///
-/// A future keeps what it was given beside what it makes of it, and room for the largest of what it may wait for: what is large is in boxes of its
-/// own, made when it is needed.
-pub fn run(
-    socket: impl Socket,
-    codec: impl Codec,
-    context: SessionContext,
-) -> impl Future<Output = CloseReason> + Send {
-    let stop = context.phase.draining();
-    hold(Box::new(Session::new(socket, codec, context, &stop)), stop)
-}
-
-async fn hold<S: Socket, D: Codec>(
-    mut session: Box<Session<S, D>>,
-    stop: CancellationToken,
-) -> CloseReason {
-    let metrics = Arc::clone(&session.context.router.telemetry().metrics);
-    let connected = metrics.connected(session.transport(), D::NAME);
-    let reason = session.converse().await;
-    metrics.ended(reason);
-    tell_operator(reason, session.runner.as_ref());
-    drop(connected);
-    let Session { socket, runner, .. } = *session;
-    let farewell = Box::pin(farewell(socket, reason));
-    let departing = Box::pin(async move {
-        if let Some(runner) = runner {
-            runner.end(reason, &stop).await;
-        }
-    });
-    // Peers and names do not wait for a client that takes its time to say goodbye, nor the client for a broker that is away.
-    tokio::join!(farewell, departing);
-    reason
-}
-
-fn tell_operator(reason: CloseReason, runner: Option<&Runner>) {
-    let id = runner.map(|runner| tracing::field::display(runner.session()));
-    match (reason, reason.blame()) {
-        (
-            CloseReason::ByClient
-            | CloseReason::Dropped
-            | CloseReason::Draining
-            | CloseReason::NotAdmitted
-            | CloseReason::Replaced,
-            _,
-        ) => {
-            debug!(session.id = id, reason = reason.words(), "A session ended");
-        }
-        (_, Blame::Client | Blame::Node | Blame::Broker) => {
-            info!(
-                session.id = id,
-                close.code = reason.code(),
-                reason = reason.words(),
-                "A session was ended"
-            );
-        }
-    }
-}
+use crate::telemetry::{GaugeGuard, Transport};
 
 struct Session<S, D> {
     socket: S,
@@ -145,9 +44,9 @@ struct Session<S, D> {
     drain: Pin<Box<WaitForCancellationFutureOwned>>,
     runner: Option<Runner>,
     /// Of a conversation over HTTP.
-    http: Option<Box<Portability>>,
+    http: Option<Box<HttpState>>,
     /// Counted as logged in.
-    present: Option<Present>,
+    gauge: Option<GaugeGuard>,
     /// Counts what was sent to see whether the client is there.
     pings: u64,
     /// How often the client has tried a secret that was not its own.
@@ -173,7 +72,7 @@ enum Wake {
 impl<S: Socket, D: Codec> Session<S, D> {
     fn new(socket: S, codec: D, mut context: SessionContext, stop: &CancellationToken) -> Self {
         let http = context.http.take();
-        let http = http.map(|portable| Box::new(Portability::new(*portable)));
+        let http = http.map(|http_session| Box::new(HttpState::new(*http_session)));
         Self {
             socket,
             codec,
@@ -182,7 +81,7 @@ impl<S: Socket, D: Codec> Session<S, D> {
             drain: Box::pin(stop.clone().cancelled_owned()),
             runner: None,
             http,
-            present: None,
+            gauge: None,
             pings: 0,
             wrong_secrets: 0,
             is_deaf: false,
@@ -200,14 +99,15 @@ impl<S: Socket, D: Codec> Session<S, D> {
     }
 
     async fn converse(&mut self) -> CloseReason {
-        if !matches!(self.context.opening, Opening::Frame) {
-            let opening = std::mem::replace(&mut self.context.opening, Opening::Frame);
-            if let Err(reason) = Box::pin(self.open(opening)).await {
+        if !matches!(self.context.initial_login, InitialLogin::ByMessage) {
+            let initial_login =
+                std::mem::replace(&mut self.context.initial_login, InitialLogin::ByMessage);
+            if let Err(reason) = Box::pin(self.open(initial_login)).await {
                 return reason;
             }
         }
         if self.http.is_some()
-            && let Err(reason) = Box::pin(self.go_on()).await
+            && let Err(reason) = Box::pin(self.resume_elsewhere()).await
         {
             return reason;
         }
@@ -223,7 +123,7 @@ impl<S: Socket, D: Codec> Session<S, D> {
             };
             let acted = match wake {
                 Wake::Drain => {
-                    self.go(self.context.phase.goes_in());
+                    self.go(self.context.phase.departure_delay());
                     Ok(())
                 }
                 // A connection that is too old goes as those of a draining node do.

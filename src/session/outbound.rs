@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::time::{sleep, timeout};
 
-use super::http::Portability;
+use super::http::HttpState;
 use super::runner::Runner;
 use super::state::Action;
 use super::{Gone, Received, Sending, Session, Socket};
@@ -22,14 +22,14 @@ impl<S: Socket, D: Codec> Session<S, D> {
     /// Says everything that is to be said, in one write.
     pub(super) async fn write_actions(&mut self) -> Result<(), CloseReason> {
         self.take_actions();
-        let is_settled = |http: &Portability| http.is_settled(self.runner.as_ref());
+        let is_settled = |http: &HttpState| http.is_settled(self.runner.as_ref());
         if self.actions.is_empty() && !self.http.as_deref().is_some_and(is_settled) {
             return Ok(());
         }
         let mut sending = Vec::with_capacity(self.actions.len());
         if let Some(http) = &mut self.http {
-            let standing = http.standing(self.runner.as_ref()).map(Box::new);
-            sending.extend(standing.map(Sending::Standing));
+            let progress = http.progress(self.runner.as_ref()).map(Box::new);
+            sending.extend(progress.map(Sending::Progress));
         }
         // They end when everything is written.
         let mut spans = Vec::new();
@@ -45,7 +45,7 @@ impl<S: Socket, D: Codec> Session<S, D> {
                     let seq = event.seq();
                     let event = match &self.http {
                         None => Some(event),
-                        Some(_) => Portability::says(event),
+                        Some(_) => HttpState::visible(event),
                     };
                     let said = event.and_then(|event| self.codec.encode(&event));
                     sending.extend(said.map(|said| Sending::Frame(said, seq)));
@@ -60,7 +60,7 @@ impl<S: Socket, D: Codec> Session<S, D> {
             }
         }
         if let Some(http) = &mut self.http
-            && http.settles(self.runner.as_ref())
+            && http.take_settled(self.runner.as_ref())
         {
             sending.push(Sending::Settled);
         }

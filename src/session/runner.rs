@@ -1,22 +1,15 @@
 //! Runs one session's [`State`]: waits for what happens, and does at the broker and the node what follows.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures_util::future::BoxFuture;
-use futures_util::stream::FuturesUnordered;
-use futures_util::{FutureExt as _, StreamExt as _};
+use futures_util::FutureExt as _;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::state::{Action, Effect, FoundPeer, Input, LostPeer, Moment, SessionPolicy, State};
-use crate::broker::{BrokerError, Entry, Receipts};
+use super::pending::{Pending, find, next_save};
+use super::state::{Action, Effect, Input, Moment, SessionPolicy, State};
+use crate::broker::Receipts;
 use crate::model::{Address, NodeId, SessionId, UserName};
 use crate::router::{Claimed, MailboxReceiver, Router};
-
-/// The pause before lost peers are looked for again, when the broker did not answer.
-const FIND_AGAIN: Duration = Duration::from_millis(250);
-
-type Saved = (u64, Result<bool, BrokerError>);
 
 /// One session that is logged in. Dropped, the session is gone from this node; its lease runs out.
 #[derive(Debug)]
@@ -28,15 +21,6 @@ pub(super) struct Runner {
     pending: Pending,
     /// Since when the mail waited that is being told, if that is timed.
     since: Option<std::time::Instant>,
-}
-
-/// What the broker is asked and has not answered.
-#[derive(Default)]
-struct Pending {
-    read: Option<BoxFuture<'static, Result<Vec<Entry>, BrokerError>>>,
-    find: Option<BoxFuture<'static, Vec<FoundPeer>>>,
-    /// None until the first: it takes room.
-    saves: Option<FuturesUnordered<BoxFuture<'static, Saved>>>,
 }
 
 /// Something happened; [`Runner::handle`] takes it.
@@ -206,7 +190,7 @@ impl Runner {
                 self.router.route(&to, options, *envelope, receipt);
             }
             Effect::Save(number, notes) => {
-                let written = broker.note(self.state.lease(), *notes);
+                let written = broker.save(self.state.lease(), *notes);
                 if let Some(number) = number {
                     let saves = self.pending.saves.get_or_insert_default();
                     saves.push(written.map(move |result| (number, result)).boxed());
@@ -233,58 +217,10 @@ impl Runner {
     }
 }
 
-impl Pending {
-    /// Waits until something is answered.
-    async fn next(&mut self) -> Input {
-        let Self { read, find, saves } = self;
-        let input = tokio::select! {
-            result = pending(read) => Input::InboxRead(result),
-            found = pending(find) => Input::PeersFound(found),
-            (number, result) = next_save(saves) => Input::Saved(number, result),
-        };
-        match &input {
-            Input::InboxRead(_) => *read = None,
-            Input::PeersFound(_) => *find = None,
-            _ => {}
-        }
-        input
-    }
-}
-
-impl std::fmt::Debug for Pending {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pending").finish_non_exhaustive()
-    }
-}
-
 /// A session that panicked leaves no zombie.
 impl Drop for Runner {
     fn drop(&mut self) {
         self.router.remove(self.state.lease());
-    }
-}
-
-/// Reads who holds the names of lost peers. Waits while the broker is away or has lost data: until somebody knows better, they are in a call.
-async fn find(router: Arc<Router>, peers: Vec<LostPeer>) -> Vec<FoundPeer> {
-    let broker = router.broker();
-    let addresses: Vec<Address> = peers.iter().map(|peer| peer.address.clone()).collect();
-    let nodes: Vec<NodeId> = peers.iter().map(|peer| peer.node.clone()).collect();
-    loop {
-        let read = async {
-            let holders = broker.holders(&addresses).await?;
-            // Last: a store that had lost its data by then would have told nothing.
-            let nodes = broker.nodes(&nodes).await?;
-            Ok::<_, BrokerError>((holders, nodes))
-        };
-        match read.await {
-            Ok((holders, nodes)) if nodes.intact => {
-                let found = peers.into_iter().zip(nodes.alive).zip(holders);
-                return found
-                    .map(|((peer, alive), holder)| (peer, alive, holder))
-                    .collect();
-            }
-            _ => sleep(FIND_AGAIN).await,
-        }
     }
 }
 
@@ -293,23 +229,6 @@ pub(super) async fn due(at: Option<Instant>) {
     match at {
         Some(at) => sleep_until(at).await,
         None => std::future::pending().await,
-    }
-}
-
-async fn pending<T>(future: &mut Option<BoxFuture<'static, T>>) -> T {
-    match future {
-        Some(future) => future.await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn next_save(saves: &mut Option<FuturesUnordered<BoxFuture<'static, Saved>>>) -> Saved {
-    match saves {
-        Some(saves) if !saves.is_empty() => match saves.next().await {
-            Some(answer) => answer,
-            None => std::future::pending().await,
-        },
-        _ => std::future::pending().await,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use futures_util::{Sink, Stream};
 
-use super::Standing;
+use super::Progress;
 use crate::model::{CloseReason, Correlation, Frame, Offset};
 
 /// What a transport brings. Its end, without [`Received::Closed`], is a connection that broke.
@@ -38,7 +38,7 @@ pub enum Sending {
     /// A question whether it is there, which its transport answers with [`Received::Answered`], behind everything that was said before.
     Ping(u64),
     /// What whoever goes on must know when its client has heard what follows: only for conversations that others may go on with.
-    Standing(Box<Standing>),
+    Progress(Box<Progress>),
     /// It is known what became of everything that was [posted](Received::Posted).
     Settled,
     /// The end, and why.

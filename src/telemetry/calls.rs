@@ -95,7 +95,7 @@ impl CallTracer {
 
     /// A call begins, perhaps inside a trace of its client's. `None`: its spans are built. Otherwise they are not, and this is its trace all the
     /// same.
-    pub fn leaves_out(&self, parent: Option<&TraceContext>) -> Option<TraceContext> {
+    pub fn unsampled_context(&self, parent: Option<&TraceContext>) -> Option<TraceContext> {
         let trace = parent.map_or_else(rand::random, |parent| parent.trace);
         let context = parent.map(|parent| Context::new().with_remote_span_context(remote(parent)));
         let decision = self.sampler.should_sample(
@@ -269,18 +269,24 @@ mod tests {
             span: [8; 8],
             sampled,
         };
-        assert_eq!(tracer(1.0, true).leaves_out(None), None);
-        let left_out = tracer(0.0, true).leaves_out(None).unwrap();
+        assert_eq!(tracer(1.0, true).unsampled_context(None), None);
+        let left_out = tracer(0.0, true).unsampled_context(None).unwrap();
         assert!(!left_out.sampled && left_out.trace != [0; 16]);
-        assert_eq!(tracer(0.0, true).leaves_out(Some(&client(true))), None);
         assert_eq!(
-            tracer(1.0, true).leaves_out(Some(&client(false))),
+            tracer(0.0, true).unsampled_context(Some(&client(true))),
+            None
+        );
+        assert_eq!(
+            tracer(1.0, true).unsampled_context(Some(&client(false))),
             Some(client(false))
         );
-        assert_eq!(tracer(1.0, false).leaves_out(Some(&client(false))), None);
+        assert_eq!(
+            tracer(1.0, false).unsampled_context(Some(&client(false))),
+            None
+        );
         let some = tracer(0.25, true);
         let traced = (0..4000)
-            .filter(|_| some.leaves_out(None).is_none())
+            .filter(|_| some.unsampled_context(None).is_none())
             .count();
         assert!((700..1300).contains(&traced), "{traced} of 4000");
     }

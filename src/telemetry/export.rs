@@ -17,8 +17,8 @@ use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider, ShouldSample, SpanDat
 use tracing::{info, warn};
 
 use super::Settings;
+use super::counters::Counters;
 use super::metrics::Metrics;
-use super::tally::Tally;
 use crate::model::NodeId;
 
 /// How OTLP travels.
@@ -101,7 +101,7 @@ pub(super) fn spans(
         Protocol::Grpc => builder.with_tonic().build()?,
         Protocol::Http => builder.with_http().build()?,
     };
-    let exporter = Watched {
+    let exporter = CountingExporter {
         inner,
         counted: metrics.spans(),
         is_away: AtomicBool::new(false),
@@ -115,18 +115,18 @@ pub(super) fn spans(
 
 /// An exporter that counts, and says once that the collector is away, and once that it is back.
 #[derive(Debug)]
-struct Watched {
+struct CountingExporter {
     inner: SpanExporter,
-    counted: Arc<Tally>,
+    counted: Arc<Counters>,
     is_away: AtomicBool,
 }
 
-impl opentelemetry_sdk::trace::SpanExporter for Watched {
+impl opentelemetry_sdk::trace::SpanExporter for CountingExporter {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let spans = batch.len();
         let result = opentelemetry_sdk::trace::SpanExporter::export(&self.inner, batch).await;
         let failed = result.is_err();
-        self.counted.more(usize::from(failed), 0, spans as u64);
+        self.counted.add(usize::from(failed), 0, spans as u64);
         let before = self.is_away.swap(failed, Ordering::Relaxed);
         match &result {
             Err(error) if !before => warn!(

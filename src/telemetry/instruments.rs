@@ -62,7 +62,7 @@ pub(super) const FABRIC_REACHED: Instrument = instrument(
 pub(super) const FABRIC_QUEUE: Instrument = instrument(
     "switchboard.fabric.queue",
     "{job}",
-    "Signals and questions that wait for a publisher publisher",
+    "Signals and questions that wait for a publisher",
 );
 pub(super) const BUILD: Instrument = instrument(
     "switchboard.build.info",
@@ -190,7 +190,7 @@ pub(super) const RESUME_RESULTS: &[&str] = &[
 
 /// The words of every kind of signal, and of a leave.
 pub(super) fn signals() -> Vec<&'static str> {
-    let kinds = SignalKind::ALL.into_iter().map(SignalKind::word);
+    let kinds = SignalKind::ALL.into_iter().map(SignalKind::as_str);
     kinds.chain(["leave"]).collect()
 }
 
@@ -204,17 +204,17 @@ pub(super) fn endings() -> Vec<&'static str> {
 pub(super) fn reasons() -> Vec<&'static str> {
     LeaveReason::ALL
         .into_iter()
-        .map(LeaveReason::word)
+        .map(LeaveReason::as_str)
         .collect()
 }
 
 pub(super) fn states() -> Vec<&'static str> {
-    PeerState::ALL.into_iter().map(PeerState::word).collect()
+    PeerState::ALL.into_iter().map(PeerState::as_str).collect()
 }
 
 /// The words of every kind of pair, and of one that was not told.
 pub(super) fn pairs() -> Vec<&'static str> {
-    let kinds = PairKind::ALL.into_iter().map(PairKind::word);
+    let kinds = PairKind::ALL.into_iter().map(PairKind::as_str);
     kinds.chain(["unknown"]).collect()
 }
 

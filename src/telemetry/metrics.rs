@@ -12,101 +12,15 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::{Encoder as _, TextEncoder};
 
-use super::instruments::{self as is, Instrument};
-use super::tally::{Level, Present, Tally};
+use super::counters::{Counters, GaugeGuard, Gauges};
+use super::instruments::{self, Instrument};
+use super::labels::{RedisTrouble, Renewed, SignalOutcome, Transport};
 use crate::model::{CloseReason, LeaveReason, PairKind, PeerState, Refusal, Report, SignalKind};
 
-/// What became of a signal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
-    /// Accepted for a user who is connected.
-    Delivered,
-    /// Kept for a user who is between connections.
-    Queued,
-    /// Kept for a user who is not here, for a while.
-    Waiting,
-    /// Nobody of that name is here.
-    Absent,
-    /// As much waits for the receiver as may.
-    Full,
-    /// Unknown.
-    Unavailable,
-}
-
-/// What a conversation goes by; in the order of the labels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transport {
-    /// A WebSocket.
-    WebSocket,
-    /// HTTP requests, of which each may come to another node.
-    Http,
-}
-
-impl Fate {
-    /// All of them.
-    pub const ALL: [Self; 6] = [
-        Self::Delivered,
-        Self::Queued,
-        Self::Waiting,
-        Self::Absent,
-        Self::Full,
-        Self::Unavailable,
-    ];
-
-    /// That of a signal that was refused.
-    pub fn of(refusal: &Refusal) -> Self {
-        match refusal {
-            Refusal::UserUnavailable => Self::Absent,
-            Refusal::InboxFull { .. } => Self::Full,
-            _ => Self::Unavailable,
-        }
-    }
-
-    /// The word for it; of a refusal, its code.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Delivered => "delivered",
-            Self::Queued => "queued",
-            Self::Waiting => "waiting",
-            Self::Absent => "user_unavailable",
-            Self::Full => "inbox_full",
-            Self::Unavailable => "unavailable",
-        }
-    }
-}
-
 /// The place of a word among its label's.
-fn number(words: &[&str], word: &str) -> usize {
+fn index_of(words: &[&str], word: &str) -> usize {
     let place = words.iter().position(|known| *known == word);
     place.unwrap_or_default()
-}
-
-/// What became of a renewal of a lease.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Renewed {
-    /// It is prolonged.
-    Renewed,
-    /// The store had lost it; it is taken back.
-    Regained,
-    /// A newer connection of the session has it.
-    Replaced,
-    /// Somebody else has the name.
-    Lost,
-    /// It is not known, and tried again.
-    Failed,
-}
-
-/// What went wrong with Redis.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RedisTrouble {
-    /// A connection could not be made, or broke.
-    Connection,
-    /// No answer in time.
-    Timeout,
-    /// It answered with an error.
-    Refused,
-    /// A publisher was full.
-    Busy,
 }
 
 const RENEWALS: [&str; 5] = ["renewed", "regained", "replaced", "lost", "failed"];
@@ -138,20 +52,20 @@ pub struct Metrics {
     provider: SdkMeterProvider,
     registry: prometheus::Registry,
     meter: Meter,
-    connections: Level,
-    sessions: Level,
-    logins: Tally,
-    resumes: Tally,
-    ended: Tally,
-    signals: Tally,
-    refusals: Tally,
-    leaves: Tally,
-    reports: Tally,
-    overflows: Tally,
-    leases: Tally,
-    gaps: Tally,
-    troubles: Tally,
-    spans: Arc<Tally>,
+    connections: Gauges,
+    sessions: Gauges,
+    logins: Counters,
+    resumes: Counters,
+    ended: Counters,
+    signals: Counters,
+    refusals: Counters,
+    leaves: Counters,
+    reports: Counters,
+    overflows: Counters,
+    leases: Counters,
+    gaps: Counters,
+    troubles: Counters,
+    spans: Arc<Counters>,
     setup: Histogram<f64>,
     delivery: Histogram<f64>,
     batch: Histogram<u64>,
@@ -195,10 +109,10 @@ impl Metrics {
         }
         let provider = provider.build();
         let meter = provider.meter("switchboard");
-        let by = |instrument, label, words| Tally::by(&meter, instrument, label, words);
-        let at_a_door = |instrument| {
-            let (transports, dialects) = (is::TRANSPORTS, is::DIALECTS);
-            Level::by_two(
+        let by = |instrument, label, words| Counters::by(&meter, instrument, label, words);
+        let by_connection = |instrument| {
+            let (transports, dialects) = (instruments::TRANSPORTS, instruments::DIALECTS);
+            Gauges::by_two(
                 &meter,
                 instrument,
                 ("transport", transports),
@@ -206,40 +120,58 @@ impl Metrics {
             )
         };
         Self {
-            connections: at_a_door(is::CONNECTIONS),
-            sessions: at_a_door(is::SESSIONS),
-            logins: by(is::LOGINS, "result", is::LOGIN_RESULTS.to_vec()),
-            resumes: by(is::RESUMES, "result", is::RESUME_RESULTS.to_vec()),
-            ended: by(is::ENDED, "reason", is::endings()),
-            signals: Tally::by_two(
-                &meter,
-                is::SIGNALS,
-                ("kind", is::signals()),
-                ("outcome", Fate::ALL.into_iter().map(Fate::word).collect()),
+            connections: by_connection(instruments::CONNECTIONS),
+            sessions: by_connection(instruments::SESSIONS),
+            logins: by(
+                instruments::LOGINS,
+                "result",
+                instruments::LOGIN_RESULTS.to_vec(),
             ),
-            refusals: by(is::REFUSALS, "code", is::codes()),
-            leaves: by(is::LEAVES, "reason", is::reasons()),
-            reports: Tally::by_two(
-                &meter,
-                is::REPORTS,
-                ("state", is::states()),
-                ("pair", is::pairs()),
+            resumes: by(
+                instruments::RESUMES,
+                "result",
+                instruments::RESUME_RESULTS.to_vec(),
             ),
-            overflows: by(is::MAILBOX_OVERFLOWS, "", vec![""]),
-            leases: by(is::LEASES, "result", RENEWALS.to_vec()),
-            gaps: by(is::GAPS, "scope", is::GAP_SCOPES.to_vec()),
-            troubles: by(is::REDIS_ERRORS, "kind", TROUBLES.to_vec()),
-            spans: Arc::new(by(is::SPANS, "result", is::SPAN_RESULTS.to_vec())),
-            setup: seconds(&meter, is::SETUP, &SETUPS),
-            delivery: seconds(&meter, is::DELIVERY, &LATENCIES),
+            ended: by(instruments::ENDED, "reason", instruments::endings()),
+            signals: Counters::by_two(
+                &meter,
+                instruments::SIGNALS,
+                ("kind", instruments::signals()),
+                (
+                    "outcome",
+                    SignalOutcome::ALL
+                        .into_iter()
+                        .map(SignalOutcome::as_str)
+                        .collect(),
+                ),
+            ),
+            refusals: by(instruments::REFUSALS, "code", instruments::codes()),
+            leaves: by(instruments::LEAVES, "reason", instruments::reasons()),
+            reports: Counters::by_two(
+                &meter,
+                instruments::REPORTS,
+                ("state", instruments::states()),
+                ("pair", instruments::pairs()),
+            ),
+            overflows: by(instruments::MAILBOX_OVERFLOWS, "", vec![""]),
+            leases: by(instruments::LEASES, "result", RENEWALS.to_vec()),
+            gaps: by(instruments::GAPS, "scope", instruments::GAP_SCOPES.to_vec()),
+            troubles: by(instruments::REDIS_ERRORS, "kind", TROUBLES.to_vec()),
+            spans: Arc::new(by(
+                instruments::SPANS,
+                "result",
+                instruments::SPAN_RESULTS.to_vec(),
+            )),
+            setup: seconds(&meter, instruments::SETUP, &SETUPS),
+            delivery: seconds(&meter, instruments::DELIVERY, &LATENCIES),
             batch: meter
-                .u64_histogram(is::BATCH.name)
-                .with_unit(is::BATCH.unit)
-                .with_description(is::BATCH.help)
+                .u64_histogram(instruments::BATCH.name)
+                .with_unit(instruments::BATCH.unit)
+                .with_description(instruments::BATCH.help)
                 .with_boundaries(BATCHES.to_vec())
                 .build(),
-            redis: seconds(&meter, is::REDIS, &LATENCIES),
-            probe: seconds(&meter, is::PROBE, &LATENCIES),
+            redis: seconds(&meter, instruments::REDIS, &LATENCIES),
+            probe: seconds(&meter, instruments::PROBE, &LATENCIES),
             meter,
             provider,
             registry,
@@ -262,21 +194,23 @@ impl Metrics {
                 .with_callback(move |observer| observer.observe(read(view()), &[]))
                 .build();
         };
-        gauge(is::NAMES, |view| view.names);
-        gauge(is::CALLS, |view| view.calls);
-        gauge(is::NODES_SEEN, |view| view.nodes_seen);
-        gauge(is::READY, |view| u64::from(view.ready));
-        gauge(is::DRAINING, |view| u64::from(view.draining));
-        gauge(is::FABRIC_REACHED, |view| u64::from(view.broker_reached));
-        gauge(is::FABRIC_QUEUE, |view| view.broker_queue);
+        gauge(instruments::NAMES, |view| view.names);
+        gauge(instruments::CALLS, |view| view.calls);
+        gauge(instruments::NODES_SEEN, |view| view.nodes_seen);
+        gauge(instruments::READY, |view| u64::from(view.ready));
+        gauge(instruments::DRAINING, |view| u64::from(view.draining));
+        gauge(instruments::FABRIC_REACHED, |view| {
+            u64::from(view.broker_reached)
+        });
+        gauge(instruments::FABRIC_QUEUE, |view| view.broker_queue);
         let labels = [
             KeyValue::new("version", env!("CARGO_PKG_VERSION")),
             KeyValue::new("fabric", broker),
         ];
         let _ = self
             .meter
-            .u64_observable_gauge(is::BUILD.name)
-            .with_description(is::BUILD.help)
+            .u64_observable_gauge(instruments::BUILD.name)
+            .with_description(instruments::BUILD.help)
             .with_callback(move |observer| observer.observe(1, &labels))
             .build();
     }
@@ -298,26 +232,26 @@ impl Metrics {
     // === What happens ===
 
     /// A client has connected, to speak this dialect.
-    pub fn connected(&self, by: Transport, dialect: &str) -> Present {
+    pub fn connected(&self, by: Transport, codec: &str) -> GaugeGuard {
         self.connections
-            .enter(by as usize, number(is::DIALECTS, dialect))
+            .enter(by as usize, index_of(instruments::DIALECTS, codec))
     }
 
     /// It has logged in.
-    pub fn logged_in(&self, by: Transport, dialect: &str) -> Present {
+    pub fn logged_in(&self, by: Transport, codec: &str) -> GaugeGuard {
         self.sessions
-            .enter(by as usize, number(is::DIALECTS, dialect))
+            .enter(by as usize, index_of(instruments::DIALECTS, codec))
     }
 
     /// A login was answered.
     pub fn login(&self, result: Result<(), &Refusal>) {
         self.logins
-            .word(result.map_or_else(Refusal::code, |()| "ok"));
+            .increment_label(result.map_or_else(Refusal::code, |()| "ok"));
     }
 
     /// A try to resume a session was answered.
     pub fn resume(&self, result: Result<(), &str>) {
-        self.resumes.word(match result {
+        self.resumes.increment_label(match result {
             Ok(()) => "ok",
             Err(code) => code,
         });
@@ -325,33 +259,33 @@ impl Metrics {
 
     /// A connection ended.
     pub fn ended(&self, reason: CloseReason) {
-        self.ended.word(reason.label());
+        self.ended.increment_label(reason.label());
     }
 
     /// A signal's outcome is known.
-    pub fn signal(&self, kind: SignalKind, fate: Fate) {
-        self.signals.one(kind as usize, fate as usize);
+    pub fn signal(&self, kind: SignalKind, fate: SignalOutcome) {
+        self.signals.increment(kind as usize, fate as usize);
     }
 
     /// The outcome of a leave is known.
-    pub fn leave_sent(&self, fate: Fate) {
-        self.signals.one(LEAVE, fate as usize);
+    pub fn leave_sent(&self, fate: SignalOutcome) {
+        self.signals.increment(LEAVE, fate as usize);
     }
 
     /// A client was told an error.
     pub fn refused(&self, refusal: &Refusal) {
-        self.refusals.word(refusal.code());
+        self.refusals.increment_label(refusal.code());
     }
 
     /// A client was told that a call is over.
     pub fn left(&self, reason: LeaveReason) {
-        self.leaves.word(reason.word());
+        self.leaves.increment_label(reason.as_str());
     }
 
     /// A client said how its connection is.
     pub fn reported(&self, report: Report) {
-        let pair = report.pair.map_or("unknown", PairKind::word);
-        self.reports.words(report.state.word(), pair);
+        let pair = report.pair.map_or("unknown", PairKind::as_str);
+        self.reports.increment_labels(report.state.as_str(), pair);
         if let (PeerState::Connected, Some(after)) = (report.state, report.after) {
             self.setup
                 .record(after.as_secs_f64(), &[KeyValue::new("pair", pair)]);
@@ -360,22 +294,22 @@ impl Metrics {
 
     /// A session's mailbox was full.
     pub fn mailbox_overflowed(&self) {
-        self.overflows.one(0, 0);
+        self.overflows.increment(0, 0);
     }
 
     /// Leases were renewed, or were not.
     pub fn renewed(&self, result: Renewed, count: usize) {
-        self.leases.more(result as usize, 0, count as u64);
+        self.leases.add(result as usize, 0, count as u64);
     }
 
     /// Pushes were missed: by one session, or possibly by all.
-    pub fn gap(&self, of_one: bool) {
-        self.gaps.one(usize::from(of_one), 0);
+    pub fn gap(&self, one_session: bool) {
+        self.gaps.increment(usize::from(one_session), 0);
     }
 
     /// Something went wrong with Redis.
     pub fn redis_failed(&self, trouble: RedisTrouble) {
-        self.troubles.one(trouble as usize, 0);
+        self.troubles.increment(trouble as usize, 0);
     }
 
     /// A pipeline was answered.
@@ -395,7 +329,7 @@ impl Metrics {
     }
 
     /// Where the export of spans is counted.
-    pub(super) fn spans(&self) -> Arc<Tally> {
+    pub(super) fn spans(&self) -> Arc<Counters> {
         Arc::clone(&self.spans)
     }
 }

@@ -1,15 +1,17 @@
 //! What a node tells its operator: log lines, figures, and the traces of calls.
 
 mod calls;
+mod counters;
 mod export;
 mod instruments;
+mod labels;
 mod metrics;
-mod tally;
 
 pub use calls::{CallSpan, CallTracer, Message, UserNames, signed};
+pub use counters::GaugeGuard;
 pub use export::{Protocol, Sampling};
-pub use metrics::{Fate, Metrics, RedisTrouble, Renewed, Transport, View};
-pub use tally::Present;
+pub use labels::{RedisTrouble, Renewed, SignalOutcome, Transport};
+pub use metrics::{Metrics, View};
 
 use std::io::IsTerminal as _;
 use std::sync::Arc;

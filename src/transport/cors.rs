@@ -18,15 +18,16 @@ const PREFLIGHT: [(HeaderName, &str); 3] = [
     (header::ACCESS_CONTROL_MAX_AGE, "600"),
 ];
 
-/// Answers preflights, turns pages away that may not connect, and lets the others read what they are answered.
+/// Answers preflights and refuses pages that may not connect. Every page may read its answer: a refusal that a page cannot read looks to its
+/// developer like a server that is not there.
 pub(super) async fn share(
     State(endpoints): State<Endpoints>,
     request: Request,
     next: Next,
 ) -> Response {
     let origin = request.headers().get(header::ORIGIN).cloned();
-    let mut response = if !endpoints.welcomes(request.headers()) {
-        return Rejection::Origin.into_response();
+    let mut response = if !endpoints.allows_origin(request.headers()) {
+        Rejection::Origin.into_response()
     } else if request.method() == Method::OPTIONS {
         (StatusCode::NO_CONTENT, PREFLIGHT).into_response()
     } else {

@@ -11,16 +11,16 @@ use serde::Serialize;
 use tokio::time::sleep;
 
 use super::Endpoints;
-use super::asking::{bearer, parameter};
 use super::http::Token;
 use super::reject::Rejection;
+use super::request::{bearer, parameter};
 use crate::model::{Address, IceServers, Realm, Secret, UserName};
 
 /// How long it takes to be told that a secret is wrong, as at a login.
-const WRONG_SECRET_COSTS: Duration = Duration::from_secs(1);
+const WRONG_SECRET_DELAY: Duration = Duration::from_secs(1);
 
 #[derive(Serialize)]
-struct Told {
+struct IceServersBody {
     #[serde(rename = "iceServers")]
     servers: Vec<Server>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -37,7 +37,7 @@ struct Server {
     credential: Option<String>,
 }
 
-impl From<IceServers> for Told {
+impl From<IceServers> for IceServersBody {
     fn from(ice: IceServers) -> Self {
         let servers = ice.servers.into_iter().map(|server| {
             let login = server.login.map(|login| (login.username, login.credential));
@@ -62,15 +62,15 @@ pub(super) async fn ice_servers(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Rejection> {
-    let _place = endpoints
+    let _permit = endpoints
         .connections
-        .enter(from.ip())
+        .acquire(from.ip())
         .map_err(|_| Rejection::TooMany)?;
     let secret = bearer(&headers).ok_or(Rejection::Unauthorized)?;
     if let Some(token) = Token::parse(secret) {
         let user = endpoints.homes.verify(&token).await?;
         let user = user.ok_or(Rejection::Unauthorized)?;
-        return Ok(tell(&endpoints, &Address::new(Realm::default(), user)));
+        return Ok(answer(&endpoints, &Address::new(Realm::default(), user)));
     }
     let name = parameter(&uri, "name").ok_or(Rejection::NoName)?;
     let name = UserName::parse(&name).map_err(|_| Rejection::NoName)?;
@@ -80,13 +80,13 @@ pub(super) async fn ice_servers(
         .knows(&user, &Secret::claimed(secret))
         .await;
     if !known.map_err(|_| Rejection::Unavailable)? {
-        sleep(WRONG_SECRET_COSTS).await;
+        sleep(WRONG_SECRET_DELAY).await;
         return Err(Rejection::Unauthorized);
     }
-    Ok(tell(&endpoints, &user))
+    Ok(answer(&endpoints, &user))
 }
 
-fn tell(endpoints: &Endpoints, user: &Address) -> Response {
-    let told: Told = endpoints.settings.ice.servers_for(user).into();
-    ([(header::CACHE_CONTROL, "no-store")], Json(told)).into_response()
+fn answer(endpoints: &Endpoints, user: &Address) -> Response {
+    let body: IceServersBody = endpoints.settings.ice.servers_for(user).into();
+    ([(header::CACHE_CONTROL, "no-store")], Json(body)).into_response()
 }

@@ -38,9 +38,9 @@ pub async fn serve(listener: TcpListener, routes: Router, tls: Option<Tls>) {
     loop {
         match listener.accept().await {
             Ok((stream, from)) => {
-                connections.spawn(welcome(stream, from, routes.clone(), tls.clone()));
+                connections.spawn(accept(stream, from, routes.clone(), tls.clone()));
             }
-            Err(error) if is_of_one_connection(&error) => {
+            Err(error) if is_connection_error(&error) => {
                 debug!(%error, "A connection broke before it was accepted");
             }
             Err(error) => {
@@ -51,7 +51,7 @@ pub async fn serve(listener: TcpListener, routes: Router, tls: Option<Tls>) {
     }
 }
 
-fn is_of_one_connection(error: &std::io::Error) -> bool {
+fn is_connection_error(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(
         error.kind(),
@@ -59,22 +59,22 @@ fn is_of_one_connection(error: &std::io::Error) -> bool {
     )
 }
 
-async fn welcome(stream: TcpStream, from: SocketAddr, routes: Router, tls: Option<Tls>) {
+async fn accept(stream: TcpStream, from: SocketAddr, routes: Router, tls: Option<Tls>) {
     // Without it a call set-up takes 44 ms: the delayed acknowledgement of the other side (measured).
     let _ = stream.set_nodelay(true);
     // A stream of events is not answered: without this, a client that vanished would be there for a quarter of an hour.
     let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED));
     let Some(tls) = tls else {
-        return converse(stream, from, routes).await;
+        return serve_connection(stream, from, routes).await;
     };
     match timeout(HANDSHAKE_WITHIN, tls.acceptor().accept(stream)).await {
-        Ok(Ok(stream)) => converse(stream, from, routes).await,
+        Ok(Ok(stream)) => serve_connection(stream, from, routes).await,
         Ok(Err(error)) => debug!(%error, "A client and this node did not agree on TLS"),
         Err(_) => debug!("A client took too long to agree on TLS"),
     }
 }
 
-async fn converse(
+async fn serve_connection(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     from: SocketAddr,
     routes: Router,

@@ -1,15 +1,16 @@
 //! The endpoints: everything HTTP.
 
-mod asking;
 mod cors;
 mod expiry;
 mod http;
 mod ice_servers;
+mod library;
 mod listener;
 mod ops;
 mod pages;
 pub mod peerjs;
 mod reject;
+mod request;
 mod tls;
 mod websocket;
 mod whoami;
@@ -83,7 +84,7 @@ pub struct Endpoints {
     sessions: ConnectionLimit,
     homes: http::Homes,
     /// The page at `/`.
-    front: Option<Arc<pages::File>>,
+    front_page: Option<Arc<pages::File>>,
     lists: peerjs::Lists,
 }
 
@@ -97,7 +98,7 @@ impl Endpoints {
     ) -> Self {
         let connections = || ConnectionLimit::new(settings.connections_per_ip);
         let (connections, sessions) = (connections(), connections());
-        let front = settings.pages.then(pages::front_page).map(Arc::new);
+        let front_page = settings.pages.then(pages::front_page).map(Arc::new);
         let settings = Arc::new(settings);
         let homes = http::Homes::new(
             broker,
@@ -112,7 +113,7 @@ impl Endpoints {
             connections,
             sessions,
             homes,
-            front,
+            front_page,
             lists: peerjs::Lists::default(),
         }
     }
@@ -125,7 +126,7 @@ impl Endpoints {
     /// What clients see.
     pub fn routes(self) -> axum::Router {
         let peerjs = self.peerjs().map(peerjs::routes);
-        let pages = self.front.as_ref().map(|_| pages::pages());
+        let pages = self.front_page.as_ref().map(|_| pages::pages());
         let shared = axum::Router::new()
             .route("/v1/whoami", get(whoami::whoami))
             .route("/v1/ice-servers", get(ice_servers::ice_servers))
@@ -147,7 +148,7 @@ impl Endpoints {
     }
 
     /// Whether a page of this origin may connect. Programs send none.
-    fn welcomes(&self, headers: &HeaderMap) -> bool {
+    fn allows_origin(&self, headers: &HeaderMap) -> bool {
         let allowed = &self.settings.origins;
         let known = |origin: &HeaderValue| {
             allowed

@@ -46,11 +46,12 @@ struct Status {
     calls: u64,
     /// Other nodes that call peers or receivers were lately found on.
     nodes_seen: Vec<String>,
-    broker: FabricStatus,
+    #[serde(rename = "fabric")]
+    broker: BrokerStatus,
 }
 
 #[derive(Serialize)]
-struct FabricStatus {
+struct BrokerStatus {
     kind: &'static str,
     reached: bool,
     /// Signals and questions that wait to leave.
@@ -98,7 +99,7 @@ async fn status(State(view): State<NodeView>) -> Json<Status> {
         sessions: health.sessions,
         calls: health.calls,
         nodes_seen: seen.iter().map(ToString::to_string).collect(),
-        broker: FabricStatus {
+        broker: BrokerStatus {
             kind: view.broker,
             reached: health.broker_reached,
             queue: health.broker_queue,

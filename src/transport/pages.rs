@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use sha2::{Digest as _, Sha256};
 
-use super::{Endpoints, peerjs};
+use super::{Endpoints, library, peerjs};
 
 /// What a page may do: only what comes from this node, nothing inline, framed by nobody. `'self'` includes `WebSocket`s of the same host.
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
@@ -86,14 +86,14 @@ impl File {
         } else {
             ([(header::CONTENT_TYPE, self.kind)], self.text).into_response()
         };
-        let said = response.headers_mut();
+        let headers = response.headers_mut();
         let tag = HeaderValue::from_str(&self.tag);
-        said.extend(tag.ok().map(|tag| (header::ETAG, tag)));
+        headers.extend(tag.ok().map(|tag| (header::ETAG, tag)));
         for (name, value) in [
             (header::CACHE_CONTROL, caching),
             (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         ] {
-            said.insert(name, HeaderValue::from_static(value));
+            headers.insert(name, HeaderValue::from_static(value));
         }
         response
     }
@@ -110,9 +110,9 @@ impl File {
 
 /// What there is at `/` for whoever asks for no WebSocket: the page for browsers; for programs what a `PeerServer` says of itself, if they find
 /// one here, or some words.
-pub(super) fn front(endpoints: &Endpoints, headers: &HeaderMap) -> Response {
+pub(super) fn root(endpoints: &Endpoints, headers: &HeaderMap) -> Response {
     let is_peerjs = endpoints.peerjs().is_some_and(|peerjs| peerjs.path == "/");
-    let mut response = match &endpoints.front {
+    let mut response = match &endpoints.front_page {
         Some(page) if prefers_html(headers) => show(page, headers),
         _ if is_peerjs && !prefers_html(headers) => peerjs::info(endpoints, headers),
         _ => notice(endpoints),
@@ -145,15 +145,12 @@ pub(super) fn client() -> Router<Endpoints> {
     let part = |kind, text| {
         let file = File::new(kind, text);
         get(async move |headers: HeaderMap, uri: Uri| {
-            let file = file.answer(&headers, lasting(&uri));
+            let file = file.answer(&headers, cache_policy(&uri));
             (IMPORTABLE, file)
         })
     };
     Router::new()
-        .route(
-            "/client/switchboard.js",
-            part(SCRIPT, include_str!("../../client/switchboard.js")),
-        )
+        .route("/client/switchboard.js", part(SCRIPT, library::script()))
         .route(
             "/client/switchboard.d.ts",
             part(TYPES, include_str!("../../client/switchboard.d.ts")),
@@ -161,7 +158,7 @@ pub(super) fn client() -> Router<Endpoints> {
 }
 
 /// A file of this version never changes; which one a node of another version has, it is asked each time.
-fn lasting(uri: &Uri) -> &'static str {
+fn cache_policy(uri: &Uri) -> &'static str {
     let mut parameters = uri.query().unwrap_or_default().split('&');
     let version = parameters.find_map(|parameter| parameter.strip_prefix("v="));
     if version == Some(env!("CARGO_PKG_VERSION")) {
@@ -206,20 +203,20 @@ fn prefers_html(headers: &HeaderMap) -> bool {
     let accepted = accepted.filter_map(|accept| accept.to_str().ok());
     let accepted: Vec<(&str, f32)> = accepted
         .flat_map(|accept| accept.split(','))
-        .map(wish)
+        .map(weighted_range)
         .collect();
-    let wish_for = |kind| {
-        let wish = accepted.iter().find(|(range, _)| *range == kind);
-        wish.map(|(_, weight)| *weight)
+    let weight_of = |kind| {
+        let range = accepted.iter().find(|(range, _)| *range == kind);
+        range.map(|(_, weight)| *weight)
     };
     let text = ["text/plain", "text/*", "*/*"]
         .into_iter()
-        .find_map(wish_for);
-    wish_for("text/html").is_some_and(|html| html > 0.0 && html >= text.unwrap_or_default())
+        .find_map(weight_of);
+    weight_of("text/html").is_some_and(|html| html > 0.0 && html >= text.unwrap_or_default())
 }
 
 /// One range of media types, and how much it is wished for.
-fn wish(range: &str) -> (&str, f32) {
+fn weighted_range(range: &str) -> (&str, f32) {
     let mut parts = range.split(';').map(str::trim);
     let kind = parts.next().unwrap_or_default();
     let weight = parts.find_map(|parameter| parameter.strip_prefix("q="));

@@ -16,11 +16,11 @@ use tokio::sync::Mutex;
 
 use super::Endpoints;
 use super::reject::Rejection;
-use super::websocket::{self, Conversation};
+use super::websocket::{self, SessionSetup};
 use crate::model::{LoginRequest, Realm, Refusal};
 use crate::protocol::PeerJs;
 use crate::session::state::SessionPolicy;
-use crate::session::{Clocks, Opening};
+use crate::session::{Clocks, InitialLogin};
 
 /// Read at once, in bytes. A peer says some twenty messages at a call, and then nothing but heartbeats: half of what other clients get
 /// makes a connection smaller by a tenth.
@@ -38,7 +38,7 @@ pub struct Settings {
     /// Whether anybody may list the ids.
     pub allow_discovery: bool,
     /// Whether clients hear `LEAVE` when somebody they have exchanged an offer or an answer with is gone.
-    pub tells_leaves: bool,
+    pub sends_leave: bool,
     /// How long a message waits for an id that nobody has.
     pub expire_timeout: Duration,
     /// How often a client must send its heartbeat.
@@ -55,9 +55,9 @@ const NOT_SUPPLIED: Refusal =
     Refusal::Unauthorized("No id, token, or key supplied to websocket server");
 const INVALID_KEY: Refusal = Refusal::Unauthorized("Invalid key provided");
 /// How many ids are listed at most.
-const LISTED: usize = 10_000;
+const MAX_LISTED: usize = 10_000;
 /// How long a list is told again before the next one is made: it looks at every name of the cluster.
-const LIST_LIVES: Duration = Duration::from_secs(1);
+const LIST_TTL: Duration = Duration::from_secs(1);
 
 /// Lists of ids that were made lately, by realm. Held while one is made, so that nobody makes it twice.
 pub(super) type Lists = Arc<Mutex<HashMap<Realm, (Instant, Arc<Vec<String>>)>>>;
@@ -87,7 +87,7 @@ pub(super) fn info(endpoints: &Endpoints, headers: &HeaderMap) -> Response {
         [(header::CONTENT_TYPE, "application/json; charset=utf-8")],
         INFO,
     );
-    shared(endpoints, headers, json)
+    with_cors(endpoints, headers, json)
 }
 
 async fn about(State(endpoints): State<Endpoints>, headers: HeaderMap) -> Response {
@@ -101,10 +101,10 @@ async fn id(
     headers: HeaderMap,
 ) -> Response {
     if realm(&endpoints, &key).is_none() {
-        return shared(&endpoints, &headers, StatusCode::NOT_FOUND);
+        return with_cors(&endpoints, &headers, StatusCode::NOT_FOUND);
     }
     let text = [(header::CONTENT_TYPE, "text/html; charset=utf-8")];
-    shared(&endpoints, &headers, (text, uuid()))
+    with_cors(&endpoints, &headers, (text, uuid()))
 }
 
 /// Every id of the cluster.
@@ -114,7 +114,7 @@ async fn peers(
     headers: HeaderMap,
 ) -> Response {
     let Some(realm) = realm(&endpoints, &key) else {
-        return shared(&endpoints, &headers, StatusCode::NOT_FOUND);
+        return with_cors(&endpoints, &headers, StatusCode::NOT_FOUND);
     };
     let allowed = endpoints
         .peerjs()
@@ -122,22 +122,22 @@ async fn peers(
     if !allowed {
         let text = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
         let refused = (StatusCode::UNAUTHORIZED, text, "Unauthorized");
-        return shared(&endpoints, &headers, refused);
+        return with_cors(&endpoints, &headers, refused);
     }
     let mut lists = endpoints.lists.lock().await;
     if let Some((made, list)) = lists.get(&realm)
-        && made.elapsed() < LIST_LIVES
+        && made.elapsed() < LIST_TTL
     {
-        return shared(&endpoints, &headers, listed(list));
+        return with_cors(&endpoints, &headers, listed(list));
     }
-    match endpoints.router.names(&realm, LISTED).await {
+    match endpoints.router.names(&realm, MAX_LISTED).await {
         Ok(names) => {
             let list: Vec<String> = names.iter().map(ToString::to_string).collect();
             let list = Arc::new(list);
             lists.insert(realm, (Instant::now(), Arc::clone(&list)));
-            shared(&endpoints, &headers, listed(&list))
+            with_cors(&endpoints, &headers, listed(&list))
         }
-        Err(_) => shared(&endpoints, &headers, Rejection::Unavailable),
+        Err(_) => with_cors(&endpoints, &headers, Rejection::Unavailable),
     }
 }
 
@@ -147,7 +147,7 @@ fn listed(list: &[String]) -> impl IntoResponse {
 }
 
 async fn preflight(State(endpoints): State<Endpoints>, headers: HeaderMap) -> Response {
-    let mut response = shared(&endpoints, &headers, StatusCode::NO_CONTENT);
+    let mut response = with_cors(&endpoints, &headers, StatusCode::NO_CONTENT);
     let answer = response.headers_mut();
     answer.insert(
         header::ACCESS_CONTROL_ALLOW_METHODS,
@@ -162,12 +162,12 @@ async fn preflight(State(endpoints): State<Endpoints>, headers: HeaderMap) -> Re
 }
 
 /// Lets pages of other origins read the answer, if they may connect.
-fn shared(endpoints: &Endpoints, headers: &HeaderMap, answer: impl IntoResponse) -> Response {
+fn with_cors(endpoints: &Endpoints, headers: &HeaderMap, answer: impl IntoResponse) -> Response {
     let mut response = answer.into_response();
     let answer = response.headers_mut();
     answer.append(header::VARY, header::ORIGIN.into());
     if let Some(origin) = headers.get(header::ORIGIN)
-        && endpoints.welcomes(headers)
+        && endpoints.allows_origin(headers)
     {
         answer.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
     }
@@ -186,16 +186,16 @@ async fn enter(
         return if headers.contains_key(header::UPGRADE) {
             Rejection::BadUpgrade.into_response()
         } else {
-            shared(&endpoints, &headers, StatusCode::NOT_FOUND)
+            with_cors(&endpoints, &headers, StatusCode::NOT_FOUND)
         };
     };
     let Some(peerjs) = endpoints.peerjs() else {
         return StatusCode::NOT_FOUND.into_response();
     };
-    let (realm, opening) = opening(peerjs, query.as_deref().unwrap_or_default());
-    let conversation = Conversation {
+    let (realm, initial_login) = initial_login(peerjs, query.as_deref().unwrap_or_default());
+    let setup = SessionSetup {
         realm,
-        opening,
+        initial_login,
         policy: SessionPolicy {
             grace: Some(peerjs.grace),
             offline_ttl: peerjs.expire_timeout,
@@ -207,12 +207,12 @@ async fn enter(
         },
         read_buffer: READ_BUFFER,
     };
-    let dialect = PeerJs::new(peerjs.tells_leaves);
-    websocket::admit(&endpoints, from, &headers, upgrade, dialect, conversation)
+    let codec = PeerJs::new(peerjs.sends_leave);
+    websocket::open_session(&endpoints, from, &headers, upgrade, codec, setup)
 }
 
-/// How the conversation begins, by what its URL says. Of a parameter that is given twice the last one counts.
-fn opening(settings: &Settings, query: &str) -> (Realm, Opening) {
+/// How the setup begins, by what its URL says. Of a parameter that is given twice the last one counts.
+fn initial_login(settings: &Settings, query: &str) -> (Realm, InitialLogin) {
     let (mut id, mut token, mut key) = (String::new(), String::new(), String::new());
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         match &*name {
@@ -222,18 +222,18 @@ fn opening(settings: &Settings, query: &str) -> (Realm, Opening) {
             _ => {}
         }
     }
-    let opening = if id.is_empty() || token.is_empty() || key.is_empty() {
-        Opening::Refused(NOT_SUPPLIED)
+    let initial_login = if id.is_empty() || token.is_empty() || key.is_empty() {
+        InitialLogin::Refused(NOT_SUPPLIED)
     } else if settings.keys.contains(&key) {
-        Opening::Login(Box::new(LoginRequest {
+        InitialLogin::Given(Box::new(LoginRequest {
             name: id,
             own_secret: Some(token),
             ..LoginRequest::default()
         }))
     } else {
-        Opening::Refused(INVALID_KEY)
+        InitialLogin::Refused(INVALID_KEY)
     };
-    (realm_of(&key), opening)
+    (realm_of(&key), initial_login)
 }
 
 /// The realm that an HTTP request with this key is about. Any key will do, as at the original, unless it is to be checked.
@@ -279,7 +279,7 @@ mod tests {
             keys: vec!["peerjs".to_owned(), "other".to_owned()],
             strict_key: false,
             allow_discovery: false,
-            tells_leaves: false,
+            sends_leave: false,
             expire_timeout: Duration::ZERO,
             alive_timeout: Duration::ZERO,
             grace: Duration::ZERO,
@@ -298,12 +298,12 @@ mod tests {
 
     #[test]
     fn the_url_says_who_comes() {
-        let (realm, opening) = opening(
+        let (realm, initial_login) = initial_login(
             &settings(),
             "key=other&id=wrong&token=t%20t&version=1.5.5&id=a%20b",
         );
         assert_eq!(realm.as_str(), "peerjs:other");
-        let Opening::Login(request) = opening else {
+        let InitialLogin::Given(request) = initial_login else {
             panic!("refused");
         };
         assert_eq!(request.name, "a b");
@@ -319,10 +319,10 @@ mod tests {
             ("key=&id=a&token=t", NOT_SUPPLIED),
             ("key=nope&id=a&token=t", INVALID_KEY),
         ] {
-            let (_, opening) = opening(&settings(), query);
+            let (_, initial_login) = initial_login(&settings(), query);
             assert!(
-                matches!(&opening, Opening::Refused(told) if *told == refusal),
-                "{query}: {opening:?}"
+                matches!(&initial_login, InitialLogin::Refused(told) if *told == refusal),
+                "{query}: {initial_login:?}"
             );
         }
     }

@@ -18,7 +18,7 @@ use tracing::{error, info};
 use super::expiry::Expiry;
 
 /// How often the files are looked at. Also how long a certificate and its key may take to be replaced, one after the other.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+const RELOAD_EVERY: Duration = Duration::from_secs(2);
 
 /// Where the operator keeps the certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,12 +63,12 @@ pub enum TlsError {
 }
 
 /// A certificate and its key, as they are in the files.
-struct Pair {
+struct PemFiles {
     certificate: Vec<u8>,
     key: Vec<u8>,
 }
 
-impl Pair {
+impl PemFiles {
     fn read(files: &TlsFiles) -> Result<Self, TlsError> {
         let read = |setting, path: &PathBuf| {
             std::fs::read(path).map_err(|source| TlsError::Unreadable {
@@ -121,9 +121,9 @@ impl Pair {
 
 /// What is served at the moment.
 #[derive(Debug)]
-struct Served(RwLock<Arc<CertifiedKey>>);
+struct CurrentCertificate(RwLock<Arc<CertifiedKey>>);
 
-impl ResolvesServerCert for Served {
+impl ResolvesServerCert for CurrentCertificate {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         // Nothing panics while it holds the lock.
         let served = self.0.read().unwrap_or_else(PoisonError::into_inner);
@@ -136,7 +136,7 @@ impl ResolvesServerCert for Served {
 pub struct Tls {
     files: TlsFiles,
     provider: Arc<CryptoProvider>,
-    served: Arc<Served>,
+    served: Arc<CurrentCertificate>,
     fingerprint: [u8; 32],
     expiry: Option<Expiry>,
     acceptor: TlsAcceptor,
@@ -152,11 +152,11 @@ impl Tls {
     /// Reads the files for the first time.
     pub fn load(files: TlsFiles) -> Result<Self, TlsError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let pair = Pair::read(&files)?;
+        let pair = PemFiles::read(&files)?;
         let certified = pair.certified(&files, &provider)?;
         let expiry = certified.cert.first().and_then(Expiry::of);
-        let served = Arc::new(Served(RwLock::new(Arc::new(certified))));
-        let resolver: Arc<dyn ResolvesServerCert> = Arc::<Served>::clone(&served);
+        let served = Arc::new(CurrentCertificate(RwLock::new(Arc::new(certified))));
+        let resolver: Arc<dyn ResolvesServerCert> = Arc::<CurrentCertificate>::clone(&served);
         let mut config = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .map_err(TlsError::Unusable)?
@@ -178,19 +178,19 @@ impl Tls {
         &self.acceptor
     }
 
-    /// Looks at the files for ever. What is new and good is served from the next connection on; what is bad is told, and not served.
-    pub async fn keep(mut self) {
-        let mut trouble = Trouble::default();
+    /// Looks at the files for ever. What is new and good is served from the next connection on; what is bad is logged, and not served.
+    pub async fn watch_files(mut self) {
+        let mut throttle = ErrorThrottle::default();
         loop {
-            sleep(LOOK_EVERY).await;
-            match self.look() {
+            sleep(RELOAD_EVERY).await;
+            match self.reload() {
                 Ok(renewed) => {
                     if renewed {
                         info!(certificate = ?self.files.certificate, "A renewed certificate is served");
                     }
-                    trouble = Trouble::default();
+                    throttle = ErrorThrottle::default();
                 }
-                Err(found) if trouble.is_to_be_told(&found.to_string()) => {
+                Err(found) if throttle.should_log(&found.to_string()) => {
                     error!("The TLS certificate is not renewed, the one before is kept: {found}");
                 }
                 Err(_) => {}
@@ -202,8 +202,8 @@ impl Tls {
     }
 
     /// True if what is served has changed.
-    fn look(&mut self) -> Result<bool, TlsError> {
-        let pair = Pair::read(&self.files)?;
+    fn reload(&mut self) -> Result<bool, TlsError> {
+        let pair = PemFiles::read(&self.files)?;
         let fingerprint = pair.fingerprint();
         if fingerprint == self.fingerprint {
             return Ok(false);
@@ -220,21 +220,21 @@ impl Tls {
     }
 }
 
-/// Trouble is told at its second look, since two files are never replaced at once, and then no more until it is another.
+/// An error is logged at its second look, since two files are never replaced at once, and then no more until it is another.
 #[derive(Debug, Default)]
-struct Trouble {
+struct ErrorThrottle {
     seen: String,
-    told: bool,
+    logged: bool,
 }
 
-impl Trouble {
-    fn is_to_be_told(&mut self, found: &str) -> bool {
+impl ErrorThrottle {
+    fn should_log(&mut self, found: &str) -> bool {
         if self.seen != found {
             found.clone_into(&mut self.seen);
-            self.told = false;
+            self.logged = false;
             return false;
         }
-        !std::mem::replace(&mut self.told, true)
+        !std::mem::replace(&mut self.logged, true)
     }
 }
 
@@ -244,8 +244,8 @@ mod tests {
 
     #[test]
     fn trouble_is_told_once_and_not_while_files_are_being_replaced() {
-        let mut trouble = Trouble::default();
-        let told = [
+        let mut throttle = ErrorThrottle::default();
+        let logged = [
             "mismatch",
             "unreadable",
             "unreadable",
@@ -253,7 +253,7 @@ mod tests {
             "mismatch",
             "mismatch",
         ]
-        .map(|found| trouble.is_to_be_told(found));
-        assert_eq!(told, [false, false, true, false, false, true]);
+        .map(|found| throttle.should_log(found));
+        assert_eq!(logged, [false, false, true, false, false, true]);
     }
 }

@@ -1,4 +1,4 @@
-//! The WebSocket door: upgrades, and adapts what comes to the frames of a conversation.
+//! The WebSocket door: upgrades, and adapts what comes to the frames of a setup.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -16,11 +16,11 @@ use futures_util::{Sink, Stream};
 use super::peerjs::RESERVED;
 use super::reject::Rejection;
 use super::{Endpoints, pages};
-use crate::limits::{Place, RateLimit};
+use crate::limits::{Permit, RateLimit};
 use crate::model::{CloseReason, Frame, Realm};
 use crate::protocol::{Codec, Native};
 use crate::session::state::SessionPolicy;
-use crate::session::{self, Clocks, Gone, Opening, Received, Sending, SessionContext};
+use crate::session::{self, Clocks, Gone, InitialLogin, Received, Sending, SessionContext};
 
 /// Read at once. It is allocated for every connection and zeroed at every read: the default of 128 KiB costs 136 KiB a connection, and a
 /// relay 12 µs (measured).
@@ -40,11 +40,11 @@ pub(super) async fn enter(
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
     let mut upgrade = match (upgrade, uri.path()) {
-        (Ok(upgrade), path) if !is_of_another_door(path) => upgrade,
+        (Ok(upgrade), path) if !is_reserved_path(path) => upgrade,
         (Err(_), "/" | "/ws") if headers.contains_key(header::UPGRADE) => {
             return Rejection::BadUpgrade.into_response();
         }
-        (Err(_), "/") => return pages::front(&endpoints, &headers),
+        (Err(_), "/") => return pages::root(&endpoints, &headers),
         (Err(_), "/ws") => return Rejection::NotAnUpgrade.into_response(),
         _ => return StatusCode::NOT_FOUND.into_response(),
     };
@@ -52,18 +52,18 @@ pub(super) async fn enter(
     if let Some(protocol) = first_protocol(&headers) {
         upgrade.set_selected_protocol(protocol);
     }
-    let conversation = Conversation {
+    let setup = SessionSetup {
         realm: Realm::default(),
-        opening: Opening::Frame,
+        initial_login: InitialLogin::ByMessage,
         policy: SessionPolicy::default(),
         clocks: endpoints.settings.clocks,
         read_buffer: READ_BUFFER,
     };
-    admit(&endpoints, from, &headers, upgrade, Native, conversation)
+    open_session(&endpoints, from, &headers, upgrade, Native, setup)
 }
 
-/// Whether a path is below one of another door, or where PeerJS clients connect: whoever is wrong about it gets no native conversation.
-fn is_of_another_door(path: &str) -> bool {
+/// Whether a path is below one of another door, or where PeerJS clients connect: whoever is wrong about it gets no native setup.
+fn is_reserved_path(path: &str) -> bool {
     let mut segments = path.split('/').filter(|segment| !segment.is_empty());
     let first = segments.clone().next().unwrap_or_default();
     (first != "ws" && RESERVED.contains(&first)) || segments.any(|segment| segment == "peerjs")
@@ -77,9 +77,9 @@ fn first_protocol(headers: &HeaderMap) -> Option<HeaderValue> {
 }
 
 /// What is different from door to door.
-pub(super) struct Conversation {
+pub(super) struct SessionSetup {
     pub(super) realm: Realm,
-    pub(super) opening: Opening,
+    pub(super) initial_login: InitialLogin,
     pub(super) policy: SessionPolicy,
     pub(super) clocks: Clocks,
     /// Read at once, in bytes.
@@ -87,30 +87,30 @@ pub(super) struct Conversation {
 }
 
 /// Lets a WebSocket in that is to speak this language, if there is room and it may come.
-pub(super) fn admit(
+pub(super) fn open_session(
     endpoints: &Endpoints,
     from: SocketAddr,
     headers: &HeaderMap,
     upgrade: WebSocketUpgrade,
-    dialect: impl Codec,
-    conversation: Conversation,
+    codec: impl Codec,
+    setup: SessionSetup,
 ) -> Response {
     if endpoints.phase.is_draining() {
         return Rejection::Draining.into_response();
     }
-    if !endpoints.welcomes(headers) {
+    if !endpoints.allows_origin(headers) {
         return Rejection::Origin.into_response();
     }
-    let Ok(place) = endpoints.connections.enter(from.ip()) else {
+    let Ok(permit) = endpoints.connections.acquire(from.ip()) else {
         return Rejection::TooMany.into_response();
     };
     // In a box until the session has one of its own: what the upgrade is given is kept twice by its future.
     let context = Box::new(SessionContext {
         router: endpoints.router.clone(),
-        realm: conversation.realm,
-        clocks: conversation.clocks,
-        opening: conversation.opening,
-        policy: conversation.policy,
+        realm: setup.realm,
+        clocks: setup.clocks,
+        initial_login: setup.initial_login,
+        policy: setup.policy,
         write_timeout: endpoints.settings.write_timeout,
         rate: RateLimit::new(endpoints.settings.signals_per_second),
         phase: endpoints.phase.clone(),
@@ -121,18 +121,18 @@ pub(super) fn admit(
     // Taken before the upgrade is answered, so that a drain cannot miss the session.
     let tracked = endpoints.phase.track();
     upgrade
-        .read_buffer_size(conversation.read_buffer)
+        .read_buffer_size(setup.read_buffer)
         .write_buffer_size(WRITE_BUFFER)
         .max_write_buffer_size(WRITE_BUFFER + 2 * endpoints.settings.frame_bytes + WRITE_BUFFER)
         .max_message_size(endpoints.settings.frame_bytes)
         .max_frame_size(endpoints.settings.frame_bytes)
         .on_upgrade(async move |socket| {
             session::run(
-                Door {
+                WebSocketConnection {
                     socket,
-                    _place: place,
+                    _permit: permit,
                 },
-                dialect,
+                codec,
                 unboxed(context),
             )
             .await;
@@ -140,20 +140,20 @@ pub(super) fn admit(
         })
 }
 
-/// Gives the room of the box back at once: moved out of it by `*`, its value leaves it to the end of the conversation.
+/// Gives the room of the box back at once: moved out of it by `*`, its value leaves it to the end of the setup.
 #[expect(clippy::boxed_local, reason = "the box is what this is about")]
 fn unboxed<T>(value: Box<T>) -> T {
     *value
 }
 
-/// A WebSocket as a conversation sees it.
-struct Door {
+/// A WebSocket as a setup sees it.
+struct WebSocketConnection {
     socket: WebSocket,
     /// Free again as soon as the connection is closed.
-    _place: Option<Place>,
+    _permit: Option<Permit>,
 }
 
-impl Stream for Door {
+impl Stream for WebSocketConnection {
     type Item = Received;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Received>> {
@@ -162,7 +162,7 @@ impl Stream for Door {
             Some(Ok(Message::Text(text))) => Some(Received::Frame(Frame::Text(text.into()))),
             Some(Ok(Message::Binary(bytes))) => Some(Received::Frame(Frame::Binary(bytes))),
             Some(Ok(Message::Ping(_))) => Some(Received::Alive),
-            Some(Ok(Message::Pong(payload))) => Some(answered(&payload)),
+            Some(Ok(Message::Pong(payload))) => Some(pong_received(&payload)),
             Some(Ok(Message::Close(frame))) => Some(Received::Closed {
                 for_good: frame.is_none_or(|frame| CLOSED_FOR_GOOD.contains(&frame.code)),
             }),
@@ -173,7 +173,7 @@ impl Stream for Door {
 }
 
 /// A client may also say pong unasked, which answers nothing.
-fn answered(payload: &[u8]) -> Received {
+fn pong_received(payload: &[u8]) -> Received {
     match payload.try_into() {
         Ok(number) => Received::Answered(u64::from_be_bytes(number)),
         Err(_) => Received::Alive,
@@ -189,7 +189,7 @@ fn is_too_large(error: axum::Error) -> bool {
     )
 }
 
-impl Sink<Sending> for Door {
+impl Sink<Sending> for WebSocketConnection {
     type Error = Gone;
 
     fn poll_ready(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<(), Gone>> {
@@ -208,7 +208,7 @@ impl Sink<Sending> for Door {
                 Message::Ping(bytes::Bytes::copy_from_slice(&number.to_be_bytes()))
             }
             // Nobody else goes on with a WebSocket.
-            Sending::Standing(_) | Sending::Settled => return Ok(()),
+            Sending::Progress(_) | Sending::Settled => return Ok(()),
             Sending::Close(reason) => Message::Close(close_frame(reason)),
         };
         Pin::new(&mut self.socket)
@@ -232,6 +232,6 @@ impl Sink<Sending> for Door {
 fn close_frame(reason: CloseReason) -> Option<CloseFrame> {
     reason.code().map(|code| CloseFrame {
         code,
-        reason: Utf8Bytes::from_static(reason.words()),
+        reason: Utf8Bytes::from_static(reason.text()),
     })
 }

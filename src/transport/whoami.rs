@@ -48,7 +48,7 @@ pub(super) async fn whoami(
     version: Version,
     headers: HeaderMap,
 ) -> ([(HeaderName, &'static str); 1], Json<Whoami>) {
-    let said = |name: HeaderName| text(&headers, &name);
+    let header_text = |name: HeaderName| text(&headers, &name);
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let seen = Whoami {
         node: endpoints.router.node().to_string(),
@@ -69,13 +69,13 @@ pub(super) async fn whoami(
             Version::HTTP_3 => "3",
             _ => "1.1",
         },
-        host: said(header::HOST),
-        origin: said(header::ORIGIN),
-        user_agent: said(header::USER_AGENT),
-        forwarded_for: said(HeaderName::from_static("x-forwarded-for")),
-        forwarded_proto: said(HeaderName::from_static("x-forwarded-proto")),
-        forwarded: said(header::FORWARDED),
-        via: said(header::VIA),
+        host: header_text(header::HOST),
+        origin: header_text(header::ORIGIN),
+        user_agent: header_text(header::USER_AGENT),
+        forwarded_for: header_text(HeaderName::from_static("x-forwarded-for")),
+        forwarded_proto: header_text(HeaderName::from_static("x-forwarded-proto")),
+        forwarded: header_text(header::FORWARDED),
+        via: header_text(header::VIA),
     };
     ([(header::CACHE_CONTROL, "no-store")], Json(seen))
 }

@@ -303,8 +303,11 @@ async fn redis_has_no_memory_left() {
     let mut login_attempt = Client::connect(one.address).await;
     let reply = login_attempt.try_login("e").await;
     assert_eq!(reply["code"], "unavailable", "{reply}");
-    let told = || one.log().matches("Redis has no memory left").count();
-    eventually("the loss is logged", async || (told() > 0).then_some(())).await;
+    let logged = || one.log().matches("Redis is out of memory").count();
+    eventually("the loss of memory is logged", async || {
+        (logged() > 0).then_some(())
+    })
+    .await;
     let kept = connections_to(&redis).await;
     assert!(
         connections.difference(&kept).count() <= 1,

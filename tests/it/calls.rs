@@ -25,7 +25,7 @@ async fn signals_to_a_node_without_subscription_arrive_later_in_order() {
     let mut one = cluster.login(0, "one").await;
     let mut other = Client::login_resumable(cluster.nodes[1].address, "other").await;
     one.call(&mut other).await;
-    switch.deafen(&cluster.nodes[1].id);
+    switch.block_pushes(&cluster.nodes[1].id);
     for number in 0..100 {
         assert_eq!(
             one.send_message("other", &number.to_string()).await["status"],
@@ -33,7 +33,7 @@ async fn signals_to_a_node_without_subscription_arrive_later_in_order() {
         );
     }
     other.expect_silence().await;
-    switch.undeafen(&cluster.nodes[1].id).await;
+    switch.unblock_pushes(&cluster.nodes[1].id).await;
     for number in 0..100 {
         assert_eq!(other.receive().await["message"], number.to_string());
     }
@@ -52,10 +52,10 @@ async fn a_plain_session_gets_missed_after_a_gap() {
         one.call(&mut other).await;
         match &cluster.backend {
             Backend::Memory(switch) => {
-                switch.deafen(&cluster.nodes[1].id);
+                switch.block_pushes(&cluster.nodes[1].id);
                 let refused = one.send_message("other", "lost").await;
                 assert_eq!(refused["code"], "unavailable");
-                switch.undeafen(&cluster.nodes[1].id).await;
+                switch.unblock_pushes(&cluster.nodes[1].id).await;
             }
             Backend::Redis(redis) => drop(redis.ask("CLIENT KILL TYPE pubsub").await),
         }
@@ -124,9 +124,9 @@ async fn a_leave_reaches_a_node_after_a_gap() {
     let mut one = cluster.login(0, "one").await;
     let mut other = cluster.login(1, "other").await;
     one.call(&mut other).await;
-    switch.deafen(&cluster.nodes[1].id);
+    switch.block_pushes(&cluster.nodes[1].id);
     one.close().await;
-    switch.undeafen(&cluster.nodes[1].id).await;
+    switch.unblock_pushes(&cluster.nodes[1].id).await;
     assert_eq!(
         other.receive_type("leave").await,
         json!({"type": "leave", "name": "one", "reason": "closed"})
@@ -143,7 +143,7 @@ async fn an_unread_offer_is_answered_with_a_leave() {
     };
     let mut one = cluster.login(0, "one").await;
     let other = Client::login_resumable(cluster.nodes[1].address, "other").await;
-    switch.deafen(&cluster.nodes[1].id);
+    switch.block_pushes(&cluster.nodes[1].id);
     one.send(&json!({"type": "offer", "name": "other", "offer": 1, "id": 1}))
         .await;
     assert_eq!(one.receive().await["status"], "delivered");
@@ -166,7 +166,7 @@ async fn a_stalled_broker_ends_no_call_and_delays_leaves() {
     let mut third = cluster.login(1, "third").await;
     one.call(&mut other).await;
     third.call(&mut one).await;
-    switch.set_away(true);
+    switch.set_unreachable(true);
     assert_eq!(one.send_message("other", "1").await["code"], "unavailable");
     // Plain users on the same node reach each other without the broker.
     other
@@ -182,7 +182,7 @@ async fn a_stalled_broker_ends_no_call_and_delays_leaves() {
         one.receive_for(Duration::from_millis(1500)).await,
         [json!({"type": "status", "fabric": "degraded"})]
     );
-    switch.set_away(false);
+    switch.set_unreachable(false);
     assert_eq!(
         one.receive_type("leave").await,
         json!({"type": "leave", "name": "third", "reason": "closed"})
@@ -205,7 +205,7 @@ async fn a_loss_of_all_data_is_repaired_and_gives_no_name_away() {
         let mut other = cluster.login(1, "other").await;
         one.call(&mut other).await;
         match &cluster.backend {
-            Backend::Memory(switch) => switch.forget(),
+            Backend::Memory(switch) => switch.flush(),
             Backend::Redis(redis) => drop(redis.ask("FLUSHALL").await),
         }
         let mut stranger = cluster.connect(1).await;
@@ -239,7 +239,7 @@ async fn each_session_gets_missed_once_after_a_loss_of_data() {
         let mut users = join_all(logins).await;
         for round in 0..6 {
             match &cluster.backend {
-                Backend::Memory(switch) => switch.forget(),
+                Backend::Memory(switch) => switch.flush(),
                 Backend::Redis(redis) => drop(redis.ask("FLUSHALL").await),
             }
             // Longer than it takes to notice the loss and to tell all sessions.
@@ -269,7 +269,7 @@ async fn a_leave_lost_with_the_data_arrives_all_the_same() {
             let mut other = cluster.login(1, &other_name).await;
             one.call(&mut other).await;
             match &cluster.backend {
-                Backend::Memory(switch) => switch.forget(),
+                Backend::Memory(switch) => switch.flush(),
                 Backend::Redis(redis) => drop(redis.ask("FLUSHALL").await),
             }
             let reason = if closes {

@@ -149,7 +149,7 @@ fn data_flows_one_way() {
 fn session_state_has_no_io() {
     let mut files = 0;
     for (file, text) in sources() {
-        if !file.starts_with("session/state/") {
+        if !file.starts_with("session/state/") || file.contains("/histories/") {
             continue;
         }
         files += 1;

@@ -38,8 +38,7 @@ async fn on_two_nodes_over_redis() {
 
 #[tokio::test]
 async fn on_two_nodes_over_redis_with_three_publishers() {
-    let cluster =
-        Cluster::over_redis(2, &[("redis.publishers", "3"), ("redis.prefix", "other:")]).await;
+    let cluster = Cluster::over_redis(2, &[("redis.lanes", "3"), ("redis.prefix", "other:")]).await;
     play_all(&cluster).await;
 }
 

@@ -125,7 +125,7 @@ async fn metrics_are_well_formed_documented_and_correct() {
             ("leaves_total{reason=\"hangup\"}", "1"),
             ("sessions_ended_total{reason=\"lost\"}", "1"),
             ("calls", "0"),
-            ("broker_reached", "1"),
+            ("fabric_reached", "1"),
             ("ready", "1"),
             ("draining", "0"),
         ],

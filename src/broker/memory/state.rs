@@ -1,67 +1,84 @@
-//! What the switch knows: who holds which name, what is in the inboxes, and which nodes are plugged in.
+//! The data of the in-memory store: names with their inboxes and records, nodes, and HTTP session locators.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use crate::broker::inbound::{InboundQueue, Line};
+use super::name::{Name, Record};
+use crate::broker::inbound::{ConnectionId, InboundQueue};
 use crate::broker::{
-    Confirmed, Entry, Envelope, Holder, Lease, Question, RecordUpdate, Renewal, Room, SendOptions,
-    Sent, Terms,
+    BrokerError, Entry, Envelope, Flags, Inbound, Lease, Question, Renewal, Resume, Resumed,
+    SendOptions, Sent, Terms,
 };
 use crate::model::{Address, NodeId, Offset, SecretHash, SessionId};
+
+/// How many [taken](State::taken) names are remembered before all are forgotten.
+const TAKEN: usize = 256;
+
+/// The connection of each node. It never breaks, so one number is enough.
+pub(super) const CONNECTION: ConnectionId = ConnectionId(0);
+
+/// The store as its nodes share it.
+#[derive(Clone, Debug)]
+pub(super) struct Shared {
+    pub(super) terms: Terms,
+    /// Held for a few map operations, never over an await.
+    state: Arc<Mutex<State>>,
+}
+
+impl Shared {
+    pub(super) fn new(terms: Terms) -> Self {
+        Self {
+            terms,
+            state: Arc::default(),
+        }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Locks the state, unless a test has made the store unreachable.
+    pub(super) fn reach(&self) -> Result<MutexGuard<'_, State>, BrokerError> {
+        let state = self.lock();
+        if state.is_unreachable {
+            Err(BrokerError::TimedOut)
+        } else {
+            Ok(state)
+        }
+    }
+}
 
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) names: HashMap<Address, Name>,
-    pub(super) nodes: HashMap<NodeId, Plug>,
-    /// Counts how often everything was forgotten.
+    pub(super) nodes: HashMap<NodeId, Node>,
+    /// Counts how often all data was lost.
     pub(super) epoch: watch::Sender<u64>,
-    pub(super) entries: u64,
-    /// Names that were taken over from a holder who was believed dead, by which session.
+    /// How many entries were appended, which makes their offsets.
+    entries: u64,
+    /// Names that were claimed over a holder who was believed dead, with the claiming session. If that holder comes
+    /// back after the name is free again, it may not take the name back: what was sent to it is gone.
     pub(super) taken: HashMap<Address, SessionId>,
     pub(super) questions: HashMap<u64, oneshot::Sender<Bytes>>,
-    /// Where sessions that are bound to no connection are at home, and until when that is believed.
-    pub(super) homes: HashMap<SessionId, (Bytes, Instant)>,
+    /// How many questions were asked, which makes their numbers.
     pub(super) asked: u64,
-    pub(super) away: bool,
+    /// Locators of HTTP sessions, and when each expires.
+    pub(super) locators: HashMap<SessionId, (Bytes, Instant)>,
+    /// Set by tests.
+    pub(super) is_unreachable: bool,
 }
 
 #[derive(Debug)]
-pub(super) struct Name {
-    pub(super) holder: Holder,
-    pub(super) until: Instant,
-    pub(super) inbox: VecDeque<Kept>,
-    /// What the next holder of a resumable session must know.
-    pub(super) record: Option<Record>,
-}
-
-/// An entry, and how many bytes it takes where it is kept.
-#[derive(Debug)]
-pub(super) struct Kept {
-    pub(super) entry: Entry,
-    pub(super) size: usize,
-}
-
-#[derive(Debug)]
-pub(super) struct Record {
-    pub(super) hash: SecretHash,
-    pub(super) confirmed: Confirmed,
-    pub(super) notes: HashMap<String, String>,
-}
-
-#[derive(Debug)]
-pub(super) struct Plug {
+pub(super) struct Node {
     pub(super) inbound: Arc<InboundQueue>,
     pub(super) http: mpsc::Sender<Question>,
+    /// When its lease expires.
     pub(super) until: Instant,
 }
-
-/// A node hangs on its switch by one line, which never breaks.
-pub(super) const LINE: Line = Line(0);
 
 impl State {
     pub(super) fn live(&self, address: &Address) -> Option<&Name> {
@@ -70,8 +87,69 @@ impl State {
             .filter(|name| name.until > Instant::now())
     }
 
+    pub(super) fn has_record(&self, address: &Address) -> bool {
+        self.live(address).is_some_and(|name| name.record.is_some())
+    }
+
     pub(super) fn alive(&self, node: &NodeId, now: Instant) -> bool {
-        self.nodes.get(node).is_some_and(|plug| plug.until > now)
+        self.nodes.get(node).is_some_and(|node| node.until > now)
+    }
+
+    pub(super) fn remember_taken(&mut self, lease: &Lease) {
+        if self.taken.len() > TAKEN {
+            self.taken.clear();
+        }
+        self.taken.insert(lease.address.clone(), lease.session);
+    }
+
+    /// Moves a session to `node`, and tells the node that had it.
+    pub(super) fn resume(
+        &mut self,
+        address: &Address,
+        secret: &SecretHash,
+        last: Option<Offset>,
+        node: &NodeId,
+        terms: Terms,
+    ) -> Resume {
+        let (now, entries) = (Instant::now(), self.entries);
+        let live = self.names.get_mut(address).filter(|name| name.until > now);
+        let Some(name) = live else {
+            return Resume::Gone;
+        };
+        let Some(record) = &name.record else {
+            return Resume::Gone;
+        };
+        if record.hash != *secret {
+            return Resume::Wrong;
+        }
+        let is_kept = |last: Offset| last >= record.confirmed.told && last.millis <= entries;
+        if !last.is_none_or(is_kept) {
+            return Resume::Gone;
+        }
+        let lease = Lease {
+            address: address.clone(),
+            session: name.holder.session,
+            generation: name.holder.generation + 1,
+            flags: Flags {
+                resumable: true,
+                detached: false,
+            },
+        };
+        let resumed = Resumed {
+            lease: lease.clone(),
+            confirmed: record.confirmed,
+            fields: record.fields.clone().into_iter().collect(),
+            missed: false,
+        };
+        let before = std::mem::replace(&mut name.holder, lease.held_by(node));
+        name.until = now + terms.user_ttl;
+        if let Some(node) = self.nodes.get(&before.node) {
+            node.inbound.post(Inbound::Replaced {
+                session: lease.session,
+                generation: lease.generation,
+            });
+        }
+        Resume::Won(Box::new(resumed))
     }
 
     pub(super) fn put(
@@ -82,12 +160,7 @@ impl State {
         record: Option<Record>,
     ) {
         let until = Instant::now() + terms.user_ttl;
-        let name = Name {
-            holder: lease.held_by(node),
-            until,
-            inbox: VecDeque::new(),
-            record,
-        };
+        let name = Name::new(lease.held_by(node), until, record);
         self.names.insert(lease.address.clone(), name);
     }
 
@@ -108,7 +181,7 @@ impl State {
         if name.holder.generation > ours.generation {
             return Renewal::Replaced;
         }
-        // The same connection, perhaps with other flags.
+        // The same connection with other flags, or an earlier one before a resume that the store has lost.
         name.holder = ours;
         name.until = now + terms.user_ttl;
         if lease.flags.resumable && name.record.is_none() {
@@ -131,22 +204,23 @@ impl State {
             return Sent::Absent;
         }
         let size = envelope.encode().len();
-        let is_full = holder.flags.resumable
-            && !options.always
-            && !fits(&name.inbox, envelope.from.session, size);
+        let is_full =
+            holder.flags.resumable && !options.always && !name.fits(envelope.from.session, size);
         if is_full {
             return Sent::Full(holder);
         }
-        let plug = self.nodes.get(&holder.node);
-        if !holder.flags.resumable && plug.is_none_or(|plug| !plug.inbound.listens(LINE)) {
-            return Sent::Unheard(holder);
+        let node = self.nodes.get(&holder.node);
+        if !holder.flags.resumable && node.is_none_or(|node| !node.inbound.listens(CONNECTION)) {
+            return Sent::NoSubscriber(holder);
         }
         if !holder.flags.resumable {
-            if let Some(plug) = plug {
-                plug.inbound.direct(LINE, holder.session, vec![envelope]);
+            if let Some(node) = node {
+                node.inbound
+                    .direct(CONNECTION, holder.session, vec![envelope]);
             }
             return Sent::To(holder);
         }
+        // Stored first, then pushed: a push that is missed is found in the inbox.
         self.entries += 1;
         let entry = Entry {
             id: Offset {
@@ -155,56 +229,11 @@ impl State {
             },
             envelope,
         };
-        name.inbox.push_back(Kept {
-            entry: entry.clone(),
-            size,
-        });
-        if let Some(plug) = plug {
-            plug.inbound
-                .push(LINE, holder.session, holder.generation, vec![entry]);
+        name.append(entry.clone(), size);
+        if let Some(node) = node {
+            node.inbound
+                .push(CONNECTION, holder.session, holder.generation, vec![entry]);
         }
         Sent::To(holder)
     }
-}
-
-impl Name {
-    pub(super) fn note(&mut self, notes: RecordUpdate) {
-        if let Some((hash, _)) = notes.anew {
-            self.record = Some(Record {
-                hash,
-                confirmed: Confirmed::default(),
-                notes: HashMap::new(),
-            });
-        }
-        let Some(record) = &mut self.record else {
-            return;
-        };
-        if let Some(confirmed) = notes.confirmed {
-            record.confirmed = confirmed;
-            self.inbox.retain(|kept| kept.entry.id > confirmed.all);
-        }
-        record.notes.extend(notes.set);
-        for field in notes.unset {
-            record.notes.remove(&field);
-        }
-    }
-
-    pub(super) fn after(&self, last: Offset) -> Vec<Entry> {
-        let entries = self.inbox.iter().map(|kept| &kept.entry);
-        entries.filter(|entry| entry.id > last).cloned().collect()
-    }
-}
-
-/// Whether there is room for so many bytes of this sender beside what is kept.
-fn fits(inbox: &VecDeque<Kept>, sender: SessionId, size: usize) -> bool {
-    let room = Room::INBOX;
-    let (mut entries, mut bytes, mut share) = (1, size, Room::weight(size));
-    for Kept { entry, size } in inbox {
-        entries += 1;
-        bytes += size;
-        if entry.envelope.from.session == sender {
-            share += Room::weight(*size);
-        }
-    }
-    entries <= room.entries && bytes <= room.bytes && share <= room.share
 }

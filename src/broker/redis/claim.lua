@@ -1,7 +1,7 @@
--- Claims a name that is free, or whose known holder is dead; a new session starts with nothing.
--- KEYS: presence, inbox, session record, who has taken the name over.
--- ARGV: lease, ttl ms, lease of the dead holder or '', deadline (ms of the server's clock), hash of the secret of a resumable session or '',
---       its session, ttl ms of its record, name of the epoch
+-- Claims a name that is free, or whose holder is known to be dead. The new session starts with an empty inbox.
+-- KEYS: presence, inbox, session record, session that last claimed the name over a dead holder
+-- ARGV: lease, ttl ms, lease of the dead holder or '', deadline (ms of the server's clock), hash of the secret of a
+--       resumable session or '', session, ttl ms of the record, name of the epoch
 -- Returns: nil if won, else the holder's lease
 local now = redis.call('TIME')
 if now[1] * 1000 + now[2] / 1000 > tonumber(ARGV[4]) then
@@ -14,11 +14,13 @@ end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 redis.call('DEL', KEYS[2], KEYS[3])
 if held or redis.call('EXISTS', KEYS[4]) == 1 then
-  -- The node of the holder before may only be cut off: should it come back, its user is not here any more, nor is what was sent to him.
+  -- The dead holder's node may only be cut off. If it comes back after this claim has ended, its session must not take
+  -- the name back (renew.lua): what was sent to the session is gone.
   redis.call('SET', KEYS[4], ARGV[6], 'PX', ARGV[7])
 end
 if ARGV[5] ~= '' then
-  redis.call('HSET', KEYS[3], 'session', ARGV[6], 'hash', ARGV[5], 'generation', 0, 'confirmed', '0-0', 'epoch', ARGV[8])
+  redis.call('HSET', KEYS[3], 'session', ARGV[6], 'hash', ARGV[5], 'generation', 0, 'confirmed', '0-0',
+    'epoch', ARGV[8])
   redis.call('PEXPIRE', KEYS[3], ARGV[7])
 end
 return false

@@ -1,15 +1,15 @@
-//! What is asked of Redis, as its scripts take it.
+//! Builds the calls of the scripts. Each script's header documents its arguments.
 
 use redis::Cmd;
 
-use super::RedisFabric;
-use super::batch::Save;
+use super::broker::RedisBroker;
+use super::reply::millis;
+use super::request::Save;
 use super::scripts::Loaded;
-use super::wire::millis;
 use crate::broker::{Confirmed, Holder, Lease, RecordUpdate};
 use crate::model::{Address, Offset, SecretHash};
 
-impl RedisFabric {
+impl RedisBroker {
     pub(super) fn claim_command(
         &self,
         lease: &Lease,
@@ -19,12 +19,12 @@ impl RedisFabric {
         let mut claim = self.scripts.claim.on(&self.keys.of(&lease.address));
         claim
             .arg(lease.held_by(&self.node).to_string())
-            .arg(millis(self.lives.user))
+            .arg(millis(self.ttls.user))
             .arg(over.map(Holder::to_string).unwrap_or_default())
             .arg(self.deadline())
             .arg(secret.map_or("", SecretHash::as_str))
             .arg(lease.session.to_string())
-            .arg(millis(self.lives.record))
+            .arg(millis(self.ttls.record))
             .arg(self.epoch.name());
         claim
     }
@@ -40,9 +40,9 @@ impl RedisFabric {
         resume
             .arg(self.node.as_str())
             .arg(secret.as_str())
-            .arg(millis(self.lives.user))
-            .arg(millis(self.lives.record))
-            .arg(millis(self.lives.inbox))
+            .arg(millis(self.ttls.user))
+            .arg(millis(self.ttls.record))
+            .arg(millis(self.ttls.inbox))
             .arg(self.deadline())
             .arg(last.map(|last| last.to_string()).unwrap_or_default())
             .arg(self.epoch.name())
@@ -50,11 +50,12 @@ impl RedisFabric {
         resume
     }
 
-    /// A script about the inbox of a lease.
+    /// A call of a script that takes a lease and an offset of its inbox.
     pub(super) fn of_lease(&self, script: &Loaded, lease: &Lease, last: Offset) -> Cmd {
         self.of_holder(script, &lease.address, &lease.held_by(&self.node), last)
     }
 
+    /// The same for the lease of any holder.
     pub(super) fn of_holder(
         &self,
         script: &Loaded,
@@ -74,9 +75,9 @@ impl RedisFabric {
             .collect();
         let mut renew = self.scripts.renew.on(&keys);
         renew
-            .arg(millis(self.lives.user))
-            .arg(millis(self.lives.inbox))
-            .arg(millis(self.lives.record))
+            .arg(millis(self.ttls.user))
+            .arg(millis(self.ttls.inbox))
+            .arg(millis(self.ttls.record))
             .arg(self.deadline());
         for lease in leases {
             renew.arg(lease.held_by(&self.node).to_string());
@@ -84,13 +85,14 @@ impl RedisFabric {
         renew
     }
 
-    pub(super) fn save_job(&self, lease: &Lease, notes: RecordUpdate) -> Save {
+    /// One session's part of a call of `save.lua`.
+    pub(super) fn save_request(&self, lease: &Lease, update: RecordUpdate) -> Save {
         let RecordUpdate {
             set,
             unset,
             confirmed,
             anew,
-        } = notes;
+        } = update;
         let is_anew = anew.is_some();
         let mut fields = Vec::with_capacity(2 * set.len() + 14);
         let mut put = |field: &str, value: String| fields.extend([field.to_owned(), value]);

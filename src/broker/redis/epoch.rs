@@ -1,7 +1,7 @@
-//! The epoch of the store: it changes when Redis may have lost data, because it is another one, was started again, or forgot a lease.
+//! The epoch of the store. It changes when Redis may have lost data: it was replaced, restarted or flushed.
 //!
-//! Every new connection asks which Redis it has reached before it sends anything else, and each beat looks at the node's own lease. A lease
-//! that is missing before its time tells of a `FLUSHALL`, which no connection notices.
+//! Every new connection reads which run of Redis it has reached before it sends anything else. Each heartbeat reads the
+//! node's own lease: if that is gone before its time, Redis was flushed, which no connection notices.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::wire::millis;
+use super::reply::millis;
 use crate::broker::Epoch;
 
 /// What this node knows of the store.
@@ -20,30 +20,30 @@ pub(super) struct StoreEpoch {
     state: Mutex<State>,
     count: watch::Sender<u64>,
     started: Instant,
-    /// How long the node's lease lives, in ms.
+    /// The time to live of the node's lease, in ms.
     lease_ms: i64,
 }
 
 #[derive(Debug, Default)]
 struct State {
     run: Option<Run>,
-    /// The token of this node's own lease, as the last beat found it.
+    /// The token in this node's lease, as the last heartbeat found it.
     token: Option<String>,
-    /// The epoch in which that beat was asked, and when.
-    beaten: (u64, i64),
-    /// When the answer to that beat was here: what was read before may be older.
+    /// The epoch in which that heartbeat was sent, and when.
+    last_heartbeat: (u64, i64),
+    /// When its reply arrived. A read that was sent earlier may be older.
     known_since: i64,
-    /// How far the server's clock is ahead of ours, in ms; `None` before it was read.
+    /// How far the server's clock is ahead of ours, in ms. `None` until it is read.
     clock_ahead: Option<i64>,
 }
 
 /// One run of a Redis server, as `INFO` describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Run {
-    /// Changes with each start.
+    /// `run_id`: changes with each start.
     id: String,
-    /// Whose data it took over when it became a primary; `None` if it always was one. (The id of its own history says less: that changes
-    /// when the first replica connects.)
+    /// `master_replid2`: the primary whose data it took over when it was promoted. `None` if it always was a primary.
+    /// (`master_replid` does not help: it changes when the first replica connects.)
     succeeds: Option<String>,
 }
 
@@ -57,21 +57,21 @@ impl Run {
         }
     }
 
-    /// Whether this may not know what the one before knew.
+    /// Whether this run may lack data that the run before had.
     fn is_other_than(&self, before: &Self) -> bool {
-        // A history without replicas is forgotten after an hour.
+        // Redis clears `master_replid2` after an hour without replicas: that alone is no new run.
         self.id != before.id || (self.succeeds.is_some() && self.succeeds != before.succeeds)
     }
 }
 
-/// The rest of the line of `INFO` that begins so; empty if there is none.
+/// The value of a line of `INFO`. Empty if there is none.
 pub(super) fn info_line(info: &str, name: &str) -> String {
     let line = info.lines().find_map(|line| line.strip_prefix(name));
     line.unwrap_or_default().to_owned()
 }
 
 impl StoreEpoch {
-    /// For a node whose lease lives so long.
+    /// `node_ttl` is the time to live of the node's lease.
     pub(super) fn new(node_ttl: Duration) -> Self {
         Self {
             state: Mutex::default(),
@@ -81,7 +81,7 @@ impl StoreEpoch {
         }
     }
 
-    /// Counts the changes; tells of each.
+    /// Watches the count of changes.
     pub(super) fn watch(&self) -> Epoch {
         self.count.subscribe()
     }
@@ -91,7 +91,7 @@ impl StoreEpoch {
         *self.count.borrow()
     }
 
-    /// How all nodes name the present run of the store.
+    /// The name of the current run of Redis, which is the same for all nodes.
     pub(super) fn name(&self) -> String {
         let state = self.lock();
         state
@@ -101,69 +101,70 @@ impl StoreEpoch {
             .unwrap_or_default()
     }
 
-    /// A new connection has reached this run.
+    /// Called when a new connection has reached this run.
     pub(super) fn observe(&self, found: Run) {
         let mut state = self.lock();
         let before = state.run.as_ref();
         let is_other = before.is_some_and(|before| found.is_other_than(before));
         state.run = Some(found);
         if is_other {
-            warn!("Redis was restarted or replaced: some recent messages may be lost");
+            warn!("Redis was restarted or failed over: some recent messages may be lost");
             self.begin();
         }
     }
 
-    /// A beat that was asked in `epoch`, at that [mark](Self::mark), found this token in the node's lease. Whether the lease, and the epoch, are
-    /// those of the last beat.
-    pub(super) fn beat(&self, token: String, epoch: u64, asked_at: i64) -> bool {
+    /// A heartbeat that was sent in `epoch` at that [mark](Self::mark) found this token in the node's lease. Returns
+    /// whether lease and epoch are those of the last heartbeat.
+    pub(super) fn heartbeat(&self, token: String, epoch: u64, sent_at: i64) -> bool {
         let mut state = self.lock();
         state.known_since = self.mark();
-        let (last_epoch, last_at) = std::mem::replace(&mut state.beaten, (epoch, asked_at));
+        let (last_epoch, last_at) = std::mem::replace(&mut state.last_heartbeat, (epoch, sent_at));
         let Some(before) = state.token.replace(token) else {
             return true;
         };
         let is_same = state.token.as_ref() == Some(&before);
-        let in_time = asked_at - last_at < self.lease_ms;
+        let in_time = sent_at - last_at < self.lease_ms;
         if !is_same && in_time && last_epoch == epoch && self.count() == epoch {
             self.begin();
-            // The next beat is the first of this epoch.
-            state.beaten.0 = self.count();
+            // The next heartbeat is the first of this epoch.
+            state.last_heartbeat.0 = self.count();
         }
         is_same && last_epoch == epoch
     }
 
-    /// Whether nothing was lost since the last beat, if this is what the node's lease says now.
+    /// Whether Redis has kept its data since the last heartbeat, given the token that is in the node's lease now.
     pub(super) fn is_intact(&self, token: Option<&[u8]>) -> bool {
         let state = self.lock();
         let known = state.token.as_ref().map(String::as_bytes);
-        known.is_some() && token == known && state.beaten.0 == self.count()
+        known.is_some() && token == known && state.last_heartbeat.0 == self.count()
     }
 
-    /// The node's lease says this, by a question of that [mark](Self::mark): if that is not what the last beat found, the store has forgotten it.
-    pub(super) fn compare(&self, token: Option<&[u8]>, asked_at: i64) {
+    /// A read that was sent at that [mark](Self::mark) found this token in the node's lease. Begins a new epoch if the
+    /// last heartbeat had found another one.
+    pub(super) fn compare(&self, token: Option<&[u8]>, sent_at: i64) {
         let state = self.lock();
-        if asked_at <= state.known_since {
+        if sent_at <= state.known_since {
             return;
         }
         let known = state.token.as_ref().map(String::as_bytes);
-        let in_time = self.mark() - state.beaten.1 < self.lease_ms;
-        if known.is_some() && token != known && in_time && state.beaten.0 == self.count() {
+        let in_time = self.mark() - state.last_heartbeat.1 < self.lease_ms;
+        if known.is_some() && token != known && in_time && state.last_heartbeat.0 == self.count() {
             self.begin();
         }
     }
 
-    /// By our own clock, in ms.
+    /// The time by our own clock, in ms.
     pub(super) fn mark(&self) -> i64 {
         millis(self.started.elapsed())
     }
 
-    /// The server's clock said this in answer to a question of that [mark](Self::mark).
-    pub(super) fn set_clock(&self, asked_at: i64, server_millis: i64) {
-        self.lock().clock_ahead = Some(server_millis - asked_at);
+    /// A read that was sent at that [mark](Self::mark) returned this time of the server's clock.
+    pub(super) fn set_clock(&self, sent_at: i64, server_millis: i64) {
+        self.lock().clock_ahead = Some(server_millis - sent_at);
     }
 
-    /// The server's clock, as far ahead as it can be: a deadline is late by a round trip at most, never early. Before it was read nothing is
-    /// too late.
+    /// The latest possible time of the server's clock: a deadline derived from it is late by at most a round trip,
+    /// never early. Until the clock is read, no deadline passes.
     pub(super) fn server_now(&self) -> i64 {
         let ahead = self.lock().clock_ahead;
         self.mark() + ahead.unwrap_or(i64::MAX / 4)
@@ -189,13 +190,13 @@ mod tests {
     }
 
     #[test]
-    fn another_run_is_told_from_one_with_a_new_replica() {
+    fn a_restart_or_failover_begins_an_epoch_and_a_new_replica_does_not() {
         let never = "0".repeat(40);
         let first = run("a", &never);
         assert!(!run("a", &never).is_other_than(&first));
-        assert!(run("b", &never).is_other_than(&first), "started again");
+        assert!(run("b", &never).is_other_than(&first), "restarted");
         let promoted = run("a", "5e");
-        assert!(promoted.is_other_than(&first), "followed another meanwhile");
+        assert!(promoted.is_other_than(&first), "was a replica meanwhile");
         assert!(!run("a", &never).is_other_than(&promoted));
         let epoch = StoreEpoch::new(Duration::from_secs(5));
         epoch.observe(first);
@@ -205,34 +206,34 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_lease_begins_an_epoch_once() {
+    fn a_missing_lease_begins_one_epoch() {
         let epoch = StoreEpoch::new(Duration::from_secs(5));
-        assert!(epoch.beat("1".into(), 0, 0), "the first takes it");
-        assert!(epoch.beat("1".into(), 0, 0));
+        assert!(epoch.heartbeat("1".into(), 0, 0), "the first heartbeat");
+        assert!(epoch.heartbeat("1".into(), 0, 0));
         assert!(epoch.is_intact(Some(b"1")) && !epoch.is_intact(None));
-        assert!(!epoch.beat("2".into(), 0, 0), "it was gone");
+        assert!(!epoch.heartbeat("2".into(), 0, 0), "the lease was gone");
         assert_eq!(epoch.count(), 1);
-        assert!(epoch.beat("2".into(), 1, 0));
-        // A publisher that finds it missing before the next beat does.
+        assert!(epoch.heartbeat("2".into(), 1, 0));
+        // A publisher finds it missing before the next heartbeat does.
         epoch.compare(None, epoch.mark() - 1);
-        assert_eq!(epoch.count(), 1, "asked before that beat was answered");
+        assert_eq!(epoch.count(), 1, "read before the reply to that heartbeat");
         epoch.compare(None, epoch.mark() + 1);
         epoch.compare(None, epoch.mark() + 1);
         assert_eq!(epoch.count(), 2);
-        assert!(!epoch.is_intact(Some(b"2")), "until the next beat");
-        assert!(!epoch.beat("3".into(), 2, 0));
-        assert!(epoch.beat("3".into(), epoch.count(), 0));
+        assert!(!epoch.is_intact(Some(b"2")), "until the next heartbeat");
+        assert!(!epoch.heartbeat("3".into(), 2, 0));
+        assert!(epoch.heartbeat("3".into(), epoch.count(), 0));
     }
 
     #[test]
-    fn another_run_is_news_to_the_next_beat_though_it_has_the_lease() {
+    fn the_next_heartbeat_reports_another_run_although_it_has_the_lease() {
         let epoch = StoreEpoch::new(Duration::from_secs(5));
         epoch.observe(run("a", ""));
-        assert!(epoch.beat("1".into(), 0, 0));
+        assert!(epoch.heartbeat("1".into(), 0, 0));
         epoch.observe(run("b", "a"));
-        assert!(epoch.beat("1".into(), 0, 0), "asked before");
-        assert!(!epoch.beat("1".into(), 1, 0));
-        assert!(epoch.beat("1".into(), 1, 0));
+        assert!(epoch.heartbeat("1".into(), 0, 0), "sent before");
+        assert!(!epoch.heartbeat("1".into(), 1, 0));
+        assert!(epoch.heartbeat("1".into(), 1, 0));
         assert_eq!(epoch.count(), 1);
     }
 }

@@ -1,12 +1,12 @@
-//! Every key and channel name (DESIGN §3). All keys of one user share a hash tag, so each script touches one slot.
+//! The names of all keys and channels (DESIGN §3). All keys of one user share a hash tag, so they are in one slot.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::batch::Destination;
+use super::request::Destination;
 use crate::model::{Address, NodeId, Realm, SessionId};
 
-/// Names under one prefix, so that deployments can share a Redis.
+/// Formats names under one prefix, so that deployments can share a Redis.
 #[derive(Clone, Debug)]
 pub(super) struct Keys {
     prefix: String,
@@ -19,23 +19,24 @@ impl Keys {
         }
     }
 
-    /// Presence, inbox and session record of a user, and who has taken the name over last, as scripts take them.
+    /// A user's keys as scripts take them: presence lease, inbox, session record, and who last claimed the name over a
+    /// dead holder.
     pub(super) fn of(&self, address: &Address) -> [String; 4] {
         let address = address.to_string();
         ['p', 'i', 's', 't'].map(|kind| self.of_user(kind, &address))
     }
 
-    /// Where an HTTP session is at home.
+    /// The locator of an HTTP session.
     pub(super) fn home(&self, session: SessionId) -> String {
         self.of_user('l', &session.to_string())
     }
 
-    /// A node's lease; all in one slot.
+    /// A node's lease. The leases of all nodes are in one slot.
     pub(super) fn node(&self, node: &NodeId) -> String {
         format!("{}{{n}}:{node}", self.prefix)
     }
 
-    /// What the nodes say of the store's epoch; in the slot of their leases.
+    /// What the nodes report of the store, in the slot of their leases.
     pub(super) fn epoch(&self) -> String {
         format!("{}e:{{n}}", self.prefix)
     }
@@ -45,7 +46,7 @@ impl Keys {
         self.of_user('p', &address.to_string())
     }
 
-    /// Matches the presence leases of a realm, and tells how many bytes come before the name in each.
+    /// A pattern for the presence leases of a realm, and how many bytes precede the name in each.
     pub(super) fn presences(&self, realm: &Realm) -> (String, usize) {
         let start = format!("{}p:{{{}/", self.prefix, realm.encoded());
         (glob(&start) + "*", start.len())
@@ -56,7 +57,7 @@ impl Keys {
         self.of_user('c', &address.to_string())
     }
 
-    /// All that a signal needs; the address is encoded once.
+    /// The names that a signal needs. Encodes the address once.
     fn destination(&self, address: &Address) -> Destination {
         let address = address.to_string();
         Destination {
@@ -82,31 +83,32 @@ impl Keys {
     }
 }
 
-/// A pattern that matches this text.
+/// A glob pattern that matches exactly this text.
 fn glob(text: &str) -> String {
-    let special = |message| matches!(message, '*' | '?' | '[' | ']' | '^' | '-' | '\\');
+    let is_special = |character| matches!(character, '*' | '?' | '[' | ']' | '^' | '-' | '\\');
     let mut pattern = String::new();
-    for message in text.chars() {
-        if special(message) {
+    for character in text.chars() {
+        if is_special(character) {
             pattern.push('\\');
         }
-        pattern.push(message);
+        pattern.push(character);
     }
     pattern
 }
 
-/// Names that were written lately: whoever was sent one signal is sent the next, and to write them costs as much as all the rest of it.
+/// Recently formatted destinations. A receiver of one signal is likely to get the next, and formatting its names costs
+/// as much as all the rest.
 #[derive(Debug, Default)]
-pub(super) struct KnownDestinations {
+pub(super) struct DestinationCache {
     /// Held for a map operation.
     by_address: Mutex<HashMap<Address, Arc<Destination>>>,
 }
 
-impl KnownDestinations {
-    /// How many are remembered before all are forgotten.
-    const MOST: usize = 4096;
+impl DestinationCache {
+    /// The cache is cleared when it holds so many.
+    const CAPACITY: usize = 4096;
 
-    /// All that a signal to this user needs.
+    /// The names that a signal to this user needs.
     pub(super) fn find(&self, keys: &Keys, address: &Address) -> Arc<Destination> {
         let mut known = self
             .by_address
@@ -116,7 +118,7 @@ impl KnownDestinations {
             return Arc::clone(known);
         }
         let destination = Arc::new(keys.destination(address));
-        if known.len() >= Self::MOST {
+        if known.len() >= Self::CAPACITY {
             known.clear();
         }
         known.insert(address.clone(), Arc::clone(&destination));
@@ -130,7 +132,7 @@ mod tests {
     use crate::model::UserName;
 
     #[test]
-    fn the_names_are_those_of_the_design() {
+    fn names_are_as_designed() {
         let keys = Keys::new("sb:");
         let user = Address::new(Realm::default(), UserName::parse("UserA").unwrap());
         assert_eq!(keys.presence(&user), "sb:p:{/UserA}");
@@ -149,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn no_name_can_forge_a_hash_tag() {
+    fn user_names_cannot_forge_a_hash_tag() {
         let keys = Keys::new("sb:");
         let user = Address::new(
             Realm::new("a}b"),

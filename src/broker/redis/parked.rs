@@ -1,5 +1,7 @@
-//! Publishes to destinations that cannot be served now: nobody listens to the channel of a plain user whose lease is there, since its node is
-//! between two subscriptions. They are tried again in order, for as long as a command may take; other destinations go on.
+//! Retries envelopes to plain users whose channel has no subscriber although their lease exists: their node is
+//! reconnecting.
+//!
+//! Envelopes to one destination are retried in order, for `redis.timeout`. Other destinations are not held up.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -7,45 +9,46 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::batch::{Destination, Publish};
+use super::request::{Destination, Publish};
 use crate::broker::{BrokerError, Holder, Sent};
 use crate::bugs::{self, Bug};
 
-/// How long to rest before the first try; twice as long before each later one, up to…
+/// How long to wait before the first retry. The wait doubles with each retry.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
-/// …this.
+/// The longest wait.
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
-/// How many messages of one publisher may be parked; more are refused.
-const MOST: usize = 4096;
+/// How many envelopes of one publisher may be parked. More are refused.
+const CAPACITY: usize = 4096;
 
-/// The messages that one publisher has parked.
+/// The envelopes that one publisher has parked.
 #[derive(Debug)]
 pub(super) struct Parked {
-    patience: Duration,
+    give_up_after: Duration,
     queues: HashMap<Arc<Destination>, Queue>,
+    /// How many envelopes are parked, in all queues.
     messages: usize,
 }
 
 #[derive(Debug)]
 struct Queue {
     messages: VecDeque<Publish>,
-    /// Who has the name.
+    /// The holder of the name.
     holder: Holder,
     /// When the destination is given up.
     until: Instant,
-    /// When it is tried next.
+    /// When it is retried.
     at: Instant,
     pause: Duration,
 }
 
 impl Queue {
-    /// Takes a message, unless so many are parked that it is refused.
+    /// Appends a message, or refuses it if too many are parked.
     fn push(&mut self, mut message: Publish, parked: usize) {
-        if parked > MOST {
+        if parked > CAPACITY {
             return self.refuse(message);
         }
         if let Some(holder) = message.options.direct.take() {
-            // The script knows who has the name now; only this session is meant.
+            // Retry through the script, which knows the holder of that moment, but deliver to this session only.
             message.options.only = Some(holder.session);
         }
         if bugs::has(Bug::ParksOutOfOrder) {
@@ -56,16 +59,16 @@ impl Queue {
     }
 
     fn refuse(&self, message: Publish) {
-        let refused = Sent::Unheard(self.holder.clone());
+        let refused = Sent::NoSubscriber(self.holder.clone());
         message.receipt.settle(Ok(refused));
     }
 }
 
 impl Parked {
-    /// Gives a destination up after so long.
-    pub(super) fn new(patience: Duration) -> Self {
+    /// `give_up_after` is how long a destination is retried.
+    pub(super) fn new(give_up_after: Duration) -> Self {
         Self {
-            patience,
+            give_up_after,
             queues: HashMap::new(),
             messages: 0,
         }
@@ -75,7 +78,7 @@ impl Parked {
         self.queues.is_empty()
     }
 
-    /// Parks a message whose destination has messages here already; otherwise it comes back.
+    /// Parks a message if earlier ones to its destination are parked. Otherwise returns it.
     pub(super) fn behind(&mut self, message: Publish) -> Option<Publish> {
         if self.queues.is_empty() {
             return Some(message);
@@ -90,9 +93,9 @@ impl Parked {
         }
     }
 
-    /// Parks a message that nobody listened to: this holder has the name.
+    /// Parks a message to this holder, whose channel had no subscriber.
     pub(super) fn park(&mut self, message: Publish, holder: Holder, now: Instant) {
-        let until = now + self.patience;
+        let until = now + self.give_up_after;
         let queue = self.queues.entry(Arc::clone(&message.to));
         let queue = queue.or_insert_with(|| Queue {
             messages: VecDeque::new(),
@@ -113,9 +116,9 @@ impl Parked {
         queue.push(message, self.messages);
     }
 
-    /// The messages whose time has come, each destination's in order.
+    /// Takes the messages that are due, those of each destination in order.
     pub(super) fn due(&mut self, now: Instant) -> Vec<Publish> {
-        // Whoever was tried, and is not parked again, is served.
+        // A destination that was retried and not parked again has been served.
         self.queues.retain(|_, queue| !queue.messages.is_empty());
         let queues = self.queues.values_mut().filter(|queue| queue.at <= now);
         let due: Vec<Publish> = queues.flat_map(|queue| queue.messages.drain(..)).collect();
@@ -123,7 +126,7 @@ impl Parked {
         due
     }
 
-    /// When the next destination is tried.
+    /// When the next destination is due.
     pub(super) fn next(&self) -> Option<Instant> {
         let waiting = self
             .queues
@@ -132,7 +135,7 @@ impl Parked {
         waiting.map(|queue| queue.at).min()
     }
 
-    /// Refuses everything.
+    /// Fails all messages.
     pub(super) fn fail(&mut self, error: &BrokerError) {
         self.messages = 0;
         for (_, queue) in self.queues.drain() {

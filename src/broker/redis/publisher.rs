@@ -1,143 +1,117 @@
-//! A publisher publisher: everything about one address goes through the same publisher, in order, on one connection that is held.
+//! A publisher: a queue of requests and the one connection that carries them to Redis.
 //!
-//! What has piled up leaves as one pipeline and each command gets its own answer; the next pipeline leaves when all have come. What may have
-//! reached Redis when the connection broke is not sent again: its outcome is unknown, and its sender is told so. Only what surely reached
-//! nobody is tried again (`parked`).
+//! All requests about one address go through one publisher, in order. What has piled up leaves as one pipeline; each
+//! command gets its own reply, and the next pipeline leaves when all replies have come. What may have reached Redis
+//! when the connection broke is not sent again: its outcome is unknown, and its sender is told so. Only what surely
+//! reached nobody is retried (`parked`).
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_redis::Connection;
+use redis::Cmd;
 use redis::aio::ConnectionLike as _;
-use redis::{Cmd, Value};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, warn};
 
-use super::batch::{Batch, Publish, Save, Verdicts};
-use super::connect::{OpenError, Store};
+use super::batch::Batch;
 use super::parked::Parked;
+use super::reply::HolderCache;
+use super::request::{Publish, Reply, ReplySender, Request, Save};
 use super::scripts::Scripts;
-use super::wire::KnownHolders;
+use super::store::Store;
+use super::waiter::PipelineResults;
 use crate::broker::BrokerError;
 use crate::telemetry::{Metrics, RedisTrouble};
 
-/// How many jobs may wait for a publisher; more are refused as busy.
-const WAITING: usize = 8192;
-/// How many leave in one pipeline.
+/// How many requests may wait for a publisher; more fail as busy.
+const QUEUE: usize = 8192;
+/// How many requests leave in one pipeline.
 const BATCH: usize = 256;
-/// How long a publisher rests between two tries to connect.
-const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
-/// How often the operator is told, by each publisher, that the store refuses something.
-const COMPLAIN_EVERY: Duration = Duration::from_mins(1);
+/// How often each publisher logs that Redis refuses commands.
+const LOG_EVERY: Duration = Duration::from_mins(1);
 
-/// Where jobs wait for their publisher.
+/// The sending end of a publisher's queue.
 #[derive(Clone, Debug)]
 pub(super) struct Publisher {
-    jobs: mpsc::Sender<Job>,
+    requests: mpsc::Sender<Request>,
     metrics: Arc<Metrics>,
 }
 
-/// What a publisher does.
-#[derive(Debug)]
-pub(super) enum Job {
-    /// Sends an envelope.
-    Send(Publish),
-    /// Writes down what the next holder of a session must know.
-    Save(Save, Caller),
-    /// Asks anything else.
-    Ask(Cmd, Caller),
-}
-
-/// What a command is answered.
-type Answer = Result<Value, BrokerError>;
-
-/// Who waits for an answer.
-pub(super) type Caller = oneshot::Sender<Answer>;
-
 impl Publisher {
-    /// A publisher, with what must be driven for it to move.
+    /// A publisher, and its driver: a future that must run for requests to move.
     pub(super) fn open(
         store: Store,
         scripts: Arc<Scripts>,
         own_lease: String,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
-        let (sender, jobs) = mpsc::channel(WAITING);
+        let (sender, requests) = mpsc::channel(QUEUE);
         let metrics = Arc::clone(&store.metrics);
         let timeout = store.timeout;
         let driver = Driver {
-            jobs,
+            requests,
             store,
             scripts,
             own_lease,
-            known: KnownHolders::default(),
+            holders: HolderCache::default(),
             parked: Parked::new(timeout),
-            complained: None,
+            logged: None,
         };
         let publisher = Self {
-            jobs: sender,
+            requests: sender,
             metrics,
         };
         (publisher, driver.run())
     }
 
-    /// Takes a place in the publisher for an envelope.
+    /// Queues an envelope.
     pub(super) fn send(&self, message: Publish) {
-        self.enter(Job::Send(message));
+        self.enqueue(Request::Publish(message));
     }
 
-    /// Takes a place in the publisher at once; the answer is awaited.
-    pub(super) fn ask(&self, command: Cmd) -> impl Future<Output = Answer> + Send + 'static {
-        self.answered(|caller| Job::Ask(command, caller))
+    /// Queues a command at once; only the reply is awaited.
+    pub(super) fn query(&self, command: Cmd) -> impl Future<Output = Reply> + Send + 'static {
+        self.enqueue_with_reply(|reply_to| Request::Command(command, reply_to))
     }
 
-    /// The same for a note.
-    pub(super) fn note(&self, note: Save) -> impl Future<Output = Answer> + Send + 'static {
-        self.answered(|caller| Job::Save(note, caller))
+    /// The same for an update of a session's record.
+    pub(super) fn save(&self, save: Save) -> impl Future<Output = Reply> + Send + 'static {
+        self.enqueue_with_reply(|reply_to| Request::Save(save, reply_to))
     }
 
-    fn answered(
+    fn enqueue_with_reply(
         &self,
-        job: impl FnOnce(Caller) -> Job,
-    ) -> impl Future<Output = Answer> + Send + 'static {
-        let (caller, answer) = oneshot::channel();
-        self.enter(job(caller));
-        async { answer.await.unwrap_or(Err(BrokerError::TimedOut)) }
+        request: impl FnOnce(ReplySender) -> Request,
+    ) -> impl Future<Output = Reply> + Send + 'static {
+        let (reply_to, reply) = oneshot::channel();
+        self.enqueue(request(reply_to));
+        async { reply.await.unwrap_or(Err(BrokerError::TimedOut)) }
     }
 
-    /// How many jobs wait.
+    /// How many requests wait.
     pub(super) fn waiting(&self) -> usize {
-        self.jobs.max_capacity() - self.jobs.capacity()
+        self.requests.max_capacity() - self.requests.capacity()
     }
 
-    fn enter(&self, job: Job) {
-        if let Err(refused) = self.jobs.try_send(job) {
+    fn enqueue(&self, request: Request) {
+        if let Err(refused) = self.requests.try_send(request) {
             self.metrics.redis_failed(RedisTrouble::Busy);
             refused.into_inner().fail(&BrokerError::Busy);
         }
     }
 }
 
-impl Job {
-    fn fail(self, error: &BrokerError) {
-        match self {
-            Self::Send(message) => message.receipt.settle(Err(error.clone())),
-            // Whoever gave up waiting needs no answer.
-            Self::Ask(_, caller) | Self::Save(_, caller) => drop(caller.send(Err(error.clone()))),
-        }
-    }
-}
-
 struct Driver {
-    jobs: mpsc::Receiver<Job>,
+    requests: mpsc::Receiver<Request>,
     store: Store,
     scripts: Arc<Scripts>,
     /// The key of this node's lease.
     own_lease: String,
-    known: KnownHolders,
+    holders: HolderCache,
     parked: Parked,
-    /// When the operator was last told that the store refuses something.
-    complained: Option<Instant>,
+    /// When it was last logged that Redis refuses commands.
+    logged: Option<Instant>,
 }
 
 impl Driver {
@@ -147,90 +121,95 @@ impl Driver {
                 return;
             };
             debug!(%error, "A publisher lost its connection to Redis");
-            // Taken out of the pool, which would ping it.
+            // Removed from the pool, which would hand it out again.
             drop(Connection::take(connection));
             self.parked.fail(&error);
-            // What waited behind something that failed must not overtake its repetition.
-            while let Ok(job) = self.jobs.try_recv() {
-                job.fail(&error);
+            // Requests queued behind a failed one fail too: they must not overtake it if its caller repeats it.
+            while let Ok(request) = self.requests.try_recv() {
+                request.fail(&error);
             }
         }
     }
 
-    /// Tries until it succeeds; whoever asks meanwhile is told at once that Redis is away. `None` if nobody can ask any more.
+    /// Tries until it succeeds. Requests fail at once meanwhile. `None` if all senders are gone.
     async fn connect(&mut self) -> Option<Connection> {
-        let connecting = connect_patiently(self.store.clone(), Arc::clone(&self.scripts));
+        let (store, scripts) = (self.store.clone(), Arc::clone(&self.scripts));
+        let connecting = async move { store.connect(&scripts).await };
         let mut connecting = std::pin::pin!(connecting);
+        let away = "Redis cannot be reached; this node keeps trying to connect";
+        let away = BrokerError::unreachable(&away);
         loop {
             tokio::select! {
                 connection = &mut connecting => return Some(connection),
-                job = self.jobs.recv() => job?.fail(&BrokerError::unreachable(&"Redis is away")),
+                request = self.requests.recv() => request?.fail(&away),
             }
         }
     }
 
-    /// Moves pipelines until the connection breaks (the error) or nobody can ask any more (`None`).
+    /// Executes requests until the connection breaks (the error) or all senders are gone (`None`).
     async fn serve(&mut self, connection: &mut Connection) -> Option<BrokerError> {
-        let (mut jobs, scripts) = (Vec::with_capacity(BATCH), Arc::clone(&self.scripts));
+        let (mut requests, scripts) = (Vec::with_capacity(BATCH), Arc::clone(&self.scripts));
         loop {
             tokio::select! {
-                taken = self.jobs.recv_many(&mut jobs, BATCH) => if taken == 0 { return None },
+                taken = self.requests.recv_many(&mut requests, BATCH) => if taken == 0 { return None },
                 () = due(self.parked.next()) => {}
             }
-            // Lets sessions that are ready add to this pipeline: a tenth less CPU, no latency (measured).
+            // Lets sessions that are ready add to this pipeline: a tenth less CPU without more latency (measured).
             tokio::task::yield_now().await;
-            while jobs.len() < BATCH
-                && let Ok(job) = self.jobs.try_recv()
+            while requests.len() < BATCH
+                && let Ok(request) = self.requests.try_recv()
             {
-                jobs.push(job);
+                requests.push(request);
             }
-            let mut batch = Batch::new(&scripts, self.store.lives, jobs.len());
+            let mut batch = Batch::new(&scripts, self.store.ttls, requests.len());
+            // Parked messages that are due go first: newer ones to the same destination must stay behind them.
             if !self.parked.is_empty() {
                 for message in self.parked.due(Instant::now()) {
-                    batch.add(Job::Send(message));
+                    batch.add(Request::Publish(message));
                 }
             }
-            for job in jobs.drain(..) {
-                match job {
-                    Job::Send(message) => {
+            for request in requests.drain(..) {
+                match request {
+                    Request::Publish(message) => {
                         if let Some(message) = self.parked.behind(message) {
-                            batch.add(Job::Send(message));
+                            batch.add(Request::Publish(message));
                         }
                     }
-                    job => batch.add(job),
+                    request => batch.add(request),
                 }
             }
             if batch.size() == 0 {
                 continue;
             }
-            if let Err(error) = self.router(connection, batch).await {
+            if let Err(error) = self.execute(connection, batch).await {
                 return Some(error);
             }
         }
     }
 
-    /// Sends one pipeline and hands out its answers.
-    async fn router(
+    /// Sends one pipeline and hands out its replies.
+    async fn execute(
         &mut self,
         connection: &mut Connection,
         batch: Batch<'_>,
     ) -> Result<(), BrokerError> {
         let (size, begun) = (batch.size(), Instant::now());
-        let (pipeline, askers) = batch.finish();
-        let asking = connection.req_packed_commands(&pipeline, 0, askers.len());
-        let mut verdicts = Verdicts::default();
+        let (pipeline, waiters) = batch.finish();
+        let asking = connection.req_packed_commands(&pipeline, 0, waiters.len());
+        let mut results = PipelineResults::default();
         let error = match timeout(self.store.timeout, asking).await {
-            Ok(Ok(answers)) => {
+            Ok(Ok(replies)) => {
                 self.store.metrics.pipeline(size, begun.elapsed());
-                for (asker, answer) in askers.into_iter().zip(answers) {
-                    asker.hears(answer, &mut self.known, &mut verdicts);
+                for (waiter, reply) in waiters.into_iter().zip(replies) {
+                    waiter.complete(reply, &mut self.holders, &mut results);
                 }
-                if verdicts.has_absent() {
-                    self.doubt(connection).await;
+                // Before the outcomes are reported, so that a sender learns of a new epoch first.
+                if results.has_absent() {
+                    self.check_own_lease(connection).await;
                 }
-                let refused = self.refused(&verdicts);
-                verdicts.tell();
-                for (message, holder) in verdicts.unheard {
+                let refused = self.check_refusals(&results);
+                results.settle();
+                for (message, holder) in results.undelivered {
                     self.parked.park(message, holder, Instant::now());
                 }
                 return refused;
@@ -244,20 +223,20 @@ impl Driver {
                 BrokerError::TimedOut
             }
         };
-        for asker in askers {
-            asker.fail(&error, &mut verdicts);
+        for waiter in waiters {
+            waiter.fail(&error, &mut results);
         }
-        verdicts.tell();
+        results.settle();
         Err(error)
     }
 
-    /// Somebody was not found: a store that has forgotten this node's lease may have forgotten them too, and that must be known before their
-    /// absence is told.
-    async fn doubt(&self, connection: &mut Connection) {
+    /// Called when an envelope found no holder. If the store has lost this node's lease, it may have lost the
+    /// receiver's too: begin a new epoch before the sender is told that nobody holds the name.
+    async fn check_own_lease(&self, connection: &mut Connection) {
         let mut lease = redis::cmd("GET");
         lease.arg(&self.own_lease);
         let asked_at = self.store.epoch.mark();
-        // One that does not answer is noticed by whatever is asked next.
+        // If this query gets no reply, the next pipeline notices.
         if let Ok(Ok(token)) = timeout(
             self.store.timeout,
             lease.query_async::<Option<Vec<u8>>>(connection),
@@ -268,24 +247,29 @@ impl Driver {
         }
     }
 
-    /// What the store refused: an error if a new connection may mend it.
-    fn refused(&mut self, verdicts: &Verdicts) -> Result<(), BrokerError> {
-        let Some(error) = &verdicts.error else {
+    /// Counts and logs refused commands. An error if a new connection may fix it.
+    fn check_refusals(&mut self, results: &PipelineResults) -> Result<(), BrokerError> {
+        let Some(error) = &results.error else {
             return Ok(());
         };
         self.store.metrics.redis_failed(RedisTrouble::Refused);
-        if verdicts.reconnects {
+        if results.reconnects {
             return Err(error.clone());
         }
         let now = Instant::now();
-        if self.complained.is_none_or(|at| now - at > COMPLAIN_EVERY) {
-            self.complained = Some(now);
+        if self.logged.is_none_or(|at| now - at > LOG_EVERY) {
+            self.logged = Some(now);
             match error {
                 BrokerError::NoMemory => warn!(
-                    "Redis has no memory left: nobody can log in, and no signal reaches another node, until its maxmemory is raised or what else is in it is removed"
+                    "Redis is out of memory: nobody can log in, and no signal reaches another node. Raise its \
+                     maxmemory, or remove other data from it"
                 ),
                 error => {
-                    warn!(%error, "Redis refuses commands: what they were for is unavailable until it takes them");
+                    warn!(
+                        %error,
+                        "Redis refuses commands, and what needs them fails. Check the state of Redis and the rights \
+                         (ACL) of the user in redis.url"
+                    );
                 }
             }
         }
@@ -293,42 +277,10 @@ impl Driver {
     }
 }
 
-/// Waits until then, or for ever.
+/// Waits until then, or forever if there is no time.
 async fn due(at: Option<Instant>) {
     match at {
         Some(at) => sleep_until(at).await,
         None => std::future::pending().await,
-    }
-}
-
-async fn connect_patiently(store: Store, scripts: Arc<Scripts>) -> Connection {
-    loop {
-        match timeout(store.timeout * 2, connect(&store, &scripts)).await {
-            Ok(Ok(connection)) => return connection,
-            Ok(Err(error)) => store.complain(&error.to_string()),
-            Err(_) => store.complain("it does not answer in time"),
-        }
-        store.metrics.redis_failed(RedisTrouble::Connection);
-        sleep(RECONNECT_PAUSE).await;
-    }
-}
-
-/// A connection that has the scripts, to a Redis that is known.
-async fn connect(store: &Store, scripts: &Scripts) -> Result<Connection, OpenError> {
-    let away = |error: &dyn std::fmt::Display| OpenError::Away(error.to_string());
-    let mut connection = store.commands().await.map_err(|error| away(&error))?;
-    let load = scripts.load();
-    let loaded = load.query_async::<Vec<String>>(&mut connection).await;
-    let checked = match loaded {
-        Ok(_) => store.identify(&mut connection).await,
-        Err(error) => Err(away(&error)),
-    };
-    match checked {
-        Ok(()) => Ok(connection),
-        Err(error) => {
-            // Taken out of the pool, which would hand it out again.
-            drop(Connection::take(connection));
-            Err(error)
-        }
     }
 }

@@ -1,6 +1,6 @@
--- Gives a name back, if it is still this one's.
+-- Frees a name if this lease still holds it.
 -- KEYS: presence, inbox, session record   ARGV: lease, id of the last entry that was read
--- Returns: the entries that nobody will read now
+-- Returns: the entries that were not read
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return {}
 end

@@ -1,28 +1,28 @@
--- Prolongs leases that are still ours, with what belongs to them, and takes back those that are nobody's. Up to some hundred names a call.
--- KEYS: presence, inbox, session record, who has taken the name over, for each name
+-- Prolongs our leases with their inboxes and records, and takes back those that nobody holds.
+-- KEYS: for each name: presence, inbox, session record, session that last claimed the name over a dead holder
 -- ARGV: ttl ms, ttl ms of a resumable session's inbox, ttl ms of its record, deadline (ms of the server's clock),
 --       one lease for each name
--- Returns: for each name 1 = ours, 2 = the store had lost it and it is ours again, 3 = a newer connection's of the same session,
---          0 = somebody else's
+-- Returns: for each name 1 = prolonged, 2 = Redis had lost the lease or the record, and the lease is ours again,
+--          3 = a newer connection of the same session holds it, 0 = another session holds it
 local call, match = redis.call, string.match
 local now = call('TIME')
 if now[1] * 1000 + now[2] / 1000 > tonumber(ARGV[4]) then
   return redis.error_reply('LATE the renewal was given up before it ran')
 end
 
--- Whether it is another state of the same session, and which of the two is later.
-local function kin(held, lease)
+-- The result for a name that another lease holds: the same session may have other flags or another generation.
+local function compare(held, lease)
   local session, generation = match(held, '^%S+ (%S+) (%d+)')
-  local own_session, own_attach = match(lease, '^%S+ (%S+) (%d+)')
+  local own_session, own_generation = match(lease, '^%S+ (%S+) (%d+)')
   if session ~= own_session then
     return 0
   end
-  generation, own_attach = tonumber(generation), tonumber(own_attach)
-  if generation > own_attach then
+  generation, own_generation = tonumber(generation), tonumber(own_generation)
+  if generation > own_generation then
     return 3
   end
-  -- The same connection with other flags; or an earlier one, after the store had lost the resume.
-  return generation == own_attach and 1 or 2
+  -- The same connection with other flags, or an earlier one because Redis has lost our resume.
+  return generation == own_generation and 1 or 2
 end
 
 local results = {}
@@ -31,7 +31,8 @@ for i = 1, #KEYS, 4 do
   local held = call('GET', KEYS[i])
   local result = 1
   if held ~= lease then
-    result = held and kin(held, lease) or 2
+    result = held and compare(held, lease) or 2
+    -- A name that another session had claimed meanwhile is lost, even if it is free again.
     local taken = not held and call('GET', KEYS[i + 3])
     if taken and not string.find(lease, taken, 1, true) then
       result = 0

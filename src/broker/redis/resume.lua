@@ -1,10 +1,11 @@
--- Takes a session over for whoever knows its secret: from here on its earlier connections are not addressed any more.
+-- Moves a session to a new connection that proves its secret. Nothing is addressed to earlier connections any more.
 -- KEYS: presence, inbox, session record
--- ARGV: node, hash of the secret, ttl ms, ttl ms of the record, ttl ms of the inbox, deadline (ms of the server's clock),
---       id of the last entry that the client has seen or '', name of the epoch,
---       1 while whoever holds the session may not have told this epoch of it yet
--- Returns: 'gone', 'wrong', 'later' if its holder may yet tell, or {lease, lease before, confirmed id, the last of it that was told,
---          1 if the record is of an earlier epoch, field, value…}
+-- ARGV: node, hash of the secret, ttl ms, ttl ms of the record, ttl ms of the inbox, deadline (ms of the server's
+--       clock), id of the last entry that the client has seen or '', name of the epoch, 1 while the session's holder
+--       may not have rewritten its record in this epoch yet
+-- Returns: 'gone', 'wrong', 'later' if the holder may yet rewrite the record, or {lease, lease before, confirmed id,
+--          id of the last confirmed entry that the client was told, 1 if the record is of an earlier epoch,
+--          field, value…}
 local call = redis.call
 local now = call('TIME')
 if now[1] * 1000 + now[2] / 1000 > tonumber(ARGV[6]) then
@@ -37,18 +38,19 @@ local told = known[5] or confirmed
 if last == '' then
   last = confirmed
 end
--- Nobody has seen what the server's clock has not come to: it would leave no room for later entries.
+-- An id in the future is forged or damaged. It would become the inbox's last id, and later entries could not follow it.
 local millis = tonumber(string.match(last, '^%d+'))
 if is_before(last, told) or millis > now[1] * 1000 + 60000 then
   return 'gone'
 end
 if is_old then
-  -- Later entries must come behind what the client has seen.
+  -- Later entries must get higher ids than what the client has seen.
   pcall(call, 'XADD', KEYS[2], last, 'behind', '')
   call('HSET', KEYS[3], 'epoch', ARGV[8], 'missed', 1)
 end
 
--- Later than any that the store may have lost: what a session says is in order by it. A second has one resume, and the next ones count on.
+-- Higher than any generation that Redis may have lost, since receivers order a session's envelopes by it: the seconds
+-- since 2025. Further resumes in one second count on.
 local later = math.max(math.max(tonumber(generation), tonumber(known[3])) + 1, now[1] - 1735689600)
 local lease = ARGV[1] .. ' ' .. known[1] .. ' ' .. string.format('%d', later) .. ' r'
 call('SET', KEYS[1], lease, 'PX', ARGV[3])

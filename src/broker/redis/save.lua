@@ -1,23 +1,23 @@
--- Writes down what the next holders of resumable sessions must know, and lets go of what their clients are known to have.
--- KEYS: presence, inbox, session record, for each session
--- ARGV: deadline (ms of the server's clock), ttl ms of a record, ttl ms of an inbox; then for each session: lease, id behind which later entries
---       come if the session is written anew or '', first id that its client may not have or '', count of fields to set, count of fields to
---       forget, (field, value)…, field…
--- Returns: for each session 1, 0 if it is somebody else's by now, or the error
+-- Updates the records of resumable sessions, and removes confirmed entries from their inboxes.
+-- KEYS: for each session: presence, inbox, session record
+-- ARGV: deadline (ms of the server's clock), ttl ms of a record, ttl ms of an inbox; then for each session: lease,
+--       id that later entries must exceed if the record is rewritten or '', first unconfirmed id or '', count of
+--       fields to set, count of fields to delete, (field, value)…, field…
+-- Returns: for each session 1, 0 if another session or connection holds the name, or the error
 local call = redis.call
 local now = call('TIME')
 if now[1] * 1000 + now[2] / 1000 > tonumber(ARGV[1]) then
-  return redis.error_reply('LATE the note was given up before it ran')
+  return redis.error_reply('LATE the update was given up before it ran')
 end
 
--- Lua passes some thousand values at once.
+-- Lua's unpack is limited to some thousand values.
 local function each(command, key, first, last)
   for from = first, last, 1000 do
     call(command, key, unpack(ARGV, from, math.min(from + 999, last)))
   end
 end
 
-local function note(presence, inbox, record, at)
+local function save(presence, inbox, record, at)
   if call('GET', presence) ~= ARGV[at] then
     return 0
   end
@@ -26,10 +26,10 @@ local function note(presence, inbox, record, at)
   local unset = set + 2 * ARGV[at + 3]
   if behind ~= '' then
     call('DEL', record)
-    -- Entries that come from now on must be later than those that the session has seen.
+    -- Later entries must get higher ids than those that the session has seen.
     pcall(call, 'XADD', inbox, behind, 'behind', '')
   elseif call('EXISTS', record) == 0 then
-    -- The store has forgotten it: whoever holds the session is told so by its renewal, and writes everything.
+    -- Redis has lost the record. The holder learns that by its renewal, and rewrites the whole record.
     return 1
   end
   each('HSET', record, set, unset - 1)
@@ -50,9 +50,9 @@ end
 
 local results, at = {}, 4
 for i = 1, #KEYS, 3 do
-  -- What fails for one session must not fail for the others.
-  local ok, result = pcall(note, KEYS[i], KEYS[i + 1], KEYS[i + 2], at)
-  results[#results + 1] = ok and result or redis.error_reply('NOTE ' .. tostring(result))
+  -- An error of one session must not fail the others.
+  local ok, result = pcall(save, KEYS[i], KEYS[i + 1], KEYS[i + 2], at)
+  results[#results + 1] = ok and result or redis.error_reply('SAVE ' .. tostring(result))
   at = at + 5 + 2 * ARGV[at + 3] + ARGV[at + 4]
 end
 return results

@@ -1,15 +1,16 @@
-//! The scripts, each of which touches the keys of one slot.
+//! The Lua scripts. Each header tells what a script does, what it takes and what it returns.
 
 use redis::{Cmd, Pipeline, Script};
 
-/// All scripts, loaded on every connection before it is used: a script that is missing in the middle of a pipeline would fail its command.
+/// All scripts. They are loaded on every connection before it is used, since EVALSHA fails for a script that Redis does
+/// not have.
 #[derive(Debug)]
 pub(super) struct Scripts {
     pub(super) claim: Loaded,
     pub(super) renew: Loaded,
     pub(super) release: Loaded,
     pub(super) send: Loaded,
-    pub(super) beat: Loaded,
+    pub(super) heartbeat: Loaded,
     pub(super) read: Loaded,
     pub(super) resume: Loaded,
     pub(super) save: Loaded,
@@ -33,7 +34,7 @@ impl Default for Scripts {
             renew: script(include_str!("renew.lua")),
             release: script(include_str!("release.lua")),
             send: script(include_str!("send.lua")),
-            beat: script(include_str!("beat.lua")),
+            heartbeat: script(include_str!("heartbeat.lua")),
             read: script(include_str!("read.lua")),
             resume: script(include_str!("resume.lua")),
             save: script(include_str!("save.lua")),
@@ -42,20 +43,20 @@ impl Default for Scripts {
 }
 
 impl Scripts {
-    /// What loads them all.
+    /// The pipeline that loads them all.
     pub(super) fn load(&self) -> Pipeline {
         let Self {
             claim,
             renew,
             release,
             send,
-            beat,
+            heartbeat,
             read,
             resume,
             save,
         } = self;
         let mut load = Pipeline::new();
-        for script in [claim, renew, release, send, beat, read, resume, save] {
+        for script in [claim, renew, release, send, heartbeat, read, resume, save] {
             load.cmd("SCRIPT").arg("LOAD").arg(script.text);
         }
         load
@@ -63,13 +64,13 @@ impl Scripts {
 }
 
 impl Loaded {
-    /// A call on these keys; arguments follow.
+    /// A call with these keys, to which arguments can be appended.
     pub(super) fn on<'k>(&self, keys: impl IntoIterator<Item = &'k String>) -> Cmd {
-        self.with_room(keys, 8, 512)
+        self.with_capacity(keys, 8, 512)
     }
 
-    /// The same, with room for so many more arguments of so many bytes.
-    pub(super) fn with_room<'k>(
+    /// The same, with capacity for so many arguments of so many bytes.
+    pub(super) fn with_capacity<'k>(
         &self,
         keys: impl IntoIterator<Item = &'k String>,
         args: usize,

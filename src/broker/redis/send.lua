@@ -1,23 +1,26 @@
--- Sends envelopes to whoever holds each name. What is for a plain session is published and stored nowhere; what is for a resumable one is
--- appended to its inbox, if there is room, and published. Many names in one call: what a signal costs here is above all the calls.
--- KEYS: presence of each name, then inbox of each name. A user's other keys are named after them: same slot
--- ARGV: ttl ms of an inbox, length of the prefix of keys, most entries of an inbox, its most bytes, most weight of one sender;
---       then for each name: channel, session that alone is meant or '', '!' if there is always room or '', count of envelopes, each of them
--- Returns: for each name nil if there is nobody, or not the one that is meant; the holder's lease if all was accepted; or the lease and for each
---          envelope d = accepted, f = full, u = nobody listens to the channel
+-- Sends envelopes to the holders of names. Envelopes for a plain session are published and not stored. Envelopes for a
+-- resumable one are appended to its inbox, if there is room, and published. One call serves many names, since most of
+-- what a signal costs is the call.
+-- KEYS: presence of each name, then inbox of each name. The names of a user's other keys derive from these: same slot
+-- ARGV: ttl ms of an inbox, length of the prefix of keys, limits of an inbox: entries, bytes, weight of one sender;
+--       then for each name: channel, only session that may receive or '', '!' to ignore the limits or '', count of
+--       envelopes, envelope…
+-- Returns: for each name nil if nobody holds it, or another session than the only one; the holder's lease if all was
+--          accepted; or the lease and for each envelope d = accepted, f = full, u = no subscriber to the channel
 local call, match, sub, concat = redis.call, string.match, string.sub, table.concat
 local LARGE = 4096
 local names, inbox_ttl, prefix = #KEYS / 2, ARGV[1], tonumber(ARGV[2])
 local most, most_bytes, most_share = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local held = call('MGET', unpack(KEYS, 1, names))
--- Of the name that is served: its inbox and session record, how many entries that holds, whether a large one is among them.
+-- About the current name: its inbox and session record, the count of entries, and the last large one, if any.
 local inbox, record, length, large
 
+-- As InboxLimits::weight.
 local function weight(size)
   return math.max(1, math.ceil(size / LARGE))
 end
 
--- What the inbox holds, read entry by entry: bytes, and the weight of one sender.
+-- Reads the whole inbox: its bytes, and the weight of one sender.
 local function measure(sender)
   local bytes, share = 0, 0
   for _, entry in ipairs(call('XRANGE', inbox, '-', '+')) do
@@ -30,8 +33,8 @@ local function measure(sender)
   return bytes, share
 end
 
--- The running total of bytes up to the last entry, how many of them are in the inbox at the most, and whether it is exactly so many. Entries
--- that were appended while all were small bear no total.
+-- Returns the running total of bytes up to the last entry, an upper bound of the bytes in the inbox, and whether the
+-- bound is exact. Entries that were appended while all were small carry no total.
 local function totals()
   local after, total = 0, nil
   for _, most in ipairs({1, 4096}) do
@@ -53,13 +56,14 @@ local function totals()
   return total, before and total - before + #first[2][2] or total, before
 end
 
--- Appends an envelope if there is room, or always. Returns its id. While every entry is small, their count alone is bounded; from a large one on,
--- until that is confirmed, each bears the running total. The session record names the last large one.
+-- Appends an envelope if there is room, or always. Returns its id, or nil. While all entries are small, only their
+-- count is limited. From a large one on, until it is confirmed, each entry carries the running total of bytes, so that
+-- the limit of bytes can be checked without reading the inbox. The session record names the last large entry.
 local function append(envelope, always)
   local size, total = #envelope, nil
   length = length or call('XLEN', inbox)
   if large == nil then
-    -- Beside fewer than eight frames of 64 KiB a small one has room, whatever they are.
+    -- A small entry always has room beside fewer than eight frames of 64 KiB.
     large = length >= 8 and call('HGET', record, 'large')
   end
   if size >= LARGE or large or length >= most_share then
@@ -69,7 +73,7 @@ local function append(envelope, always)
       if length >= most or (exact and bytes + size > most_bytes) then
         return nil
       end
-      -- Each entry weighs less than one more than its bytes say.
+      -- The weight of an entry is less than its bytes / LARGE + 1. Read the inbox only if that bound is exceeded.
       if length + 1 + (bytes + size) / LARGE > most_share then
         local share
         bytes, share = measure(match(envelope, '^%S+ (%S+)'))
@@ -83,7 +87,7 @@ local function append(envelope, always)
   local entry = total and {'e', envelope, 't', total} or {'e', envelope}
   local id = redis.pcall('XADD', inbox, '*', unpack(entry))
   if type(id) == 'table' then
-    -- A server that is full says so; a stream that takes nothing must not fail the others of this call.
+    -- Out of memory fails the whole call. Any other error is of this inbox alone, and must not fail the other names.
     if string.find(id.err, '^OOM') then
       error(id)
     end
@@ -100,7 +104,7 @@ local function append(envelope, always)
   return id
 end
 
--- A user's key of another kind.
+-- The user's key of another kind.
 local function key(i, kind)
   return sub(KEYS[i], 1, prefix) .. kind .. sub(KEYS[i], prefix + 2)
 end
@@ -112,6 +116,7 @@ for i = 1, names do
   if not holder or (only ~= '' and not string.find(holder, only, 1, true)) then
     held[i] = false
   else
+    -- The flags of a plain session are '-' (45).
     local plain = string.byte(holder, -1) == 45
     local result, all = {holder}, true
     local parts = {plain and 'P ' or 'S ', plain and match(holder, '^%S+ (%S+)') or holder, '\n'}

@@ -1,4 +1,6 @@
 use super::*;
+use crate::session::state::call::EVERYTHING;
+use crate::session::state::call_changes::Ending;
 
 struct Fixture {
     calls: Calls,

@@ -61,7 +61,7 @@ pub(super) enum Hearing {
 impl HeardId {
     /// The id of this envelope.
     pub(super) fn of(envelope: &Envelope) -> Option<Self> {
-        let hash = hash(envelope.once.as_ref()?);
+        let hash = hash(envelope.idempotency_key.as_ref()?);
         let session = envelope.from.session;
         Some(Self { session, hash })
     }
@@ -87,7 +87,7 @@ impl Dedup {
         &mut self,
         from: &Sender,
         n: u64,
-        once: Option<&Correlation>,
+        idempotency_key: Option<&Correlation>,
         in_call: impl Fn(&UserName) -> bool,
     ) -> Hearing {
         let (name, at) = (&from.address.name, (from.generation, n));
@@ -111,7 +111,7 @@ impl Dedup {
             };
         }
         last.at = at;
-        match once.map(hash) {
+        match idempotency_key.map(hash) {
             Some(id) if last.ids.contains(&id) => Hearing::Repetition,
             Some(id) => {
                 last.remember(id);

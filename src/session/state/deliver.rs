@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use super::calls::{Ending, PeerLocation};
+use super::call::PeerLocation;
+use super::call_changes::Ending;
 use super::dedup::{HeardId, Hearing};
-use super::outbox::Notice;
+use super::notice::Notice;
 use super::record::Decision;
-use super::{Action, State, left};
-use crate::broker::{Entry, Envelope, Parcel};
+use super::tell::left;
+use super::{Action, State};
+use crate::broker::{Entry, Envelope, Payload};
 use crate::bugs::{self, Bug};
 use crate::model::{Event, LeaveReason, Offset, SessionId, UserName};
 
@@ -54,19 +56,22 @@ impl State {
         let Envelope {
             from: sender,
             n,
-            once,
+            idempotency_key,
             trace,
-            parcel,
+            payload,
         } = envelope;
         let (session, at) = (sender.session, PeerLocation::from(&*sender));
         // No tenant reaches another: nobody addresses a realm but his own.
         let from = &sender.address.name;
-        match parcel {
-            Parcel::Signal(signal) => {
+        match payload {
+            Payload::Signal(signal) => {
                 let calls = &self.calls;
                 let in_call = |name: &UserName| calls.get(name).is_some();
                 let starts_call = signal.kind.starts_call();
-                match self.dedup.hears(&sender, n, once.as_ref(), in_call) {
+                match self
+                    .dedup
+                    .hears(&sender, n, idempotency_key.as_ref(), in_call)
+                {
                     Hearing::News => {}
                     Hearing::Repetition => {
                         self.deliver_again(from, at, n, starts_call);
@@ -98,7 +103,7 @@ impl State {
                 true
             }
             // A leave may come late: it is sent again until somebody has it. The call itself knows whether it is meant.
-            Parcel::Leave { reason, heard } => {
+            Payload::Leave { reason, heard } => {
                 let call = self.calls.trace(from);
                 let over = self.calls.end(from, session, n, heard) == Ending::Over;
                 if over {
@@ -109,7 +114,7 @@ impl State {
                 }
                 over
             }
-            Parcel::Sync => {
+            Payload::Sync => {
                 if self.calls.moved(from, at) {
                     self.mark_one(from, "peer resumed", None);
                 } else {
@@ -128,6 +133,10 @@ impl State {
             .get(from)
             .is_some_and(|call| call.may_be_with(session));
         if is_known {
+            if starts_call {
+                // A leave that was sent before, and comes late, is of an earlier call.
+                self.calls.join(from, at.clone(), n);
+            }
             self.calls.heard(from, at, n);
         } else if starts_call {
             self.answer_that_it_is_over(from, session, n);
@@ -137,8 +146,8 @@ impl State {
     /// This session has no call with the one that said this as its `n`th, and thinks that there is one.
     fn answer_that_it_is_over(&mut self, from: &UserName, session: SessionId, heard: u64) {
         let (n, reason) = (self.outbox.next(), LeaveReason::Lost);
-        let (sender, parcel) = (Arc::clone(&self.sender), Parcel::Leave { reason, heard });
-        let answer = Notice::new(from.clone(), Some(session), sender, n, parcel);
+        let (sender, payload) = (Arc::clone(&self.sender), Payload::Leave { reason, heard });
+        let answer = Notice::new(from.clone(), Some(session), sender, n, payload);
         self.send_notice(answer, None);
     }
 }
@@ -146,9 +155,9 @@ impl State {
 /// What an earlier connection had told of this entry.
 fn told_again(id: Offset, envelope: Envelope) -> Option<Action> {
     let (from, seq) = (envelope.from.address.name.clone(), Some(id));
-    match envelope.parcel {
-        Parcel::Signal(signal) => Some(Action::Tell(Event::Signal { from, signal, seq })),
-        Parcel::Leave { reason, .. } => Some(Action::Tell(left(&from, reason, seq))),
-        Parcel::Sync => None,
+    match envelope.payload {
+        Payload::Signal(signal) => Some(Action::Tell(Event::Signal { from, signal, seq })),
+        Payload::Leave { reason, .. } => Some(Action::Tell(left(&from, reason, seq))),
+        Payload::Sync => None,
     }
 }

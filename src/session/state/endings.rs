@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use super::calls::{EVERYTHING, PeerLocation};
-use super::lost_peers::{Fate, LostPeer};
-use super::outbox::Notice;
+use super::call::{EVERYTHING, PeerLocation};
+use super::lost_peers::{LostPeer, PeerFate};
+use super::notice::Notice;
+use super::record::Leaving;
 use super::{Effect, State};
-use crate::broker::{Holder, Parcel, Sender};
+use crate::broker::{Holder, Payload, Sender};
 use crate::model::{Correlation, LeaveReason, NodeId, SessionId, UserName};
 
 impl State {
@@ -16,7 +17,7 @@ impl State {
             let only = self.calls.session(&peer);
             let n = self.outbox.next();
             let trace = self.mark_one(&peer, "resumed", None);
-            let sync = Notice::new(peer, only, Arc::clone(&self.sender), n, Parcel::Sync);
+            let sync = Notice::new(peer, only, Arc::clone(&self.sender), n, Payload::Sync);
             self.send_notice(sync.traced(trace), None);
         }
     }
@@ -27,8 +28,18 @@ impl State {
         reason: LeaveReason,
         id: Option<Correlation>,
     ) {
-        let heard = self.calls.get(peer).map_or(0, |call| call.heard);
-        self.leave_having_heard(peer, reason, id, heard);
+        self.leave_having_heard(peer, reason, id, self.heard_from(peer));
+    }
+
+    /// The `n` of the last that was heard from this peer, in this call or before: a leave that says less does not end a call that the peer began.
+    fn heard_from(&self, peer: &UserName) -> u64 {
+        let call = self.calls.get(peer);
+        let before = self.dedup.last(peer).filter(|(session, _)| {
+            let with = call.and_then(|call| call.peer.as_ref());
+            with.is_none_or(|with| with.session == *session)
+        });
+        let before = before.map_or(0, |(_, (_, n))| n);
+        call.map_or(0, |call| call.heard).max(before)
     }
 
     /// The session ends: nothing that is under way to it begins a call any more.
@@ -48,11 +59,30 @@ impl State {
         };
         let n = self.outbox.next();
         let only = call.peer.map(|peer| peer.session);
-        let parcel = Parcel::Leave { reason, heard };
+        let payload = Payload::Leave { reason, heard };
         let trace = self.trace_leave(peer, call.trace, reason, n);
-        let leave = Notice::new(peer.clone(), only, Arc::clone(&self.sender), n, parcel);
+        let leave = Notice::new(peer.clone(), only, Arc::clone(&self.sender), n, payload);
         self.send_notice(leave.traced(trace), id);
+        if let Some(record) = &mut self.record {
+            record.leaves(peer.clone(), Leaving { only, heard });
+        }
         self.save_call(peer);
+    }
+
+    /// Sends the leaves again whose outcome an earlier connection did not know.
+    pub(super) fn leave_again(&mut self) {
+        let Some(record) = &mut self.record else {
+            return;
+        };
+        for (peer, Leaving { only, heard }) in record.take_leaves() {
+            let (n, reason) = (self.outbox.next(), LeaveReason::Hangup);
+            let (sender, payload) = (Arc::clone(&self.sender), Payload::Leave { reason, heard });
+            let leave = Notice::new(peer.clone(), only, sender, n, payload);
+            self.send_notice(leave, None);
+            if let Some(record) = &mut self.record {
+                record.leaves(peer, Leaving { only, heard });
+            }
+        }
     }
 
     pub(super) fn node_lost(&mut self, node: &NodeId) {
@@ -79,14 +109,14 @@ impl State {
         }
         let terms = self.node.terms;
         match peer.fate(node_lives, holder, terms, self.moment.now) {
-            Fate::Back => {}
-            Fate::Awaited(until) => self.lost.wait(peer, until),
-            Fate::Moved(to) => {
+            PeerFate::Back => {}
+            PeerFate::Awaited(until) => self.lost.wait(peer, until),
+            PeerFate::Moved(to) => {
                 self.mark_one(peer.name(), "peer resumed elsewhere", None);
                 self.calls.moved(peer.name(), to);
                 self.save_call(peer.name());
             }
-            Fate::Gone(holder) => {
+            PeerFate::Gone(holder) => {
                 if let Some(dead) = holder {
                     let release = Effect::Release(peer.address.clone(), dead);
                     self.effects.push(release);
@@ -100,7 +130,7 @@ impl State {
                     self.is_gone(peer.name(), peer.session, reason);
                 } else {
                     self.node.telemetry.metrics.left(reason);
-                    self.mark_one(peer.name(), "peer gone", Some(reason.word()));
+                    self.mark_one(peer.name(), "peer gone", Some(reason.as_str()));
                     self.tell_left(peer.name(), reason, None);
                     self.leave_one(peer.name(), LeaveReason::Lost, None);
                 }
@@ -129,18 +159,18 @@ impl State {
             return;
         }
         self.calls.give_up(peer);
-        let trace = self.mark_one(peer, "peer gone", Some(reason.word()));
+        let trace = self.mark_one(peer, "peer gone", Some(reason.as_str()));
         let n = self.outbox.next();
-        let parcel = Parcel::Leave {
+        let payload = Payload::Leave {
             reason: LeaveReason::Lost,
-            heard: call.heard,
+            heard: self.heard_from(peer),
         };
         let from = Arc::clone(&self.sender);
         self.send_notice(
-            Notice::new(peer.clone(), Some(session), from, n, parcel),
+            Notice::new(peer.clone(), Some(session), from, n, payload),
             None,
         );
-        let parcel = Parcel::Leave {
+        let payload = Payload::Leave {
             reason,
             heard: EVERYTHING,
         };
@@ -148,7 +178,7 @@ impl State {
         let own = self.lease.address.name.clone();
         let n = call.heard.max(call.joined);
         let only = Some(self.lease.session);
-        let leave = Notice::new(own, only, Arc::new(its), n, parcel);
+        let leave = Notice::new(own, only, Arc::new(its), n, payload);
         self.send_notice(leave.traced(trace), None);
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::calls::PeerLocation;
+use super::call::PeerLocation;
 use crate::broker::{Holder, Terms};
 use crate::model::{Address, NodeId, SessionId, UserName};
 
@@ -37,7 +37,7 @@ pub struct LostPeer {
 
 /// What became of a lost peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(super) enum PeerFate {
     /// It is where it was: its node was only frozen, or the store knows it again.
     Back,
     /// It was resumed there.
@@ -57,18 +57,20 @@ impl LostPeer {
         holder: Option<Holder>,
         terms: Terms,
         now: Instant,
-    ) -> Fate {
+    ) -> PeerFate {
         let missing = now - self.since;
         match holder.filter(|holder| holder.session == self.session) {
-            Some(holder) if holder.node != self.node => Fate::Moved(PeerLocation::from(&holder)),
-            Some(_) if node_lives => Fate::Back,
+            Some(holder) if holder.node != self.node => {
+                PeerFate::Moved(PeerLocation::from(&holder))
+            }
+            Some(_) if node_lives => PeerFate::Back,
             None if node_lives && missing < terms.node_ttl => {
-                Fate::Awaited(self.since + terms.node_ttl)
+                PeerFate::Awaited(self.since + terms.node_ttl)
             }
             Some(holder) if holder.flags.resumable && missing < terms.grace => {
-                Fate::Awaited(self.since + terms.grace)
+                PeerFate::Awaited(self.since + terms.grace)
             }
-            holder => Fate::Gone(holder),
+            holder => PeerFate::Gone(holder),
         }
     }
 
@@ -170,11 +172,11 @@ mod tests {
         let plain = holder(&dead, session, false);
         let resumable = holder(&dead, session, true);
         let stranger = holder(&other, SessionId::random(), true);
-        assert_eq!(fate(true, plain.clone()), Fate::Back);
-        assert_eq!(fate(false, plain.clone()), Fate::Gone(plain));
-        assert_eq!(fate(false, None), Fate::Gone(None));
-        assert_eq!(fate(false, stranger.clone()), Fate::Gone(None));
-        let moved = Fate::Moved(PeerLocation {
+        assert_eq!(fate(true, plain.clone()), PeerFate::Back);
+        assert_eq!(fate(false, plain.clone()), PeerFate::Gone(plain));
+        assert_eq!(fate(false, None), PeerFate::Gone(None));
+        assert_eq!(fate(false, stranger.clone()), PeerFate::Gone(None));
+        let moved = PeerFate::Moved(PeerLocation {
             session,
             generation: 2,
             node: other.clone(),
@@ -182,13 +184,19 @@ mod tests {
         let resumed = holder(&other, session, true);
         assert_eq!(fate(false, resumed.clone()), moved);
         assert_eq!(fate(true, resumed), moved);
-        assert_eq!(fate(false, resumable.clone()), Fate::Awaited(now + grace));
+        assert_eq!(
+            fate(false, resumable.clone()),
+            PeerFate::Awaited(now + grace)
+        );
         // The store may have lost it, and be told of it again.
-        assert_eq!(fate(true, None), Fate::Awaited(now + node_ttl));
-        assert_eq!(fate(true, stranger.clone()), Fate::Awaited(now + node_ttl));
-        assert_eq!(after(node_ttl, true, None), Fate::Gone(None));
-        assert_eq!(after(node_ttl, true, stranger), Fate::Gone(None));
+        assert_eq!(fate(true, None), PeerFate::Awaited(now + node_ttl));
+        assert_eq!(
+            fate(true, stranger.clone()),
+            PeerFate::Awaited(now + node_ttl)
+        );
+        assert_eq!(after(node_ttl, true, None), PeerFate::Gone(None));
+        assert_eq!(after(node_ttl, true, stranger), PeerFate::Gone(None));
         let gone = after(grace, false, resumable.clone());
-        assert_eq!(gone, Fate::Gone(resumable));
+        assert_eq!(gone, PeerFate::Gone(resumable));
     }
 }

@@ -1,110 +1,13 @@
-//! Signals to users who may not be here.
-//!
-//! What one session sends to one user stands in a line: nothing leaves before the outcome of what left earlier is known, so nothing overtakes a
-//! signal that found nobody. Such a signal waits here, with all that is behind it, while the node looks for its receiver. Once somebody has the
-//! name, the line is sent to that session alone: should it be gone by then, all of it waits again.
-
-use std::collections::{HashMap, VecDeque};
-use std::time::Duration;
+//! Signals to users who may not be here: when they wait, leave, and are given up.
 
 use bytes::Bytes;
-use tokio::time::Instant;
 
+use super::offline_queue::{ANYBODY, LOOK_EVERY, LOOK_SOON, Line, WAITS, field};
 use super::outbox::Outgoing;
 use super::{Action, Effect, State};
-use crate::broker::{Holder, Room};
+use crate::broker::Holder;
 use crate::model::{Address, Correlation, Event, IfAbsent, Refusal, SessionId, UserName};
-use crate::telemetry::Fate;
-
-/// For how many users of one session something may wait; to others it is as if they were not waited for.
-const USERS: usize = 256;
-/// How much of one session may wait, in bytes.
-const BYTES: usize = 1 << 20;
-/// How much of that a signal takes beside its body.
-const OVERHEAD: usize = 512;
-/// How soon a user is looked for who was just not here; each look is half as long again after the one before…
-const LOOK_SOON: Duration = Duration::from_millis(100);
-/// …but no longer than this.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How the field of a session's record begins which says that it waits for a user: for the session that is its value, or for anybody.
-const WAITS: &str = "w:";
-const ANYBODY: &str = "-";
-/// How many users are remembered that the client was lately told of.
-const TOLD: usize = 256;
-/// How long that is lately: an offer and its candidates are told of once.
-const LATELY: Duration = Duration::from_secs(1);
-
-/// The lines of one session, and when it looks for their users.
-#[derive(Debug, Default)]
-pub(super) struct OfflineQueue {
-    lines: HashMap<UserName, Line>,
-    pub(super) look_at: Option<Instant>,
-    pause: Duration,
-    told: VecDeque<(Instant, UserName)>,
-}
-
-/// What one session sends to one user.
-#[derive(Debug, Default)]
-struct Line {
-    /// By `n`.
-    signals: VecDeque<Outgoing>,
-    /// How many left before these, whose outcomes are not known.
-    in_flight: usize,
-    /// Since when the user is looked for.
-    since: Option<Instant>,
-    /// The session between connections whose inbox has what was sent last: that session is looked for.
-    detached: Option<SessionId>,
-    /// What the session's record says of it.
-    noted: Option<String>,
-}
-
-impl Line {
-    fn is_absent(&self) -> bool {
-        self.since.is_some() && self.detached.is_none()
-    }
-}
-
-impl OfflineQueue {
-    /// All of it, as it is noted for whoever holds the session next.
-    pub(super) fn noted(&self) -> impl Iterator<Item = (String, String)> {
-        let lines = self.lines.iter();
-        lines.filter_map(|(name, line)| Some((field(name), line.noted.clone()?)))
-    }
-
-    /// How many signals are behind others that are on their way.
-    pub(super) fn queued(&self) -> usize {
-        let lines = self.lines.values().filter(|line| !line.is_absent());
-        lines.map(|line| line.signals.len()).sum()
-    }
-
-    /// Whether the user of this line may be looked for, beside those of the others.
-    fn has_place(&self, line: &Line) -> bool {
-        let awaited = self.lines.values().filter(|line| line.since.is_some());
-        line.since.is_some() || awaited.count() < USERS
-    }
-
-    /// Whether this may wait in this line. No more does than an inbox takes from one sender: all of it leaves at once.
-    fn has_room(&self, line: &Line, sent: &Outgoing) -> bool {
-        let own = || line.signals.iter().chain([sent]);
-        let others = self.lines.values().flat_map(|line| &line.signals);
-        self.has_place(line)
-            && own().chain(others).map(cost).sum::<usize>() <= BYTES
-            && own().map(|sent| Room::weight(cost(sent))).sum::<usize>() <= Room::INBOX.share
-    }
-
-    /// Whether the client is to be told that this user is not here: it was not told so lately.
-    fn tells(&mut self, name: &UserName, now: Instant) -> bool {
-        let is_over = |(at, _): &(Instant, _)| *at + LATELY <= now;
-        while self.told.len() >= TOLD || self.told.front().is_some_and(is_over) {
-            self.told.pop_front();
-        }
-        let is_news = self.told.iter().all(|(_, told)| told != name);
-        if is_news {
-            self.told.push_back((now, name.clone()));
-        }
-        is_news
-    }
-}
+use crate::telemetry::SignalOutcome;
 
 impl State {
     /// By what an earlier connection has noted. What waited there is lost, and the client is told so.
@@ -135,7 +38,7 @@ impl State {
         let mut line = queue.lines.remove(&to).unwrap_or_default();
         let is_free = line.in_flight == 0 && line.signals.is_empty();
         if line.is_absent() && !queue.has_room(&line, &sent) {
-            self.tally(&mut sent, Fate::Absent, None);
+            self.tally(&mut sent, SignalOutcome::Absent, None);
             self.put_line(&to, line);
             return self.refuse_in_order(to);
         }
@@ -151,7 +54,7 @@ impl State {
 
     /// A signal has found nobody. Comes back if it may not wait.
     pub(super) fn park(&mut self, sent: Outgoing) -> Option<Outgoing> {
-        let may_wait = sent.body.is_some() && sent.if_absent == IfAbsent::Wait;
+        let may_wait = sent.body.is_some() && sent.if_absent == IfAbsent::Queue;
         let Some(queue) = self.offline.as_mut().filter(|_| may_wait) else {
             return Some(sent);
         };
@@ -247,7 +150,7 @@ impl State {
         if let (false, Some(body)) = (sent.has_waited, &mut sent.body) {
             body.0 = Bytes::copy_from_slice(&body.0);
         }
-        self.tally(sent, Fate::Waiting, None);
+        self.tally(sent, SignalOutcome::Waiting, None);
         sent.has_waited = true;
     }
 
@@ -266,7 +169,7 @@ impl State {
             if sent.starts_call {
                 self.calls.failed(to, sent.n);
             }
-            self.tally(&mut sent, Fate::of(&why), None);
+            self.tally(&mut sent, SignalOutcome::of(&why), None);
         }
         if self.is_detached {
             // What is noted stays so: whoever holds the session next tells its client.
@@ -339,12 +242,4 @@ impl State {
             name: Some(name),
         })
     }
-}
-
-fn cost(sent: &Outgoing) -> usize {
-    sent.body.as_ref().map_or(0, |body| body.0.len()) + OVERHEAD
-}
-
-fn field(name: &UserName) -> String {
-    format!("{WAITS}{name}")
 }

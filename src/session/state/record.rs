@@ -1,64 +1,62 @@
-//! What a resumable session remembers for whoever holds it next, and what of it its client has not confirmed yet.
+//! What the next connection of a resumable session must know, and what of it the client has not confirmed yet.
 //!
-//! Over a WebSocket confirmation is free: frames are ordered, so the answer to a ping confirms all that was said before it. What was decided
-//! about an entry is decided once: the next holder tells, or keeps silent about, what this one did.
+//! Over a WebSocket confirmation is free: frames are ordered, so the pong to a ping confirms everything that was written before the ping. A
+//! decision about an inbox entry is made once: the next connection tells the client, or keeps silent, as this one did.
 
-use std::collections::{HashSet, VecDeque};
+mod fields;
+mod update;
 
-use super::calls::{Call, Calls};
-use super::dedup::{Dedup, HeardId};
-use crate::broker::{Confirmed, RecordUpdate, Resumed};
-use crate::model::{Offset, Secret, SecretHash, SessionId, UserName};
+pub(super) use fields::Leaving;
 
-/// After how many unconfirmed entries the client is asked whether it has them.
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use self::update::{Unwritten, Update};
+use super::dedup::HeardId;
+use crate::broker::Confirmed;
+use crate::model::{Offset, Secret, SecretHash, UserName};
+
+/// After how many unconfirmed entries the client is pinged, so that it confirms them.
 const ASK_AFTER: usize = 64;
-/// Fields of a note.
-const DECIDED: &str = "decided";
-const SILENT: &str = "silent";
-const MISSED: &str = "missed";
-/// How the field of a user begins.
-const USER: &str = "u:";
-/// How the fields begin that tell in turn which ids were heard.
-const IDS: &str = "ids:";
-/// How many such fields there are, and from how many ids on one is full: in all they tell of more than one sender may repeat.
-const IDS_FIELDS: u64 = 32;
-const IDS_A_FIELD: usize = 16;
 
-/// The memory of one resumable session.
+/// The record of one resumable session, as this connection keeps it.
 #[derive(Debug)]
 pub(super) struct Record {
-    /// Nobody tells it to a node that goes on with a conversation.
+    /// `None` on a node that took an HTTP session over: only the client knows it.
     secret: Option<Secret>,
     hash: SecretHash,
     /// Entries that the client may not have, oldest first.
     unconfirmed: VecDeque<Unconfirmed>,
-    /// Which entry the client has when it answers this ping.
+    /// The entry that the client has when it answers this ping.
     marks: VecDeque<(u64, Offset)>,
     asked_at: Offset,
     confirmed: Confirmed,
-    /// Everything up to here was decided by an earlier connection.
+    /// An earlier connection has decided about everything up to here…
     decided: Offset,
-    /// What of that was not told.
+    /// …and has not told the client of these.
     silent: HashSet<Offset>,
-    /// Everything up to here was seen by the client on an earlier connection.
+    /// The client has seen everything up to here on an earlier connection.
     seen: Offset,
-    /// Users about whom something is to be written.
+    /// Users whose fields have changed.
     changed: HashSet<UserName>,
-    /// The store is to be told how far the client has confirmed.
+    /// Confirmed entries are to leave the inbox.
     frees: bool,
-    /// Updates on their way, and the number of the next.
+    /// Updates that are on their way, and how many there were.
     saving: Vec<(u64, Update)>,
     saves: u64,
-    /// Users that notes on their way are about. Later notes are about them too: a later note that is written tells how far things were decided,
-    /// which must not be true without what an earlier one said that was not.
+    /// Users of whom updates on their way tell. Later updates tell of them too: one that is written says how far entries are decided, which must
+    /// not be true without what an earlier one said that was not written.
     underway: HashSet<UserName>,
     unwritten: Unwritten,
-    /// The ids that were heard and that no note has told of yet.
+    /// Ids that were heard and are not in the record yet.
     ids: Vec<HeardId>,
-    /// The ids in the latest field, and how many were full before it.
+    /// The ids of the latest field, and how many fields were full before it.
     ids_told: Vec<HeardId>,
     ids_fields: u64,
     missed: Missed,
+    /// Leaves whose outcome is not known: the next connection sends them again.
+    leaves: HashMap<UserName, Leaving>,
+    /// Users whose leave has arrived, which is not in the record yet.
+    left: HashSet<UserName>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -77,36 +75,19 @@ enum Missed {
     Asked(u64),
 }
 
-/// What notes were to write and did not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Unwritten {
-    Nothing,
-    Something,
-    /// A store that knows nothing of the session takes no other note.
-    Everything,
-}
-
-/// What an update of the record is about: if it is not written, the next one is.
-#[derive(Debug)]
-pub(super) struct Update {
-    users: Vec<UserName>,
-    ids: Vec<HeardId>,
-    anew: bool,
-}
-
 /// What an earlier connection has decided about an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Decision {
-    /// Nothing: it is news.
+    /// Nothing: it is new.
     None,
-    /// To tell it.
+    /// To tell the client.
     Tell,
-    /// To say nothing.
+    /// Not to tell the client.
     Silence,
 }
 
 impl Record {
-    /// The memory of a new session.
+    /// The record of a new session.
     pub(super) fn new(secret: Option<Secret>, hash: SecretHash) -> Self {
         Self {
             secret,
@@ -128,53 +109,9 @@ impl Record {
             ids_told: Vec::new(),
             ids_fields: 0,
             missed: Missed::Nothing,
+            leaves: HashMap::new(),
+            left: HashSet::new(),
         }
-    }
-
-    /// The memory that an earlier connection has left, with its calls and what it has heard; `last` is what the client says that it has.
-    pub(super) fn restore(
-        secret: Option<Secret>,
-        hash: SecretHash,
-        resumed: &Resumed,
-        last: Option<Offset>,
-        calls: &mut Calls,
-        heard: &mut Dedup,
-    ) -> Self {
-        let mut record = Self::new(secret, hash);
-        record.confirmed = resumed.confirmed;
-        record.seen = last.unwrap_or_default().max(resumed.confirmed.all);
-        record.asked_at = record.seen;
-        if resumed.missed {
-            record.has_missed();
-        }
-        let mut ids = Vec::new();
-        for (field, value) in &resumed.notes {
-            match field.as_str() {
-                DECIDED => record.decided = value.parse().unwrap_or_default(),
-                SILENT => {
-                    let ids = value.split(' ').filter_map(|id| id.parse().ok());
-                    record.silent = ids.collect();
-                }
-                MISSED if value == "0" => {}
-                MISSED => record.has_missed(),
-                field if field.starts_with(IDS) => {
-                    let (number, text) = value.split_once(' ').unwrap_or_default();
-                    ids.push((number.parse::<u64>().unwrap_or_default(), text));
-                }
-                field => {
-                    let name = field.strip_prefix(USER);
-                    let name = name.and_then(|name| UserName::parse(name).ok());
-                    if let Some(name) = name {
-                        read_user(&name, value, calls, heard);
-                    }
-                }
-            }
-        }
-        ids.sort_unstable();
-        record.ids_fields = ids.last().map_or(0, |(number, _)| number.saturating_add(1));
-        // Now that it is known of whom.
-        heard.restore_ids(ids.into_iter().map(|(_, text)| text));
-        record
     }
 
     pub(super) fn secret(&self) -> Option<&Secret> {
@@ -219,6 +156,24 @@ impl Record {
         if !self.changed.contains(from) {
             self.changed.insert(from.clone());
         }
+    }
+
+    /// A leave is on its way to this user.
+    pub(super) fn leaves(&mut self, user: UserName, leaving: Leaving) {
+        self.left.remove(&user);
+        self.leaves.insert(user, leaving);
+    }
+
+    /// It has arrived, or need not. The next update says so; until then whoever resumes the session sends it again, and it means nothing.
+    pub(super) fn has_left(&mut self, user: &UserName) {
+        if self.leaves.remove(user).is_some() {
+            self.left.insert(user.clone());
+        }
+    }
+
+    /// The leaves of an earlier connection whose outcome it did not know.
+    pub(super) fn take_leaves(&mut self) -> Vec<(UserName, Leaving)> {
+        self.leaves.drain().collect()
     }
 
     /// Something about the call with this user has changed.
@@ -283,116 +238,6 @@ impl Record {
         self.frees
     }
 
-    /// What is to be written now.
-    pub(super) fn notes(&mut self, calls: &Calls, heard: &Dedup) -> (RecordUpdate, Update) {
-        if self.unwritten == Unwritten::Something {
-            self.unwritten = Unwritten::Nothing;
-        }
-        self.changed.extend(self.underway.iter().cloned());
-        let users: Vec<UserName> = self.changed.drain().collect();
-        let mut notes = RecordUpdate::default();
-        for user in &users {
-            let field = format!("{USER}{user}");
-            match written(calls.get(user), heard.last(user)) {
-                Some(value) => notes.set.push((field, value)),
-                None => notes.unset.push(field),
-            }
-        }
-        let dealt = self
-            .unconfirmed
-            .back()
-            .map_or(self.confirmed.all, |last| last.id);
-        let decided = self.decided.max(dealt);
-        notes.set.push((DECIDED.to_owned(), decided.to_string()));
-        let silent = self.unconfirmed.iter().filter(|entry| entry.silent);
-        // Of what an earlier connection has decided, this one may not have come to everything yet.
-        let silent = silent
-            .map(|entry| entry.id)
-            .chain(self.silent.iter().copied());
-        let silent: Vec<String> = silent.map(|id| id.to_string()).collect();
-        notes.set.push((SILENT.to_owned(), silent.join(" ")));
-        let ids = std::mem::take(&mut self.ids);
-        if !ids.is_empty() {
-            self.ids_told.extend(&ids);
-            let (number, told) = (self.ids_fields, HeardId::noted(&self.ids_told));
-            let field = format!("{IDS}{}", number % IDS_FIELDS);
-            notes.set.push((field, format!("{number} {told}")));
-            if self.ids_told.len() >= IDS_A_FIELD {
-                self.ids_told.clear();
-                self.ids_fields += 1;
-            }
-        }
-        let missed = u8::from(self.missed != Missed::Nothing);
-        notes.set.push((MISSED.to_owned(), missed.to_string()));
-        notes.confirmed = std::mem::take(&mut self.frees).then_some(self.confirmed);
-        let anew = false;
-        (notes, Update { users, ids, anew })
-    }
-
-    /// The store may have forgotten everything: what it is to know anew.
-    pub(super) fn anew(
-        &mut self,
-        last: Offset,
-        calls: &Calls,
-        heard: &Dedup,
-    ) -> (RecordUpdate, Update) {
-        self.unwritten = Unwritten::Nothing;
-        self.ids = heard.ids().collect();
-        self.changed.extend(calls.peers());
-        self.changed.extend(heard.names().cloned());
-        let (mut notes, mut update) = self.notes(calls, heard);
-        notes.confirmed = Some(self.confirmed);
-        // Behind it, so that it does not pass for what was lost.
-        notes.anew = Some((self.hash.clone(), last.max(self.decided).next()));
-        update.anew = true;
-        (notes, update)
-    }
-
-    /// An update is on its way. Returns its number.
-    pub(super) fn saving(&mut self, update: Update) -> u64 {
-        self.underway.extend(update.users.iter().cloned());
-        self.saves += 1;
-        self.saving.push((self.saves, update));
-        self.saves
-    }
-
-    /// Whether something is to be written of which no note says anything yet.
-    pub(super) fn has_news(&self) -> bool {
-        !self.changed.is_empty()
-    }
-
-    /// Whether something could not be written.
-    pub(super) fn is_unwritten(&self) -> bool {
-        self.unwritten != Unwritten::Nothing
-    }
-
-    /// Whether that was to write everything anew, which is still to be done.
-    pub(super) fn has_failed_anew(&self) -> bool {
-        self.unwritten == Unwritten::Everything
-    }
-
-    /// It is known whether this update was written. If not, what it is about is to be written again.
-    pub(super) fn saved(&mut self, number: u64, is_written: bool) {
-        let found = self.saving.iter().position(|(known, _)| *known == number);
-        let Some((_, update)) = found.map(|at| self.saving.remove(at)) else {
-            return;
-        };
-        if self.saving.is_empty() {
-            self.underway.clear();
-        }
-        if !is_written {
-            let what = if update.anew {
-                Unwritten::Everything
-            } else {
-                Unwritten::Something
-            };
-            self.unwritten = self.unwritten.max(what);
-            self.changed.extend(update.users);
-            self.ids.extend(update.ids);
-            self.frees = true;
-        }
-    }
-
     /// The connection is gone.
     pub(super) fn detached(&mut self) {
         self.marks.clear();
@@ -413,30 +258,5 @@ impl Record {
     }
 }
 
-/// What is noted of a user: `SESSION ATTACH N`, then the call with it, if there is one.
-fn written(call: Option<&Call>, heard: Option<(SessionId, (u32, u64))>) -> Option<String> {
-    let heard = heard.map_or_else(
-        || "- 0 0".to_owned(),
-        |(session, (generation, n))| format!("{session} {generation} {n}"),
-    );
-    match call {
-        Some(call) => Some(format!("{heard} {call}")),
-        None => (!heard.starts_with('-')).then_some(heard),
-    }
-}
-
-fn read_user(name: &UserName, value: &str, calls: &mut Calls, heard: &mut Dedup) {
-    let mut words = value.split(' ');
-    let mut word = || words.next().unwrap_or_default();
-    let (session, generation, n) = (word().parse(), word().parse(), word().parse());
-    if let (Ok(session), Ok(generation), Ok(n)) = (session, generation, n) {
-        heard.restore(name.clone(), session, (generation, n));
-    }
-    if let Some(call) = Call::read(words) {
-        calls.restore(name, call);
-    }
-}
-
 #[cfg(test)]
-#[path = "record_tests.rs"]
 mod tests;

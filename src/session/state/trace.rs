@@ -2,16 +2,13 @@
 
 use std::time::SystemTime;
 
-use tracing::{debug, info};
+use tracing::debug;
 
 use super::State;
-use super::calls::CallTrace;
+use super::call::CallTrace;
 use crate::broker::Sender;
-use crate::model::{
-    AckStatus, Correlation, Event, LeaveReason, PairKind, PeerState, Report, Signal, SignalKind,
-    TraceContext, UserName,
-};
-use crate::telemetry::{CallSpan, Fate, Message, signed};
+use crate::model::{LeaveReason, Signal, SignalKind, TraceContext, UserName};
+use crate::telemetry::{CallSpan, Message, SignalOutcome};
 
 /// What is known of a signal's trace until its outcome is.
 #[derive(Debug)]
@@ -23,7 +20,7 @@ pub(super) struct Traced {
 }
 
 impl State {
-    pub(super) fn count(&self, kind: SignalKind, fate: Fate) {
+    pub(super) fn count(&self, kind: SignalKind, fate: SignalOutcome) {
         self.node.telemetry.metrics.signal(kind, fate);
     }
 
@@ -45,7 +42,7 @@ impl State {
             return None;
         }
         let message = Message {
-            kind: signal.kind.word(),
+            kind: signal.kind.as_str(),
             from: &self.lease.address,
             to: &self.address_of(to),
             session: self.lease.session,
@@ -61,7 +58,7 @@ impl State {
             return Some(Box::new(Traced::unbuilt(context)));
         }
         let before = known.map(|known| known.context);
-        let begun = match tracer.leaves_out(client.as_ref()) {
+        let begun = match tracer.unsampled_context(client.as_ref()) {
             Some(context) => Traced::unbuilt(context),
             None => Traced::of(tracer.publish(client.as_ref(), before.as_ref(), message)),
         };
@@ -75,11 +72,14 @@ impl State {
         &mut self,
         to: &UserName,
         kind: SignalKind,
-        fate: Fate,
+        fate: SignalOutcome,
         traced: Option<&mut Traced>,
         at: Option<SystemTime>,
     ) {
-        let failed = matches!(fate, Fate::Absent | Fate::Full | Fate::Unavailable);
+        let failed = matches!(
+            fate,
+            SignalOutcome::Absent | SignalOutcome::Full | SignalOutcome::Unavailable
+        );
         if traced.is_none() && !failed {
             return;
         }
@@ -90,20 +90,20 @@ impl State {
             return;
         };
         if failed {
-            debug!(trace_id = context.trace_id(), session.id = %self.lease.session, signal = kind.word(),
-                   code = fate.word(), "A signal of a call was refused");
+            debug!(trace_id = context.trace_id(), session.id = %self.lease.session, signal = kind.as_str(),
+                   code = fate.as_str(), "A signal of a call was refused");
         }
         if let Some(span) = traced.and_then(|traced| traced.span.take()) {
-            span.set("switchboard.outcome", fate.word());
-            if fate == Fate::Queued {
+            span.set("switchboard.outcome", fate.as_str());
+            if fate == SignalOutcome::Queued {
                 span.event("queued");
             }
             if failed {
-                span.fail(fate.word());
+                span.fail(fate.as_str());
             }
             span.end(at);
         } else if failed {
-            self.tell_failure(to, context, call, "signal refused", fate.word());
+            self.tell_failure(to, context, call, "signal refused", fate.as_str());
         }
     }
 
@@ -118,7 +118,7 @@ impl State {
         let (context, tracer) = (trace?, self.node.telemetry.calls.as_ref()?);
         let span = context.sampled.then(|| {
             let message = Message {
-                kind: signal.kind.word(),
+                kind: signal.kind.as_str(),
                 from: &sender.address,
                 to: &self.lease.address,
                 session: self.lease.session,
@@ -168,7 +168,7 @@ impl State {
             bytes: 0,
         };
         let span = tracer.publish(Some(&call.context), None, message);
-        span.set("switchboard.leave.reason", reason.word());
+        span.set("switchboard.leave.reason", reason.as_str());
         Some(Traced::of(span))
     }
 
@@ -183,7 +183,7 @@ impl State {
     ) -> Option<CallSpan> {
         let tracer = self.node.telemetry.calls.as_ref()?;
         let failure = matches!(reason, LeaveReason::Lost | LeaveReason::NodeLost);
-        let failure = failure.then(|| reason.word());
+        let failure = failure.then(|| reason.as_str());
         let call = call.map(|call| call.context);
         if let (Some(context), Some(code)) = (trace.or(call), failure) {
             debug!(trace_id = context.trace_id(), session.id = %self.lease.session, code, "A call peer is gone");
@@ -200,7 +200,7 @@ impl State {
             bytes: 0,
         };
         let span = tracer.process(&context, message);
-        span.set("switchboard.leave.reason", reason.word());
+        span.set("switchboard.leave.reason", reason.as_str());
         if let Some(code) = failure {
             span.fail(code);
         }
@@ -238,46 +238,6 @@ impl State {
         call.context.sampled.then_some(Traced::unbuilt(context))
     }
 
-    /// The client says how its connection to a call peer is. Whoever is in no call is not believed, and nobody is twice.
-    pub(super) fn report(&mut self, with: &UserName, report: Report, id: Option<Correlation>) {
-        if self.calls.reports(with, report.state) {
-            self.node.telemetry.metrics.reported(report);
-            self.trace_report(with, report);
-        }
-        if let Some(id) = id {
-            let status = AckStatus::Delivered;
-            self.tell_in_order(Event::Ack { id, status });
-        }
-    }
-
-    fn trace_report(&mut self, with: &UserName, report: Report) {
-        let (Some(tracer), Some(call)) = (&self.node.telemetry.calls, self.calls.trace(with))
-        else {
-            return;
-        };
-        let (what, failure) = match report.state {
-            PeerState::Connected => ("connected", None),
-            PeerState::Failed => ("failed", Some("connection_failed")),
-            PeerState::Disconnected => ("disconnected", None),
-        };
-        if let Some(span) = tracer.mark(&call.context, what, failure) {
-            span.set("session.id", self.lease.session.to_string());
-            span.set("switchboard.report.state", report.state.word());
-            if let Some(after) = report.after {
-                span.set("switchboard.report.ms", signed(after.as_millis()));
-            }
-            if let Some(pair) = report.pair {
-                span.set("switchboard.report.pair", PairKind::word(pair));
-            }
-        }
-        if failure.is_some() {
-            info!(trace_id = call.context.trace_id(), session.id = %self.lease.session,
-                  "A client could not connect to its call peer");
-        }
-        let ended = call.ended || report.state != PeerState::Disconnected;
-        self.calls.set_trace(with, CallTrace { ended, ..call });
-    }
-
     /// Of a call whose spans are not built, its first failure is told all the same.
     fn tell_failure(
         &mut self,
@@ -312,9 +272,9 @@ impl Traced {
     }
 
     /// What became of it. Its span ends then, or now.
-    pub(super) fn ends(self, fate: Fate, at: Option<SystemTime>) {
+    pub(super) fn ends(self, fate: SignalOutcome, at: Option<SystemTime>) {
         if let Some(span) = self.span {
-            span.set("switchboard.outcome", fate.word());
+            span.set("switchboard.outcome", fate.as_str());
             span.end(at);
         }
     }

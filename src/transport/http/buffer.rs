@@ -1,4 +1,4 @@
-//! What the client of an HTTP session was told, kept at its home for a stream that breaks.
+//! What the client of an HTTP session was event, kept at its home for a stream that breaks.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -7,19 +7,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::Offset;
 
-/// The bounds of the buffer: a client that comes back for more is told of a reset.
-const MOST_EVENTS: usize = 1024;
-const MOST_BYTES: usize = 1 << 20;
+/// The bounds of the buffer: a client that comes back for more is event of a reset.
+const MAX_EVENTS: usize = 1024;
+const MAX_BYTES: usize = 1 << 20;
 
 /// The last events, oldest first.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Buffer {
-    events: VecDeque<Told>,
+    events: VecDeque<BufferedEvent>,
     bytes: usize,
     /// The id of the last event.
     last: EventId,
     /// The next event is a greeting.
-    pub(super) greets: bool,
+    #[serde(rename = "greets")]
+    pub(super) greet_next: bool,
     /// The inbox has no entries up to this one any more: those that are not in the buffer are lost.
     #[serde(with = "seq")]
     pub(super) confirmed: Option<Offset>,
@@ -53,7 +54,7 @@ pub(super) struct Unread {
 
 /// One event.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Told {
+struct BufferedEvent {
     id: EventId,
     /// The entry of the inbox that the event tells, if it tells one.
     #[serde(with = "seq")]
@@ -72,17 +73,17 @@ impl Buffer {
     }
 
     /// Adds an event; the oldest make room for it.
-    pub(super) fn tell(&mut self, text: String, entry: Option<Offset>) {
+    pub(super) fn push(&mut self, text: String, entry: Option<Offset>) {
         self.last.number += 1;
         self.last.seq = self.last.seq.max(entry);
         self.bytes += text.len();
-        self.events.push_back(Told {
+        self.events.push_back(BufferedEvent {
             id: self.last,
             entry,
-            is_greeting: std::mem::take(&mut self.greets),
+            is_greeting: std::mem::take(&mut self.greet_next),
             text,
         });
-        while (self.events.len() > MOST_EVENTS || self.bytes > MOST_BYTES)
+        while (self.events.len() > MAX_EVENTS || self.bytes > MAX_BYTES)
             && self.events.len() > 1
             && let Some(oldest) = self.events.pop_front()
         {
@@ -91,7 +92,7 @@ impl Buffer {
     }
 
     /// The next event tells the client that it is logged in.
-    pub(super) fn logs_in(&mut self) {
+    pub(super) fn mark_logged_in(&mut self) {
         self.last.seq.get_or_insert_default();
     }
 
@@ -112,16 +113,16 @@ impl Buffer {
             // A resume may bring those entries here again at any time, also later.
             self.read_before = self.read_before.max(after.seq);
         }
-        let is_unread = |told: &&Told| {
+        let is_unread = |event: &&BufferedEvent| {
             let is_behind = match number {
-                Some(number) => told.id.number > number,
-                None => !told.is_greeting || after.seq.is_none(),
+                Some(number) => event.id.number > number,
+                None => !event.is_greeting || after.seq.is_none(),
             };
-            is_behind && (told.entry.is_none() || told.entry > self.read_before)
+            is_behind && (event.entry.is_none() || event.entry > self.read_before)
         };
         let events = self.events.iter().filter(is_unread);
-        let events: Vec<_> = events.map(|told| (told.id, told.text.clone())).collect();
-        let first = self.events.front().map(|told| told.id.number);
+        let events: Vec<_> = events.map(|event| (event.id, event.text.clone())).collect();
+        let first = self.events.front().map(|event| event.id.number);
         let first = first.unwrap_or(self.last.number + 1);
         let reset = match number {
             Some(number) => number + 1 < first,

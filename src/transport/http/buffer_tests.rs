@@ -8,8 +8,8 @@ fn seq(millis: u64) -> Offset {
     }
 }
 
-fn tell(buffer: &mut Buffer, text: &str, entry: Option<u64>) {
-    buffer.tell(text.to_owned(), entry.map(seq));
+fn push(buffer: &mut Buffer, text: &str, entry: Option<u64>) {
+    buffer.push(text.to_owned(), entry.map(seq));
 }
 
 fn texts(unread: &Unread) -> Vec<&str> {
@@ -18,20 +18,20 @@ fn texts(unread: &Unread) -> Vec<&str> {
 }
 
 /// A login, an ack, and two signals.
-fn told() -> Buffer {
+fn sample() -> Buffer {
     let mut buffer = Buffer::new();
-    tell(&mut buffer, "pong", None);
-    buffer.logs_in();
-    tell(&mut buffer, "login", None);
-    tell(&mut buffer, "one", Some(1));
-    tell(&mut buffer, "ack", None);
-    tell(&mut buffer, "two", Some(2));
+    push(&mut buffer, "pong", None);
+    buffer.mark_logged_in();
+    push(&mut buffer, "login", None);
+    push(&mut buffer, "one", Some(1));
+    push(&mut buffer, "ack", None);
+    push(&mut buffer, "two", Some(2));
     buffer
 }
 
 #[test]
 fn a_stream_reads_on_behind_its_last_event_also_at_another_node() {
-    let mut buffer = told();
+    let mut buffer = sample();
     let mut moved: Buffer = wire::read(&wire::write(&buffer)).unwrap();
     for buffer in [&mut buffer, &mut moved] {
         let all = buffer.read(EventId::default());
@@ -44,12 +44,12 @@ fn a_stream_reads_on_behind_its_last_event_also_at_another_node() {
 
 #[test]
 fn where_the_run_is_lost_a_stream_reads_on_behind_its_inbox() {
-    let before = told().read(EventId::default()).events;
+    let before = sample().read(EventId::default()).events;
     let mut buffer = Buffer::new();
-    buffer.greets = true;
-    buffer.logs_in();
-    tell(&mut buffer, "login again", None);
-    tell(&mut buffer, "two", Some(2));
+    buffer.greet_next = true;
+    buffer.mark_logged_in();
+    push(&mut buffer, "login again", None);
+    push(&mut buffer, "two", Some(2));
     buffer.confirmed = Some(seq(1));
     let of_nothing = buffer.read(EventId::default());
     assert_eq!(texts(&of_nothing), ["login again", "two"]);
@@ -59,35 +59,35 @@ fn where_the_run_is_lost_a_stream_reads_on_behind_its_inbox() {
     assert_eq!((texts(&of_one), of_one.reset), (vec!["two"], false));
     let of_two = buffer.read(before[4].0);
     assert!(of_two.is_empty());
-    tell(&mut buffer, "three", Some(3));
+    push(&mut buffer, "three", Some(3));
     assert_eq!(texts(&buffer.read(of_two.next)), ["three"]);
 }
 
 #[test]
 fn what_was_read_in_an_earlier_run_is_not_told_again_however_late_it_comes() {
-    let before = told().read(EventId::default()).events;
+    let before = sample().read(EventId::default()).events;
     let mut buffer = Buffer::new();
-    buffer.logs_in();
-    tell(&mut buffer, "ack", None);
+    buffer.mark_logged_in();
+    push(&mut buffer, "ack", None);
     let first = buffer.read(before[4].0);
     assert_eq!(texts(&first), ["ack"]);
-    tell(&mut buffer, "two", Some(2));
-    tell(&mut buffer, "three", Some(3));
+    push(&mut buffer, "two", Some(2));
+    push(&mut buffer, "three", Some(3));
     assert_eq!(texts(&buffer.read(first.next)), ["three"]);
 }
 
 #[test]
 fn so_much_is_kept_and_a_loss_is_told() {
-    let mut buffer = told();
+    let mut buffer = sample();
     let end = buffer.read(EventId::default()).next;
-    for _ in 0..=MOST_EVENTS {
-        tell(&mut buffer, "x", None);
+    for _ in 0..=MAX_EVENTS {
+        push(&mut buffer, "x", None);
     }
     let late = buffer.read(end);
-    assert_eq!((late.events.len(), late.reset), (MOST_EVENTS, true));
+    assert_eq!((late.events.len(), late.reset), (MAX_EVENTS, true));
     assert!(buffer.read(EventId::default()).reset);
     assert!(buffer.read(late.next).is_empty(), "the loss is told once");
-    tell(&mut buffer, &"y".repeat(MOST_BYTES), None);
+    push(&mut buffer, &"y".repeat(MAX_BYTES), None);
     assert_eq!(buffer.read(end).events.len(), 1);
 }
 

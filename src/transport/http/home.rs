@@ -77,10 +77,10 @@ impl Home {
     ) -> Result<Handover, Denied> {
         let (sender, handover) = oneshot::channel();
         let at_once = self.update(|state| match state.stage {
-            Stage::Over => Ok(Some(state.handover())),
-            Stage::Left => Ok(Some(state.move_to(to.clone()))),
-            Stage::Here => {
-                state.taker = Some((to.clone(), sender));
+            Stage::Ended => Ok(Some(state.handover())),
+            Stage::Released => Ok(Some(state.move_to(to.clone()))),
+            Stage::Running => {
+                state.takeover = Some((to.clone(), sender));
                 Ok(None)
             }
             _ => Err(state.denied()),
@@ -97,13 +97,13 @@ impl Home {
     /// The locator that other nodes must read, and its version; `None` if the session is not at home here.
     pub(super) fn locator(&self, node: &NodeId) -> Option<(u64, Locator)> {
         let state = self.lock();
-        let locator = || Locator::new(node, &self.proof, &state.standing);
-        (state.stage == Stage::Here).then(|| (state.version, locator()))
+        let locator = || Locator::new(node, &self.proof, &state.progress);
+        (state.stage == Stage::Running).then(|| (state.version, locator()))
     }
 
     /// Waits until the locator changes, for so long at most.
     pub(super) async fn outdated(&self, at_most: Duration) {
-        let is_outdated = |state: &mut State| (state.located != state.version).then_some(());
+        let is_outdated = |state: &mut State| (state.stored_version != state.version).then_some(());
         self.when(at_most, is_outdated).await;
     }
 
@@ -151,6 +151,6 @@ impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let mut state = self.0.lock();
         state.waiting -= 1;
-        state.renew();
+        state.touch();
     }
 }

@@ -13,13 +13,13 @@ use super::super::Settings;
 use super::buffer::{EventId, Unread};
 use super::home::Home;
 use super::node::{self, Node, SLICE};
-use super::task::{Arrival, Task};
+use super::task::{Takeover, Task};
 use super::token::Token;
 use super::wire::{Denied, Locator, Reply, Request};
 use crate::broker::{Broker, Questions};
 use crate::bugs::{self, Bug};
 use crate::drain::Phase;
-use crate::limits::Place as Permit;
+use crate::limits::Permit;
 use crate::model::{NodeId, Offset, Secret, UserName};
 use crate::router::Router;
 
@@ -75,7 +75,7 @@ impl Homes {
         permit: Option<Permit>,
     ) -> Result<Token, Denied> {
         let token = Token::random();
-        let home = self.settle(&token, None, permit);
+        let home = self.start_home(&token, None, permit);
         let opened = match login {
             None => home.settled(0, ANSWER_WITHIN).await,
             Some(login) => {
@@ -92,12 +92,12 @@ impl Homes {
         &self,
         token: &Token,
     ) -> Result<Option<UserName>, Denied> {
-        let standing = match self.home(token)? {
+        let progress = match self.home(token)? {
             Some(home) if home.lock().is_over() => return Err(Denied::Gone),
-            Some(home) if home.lock().is_here() => home.lock().standing.clone(),
-            _ => self.0.locator(token).await?.standing.into(),
+            Some(home) if home.lock().is_here() => home.lock().progress.clone(),
+            _ => self.0.locator(token).await?.progress.into(),
         };
-        Ok(standing.user.map(|(name, _)| name))
+        Ok(progress.user.map(|(name, _)| name))
     }
 
     /// Posts messages, all or none, and once for a key; or ends the session (`None`). Returns how many messages it had.
@@ -131,7 +131,7 @@ impl Homes {
                 if bugs::has(Bug::StreamDoesNotTakeOver) && !locator.is_at(self.0.id()) {
                     return Err(Denied::Unavailable);
                 }
-                self.arrive(token, locator, after.seq, false)?
+                self.take_over(token, locator, after.seq, false)?
             }
         };
         // Other errors are told in the stream.
@@ -205,7 +205,7 @@ impl Homes {
                     let locator = self.0.locator(token).await?;
                     // If it names another node, the session has moved meanwhile.
                     if locator.is_at(&node) {
-                        self.arrive(token, locator, last, reply.is_none())?;
+                        self.take_over(token, locator, last, reply.is_none())?;
                     }
                 }
                 reply
@@ -224,7 +224,7 @@ impl Homes {
     }
 
     /// Makes this node the home of a session. `is_dead`: its earlier home does not answer.
-    fn arrive(
+    fn take_over(
         &self,
         token: &Token,
         locator: Locator,
@@ -234,28 +234,33 @@ impl Homes {
         if self.0.phase.is_draining() {
             return Err(Denied::Draining);
         }
-        let before = self.home(token)?;
-        if let Some(home) = before.clone().filter(|home| home.lock().is_here()) {
+        let previous = self.home(token)?;
+        if let Some(home) = previous.clone().filter(|home| home.lock().is_here()) {
             return Ok(home);
         }
-        let arrival = Arrival {
+        let takeover = Takeover {
             locator,
-            before,
+            previous,
             last,
             is_dead,
         };
-        Ok(self.settle(token, Some(arrival), None))
+        Ok(self.start_home(token, Some(takeover), None))
     }
 
     /// Makes a home here, and begins its task.
-    fn settle(&self, token: &Token, arrival: Option<Arrival>, permit: Option<Permit>) -> Arc<Home> {
-        let home = self.0.settle(token);
+    fn start_home(
+        &self,
+        token: &Token,
+        takeover: Option<Takeover>,
+        permit: Option<Permit>,
+    ) -> Arc<Home> {
+        let home = self.0.add_home(token);
         let task = Task {
             node: Arc::clone(&self.0),
             token: token.clone(),
             home: Arc::clone(&home),
         };
-        tokio::spawn(task.run(arrival, permit));
+        tokio::spawn(task.run(takeover, permit));
         home
     }
 }

@@ -18,7 +18,7 @@ use crate::model::{NodeId, SecretHash, SessionId};
 use crate::router::Router;
 
 /// How often a home writes its locator. A store that has lost it has it again before nodes give up waiting for it.
-pub(super) const LOCATED_EVERY: Duration = Duration::from_secs(2);
+pub(super) const LOCATOR_EVERY: Duration = Duration::from_secs(2);
 /// How long to wait before something that has failed is tried again.
 pub(super) const RETRY: Duration = Duration::from_millis(250);
 /// How long another node may take to answer.
@@ -57,7 +57,7 @@ impl Node {
     }
 
     /// Makes a home for a session.
-    pub(super) fn settle(&self, token: &Token) -> Arc<Home> {
+    pub(super) fn add_home(&self, token: &Token) -> Arc<Home> {
         let home = Arc::new(Home::new(token.proof(), self.settings.http.session_ttl));
         self.homes().insert(token.session(), Arc::clone(&home));
         home
@@ -84,7 +84,7 @@ impl Node {
                 return Err(Denied::Gone);
             }
             // The store has lost its data: the home is about to write the locator again.
-            if begun.elapsed() > LOCATED_EVERY + RETRY {
+            if begun.elapsed() > LOCATOR_EVERY + RETRY {
                 return Err(Denied::Unavailable);
             }
             sleep(RETRY).await;

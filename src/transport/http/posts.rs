@@ -9,11 +9,11 @@ use crate::model::{Correlation, Frame};
 use crate::session::Received;
 
 /// The most messages that one post may have, and that may wait.
-pub(super) const MOST_MESSAGES: usize = 256;
-const MOST_BYTES: usize = 1 << 20;
+pub(super) const MAX_MESSAGES: usize = 256;
+const MAX_BYTES: usize = 1 << 20;
 /// How many posts are kept for their keys, and how long.
-const MOST_POSTS: usize = 256;
-const KEPT: Duration = Duration::from_mins(1);
+const MAX_POSTS: usize = 256;
+const KEEP_KEYS: Duration = Duration::from_mins(1);
 
 /// The posts of one session.
 #[derive(Debug, Default)]
@@ -78,7 +78,7 @@ impl Posts {
         };
         let message = Frame::from(messages.pop_front()?);
         let number = post.count - messages.len();
-        let id = Correlation::ours(format_args!("{}.{number}", post.key));
+        let id = Correlation::generated(format_args!("{}.{number}", post.key));
         Some(Received::Posted(message, id))
     }
 
@@ -116,14 +116,14 @@ impl Posts {
         let (messages, used) = waiting.fold((0, 0), |(messages, used), message| {
             (messages + 1, used + message.len())
         });
-        messages == 0 || (messages + count <= MOST_MESSAGES && used + bytes <= MOST_BYTES)
+        messages == 0 || (messages + count <= MAX_MESSAGES && used + bytes <= MAX_BYTES)
     }
 
     fn keep(&mut self, number: u64, key: String, count: usize, messages: Option<VecDeque<String>>) {
         let at = Instant::now();
         while let Some(oldest) = self.kept.front()
             && oldest.number <= self.settled
-            && (self.kept.len() >= MOST_POSTS || at - oldest.at > KEPT)
+            && (self.kept.len() >= MAX_POSTS || at - oldest.at > KEEP_KEYS)
         {
             self.kept.pop_front();
         }

@@ -13,10 +13,10 @@ use bytes::Bytes;
 use tokio::time::{Instant, timeout};
 
 use super::super::Endpoints;
-use super::super::asking::parameter;
 use super::super::reject::Rejection;
+use super::super::request::parameter;
 use super::buffer::{EventId, Unread};
-use super::posts::MOST_MESSAGES;
+use super::posts::MAX_MESSAGES;
 use super::stream::EventStream;
 use super::token::{Token, token};
 use crate::protocol::posted;
@@ -48,10 +48,10 @@ async fn open(
     if endpoints.phase.is_draining() {
         return Err(Rejection::Draining);
     }
-    let permit = endpoints.sessions.enter(from.ip());
+    let permit = endpoints.sessions.acquire(from.ip());
     let permit = permit.map_err(|_| Rejection::TooMany)?;
     let login = body(request, endpoints.settings.frame_bytes).await?;
-    let login = posted::opening(&login)?;
+    let login = posted::initial_login(&login)?;
     let token = endpoints.homes.open(login, permit).await?;
     let (public, secret) = (token.session(), token.expose());
     let lives = endpoints.settings.http.session_ttl.as_secs();
@@ -91,7 +91,7 @@ async fn messages(
         None => None,
         Some(key) => match key.to_str() {
             Ok(key) if (1..=KEY_BYTES).contains(&key.len()) => Some(key),
-            _ => return Err(Rejection::Bad("an Idempotency-Key is 1 to 128 messages")),
+            _ => return Err(Rejection::Bad("an Idempotency-Key is 1 to 128 letters")),
         },
     };
     let kind = text(&headers, "content-type").unwrap_or_default();
@@ -104,7 +104,7 @@ async fn messages(
         }
         _ => return Err(Rejection::MediaType),
     };
-    if messages.len() > MOST_MESSAGES || messages.iter().any(|message| message.len() > longest) {
+    if messages.len() > MAX_MESSAGES || messages.iter().any(|message| message.len() > longest) {
         return Err(Rejection::TooLarge);
     }
     let accepted = endpoints.homes.post(&token, Some(messages), key).await?;
@@ -129,7 +129,7 @@ async fn events(
         Some("poll") => true,
         Some(_) => return Err(Rejection::Bad("mode is sse or poll")),
     };
-    let permit = endpoints.connections.enter(from.ip());
+    let permit = endpoints.connections.acquire(from.ip());
     let permit = permit.map_err(|_| Rejection::TooMany)?;
     // Before the stream begins, so that a drain waits for it.
     let tracked = endpoints.phase.track();

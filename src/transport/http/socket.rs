@@ -16,7 +16,7 @@ use crate::session::{Gone, Received, Sending};
 
 /// When an event counts as read by a client that does not say so. If the home dies later, the event may be lost: then
 /// the client is told of a reset.
-const READ_WITHIN: Duration = Duration::from_secs(1);
+const ASSUME_READ_AFTER: Duration = Duration::from_secs(1);
 
 /// A session at its home, as its task sees it.
 pub(super) struct HomeSocket {
@@ -74,18 +74,18 @@ async fn receive(home: &Home) -> Option<Received> {
     loop {
         let due_at = {
             let state = home.lock();
-            let read_at = state.pings.front().map(|ping| ping.at + READ_WITHIN);
-            let silent_at = state.silent_at(home.ttl);
-            read_at.map_or(silent_at, |at| at.min(silent_at))
+            let read_at = state.pings.front().map(|ping| ping.at + ASSUME_READ_AFTER);
+            let expires_at = state.expires_at(home.ttl);
+            read_at.map_or(expires_at, |at| at.min(expires_at))
         };
         let next = |state: &mut State| match state.stage {
-            Stage::Here => next(state, home).map(Some),
+            Stage::Running => next(state, home).map(Some),
             _ => Some(None),
         };
         let at_most = due_at.saturating_duration_since(Instant::now());
         match home.when(at_most, next).await {
             Some(received) => return received,
-            None if Instant::now() >= home.lock().silent_at(home.ttl) => {
+            None if Instant::now() >= home.lock().expires_at(home.ttl) => {
                 return Some(Received::Expired);
             }
             None => {}
@@ -95,22 +95,25 @@ async fn receive(home: &Home) -> Option<Received> {
 
 /// What there is for the session now.
 fn next(state: &mut State, home: &Home) -> Option<Received> {
-    if std::mem::take(&mut state.is_asked) {
+    if std::mem::take(&mut state.is_pinged) {
         // The client need not answer: its requests tell whether it is there.
         return Some(Received::Alive);
     }
     let (read, now) = (state.read, Instant::now());
-    let is_read = |ping: &&Ping| ping.told <= read || now - ping.at >= READ_WITHIN;
+    let is_read = |ping: &&Ping| ping.after_event <= read || now - ping.at >= ASSUME_READ_AFTER;
     if let Some(&Ping { number, .. }) = state.pings.front().filter(is_read) {
         state.pings.pop_front();
         return Some(Received::Answered(number));
     }
     if state.posts.is_idle()
-        && let Some((taker, sender)) = state.taker.take().filter(|taker| !taker.1.is_closed())
+        && let Some((takeover, sender)) = state
+            .takeover
+            .take()
+            .filter(|takeover| !takeover.1.is_closed())
     {
-        let handover = state.move_to(taker);
+        let handover = state.move_to(takeover);
         home.announce();
-        // If the taker waits no longer, it resumes by what the locator says.
+        // If the takeover waits no longer, it resumes by what the locator says.
         let _ = sender.send(handover);
         return Some(Received::Taken);
     }
@@ -122,31 +125,35 @@ fn send(state: &mut State, sending: Sending) {
     match sending {
         Sending::Frame(frame, entry) => {
             let text = String::from_utf8_lossy(frame.bytes()).into_owned();
-            state.buffer.tell(text, entry);
+            state.buffer.push(text, entry);
         }
         Sending::Ping(number) => {
-            let (told, at) = (state.buffer.last().number, Instant::now());
-            state.pings.push_back(Ping { number, told, at });
-            state.is_asked = true;
+            let (after_event, at) = (state.buffer.last().number, Instant::now());
+            state.pings.push_back(Ping {
+                number,
+                after_event,
+                at,
+            });
+            state.is_pinged = true;
         }
-        Sending::Standing(standing) => {
-            if standing.user.is_some() {
-                state.buffer.logs_in();
+        Sending::Progress(progress) => {
+            if progress.user.is_some() {
+                state.buffer.mark_logged_in();
             }
-            if !state.is_continued {
-                state.buffer.confirmed = Some(standing.confirmed);
+            if !state.is_handed_over {
+                state.buffer.confirmed = Some(progress.confirmed);
             }
-            let known = (&state.standing.user, &state.standing.watched);
-            let is_new = (&standing.user, &standing.watched) != known;
+            let known = (&state.progress.user, &state.progress.watched);
+            let is_new = (&progress.user, &progress.watched) != known;
             state.version += u64::from(is_new);
-            state.standing = *standing;
+            state.progress = *progress;
         }
         Sending::Settled => state.posts.settle(),
-        Sending::Close(_) if state.stage != Stage::Here => {}
+        Sending::Close(_) if state.stage != Stage::Running => {}
         Sending::Close(CloseReason::Draining | CloseReason::Overloaded) => {
-            state.stage = Stage::Left;
+            state.stage = Stage::Released;
         }
         Sending::Close(CloseReason::Replaced) => state.stage = Stage::Replaced,
-        Sending::Close(reason) => state.say_goodbye(reason),
+        Sending::Close(reason) => state.close_with(reason),
     }
 }

@@ -12,7 +12,7 @@ use super::buffer::{EventId, Unread};
 use super::homes::Reader;
 use super::wire::Denied;
 use crate::drain::Phase;
-use crate::limits::Place as Permit;
+use crate::limits::Permit;
 
 /// The first bytes of a stream: they fill the buffers of proxies, so that the client gets what follows at once.
 const PADDING: usize = 2048;
@@ -79,7 +79,7 @@ impl EventStream {
                 biased;
                 read = self.reader.read(at_most) => read,
                 () = drain.cancelled(), if self.drains_at.is_none() => {
-                    self.drains_at = Some(Instant::now() + self.phase.goes_in());
+                    self.drains_at = Some(Instant::now() + self.phase.departure_delay());
                     continue;
                 }
             };

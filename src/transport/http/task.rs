@@ -9,21 +9,21 @@ use tokio::time::{Instant, sleep};
 use tracing::debug;
 
 use super::home::Home;
-use super::node::{LOCATED_EVERY, Node, RETRY};
+use super::node::{LOCATOR_EVERY, Node, RETRY};
 use super::socket::HomeSocket;
 use super::state::{Stage, State};
 use super::token::Token;
 use super::wire::{Denied, Handover, Locator, Reply, Request};
-use crate::limits::{Place as Permit, RateLimit};
+use crate::limits::{Permit, RateLimit};
 use crate::model::{CloseReason, NodeId, Offset, Realm};
 use crate::protocol::Native;
 use crate::session::state::SessionPolicy;
-use crate::session::{self, Before, Opening, Portable, SessionContext, Standing};
+use crate::session::{self, HttpSession, InitialLogin, Progress, ResumePoint, SessionContext};
 
 /// How long an earlier home may take to hand the session over.
 const HANDOVER_WITHIN: Duration = Duration::from_secs(5);
 /// How long a home remembers that a session is over, or where it has gone.
-const REMEMBERED: Duration = Duration::from_secs(30);
+const REMEMBER_FOR: Duration = Duration::from_secs(30);
 
 /// A session that this node runs.
 pub(super) struct Task {
@@ -33,10 +33,10 @@ pub(super) struct Task {
 }
 
 /// A session that was at home elsewhere, or here before.
-pub(super) struct Arrival {
+pub(super) struct Takeover {
     pub(super) locator: Locator,
     /// The home that this node had before.
-    pub(super) before: Option<Arc<Home>>,
+    pub(super) previous: Option<Arc<Home>>,
     /// The last entry of the inbox that the client has, if it said so.
     pub(super) last: Option<Offset>,
     /// The earlier home does not answer.
@@ -45,13 +45,13 @@ pub(super) struct Arrival {
 
 impl Task {
     /// Runs the session until it is over, or goes on elsewhere.
-    pub(super) async fn run(self, arrival: Option<Arrival>, permit: Option<Permit>) {
+    pub(super) async fn run(self, takeover: Option<Takeover>, permit: Option<Permit>) {
         let (node, session) = (&self.node, self.token.session());
         let tracked = node.phase.track();
-        let before = match arrival {
+        let point = match takeover {
             None => None,
-            Some(arrival) => match self.resume(arrival).await {
-                Ok(before) => Some(before),
+            Some(takeover) => match self.resume(takeover).await {
+                Ok(point) => Some(point),
                 Err(denied) => {
                     let failed = Stage::Failed(denied);
                     return self.home.update(|state| state.stage = failed);
@@ -62,7 +62,7 @@ impl Task {
         let reason = if is_over {
             None
         } else {
-            Some(self.converse(before).await)
+            Some(self.run_session(point).await)
         };
         if reason == Some(CloseReason::Replaced) {
             // If the store does not answer, the client finds out where the session is.
@@ -74,47 +74,47 @@ impl Task {
         if reason == Some(CloseReason::ByClient) {
             node.delete_locator(session).await;
         }
-        sleep(REMEMBERED).await;
+        sleep(REMEMBER_FOR).await;
         if self.home.lock().is_over() {
             node.delete_locator(session).await;
         }
     }
 
     /// Takes the session over, and tells how far it has come.
-    async fn resume(&self, arrival: Arrival) -> Result<Before, Denied> {
-        let handover = self.take(&arrival).await?;
-        let (standing, last): (Standing, _) = match &handover {
-            Some(handover) => (handover.standing.clone().into(), handover.buffer.last().seq),
-            None => (arrival.locator.standing.into(), arrival.last),
+    async fn resume(&self, takeover: Takeover) -> Result<ResumePoint, Denied> {
+        let handover = self.take(&takeover).await?;
+        let (progress, last): (Progress, _) = match &handover {
+            Some(handover) => (handover.progress.clone().into(), handover.buffer.last().seq),
+            None => (takeover.locator.progress.into(), takeover.last),
         };
         if handover.as_ref().is_none_or(|handover| !handover.is_over) {
             let session = self.token.session();
-            let is_continued = handover.is_some();
-            debug!(http.session = %session, is_continued, "A session goes on here");
+            let is_handed_over = handover.is_some();
+            debug!(http.session = %session, is_handed_over, "A session goes on here");
             // Before the resume: the earlier home must read that another home replaced it, and no WebSocket.
-            let locator = Locator::new(self.node.id(), &self.token.proof(), &standing);
+            let locator = Locator::new(self.node.id(), &self.token.proof(), &progress);
             self.node.write_locator(session, &locator).await?;
         }
-        let before = Before {
-            greets: last.is_none() && handover.is_none(),
-            standing,
+        let point = ResumePoint {
+            greet: last.is_none() && handover.is_none(),
+            progress,
             last,
         };
-        self.home.update(|state| state.restore(handover, &before));
-        Ok(before)
+        self.home.update(|state| state.restore(handover, &point));
+        Ok(point)
     }
 
     /// Asks the earlier home to hand the session over; `None` if it does not.
-    async fn take(&self, arrival: &Arrival) -> Result<Option<Handover>, Denied> {
+    async fn take(&self, takeover: &Takeover) -> Result<Option<Handover>, Denied> {
         let own = self.node.id();
-        if let Some(before) = &arrival.before
-            && let Ok(handover) = before.hand_over(own, Duration::ZERO).await
+        if let Some(previous) = &takeover.previous
+            && let Ok(handover) = previous.hand_over(own, Duration::ZERO).await
         {
             return Ok(Some(handover));
         }
         let until = Instant::now() + HANDOVER_WITHIN;
-        let mut home = NodeId::known(&arrival.locator.node);
-        while !arrival.is_dead && home != *own && Instant::now() < until {
+        let mut home = NodeId::known(&takeover.locator.node);
+        while !takeover.is_dead && home != *own && Instant::now() < until {
             match self.node.ask(&home, &self.token, Request::Take).await? {
                 Some(Reply::Handover(handover)) => return Ok(Some(*handover)),
                 Some(Reply::Moved(to)) => home = NodeId::known(&to),
@@ -127,7 +127,7 @@ impl Task {
     }
 
     /// Holds the conversation, and keeps its locator meanwhile.
-    async fn converse(&self, before: Option<Before>) -> CloseReason {
+    async fn run_session(&self, point: Option<ResumePoint>) -> CloseReason {
         let settings = &self.node.settings;
         let context = SessionContext {
             router: Arc::clone(&self.node.router),
@@ -138,24 +138,24 @@ impl Task {
             phase: self.node.phase.clone(),
             max_age: Duration::ZERO,
             ice: Arc::clone(&settings.ice),
-            opening: Opening::Frame,
+            initial_login: InitialLogin::ByMessage,
             policy: SessionPolicy::default(),
-            http: Some(Box::new(Portable {
+            http: Some(Box::new(HttpSession {
                 secret: self.token.secret().clone(),
-                before,
+                resume_from: point,
             })),
         };
         let socket = HomeSocket::new(Arc::clone(&self.home));
         tokio::select! {
             reason = session::run(socket, Native, context) => reason,
-            never = self.keep_located() => match never {},
+            never = self.keep_locator_current() => match never {},
         }
     }
 
     /// Writes the locator again and again, and whenever it changes.
-    async fn keep_located(&self) -> Infallible {
+    async fn keep_locator_current(&self) -> Infallible {
         let (node, session) = (&self.node, self.token.session());
-        let every = LOCATED_EVERY.min(node.settings.http.session_ttl / 3);
+        let every = LOCATOR_EVERY.min(node.settings.http.session_ttl / 3);
         loop {
             let Some((version, locator)) = self.home.locator(node.id()) else {
                 return pending().await;
@@ -167,11 +167,11 @@ impl Task {
                 Err(error) => Err(error),
             };
             if written.is_ok() {
-                self.home.update(|state| state.located = version);
+                self.home.update(|state| state.stored_version = version);
                 self.home.outdated(every).await;
             } else {
                 // Meanwhile the client can give no sign of life at another node.
-                self.home.lock().renew();
+                self.home.lock().touch();
                 sleep(RETRY).await;
             }
         }

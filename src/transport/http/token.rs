@@ -4,8 +4,8 @@
 
 use axum::http::{HeaderMap, Uri};
 
-use super::super::asking::{bearer, parameter};
 use super::super::reject::Rejection;
+use super::super::request::{bearer, parameter};
 use crate::model::{Address, Realm, Secret, SecretHash, SessionId, UserName};
 
 /// The token of a request.

@@ -12,7 +12,7 @@ use super::super::reject::Rejection;
 use super::buffer::{Buffer, EventId, Unread};
 use crate::broker::BrokerError;
 use crate::model::{NodeId, Offset, SecretHash, UserName};
-use crate::session::Standing;
+use crate::session::Progress;
 
 /// What one node asks another about a session.
 #[derive(Debug, Serialize, Deserialize)]
@@ -76,7 +76,8 @@ pub(crate) enum Denied {
 pub(super) struct Locator {
     pub(super) node: String,
     pub(super) proof: String,
-    pub(super) standing: StoredStanding,
+    #[serde(rename = "standing")]
+    pub(super) progress: StoredProgress,
 }
 
 /// What a home had of a session, for the node that takes it over.
@@ -87,14 +88,15 @@ pub(super) struct Handover {
     /// The number of its latest reader.
     pub(super) reader: u64,
     pub(super) buffer: Buffer,
-    pub(super) standing: StoredStanding,
+    #[serde(rename = "standing")]
+    pub(super) progress: StoredProgress,
     /// The idempotency keys of its posts, each with the number of messages.
     pub(super) keys: Vec<(String, usize)>,
 }
 
-/// A [`Standing`] as text, without what is confirmed: a resume tells that.
+/// A [`Progress`] as text, without what is confirmed: a resume tells that.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct StoredStanding {
+pub(super) struct StoredProgress {
     user: Option<(String, String)>,
     watched: Vec<String>,
 }
@@ -111,11 +113,11 @@ pub(super) fn read<T: DeserializeOwned>(text: &[u8]) -> Option<T> {
 }
 
 impl Locator {
-    pub(super) fn new(node: &NodeId, proof: &SecretHash, standing: &Standing) -> Self {
+    pub(super) fn new(node: &NodeId, proof: &SecretHash, progress: &Progress) -> Self {
         Self {
             node: node.to_string(),
             proof: proof.as_str().to_owned(),
-            standing: standing.into(),
+            progress: progress.into(),
         }
     }
 
@@ -143,18 +145,18 @@ impl From<Denied> for Rejection {
     }
 }
 
-impl From<&Standing> for StoredStanding {
-    fn from(standing: &Standing) -> Self {
-        let user = standing.user.as_ref();
+impl From<&Progress> for StoredProgress {
+    fn from(progress: &Progress) -> Self {
+        let user = progress.user.as_ref();
         Self {
             user: user.map(|(name, proof)| (name.to_string(), proof.as_str().to_owned())),
-            watched: standing.watched.iter().map(UserName::to_string).collect(),
+            watched: progress.watched.iter().map(UserName::to_string).collect(),
         }
     }
 }
 
-impl From<StoredStanding> for Standing {
-    fn from(StoredStanding { user, watched }: StoredStanding) -> Self {
+impl From<StoredProgress> for Progress {
+    fn from(StoredProgress { user, watched }: StoredProgress) -> Self {
         let name = |name: &str| UserName::parse(name).ok();
         Self {
             user: user.and_then(|(user, proof)| Some((name(&user)?, SecretHash::known(&proof)))),
@@ -173,16 +175,16 @@ mod tests {
     fn a_locator_survives_its_text() {
         let name = |text| UserName::parse(text).unwrap();
         let proof = Secret::random().hash_for(&Address::new(Realm::default(), name("a b")));
-        let full = Standing {
+        let full = Progress {
             user: Some((name("a b/ü"), proof.clone())),
             watched: [name("c d"), name("e")].into(),
             confirmed: Offset::default(),
         };
-        for standing in [full, Standing::default()] {
-            let locator = Locator::new(&NodeId::known("n.1"), &proof, &standing);
+        for progress in [full, Progress::default()] {
+            let locator = Locator::new(&NodeId::known("n.1"), &proof, &progress);
             let known: Locator = read(&write(&locator)).unwrap();
             assert_eq!(known, locator);
-            assert_eq!(Standing::from(known.standing), standing);
+            assert_eq!(Progress::from(known.progress), progress);
         }
         assert_eq!(read::<Locator>(b""), None);
     }

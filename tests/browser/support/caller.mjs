@@ -15,7 +15,7 @@ export async function openCaller(browser, files, url, name, { media, options = {
 async function setUp({ url, name, media, options, answer }) {
   const library = await import('/client/switchboard.js')
   const client = new library.Client(url, options)
-  const page = { library, client, answer, media, name, ends: [], heard: [], states: [], calls: {} }
+  const page = { library, client, url, answer, media, name, ends: [], heard: [], states: [], calls: {} }
   Object.assign(globalThis, page, { page })
   page.stream = async () => media && (page.own ??= await navigator.mediaDevices.getUserMedia(media))
   page.note = (call) => {

@@ -11,6 +11,9 @@ import { eventually, freePort, start } from './processes.mjs'
 /** The top of the source tree. */
 export const ROOT = fileURLToPath(new URL('../../../', import.meta.url))
 
+/** The client library: another edition of it, to compare with, if CLIENT says so. */
+export const CLIENT = process.env.CLIENT ?? join(ROOT, 'client')
+
 const BINARY = process.env.SWITCHBOARD_BIN ?? join(ROOT, 'target/debug/switchboard')
 
 /**

@@ -1,20 +1,20 @@
-//! What every broker tells of the names of a realm.
+//! What every broker promises about the names of a realm.
 
 use switchboard::model::Realm;
 
-use super::{Ground, lease};
+use super::harness::{Backend, lease};
 
-pub(super) async fn the_names_of_a_realm_are_listed(ground: &Ground) {
-    let (here, there) = (ground.plug().await, ground.plug().await);
+pub(super) async fn names_of_a_realm_are_listed(backend: &Backend) {
+    let (here, there) = (backend.connect().await, backend.connect().await);
     let realm = Realm::new("peer*js:{k}");
     let mut holders = Vec::new();
-    for (number, plug) in [&here, &there, &here].into_iter().enumerate() {
+    for (number, node) in [&here, &there, &here].into_iter().enumerate() {
         let mut lease = lease(&format!("user {number}"));
         lease.address.realm = realm.clone();
-        plug.wins(&lease).await;
-        holders.push((lease.address.name.clone(), lease.held_by(&plug.node)));
+        node.claims(&lease).await;
+        holders.push((lease.address.name.clone(), lease.held_by(&node.id)));
     }
-    here.wins(&lease("of another realm")).await;
+    here.claims(&lease("of another realm")).await;
     let mut found = there.broker.names(&realm, 100).await.unwrap();
     found.sort_by(|(one, _), (other, _)| one.cmp(other));
     assert_eq!(found, holders);

@@ -1,15 +1,15 @@
 //! What every broker promises about sessions that outlive their connection.
 
 use switchboard::broker::{
-    Confirmed, Entry, Envelope, Flags, Inbound, Lease, RecordUpdate, Renewal, Resume, Resumed,
-    Room, SendOptions, Sent,
+    Claim, Confirmed, Entry, Envelope, Flags, Inbound, InboxLimits, Lease, Payload, RecordUpdate,
+    Renewal, Resume, Resumed, SendOptions, Sent,
 };
 use switchboard::model::{Body, Offset, Secret, SecretHash, Signal, SignalKind};
 
-use super::{Claim, Ground, Parcel, Plug, lease, saying};
+use super::harness::{Backend, Node, envelope_from, lease};
 
-/// A resumable session that `plug` has claimed.
-pub(super) async fn claimed(plug: &Plug, name: &str) -> (Lease, SecretHash) {
+/// A resumable session that `node` has claimed.
+pub(super) async fn claimed(node: &Node, name: &str) -> (Lease, SecretHash) {
     let lease = Lease {
         flags: Flags {
             resumable: true,
@@ -18,16 +18,16 @@ pub(super) async fn claimed(plug: &Plug, name: &str) -> (Lease, SecretHash) {
         ..lease(name)
     };
     let hash = Secret::random().hash_for(&lease.address);
-    let claim = plug.broker.claim(&lease, None, Some(&hash)).await.unwrap();
+    let claim = node.broker.claim(&lease, None, Some(&hash)).await.unwrap();
     assert_eq!(claim, Claim::Won);
     (lease, hash)
 }
 
-impl Plug {
+impl Node {
     async fn resumes(&self, lease: &Lease, hash: &SecretHash, last: Option<Offset>) -> Resumed {
         match self.broker.resume(&lease.address, hash, last, false).await {
             Ok(Resume::Won(resumed)) => *resumed,
-            other => panic!("not resumed: {other:?}"),
+            other => panic!("expected a resume, got: {other:?}"),
         }
     }
 
@@ -40,163 +40,148 @@ impl Plug {
         self.confirms_more(lease, last, last).await;
     }
 
-    /// The client was told the first of these, and has confirmed the other behind it.
+    /// The client was sent `told`, and has confirmed everything up to `all`.
     async fn confirms_more(&self, lease: &Lease, told: &Entry, all: &Entry) {
-        let notes = RecordUpdate {
+        let update = RecordUpdate {
             confirmed: Some(Confirmed {
                 all: all.id,
                 told: told.id,
             }),
             ..RecordUpdate::default()
         };
-        assert!(self.broker.note(lease, notes).await.unwrap());
+        assert!(self.broker.save(lease, update).await.unwrap());
     }
 }
 
-fn large(from: &Lease, plug: &Plug, n: u64, bytes: usize) -> Envelope {
+fn large(from: &Lease, node: &Node, n: u64, bytes: usize) -> Envelope {
     let signal = Signal {
         kind: SignalKind::Message,
         body: Body("1".repeat(bytes).into()),
     };
     Envelope {
-        parcel: Parcel::Signal(signal),
-        ..saying(from, &plug.node, n)
+        payload: Payload::Signal(signal),
+        ..envelope_from(from, &node.id, n)
     }
 }
 
-pub(super) async fn a_session_is_resumed_by_its_secret_only(ground: &Ground) {
-    let (mut here, there) = (ground.plug().await, ground.plug().await);
+pub(super) async fn a_session_is_resumed_only_with_its_secret(backend: &Backend) {
+    let (here, there) = (backend.connect().await, backend.connect().await);
     let (user, hash) = claimed(&here, "user").await;
+    let nobody = lease("nobody").address;
     let foreign = Secret::random().hash_for(&user.address);
-    for (address, hash, answer) in [
-        (&user.address, &foreign, Resume::Wrong),
-        (&lease("nobody").address, &hash, Resume::Gone),
+    let broker = &there.broker;
+    for (address, hash, expected, is_valid) in [
+        (&user.address, &foreign, Resume::Wrong, false),
+        (&nobody, &hash, Resume::Gone, false),
     ] {
-        let tried = there
-            .broker
-            .resume(address, hash, None, false)
-            .await
-            .unwrap();
-        assert_eq!(tried, answer);
+        let resume = broker.resume(address, hash, None, false).await.unwrap();
+        assert_eq!(resume, expected);
+        assert_eq!(broker.verify(address, hash).await.unwrap(), is_valid);
     }
-    for (address, hash, known) in [
-        (&user.address, &hash, true),
-        (&user.address, &foreign, false),
-        (&lease("nobody").address, &hash, false),
-    ] {
-        assert_eq!(there.broker.knows(address, hash).await.unwrap(), known);
-    }
-    // Each resume counts, also of one whose answer was lost, and the last one has it.
-    let mut attaches = vec![user.generation];
+    assert!(broker.verify(&user.address, &hash).await.unwrap());
+    let last = there.resumes(&user, &hash, None).await.lease;
+    let release = broker.release(&last.address, &last.held_by(&there.id), Offset::default());
+    release.await.unwrap();
+    let resume = broker.resume(&user.address, &hash, None, false).await;
+    assert_eq!(resume.unwrap(), Resume::Gone);
+    let is_valid = broker.verify(&user.address, &hash).await.unwrap();
+    assert!(!is_valid, "the secret of an ended session is not valid");
+    // Another session claims the name: the secret of the one before is not valid for it.
+    let (_next, other) = claimed(&here, "user").await;
+    assert_ne!(other, hash);
+    assert!(!broker.verify(&user.address, &hash).await.unwrap());
+    assert!(broker.verify(&user.address, &other).await.unwrap());
+}
+
+pub(super) async fn a_resume_replaces_earlier_connections(backend: &Backend) {
+    let (mut here, there) = (backend.connect().await, backend.connect().await);
+    let (user, hash) = claimed(&here, "user").await;
+    // Each resume raises the generation, and the last one holds the session.
+    let mut generations = vec![user.generation];
     for _ in 0..3 {
         let resumed = there.resumes(&user, &hash, None).await;
         assert_eq!(resumed.lease.session, user.session);
-        attaches.push(resumed.lease.generation);
+        generations.push(resumed.lease.generation);
         assert!(!resumed.missed);
     }
-    assert!(
-        attaches.is_sorted_by(|one, next| one < next),
-        "{attaches:?}"
-    );
-    assert!(
-        matches!(here.hears().await, Inbound::Replaced { session, generation } if session == user.session && generation == attaches[1])
-    );
-    assert_eq!(
-        here.broker.renew(vec![user.clone()]).await.unwrap(),
-        [Renewal::Replaced]
-    );
-    here.broker
-        .release(&user.address, &user.held_by(&here.node), Offset::default())
-        .await
-        .unwrap();
+    let is_rising = generations.is_sorted_by(|one, next| one < next);
+    assert!(is_rising, "{generations:?}");
+    assert!(matches!(
+        here.receives().await,
+        Inbound::Replaced { session, generation }
+            if session == user.session && generation == generations[1]
+    ));
+    let renewed = here.broker.renew(vec![user.clone()]).await.unwrap();
+    assert_eq!(renewed, [Renewal::Replaced]);
+    let early = user.held_by(&here.id);
+    let release = here
+        .broker
+        .release(&user.address, &early, Offset::default());
+    release.await.unwrap();
     let last = Lease {
-        generation: attaches[3],
+        generation: generations[3],
         ..user.clone()
     };
     assert_eq!(
-        there.broker.renew(vec![last.clone()]).await.unwrap(),
+        there.broker.renew(vec![last]).await.unwrap(),
         [Renewal::Mine],
-        "an earlier connection has freed nothing"
+        "an earlier connection cannot release the name"
     );
-    assert!(
-        !here
-            .broker
-            .note(&user, RecordUpdate::default())
-            .await
-            .unwrap(),
-        "nor does it write anything"
-    );
-    there
-        .broker
-        .release(&last.address, &last.held_by(&there.node), Offset::default())
-        .await
-        .unwrap();
-    let gone = there
-        .broker
-        .resume(&user.address, &hash, None, false)
-        .await
-        .unwrap();
-    assert_eq!(gone, Resume::Gone);
-    let known = there.broker.knows(&user.address, &hash).await.unwrap();
-    assert!(!known, "a session that is over has no secret");
-    // The name goes to somebody else: the secret of the one before means nothing.
-    let (_next, other) = claimed(&here, "user").await;
-    assert_ne!(other, hash);
-    assert!(!there.broker.knows(&user.address, &hash).await.unwrap());
-    assert!(there.broker.knows(&user.address, &other).await.unwrap());
+    let is_saved = here.broker.save(&user, RecordUpdate::default()).await;
+    assert!(!is_saved.unwrap(), "an earlier connection cannot save");
 }
 
-pub(super) async fn a_resumed_session_is_as_it_was_left(ground: &Ground) {
-    let (mut here, there) = (ground.plug().await, ground.plug().await);
+pub(super) async fn a_resumed_session_is_as_it_was_left(backend: &Backend) {
+    let (mut here, there) = (backend.connect().await, backend.connect().await);
     let (mut user, hash) = claimed(&here, "user").await;
     let sender = lease("sender");
     let field = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-    let notes = RecordUpdate {
+    let update = RecordUpdate {
         set: vec![field("a", "1"), field("b", "2"), field("c", "")],
         ..RecordUpdate::default()
     };
-    assert!(here.broker.note(&user, notes).await.unwrap());
-    let notes = RecordUpdate {
+    assert!(here.broker.save(&user, update).await.unwrap());
+    let update = RecordUpdate {
         set: vec![field("b", "3")],
         unset: vec!["a".to_owned()],
         ..RecordUpdate::default()
     };
-    assert!(here.broker.note(&user, notes).await.unwrap());
-    here.sends(&user.address, None, saying(&sender, &here.node, 1))
+    assert!(here.broker.save(&user, update).await.unwrap());
+    here.sends(&user.address, None, envelope_from(&sender, &here.id, 1))
         .await
         .unwrap();
-    let (_, seen) = here.hears_push().await;
+    let (_, seen) = here.receives_push().await;
     user.flags.detached = true;
     assert_eq!(
         here.broker.renew(vec![user.clone()]).await.unwrap(),
         [Renewal::Mine]
     );
     let sent = here
-        .sends(&user.address, None, saying(&sender, &here.node, 2))
+        .sends(&user.address, None, envelope_from(&sender, &here.id, 2))
         .await;
     assert_eq!(
         sent,
-        Ok(Sent::To(user.held_by(&here.node))),
-        "others see that it is detached"
+        Ok(Sent::To(user.held_by(&here.id))),
+        "the lease shows that the session is detached"
     );
 
     let resumed = there.resumes(&user, &hash, Some(seen.id)).await;
     assert!(!resumed.lease.flags.detached);
     for (name, value) in [field("b", "3"), field("c", "")] {
-        assert!(resumed.notes.contains(&(name, value)), "{resumed:?}");
+        assert!(resumed.fields.contains(&(name, value)), "{resumed:?}");
     }
-    assert!(!resumed.notes.iter().any(|(name, _)| name == "a"));
+    assert!(!resumed.fields.iter().any(|(name, _)| name == "a"));
     let unread = there.reads(&resumed.lease, seen.id).await;
     assert_eq!(unread.len(), 1);
     assert_eq!(unread[0].envelope.n, 2);
 }
 
-pub(super) async fn an_inbox_keeps_what_is_not_confirmed(ground: &Ground) {
-    let (here, there) = (ground.plug().await, ground.plug().await);
+pub(super) async fn an_inbox_keeps_unconfirmed_entries(backend: &Backend) {
+    let (here, there) = (backend.connect().await, backend.connect().await);
     let (user, hash) = claimed(&here, "user").await;
     let sender = lease("sender");
     for n in 1..=100 {
-        here.sends(&user.address, None, saying(&sender, &here.node, n))
+        here.sends(&user.address, None, envelope_from(&sender, &here.id, n))
             .await
             .unwrap();
     }
@@ -210,7 +195,11 @@ pub(super) async fn an_inbox_keeps_what_is_not_confirmed(ground: &Ground) {
         .resume(&user.address, &hash, Some(all[56].id), false)
         .await
         .unwrap();
-    assert_eq!(too_old, Resume::Gone, "it does not reach back so far");
+    assert_eq!(
+        too_old,
+        Resume::Gone,
+        "entries after this one have left the inbox"
+    );
     for last in [None, Some(all[57].id), Some(all[58].id), Some(all[59].id)] {
         let resumed = there.resumes(&user, &hash, last).await;
         let confirmed = Confirmed {
@@ -222,18 +211,18 @@ pub(super) async fn an_inbox_keeps_what_is_not_confirmed(ground: &Ground) {
     }
 }
 
-pub(super) async fn a_full_inbox_is_told(ground: &Ground) {
-    let here = ground.plug().await;
+pub(super) async fn a_full_inbox_refuses_envelopes(backend: &Backend) {
+    let here = backend.connect().await;
     let (user, _) = claimed(&here, "user").await;
     let (sender, other) = (lease("sender"), lease("other"));
-    let say = |from: &Lease, n| saying(from, &here.node, n);
-    for n in 1..=Room::INBOX.entries as u64 {
+    let message = |from: &Lease, n| envelope_from(from, &here.id, n);
+    for n in 1..=InboxLimits::DEFAULT.entries as u64 {
         let from = [&sender, &other][usize::from(n % 2 == 0)];
-        let sent = here.sends(&user.address, None, say(from, n)).await;
+        let sent = here.sends(&user.address, None, message(from, n)).await;
         assert!(matches!(sent, Ok(Sent::To(_))), "{n}: {sent:?}");
     }
     let full = here
-        .sends(&user.address, None, say(&lease("third"), 1))
+        .sends(&user.address, None, message(&lease("third"), 1))
         .await;
     assert!(matches!(full, Ok(Sent::Full(_))), "{full:?}");
     let urgent = SendOptions {
@@ -241,23 +230,25 @@ pub(super) async fn a_full_inbox_is_told(ground: &Ground) {
         always: true,
         direct: None,
     };
-    let sent = here.posts(&user.address, urgent, say(&sender, 1000)).await;
+    let sent = here
+        .sends_with(&user.address, urgent, message(&sender, 1000))
+        .await;
     assert!(
         matches!(sent, Ok(Sent::To(_))),
-        "there is always room for what must arrive"
+        "`always` is accepted by a full inbox"
     );
     let all = here.reads(&user, Offset::default()).await;
     here.confirms(&user, &all).await;
     for n in 1..=100 {
         let sent = here
-            .sends(&user.address, None, say(&sender, 1000 + n))
+            .sends(&user.address, None, message(&sender, 1000 + n))
             .await;
         assert!(matches!(sent, Ok(Sent::To(_))), "{sent:?}");
     }
 }
 
-pub(super) async fn one_sender_fills_half_of_an_inbox(ground: &Ground) {
-    let here = ground.plug().await;
+pub(super) async fn one_sender_fills_at_most_half_of_an_inbox(backend: &Backend) {
+    let here = backend.connect().await;
     let (user, _) = claimed(&here, "user").await;
     let (greedy, other) = (lease("greedy"), lease("other"));
     let mut accepted = 0;
@@ -269,12 +260,15 @@ pub(super) async fn one_sender_fills_half_of_an_inbox(ground: &Ground) {
             other => panic!("{other:?}"),
         }
     }
-    assert_eq!(accepted, 8, "half of 1 MiB");
+    assert_eq!(accepted, 8, "one sender fills half of 1 MiB");
     let sent = here
         .sends(&user.address, None, large(&other, &here, 1, 60_000))
         .await;
-    assert!(matches!(sent, Ok(Sent::To(_))), "others have the rest");
-    // Confirmed, its share is its own again.
+    assert!(
+        matches!(sent, Ok(Sent::To(_))),
+        "another sender has the other half"
+    );
+    // Confirmed entries no longer count for their sender.
     let all = here.reads(&user, Offset::default()).await;
     here.confirms(&user, &all).await;
     let sent = here
@@ -283,9 +277,9 @@ pub(super) async fn one_sender_fills_half_of_an_inbox(ground: &Ground) {
     assert!(matches!(sent, Ok(Sent::To(_))), "{sent:?}");
 }
 
-/// Room is counted exactly, whatever has come, and in which order, before it was counted and since.
-pub(super) async fn room_is_counted_to_the_last_byte(ground: &Ground) {
-    let here = ground.plug().await;
+/// Compares each outcome with a model of the limits, for a mix of sizes, senders and confirmations.
+pub(super) async fn inbox_limits_are_exact(backend: &Backend) {
+    let here = backend.connect().await;
     let (user, _) = claimed(&here, "user").await;
     let senders = ["a", "b", "c"].map(lease);
     let (mut kept, mut accepted, mut refused) = (Vec::new(), 0, 0);
@@ -305,10 +299,10 @@ pub(super) async fn room_is_counted_to_the_last_byte(ground: &Ground) {
         let all: usize = kept.iter().map(|(_, size)| size).sum();
         let own = kept.iter().filter(|(other, _)| *other == sender);
         let own: usize = own.map(|(_, size)| share(*size)).sum();
-        let fits = kept.len() < Room::INBOX.entries
-            && all + size <= Room::INBOX.bytes
-            && own + share(size) <= Room::INBOX.share;
-        match here.posts(&user.address, options, envelope).await {
+        let fits = kept.len() < InboxLimits::DEFAULT.entries
+            && all + size <= InboxLimits::DEFAULT.bytes
+            && own + share(size) <= InboxLimits::DEFAULT.sender_weight;
+        match here.sends_with(&user.address, options, envelope).await {
             Ok(Sent::To(_)) if fits || is_urgent => {
                 kept.push((sender, size));
                 accepted += 1;
@@ -319,7 +313,7 @@ pub(super) async fn room_is_counted_to_the_last_byte(ground: &Ground) {
         if n % 50 == 0 {
             here.broker.renew(vec![user.clone()]).await.unwrap();
         }
-        // Now and then the client confirms some, or all.
+        // Every 250 messages the client confirms a quarter, half, three quarters or all.
         if n % 250 == 0 {
             let entries = here.reads(&user, Offset::default()).await;
             let some = entries.len() * (n / 250 % 4 + 1) / 4;
@@ -330,11 +324,11 @@ pub(super) async fn room_is_counted_to_the_last_byte(ground: &Ground) {
     assert!(accepted > 900 && refused > 200, "{accepted} and {refused}");
 }
 
-/// Few may be large: what is left after a confirmation counts, too.
-pub(super) async fn room_is_counted_where_few_are_left(ground: &Ground) {
-    let here = ground.plug().await;
+/// What is left of large entries after a confirmation still counts, and no more than that.
+pub(super) async fn inbox_limits_count_only_unconfirmed_entries(backend: &Backend) {
+    let here = backend.connect().await;
     let (user, _) = claimed(&here, "user").await;
-    let (sender, share) = (lease("sender"), Room::INBOX.share as u64);
+    let (sender, share) = (lease("sender"), InboxLimits::DEFAULT.sender_weight as u64);
     let mut n = 0;
     let mut send = async |bytes| {
         n += 1;
@@ -348,14 +342,14 @@ pub(super) async fn room_is_counted_where_few_are_left(ground: &Ground) {
     for _ in 0..share / 4 {
         assert!(send(15_000).await);
     }
-    assert!(!send(1).await, "its share is full");
+    assert!(!send(1).await, "the sender's share is full");
     let entries = here.reads(&user, Offset::default()).await;
     here.confirms(&user, &entries[..1]).await;
     for _ in 0..4 {
         assert!(send(1).await);
     }
-    assert!(!send(1).await, "its share is full again");
-    // Nearly everything is confirmed: small ones have room as in an empty inbox.
+    assert!(!send(1).await, "the sender's share is full again");
+    // One entry is left: there is room for as many small ones as in an empty inbox, less one.
     let entries = here.reads(&user, Offset::default()).await;
     here.confirms(&user, &entries[..entries.len() - 1]).await;
     for _ in 1..share {
@@ -364,14 +358,14 @@ pub(super) async fn room_is_counted_where_few_are_left(ground: &Ground) {
     assert!(!send(1).await, "and no more than that");
 }
 
-/// What a store has lost takes no room in it, and is confirmed all the same.
-pub(super) async fn a_session_that_is_written_anew_confirms_what_was_lost(ground: &Ground) {
-    let here = ground.plug().await;
+/// Entries that the store has lost can still be confirmed, and take no room.
+pub(super) async fn a_rewritten_session_confirms_lost_entries(backend: &Backend) {
+    let here = backend.connect().await;
     let (user, hash) = claimed(&here, "user").await;
     let sender = lease("sender");
     let mut lost = Vec::new();
     for n in 1..=3 {
-        here.sends(&user.address, None, saying(&sender, &here.node, n))
+        here.sends(&user.address, None, envelope_from(&sender, &here.id, n))
             .await
             .unwrap();
         lost = here.reads(&user, Offset::default()).await;
@@ -380,8 +374,8 @@ pub(super) async fn a_session_that_is_written_anew_confirms_what_was_lost(ground
         anew: Some((hash, lost[2].id.next())),
         ..RecordUpdate::default()
     };
-    assert!(here.broker.note(&user, anew).await.unwrap());
-    here.sends(&user.address, None, saying(&sender, &here.node, 4))
+    assert!(here.broker.save(&user, anew).await.unwrap());
+    here.sends(&user.address, None, envelope_from(&sender, &here.id, 4))
         .await
         .unwrap();
     let new = here.reads(&user, lost[2].id).await;

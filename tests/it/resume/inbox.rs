@@ -94,7 +94,7 @@ async fn clients_get_the_state_of_the_broker() {
     let mut client = cluster.login_resumable(0, "client").await;
     let mut plain = cluster.login(0, "plain").await;
     for (away, word) in [(true, "degraded"), (false, "ok")] {
-        switch.set_away(away);
+        switch.set_unreachable(away);
         for peer in [&mut client, &mut plain] {
             assert_eq!(
                 peer.receive().await,

@@ -129,7 +129,7 @@ async fn delivered_signals_do_not_return_after_a_loss_of_data() {
         let token = cluster.disconnect(&mut prober, other).await;
         let mut other = cluster.resume(0, &token).await;
         match &cluster.backend {
-            Backend::Memory(switch) => switch.forget(),
+            Backend::Memory(switch) => switch.flush(),
             Backend::Redis(redis) => drop(redis.ask("FLUSHALL").await),
         }
         loop {

@@ -10,13 +10,13 @@ use super::instruments::Instrument;
 
 /// Counts by up to two labels.
 #[derive(Debug)]
-pub(super) struct Tally {
+pub(super) struct Counters {
     first: Vec<&'static str>,
     second: Vec<&'static str>,
     cells: Arc<[AtomicU64]>,
 }
 
-impl Tally {
+impl Counters {
     /// A counter by one label.
     pub(super) fn by(
         meter: &Meter,
@@ -57,49 +57,49 @@ impl Tally {
     }
 
     /// One more of the word at this place.
-    pub(super) fn one(&self, first: usize, second: usize) {
-        self.more(first, second, 1);
+    pub(super) fn increment(&self, first: usize, second: usize) {
+        self.add(first, second, 1);
     }
 
-    pub(super) fn more(&self, first: usize, second: usize, count: u64) {
+    pub(super) fn add(&self, first: usize, second: usize, count: u64) {
         if let Some(cell) = self.cells.get(first * self.second.len() + second) {
             cell.fetch_add(count, Ordering::Relaxed);
         }
     }
 
     /// One more of this word. A word that is not in the set is not counted.
-    pub(super) fn word(&self, word: &str) {
+    pub(super) fn increment_label(&self, word: &str) {
         if let Some(place) = self.first.iter().position(|known| *known == word) {
-            self.one(place, 0);
+            self.increment(place, 0);
         }
     }
 
     /// One more of these words.
-    pub(super) fn words(&self, first: &str, second: &str) {
+    pub(super) fn increment_labels(&self, first: &str, second: &str) {
         let place = |words: &[&str], word: &str| words.iter().position(|known| *known == word);
         if let (Some(first), Some(second)) =
             (place(&self.first, first), place(&self.second, second))
         {
-            self.one(first, second);
+            self.increment(first, second);
         }
     }
 }
 
 /// How many there are now, by two labels.
 #[derive(Debug)]
-pub(super) struct Level {
+pub(super) struct Gauges {
     width: usize,
     cells: Arc<[AtomicI64]>,
 }
 
 /// One of them, until it is dropped.
 #[derive(Debug)]
-pub struct Present {
+pub struct GaugeGuard {
     cells: Arc<[AtomicI64]>,
     cell: usize,
 }
 
-impl Level {
+impl Gauges {
     pub(super) fn by_two(
         meter: &Meter,
         instrument: Instrument,
@@ -124,16 +124,16 @@ impl Level {
         Self { width, cells }
     }
 
-    pub(super) fn enter(&self, first: usize, second: usize) -> Present {
+    pub(super) fn enter(&self, first: usize, second: usize) -> GaugeGuard {
         let (cells, cell) = (Arc::clone(&self.cells), first * self.width + second);
         if let Some(cell) = cells.get(cell) {
             cell.fetch_add(1, Ordering::Relaxed);
         }
-        Present { cells, cell }
+        GaugeGuard { cells, cell }
     }
 }
 
-impl Drop for Present {
+impl Drop for GaugeGuard {
     fn drop(&mut self) {
         if let Some(cell) = self.cells.get(self.cell) {
             cell.fetch_sub(1, Ordering::Relaxed);

@@ -1,7 +1,7 @@
--- Prolongs a node's own lease, or takes it anew under a fresh token, so that everybody can see that it was gone. StoreReport what the node believes
--- of the store, for nodes that start: whether every live user is known to it.
--- KEYS: node lease, what is said of the store
--- ARGV: fresh token, ttl ms, name of the epoch, 'known', 'guarded' or '' for nothing
+-- Prolongs a node's own lease. If it is gone, creates it with a new token, which shows that Redis has lost it. Also
+-- publishes what the node reports of the store, for nodes that start: whether the store knows every live user.
+-- KEYS: node lease, report of the store
+-- ARGV: new token, ttl ms, name of the epoch, report: 'known', 'guarded' or '' for none
 -- Returns: {ms of the server's clock, the token of the lease}
 local now = redis.call('TIME')
 local millis = now[1] * 1000 + math.floor(now[2] / 1000)
@@ -12,6 +12,7 @@ if not token then
 else
   redis.call('PEXPIRE', KEYS[1], ARGV[2])
 end
+-- A node that has just lost its lease cannot know that every user is known.
 if token and ARGV[4] == 'known' then
   redis.call('SET', KEYS[2], known, 'PX', ARGV[2])
 elseif ARGV[4] ~= '' and redis.call('GET', KEYS[2]) ~= known then

@@ -1,9 +1,12 @@
 use std::sync::Arc;
 
+use super::fields::USER;
 use super::*;
-use crate::broker::{Confirmed, Flags, Lease};
-use crate::model::{Address, Realm};
+use crate::broker::{Confirmed, Flags, Lease, RecordUpdate, Resumed};
+use crate::model::{Address, Realm, SessionId};
 use crate::router::LocalNode;
+use crate::session::state::calls::Calls;
+use crate::session::state::dedup::Dedup;
 
 fn name(text: &str) -> UserName {
     UserName::parse(text).unwrap()
@@ -36,7 +39,7 @@ fn resumed(notes: &RecordUpdate, last: Offset) -> Record {
             flags: Flags::default(),
         },
         confirmed: Confirmed::default(),
-        notes: notes.set.clone(),
+        fields: notes.set.clone(),
         missed: false,
     };
     let Record { secret, hash, .. } = record();

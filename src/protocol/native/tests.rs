@@ -1,16 +1,22 @@
+use std::time::Duration;
+
+use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{IceLogin, LeaveReason, NodeId, Offset, Secret, SessionId};
+use crate::model::{
+    AckStatus, Body, Correlation, IceLogin, IceServer, IceServers, LeaveReason, NodeId, Offset,
+    PairKind, Refusal, Report, Secret, SessionId, Signal, SignalKind, UserName, Welcome,
+};
 
-/// The transcript of the language: what is heard in each frame, one below the other.
-const HEARD: &str = include_str!("native.transcript");
+/// The transcript of the language: what is decoded in each frame, one below the other.
+const TRANSCRIPT: &str = include_str!("tests.transcript");
 
 fn frame(text: &str) -> Frame {
     Frame::Text(Bytes::copy_from_slice(text.as_bytes()))
 }
 
-/// What was heard, in words, bodies included.
+/// What was decoded, in words, bodies included.
 fn describe(text: &str) -> String {
     match Native.decode(&frame(text)) {
         Ok(Command::Send {
@@ -24,7 +30,11 @@ fn describe(text: &str) -> String {
             let trace = trace
                 .map(|trace| format!(" in {trace}"))
                 .unwrap_or_default();
-            format!("{} to {to}{}{trace}: {body}", signal.kind.word(), with(id))
+            format!(
+                "{} to {to}{}{trace}: {body}",
+                signal.kind.as_str(),
+                with(id)
+            )
         }
         Ok(Command::Report {
             with: peer,
@@ -32,7 +42,7 @@ fn describe(text: &str) -> String {
             id,
         }) => {
             let Report { state, after, pair } = report;
-            let (state, pair) = (state.word(), pair.map(PairKind::word));
+            let (state, pair) = (state.as_str(), pair.map(PairKind::as_str));
             format!(
                 "report on {peer}{}: {state} after {after:?} by {pair:?}",
                 with(id)
@@ -66,17 +76,17 @@ fn with(id: Option<Correlation>) -> String {
 
 #[test]
 fn the_transcript_is_heard_as_written() {
-    let mut lines = HEARD
+    let mut lines = TRANSCRIPT
         .lines()
         .filter(|line| !line.is_empty() && !line.starts_with('#'));
     let mut count = 0;
-    while let Some(said) = lines.next() {
-        let said = said.strip_prefix("> ").unwrap();
-        let heard = lines
+    while let Some(json) = lines.next() {
+        let json = json.strip_prefix("> ").unwrap();
+        let decoded = lines
             .next()
             .and_then(|line| line.strip_prefix("= "))
             .unwrap();
-        assert_eq!(describe(said), heard, "{said}");
+        assert_eq!(describe(json), decoded, "{json}");
         count += 1;
     }
     assert!(count >= 40, "{count}");
@@ -86,9 +96,9 @@ fn name(text: &str) -> UserName {
     UserName::parse(text).unwrap()
 }
 
-fn said(event: &Event) -> String {
+fn json(event: &Event) -> String {
     let Some(Frame::Text(bytes)) = Native.encode(event) else {
-        panic!("nothing was said")
+        panic!("nothing was json")
     };
     String::from_utf8(bytes.to_vec()).unwrap()
 }
@@ -238,7 +248,7 @@ fn every_event_has_its_words() {
             r#"{"type":"goaway","reconnect_in_ms":5,"reason":"draining"}"#,
         ),
     ] {
-        assert_eq!(said(&event), words);
+        assert_eq!(json(&event), words);
     }
 }
 
@@ -278,16 +288,16 @@ proptest! {
         let quoted = serde_json::to_string(&text).unwrap();
         let body = format!("{{{space}\"k\"{space}:{space}[{number},{quoted}],\"k\":{quoted}{space}}}");
         let message = format!("{{\"type\":\"message\",{space}\"message\":{space}{body}{space},\"name\":\"b\"}}");
-        let Ok(Command::Send { signal, .. }) = Native.decode(&frame(&message)) else { panic!("not heard: {message}") };
+        let Ok(Command::Send { signal, .. }) = Native.decode(&frame(&message)) else { panic!("not decoded: {message}") };
         prop_assert_eq!(std::str::from_utf8(&signal.body.0).unwrap(), body.as_str());
-        let told = said(&Event::Signal { from: name("a"), signal, seq: None });
+        let told = json(&Event::Signal { from: name("a"), signal, seq: None });
         prop_assert_eq!(told, format!("{{\"type\":\"message\",\"message\":{body},\"name\":\"a\"}}"));
     }
 
     #[test]
     fn whatever_is_said_is_json(who in "[^\\p{Cc}]{1,32}", word in ".*") {
         let refusal = Refusal::UnknownType(word);
-        let json = said(&Event::Refused { refusal, id: None, name: Some(name(&who)) });
+        let json = json(&Event::Refused { refusal, id: None, name: Some(name(&who)) });
         prop_assert!(serde_json::from_str::<serde_json::Value>(&json).is_ok(), "{}", json);
     }
 }

@@ -1,0 +1,227 @@
+// What is not acknowledged: a server that refuses, forgets connections and takes its time, under a clock that a test
+// turns.
+
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+
+import { Outbox } from '../src/outbox.js'
+import { FakeClock, random } from './support/time.mjs'
+
+/**
+ * A server by PROTOCOL: it has a rate, remembers the last 256 ids, and holds back what follows a refusal to the same
+ * name until that is repeated or 10 s have passed.
+ */
+class Server {
+  constructor(clock, { perSecond = 200, next = clock.random, latency = () => 10, refuses = () => undefined } = {}) {
+    Object.assign(this, { clock, perSecond, next, latency, refuses })
+    this.heard = []
+    this.outcomes = new Map()
+    this.refusals = 0
+    this.stumbles = 0
+    this.open = false
+  }
+
+  connect(outbox) {
+    Object.assign(this, {
+      outbox,
+      open: true,
+      tokens: this.perSecond * 2,
+      at: this.clock.now(),
+      held: new Map(),
+      n: (this.n ?? 0) + 1,
+    })
+    this.dueIn = this.dueOut = 0
+    outbox.opened({ signals_per_second: this.tells ? this.perSecond : undefined })
+  }
+
+  cut() {
+    this.open = false
+    this.outbox.lost()
+  }
+
+  /** In order, each way, while this connection lasts. */
+  later(way, action) {
+    const { n } = this
+    this[way] = Math.max(this[way], this.clock.now() + this.latency())
+    this.clock.setTimeout(() => this.open && this.n === n && action(), this[way] - this.clock.now())
+  }
+
+  take(text) {
+    this.later('dueIn', () => {
+      const message = JSON.parse(text)
+      const answer = this.answer(message)
+      this.later('dueOut', () => this.outbox.settle({ id: message.id, ...answer }))
+    })
+  }
+
+  refuse(message, code, retry_after_ms) {
+    this.refusals += 1
+    if (!this.held.has(message.name))
+      this.held.set(message.name, { id: message.id, code, until: this.clock.now() + 10_000 })
+    return { type: 'error', code, retry_after_ms }
+  }
+
+  answer(message) {
+    const { id, name } = message
+    const now = this.clock.now()
+    this.tokens = Math.min(this.perSecond * 2, this.tokens + ((now - this.at) / 1000) * this.perSecond)
+    this.at = now
+    const known = this.outcomes.get(id)
+    if (known) return known
+    const hold = this.held.get(name)
+    if (hold && now < hold.until && hold.id !== id) return this.refuse(message, hold.code, 100)
+    if (hold?.id === id) this.held.delete(name)
+    if (this.tokens < 1)
+      return this.refuse(message, 'rate_limited', Math.ceil(((1 - this.tokens) / this.perSecond) * 1000))
+    this.tokens -= 1
+    const code = this.refuses(message)
+    if (code) return this.refuse(message, code, 200)
+    this.heard.push([name, message.message])
+    const outcome = { type: 'ack', status: 'delivered' }
+    this.outcomes.set(id, outcome)
+    if (this.outcomes.size > 256) this.outcomes.delete(this.outcomes.keys().next().value)
+    return outcome
+  }
+}
+
+function set(seed, options) {
+  const clock = new FakeClock(seed)
+  const server = new Server(clock, options)
+  const outbox = new Outbox(clock, (text) => server.open && server.take(text))
+  server.connect(outbox)
+  return { clock, server, outbox }
+}
+const say = (outbox, name, message) => outbox.add({ type: 'message', name, message })
+const numbers = (count) => Array.from({ length: count }, (_, i) => i)
+const to = (server, name) => server.heard.filter(([one]) => one === name).map(([, message]) => message)
+
+test('random histories of refusals and cuts: all arrives, once, in order for each receiver', async () => {
+  for (let seed = 1; seed <= 100; seed++) {
+    const next = random(seed)
+    const full = new Map()
+    const refuses = ({ name }) => {
+      // Somebody's inbox is full for a while, or a store does not answer.
+      if (next() < 0.02) full.set(name, Math.ceil(next() * 30))
+      const left = full.get(name) ?? 0
+      full.set(name, left - 1)
+      return left > 0 ? (next() < 0.5 ? 'inbox_full' : 'unavailable') : undefined
+    }
+    const { clock, server, outbox } = set(seed, {
+      perSecond: seed % 2 ? 200 : 20,
+      latency: () => next() * 100,
+      next,
+      refuses,
+    })
+    server.tells = seed % 4 === 0
+    const answers = []
+    const sent = { bob: 0, carol: 0 }
+    for (let step = 0; step < 60; step++) {
+      for (let i = next() * 12; i > 1; i--) {
+        const name = next() < 0.6 ? 'bob' : 'carol'
+        answers.push(say(outbox, name, sent[name]++))
+      }
+      if (next() < 0.08) {
+        server.cut()
+        clock.pass(next() * 500)
+        server.connect(outbox)
+      }
+      clock.pass(next() * 300)
+    }
+    clock.pass(600_000)
+    assert.equal(outbox.size, 0, `seed ${seed}`)
+    await Promise.all(answers)
+    for (const name of ['bob', 'carol'])
+      assert.deepEqual(to(server, name), numbers(sent[name]), `seed ${seed}, to ${name}`)
+  }
+})
+
+test('900 messages at once are paced below the limit: none is refused', () => {
+  const { clock, server, outbox } = set(1)
+  for (const i of numbers(900)) say(outbox, 'bob', i)
+  clock.pass(6000)
+  assert.deepEqual(to(server, 'bob'), numbers(900))
+  assert.equal(server.refusals, 0)
+})
+
+test('a reconnect paces what has waited', () => {
+  const { clock, server, outbox } = set(1)
+  server.cut()
+  for (const i of numbers(1000)) say(outbox, 'bob', i)
+  server.connect(outbox)
+  clock.pass(500)
+  assert.ok(server.heard.length <= 300, `${server.heard.length} in half a second`)
+  clock.pass(6000)
+  assert.deepEqual(to(server, 'bob'), numbers(1000))
+  assert.equal(server.refusals, 0)
+})
+
+test('a limit that is not told is found out', () => {
+  const { clock, server, outbox } = set(1, { perSecond: 20 })
+  for (const i of numbers(300)) say(outbox, 'bob', i)
+  clock.pass(60_000)
+  assert.deepEqual(to(server, 'bob'), numbers(300))
+})
+
+test('what is refused for one receiver holds back nothing to others', () => {
+  const { clock, server, outbox } = set(1, { refuses: ({ name }) => (name === 'away' ? 'inbox_full' : undefined) })
+  for (const i of numbers(3)) say(outbox, 'away', i)
+  clock.pass(30)
+  say(outbox, 'here', 'hello')
+  clock.pass(30)
+  assert.deepEqual(server.heard, [['here', 'hello']])
+})
+
+test('sizes are counted in bytes of UTF-8, and the server says how many', async () => {
+  const { outbox } = set(1)
+  await assert.rejects(say(outbox, 'bob', '我'.repeat(30_000)), { code: 'too_large' })
+  outbox.lost()
+  const waits = assert.rejects(say(outbox, 'bob', 'x'.repeat(5000)), { code: 'too_large' })
+  outbox.opened({ frame_bytes: 4096 })
+  await waits
+  assert.equal(outbox.size, 0)
+})
+
+test('a message that takes each connection with it goes alone, and is given up; the others arrive', async () => {
+  const { clock, server, outbox } = set(1)
+  const take = server.take.bind(server)
+  // A proxy that breaks the connection and says nothing.
+  server.take = (text) => (text.includes('poison') ? server.later('dueIn', () => server.cut()) : take(text))
+  const sent = ['one', 'poison', 'two', 'three'].map((message) => say(outbox, 'bob', message))
+  const refused = assert.rejects(sent[1], { code: 'unavailable' })
+  for (let i = 0; i < 10; i++) {
+    clock.pass(1000)
+    if (!server.open) server.connect(outbox)
+  }
+  await Promise.all([sent[0], refused, sent[2], sent[3]])
+  assert.deepEqual(to(server, 'bob'), ['one', 'two', 'three'])
+})
+
+test('what is taken back before it was sent never goes; what was under way does not go again', async () => {
+  const { clock, server, outbox } = set(1)
+  server.cut()
+  const leave = new AbortController()
+  const waits = assert.rejects(outbox.add({ type: 'message', name: 'bob', message: 'no' }, leave.signal), {
+    name: 'AbortError',
+  })
+  leave.abort()
+  await waits
+  server.connect(outbox)
+  clock.pass(100)
+  assert.deepEqual(server.heard, [])
+  assert.equal(outbox.size, 0)
+})
+
+test('a session that is gone: what was tried is in doubt, what was not goes over the next one', async () => {
+  const { clock, server, outbox } = set(1)
+  server.latency = () => 1000
+  const doubtful = assert.rejects(say(outbox, 'bob', 'tried'), { code: 'unavailable' })
+  clock.pass(10)
+  server.cut()
+  const goes = say(outbox, 'bob', 'waits')
+  outbox.forget()
+  await doubtful
+  server.connect(outbox)
+  clock.pass(5000)
+  await goes
+  assert.deepEqual(to(server, 'bob'), ['waits'])
+})

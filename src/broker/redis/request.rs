@@ -1,0 +1,86 @@
+//! What can be queued for a publisher.
+
+use std::sync::Arc;
+
+use redis::{Cmd, Value};
+use tokio::sync::oneshot;
+
+use crate::broker::{BrokerError, Receipt, SendOptions};
+
+/// One request.
+#[derive(Debug)]
+pub(super) enum Request {
+    /// Sends an envelope.
+    Publish(Publish),
+    /// Updates the record of a session.
+    Save(Save, ReplySender),
+    /// Any other command.
+    Command(Cmd, ReplySender),
+}
+
+/// The reply to a command.
+pub(super) type Reply = Result<Value, BrokerError>;
+
+/// Where the reply to a command goes.
+pub(super) type ReplySender = oneshot::Sender<Reply>;
+
+/// An envelope to send.
+#[derive(Debug)]
+pub(super) struct Publish {
+    /// The receiver's keys and channel.
+    pub(super) to: Arc<Destination>,
+    /// How to deliver it.
+    pub(super) options: SendOptions,
+    /// The encoded envelope.
+    pub(super) bytes: Vec<u8>,
+    /// Gets the outcome.
+    pub(super) receipt: Receipt,
+}
+
+/// An update of a session's record.
+#[derive(Debug)]
+pub(super) struct Save {
+    /// As [`Keys::of`](super::keys::Keys::of) returns them. The script takes all but the last.
+    pub(super) keys: [String; 4],
+    /// As `save.lua` takes them.
+    pub(super) args: Vec<String>,
+    /// Until when it may run, in ms of the server's clock.
+    pub(super) deadline: i64,
+    /// It rewrites the whole record: what is sent to the session later must stay behind it.
+    pub(super) is_anew: bool,
+}
+
+/// The keys and the channel of one receiver.
+#[derive(Debug)]
+pub(super) struct Destination {
+    pub(super) presence: String,
+    pub(super) inbox: String,
+    pub(super) channel: String,
+}
+
+impl PartialEq for Destination {
+    fn eq(&self, other: &Self) -> bool {
+        self.presence == other.presence
+    }
+}
+
+impl Eq for Destination {}
+
+impl std::hash::Hash for Destination {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.presence.hash(state);
+    }
+}
+
+impl Request {
+    /// Reports that the request was not executed.
+    pub(super) fn fail(self, error: &BrokerError) {
+        match self {
+            Self::Publish(message) => message.receipt.settle(Err(error.clone())),
+            // A caller that has stopped waiting needs no reply.
+            Self::Command(_, reply_to) | Self::Save(_, reply_to) => {
+                drop(reply_to.send(Err(error.clone())));
+            }
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! Connections to Redis: the pool for commands, and the client for subscriptions. Only this file knows how Redis is
+//! deployed.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use deadpool_redis::{Connection, Manager, Pool, Runtime};
+use redis::aio::MultiplexedConnection;
+use redis::io::tcp::TcpSettings;
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo as _, ProtocolVersion,
+    PushInfo, RedisError,
+};
+use tokio::time::{sleep, timeout};
+use tracing::warn;
+
+use super::config::Config;
+use super::epoch::{Run, StoreEpoch, info_line};
+use super::scripts::Scripts;
+use crate::telemetry::{Metrics, RedisTrouble};
+
+/// How many different causes are logged while Redis cannot be used.
+const CAUSES: usize = 16;
+/// The oldest version whose scripts and streams behave as ours need.
+const OLDEST: (u32, u32) = (7, 0);
+/// How long a publisher waits between two attempts to connect.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How to connect to one Redis.
+#[derive(Clone, Debug)]
+pub(super) struct Store {
+    pool: Pool,
+    subscriber: Client,
+    pub(super) timeout: Duration,
+    pub(super) ttls: Ttls,
+    pub(super) epoch: Arc<StoreEpoch>,
+    /// The causes that were logged since Redis could last be used.
+    logged: Arc<Mutex<HashSet<String>>>,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+/// The times to live of a user's keys, and the length of their prefix.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ttls {
+    /// A presence lease.
+    pub(super) user: Duration,
+    /// The inbox of a resumable user.
+    pub(super) inbox: Duration,
+    /// The record of a resumable session.
+    pub(super) record: Duration,
+    /// The length of the prefix of keys, in bytes.
+    pub(super) prefix: usize,
+}
+
+/// Redis cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The URL is not a Redis URL.
+    #[error("redis.url is not a Redis URL such as redis://localhost:6379: {0}")]
+    Url(RedisError),
+    /// It does not answer.
+    #[error("Redis at redis.url does not answer: {0}. Is it running, and is the address right?")]
+    Away(String),
+    /// Its version is too old.
+    #[error("Redis {found} at redis.url is too old; upgrade it to 7.0 or newer")]
+    TooOld {
+        /// Its version.
+        found: String,
+    },
+}
+
+impl Store {
+    /// Prepares the pool and the client; connects nothing.
+    pub(super) fn prepare(
+        config: &Config,
+        ttls: Ttls,
+        epoch: Arc<StoreEpoch>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, ConnectError> {
+        let info = config
+            .url
+            .expose()
+            .into_connection_info()
+            .map_err(ConnectError::Url)?;
+        let tcp = TcpSettings::default().set_nodelay(true);
+        let info = info.set_tcp_settings(tcp);
+        let settings = connection_config(config.timeout);
+        let manager =
+            Manager::new_with_config(info.clone(), settings).map_err(ConnectError::Url)?;
+        let pool = Pool::builder(manager)
+            // Each publisher holds one, so does the node's own publisher, and `check` needs one.
+            .max_size(config.publishers + 2)
+            .create_timeout(Some(config.timeout))
+            .wait_timeout(Some(config.timeout))
+            .recycle_timeout(Some(config.timeout))
+            .runtime(Runtime::Tokio1)
+            .build()
+            .map_err(|error| ConnectError::Away(error.to_string()))?;
+        let subscriber = Client::open(with_resp3(info)).map_err(ConnectError::Url)?;
+        Ok(Self {
+            pool,
+            subscriber,
+            timeout: config.timeout,
+            ttls,
+            epoch,
+            logged: Arc::default(),
+            metrics,
+        })
+    }
+
+    /// Tries once to connect, and checks the version.
+    pub(super) async fn check(&self) -> Result<(), ConnectError> {
+        let connection = self.pool.get().await;
+        let mut connection = connection.map_err(|error| ConnectError::Away(error.to_string()))?;
+        self.identify(&mut connection).await
+    }
+
+    /// Logs why Redis cannot be used, each cause once.
+    pub(super) fn log_failure(&self, cause: &str) {
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        if logged.len() < CAUSES && logged.insert(cause.to_owned()) {
+            warn!(
+                cause,
+                "Redis cannot be used: this node is not ready, and keeps trying to connect. Check redis.url and Redis \
+                 itself"
+            );
+        }
+    }
+
+    /// Redis can be used: logs each cause again if it fails later.
+    fn reset_log(&self) {
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        logged.clear();
+    }
+
+    /// Reads which Redis this connection has reached: its version, run and clock. Refuses one that is too old. A
+    /// restart or a failover is noticed here, before the connection carries anything else.
+    async fn identify(&self, connection: &mut Connection) -> Result<(), ConnectError> {
+        let mut ask = redis::pipe();
+        ask.cmd("INFO").arg("server").cmd("INFO").arg("replication");
+        ask.cmd("TIME");
+        let asked_at = self.epoch.mark();
+        let asking = ask.query_async::<(String, String, (i64, i64))>(connection);
+        let (server, replication, (seconds, micros)) = asking
+            .await
+            .map_err(|error| ConnectError::Away(error.to_string()))?;
+        let found = info_line(&server, "redis_version:");
+        let mut numbers = found.split('.').map_while(|number| number.parse().ok());
+        if (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) < OLDEST {
+            return Err(ConnectError::TooOld { found });
+        }
+        self.epoch
+            .set_clock(asked_at, seconds * 1000 + micros / 1000);
+        self.epoch.observe(Run::read(&server, &replication));
+        self.reset_log();
+        Ok(())
+    }
+
+    /// Connects for commands, however long it takes. The caller keeps the connection: checking one out costs a round
+    /// trip.
+    pub(super) async fn connect(&self, scripts: &Scripts) -> Connection {
+        loop {
+            match timeout(self.timeout * 2, self.try_connect(scripts)).await {
+                Ok(Ok(connection)) => return connection,
+                Ok(Err(error)) => self.log_failure(&error.to_string()),
+                Err(_) => self.log_failure("it does not answer in time"),
+            }
+            self.metrics.redis_failed(RedisTrouble::Connection);
+            sleep(RECONNECT_PAUSE).await;
+        }
+    }
+
+    /// A connection with the scripts loaded, to a Redis whose run is known.
+    async fn try_connect(&self, scripts: &Scripts) -> Result<Connection, ConnectError> {
+        let away = |error: &dyn std::fmt::Display| ConnectError::Away(error.to_string());
+        let mut connection = self.pool.get().await.map_err(|error| away(&error))?;
+        let load = scripts.load();
+        let loaded = load.query_async::<Vec<String>>(&mut connection).await;
+        let checked = match loaded {
+            Ok(_) => self.identify(&mut connection).await,
+            Err(error) => Err(away(&error)),
+        };
+        match checked {
+            Ok(()) => Ok(connection),
+            Err(error) => {
+                // Removed from the pool, which would reuse it.
+                drop(Connection::take(connection));
+                Err(error)
+            }
+        }
+    }
+
+    /// A connection for subscriptions, outside the pool. Its reader calls `push`, which must not block.
+    pub(super) async fn subscriptions(
+        &self,
+        push: impl Fn(PushInfo) + Send + Sync + 'static,
+    ) -> Result<MultiplexedConnection, RedisError> {
+        let settings = connection_config(self.timeout).set_push_sender(move |info| {
+            push(info);
+            Ok::<(), redis::aio::SendError>(())
+        });
+        self.subscriber
+            .get_multiplexed_async_connection_with_config(&settings)
+            .await
+    }
+}
+
+/// Pushes need RESP3. Commands use RESP2, which is cheaper to parse.
+fn with_resp3(info: ConnectionInfo) -> ConnectionInfo {
+    let settings = info
+        .redis_settings()
+        .clone()
+        .set_protocol(ProtocolVersion::RESP3);
+    info.set_redis_settings(settings)
+}
+
+fn connection_config(timeout: Duration) -> AsyncConnectionConfig {
+    AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(timeout))
+        .set_response_timeout(Some(timeout))
+}

@@ -1,0 +1,71 @@
+//! Runs one session from its first frame to its close.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info};
+
+use super::outbound::farewell;
+use super::runner::Runner;
+use super::{Session, SessionContext, Socket};
+use crate::model::{Blame, CloseReason};
+use crate::protocol::Codec;
+
+/// Holds the conversation until it ends, and leaves nothing behind.
+///
+/// A future keeps what it was given beside what it makes of it, and room for the largest of what it may wait for: what is large is in boxes of its
+/// own, made when it is needed.
+pub fn run(
+    socket: impl Socket,
+    codec: impl Codec,
+    context: SessionContext,
+) -> impl Future<Output = CloseReason> + Send {
+    let stop = context.phase.draining();
+    hold(Box::new(Session::new(socket, codec, context, &stop)), stop)
+}
+
+async fn hold<S: Socket, D: Codec>(
+    mut session: Box<Session<S, D>>,
+    stop: CancellationToken,
+) -> CloseReason {
+    let metrics = Arc::clone(&session.context.router.telemetry().metrics);
+    let connected = metrics.connected(session.transport(), D::NAME);
+    let reason = session.converse().await;
+    metrics.ended(reason);
+    tell_operator(reason, session.runner.as_ref());
+    drop(connected);
+    let Session { socket, runner, .. } = *session;
+    let farewell = Box::pin(farewell(socket, reason));
+    let departing = Box::pin(async move {
+        if let Some(runner) = runner {
+            runner.end(reason, &stop).await;
+        }
+    });
+    // Peers and names do not wait for a client that takes its time to say goodbye, nor the client for a broker that is away.
+    tokio::join!(farewell, departing);
+    reason
+}
+
+fn tell_operator(reason: CloseReason, runner: Option<&Runner>) {
+    let id = runner.map(|runner| tracing::field::display(runner.session()));
+    match (reason, reason.blame()) {
+        (
+            CloseReason::ByClient
+            | CloseReason::Dropped
+            | CloseReason::Draining
+            | CloseReason::NotAdmitted
+            | CloseReason::Replaced,
+            _,
+        ) => {
+            debug!(session.id = id, reason = reason.text(), "A session ended");
+        }
+        (_, Blame::Client | Blame::Node | Blame::Broker) => {
+            info!(
+                session.id = id,
+                close.code = reason.code(),
+                reason = reason.text(),
+                "A session was ended"
+            );
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! What a session does when mail comes, when its inbox is read, when something is due, and when its connection is gone.
+
+use tokio::time::Instant;
+
+use super::{Action, Effect, SYNC_AGAIN, SYNCS, State};
+use crate::broker::Verdict;
+use crate::bugs::{self, Bug};
+use crate::model::{CloseReason, Event};
+use crate::router::Mail;
+
+impl State {
+    /// Does what was put off until now.
+    pub(super) fn do_due(&mut self) {
+        let now = self.moment.now;
+        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        if is_due(self.outbox.retry_at) {
+            self.retry();
+            self.save_again();
+        }
+        if is_due(self.sync_at) {
+            self.sync_at = None;
+            self.sync_all();
+            if self.syncs_left > 0 {
+                self.syncs_left -= 1;
+                self.sync_at = Some(now + SYNC_AGAIN);
+            }
+        }
+        if is_due(self.offline.as_ref().and_then(|offline| offline.look_at)) {
+            self.look_up();
+        }
+        if is_due(self.lost.next_at()) {
+            let peers = self.lost.take_due(now);
+            self.effects.push(Effect::FindPeers(peers));
+        }
+    }
+
+    pub(super) fn read_mail(&mut self, mail: Mail) {
+        match mail {
+            Mail::Direct(envelope) => {
+                self.deliver(envelope, None);
+            }
+            // Whoever resumes finds it in the inbox.
+            Mail::Push(_) | Mail::Gap if self.catch_up.is_stopped() => {}
+            Mail::Push(entries) => {
+                for entry in entries {
+                    if let Some(entry) = self.catch_up.push(entry) {
+                        self.deliver_entry(entry);
+                    }
+                }
+            }
+            // What is not stored is lost.
+            Mail::Gap if self.record.is_none() => {
+                self.tell_missed();
+                // What is sent to a plain peer may be missed too.
+                self.syncs_left = SYNCS;
+                self.sync_at = Some(self.moment.now);
+            }
+            Mail::Gap => self.catch_up.gap(&mut self.effects),
+            Mail::NodeLost(node) => self.node_lost(&node),
+            Mail::NameLost => self.actions.push(Action::End(CloseReason::NameLost)),
+            Mail::Replaced(_) | Mail::Overtaken(_) if bugs::has(Bug::ReplacedUntold) => {}
+            // At the end of the grace it is seen whether anybody holds it.
+            Mail::Overtaken(_) if self.is_detached => {}
+            Mail::Replaced(generation) | Mail::Overtaken(generation)
+                if generation > self.lease.generation =>
+            {
+                self.actions.push(Action::End(CloseReason::Replaced));
+            }
+            Mail::Replaced(_) | Mail::Overtaken(_) => {}
+            Mail::Regained(epoch) => self.forgotten(epoch),
+            Mail::Challenge(question) => {
+                self.challenges.push(question);
+                self.actions.push(Action::Challenge);
+            }
+            Mail::Looked(found) => self.looked_up(found),
+            Mail::Presence(users) => self.tell(Event::Presence { users, id: None }),
+            Mail::Broker { reached } => {
+                self.mark(if reached {
+                    "broker ok"
+                } else {
+                    "broker degraded"
+                });
+                self.tell(Event::Status {
+                    reached,
+                    missed: false,
+                });
+            }
+        }
+    }
+
+    /// More mail came than the mailbox holds. Without a connection that is no harm: everything is in the inbox.
+    pub(super) fn overflow(&mut self) {
+        if !self.is_detached {
+            self.actions.push(Action::End(CloseReason::TooSlow));
+        } else if !self.catch_up.is_stopped() {
+            self.catch_up.gap(&mut self.effects);
+        }
+    }
+
+    pub(super) fn detach(&mut self) {
+        self.mark("detached");
+        self.lease.flags.detached = true;
+        self.is_detached = true;
+        self.answer_challenges(Verdict::Detached);
+        if let Some(record) = &mut self.record {
+            record.detached();
+        }
+        self.catch_up.stop();
+        self.effects.push(Effect::StopReading);
+        self.save();
+    }
+
+    /// The inbox was read, or need not be: what an earlier connection's client has seen needs no confirmation any more, and the client is told
+    /// of what it may never see.
+    pub(super) fn caught_up(&mut self) {
+        let Some(record) = self.record.as_mut().filter(|_| !self.is_detached) else {
+            return;
+        };
+        let tells = self.catch_up.is_level() && record.tells_missed();
+        let frees = record.frees();
+        if tells {
+            self.tell_missed();
+        }
+        // ResumePoint the client is told the rest: should it come again without a `last`, it is not told what it has said that it has.
+        if frees {
+            self.save();
+        }
+    }
+}

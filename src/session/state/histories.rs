@@ -1,0 +1,224 @@
+//! Thousands of random histories of a few sessions: whatever happens in whatever order, each promise of DESIGN §1 holds.
+
+mod client;
+mod connection;
+mod store;
+mod world;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use self::world::{Fault, World, address};
+use crate::model::SignalKind;
+
+/// How many histories of each kind are tried.
+const HISTORIES: u32 = 3000;
+
+/// One step of a history.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Send(usize, usize, SignalKind),
+    Leave(usize, usize),
+    Deliver(usize, u8),
+    ReadWire(usize),
+    Confirm(usize),
+    Wait(usize),
+    Disconnect(usize, bool),
+    Resume(usize),
+    Fault(Fault),
+    LoseData,
+}
+
+fn step(users: usize) -> impl Strategy<Value = Step> {
+    let user = move || 0..users;
+    let pair = move || (0..users, 1..users).prop_map(move |(one, by)| (one, (one + by) % users));
+    let kinds = [
+        SignalKind::Offer,
+        SignalKind::Answer,
+        SignalKind::Candidate,
+        SignalKind::Message,
+    ];
+    let kind = proptest::sample::select(kinds.to_vec());
+    prop_oneof![
+        8 => (pair(), kind).prop_map(|((from, to), kind)| Step::Send(from, to, kind)),
+        2 => pair().prop_map(|(from, to)| Step::Leave(from, to)),
+        16 => (user(), 0..5_u8).prop_map(|(user, kind)| Step::Deliver(user, kind)),
+        4 => user().prop_map(Step::ReadWire),
+        2 => user().prop_map(Step::Confirm),
+        1 => user().prop_map(Step::Wait),
+        1 => (user(), any::<bool>()).prop_map(|(user, dies)| Step::Disconnect(user, dies)),
+        2 => user().prop_map(Step::Resume),
+        1 => prop_oneof![Just(Fault::Lost), Just(Fault::Unanswered)].prop_map(Step::Fault),
+        1 => Just(Step::LoseData),
+    ]
+}
+
+/// What may go wrong in a history.
+#[derive(Clone, Copy, Debug)]
+struct Allowed {
+    faults: bool,
+    losses: bool,
+}
+
+/// Runs a history to its end.
+fn run(resumable: &[bool], steps: &[Step], allowed: Allowed) -> World {
+    let mut world = World::new(resumable);
+    let mut number = 0;
+    for step in steps {
+        match *step {
+            Step::Send(from, to, kind) if world.listens(from) => {
+                world.read_wire(from);
+                number += 1;
+                let input = world.users[from].client.send(number, to, kind);
+                world.on(from, input);
+            }
+            Step::Leave(from, with) if world.listens(from) => {
+                world.read_wire(from);
+                let input = world.users[from].client.leave(with);
+                world.on(from, input);
+            }
+            Step::Deliver(user, kind) => drop(world.deliver(user, kind)),
+            Step::ReadWire(user) => world.read_wire(user),
+            Step::Confirm(user) => world.confirm(user),
+            Step::Wait(user) => drop(world.wait(user)),
+            // A loss of data and the death of a node at once are two faults: a repetition may be heard then.
+            Step::Disconnect(user, dies) => world.disconnect(user, dies && !allowed.losses),
+            Step::Resume(user) => world.resume(user),
+            Step::Fault(fault) if allowed.faults => world.fault = Some(fault),
+            Step::LoseData if allowed.losses => world.lose_data(),
+            Step::Send(..) | Step::Leave(..) | Step::Fault(_) | Step::LoseData => {}
+        }
+    }
+    world.come_to_rest();
+    world
+}
+
+/// Every accepted signal was heard, or its receiver knows that something may be missing. What is heard twice panics at once.
+fn nothing_is_lost(world: &World) {
+    for (from, sender) in world.users.iter().enumerate() {
+        for (number, message) in &sender.client.sent {
+            let receiver = &world.users[message.to].client;
+            let heard = receiver.heard.get(&address(from).name);
+            let is_heard = heard.is_some_and(|heard| heard.contains(number));
+            let is_excused = receiver.data_was_lost && receiver.is_told_missed;
+            assert!(
+                is_heard || !message.is_accepted || is_excused,
+                "{number} from {from} to {} was accepted and is lost",
+                message.to
+            );
+            assert!(
+                message.is_accepted || !sender.client.is_resumable,
+                "{number} of {from} was never answered"
+            );
+        }
+    }
+}
+
+/// I3: what one user sends to another is heard in the order in which it was sent.
+fn order_is_kept(world: &World) {
+    for user in &world.users {
+        for (from, heard) in &user.client.heard {
+            assert!(heard.is_sorted(), "out of order from {from}: {heard:?}");
+        }
+    }
+}
+
+/// I5: both sides of a call agree whether it goes on, and no client waits for somebody who is in no call with it. A surplus leave panics at
+/// once. (A client that hears a leave while an offer of its own is under way cannot know that the offer begins the next call.)
+fn calls_agree(world: &World) {
+    let call = |one: usize, other: usize| {
+        let state = world.users[one].state.as_ref();
+        state.and_then(|state| state.calls.get(&address(other).name))
+    };
+    for (one, user) in world.users.iter().enumerate() {
+        for other in 0..world.users.len() {
+            let (here, there) = (call(one, other), call(other, one));
+            // A plain session's signal whose outcome is unknown may have arrived.
+            let is_unsure = |one: usize, other: usize| {
+                world.users[one]
+                    .client
+                    .unsure
+                    .contains(&address(other).name)
+            };
+            if !is_unsure(one, other) && !is_unsure(other, one) {
+                let agree = here.is_some() == there.is_some();
+                assert!(agree, "{one} and {other} do not agree");
+            }
+            let waits = user.client.calls.contains(&address(other).name);
+            let is_told = user.client.data_was_lost && user.client.is_told_missed;
+            assert!(
+                here.is_some() || !waits || is_told,
+                "{one} waits for {other}"
+            );
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: HISTORIES, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn resumable_sessions_lose_nothing_and_keep_order(steps in vec(step(2), 0..120)) {
+        let world = run(&[true, true], &steps, Allowed { faults: false, losses: false });
+        nothing_is_lost(&world);
+        order_is_kept(&world);
+        calls_agree(&world);
+    }
+
+    #[test]
+    fn a_signal_whose_outcome_is_unknown_is_heard_once_when_it_is_repeated(steps in vec(step(3), 0..150)) {
+        let world = run(&[true, true, false], &steps, Allowed { faults: true, losses: false });
+        nothing_is_lost(&world);
+        calls_agree(&world);
+    }
+
+    #[test]
+    fn after_a_loss_of_data_everybody_concerned_is_told(steps in vec(step(3), 0..150)) {
+        let world = run(&[true, true, false], &steps, Allowed { faults: false, losses: true });
+        nothing_is_lost(&world);
+        calls_agree(&world);
+    }
+
+    #[test]
+    fn plain_sessions_hear_in_order_what_they_were_sent(steps in vec(step(3), 0..150)) {
+        let world = run(&[false, false, true], &steps, Allowed { faults: false, losses: false });
+        nothing_is_lost(&world);
+        order_is_kept(&world);
+        calls_agree(&world);
+    }
+}
+
+/// Found by the histories above: the second leave said that nothing was heard in its call, and so did not mean the first one's.
+#[test]
+fn two_leaves_of_which_the_first_is_lost_end_both_calls() {
+    let steps = [
+        Step::Send(1, 2, SignalKind::Offer),
+        Step::Deliver(2, 0),
+        Step::Fault(Fault::Lost),
+        Step::Leave(2, 1),
+        Step::Send(2, 1, SignalKind::Offer),
+        Step::Leave(2, 1),
+    ];
+    let allowed = Allowed {
+        faults: true,
+        losses: false,
+    };
+    calls_agree(&run(&[true, true, false], &steps, allowed));
+}
+
+/// Found by the histories above: a session that moved before its leave had arrived never told its peer.
+#[test]
+fn a_leave_that_is_lost_is_sent_again_by_the_next_connection() {
+    let steps = [
+        Step::Send(1, 0, SignalKind::Offer),
+        Step::Fault(Fault::Lost),
+        Step::Leave(1, 0),
+        Step::Deliver(1, 1),
+        Step::Disconnect(1, false),
+    ];
+    let allowed = Allowed {
+        faults: true,
+        losses: false,
+    };
+    calls_agree(&run(&[true, true], &steps, allowed));
+}

@@ -1,0 +1,126 @@
+//! Connections in the model: what is read, confirmed, lost with one, and repeated on the next.
+
+use std::sync::Arc;
+
+use super::world::{World, address};
+use crate::broker::{Lease, Resumed};
+use crate::session::state::{Action, Input, State};
+
+impl World {
+    /// The client reads what was written to it.
+    pub(super) fn read_wire(&mut self, user: usize) {
+        while let Some(action) = self.users[user].wire.pop_front() {
+            match action {
+                Action::Tell(event) => self.users[user].client.hear(&event),
+                Action::End(reason) => panic!("user {user} was ended: {reason:?}"),
+                Action::EndSpan(_) | Action::Challenge | Action::Ping => {}
+            }
+        }
+    }
+
+    /// The client has read everything, and answers a ping.
+    pub(super) fn confirm(&mut self, user: usize) {
+        if !self.users[user].is_connected {
+            return;
+        }
+        self.users[user].pings += 1;
+        let ping = self.users[user].pings;
+        self.on(user, Input::Pinged(ping));
+        self.read_wire(user);
+        self.on(user, Input::Ponged(ping));
+    }
+
+    /// The connection breaks; what was written is lost. The node notices, or dies as well.
+    pub(super) fn disconnect(&mut self, user: usize, dies: bool) {
+        let is_known = self.store[&address(user)].hash.is_some();
+        let it = &mut self.users[user];
+        // A node that dies with what the store has lost takes the session along.
+        if !it.is_connected || !it.client.is_resumable || (dies && !is_known) {
+            return;
+        }
+        it.is_connected = false;
+        it.wire.clear();
+        it.client.disconnected();
+        if dies {
+            it.state = None;
+            it.mailbox.clear();
+            it.outcomes.clear();
+            (it.read, it.find) = (None, None);
+            it.saves.clear();
+        } else {
+            if let Some(stored) = self.store.get_mut(&address(user)) {
+                stored.holder.flags.detached = true;
+            }
+            self.on(user, Input::Detach);
+        }
+    }
+
+    /// The client comes back on a fresh connection, and repeats what was not answered.
+    pub(super) fn resume(&mut self, user: usize) {
+        let stored = self.store.get(&address(user));
+        // Until its record is written anew, it is told to try again.
+        let is_known = stored.is_some_and(|stored| stored.hash.is_some());
+        if self.users[user].is_connected || !is_known {
+            return;
+        }
+        // The earlier connection is told, and says nothing to anybody.
+        let it = &mut self.users[user];
+        it.state = None;
+        it.mailbox.clear();
+        it.outcomes.clear();
+        (it.read, it.find) = (None, None);
+        it.saves.clear();
+        let Some(stored) = self.store.get_mut(&address(user)) else {
+            return;
+        };
+        stored.holder.generation += 1;
+        stored.holder.flags.detached = false;
+        let holder = stored.holder.clone();
+        let lease = Lease {
+            address: address(user),
+            session: holder.session,
+            generation: holder.generation,
+            flags: holder.flags,
+        };
+        let last = it.client.last;
+        let missed = stored.epoch != self.epoch;
+        let notes = stored
+            .record
+            .iter()
+            .map(|(field, value)| (field.clone(), value.clone()));
+        let resumed = Resumed {
+            lease,
+            confirmed: stored.confirmed,
+            fields: notes.collect(),
+            missed,
+        };
+        let Some(hash) = stored.hash.clone() else {
+            unreachable!("nobody resumes before the record is written anew")
+        };
+        let (node, moment) = (Arc::clone(&self.nodes[user]), self.moment());
+        let state = State::resume(node, &resumed, (None, hash), last, self.epoch, moment);
+        let it = &mut self.users[user];
+        it.state = Some(state);
+        it.is_connected = true;
+        self.run(user);
+        for input in self.users[user].client.unanswered() {
+            self.settle_one_read(user);
+            self.on(user, input);
+        }
+    }
+
+    /// A session hears its client only when its inbox was read once.
+    fn settle_one_read(&mut self, user: usize) {
+        while self.users[user].state.as_ref().is_some_and(State::is_busy) {
+            if !(self.deliver(user, 2) || self.deliver(user, 1)) {
+                return;
+            }
+        }
+    }
+
+    /// Whether this user's session takes what its client says now.
+    pub(super) fn listens(&self, user: usize) -> bool {
+        let it = &self.users[user];
+        it.is_connected && it.state.as_ref().is_some_and(|state| !state.is_busy())
+    }
+}

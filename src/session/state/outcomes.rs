@@ -1,0 +1,220 @@
+//! What follows from the outcome of each send: an answer to the client, a call that begins or fails, a retry.
+
+use std::time::SystemTime;
+
+use tokio::time::Instant;
+use tracing::debug;
+
+use super::notice::Notice;
+use super::outbox::{Outgoing, Pending, RETRY_NOTICE, RETRY_SEND};
+use super::tell::acknowledged;
+use super::{Action, State};
+use crate::broker::{Answer, Outcome, Payload, Sent};
+use crate::model::{AckStatus, Correlation, Event, IfAbsent, LeaveReason, Refusal, UserName};
+use crate::telemetry::SignalOutcome;
+
+impl State {
+    /// Takes the outcome of the earliest send.
+    pub(super) fn settle(&mut self, Answer { outcome, at }: Answer) {
+        match self.outbox.pending.pop_front() {
+            Some(Pending::Signal(sent)) => self.signal_settled(sent, &outcome, at),
+            Some(Pending::Notice { notice, id }) => {
+                let told = self.notice_settled(notice, id, &outcome, at);
+                self.actions.extend(told.map(Action::Tell));
+            }
+            Some(Pending::Told(event)) => self.tell(event),
+            None => debug!("An outcome came for nothing that was sent"),
+        }
+        while let Some(Pending::Told(_)) = self.outbox.pending.front() {
+            if let Some(Pending::Told(event)) = self.outbox.pending.pop_front() {
+                self.tell(event);
+            }
+        }
+    }
+
+    fn signal_settled(&mut self, sent: Outgoing, outcome: &Outcome, at: Option<SystemTime>) {
+        let is_absent = matches!(outcome, Ok(Sent::Absent));
+        let parked = if is_absent {
+            self.park(sent)
+        } else {
+            Some(sent)
+        };
+        let Some(mut sent) = parked else { return };
+        let told = if is_absent && sent.if_absent == IfAbsent::Drop {
+            Ok(SignalOutcome::Absent)
+        } else {
+            self.outcome(&sent, outcome)
+        };
+        let fate = told.as_ref().map_or_else(SignalOutcome::of, |fate| *fate);
+        self.tally(&mut sent, fate, at);
+        if sent.body.is_some() {
+            let reached = match outcome {
+                Ok(Sent::To(holder)) => Some(holder),
+                _ => None,
+            };
+            self.line_moves(&sent.to, reached, told.as_ref().err().cloned());
+        }
+        if let Err(refusal) = told {
+            let told = self.refused(sent.to, sent.id, refusal);
+            self.actions.extend(told.map(Action::Tell));
+        }
+    }
+
+    /// What has become of a signal is counted, and ends its span.
+    pub(super) fn tally(
+        &mut self,
+        sent: &mut Outgoing,
+        fate: SignalOutcome,
+        at: Option<SystemTime>,
+    ) {
+        if !sent.has_waited {
+            self.count(sent.kind, fate);
+            self.trace_outcome(&sent.to, sent.kind, fate, sent.traced.as_deref_mut(), at);
+        }
+    }
+
+    /// What the outcome means for the call and, if there is one, for its id; or why the signal is refused.
+    fn outcome(&mut self, sent: &Outgoing, outcome: &Outcome) -> Result<SignalOutcome, Refusal> {
+        let retry_after = RETRY_SEND;
+        let (to, n, starts_call) = (&sent.to, sent.n, sent.starts_call);
+        match outcome {
+            Ok(Sent::To(holder)) => {
+                let flags = holder.flags;
+                let lives = self.believes_in(&holder.node);
+                if !lives && !flags.resumable {
+                    // Somebody on a node that is known to be dead.
+                    return Err(self.nobody(to, n, starts_call));
+                }
+                let known = self.calls.peer(to).cloned();
+                if self.calls.reached(to, holder, n, starts_call) {
+                    self.node.telemetry.metrics.left(LeaveReason::Lost);
+                    self.tell_left(to, LeaveReason::Lost, None);
+                }
+                // A note of the try says the rest.
+                let is_news = self.calls.peer(to) != known.as_ref();
+                if starts_call && (is_news || self.is_patient()) {
+                    self.save_call(to);
+                }
+                let status = if flags.detached || !lives {
+                    AckStatus::Queued
+                } else {
+                    AckStatus::Delivered
+                };
+                let told = sent.id.clone().map(|id| acknowledged(id, status));
+                self.actions.extend(told.map(Action::Tell));
+                Ok(match status {
+                    AckStatus::Queued => SignalOutcome::Queued,
+                    AckStatus::Delivered => SignalOutcome::Delivered,
+                })
+            }
+            Ok(Sent::NoSubscriber(holder)) if self.believes_in(&holder.node) => {
+                self.has_failed(to, n, starts_call);
+                Err(Refusal::Unavailable { retry_after })
+            }
+            // The same on a node that is known to be dead.
+            Ok(Sent::Absent | Sent::NoSubscriber(_)) => Err(self.nobody(to, n, starts_call)),
+            Ok(Sent::Full(_)) => {
+                self.has_failed(to, n, starts_call);
+                Err(Refusal::InboxFull { retry_after })
+            }
+            Err(_) => Err(Refusal::Unavailable { retry_after }),
+        }
+    }
+
+    /// A call was tried, or failed. Who calls whoever may come notes a call when somebody has it: he may try a thousand that do not come.
+    pub(super) fn save_try(&mut self, to: &UserName) {
+        if !self.is_patient() {
+            self.save_call(to);
+        }
+    }
+
+    /// A signal was not delivered: a call that it was to begin does not begin.
+    fn has_failed(&mut self, to: &UserName, n: u64, starts_call: bool) {
+        if starts_call {
+            self.calls.failed(to, n);
+            self.save_try(to);
+        }
+    }
+
+    /// Nobody has the name.
+    fn nobody(&mut self, to: &UserName, n: u64, starts_call: bool) -> Refusal {
+        self.has_failed(to, n, starts_call);
+        // A peer that is gone would have left our call: the broker may have forgotten it, or its leave.
+        self.is_absent(to);
+        let in_call = self.calls.get(to).map(|_| RETRY_SEND);
+        match self.moment.guard.or(in_call) {
+            None => Refusal::UserUnavailable,
+            Some(retry_after) => Refusal::Unavailable { retry_after },
+        }
+    }
+
+    /// A word counts as told when somebody has it, or when its receiver is surely gone: a broker that has just forgotten everybody finds nobody.
+    fn notice_settled(
+        &mut self,
+        mut notice: Notice,
+        id: Option<Correlation>,
+        outcome: &Outcome,
+        at: Option<SystemTime>,
+    ) -> Option<Event> {
+        let fate = match outcome {
+            Ok(Sent::Absent) => SignalOutcome::Absent,
+            Ok(_) => SignalOutcome::Delivered,
+            Err(_) => SignalOutcome::Unavailable,
+        };
+        if let Payload::Leave { .. } = notice.payload {
+            self.node.telemetry.metrics.leave_sent(fate);
+        }
+        let now = self.moment.now;
+        let done = match outcome {
+            Ok(Sent::To(_)) => true,
+            Ok(Sent::NoSubscriber(holder)) if self.believes_in(&holder.node) => {
+                notice.absent_since = None;
+                notice.unheard_since.get_or_insert(now);
+                false
+            }
+            Ok(Sent::Absent | Sent::NoSubscriber(_) | Sent::Full(_)) => {
+                let since = *notice.absent_since.get_or_insert(now);
+                let noticed = self.is_noticed_since(since);
+                // What we say to ourselves has arrived when we have heard it.
+                noticed && notice.to != self.lease.address.name
+            }
+            Err(error) => {
+                debug!(%error, "The outcome of a leave is unknown: it is sent again");
+                notice.absent_since = None;
+                false
+            }
+        };
+        if done {
+            if notice.payload == Payload::Sync && matches!(outcome, Ok(Sent::Absent)) {
+                match notice.only {
+                    Some(session) => self.is_gone(&notice.to, session, LeaveReason::Lost),
+                    // An earlier connection had called, and never knew whom.
+                    None => self.calls.forget_unanswered(&notice.to),
+                }
+            }
+            if let (Payload::Leave { .. }, Some(record)) = (&notice.payload, &mut self.record) {
+                record.has_left(&notice.to);
+            }
+            notice.ends(fate, at);
+        } else {
+            self.outbox.unsure.push(notice);
+            self.outbox.retry_at.get_or_insert(now + RETRY_NOTICE);
+        }
+        let refusal = Refusal::Unavailable {
+            retry_after: RETRY_SEND,
+        };
+        id.map(|id| match outcome {
+            Ok(_) => acknowledged(id, AckStatus::Delivered),
+            Err(_) => Event::Refused {
+                refusal,
+                id: Some(id),
+                name: None,
+            },
+        })
+    }
+
+    /// Whether a store that had lost its data at this time would have been noticed by now, and was not.
+    fn is_noticed_since(&self, time: Instant) -> bool {
+        self.moment.guard.is_none() && self.moment.now - time > self.node.terms.longest_gap()
+    }
+}

@@ -1,0 +1,160 @@
+//! Updates of the record: what they say, and what becomes of one that was not written.
+
+use super::super::calls::Calls;
+use super::super::dedup::{Dedup, HeardId};
+use super::fields::{DECIDED, IDS, IDS_A_FIELD, IDS_FIELDS, LEAVE, MISSED, SILENT, USER, written};
+use super::{Missed, Record};
+use crate::broker::RecordUpdate;
+use crate::model::{Offset, UserName};
+
+/// What an update of the record is about: if it is not written, the next one is.
+#[derive(Debug)]
+pub(in crate::session::state) struct Update {
+    users: Vec<UserName>,
+    ids: Vec<HeardId>,
+    left: Vec<UserName>,
+    anew: bool,
+}
+
+/// What updates were to write and did not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Unwritten {
+    Nothing,
+    Something,
+    /// A store that has forgotten the session takes no other update.
+    Everything,
+}
+
+impl Record {
+    /// The update that is due now.
+    pub(in crate::session::state) fn notes(
+        &mut self,
+        calls: &Calls,
+        heard: &Dedup,
+    ) -> (RecordUpdate, Update) {
+        if self.unwritten == Unwritten::Something {
+            self.unwritten = Unwritten::Nothing;
+        }
+        self.changed.extend(self.underway.iter().cloned());
+        let users: Vec<UserName> = self.changed.drain().collect();
+        let mut notes = RecordUpdate::default();
+        for user in &users {
+            let field = format!("{USER}{user}");
+            match written(calls.get(user), heard.last(user)) {
+                Some(value) => notes.set.push((field, value)),
+                None => notes.unset.push(field),
+            }
+        }
+        let dealt = self
+            .unconfirmed
+            .back()
+            .map_or(self.confirmed.all, |last| last.id);
+        let decided = self.decided.max(dealt);
+        notes.set.push((DECIDED.to_owned(), decided.to_string()));
+        let silent = self.unconfirmed.iter().filter(|entry| entry.silent);
+        // Of what an earlier connection has decided, this one may not have come to everything yet.
+        let silent = silent
+            .map(|entry| entry.id)
+            .chain(self.silent.iter().copied());
+        let silent: Vec<String> = silent.map(|id| id.to_string()).collect();
+        notes.set.push((SILENT.to_owned(), silent.join(" ")));
+        let ids = std::mem::take(&mut self.ids);
+        if !ids.is_empty() {
+            self.ids_told.extend(&ids);
+            let (number, told) = (self.ids_fields, HeardId::noted(&self.ids_told));
+            let field = format!("{IDS}{}", number % IDS_FIELDS);
+            notes.set.push((field, format!("{number} {told}")));
+            if self.ids_told.len() >= IDS_A_FIELD {
+                self.ids_told.clear();
+                self.ids_fields += 1;
+            }
+        }
+        for (user, leaving) in &self.leaves {
+            notes
+                .set
+                .push((format!("{LEAVE}{user}"), leaving.to_string()));
+        }
+        let left: Vec<UserName> = self.left.drain().collect();
+        notes
+            .unset
+            .extend(left.iter().map(|user| format!("{LEAVE}{user}")));
+        let missed = u8::from(self.missed != Missed::Nothing);
+        notes.set.push((MISSED.to_owned(), missed.to_string()));
+        notes.confirmed = std::mem::take(&mut self.frees).then_some(self.confirmed);
+        let anew = false;
+        let update = Update {
+            users,
+            ids,
+            left,
+            anew,
+        };
+        (notes, update)
+    }
+
+    /// An update for a store that may have forgotten everything.
+    pub(in crate::session::state) fn anew(
+        &mut self,
+        last: Offset,
+        calls: &Calls,
+        heard: &Dedup,
+    ) -> (RecordUpdate, Update) {
+        self.unwritten = Unwritten::Nothing;
+        self.ids = heard.ids().collect();
+        self.changed.extend(calls.peers());
+        self.changed.extend(heard.names().cloned());
+        let (mut notes, mut update) = self.notes(calls, heard);
+        notes.confirmed = Some(self.confirmed);
+        // Behind it, so that it does not pass for what was lost.
+        notes.anew = Some((self.hash.clone(), last.max(self.decided).next()));
+        update.anew = true;
+        (notes, update)
+    }
+
+    /// An update is on its way. Returns its number.
+    pub(in crate::session::state) fn saving(&mut self, update: Update) -> u64 {
+        self.underway.extend(update.users.iter().cloned());
+        self.saves += 1;
+        self.saving.push((self.saves, update));
+        self.saves
+    }
+
+    /// Whether something has changed that no update tells of yet.
+    pub(in crate::session::state) fn has_news(&self) -> bool {
+        !self.changed.is_empty()
+    }
+
+    /// Whether an update was not written.
+    pub(in crate::session::state) fn is_unwritten(&self) -> bool {
+        self.unwritten != Unwritten::Nothing
+    }
+
+    /// Whether that was one that writes everything.
+    pub(in crate::session::state) fn has_failed_anew(&self) -> bool {
+        self.unwritten == Unwritten::Everything
+    }
+
+    /// It is known whether this update was written. If not, what it is about is to be written again.
+    pub(in crate::session::state) fn saved(&mut self, number: u64, is_written: bool) {
+        let found = self.saving.iter().position(|(known, _)| *known == number);
+        let Some((_, update)) = found.map(|at| self.saving.remove(at)) else {
+            return;
+        };
+        if self.saving.is_empty() {
+            self.underway.clear();
+        }
+        if !is_written {
+            let what = if update.anew {
+                Unwritten::Everything
+            } else {
+                Unwritten::Something
+            };
+            self.unwritten = self.unwritten.max(what);
+            self.changed.extend(update.users);
+            self.ids.extend(update.ids);
+            let left = update.left.into_iter();
+            self.left
+                .extend(left.filter(|user| !self.leaves.contains_key(user)));
+            self.frees = true;
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! What others may know of a session's state.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{SessionPolicy, State};
+use crate::broker::Lease;
+use crate::model::{Offset, Secret, SecretHash};
+
+impl State {
+    /// Whether there are any.
+    pub fn has_actions(&self) -> bool {
+        !self.actions.is_empty()
+    }
+
+    /// Whether there are any.
+    pub fn has_effects(&self) -> bool {
+        !self.effects.is_empty()
+    }
+
+    /// When [`Input::Due`] is due.
+    pub fn next_at(&self) -> Option<Instant> {
+        let look_at = self.offline.as_ref().and_then(|offline| offline.look_at);
+        let times = [
+            self.outbox.retry_at,
+            self.sync_at,
+            look_at,
+            self.lost.next_at(),
+        ];
+        times.into_iter().flatten().min()
+    }
+
+    /// Whether the client is not to be heard now: as many sends wait for their outcome as may, or the inbox of a resumed session was not read
+    /// yet, which may tell of the call that the client speaks of.
+    pub fn is_busy(&self) -> bool {
+        let queued = self.offline.as_ref().map_or(0, |offline| offline.queued());
+        self.outbox.is_busy(queued) || self.catch_up.is_beginning()
+    }
+
+    /// Sets how sessions of its protocol are.
+    pub fn set_policy(&mut self, policy: SessionPolicy) {
+        self.policy = policy;
+    }
+
+    /// The hold on the name.
+    pub fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
+    /// How long the session survives without a connection.
+    pub fn grace(&self) -> Duration {
+        let longest = self.node.terms.grace;
+        let own = self.policy.grace;
+        own.map_or(longest, |grace| grace.min(longest))
+    }
+
+    /// What resumes the session, if it is resumable and its client is to be told.
+    pub fn secret(&self) -> Option<&Secret> {
+        self.record.as_ref()?.secret()
+    }
+
+    /// What the store keeps of the secret.
+    pub fn secret_hash(&self) -> Option<&SecretHash> {
+        self.record.as_ref().map(|record| record.hash())
+    }
+
+    /// The last entry that the client was told of and has confirmed.
+    pub fn confirmed(&self) -> Offset {
+        let record = self.record.as_ref();
+        record.map_or_else(Offset::default, |record| record.confirmed_told())
+    }
+
+    /// Whether the session outlives its connection.
+    pub fn is_resumable(&self) -> bool {
+        self.record.is_some()
+    }
+
+    /// Whether the client should be pinged, so that it confirms what it was told.
+    pub fn wants_ping(&self) -> bool {
+        self.record.as_ref().is_some_and(|record| record.asks())
+    }
+
+    /// Whether everything that was sent has arrived, or need not.
+    pub fn is_settled(&self) -> bool {
+        self.outbox.is_settled()
+    }
+
+    /// The last entry of the inbox that was handled.
+    pub fn read_to(&self) -> Offset {
+        self.catch_up.last()
+    }
+
+    /// Whether nothing that was sent waits for its outcome.
+    pub fn is_quiet(&self) -> bool {
+        self.outbox.is_quiet()
+    }
+}
