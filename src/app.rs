@@ -1,4 +1,4 @@
-//! The composition root: a configuration becomes a node that is wired and bound, and then runs until it has drained.
+//! The composition root: builds a node from a configuration, and runs it until it has drained.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,12 +20,12 @@ use crate::router::Router;
 use crate::telemetry::{Telemetry, View};
 use crate::transport::{self, Endpoints, NodeView, Tls};
 
-/// Connections that may wait to be accepted: after a deploy everybody comes at once.
+/// The backlog of a listener: after a deploy all clients reconnect at once.
 const BACKLOG: u32 = 4096;
-/// How long the broker may take for its first and its last word.
+/// Time limit for the broker's first answer at startup, and for its last one at shutdown.
 const BROKER_WITHIN: Duration = Duration::from_secs(5);
 
-/// A node, wired and bound; nothing runs yet.
+/// A node that is wired and bound; nothing runs yet.
 #[derive(Debug)]
 pub struct App {
     router: Arc<Router>,
@@ -38,7 +38,7 @@ pub struct App {
     drivers: Drivers,
 }
 
-/// How long a drain may take, and over how much of it the sessions are told to go.
+/// The time limits of a drain (section `[drain]`).
 #[derive(Clone, Copy, Debug)]
 struct Drain {
     window: Duration,
@@ -55,20 +55,22 @@ impl std::fmt::Debug for Drivers {
     }
 }
 
-/// A node cannot start.
+/// Why a node cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// Its port cannot be had.
-    #[error("cannot listen on {address} ({setting}): {source}")]
+    /// A port cannot be bound.
+    #[error(
+        "cannot listen on {address}: {source}. Set {setting} to an address that is free on this machine"
+    )]
     Bind {
-        /// What was asked for.
+        /// The address.
         address: SocketAddr,
-        /// By which setting.
+        /// The setting that names the address.
         setting: &'static str,
-        /// Why not.
+        /// The cause.
         source: std::io::Error,
     },
-    /// The certificate cannot be served.
+    /// The TLS certificate cannot be used.
     #[error(transparent)]
     Tls(#[from] transport::TlsError),
     /// Redis cannot be used.
@@ -77,13 +79,13 @@ pub enum StartError {
 }
 
 impl App {
-    /// Binds the ports and connects the broker. Exports nothing.
+    /// Binds the ports and connects the broker. Its telemetry is not exported.
     pub async fn build(config: &Config) -> Result<Self, StartError> {
         let node = NodeId::start(&config.node_id);
         Self::build_as(node, config, Telemetry::default()).await
     }
 
-    /// The same, as this node, which tells its operator what the telemetry exports.
+    /// Like [`build`](Self::build), with this id and this telemetry.
     pub async fn build_as(
         node: NodeId,
         config: &Config,
@@ -103,7 +105,7 @@ impl App {
         }
     }
 
-    /// The same, plugged into a switch that other nodes of this process share.
+    /// Like [`build`](Self::build), on a memory broker that other nodes of this process share.
     pub fn plug_into(switch: &MemoryBroker, config: &Config) -> Result<Self, StartError> {
         let node = NodeId::start(&config.node_id);
         let connected = switch.connect(node.clone());
@@ -146,7 +148,7 @@ impl App {
             router,
             phase,
             drain: Drain {
-                // What is left of the deadline is for what the last ones leave behind.
+                // The rest of the deadline is for ending the last sessions.
                 window: config.drain_window.min(config.drain_deadline / 2),
                 deadline: config.drain_deadline,
             },
@@ -158,22 +160,23 @@ impl App {
         })
     }
 
-    /// The node.
+    /// The id of this node.
     pub fn node(&self) -> &NodeId {
         self.router.node()
     }
 
-    /// Where clients connect.
+    /// The bound address of the client listener.
     pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
         self.endpoints.0.local_addr()
     }
 
-    /// Where operators look.
+    /// The bound address of the admin listener.
     pub fn admin_addr(&self) -> std::io::Result<SocketAddr> {
         self.admin.0.local_addr()
     }
 
-    /// Runs until `stop`, or until one of its services ends, and then until it has drained. True if all went as it should.
+    /// Runs until `stop` is cancelled or a service ends, then drains. Returns true if `stop` was
+    /// the reason and all sessions ended in time.
     pub async fn run(self, stop: CancellationToken) -> bool {
         let Self {
             router,
@@ -185,48 +188,13 @@ impl App {
             inbox,
             drivers,
         } = self;
-        let mut services = JoinSet::new();
-        let mut service = |name: &'static str, running: BoxFuture<'static, ()>| {
-            services.spawn(async move {
-                running.await;
-                name
-            });
-        };
-        for (name, driver) in drivers.0 {
-            service(name, driver);
-        }
-        service("inbox", Box::pin(Arc::clone(&router).listen(inbox)));
-        service(
-            "admin listener",
-            Box::pin(transport::serve(admin.0, admin.1, None)),
-        );
-        if timeout(BROKER_WITHIN, first_beat(&router)).await.is_err() {
-            warn!("Redis does not answer yet: nobody can log in until it does");
-        } else {
-            router.settle().await;
-        }
-        service(
-            "node lease keeper",
-            Box::pin(Arc::clone(&router).keep_node()),
-        );
-        service(
-            "user lease keeper",
-            Box::pin(Arc::clone(&router).keep_users()),
-        );
-        service("presence watch", Box::pin(Arc::clone(&router).watch()));
-        if let Some(tls) = tls.clone() {
-            service("certificate keeper", Box::pin(tls.watch_files()));
-        }
-        service(
-            "listener",
-            Box::pin(transport::serve(endpoints.0, endpoints.1, tls)),
-        );
-
+        let mut services = start_services(&router, inbox, drivers, tls, endpoints, admin).await;
         let as_asked = tokio::select! {
             () = stop.cancelled() => true,
             ended = services.join_next() => {
-                let service = ended.and_then(Result::ok).unwrap_or("one that panicked");
-                error!(service, "A service ended by itself: this node drains");
+                let service = ended.and_then(Result::ok).unwrap_or("unknown (it panicked)");
+                error!(service, "A service of this node ended unexpectedly, which is a bug: the node drains and stops. \
+                     Please report it with the log lines before");
                 false
             }
         };
@@ -236,7 +204,8 @@ impl App {
             let left = phase.sessions();
             warn!(
                 left,
-                "Sessions are left at drain.deadline: their leases will expire"
+                "Sessions are left after drain.deadline; they end when their leases expire. \
+                 Set drain.deadline higher to give them more time"
             );
         }
         let _ = timeout(BROKER_WITHIN, router.close()).await;
@@ -245,7 +214,58 @@ impl App {
     }
 }
 
-/// What the operator's figures look up, for as long as there is a node.
+/// Starts all services of a node. Each returns its name when it ends.
+async fn start_services(
+    router: &Arc<Router>,
+    inbox: Inbox,
+    drivers: Drivers,
+    tls: Option<Tls>,
+    endpoints: (TcpListener, axum::Router),
+    admin: (TcpListener, axum::Router),
+) -> JoinSet<&'static str> {
+    let mut services = JoinSet::new();
+    let mut service = |name: &'static str, running: BoxFuture<'static, ()>| {
+        services.spawn(async move {
+            running.await;
+            name
+        });
+    };
+    for (name, driver) in drivers.0 {
+        service(name, driver);
+    }
+    service("inbox", Box::pin(Arc::clone(router).listen(inbox)));
+    service(
+        "admin listener",
+        Box::pin(transport::serve(admin.0, admin.1, None)),
+    );
+    if timeout(BROKER_WITHIN, first_beat(router)).await.is_err() {
+        warn!(
+            "Redis does not answer: nobody can log in until it does. Check that it runs and that redis.url is right"
+        );
+    } else {
+        router.settle().await;
+    }
+    service(
+        "node lease renewal",
+        Box::pin(Arc::clone(router).keep_node()),
+    );
+    service(
+        "user lease renewal",
+        Box::pin(Arc::clone(router).keep_users()),
+    );
+    service("presence watch", Box::pin(Arc::clone(router).watch()));
+    if let Some(tls) = tls.clone() {
+        service("certificate reload", Box::pin(tls.watch_files()));
+    }
+    service(
+        "listener",
+        Box::pin(transport::serve(endpoints.0, endpoints.1, tls)),
+    );
+    services
+}
+
+/// A view for the gauges. It holds the router weakly, so that metrics do not keep a stopped node
+/// alive.
 fn view_of(
     router: &Arc<Router>,
     phase: &Phase,

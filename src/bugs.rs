@@ -1,56 +1,57 @@
-//! Bugs on purpose, one for each invariant: the torture bench shows that it catches them. Not built without the feature `seeded-bugs`.
+//! Seeded bugs, one for each invariant, with which the torture suite proves that it finds them.
+//! Compiled with the feature `seeded-bugs` only.
 
-/// A bug; `SWITCHBOARD_BUG` chooses one when the process starts.
+/// A seeded bug; `SWITCHBOARD_BUG` selects one at startup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Bug {
-    /// I1: a name is taken from whoever holds it.
+    /// I1: a claim takes a name from its holder.
     ClaimsSteal,
-    /// I2: who was replaced is not told, and goes on.
+    /// I2: a replaced session is not told, and continues.
     ReplacedUntold,
-    /// I3: pushes are believed while what was missed is read.
+    /// I3: pushes are delivered while missed entries are still being read.
     PushesWhileCatchingUp,
-    /// I4: a repetition is delivered again.
+    /// I4: repeated signals are delivered again.
     RepeatsDelivered,
-    /// I5: nobody looks after dead nodes.
+    /// I5: dead nodes are not noticed.
     DeafToDeadNodes,
-    /// I6: a lease without an end.
+    /// I6: leases do not expire.
     ImmortalRecords,
-    /// I7: what was written counts as received.
+    /// I7: entries are confirmed once written, not once received.
     ConfirmsUnheard,
     /// I7: a session is not told that it may have missed something.
     MissedNotTold,
-    /// I7: what is parked is sent in another order, and what is overtaken is not heard.
+    /// I7: parked signals are sent out of order.
     ParksOutOfOrder,
-    /// I7: a plain user's channel that nobody listens to counts as heard.
+    /// I7: a signal counts as delivered although nobody subscribes to the plain user's channel.
     PublishCountsTheFrozen,
     /// I7: an HTTP session stays at its home, wherever its stream arrives.
     StreamDoesNotTakeOver,
-    /// I8: a mailbox without a bound.
+    /// I8: mailboxes have no bound.
     BottomlessMailbox,
-    /// I9: no hold guard after a stall.
+    /// I9: the expiry guard is off after a stall.
     Fearless,
     /// I10: a drain ends sessions that could be resumed.
     DrainHangsUp,
-    /// I11: after a bad frame nothing is heard any more.
+    /// I11: after an invalid frame all further frames are ignored.
     DeafAfterDirt,
-    /// I12: a message bears the wrong name.
+    /// I12: messages carry the wrong sender.
     MislabelsSenders,
 }
 
-/// The variables that are no settings.
+/// Environment variables that are not settings.
 pub(crate) const VARIABLES: &[&str] = if cfg!(feature = "seeded-bugs") {
     &["SWITCHBOARD_BUG", "SWITCHBOARD_DROP_PUSHES"]
 } else {
     &[]
 };
 
-/// Whether this process has the bug.
+/// Whether this process runs with the bug.
 #[cfg(not(feature = "seeded-bugs"))]
 pub(crate) const fn has(_: Bug) -> bool {
     false
 }
 
-/// Whether this push is to be treated as one that did not fit.
+/// Whether this push is to be dropped as if the mailbox were full.
 #[cfg(not(feature = "seeded-bugs"))]
 pub(crate) const fn drops_push() -> bool {
     false
@@ -91,12 +92,18 @@ mod seeded {
         let chosen = CHOSEN.get_or_init(|| {
             let name = std::env::var("SWITCHBOARD_BUG").ok()?;
             let known = NAMES.iter().find(|(known, _)| *known == name);
-            Some(known.unwrap_or_else(|| panic!("no bug is called {name}")).1)
+            Some(
+                known
+                    .unwrap_or_else(|| {
+                        panic!("SWITCHBOARD_BUG={name}: no such bug; see src/bugs.rs")
+                    })
+                    .1,
+            )
         });
         *chosen == Some(bug)
     }
 
-    /// `SWITCHBOARD_DROP_PUSHES` percent of the pushes are treated as not fitting.
+    /// Drops `SWITCHBOARD_DROP_PUSHES` percent of the pushes.
     pub(crate) fn drops_push() -> bool {
         let percent = DROPPED.get_or_init(|| {
             let percent = std::env::var("SWITCHBOARD_DROP_PUSHES").ok();

@@ -1,4 +1,4 @@
-//! How a node stops: Serving, then Draining until the last session is gone, then Stopped.
+//! Draining: from running, through draining until the last session is gone, to stopped.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -8,10 +8,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-/// How much time each session gets to itself: the nodes that take them over are not to be run down.
+/// The interval between departures, so that the nodes that take the sessions over are not
+/// overloaded.
 const DEPARTURE_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Where a node is on its way from start to stop. Clones are of the same node.
+/// The phase of a node. Clones belong to the same node.
 #[derive(Clone, Debug, Default)]
 pub struct Phase {
     draining: CancellationToken,
@@ -20,7 +21,7 @@ pub struct Phase {
 }
 
 impl Phase {
-    /// Whether the node takes nobody new.
+    /// Whether the node drains, and accepts no new sessions.
     pub fn is_draining(&self) -> bool {
         self.draining.is_cancelled()
     }
@@ -30,26 +31,28 @@ impl Phase {
         self.draining.clone()
     }
 
-    /// When a session of a draining node is to go, each at a time of its own.
+    /// A random delay after which a session of a draining node leaves, within the spread of this
+    /// drain.
     pub fn departure_delay(&self) -> Duration {
         let spread = self.spread.get().copied().unwrap_or_default();
         spread.mul_f64(rand::random_range(0.0..1.0))
     }
 
-    /// Counts a session, until the token is dropped.
+    /// Counts a session until the token is dropped.
     pub fn track(&self) -> TaskTrackerToken {
         self.sessions.token()
     }
 
-    /// How many sessions there are, logged in or not.
+    /// The number of sessions, logged in or not.
     pub fn sessions(&self) -> usize {
         self.sessions.len()
     }
 
-    /// Tells every session to go, spread over `window` or less if they are few, and waits until they have. False if some had not by the deadline.
+    /// Asks all sessions to leave, spread over `window` or less if they are few, and waits for
+    /// them. Returns false if some are left at the deadline.
     pub async fn drain(&self, window: Duration, deadline: Duration) -> bool {
         let sessions = u32::try_from(self.sessions()).unwrap_or(u32::MAX);
-        // Set once: whoever drains again finds the node draining.
+        // Only the first drain sets the spread; a second call finds the node draining.
         let _ = self
             .spread
             .set(window.min(DEPARTURE_INTERVAL.saturating_mul(sessions)));

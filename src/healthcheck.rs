@@ -1,4 +1,4 @@
-//! `switchboard healthcheck`: asks a node's admin listener whether it is ready.
+//! `switchboard healthcheck`: asks the admin listener of a node whether the node is ready.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -10,26 +10,28 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// How long the node may take.
+/// Time limit for the answer.
 const WITHIN: Duration = Duration::from_secs(2);
 
-/// The node is not ready, or does not answer.
+/// The node is not ready, or did not answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Unhealthy {
-    /// It answered something else than 200.
-    #[error("not ready: {0}")]
+    /// It answered with another status than 200.
+    #[error("the node is not ready: /readyz answered {0}. Its log and /status say why")]
     NotReady(StatusCode),
     /// It did not answer.
-    #[error("no answer at {address} (admin.listen): {cause}")]
+    #[error(
+        "no answer from {address}: {cause}. Check that the node runs and that admin.listen is its address"
+    )]
     NoAnswer {
-        /// Where it was asked.
+        /// The address that was asked.
         address: SocketAddr,
-        /// What went wrong.
+        /// The cause.
         cause: String,
     },
 }
 
-/// Asks `/readyz`.
+/// Requests `/readyz`.
 pub async fn ask(listen: SocketAddr) -> Result<(), Unhealthy> {
     let address = reachable(listen);
     let no_answer = |cause: &dyn std::fmt::Display| Unhealthy::NoAnswer {
@@ -59,7 +61,7 @@ async fn get_readyz(
     }
 }
 
-/// A node that listens on every address is asked on its own.
+/// Maps an unspecified listen address to loopback.
 fn reachable(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),

@@ -1,7 +1,8 @@
-//! The ICE servers that clients are told of, with credentials for relays that run out.
+//! The ICE servers for clients, with credentials for TURN servers that expire.
 //!
-//! Relays that share a secret with us take any user name that begins with the time at which it expires, with the HMAC of it as its password:
-//! coturn's `use-auth-secret`, after draft-uberti-behave-turn-rest-00, which names SHA-1.
+//! TURN servers with a shared secret accept any user name that begins with its expiry time, with
+//! the HMAC-SHA-1 of the name as its password (draft-uberti-behave-turn-rest-00; `use-auth-secret`
+//! of coturn).
 
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -13,22 +14,22 @@ use sha1::Sha1;
 
 use crate::model::{Address, IceLogin, IceServer, IceServers};
 
-/// How many bytes of a user's pseudonym are shown.
+/// The length of a user's pseudonym, in bytes.
 const PSEUDONYM_BYTES: usize = 8;
 
-/// The servers, as the operator has set them up.
+/// The configured servers.
 #[derive(Clone, Debug, Default)]
 pub struct Ice {
     servers: Vec<IceServer>,
     relays: Option<Relays>,
 }
 
-/// What is agreed with the relays.
+/// The secret shared with the TURN servers.
 #[derive(Clone)]
 pub struct Relays {
-    /// Known to them and to us.
+    /// The shared secret.
     pub secret: String,
-    /// How long a login is good; whole seconds count.
+    /// The lifetime of credentials, in whole seconds.
     pub ttl: Duration,
 }
 
@@ -42,7 +43,7 @@ impl fmt::Debug for Relays {
 }
 
 impl Ice {
-    /// These servers; relays among them that come without a login get one for each user.
+    /// Creates the list. TURN servers without credentials get credentials per user.
     pub fn new(servers: Vec<IceServer>, relays: Option<Relays>) -> Self {
         let asks = servers.iter().any(asks_for_login);
         Self {
@@ -51,12 +52,12 @@ impl Ice {
         }
     }
 
-    /// What this user may use from now on.
+    /// The servers for this user, with fresh credentials.
     pub fn servers_for(&self, user: &Address) -> IceServers {
         self.at(SystemTime::now(), user)
     }
 
-    /// When a client should be told anew: half of the time before its logins run out.
+    /// How long after a login a client gets fresh credentials: half of their lifetime.
     pub fn renewed_after(&self) -> Option<Duration> {
         self.relays.as_ref().map(|relays| relays.ttl / 2)
     }
@@ -82,12 +83,12 @@ impl Ice {
 }
 
 impl Relays {
-    /// A login for this user. The name shows in the relay's logs, and must not tell who it is; but it is the same for one user, whose relays
-    /// may be counted.
+    /// Credentials for this user. The TURN server logs the user name, so it contains a pseudonym;
+    /// it is the same for one user, because servers may count users.
     fn login(&self, now: SystemTime, user: &Address) -> IceLogin {
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         let expiry = now.as_secs().saturating_add(self.ttl.as_secs());
-        // No relay takes this for a user name: it does not begin with a time.
+        // This signature is no valid password: its text does not begin with a time.
         let pseudonym = self.sign(&format!("user {user}"));
         let username = format!("{expiry}:{}", hex::encode(&pseudonym[..PSEUDONYM_BYTES]));
         IceLogin {
@@ -97,7 +98,7 @@ impl Relays {
     }
 
     fn sign(&self, text: &str) -> [u8; 20] {
-        // Keys of any length will do.
+        // HMAC accepts keys of any length.
         let Ok(mac) = Hmac::<Sha1>::new_from_slice(self.secret.as_bytes()) else {
             unreachable!("HMAC takes every key")
         };
@@ -105,12 +106,12 @@ impl Relays {
     }
 }
 
-/// Whether a server has a relay and no login of its own.
+/// Whether a server is a TURN server without credentials.
 fn asks_for_login(server: &IceServer) -> bool {
     server.login.is_none() && server.urls.iter().any(|url| is_relay(url))
 }
 
-/// Whether the URL is that of a relay.
+/// Whether the URL names a TURN server.
 pub fn is_relay(url: &str) -> bool {
     url.starts_with("turn:") || url.starts_with("turns:")
 }
@@ -139,7 +140,7 @@ mod tests {
     const NOW: Duration = Duration::from_millis(1_700_000_000_700);
 
     #[test]
-    fn a_login_is_what_relays_compute_themselves() {
+    fn credentials_are_what_turn_servers_compute() {
         let login = relays().login(UNIX_EPOCH + NOW, &user("alice"));
         // printf %s '1700003600:3910e1b16ef0ce91' | openssl dgst -sha1 -hmac S -binary | base64
         assert_eq!(login.username, "1700003600:3910e1b16ef0ce91");
@@ -147,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_is_known_again_but_not_by_name() {
+    fn a_user_has_one_pseudonym() {
         let name = |secret: &str, user_name: &str| {
             let relays = Relays {
                 secret: secret.to_owned(),
@@ -162,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn only_relays_without_a_login_get_one() {
+    fn only_turn_servers_without_credentials_get_some() {
         let own = IceLogin {
             username: "u".to_owned(),
             credential: "p".to_owned(),

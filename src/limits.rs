@@ -1,4 +1,4 @@
-//! How fast, and how many: what one client may ask of a node.
+//! Limits for one client: its message rate, and its number of connections.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -9,29 +9,29 @@ use std::time::Duration;
 use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 
-/// How many seconds' worth of messages may come at once.
+/// A burst may have this many seconds' worth of messages.
 const BURST_SECONDS: u32 = 2;
 
-/// How fast one client may speak.
+/// The rate limit of one connection.
 #[derive(Debug)]
 pub struct RateLimit {
-    /// Messages; none: no limit.
+    /// Accepted messages; `None` for no limit.
     allowed: Option<DefaultDirectRateLimiter>,
-    /// Messages that were refused: whoever is refused as often as others are heard does not listen.
+    /// Refused messages. They have the same limit: a client that exceeds it too ignores the errors.
     refused: Option<DefaultDirectRateLimiter>,
 }
 
-/// The client speaks faster than it may.
+/// The client sends faster than it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooFast {
-    /// When its next message will be heard.
+    /// When its next message will be accepted.
     pub retry_after: Duration,
-    /// It was told so often enough.
+    /// It kept sending although it was told to slow down.
     pub persistent: bool,
 }
 
 impl RateLimit {
-    /// This many messages a second, with bursts of two seconds' worth; 0 for no limit.
+    /// A limit of this many messages per second, with bursts of two seconds' worth; 0 for no limit.
     pub fn new(per_second: u32) -> Self {
         let limiter = || {
             let per_second = NonZeroU32::new(per_second)?;
@@ -46,7 +46,7 @@ impl RateLimit {
         }
     }
 
-    /// Counts one message.
+    /// Counts one message, and refuses it above the limit.
     pub fn check(&self) -> Result<(), TooFast> {
         let (Some(allowed), Some(refused)) = (&self.allowed, &self.refused) else {
             return Ok(());
@@ -62,28 +62,28 @@ impl RateLimit {
     }
 }
 
-/// How many connections there are from each address.
+/// The number of connections from each address.
 #[derive(Clone, Debug)]
 pub struct ConnectionLimit {
     limit: u32,
-    /// Held for a map operation. As many entries as there are addresses with connections.
+    /// Held for a map operation. One entry per address with connections.
     counts: Arc<Mutex<HashMap<IpAddr, u32>>>,
 }
 
-/// One of an address's connections; frees its place when dropped.
+/// A connection of an address; released when dropped.
 #[derive(Debug)]
 pub struct Permit {
     connections: ConnectionLimit,
     from: IpAddr,
 }
 
-/// There are as many connections from that address as there may be.
+/// The address has as many connections as it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("too many connections from this address")]
 pub struct TooMany;
 
 impl ConnectionLimit {
-    /// At most this many from one address; 0 for no limit.
+    /// At most this many per address; 0 for no limit.
     pub fn new(limit: u32) -> Self {
         Self {
             limit,
@@ -91,7 +91,8 @@ impl ConnectionLimit {
         }
     }
 
-    /// Takes a place for a connection from this address. IPv6 users have a whole /64.
+    /// Acquires a permit for a connection from this address. All addresses of an IPv6 /64 count as
+    /// one, because one user usually has a whole /64.
     pub fn acquire(&self, from: IpAddr) -> Result<Option<Permit>, TooMany> {
         if self.limit == 0 {
             return Ok(None);
@@ -138,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_burst_is_heard_and_then_the_pace() {
+    fn a_burst_is_accepted_and_then_the_rate_applies() {
         let rate = RateLimit::new(5);
         assert_eq!((0..10).filter(|_| rate.check().is_ok()).count(), 10);
         let too_fast = rate.check().unwrap_err();
@@ -154,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn no_limit_is_no_limit() {
+    fn zero_means_no_limit() {
         let rate = RateLimit::new(0);
         assert!((0..10_000).all(|_| rate.check().is_ok()));
         let from = IpAddr::from([127, 0, 0, 1]);
@@ -162,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_is_freed_and_a_household_shares() {
+    fn permits_are_released_and_shared_by_a_prefix() {
         let connections = ConnectionLimit::new(2);
         let [a, b]: [IpAddr; 2] = [
             "2001:db8::1".parse().unwrap(),

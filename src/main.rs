@@ -15,36 +15,36 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-/// The arguments are wrong (`EX_USAGE` of sysexits.h).
+/// Exit code for wrong arguments (`EX_USAGE` of sysexits.h).
 const EX_USAGE: u8 = 64;
-/// A setting is wrong (`EX_CONFIG`).
+/// Exit code for a wrong setting (`EX_CONFIG`).
 const EX_CONFIG: u8 = 78;
-/// Something that the node needs is not there (`EX_UNAVAILABLE`).
+/// Exit code if something that the node needs is missing (`EX_UNAVAILABLE`).
 const EX_UNAVAILABLE: u8 = 69;
 
-/// How long the last spans and figures may take to leave.
-const LAST_WORDS_WITHIN: Duration = Duration::from_secs(3);
+/// Time limit for exporting the last spans and metrics.
+const LAST_EXPORT_WITHIN: Duration = Duration::from_secs(3);
 
 /// A WebRTC signalling server that scales out.
 #[derive(Debug, Parser)]
 #[command(version, about)]
 struct Arguments {
-    /// A TOML file with settings.
+    /// A TOML file with settings
     #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
-    /// Where clients connect [listen].
+    /// Address for clients [listen]
     #[arg(long, value_name = "ADDRESS", global = true)]
     listen: Option<String>,
-    /// Where operators look [admin.listen].
+    /// Address for operators: probes, status and metrics [admin.listen]
     #[arg(long, value_name = "ADDRESS", global = true)]
     admin_listen: Option<String>,
-    /// What this node is called [`node_id`].
+    /// Name of this node in logs and replies [`node_id`]
     #[arg(long, value_name = "NAME", global = true)]
     node_id: Option<String>,
-    /// The Redis that joins the nodes [redis.url].
+    /// Redis that connects the nodes [redis.url]
     #[arg(long, value_name = "URL", global = true)]
     redis_url: Option<String>,
-    /// Any other setting.
+    /// Any other setting, such as drain.window=10s
     #[arg(long, value_name = "KEY=VALUE", global = true, value_parser = parse_setting)]
     set: Vec<(String, String)>,
     #[command(subcommand)]
@@ -53,14 +53,14 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Print the settings in effect, with secrets hidden.
+    /// Print the effective settings, with secrets hidden
     Config,
-    /// Ask the node at admin.listen whether it is ready; exit 0 if so. For containers without a shell.
+    /// Exit with 0 if the node at admin.listen is ready; for containers without a shell
     Healthcheck,
 }
 
 fn parse_setting(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("not of the form KEY=VALUE")?;
+    let (key, value) = text.split_once('=').ok_or("write KEY=VALUE")?;
     Ok((key.to_owned(), value.to_owned()))
 }
 
@@ -87,14 +87,14 @@ impl Arguments {
     }
 }
 
-#[allow(clippy::print_stdout)] // What `config` is asked to print.
+#[allow(clippy::print_stdout)] // `config` prints to standard output.
 fn main() -> ExitCode {
     let mut arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(told) => {
-            // Help and version come this way too, and are no mistake.
-            let _ = told.print();
-            return ExitCode::from(if told.use_stderr() { EX_USAGE } else { 0 });
+        Err(error) => {
+            // clap also returns --help and --version as errors.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { EX_USAGE } else { 0 });
         }
     };
     let command = arguments.command.take();
@@ -129,9 +129,9 @@ fn main() -> ExitCode {
                 }
             };
             let code = serve(config, node, telemetry).await;
-            // It blocks, and its last words travel by this runtime.
+            // Blocking, while its exporters need this runtime.
             let stop = tokio::task::spawn_blocking(|| running.stop());
-            let _ = timeout(LAST_WORDS_WITHIN, stop).await;
+            let _ = timeout(LAST_EXPORT_WITHIN, stop).await;
             code
         }),
     }
@@ -147,12 +147,14 @@ fn block_on(workers: usize, running: impl Future<Output = ExitCode>) -> ExitCode
     {
         Ok(runtime) => {
             let code = runtime.block_on(running);
-            // Nothing is left to be waited for but a collector that does not answer.
+            // Only an export to a collector that does not answer can still be running.
             runtime.shutdown_background();
             code
         }
         Err(error) => {
-            eprintln!("no threads or timers to be had from the system: {error}");
+            eprintln!(
+                "Cannot start the async runtime: {error}. Check the limits for threads and open files (ulimit -u, ulimit -n)"
+            );
             ExitCode::from(EX_UNAVAILABLE)
         }
     }
@@ -175,7 +177,8 @@ async fn serve(config: Config, node: NodeId, telemetry: Telemetry) -> ExitCode {
         bound.map(|bound| bound.to_string()).unwrap_or_default()
     };
     let (listen, admin) = (address(app.local_addr()), address(app.admin_addr()));
-    info!(node.id = %app.node(), listen, admin, "Switchboard {} is listening", env!("CARGO_PKG_VERSION"));
+    let version = env!("CARGO_PKG_VERSION");
+    info!(node.id = %app.node(), listen, admin, "Switchboard {version} is listening");
     let stop = CancellationToken::new();
     let run = app.run(stop.clone());
     let signals = async {
@@ -201,7 +204,7 @@ async fn serve(config: Config, node: NodeId, telemetry: Telemetry) -> ExitCode {
             if drained { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         () = signals => {
-            error!("Stopped at the second signal, without draining");
+            error!("Stopped by a second signal before the drain was complete; clients reconnect without notice");
             ExitCode::FAILURE
         }
     }

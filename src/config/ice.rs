@@ -1,4 +1,4 @@
-//! Reads the ICE servers: what browsers would refuse is refused here, at the start.
+//! Reads the ICE servers, and refuses at startup what browsers would refuse later.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -10,8 +10,10 @@ use crate::ice::{Ice, Relays, is_relay};
 use crate::model::{IceLogin, IceServer};
 
 const SERVERS: &str = "ice.servers";
+const RELAY: &str =
+    "is a relay without credentials: set ice.turn_secret, or its username and credential";
 
-/// Reads everything about ICE.
+/// Reads the section `[ice]`.
 pub(super) fn read(reader: &mut Reader) -> Ice {
     let entries = reader.entries(SERVERS);
     let secret = reader.secret("ice.turn_secret");
@@ -24,13 +26,13 @@ pub(super) fn read(reader: &mut Reader) -> Ice {
         let read = read_server(entry).and_then(|server| {
             let relays = server.urls.iter().any(|url| is_relay(url));
             if relays && server.login.is_none() && secret.is_empty() {
-                return Err("has a relay and nothing that opens it: set ice.turn_secret, or its username and credential".to_owned());
+                return Err(RELAY.to_owned());
             }
             Ok(server)
         });
         match read {
             Ok(server) => servers.push(server),
-            Err(what) => reader.mistake(SERVERS, &format!("is wrong: server {number} {what}")),
+            Err(what) => reader.mistake(SERVERS, &format!("is invalid: server {number} {what}")),
         }
     }
     reader.show(SERVERS, shown(&servers));
@@ -38,7 +40,8 @@ pub(super) fn read(reader: &mut Reader) -> Ice {
     Ice::new(servers, relays)
 }
 
-/// A URL, or what a browser takes: `urls`, `username`, `credential`.
+/// Reads one server: a URL, or a table with `urls`, `username` and `credential`, as browsers take
+/// it.
 fn read_server(entry: Value) -> Result<IceServer, String> {
     const WRONG: &str = "is neither a URL nor a table with urls, username and credential";
     let (mut urls, mut username, mut credential) = (Vec::new(), None, None);
@@ -73,7 +76,9 @@ fn read_server(entry: Value) -> Result<IceServer, String> {
             username,
             credential,
         }),
-        _ => return Err("has only one of username and credential".to_owned()),
+        _ => {
+            return Err("has only one of username and credential: set both, or neither".to_owned());
+        }
     };
     Ok(IceServer {
         urls: urls.into(),
@@ -81,26 +86,31 @@ fn read_server(entry: Value) -> Result<IceServer, String> {
     })
 }
 
-/// Whether browsers take this URL (RFC 7064, RFC 7065): one that they do not makes every `RTCPeerConnection` fail.
+/// Checks a URL (RFC 7064, RFC 7065). One URL that a browser refuses makes its `RTCPeerConnection`
+/// constructor throw.
 fn check(url: &str) -> Result<(), &'static str> {
     let (scheme, rest) = url.split_once(':').unwrap_or_default();
     if !["stun", "stuns", "turn", "turns"].contains(&scheme) {
         return Err("does not begin with stun:, stuns:, turn: or turns:");
     }
-    let (place, query) = match rest.split_once('?') {
+    let (authority, query) = match rest.split_once('?') {
         None => (rest, None),
-        Some((place, query)) => (place, Some(query)),
+        Some((authority, query)) => (authority, Some(query)),
     };
     match query {
         None => {}
         Some("transport=udp" | "transport=tcp") if is_relay(url) => {}
-        Some(_) => return Err("may end with ?transport=udp or ?transport=tcp, of a relay only"),
+        Some(_) => {
+            return Err(
+                "has a query: only turn: and turns: URLs may end with ?transport=udp or ?transport=tcp",
+            );
+        }
     }
-    let (host, port) = match place.strip_prefix('[') {
+    let (host, port) = match authority.strip_prefix('[') {
         Some(v6) => v6.split_once(']').unwrap_or_default(),
-        None => place.split_at(place.find(':').unwrap_or(place.len())),
+        None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
     };
-    let is_v6 = place.starts_with('[');
+    let is_v6 = authority.starts_with('[');
     let fits = |letter: char| letter.is_ascii_alphanumeric() || "._-".contains(letter);
     let is_host = if is_v6 {
         host.parse::<std::net::Ipv6Addr>().is_ok()
@@ -108,16 +118,16 @@ fn check(url: &str) -> Result<(), &'static str> {
         !host.is_empty() && host.chars().all(fits)
     };
     if !is_host {
-        return Err("has no host after the scheme, or one that is none (no // there)");
+        return Err("has no valid host after the scheme (write turn:host, without //)");
     }
     let is_port = |port: &str| port.parse().is_ok_and(|port: u16| port > 0);
     if !port.is_empty() && !port.strip_prefix(':').is_some_and(is_port) {
-        return Err("has a port that is none");
+        return Err("has an invalid port: use 1 to 65535");
     }
     Ok(())
 }
 
-/// What `switchboard config` prints of them: TOML.
+/// The servers as `switchboard config` prints them: TOML without credentials.
 fn shown(servers: &[IceServer]) -> String {
     let servers = servers.iter().map(|server| {
         let mut shown = format!("{{ urls = {:?}", server.urls);

@@ -1,4 +1,5 @@
-//! The configuration: `default.toml`, then a file, then the environment, then flags. Every mistake is reported at once.
+//! The configuration: `default.toml`, then a file, then the environment, then flags. All mistakes
+//! are reported together.
 
 mod ice;
 mod otel;
@@ -22,36 +23,36 @@ use crate::telemetry::{self, LogFormat};
 use crate::transport::{HttpSettings, TlsFiles};
 use crate::{router, transport};
 
-/// The operator's manual: every setting with its default.
+/// Every setting with its default and its explanation: the operator's manual.
 pub const DEFAULTS: &str = include_str!("default.toml");
 
-/// The longest that an HTTP session may live without its client.
+/// The longest `http.session_ttl`.
 const SESSION_MOST: Duration = Duration::from_mins(5);
-/// How long a client may take to answer when somebody else wants its name…
+/// Time limit for a client to prove that it is alive when somebody else wants its name…
 const DOUBT: Duration = Duration::from_secs(2);
-/// …and how long its node may take to say so.
+/// …and for its node to report the result.
 const CHALLENGE: Duration = Duration::from_millis(2600);
 
-/// A configuration that can run: what cannot is not representable.
+/// A valid configuration: a value of this type can run.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where clients connect.
+    /// The address of the client listener.
     pub listen: SocketAddr,
-    /// The certificate that clients are shown; none for plain connections.
+    /// The certificate files; `None` for plain connections.
     pub tls: Option<TlsFiles>,
-    /// What the node is called.
+    /// The configured name of the node.
     pub node_id: String,
-    /// Threads that do the work.
+    /// Worker threads; 0 for one per two cores.
     pub workers: usize,
-    /// Where operators look.
+    /// The address of the admin listener.
     pub admin_listen: SocketAddr,
-    /// What joins it with other nodes.
+    /// The broker.
     pub backend: Backend,
-    /// Over how long the sessions of a draining node are told to go.
+    /// A draining node asks its sessions to leave over this long.
     pub drain_window: Duration,
-    /// How long sessions may take to say goodbye.
+    /// After this long a drain ends, even if sessions are left.
     pub drain_deadline: Duration,
-    /// Logs, figures and traces.
+    /// Logs, metrics and traces.
     pub telemetry: telemetry::Settings,
     presence: Presence,
     session: Session,
@@ -62,17 +63,17 @@ pub struct Config {
     pages: bool,
 }
 
-/// What joins nodes.
+/// The kind of broker.
 #[derive(Clone, Debug)]
 pub enum Backend {
-    /// Nothing: one node alone.
+    /// In memory, for one node alone.
     Embedded,
-    /// A Redis.
+    /// Redis, for one or more nodes.
     Redis(redis::Config),
 }
 
 impl Backend {
-    /// What spans call it.
+    /// The `messaging.system` of spans.
     fn system(&self) -> &'static str {
         match self {
             Self::Embedded => "memory",
@@ -106,7 +107,7 @@ struct Limits {
 }
 
 impl Config {
-    /// Reads all sources. The second is what they amount to, with secrets hidden.
+    /// Reads all sources. Also returns the effective settings as text, with secrets hidden.
     pub fn load(sources: Sources) -> Result<(Self, String), Mistakes> {
         let mut reader = Reader::new(sources)?;
         let config = Self::read(&mut reader);
@@ -144,22 +145,7 @@ impl Config {
                 node_ttl: reader.duration("presence.node_ttl"),
                 watch_every: reader.duration("presence.watch_every"),
             },
-            session: Session {
-                clocks: Clocks {
-                    ping_every: reader.duration("session.ping_every"),
-                    silent_after: reader.duration("session.silent_after"),
-                    login_within: reader.duration("session.login_within"),
-                    doubt: DOUBT,
-                    beats_within: None,
-                },
-                write_timeout: reader.duration("session.write_timeout"),
-                max_age: reader.duration("session.max_age"),
-                frame_bytes: reader.parsed("session.frame_bytes", "a number of bytes"),
-                mailbox: Bounds {
-                    events: reader.parsed("session.mailbox_events", "a number"),
-                    bytes: reader.parsed("session.mailbox_bytes", "a number of bytes"),
-                },
-            },
+            session: read_session(reader),
             limits: Limits {
                 signals_per_second: reader
                     .parsed("limits.signals_per_second", "a number; 0 for no limit"),
@@ -178,7 +164,7 @@ impl Config {
         }
     }
 
-    /// What single settings cannot know.
+    /// Checks settings against each other.
     fn check(&self, reader: &mut Reader) {
         let Presence {
             ttl,
@@ -191,7 +177,7 @@ impl Config {
         {
             reader.mistake(
                 "node_id",
-                "must be 1 to 64 letters, digits, dots, underscores and hyphens",
+                "must have 1 to 64 letters, digits, dots, underscores or hyphens",
             );
         }
         for (key, time) in [
@@ -204,16 +190,26 @@ impl Config {
             ("http.stream_age", self.http.stream_age),
         ] {
             if time.is_zero() {
-                reader.mistake(key, "must be longer than nothing");
+                reader.mistake(key, "must be longer than 0s");
             }
         }
         if (grace + node_ttl * 7 / 5) * 3 > ttl * 2 {
             reader.mistake(
                 "presence.ttl",
-                "is too short: presence.grace + 7/5 of presence.node_ttl must fit into 2/3 of it, or a name could run out \
-                 before its session does",
+                "is too short: presence.grace + 7/5 of presence.node_ttl must fit into 2/3 of it, \
+                 or a name could expire before its session",
             );
         }
+        self.check_session(reader);
+        if let Err(error) = tracing_subscriber::EnvFilter::try_new(&self.telemetry.log_level) {
+            reader.mistake(
+                "log.level",
+                &format!("is not a log filter such as info or switchboard=debug: {error}"),
+            );
+        }
+    }
+
+    fn check_session(&self, reader: &mut Reader) {
         if self.session.clocks.silent_after <= self.session.clocks.ping_every {
             reader.mistake(
                 "session.silent_after",
@@ -223,31 +219,25 @@ impl Config {
         if self.http.session_ttl < Duration::from_secs(5) || self.http.session_ttl > SESSION_MOST {
             reader.mistake(
                 "http.session_ttl",
-                "must be from 5s, so that a client can reconnect, to 5m",
+                "must be from 5s, so that a client has time to reconnect, to 5m",
             );
         }
         if self.session.frame_bytes < 1024 {
             reader.mistake(
                 "session.frame_bytes",
-                "must be at least 1024: an offer has to fit",
+                "must be at least 1024, so that an offer fits",
             );
         }
         if self.session.mailbox.bytes < self.session.frame_bytes || self.session.mailbox.events == 0
         {
             reader.mistake(
                 "session.mailbox_bytes",
-                "must hold a message of session.frame_bytes, and mailbox_events one event",
-            );
-        }
-        if let Err(error) = tracing_subscriber::EnvFilter::try_new(&self.telemetry.log_level) {
-            reader.mistake(
-                "log.level",
-                &format!("is not a filter such as info or switchboard=debug: {error}"),
+                "must be at least session.frame_bytes, and session.mailbox_events at least 1",
             );
         }
     }
 
-    /// How long leases live.
+    /// The lifetimes of leases.
     pub fn terms(&self) -> Terms {
         Terms {
             user_ttl: self.presence.ttl,
@@ -257,7 +247,7 @@ impl Config {
         }
     }
 
-    /// What the router needs.
+    /// The settings of the router.
     pub fn router(&self) -> router::Settings {
         router::Settings {
             mailbox: self.session.mailbox,
@@ -265,7 +255,7 @@ impl Config {
         }
     }
 
-    /// What the endpoints need.
+    /// The settings of the transport.
     pub fn transport(&self) -> transport::Settings {
         transport::Settings {
             clocks: self.session.clocks,
@@ -284,13 +274,38 @@ impl Config {
     }
 }
 
+fn read_session(reader: &mut Reader) -> Session {
+    Session {
+        clocks: Clocks {
+            ping_every: reader.duration("session.ping_every"),
+            silent_after: reader.duration("session.silent_after"),
+            login_within: reader.duration("session.login_within"),
+            doubt: DOUBT,
+            beats_within: None,
+        },
+        write_timeout: reader.duration("session.write_timeout"),
+        max_age: reader.duration("session.max_age"),
+        frame_bytes: reader.parsed("session.frame_bytes", "a number of bytes"),
+        mailbox: Bounds {
+            events: reader.parsed("session.mailbox_events", "a number"),
+            bytes: reader.parsed("session.mailbox_bytes", "a number of bytes"),
+        },
+    }
+}
+
 fn read_tls(reader: &mut Reader) -> Option<TlsFiles> {
     let (certificate, key) = (reader.text("tls.certificate"), reader.text("tls.key"));
     match (certificate.is_empty(), key.is_empty()) {
         (true, true) => return None,
         (false, false) => {}
-        (true, false) => reader.mistake("tls.certificate", "is missing: tls.key is set"),
-        (false, true) => reader.mistake("tls.key", "is missing: tls.certificate is set"),
+        (true, false) => reader.mistake(
+            "tls.certificate",
+            "is missing, but tls.key is set: set both, or neither",
+        ),
+        (false, true) => reader.mistake(
+            "tls.key",
+            "is missing, but tls.certificate is set: set both, or neither",
+        ),
     }
     Some(TlsFiles {
         certificate: certificate.into(),
@@ -314,17 +329,17 @@ fn read_backend(reader: &mut Reader) -> Backend {
     if !mode || url.contains(',') {
         reader.mistake(
             "redis.mode",
-            "sentinel and cluster are not supported yet: use standalone, and one URL",
+            "sentinel and cluster are not supported yet: use standalone and one URL",
         );
     }
     if prefix.contains(['{', '}']) || prefix.len() > 64 {
-        reader.mistake("redis.prefix", "must be at most 64 bytes without braces");
+        reader.mistake("redis.prefix", "must have at most 64 bytes and no braces");
     }
     if !(1..=64).contains(&publishers) {
         reader.mistake("redis.lanes", "must be a number from 1 to 64");
     }
     if timeout.is_zero() {
-        reader.mistake("redis.timeout", "must be longer than nothing");
+        reader.mistake("redis.timeout", "must be longer than 0s");
     }
     if url.is_empty() {
         return Backend::Embedded;

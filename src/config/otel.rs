@@ -1,9 +1,10 @@
-//! What the standard variables of OpenTelemetry say, as far as the SDK does not read them itself.
+//! Reads those standard variables of OpenTelemetry that the SDK does not read itself.
 
 use super::reader::Reader;
 use crate::telemetry::{LogFormat, Protocol, Sampling, Settings, UserNames};
 
-/// Variables that Kubernetes' downward API is usually given, and what the conventions call what they tell.
+/// Environment variables that deployments usually fill from Kubernetes' downward API, with the
+/// resource attributes of the semantic conventions.
 const KUBERNETES: [(&str, &str); 4] = [
     ("POD_NAME", "k8s.pod.name"),
     ("POD_UID", "k8s.pod.uid"),
@@ -14,7 +15,7 @@ const KUBERNETES: [(&str, &str); 4] = [
 const SAMPLER: &str = "OTEL_TRACES_SAMPLER";
 const SAMPLER_ARG: &str = "OTEL_TRACES_SAMPLER_ARG";
 
-/// One of the two things that are exported.
+/// A signal that can be exported.
 #[derive(Clone, Copy)]
 enum Kind {
     Traces,
@@ -36,8 +37,8 @@ pub(super) fn read(
         ],
     );
     let resource = KUBERNETES.iter().filter_map(|(variable, attribute)| {
-        let told = reader.foreign(variable)?;
-        Some(((*attribute).to_owned(), told.to_owned()))
+        let value = reader.foreign(variable)?;
+        Some(((*attribute).to_owned(), value.to_owned()))
     });
     Settings {
         log_format,
@@ -52,7 +53,8 @@ pub(super) fn read(
     }
 }
 
-/// Whether this is exported, and how: if an endpoint is set, or the exporter is named.
+/// The protocol for exporting this signal; `None` unless an endpoint is set or the exporter is
+/// named.
 fn export(reader: &mut Reader, kind: Kind) -> Option<Protocol> {
     let (exporter, endpoint, protocol) = match kind {
         Kind::Traces => (
@@ -76,7 +78,7 @@ fn export(reader: &mut Reader, kind: Kind) -> Option<Protocol> {
         None => endpoint.is_some(),
         Some("otlp") => true,
         Some("none") => false,
-        // What Prometheus reads is always there.
+        // The Prometheus endpoint is always on.
         Some("prometheus") if matches!(kind, Kind::Metrics) => false,
         Some(_) => {
             reader.foreign_mistake(exporter, "is not supported: use otlp or none");
@@ -107,7 +109,8 @@ fn export(reader: &mut Reader, kind: Kind) -> Option<Protocol> {
     {
         reader.foreign_mistake(
             variable,
-            "is HTTPS, which only OTEL_EXPORTER_OTLP_PROTOCOL=grpc can do here: use that, or a collector on this host",
+            "is an https URL, which this build supports with OTEL_EXPORTER_OTLP_PROTOCOL=grpc only: \
+             set that, or use http to a collector on this host",
         );
     }
     Some(chosen)
@@ -134,7 +137,8 @@ fn sampling(reader: &mut Reader) -> Sampling {
         _ => {
             reader.foreign_mistake(
                 SAMPLER,
-                "is not supported: use always_on, always_off or traceidratio, or one of them behind parentbased_",
+                "is not supported: use always_on, always_off or traceidratio, \
+                 each with or without the prefix parentbased_",
             );
             None
         }

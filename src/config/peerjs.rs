@@ -1,9 +1,9 @@
-//! The settings of PeerJS.
+//! Reads the settings of PeerJS.
 
 use super::reader::Reader;
 use crate::transport::peerjs::{RESERVED, Settings};
 
-/// What the operator has decided about PeerJS; `None` if it is not spoken.
+/// Reads the section `[peerjs]`; `None` if PeerJS is disabled.
 pub(super) fn read(reader: &mut Reader) -> Option<Settings> {
     let enabled: bool = reader.parsed("peerjs.enabled", "true or false");
     let path = reader.text("peerjs.path");
@@ -22,7 +22,8 @@ pub(super) fn read(reader: &mut Reader) -> Option<Settings> {
     if !settings.path.bytes().all(is_plain) || RESERVED.contains(&first) {
         reader.mistake(
             "peerjs.path",
-            "must be a path such as / or /myapp, of letters, digits, dots, hyphens, underscores and tildes, and not below a path of ours",
+            "must be a path such as / or /myapp, of letters, digits, dots, hyphens, underscores and tildes, \
+             and must not begin with /v1, /client, /page, /doctor or /ws",
         );
     }
     let fits = |key: &String| {
@@ -32,7 +33,7 @@ pub(super) fn read(reader: &mut Reader) -> Option<Settings> {
     if settings.keys.is_empty() || !settings.keys.iter().all(fits) {
         reader.mistake(
             "peerjs.keys",
-            "must be one or more keys of 1 to 64 bytes, and none of v1, client, page, doctor and ws",
+            "must list one or more keys of 1 to 64 bytes; at path / none of them may be v1, client, page, doctor or ws",
         );
     }
     for (key, time) in [
@@ -40,7 +41,7 @@ pub(super) fn read(reader: &mut Reader) -> Option<Settings> {
         ("peerjs.alive_timeout", settings.alive_timeout),
     ] {
         if time.is_zero() {
-            reader.mistake(key, "must be longer than nothing");
+            reader.mistake(key, "must be longer than 0s");
         }
     }
     enabled.then_some(settings)

@@ -1,4 +1,4 @@
-//! Reads settings one by one from layered sources, and collects what is wrong with them.
+//! Reads single settings from layered sources, and collects the mistakes in them.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -11,21 +11,21 @@ use config::{Environment, File, FileFormat, Value, ValueKind};
 use super::DEFAULTS;
 use crate::bugs;
 
-/// What every environment variable of ours begins with.
+/// The prefix of our environment variables.
 const PREFIX: &str = "SWITCHBOARD";
 
-/// Where settings come from, besides the defaults; later ones win.
+/// The sources of settings besides the defaults; later ones win.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
     /// A TOML file.
     pub file: Option<PathBuf>,
-    /// The environment.
+    /// The environment variables.
     pub environment: HashMap<String, String>,
-    /// Settings of the command line.
+    /// Settings from the command line.
     pub flags: Vec<(String, String)>,
 }
 
-/// Everything that is wrong with a configuration.
+/// All mistakes in a configuration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Mistakes(Vec<String>);
 
@@ -37,21 +37,21 @@ impl fmt::Display for Mistakes {
         }
         write!(
             f,
-            "Every setting is explained in src/config/default.toml; `switchboard config` prints what is in effect."
+            "src/config/default.toml explains every setting; `switchboard config` prints the effective ones."
         )
     }
 }
 
-/// All sources as one table, and the mistakes so far.
+/// The merged sources, and the mistakes so far.
 #[derive(Debug)]
 pub(super) struct Reader {
     settings: config::Config,
-    /// The environment variable of each setting that came from there, for a mistake to name it.
+    /// The environment variable of each setting that was set by one; error texts name it.
     variables: HashMap<String, String>,
-    /// The variables of others that concern us.
+    /// Environment variables without our prefix, for example those of OpenTelemetry.
     foreign: HashMap<String, String>,
     secrets: Vec<&'static str>,
-    /// What to print of secrets that are more than a text.
+    /// What to print for settings that contain secrets but are not secret as a whole.
     shown: HashMap<&'static str, String>,
     mistakes: Vec<String>,
 }
@@ -64,7 +64,7 @@ impl Reader {
         let (mut environment, mut foreign) = (HashMap::new(), HashMap::new());
         for (variable, value) in sources.environment {
             let Some(rest) = variable.strip_prefix(&format!("{PREFIX}_")) else {
-                // The standard says that an empty one is as one that is not set.
+                // OpenTelemetry says: an empty variable counts as unset.
                 if !value.is_empty() {
                     foreign.insert(variable, value);
                 }
@@ -108,7 +108,7 @@ impl Reader {
         })
     }
 
-    /// Notes a mistake.
+    /// Records a mistake in a setting.
     pub(super) fn mistake(&mut self, key: &str, what: &str) {
         let value = if self.secrets.contains(&key) {
             "…".to_owned()
@@ -124,35 +124,36 @@ impl Reader {
             .push(format!("{key} = {value:?}{from} {what}"));
     }
 
-    /// A variable of the environment that is not ours.
+    /// An environment variable without our prefix.
     pub(super) fn foreign(&self, variable: &str) -> Option<&str> {
         self.foreign.get(variable).map(String::as_str)
     }
 
-    /// Notes a mistake in one.
+    /// Records a mistake in such a variable.
     pub(super) fn foreign_mistake(&mut self, variable: &str, what: &str) {
         let value = self.foreign(variable).unwrap_or_default();
         self.mistakes.push(format!("{variable} = {value:?} {what}"));
     }
 
-    /// A text.
+    /// Reads a text.
     pub(super) fn text(&mut self, key: &'static str) -> String {
         match self.settings.get_string(key) {
             Ok(text) => text,
             Err(error) => {
-                self.mistake(key, &format!("is not a text: {error}"));
+                self.mistake(key, &format!("must be a text: {error}"));
                 String::new()
             }
         }
     }
 
-    /// A text that is never shown.
+    /// Reads a text that is never printed.
     pub(super) fn secret(&mut self, key: &'static str) -> String {
         self.secrets.push(key);
         self.text(key)
     }
 
-    /// Something that `what` describes. What cannot be parsed becomes the default, and a mistake.
+    /// Reads a value that `what` describes. If it cannot be parsed, records a mistake and returns
+    /// the default.
     pub(super) fn parsed<T: FromStr>(&mut self, key: &'static str, what: &str) -> T {
         self.converted(key, what, |text| text.parse().ok())
     }
@@ -174,7 +175,7 @@ impl Reader {
         self.converted(key, &format!("one of {}", words.join(", ")), find)
     }
 
-    /// A list: of TOML, or of words with commas between them.
+    /// Reads a list: TOML, or values separated by commas.
     pub(super) fn list(&mut self, key: &'static str) -> Vec<String> {
         if let Ok(values) = self.settings.get_array(key) {
             return values
@@ -184,7 +185,7 @@ impl Reader {
         }
         let text = self.text(key);
         if text.starts_with('[') {
-            // TOML again, from the environment or a flag.
+            // A TOML list, from the environment or a flag.
             let toml = File::from_str(&format!("list = {text}"), FileFormat::Toml);
             let list = config::Config::builder().add_source(toml).build();
             if let Ok(values) = list.and_then(|list| list.get_array("list")) {
@@ -195,7 +196,7 @@ impl Reader {
             }
             self.mistake(
                 key,
-                "is not a list such as [\"a\", \"b\"], or words with commas between them",
+                "is not a list: write [\"a\", \"b\"], or values separated by commas",
             );
             return Vec::new();
         }
@@ -206,7 +207,8 @@ impl Reader {
             .collect()
     }
 
-    /// A list of texts and tables: of TOML, of JSON, or of words with commas between them. There may be secrets in it.
+    /// Reads a list of texts and tables: TOML, JSON, or texts separated by commas. It may contain
+    /// secrets.
     pub(super) fn entries(&mut self, key: &'static str) -> Vec<Value> {
         self.secrets.push(key);
         if let Ok(values) = self.settings.get_array(key) {
@@ -232,18 +234,18 @@ impl Reader {
         read.unwrap_or_else(|| {
             self.mistake(
                 key,
-                "is not a list: neither JSON, nor TOML, nor words with commas between them",
+                "is not a list: write JSON, TOML, or values separated by commas",
             );
             Vec::new()
         })
     }
 
-    /// Says what to print of a setting with secrets in it.
+    /// Sets what to print for a setting that contains secrets.
     pub(super) fn show(&mut self, key: &'static str, shown: String) {
         self.shown.insert(key, shown);
     }
 
-    /// The settings in effect with secrets hidden, or what is wrong with them.
+    /// The effective settings with secrets hidden, or all mistakes.
     pub(super) fn finish(self) -> Result<String, Mistakes> {
         if !self.mistakes.is_empty() {
             return Err(Mistakes(self.mistakes));
@@ -277,7 +279,7 @@ impl Reader {
         let default = parse(config::Config::builder())
             .ok()
             .and_then(|defaults| defaults.get_string(key).ok());
-        // The tests show that every default can be read.
+        // A test reads every default.
         default
             .as_deref()
             .and_then(convert)
@@ -289,7 +291,7 @@ impl Reader {
     }
 }
 
-/// The defaults under whatever else was added.
+/// Adds the defaults below all other sources.
 fn parse(
     builder: config::ConfigBuilder<config::builder::DefaultState>,
 ) -> Result<config::Config, Mistakes> {
@@ -304,7 +306,7 @@ fn parse(
     both.build().map_err(wrong)
 }
 
-/// Every setting by its dotted name, as TOML would write it.
+/// All settings by dotted name, as TOML values.
 fn flat(settings: &config::Config) -> HashMap<String, String> {
     fn visit(prefix: &str, value: &Value, into: &mut HashMap<String, String>) {
         match &value.kind {
@@ -334,7 +336,8 @@ fn flat(settings: &config::Config) -> HashMap<String, String> {
     all
 }
 
-/// Kubernetes gives every container variables such as `SWITCHBOARD_SERVICE_HOST` for a Service called switchboard.
+/// Whether the variable comes from Kubernetes: for a Service named switchboard, every container
+/// gets variables such as `SWITCHBOARD_SERVICE_HOST`.
 fn is_kubernetes_link(rest: &str) -> bool {
     rest.split('_').any(|word| word == "PORT")
         || rest.starts_with("SERVICE_")

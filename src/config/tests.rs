@@ -12,7 +12,7 @@ fn load(environment: &[(&str, &str)]) -> Result<(Config, String), Mistakes> {
 }
 
 #[test]
-fn the_defaults_are_a_node_of_its_own() {
+fn the_defaults_are_a_standalone_node() {
     let (config, effective) = load(&[]).unwrap();
     assert!(matches!(config.backend, Backend::Embedded));
     assert_eq!(config.listen, "0.0.0.0:9090".parse().unwrap());
@@ -76,7 +76,7 @@ fn every_mistake_is_reported_at_once() {
 }
 
 #[test]
-fn kubernetes_may_add_its_variables() {
+fn kubernetes_service_variables_are_ignored() {
     let link = [
         ("SWITCHBOARD_PORT", "tcp://10.0.0.1:9090"),
         ("SWITCHBOARD_SERVICE_HOST", "10.0.0.1"),
@@ -85,7 +85,7 @@ fn kubernetes_may_add_its_variables() {
 }
 
 #[test]
-fn a_password_is_never_shown() {
+fn passwords_are_never_printed() {
     let url = (
         "SWITCHBOARD_REDIS__URL",
         "redis://user:hunter2@localhost:6379",
@@ -101,7 +101,7 @@ fn a_password_is_never_shown() {
     assert!(!mistakes.to_string().contains("hunter2"));
 }
 
-/// What `switchboard config` prints of the ICE servers.
+/// The ICE servers as `switchboard config` prints them.
 fn ice_servers(text: &str) -> String {
     let (config, effective) = load(&[
         ("SWITCHBOARD_ICE__SERVERS", text),
@@ -116,7 +116,7 @@ fn ice_servers(text: &str) -> String {
 }
 
 #[test]
-fn ice_servers_are_words_json_or_toml() {
+fn ice_servers_are_urls_json_or_toml() {
     let plain =
         r#"[{ urls = ["stun:a.example"] }, { urls = ["turn:a.example:3478?transport=udp"] }]"#;
     for written in [
@@ -152,7 +152,7 @@ fn ice_servers_are_words_json_or_toml() {
 }
 
 #[test]
-fn a_secret_of_digits_is_a_text() {
+fn a_numeric_secret_stays_a_text() {
     let user = crate::model::UserName::parse("user").unwrap();
     let user = crate::model::Address::new(crate::model::Realm::default(), user);
     let credential = |secret| {
@@ -161,26 +161,26 @@ fn a_secret_of_digits_is_a_text() {
         let servers = config.ice.servers_for(&user).servers;
         servers[0].login.clone().unwrap().username
     };
-    // The pseudonym depends on the secret.
+    // The pseudonym in the user name depends on the secret.
     let pseudonym = |secret| credential(secret).split_once(':').unwrap().1.to_owned();
     assert_ne!(pseudonym("007"), pseudonym("7"));
     assert_ne!(pseudonym("1e3"), pseudonym("1000"));
 }
 
 #[test]
-fn what_browsers_would_refuse_is_refused_at_the_start() {
+fn ice_servers_that_browsers_refuse_are_refused_at_startup() {
     for (servers, what) in [
-        ("stun://a.example", "has no host after the scheme"),
-        ("turn:", "has no host"),
+        ("stun://a.example", "has no valid host after the scheme"),
+        ("turn:", "has no valid host"),
         ("http://a", "does not begin with stun:"),
         ("a.example:3478", "does not begin with stun:"),
-        ("stun:a?transport=udp", "of a relay only"),
+        ("stun:a?transport=udp", "only turn: and turns: URLs"),
         ("turn:a?transport=sctp", "?transport=udp or ?transport=tcp"),
-        ("stun:a:0", "has a port that is none"),
-        ("stun:a:70000", "has a port that is none"),
-        ("stun:[::1", "has no host"),
-        ("stun:[::x]:1", "has no host"),
-        ("stun:a b", "has no host"),
+        ("stun:a:0", "has an invalid port"),
+        ("stun:a:70000", "has an invalid port"),
+        ("stun:[::1", "has no valid host"),
+        ("stun:[::x]:1", "has no valid host"),
+        ("stun:a b", "has no valid host"),
         ("[{}]", "server 1 has no urls"),
         (r#"["stun:a", {"urls": []}]"#, "server 2 has no urls"),
         (r#"[{"url": "stun:a"}]"#, "neither a URL nor a table"),
@@ -199,7 +199,7 @@ fn what_browsers_would_refuse_is_refused_at_the_start() {
         ),
         (
             "turn:a",
-            "has a relay and nothing that opens it: set ice.turn_secret",
+            "is a relay without credentials: set ice.turn_secret",
         ),
     ] {
         let mistakes = load(&[("SWITCHBOARD_ICE__SERVERS", servers)]).unwrap_err();
@@ -213,7 +213,7 @@ fn what_browsers_would_refuse_is_refused_at_the_start() {
 }
 
 #[test]
-fn a_list_is_words_or_toml() {
+fn lists_are_comma_separated_or_toml() {
     let (config, _) = load(&[(
         "SWITCHBOARD_LIMITS__ORIGINS",
         "https://a.example, https://b.example",
@@ -229,7 +229,7 @@ fn a_list_is_words_or_toml() {
 }
 
 #[test]
-fn traces_are_on_if_somebody_wants_them() {
+fn traces_are_exported_if_an_endpoint_or_exporter_is_set() {
     use crate::telemetry::Protocol;
     let traces = |environment: &[(&str, &str)]| {
         let telemetry = load(environment).unwrap().0.telemetry;

@@ -1,107 +1,108 @@
-//! What a client may ask.
+//! Commands: what a client can request.
 
 use std::fmt;
 use std::sync::Arc;
 
 use super::{Offset, Report, Signal, TraceContext, UserName};
 
-/// The client's own words for one request, echoed in its answer as they were written.
+/// The `id` of a request, echoed in its reply exactly as the client wrote it (JSON text).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Correlation(pub Arc<str>);
 
 impl Correlation {
-    /// How ours begin: no JSON does.
+    /// The first character of generated ids. No JSON value starts with it.
     const GENERATED: char = '~';
 
-    /// Words of ours for a request that has none of its own: no client can say them.
+    /// A generated id for a request without one. A client cannot send such an id.
     pub fn generated(id: impl fmt::Display) -> Self {
         Self(format!("{}{id}", Self::GENERATED).into())
     }
 
-    /// Whether the words are ours.
+    /// Whether the id was generated.
     pub fn is_generated(&self) -> bool {
         self.0.starts_with(Self::GENERATED)
     }
 }
 
-/// One request, as any language says it.
+/// One request, independent of the protocol.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
-    /// Take a name.
+    /// Log in.
     Login {
-        /// Which, and with what.
+        /// The name, and the proofs for it.
         request: LoginRequest,
         /// Echoed in the reply.
         id: Option<Correlation>,
     },
-    /// Carry a signal to another user.
+    /// Send a signal to another user.
     Send {
         /// The receiver.
         to: UserName,
-        /// What to carry.
+        /// The signal.
         signal: Signal,
-        /// The client's own span that this belongs to.
+        /// The client's trace context for this signal.
         trace: Option<TraceContext>,
         /// Asks for an acknowledgement.
         id: Option<Correlation>,
-        /// What becomes of it if nobody of that name is here.
+        /// What to do if nobody has the receiver's name.
         if_absent: IfAbsent,
     },
     /// End a call.
     Leave {
-        /// With whom.
+        /// The peers to leave.
         whom: LeaveTarget,
         /// Asks for an acknowledgement.
         id: Option<Correlation>,
     },
-    /// Ask who is here.
+    /// Ask which users are connected.
     Presence {
         /// The users to look for.
         names: Vec<UserName>,
-        /// `Some(true)`: tell every change too; `Some(false)`: no more; `None`: just now.
+        /// `Some(true)`: report later changes too; `Some(false)`: stop reporting; `None`: answer
+        /// once.
         watch: Option<bool>,
         /// Echoed in the reply.
         id: Option<Correlation>,
     },
-    /// Say how the connection to a call peer is doing.
+    /// Report the state of the connection to a call peer.
     Report {
         /// The call peer.
         with: UserName,
-        /// How it is doing.
+        /// The report.
         report: Report,
         /// Asks for an acknowledgement.
         id: Option<Correlation>,
     },
-    /// Ask for a sign of life.
+    /// Ask for a `Pong`.
     Ping {
         /// Echoed in the reply.
         id: Option<Correlation>,
     },
-    /// Confirm what was received, up to and with this; means nothing to a plain session.
+    /// Confirm all inbox entries up to and including this one. Plain sessions ignore it.
     Confirm {
-        /// The last place that was received.
+        /// The last received offset.
         seq: Offset,
     },
-    /// Give the sign of life that a language asks of its clients.
+    /// Prove that the client is alive, in protocols that require it (PeerJS).
     Heartbeat,
-    /// Give the name back, and with it the connection.
+    /// Log out and close the connection.
     Quit,
 }
 
-/// What becomes of a signal to somebody who is not here.
+/// What to do with a signal if nobody has the receiver's name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum IfAbsent {
-    /// Its sender is told at once.
+    /// Refuse it at once.
     #[default]
     Refuse,
-    /// It waits for as long as its session lets it; then its sender is told.
+    /// Queue it for the session's `offline_ttl`; then tell the sender that it expired.
     Queue,
-    /// Nothing.
+    /// Drop it without an error.
     Drop,
 }
 
 impl Command {
-    /// The client's own words for this request, if it expects an answer.
+    /// The `id` of this request, if it has one.
     pub fn into_id(self) -> Option<Correlation> {
         match self {
             Self::Login { id, .. }
@@ -115,35 +116,36 @@ impl Command {
     }
 }
 
-/// With whom a call is to end.
+/// Which calls a leave ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LeaveTarget {
-    /// With this user.
+    /// The call with this user.
     Peer(UserName),
-    /// With whoever there is a call with.
+    /// All calls.
     All,
-    /// With somebody that cannot be, since the text is no name.
+    /// No call: the client sent a string that is no valid name.
     None,
 }
 
-/// What a client brings to a login. The name is as it was written: whether it is one is the login's business.
+/// The fields of a login. `name` is unchecked: the login checks it.
 #[derive(Clone, Default, PartialEq)]
 pub struct LoginRequest {
-    /// The wished name.
+    /// The requested name.
     pub name: String,
-    /// A token to prove it.
+    /// A token that proves the name.
     pub token: Option<String>,
     /// Whether the session should outlive its connection.
     pub resumable: bool,
     /// The secret of the session to resume.
     pub resume: Option<String>,
-    /// The last place of the inbox that the client has seen; `None`: what the server knows to be confirmed.
+    /// The last inbox entry that the client has; `None` for the last confirmed one.
     pub last: Option<Offset>,
-    /// A secret of the client's own choice: the name is taken with it, or the session that was taken with the same one.
+    /// A secret that the client chose. It takes the name, or resumes the session that was taken
+    /// with the same secret (PeerJS).
     pub own_secret: Option<String>,
 }
 
-/// Hides token and secret.
+/// Hides tokens and secrets.
 impl fmt::Debug for LoginRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LoginRequest")

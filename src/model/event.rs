@@ -1,4 +1,4 @@
-//! What a client may be told.
+//! Events: what the server can send to a client.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use super::{
     Correlation, IceServers, NodeId, Offset, Refusal, Secret, SessionId, Signal, UserName,
 };
 
-/// One thing to tell a client, as any language says it.
+/// One event, independent of the protocol.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// The login succeeded.
@@ -15,16 +15,16 @@ pub enum Event {
     LoginRefused {
         /// Why.
         refusal: Refusal,
-        /// The request's own words.
+        /// The request's `id`.
         id: Option<Correlation>,
     },
     /// A signal from another user.
     Signal {
-        /// The sender, as the server knows it.
+        /// The sender's name, as the server knows it.
         from: UserName,
-        /// What was carried.
+        /// The signal.
         signal: Signal,
-        /// Its place in the inbox of a resumable session.
+        /// The offset in the inbox of a resumable session.
         seq: Option<Offset>,
     },
     /// The call with this user is over.
@@ -33,55 +33,55 @@ pub enum Event {
         from: UserName,
         /// Why it ended.
         reason: LeaveReason,
-        /// Its place in the inbox of a resumable session.
+        /// The offset in the inbox of a resumable session.
         seq: Option<Offset>,
     },
-    /// A request with an id was done.
+    /// A request with an `id` succeeded.
     Ack {
-        /// The request's own words.
+        /// The request's `id`.
         id: Correlation,
-        /// What became of it.
+        /// The outcome.
         status: AckStatus,
     },
-    /// A request was not done; the conversation goes on.
+    /// A request failed; the session continues.
     Refused {
         /// Why.
         refusal: Refusal,
-        /// The request's own words.
+        /// The request's `id`.
         id: Option<Correlation>,
-        /// The user that was meant.
+        /// The user that the request names.
         name: Option<UserName>,
     },
-    /// Who is here, of those who were asked or watched.
+    /// Which of the asked or watched users are connected.
     Presence {
-        /// Each name, and whether it is here.
+        /// Each name, and whether it is connected.
         users: Vec<(UserName, bool)>,
-        /// The request's own words.
+        /// The request's `id`.
         id: Option<Correlation>,
     },
-    /// The sign of life that was asked for.
+    /// The reply to a ping.
     Pong {
-        /// The request's own words.
+        /// The request's `id`.
         id: Option<Correlation>,
     },
     /// The node is about to close this connection.
     GoAway {
-        /// How long until it does.
+        /// The time until then.
         reconnect_in: Duration,
     },
-    /// The ICE servers anew, before what opens them runs out.
+    /// Fresh ICE servers, before the credentials of the previous ones expire.
     IceServers(IceServers),
-    /// What joins the nodes went away, or is back.
+    /// The broker became unreachable, or is reachable again.
     Status {
-        /// Whether it answers.
+        /// Whether it is reachable.
         reached: bool,
-        /// Whether something may have been lost that was sent to this session.
+        /// Whether events for this session may have been lost.
         missed: bool,
     },
 }
 
 impl Event {
-    /// Its place in the inbox, if it has one.
+    /// The offset in the inbox, if the event comes from there.
     pub fn seq(&self) -> Option<Offset> {
         match self {
             Self::Signal { seq, .. } | Self::Left { seq, .. } => *seq,
@@ -90,28 +90,28 @@ impl Event {
     }
 }
 
-/// What a successful login tells.
+/// The reply to a successful login.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Welcome {
-    /// The name that was won.
+    /// The user's name.
     pub name: UserName,
-    /// The new session.
+    /// The session.
     pub session: SessionId,
-    /// The node that holds it.
+    /// The node of the session.
     pub node: NodeId,
     /// How long a resumable session survives without a connection.
     pub grace: Duration,
-    /// What finds a way to peers.
+    /// The ICE servers for this client.
     pub ice: IceServers,
-    /// What resumes a resumable session.
+    /// The secret that resumes the session, if it is resumable.
     pub resume: Option<Secret>,
-    /// Whether an earlier session goes on.
+    /// Whether an earlier session was resumed.
     pub resumed: bool,
-    /// The request's own words.
+    /// The request's `id`.
     pub id: Option<Correlation>,
 }
 
-/// What became of an acknowledged request.
+/// The outcome of an acknowledged request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AckStatus {
     /// Accepted for a user who is connected.
@@ -133,7 +133,7 @@ pub enum LeaveReason {
     NodeLost,
     /// A newer session took the peer's name.
     Replaced,
-    /// The peer was thrown out.
+    /// The peer was disconnected for breaking a limit.
     Kicked,
 }
 
@@ -148,7 +148,7 @@ impl LeaveReason {
         Self::Kicked,
     ];
 
-    /// The word for it, in the protocol and between nodes.
+    /// The value in the protocol and between nodes.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Hangup => "hangup",

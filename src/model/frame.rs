@@ -1,18 +1,18 @@
-//! What a transport carried, before any language gave it meaning.
+//! Frames: messages of a transport before a codec decodes them.
 
 use bytes::Bytes;
 
-/// One message of a transport, uninterpreted; its size was bounded at the door.
+/// One message of a transport. The transport has checked its size.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Frame {
     /// Text; the bytes are UTF-8.
     Text(Bytes),
-    /// Bytes of any kind.
+    /// Binary data.
     Binary(Bytes),
 }
 
 impl Frame {
-    /// The bytes, whatever their kind.
+    /// The bytes of either kind.
     pub fn bytes(&self) -> &Bytes {
         let (Self::Text(bytes) | Self::Binary(bytes)) = self;
         bytes

@@ -1,33 +1,33 @@
-//! What a browser may use to find a way to another: servers that tell it its own address, and relays.
+//! ICE servers: STUN servers tell a browser its public address, TURN servers relay media.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// One server of an `RTCPeerConnection`'s configuration (W3C: `RTCIceServer`).
+/// One ICE server (W3C WebRTC, `RTCIceServer`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IceServer {
-    /// Where it is: `stun:`, `turn:` and `turns:` URLs (RFC 7064, RFC 7065).
+    /// Its URLs: `stun:`, `turn:` and `turns:` (RFC 7064, RFC 7065).
     pub urls: Arc<[String]>,
-    /// What a relay asks for.
+    /// The credentials of a TURN server.
     pub login: Option<IceLogin>,
 }
 
-/// What opens a relay.
+/// Credentials of a TURN server.
 #[derive(Clone, PartialEq, Eq)]
 pub struct IceLogin {
-    /// Shows in the relay's logs.
+    /// The user name; the relay logs it.
     pub username: String,
-    /// For its client alone.
+    /// The password. Send it to its client only.
     pub credential: String,
 }
 
-/// The servers for one client.
+/// The ICE servers for one client.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IceServers {
-    /// Each of them.
+    /// The servers.
     pub servers: Vec<IceServer>,
-    /// How long their logins are good, in whole seconds; `None` for ever.
+    /// How long the credentials are valid, in whole seconds; `None` for ever.
     pub ttl: Option<Duration>,
 }
 

@@ -1,4 +1,4 @@
-//! Who and what is meant: names are parsed once at the door and trusted behind it.
+//! Ids and names. They are parsed once, when they enter the server, and are valid from then on.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,10 +10,10 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UserName(Arc<str>);
 
-/// The name breaks the rule of [`UserName`].
+/// The text is not a valid [`UserName`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a name is 1 to {} bytes of text without control characters",
+    "a name must have 1 to {} bytes of text without control characters",
     UserName::MAX_BYTES
 )]
 pub struct InvalidName;
@@ -38,12 +38,12 @@ impl UserName {
     }
 }
 
-/// What isolates tenants and foreign dialects from each other: a user is a name inside a realm. Empty by default.
+/// A namespace of user names: one per PeerJS key; the native protocol uses the empty default.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Realm(Arc<str>);
 
 impl Realm {
-    /// A realm of this name; any text will do, since it is encoded wherever it is written.
+    /// A realm of this name. Any text is valid, since it is encoded wherever it is written.
     pub fn new(text: &str) -> Self {
         Self(text.into())
     }
@@ -53,7 +53,7 @@ impl Realm {
         &self.0
     }
 
-    /// The realm as every address of it begins, before the slash.
+    /// The first part of every address in this realm, before the slash.
     pub fn encoded(&self) -> impl fmt::Display {
         utf8_percent_encode(&self.0, ENCODED)
     }
@@ -65,10 +65,10 @@ impl Default for Realm {
     }
 }
 
-/// Where a user is reached: a name in a realm. Displayed as `enc(realm)/enc(name)`, which no other address shares.
+/// A user's address: a name in a realm. Displayed as `enc(realm)/enc(name)`, which is unique.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Address {
-    /// The tenant or foreign dialect.
+    /// The namespace.
     pub realm: Realm,
     /// The user inside it.
     pub name: UserName,
@@ -79,7 +79,8 @@ pub struct Address {
 #[error("not an encoded address")]
 pub struct InvalidAddress;
 
-/// Everything outside `A-Za-z0-9._@+~-` is percent-encoded: no name can forge a key, a pattern, a hash tag or another tenant.
+/// Everything outside `A-Za-z0-9._@+~-` is percent-encoded, so a name cannot contain parts of a
+/// Redis key, a pattern, a hash tag or another realm.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'.')
     .remove(b'_')
@@ -89,7 +90,7 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-');
 
 impl Address {
-    /// The user of this name in this realm.
+    /// The address of this name in this realm.
     pub fn new(realm: Realm, name: UserName) -> Self {
         Self { realm, name }
     }
@@ -124,17 +125,18 @@ impl FromStr for Address {
     }
 }
 
-/// One login of one user, from its first connection to its end. 128 random bits: it cannot be guessed.
+/// A session: one login of one user, from its first connection to its end. 128 random bits, so that
+/// it cannot be guessed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionId(u128);
 
 impl SessionId {
-    /// A session that never was before.
+    /// A new session id.
     pub fn random() -> Self {
         Self(rand::random())
     }
 
-    /// A number that is spread evenly over sessions, for dealing them into `of` groups.
+    /// The group of this session if sessions are divided evenly into `of` groups.
     pub fn group(self, of: usize) -> usize {
         (self.0 % of.max(1) as u128) as usize
     }
@@ -152,7 +154,7 @@ impl FromStr for SessionId {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let half = |digits| u64::from_str_radix(digits, 16).map(u128::from);
         match text.split_at_checked(16) {
-            // As it is always written: two halves are read in a third of the time.
+            // The usual form. Parsing two halves takes a third of the time.
             Some((high, low)) if low.len() == 16 && !low.starts_with('+') => {
                 Ok(Self(half(high)? << 64 | half(low)?))
             }
@@ -161,17 +163,17 @@ impl FromStr for SessionId {
     }
 }
 
-/// One start of one node: `name.random`, so that a restart under a fixed name never revives the dead one.
+/// One run of a node: `name.random`, so that a restarted node differs from its earlier run.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeId(Arc<str>);
 
 impl NodeId {
-    /// A fresh start of the node that the operator calls `name`.
+    /// A new id for the node that the operator calls `name`.
     pub fn start(name: &str) -> Self {
         Self(format!("{name}.{:08x}", rand::random::<u32>()).into())
     }
 
-    /// The node that another one wrote down.
+    /// An id that another node wrote.
     pub fn known(text: &str) -> Self {
         Self(text.into())
     }
@@ -182,17 +184,18 @@ impl NodeId {
     }
 }
 
-/// A place in a user's inbox; later entries are greater (a Redis stream id: milliseconds, then a counter).
+/// An offset in a user's inbox; later entries have greater ones (a Redis stream id: milliseconds,
+/// then a counter).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Offset {
     /// Milliseconds of the store's clock.
     pub millis: u64,
-    /// Counts the entries of one millisecond.
+    /// Counts entries within one millisecond.
     pub sequence: u64,
 }
 
 impl Offset {
-    /// The first place behind this one.
+    /// The smallest offset after this one.
     #[must_use]
     pub fn next(self) -> Self {
         Self {
@@ -252,13 +255,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_default_realm_shows_as_nothing_before_the_slash() {
+    fn the_default_realm_is_empty_in_an_address() {
         let address = Address::new(Realm::default(), UserName::parse("UserA").unwrap());
         assert_eq!(address.to_string(), "/UserA");
     }
 
     #[test]
-    fn names_that_break_the_rule_are_refused() {
+    fn invalid_names_are_refused() {
         for bad in ["", "a\nb", "\u{7f}", "\u{85}", &"x".repeat(129)] {
             assert_eq!(UserName::parse(bad), Err(InvalidName), "{bad:?}");
         }
@@ -274,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_and_an_entry_survive_their_text() {
+    fn session_ids_and_offsets_round_trip_as_text() {
         let session = SessionId::random();
         assert_eq!(session.to_string().parse(), Ok(session));
         let entry = Offset {

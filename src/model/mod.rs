@@ -1,7 +1,7 @@
-//! The words that every room shares: plain values, no wire format, no clock, no task.
+//! Plain values that all modules share: no wire format, no clock, no task.
 //!
-//! Nothing here is ever serialized. Each border (`dialect`, `broker::envelope`, `edge`) keeps wire structs of its own and converts, so
-//! a field that changes in one language cannot ripple into another.
+//! None of them is ever serialized. Each border (`protocol`, `broker::envelope`, `transport`)
+//! converts to wire structs of its own, so a changed field of one protocol does not affect another.
 
 mod command;
 mod event;

@@ -1,67 +1,68 @@
-//! The two kinds of "no": a [`Refusal`] ends a request, a [`CloseReason`] ends the conversation.
+//! The two kinds of "no": a [`Refusal`] ends a request, a [`CloseReason`] ends a connection.
 //!
-//! Codes, words and advice are here once; every dialect maps from these tables.
+//! The tables of codes and texts; every codec and transport maps from them.
 
 use std::borrow::Cow;
 use std::time::Duration;
 
 use super::LeaveReason;
 
-/// Whose fault it was; picks the level of the log line.
+/// Who caused it; picks the level of the log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blame {
-    /// The client's.
+    /// The client.
     Client,
-    /// This node's, or its operator's.
+    /// This node or its operator.
     Node,
-    /// What joins the nodes.
+    /// The broker.
     Broker,
 }
 
-/// No to this request; the conversation goes on (PROTOCOL §2 "Errors").
+/// A refused request; the session continues (PROTOCOL §2 "Errors").
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// A `type` that the language does not have; holds the client's word.
+    /// An unknown `type`; holds its value.
     UnknownType(String),
-    /// Not JSON at all.
+    /// The frame is not JSON.
     BadJson,
-    /// JSON, but not a message: says what is wrong with it.
+    /// JSON, but no valid message; the text says why.
     BadMessage(&'static str),
-    /// Something that only a logged-in user may ask.
+    /// The request needs a login first.
     NotLoggedIn,
-    /// A second login on one connection.
+    /// The connection is logged in already.
     AlreadyLoggedIn,
-    /// Nobody of that name is here.
+    /// Nobody with that name is connected.
     UserUnavailable,
-    /// More requests than the limit allows.
+    /// The client sent faster than `limits.signals_per_second`.
     RateLimited {
-        /// When the next one will be heard.
+        /// When the next message will be accepted.
         retry_after: Duration,
     },
-    /// The outcome is unknown, or cannot be known now; repeat with the same id.
+    /// The broker did not answer in time, so the outcome is unknown. The client may repeat the
+    /// request with the same `id`.
     Unavailable {
-        /// When trying again makes sense.
+        /// When to try again.
         retry_after: Duration,
     },
-    /// As much waits for the receiver as may; repeat with the same id.
+    /// The receiver's inbox is full. The client may repeat the request with the same `id`.
     InboxFull {
-        /// When trying again makes sense.
+        /// When to try again.
         retry_after: Duration,
     },
-    /// Somebody else has the name.
+    /// Another session has the name.
     NameTaken {
-        /// When it may be free, if its holder may be gone.
+        /// When the name may become free, if its holder may be gone.
         retry_after: Option<Duration>,
     },
-    /// The name breaks the rule of names.
+    /// The name is invalid.
     InvalidName,
-    /// No proof of the name was given, or a wrong one.
+    /// The proof of the name is missing or wrong; the text says which.
     Unauthorized(&'static str),
     /// The session cannot be resumed.
     ResumeFailed,
-    /// The node is shutting down; another one will take the login.
+    /// The node is shutting down; another node will accept the login.
     Draining,
-    /// More of something than one session may have: says of what.
+    /// A limit per session is exceeded; the text names it.
     TooMany(&'static str),
 }
 
@@ -85,7 +86,7 @@ impl Refusal {
         "too_many",
     ];
 
-    /// The machine-readable code, as PROTOCOL lists it.
+    /// The machine-readable code (PROTOCOL §2 "Errors").
     pub fn code(&self) -> &'static str {
         match self {
             Self::UnknownType(_) => "unknown_type",
@@ -106,7 +107,7 @@ impl Refusal {
         }
     }
 
-    /// What a person reads.
+    /// The text for people. Clients must not depend on it.
     pub fn message(&self) -> Cow<'static, str> {
         match self {
             Self::UnknownType(word) => format!("Command not found: {word}").into(),
@@ -116,26 +117,29 @@ impl Refusal {
             }
             Self::NotLoggedIn => "Log in first".into(),
             Self::AlreadyLoggedIn => {
-                "This connection is logged in already: open another for another name".into()
+                "This connection is logged in already: open another connection for another name"
+                    .into()
             }
             Self::UserUnavailable => "Nobody of that name is here".into(),
-            Self::RateLimited { .. } => "Too many messages: slow down".into(),
+            Self::RateLimited { .. } => "Too many messages: send fewer per second".into(),
             Self::Unavailable { .. } => {
-                "No answer in time: try again, a signal with the same id".into()
+                "The server's broker did not answer in time: try again, with the same id".into()
             }
             Self::InboxFull { .. } => {
-                "As much waits for this user as may: try again, with the same id".into()
+                "This user's inbox is full: try again later, with the same id".into()
             }
             Self::NameTaken { .. } => "The name is taken".into(),
             Self::InvalidName => {
-                "A name is 1 to 128 bytes of text without control characters".into()
+                "Invalid name: use 1 to 128 bytes of text without control characters".into()
             }
-            Self::ResumeFailed => "This session cannot be resumed: log in anew".into(),
-            Self::Draining => "This node is shutting down: reconnect".into(),
+            Self::ResumeFailed => {
+                "This session has ended and cannot be resumed: log in without resume".into()
+            }
+            Self::Draining => "This node is shutting down: reconnect to reach another node".into(),
         }
     }
 
-    /// When the same request may succeed, if that is known.
+    /// When to repeat the request, if that is known.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::RateLimited { retry_after }
@@ -147,39 +151,39 @@ impl Refusal {
     }
 }
 
-/// Goodbye (PROTOCOL §3).
+/// Why a connection ends (PROTOCOL §3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CloseReason {
     /// The client closed cleanly.
     ByClient,
     /// The connection broke.
     Dropped,
-    /// A frame over the limit.
+    /// A frame exceeded `session.frame_bytes`.
     TooLarge,
     /// The node is shutting down.
     Draining,
-    /// The node cannot make sure that it is reached.
+    /// The node cannot ensure that messages reach the session.
     Overloaded,
-    /// A newer connection of the same session took over.
+    /// A newer connection of the same session replaced this one.
     Replaced,
-    /// The name was lost while the node was cut off.
+    /// Another session took the name while the node was cut off.
     NameLost,
-    /// The client reads slower than others speak to it.
+    /// The client reads more slowly than it gets messages.
     TooSlow,
-    /// No login within the limit.
+    /// No login within `session.login_within`.
     NoLogin,
-    /// Neither a frame nor a pong within the limit.
+    /// Neither a frame nor a pong within `session.silent_after`.
     Silent,
-    /// No sign of a client that need not stay connected, for as long as its session lives without one.
+    /// No request from an HTTP client within `http.session_ttl`.
     Expired,
-    /// Kept breaking the rate limit.
+    /// The client kept exceeding the rate limit.
     TooFast,
-    /// The login that the connection came with was refused, and told why.
+    /// The login in the connection's URL was refused, and the client was told why.
     NotAdmitted,
 }
 
 impl CloseReason {
-    /// The WebSocket close code; `None` where there is nobody left to tell.
+    /// The WebSocket close code; `None` if there is no connection left, or no close is sent.
     pub fn code(self) -> Option<u16> {
         match self {
             Self::ByClient | Self::Dropped | Self::NotAdmitted => None,
@@ -212,7 +216,7 @@ impl CloseReason {
         Self::NotAdmitted,
     ];
 
-    /// The one word for it that telemetry uses.
+    /// The label in metrics.
     pub fn label(self) -> &'static str {
         match self {
             Self::ByClient => "closed",
@@ -231,26 +235,26 @@ impl CloseReason {
         }
     }
 
-    /// The words that go with the code, and into the log.
+    /// The text of the close frame and the log line; at most 123 bytes (RFC 6455, section 5.5).
     pub fn text(self) -> &'static str {
         match self {
             Self::ByClient => "closed by the client",
             Self::Dropped => "connection lost",
-            Self::TooLarge => "frame over the limit",
-            Self::Draining => "node is draining: reconnect",
-            Self::Overloaded => "node is overloaded: back off, reconnect",
+            Self::TooLarge => "frame is longer than session.frame_bytes",
+            Self::Draining => "node is shutting down: reconnect",
+            Self::Overloaded => "node is overloaded: wait, then reconnect",
             Self::Replaced => "replaced by a newer connection of this session",
-            Self::NameLost => "the name was lost: log in again",
-            Self::TooSlow => "too slow a reader",
-            Self::NoLogin => "no login within the limit",
-            Self::Silent => "silent: no frame, no pong",
-            Self::Expired => "silent: no request within http.session_ttl",
-            Self::TooFast => "kept breaking the rate limit",
+            Self::NameLost => "another session took the name: log in again",
+            Self::TooSlow => "client reads too slowly",
+            Self::NoLogin => "no login within session.login_within",
+            Self::Silent => "no frame and no pong within session.silent_after",
+            Self::Expired => "no request within http.session_ttl",
+            Self::TooFast => "kept exceeding the rate limit",
             Self::NotAdmitted => "the login was refused",
         }
     }
 
-    /// What the session's call peers hear.
+    /// The reason that the session's call peers get.
     pub fn leave_reason(self) -> LeaveReason {
         match self {
             Self::ByClient | Self::Draining | Self::NotAdmitted => LeaveReason::Closed,
@@ -266,7 +270,7 @@ impl CloseReason {
         }
     }
 
-    /// Whether a resumable session outlives a connection that ended for this reason.
+    /// Whether a resumable session survives a connection that ended for this reason.
     pub fn can_resume(self) -> bool {
         match self {
             Self::Dropped
@@ -285,7 +289,7 @@ impl CloseReason {
         }
     }
 
-    /// Whose fault it was.
+    /// Who caused it.
     pub fn blame(self) -> Blame {
         match self {
             Self::Draining | Self::Overloaded => Blame::Node,

@@ -1,26 +1,26 @@
-//! What a client says of a connection that only it can see.
+//! Reports of clients about their peer-to-peer connections, which the server cannot see.
 
 use std::time::Duration;
 
-/// How the connection that a call set up is doing, in the words of `RTCPeerConnection`.
+/// The state of a call's peer-to-peer connection, in terms of `RTCPeerConnection`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// What has become of it.
+    /// The state.
     pub state: PeerState,
-    /// How long that took; of a set-up, from the offer on.
+    /// How long it took; for `Connected`, since the offer.
     pub after: Option<Duration>,
-    /// How the chosen pair of candidates runs.
+    /// The kind of the selected candidate pair.
     pub pair: Option<PairKind>,
 }
 
-/// What has become of a peer connection.
+/// The state of a peer connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PeerState {
-    /// It carries media.
+    /// Connected: media can flow.
     Connected,
-    /// It could not be made, or is lost for good.
+    /// The connection failed for good.
     Failed,
-    /// It was lost, and may come back by itself.
+    /// The connection is interrupted and may recover.
     Disconnected,
 }
 
@@ -28,7 +28,7 @@ impl PeerState {
     /// All states.
     pub const ALL: [Self; 3] = [Self::Connected, Self::Failed, Self::Disconnected];
 
-    /// The word for it, in the protocol and in telemetry.
+    /// The value in the protocol and in telemetry.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Connected => "connected",
@@ -38,16 +38,16 @@ impl PeerState {
     }
 }
 
-/// How a pair of candidates runs: its more indirect end, as ICE calls it.
+/// The kind of a candidate pair: that of its more indirect end (RFC 8445, section 5.1.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PairKind {
-    /// Between the hosts' own addresses.
+    /// Between addresses of the hosts themselves.
     Host,
-    /// By an address that a STUN server has seen.
+    /// Via an address that a STUN server saw.
     ServerReflexive,
-    /// By an address that the peer has seen.
+    /// Via an address that the peer saw.
     PeerReflexive,
-    /// By a TURN server.
+    /// Via a TURN server.
     Relay,
 }
 
@@ -60,7 +60,7 @@ impl PairKind {
         Self::Relay,
     ];
 
-    /// The word for it, in the protocol and in telemetry.
+    /// The value in the protocol and in telemetry.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Host => "host",

@@ -1,4 +1,5 @@
-//! What proves that a session is one's own: told to its client once, and never stored as it is.
+//! Secrets that prove the ownership of a session. The client gets one once; the store has only its
+//! hash.
 
 use std::fmt;
 
@@ -6,26 +7,26 @@ use sha2::{Digest as _, Sha256};
 
 use super::Address;
 
-/// 256 random bits in hexadecimal digits.
+/// A secret: 256 random bits in hexadecimal, or what a client claims to be one.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
-/// What is stored of a secret: it does not tell the secret, and fits one name only.
+/// The stored hash of a secret. It does not reveal the secret, and is valid for one name only.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SecretHash(String);
 
 impl Secret {
-    /// A secret that nobody knows.
+    /// A new random secret.
     pub fn random() -> Self {
         Self(hex::encode(rand::random::<[u8; 32]>()))
     }
 
-    /// A secret as a client brings it, true or not.
+    /// The secret that a client sent; not verified yet.
     pub fn claimed(text: &str) -> Self {
         Self(text.to_owned())
     }
 
-    /// Another secret, which whoever knows this one can make again for the same purpose.
+    /// Derives another secret. The same secret and purpose always give the same result.
     #[must_use]
     pub fn derived(&self, purpose: &str) -> Self {
         let digest = Sha256::new()
@@ -35,12 +36,12 @@ impl Secret {
         Self(hex::encode(digest.finalize()))
     }
 
-    /// The secret itself, for its client alone.
+    /// The secret itself. Send it to its client only.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// What is stored of it.
+    /// The hash to store for this address.
     pub fn hash_for(&self, address: &Address) -> SecretHash {
         let digest = Sha256::new()
             .chain_update(address.to_string())
@@ -51,12 +52,12 @@ impl Secret {
 }
 
 impl SecretHash {
-    /// A hash as it was stored.
+    /// A hash that was read from the store.
     pub fn known(text: &str) -> Self {
         Self(text.to_owned())
     }
 
-    /// The hash as it is stored.
+    /// The hash as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -1,19 +1,19 @@
-//! What one user wants another to have; the server never opens it.
+//! Signals: what one user sends to another. The server never opens the body.
 
 use std::fmt;
 
 use bytes::Bytes;
 
-/// What a signal is for, which is all that the server knows of it.
+/// The kind of a signal, which is all that the server knows of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SignalKind {
     /// An SDP offer; starts a call.
     Offer,
-    /// An SDP answer; starts a call too, if the offer was forgotten.
+    /// An SDP answer. Starts a call too, because the node may have forgotten the offer.
     Answer,
     /// An ICE candidate.
     Candidate,
-    /// Whatever an app needs; starts no call.
+    /// Application data; starts no call.
     Message,
 }
 
@@ -21,7 +21,7 @@ impl SignalKind {
     /// All kinds, in the order of a call.
     pub const ALL: [Self; 4] = [Self::Offer, Self::Answer, Self::Candidate, Self::Message];
 
-    /// The word for it, in the protocol and between nodes.
+    /// The value in the protocol and between nodes.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Offer => "offer",
@@ -31,13 +31,13 @@ impl SignalKind {
         }
     }
 
-    /// Whether the two users are in a call once this was sent (PROTOCOL §1).
+    /// Whether sending this puts the two users in a call (PROTOCOL §1).
     pub fn starts_call(self) -> bool {
         matches!(self, Self::Offer | Self::Answer)
     }
 }
 
-/// The opaque part: carried byte for byte, never parsed, never logged.
+/// The opaque body: forwarded byte for byte, never parsed, never logged.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Body(pub Bytes);
 
@@ -51,8 +51,8 @@ impl fmt::Debug for Body {
 /// A kind with its body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signal {
-    /// What it is for.
+    /// The kind.
     pub kind: SignalKind,
-    /// What it says.
+    /// The body.
     pub body: Body,
 }

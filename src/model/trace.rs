@@ -1,26 +1,27 @@
-//! Where in which trace something happens, as W3C Trace Context has it.
+//! Trace contexts (W3C Trace Context).
 
 use std::fmt;
 use std::str::FromStr;
 
-/// A span that others can be children of. Displayed and read as a `traceparent`: `00-TRACE-SPAN-FLAGS`.
+/// The id of a span, for its children. Displayed and parsed as a `traceparent`:
+/// `00-TRACE-SPAN-FLAGS`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct TraceContext {
-    /// The trace.
+    /// The trace id.
     pub trace: [u8; 16],
-    /// The span.
+    /// The span id.
     pub span: [u8; 8],
-    /// Whether spans of this trace are built.
+    /// The sampled flag: whether spans of this trace are recorded.
     pub sampled: bool,
 }
 
-/// The text is no `traceparent` that can be joined.
+/// The text is not a valid `traceparent`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a traceparent")]
+#[error("not a valid traceparent")]
 pub struct InvalidTraceparent;
 
 impl TraceContext {
-    /// The trace, as people and tools write it.
+    /// The trace id in hexadecimal, as tools show it.
     pub fn trace_id(&self) -> String {
         hex::encode(self.trace)
     }
@@ -29,7 +30,7 @@ impl TraceContext {
 impl fmt::Display for TraceContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
-        // The places fit: 2 digits a byte.
+        // The slices fit: two digits per byte.
         let _ = hex::encode_to_slice(self.trace, &mut text[3..35]);
         let _ = hex::encode_to_slice(self.span, &mut text[36..52]);
         text[54] += u8::from(self.sampled);
@@ -48,7 +49,7 @@ impl FromStr for TraceContext {
 
     fn from_str(text: &str) -> Result<Self, InvalidTraceparent> {
         let bytes = text.as_bytes();
-        // A later version may say more behind another hyphen; 255 is none.
+        // A later version may append fields after a hyphen; version 255 is invalid.
         let is_long_enough = match bytes.get(..3) {
             Some(b"00-") => bytes.len() == 55,
             Some(b"ff-") | None => false,
@@ -85,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_traceparent_is_read_as_the_standard_says() {
+    fn traceparents_are_parsed_as_the_standard_says() {
         let text = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         let context: TraceContext = text.parse().unwrap();
         assert!(context.sampled);
@@ -115,7 +116,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn dirt_never_panics(text in ".{0,80}", hexish in "[0-9a-f-]{50,60}") {
+        fn parsing_arbitrary_text_never_panics(text in ".{0,80}", hexish in "[0-9a-f-]{50,60}") {
             let _ = text.parse::<TraceContext>();
             let _ = hexish.parse::<TraceContext>();
         }

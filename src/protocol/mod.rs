@@ -1,4 +1,5 @@
-//! The languages: pure translators between frames and the words of `model`, without I/O and without a clock.
+//! The codecs: pure functions between frames and the commands and events of `model`, without I/O
+//! and clock.
 
 mod native;
 mod peerjs;
@@ -9,26 +10,26 @@ pub use peerjs::PeerJs;
 
 use crate::model::{Command, Correlation, Event, Frame, Refusal, UserName};
 
-/// One language, as one conversation speaks it.
+/// A codec for one connection. It may keep state, for example the client's own id.
 pub trait Codec: Send + 'static {
-    /// What operators call it.
+    /// Its name in metrics and logs.
     const NAME: &'static str;
 
-    /// What the client asks with this frame.
+    /// Decodes a client's frame.
     fn decode(&mut self, frame: &Frame) -> Result<Command, DecodeError>;
 
-    /// How the client is told of this event; `None` if the language has no word for it.
+    /// Encodes an event; `None` if the protocol has no message for it.
     fn encode(&mut self, event: &Event) -> Option<Frame>;
 }
 
-/// A frame that asks nothing that can be done, with as much of its context as could be read.
+/// A frame that is no valid command, with as much of its context as could be read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DecodeError {
-    /// What is wrong with it.
+    /// The error to send to the client.
     pub refusal: Refusal,
-    /// The request's own words.
+    /// The request's `id`, for the error reply.
     pub id: Option<Correlation>,
-    /// The user that was meant.
+    /// The user that the request names.
     pub name: Option<UserName>,
 }
 

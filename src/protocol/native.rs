@@ -1,7 +1,7 @@
-//! The tutorial's JSON protocol with its additions (PROTOCOL §1 and §2).
+//! The native codec: the tutorial's JSON protocol with its additions (PROTOCOL §1 and §2).
 //!
-//! Only the top level of a message is looked at. Every field is taken as the text it was written in, so a body leaves as it came, and a
-//! refusal can name the request's `id` even when another field of it is wrong.
+//! Only the top level of a message is parsed. Each field keeps its raw text, so a body is forwarded
+//! byte for byte, and an error can name the request's `id` even if another field is wrong.
 
 mod decode;
 mod encode;
@@ -12,7 +12,7 @@ use self::decode::Wire;
 use super::{Codec, DecodeError};
 use crate::model::{Command, Event, Frame};
 
-/// The native language; it has nothing to remember.
+/// The native codec. It has no state.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Native;
 

@@ -1,7 +1,8 @@
-//! The language of PeerJS, as its server speaks it (`peer` 1.0).
+//! The PeerJS codec, compatible with the original server (`peer` 1.0).
 //!
-//! What a client says is forwarded as type, src, dst and payload, in this order, and nothing else; the payload leaves as it came. What is of no
-//! use to its client is not said: it knows neither acknowledgements nor ends of calls.
+//! A message is forwarded as type, src, dst and payload, in this order and without other fields;
+//! the payload is copied byte for byte. Events that PeerJS has no message for are dropped: it knows
+//! no acknowledgements and no ends of calls.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -13,25 +14,27 @@ use serde_json::value::RawValue;
 use super::{Codec, DecodeError};
 use crate::model::{Body, Command, Event, Frame, IfAbsent, Refusal, Signal, SignalKind, UserName};
 
-/// How many ids are remembered that invalid can have, until their sender is told so.
+/// How many invalid ids are kept until their senders got `EXPIRE`.
 const MAX_INVALID_IDS: usize = 64;
-/// How the body of a signal begins that is carried as a message.
+/// PeerJS messages that have no signal kind of their own travel as messages; the first byte of the
+/// body tells which they are.
 const LEAVE: u8 = b'L';
 const EXPIRE: u8 = b'E';
 
-/// The language, as one client speaks it.
+/// The codec of one connection.
 #[derive(Debug, Default)]
 pub struct PeerJs {
-    /// The client's id, as it is written.
+    /// The client's id as JSON.
     own_id: String,
-    /// Ids that the client has sent something to and that invalid can have, as they were written.
+    /// The invalid ids to which the client sent something, as JSON. Nobody can have such an id, so
+    /// the client gets `EXPIRE` for each.
     invalid_ids: VecDeque<String>,
     sends_leave: bool,
 }
 
 impl PeerJs {
-    /// The language; `sends_leave` if clients are to hear `LEAVE` when somebody whom they have exchanged an offer or an answer with is gone,
-    /// which makes them close their connections to him.
+    /// Creates a codec. With `sends_leave` the client gets `LEAVE` when a peer leaves with which it
+    /// exchanged an offer or an answer; it then closes its connections to that peer.
     pub fn new(sends_leave: bool) -> Self {
         Self {
             sends_leave,
@@ -40,7 +43,7 @@ impl PeerJs {
     }
 }
 
-/// One message, each field as the text it was written in.
+/// One message with each field as raw text.
 #[derive(Deserialize)]
 struct Wire<'a> {
     #[serde(borrow, default, deserialize_with = "as_written")]
@@ -51,7 +54,7 @@ struct Wire<'a> {
     payload: Option<&'a RawValue>,
 }
 
-/// Keeps a `null` that was written apart from a field that was not.
+/// Deserializes `null` to `Some`, so that it differs from a missing field.
 fn as_written<'de, D: Deserializer<'de>>(field: D) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(field).map(Some)
 }
@@ -61,7 +64,7 @@ impl Codec for PeerJs {
 
     fn decode(&mut self, frame: &Frame) -> Result<Command, DecodeError> {
         let bytes = frame.bytes();
-        // serde would take an array for a struct.
+        // serde would accept an array for a struct.
         if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
             return Err(Refusal::BadJson.into());
         }
@@ -74,7 +77,7 @@ impl Codec for PeerJs {
             "ANSWER" => (SignalKind::Answer, IfAbsent::Queue, None),
             "LEAVE" => (SignalKind::Message, IfAbsent::Drop, Some(LEAVE)),
             "EXPIRE" => (SignalKind::Message, IfAbsent::Drop, Some(EXPIRE)),
-            _ => return Err(Refusal::BadMessage("There is no such type").into()),
+            _ => return Err(Refusal::BadMessage("Unknown type").into()),
         };
         let dst = wire.dst.and_then(text).filter(|dst| !dst.is_empty());
         let Some(dst) = dst else {
@@ -88,7 +91,7 @@ impl Codec for PeerJs {
                 self.invalid_ids.push_back(quoted(&dst));
                 return Err(Refusal::UserUnavailable.into());
             }
-            return Err(Refusal::BadMessage("The dst is no id").into());
+            return Err(Refusal::BadMessage("The dst is no valid id").into());
         };
         let payload = wire.payload.map_or("", RawValue::get).as_bytes();
         let body = match mark {
@@ -133,7 +136,8 @@ impl Codec for PeerJs {
                 _ => None,
             },
             Event::Left { from, .. } if self.sends_leave => Some(self.forward("LEAVE", from, b"")),
-            // Its connection ends, or its peer-to-peer connections tell it the same.
+            // PeerJS has no messages for these. A client notices a lost peer on its peer-to-peer
+            // connections.
             Event::Left { .. }
             | Event::Ack { .. }
             | Event::Presence { .. }
@@ -150,7 +154,7 @@ impl PeerJs {
         self.message_from(kind, &quoted(from.as_str()), payload)
     }
 
-    /// One allocation, the payload as it came.
+    /// One allocation; the payload is copied as it came.
     fn message_from(&self, kind: &str, from: &str, payload: &[u8]) -> Frame {
         let before: &[u8] = if payload.is_empty() {
             b""
@@ -172,7 +176,7 @@ impl PeerJs {
     }
 }
 
-/// The type and the payload of what was carried.
+/// The PeerJS type and payload of a signal; `None` for a message of the native protocol.
 fn type_and_payload(signal: &Signal) -> Option<(&'static str, &[u8])> {
     let body = &signal.body.0[..];
     match signal.kind {
@@ -187,7 +191,7 @@ fn type_and_payload(signal: &Signal) -> Option<(&'static str, &[u8])> {
     }
 }
 
-/// How a login is refused; nothing is said where the client should just come again.
+/// The reply to a refused login; `None` if the client should just reconnect.
 fn login_refusal(refusal: &Refusal) -> Option<String> {
     let (kind, message): (_, Cow<'_, str>) = match refusal {
         Refusal::NameTaken { .. } => ("ID-TAKEN", "ID is taken".into()),
@@ -200,7 +204,7 @@ fn login_refusal(refusal: &Refusal) -> Option<String> {
     ))
 }
 
-/// What a JSON string says; `None` if the text is anything else.
+/// The value of a JSON string; `None` if the text is no string.
 fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
     #[derive(Deserialize)]
     struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
@@ -209,7 +213,7 @@ fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
         .map(|text| text.0)
 }
 
-/// A part of a frame, without copying it.
+/// A slice of a frame, without a copy.
 fn frame_slice(frame: &Bytes, part: &[u8]) -> Bytes {
     if part.is_empty() {
         Bytes::new()
@@ -219,7 +223,7 @@ fn frame_slice(frame: &Bytes, part: &[u8]) -> Bytes {
 }
 
 fn quoted(text: &str) -> String {
-    // A text is always JSON.
+    // Serializing a string cannot fail.
     serde_json::to_string(text).unwrap_or_default()
 }
 

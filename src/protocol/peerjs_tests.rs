@@ -17,7 +17,7 @@ fn text(frame: Option<Frame>) -> String {
     })
 }
 
-/// A client that is logged in as `a`.
+/// The codec of a client that is logged in as `a`.
 fn client(sends_leave: bool) -> PeerJs {
     let mut peer_js = PeerJs::new(sends_leave);
     let welcome = Welcome {
@@ -35,7 +35,7 @@ fn client(sends_leave: bool) -> PeerJs {
     peer_js
 }
 
-/// What `a` hears of what was said in this frame by `c`.
+/// What `a` receives when `c` sends this message.
 fn forwarded(message: &str) -> String {
     let Ok(Command::Send { to, signal, .. }) = client(false).decode(&frame(message)) else {
         panic!("not decoded: {message}");
@@ -49,7 +49,7 @@ fn forwarded(message: &str) -> String {
 }
 
 #[test]
-fn four_fields_are_forwarded_in_their_order_and_the_payload_as_it_came() {
+fn four_fields_are_forwarded_in_order_with_the_payload_unchanged() {
     assert_eq!(
         forwarded(
             r#"{"type":"OFFER","payload":{"sdp":"x", "n":1.0},"dst":"a","src":"forged","extra":1}"#
@@ -71,7 +71,7 @@ fn four_fields_are_forwarded_in_their_order_and_the_payload_as_it_came() {
 }
 
 #[test]
-fn signals_of_connections_wait_and_the_rest_is_forgotten() {
+fn offers_answers_and_candidates_are_queued_and_the_rest_is_dropped() {
     for (kind, expected) in [
         ("OFFER", IfAbsent::Queue),
         ("ANSWER", IfAbsent::Queue),
@@ -92,7 +92,7 @@ fn signals_of_connections_wait_and_the_rest_is_forgotten() {
 }
 
 #[test]
-fn what_is_no_message_is_passed_over_in_silence() {
+fn invalid_messages_get_no_reply() {
     let long = format!(r#"{{"type":"LEAVE","dst":"{}"}}"#, "x".repeat(200));
     for dirt in [
         "",
@@ -129,7 +129,7 @@ fn what_is_no_message_is_passed_over_in_silence() {
 }
 
 #[test]
-fn somebody_who_is_not_there_has_expired() {
+fn an_unreachable_peer_is_reported_as_expired() {
     let second = std::time::Duration::from_secs(1);
     for refusal in [
         Refusal::UserUnavailable,
@@ -167,7 +167,7 @@ fn somebody_who_is_not_there_has_expired() {
 }
 
 #[test]
-fn a_login_is_refused_in_the_words_of_the_original() {
+fn login_refusals_match_the_original_server() {
     let told = |refusal| {
         let event = Event::LoginRefused { refusal, id: None };
         text(PeerJs::new(false).encode(&event))
@@ -180,11 +180,11 @@ fn a_login_is_refused_in_the_words_of_the_original() {
         told(Refusal::Unauthorized("Invalid key provided")),
         r#"{"type":"ERROR","payload":{"msg":"Invalid key provided"}}"#
     );
-    assert_eq!(told(Refusal::Draining), "", "it just comes again");
+    assert_eq!(told(Refusal::Draining), "", "the client just reconnects");
 }
 
 #[test]
-fn ends_of_calls_are_told_to_those_who_want_to_know() {
+fn leave_is_sent_if_configured() {
     let left = Event::Left {
         from: name("b"),
         reason: LeaveReason::Lost,
@@ -199,7 +199,7 @@ fn ends_of_calls_are_told_to_those_who_want_to_know() {
 
 proptest! {
     #[test]
-    fn dirt_is_never_more_than_dirt(bytes: Vec<u8>, text in r#"[{}"\[\]:,a-zA-Z0-9 \\]{0,60}"#) {
+    fn decoding_arbitrary_bytes_never_panics(bytes: Vec<u8>, text in r#"[{}"\[\]:,a-zA-Z0-9 \\]{0,60}"#) {
         let _ = client(false).decode(&Frame::Binary(bytes.into()));
         let _ = client(false).decode(&frame(&text));
     }

@@ -1,4 +1,4 @@
-//! The native language in the bodies of HTTP requests.
+//! The native protocol in the bodies of HTTP requests.
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use crate::model::Refusal;
 
-/// How a login begins that is made of the fields of one.
+/// The beginning of a login message; the fields of the request follow.
 const LOGIN: &[u8] = br#"{"type":"login""#;
 
 #[derive(Deserialize)]
@@ -15,7 +15,8 @@ struct SessionRequest<'a> {
     login: Option<&'a RawValue>,
 }
 
-/// What a conversation begins with: `{}`, or nothing at all, or `{"login":{…}}` with the fields of a login.
+/// Reads the body that opens a session: empty, `{}`, or `{"login":{…}}` with the fields of a login.
+/// Returns the login message.
 pub fn initial_login(body: &Bytes) -> Result<Option<Bytes>, Refusal> {
     if body.trim_ascii().is_empty() {
         return Ok(None);
@@ -25,7 +26,7 @@ pub fn initial_login(body: &Bytes) -> Result<Option<Bytes>, Refusal> {
         return Ok(None);
     };
     let Some(fields) = login.strip_prefix('{') else {
-        return Err(Refusal::BadMessage("login is an object"));
+        return Err(Refusal::BadMessage("Invalid login: send an object"));
     };
     let comma: &[u8] = if fields.trim_start().starts_with('}') {
         b""
@@ -35,7 +36,7 @@ pub fn initial_login(body: &Bytes) -> Result<Option<Bytes>, Refusal> {
     Ok(Some([LOGIN, comma, fields.as_bytes()].concat().into()))
 }
 
-/// One message.
+/// Checks that a body is one JSON message.
 pub fn message(body: Bytes) -> Result<Bytes, Refusal> {
     match serde_json::from_slice::<&RawValue>(&body) {
         Ok(_) => Ok(body),
@@ -43,7 +44,7 @@ pub fn message(body: Bytes) -> Result<Bytes, Refusal> {
     }
 }
 
-/// A message in each line; empty ones are none.
+/// Splits a body of newline-delimited JSON. Empty lines are skipped.
 pub fn messages(body: &Bytes) -> Result<Vec<Bytes>, Refusal> {
     body.split(|&byte| byte == b'\n')
         .map(<[u8]>::trim_ascii)
@@ -61,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn a_conversation_opens_with_a_login_or_without() {
+    fn a_session_opens_with_or_without_a_login() {
         assert_eq!(parse(""), Ok(None));
         assert_eq!(parse(" {} "), Ok(None));
         let login = |said: &'static str| Ok(Some(Bytes::from_static(said.as_bytes())));
@@ -75,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_messages() {
+    fn each_line_is_a_message() {
         let body = Bytes::from_static(b"{\"a\":1}\r\n\n  {}\n");
         let lines = messages(&body).unwrap();
         assert_eq!(lines, [&b"{\"a\":1}"[..], b"{}"]);

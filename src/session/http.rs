@@ -1,4 +1,5 @@
-//! Conversations over HTTP: bound to no connection, and so to no node. What another node must know to go on, and how it does.
+//! Sessions over HTTP: they have no connection of their own, so any node can continue one from its
+//! recorded progress.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,52 +17,52 @@ use crate::model::{
 use crate::protocol::Codec;
 use crate::router::{Proof, ResumeError};
 
-/// How long the broker may take until somebody else should go on with the conversation.
+/// Time limit for resuming while the broker is away; then another node should try.
 const RESUME_WITHIN: Duration = Duration::from_secs(30);
-/// When a login makes sense again of which only its client knows the secret.
+/// Suggested delay before a repeated login. Only the client knows the secret of such a login.
 const LOGIN_RETRY: Duration = Duration::from_millis(100);
 
-/// A conversation that any node may go on with.
+/// A session that any node can continue.
 #[derive(Debug)]
 pub struct HttpSession {
-    /// Makes the secret of its login, so that whoever goes on makes the same.
+    /// The secret of the login is derived from this one, so every node derives the same.
     pub secret: Secret,
-    /// How far it has come elsewhere; `None` if it begins here.
+    /// How far the session came on another node; `None` for a new session.
     pub resume_from: Option<ResumePoint>,
 }
 
-/// How far a conversation has come elsewhere.
+/// How far a session came on another node.
 #[derive(Clone, Debug)]
 pub struct ResumePoint {
-    /// What that node knew.
+    /// The progress that the node recorded.
     pub progress: Progress,
-    /// The last of its inbox that its client has, as far as is known.
+    /// The last inbox entry that the client is known to have.
     pub last: Option<Offset>,
-    /// Its client may not have heard that it is logged in.
+    /// The client may not have the login reply yet, so it is sent again.
     pub greet: bool,
 }
 
-/// What whoever goes on with a conversation must know.
+/// What another node needs to continue a session.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// Who has logged in, and what is stored of what proves it.
+    /// The logged-in user, with the stored hash of the session's secret.
     pub user: Option<(UserName, SecretHash)>,
-    /// The users that it watches.
+    /// The users whose presence it watches.
     pub watched: BTreeSet<UserName>,
-    /// Everything that its client was told up to here was confirmed before this node went on.
+    /// Inbox entries up to this offset were confirmed before this node took over.
     pub confirmed: Offset,
 }
 
-/// What a session keeps of that.
+/// The part of a session that only HTTP sessions have.
 #[derive(Debug)]
 pub(super) struct HttpState {
     pub(super) secret: Secret,
     resume_from: Option<ResumePoint>,
-    /// A login that may have been answered elsewhere is answered again.
+    /// Another node may have answered the login already, so a repeated login is answered again.
     may_repeat_login: bool,
     current: Progress,
     reported: Progress,
-    /// Something was heard that may not be dealt with yet.
+    /// A received message may not be processed yet.
     is_unsettled: bool,
 }
 
@@ -80,17 +81,17 @@ impl HttpState {
         }
     }
 
-    /// The secret of a login that brings none.
+    /// The secret of a login that brings none of its own.
     pub(super) fn login_secret(&self) -> Secret {
         self.secret.derived("login")
     }
 
-    /// Something was said that the transport waits for.
+    /// Records that a message was received whose processing the transport waits for.
     pub(super) fn mark_received(&mut self) {
         self.is_unsettled = true;
     }
 
-    /// The client is told of this; what it would not understand is left out.
+    /// Removes generated ids from an event, because the client does not know them.
     pub(super) fn visible(event: Event) -> Option<Event> {
         match event {
             Event::Ack { id, .. } if id.is_generated() => None,
@@ -103,7 +104,7 @@ impl HttpState {
         }
     }
 
-    /// It watches these, or does not any more.
+    /// Records a change of the watched users.
     pub(super) fn update_watched(&mut self, names: &[UserName], watch: Option<bool>) {
         match watch {
             Some(true) => self.current.watched.extend(names.iter().cloned()),
@@ -112,7 +113,7 @@ impl HttpState {
         }
     }
 
-    /// What is to be reported before anything else is told, if there is news.
+    /// The progress to record before anything else is sent, if it changed since the last call.
     pub(super) fn progress(&mut self, runner: Option<&Runner>) -> Option<Progress> {
         let user = runner.and_then(|runner| {
             let hash = runner.state.secret_hash()?;
@@ -125,12 +126,12 @@ impl HttpState {
         })
     }
 
-    /// Whether something was heard, and it is known what became of it.
+    /// Whether all received messages are processed, and there was one.
     pub(super) fn is_settled(&self, runner: Option<&Runner>) -> bool {
         self.is_unsettled && runner.is_none_or(|runner| runner.state.is_quiet())
     }
 
-    /// The same, once.
+    /// Like [`is_settled`](Self::is_settled), but true once per received batch.
     pub(super) fn take_settled(&mut self, runner: Option<&Runner>) -> bool {
         let is_settled = self.is_settled(runner);
         self.is_unsettled &= !is_settled;
@@ -138,7 +139,8 @@ impl HttpState {
     }
 }
 
-/// What is done again is delivered once: a signal has an id of ours if its client gave it none.
+/// Gives a signal without an id a generated one, so that receivers recognise it if a node repeats
+/// it.
 pub(super) fn set_id(command: &mut Command, generated: Option<Correlation>) {
     if let (Command::Send { id, .. }, Some(generated)) = (command, generated) {
         id.get_or_insert(generated);
@@ -146,7 +148,7 @@ pub(super) fn set_id(command: &mut Command, generated: Option<Correlation>) {
 }
 
 impl<S: Socket, D: Codec> Session<S, D> {
-    /// Goes on with the session that another node had.
+    /// Resumes the session that another node had.
     pub(super) async fn resume_elsewhere(&mut self) -> Result<(), CloseReason> {
         let Some(http) = &mut self.http else {
             return Ok(());
@@ -187,7 +189,8 @@ impl<S: Socket, D: Codec> Session<S, D> {
                     }
                     sleep(retry_after).await;
                 }
-                // Something behind its last is confirmed already: the client is told that it is lost.
+                // Entries after `last` are confirmed already. Resume without it: the client is told
+                // that it lost them.
                 Err(ResumeError::Refused(Refusal::ResumeFailed)) if last.is_some() => last = None,
                 Err(_) => return Err(CloseReason::NameLost),
             }
@@ -195,7 +198,8 @@ impl<S: Socket, D: Codec> Session<S, D> {
         let metrics = &router.telemetry().metrics;
         self.gauge = Some(metrics.logged_in(self.transport(), D::NAME));
         self.heartbeat.logged_in();
-        // When the client was told of ICE servers, only the node before knew.
+        // Only the previous node knew when the client's ICE credentials run out, so send new ones
+        // now.
         let runs_out = self.context.ice.renewed_after();
         self.heartbeat.renews_in(runs_out.map(|_| Duration::ZERO));
         let runner = self.runner_of(claimed);
@@ -222,7 +226,7 @@ impl<S: Socket, D: Codec> Session<S, D> {
         }
         if !watched.is_empty() {
             let watched = watched.into_iter().collect();
-            // Should it fail, nobody is told of changes until it asks again.
+            // Best effort: if this fails, the client gets no presence changes until it asks again.
             let lease = runner.state.lease().clone();
             let presence = router.presence(&lease, watched, Some(true));
             if let Ok(users) = Box::pin(presence).await {
@@ -232,7 +236,8 @@ impl<S: Socket, D: Codec> Session<S, D> {
         self.write_actions().await
     }
 
-    /// A login of a session that is logged in: refused, unless its client may not have heard the answer to its first one.
+    /// Handles a login of a logged-in session. It is refused, unless the client may not have the
+    /// reply to its first login.
     pub(super) fn repeat_login(&mut self, request: &LoginRequest, id: Option<Correlation>) {
         let is_open = |http: &HttpState| http.may_repeat_login;
         let runner = self.runner.as_ref();

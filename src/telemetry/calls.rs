@@ -1,9 +1,11 @@
-//! Spans of calls: one trace from the offer to what the client reports, across both nodes.
+//! Traces of calls: one trace from the offer to the clients' reports, across both nodes.
 //!
-//! Kinds and attributes follow OpenTelemetry's messaging conventions: `publish offer` is a producer's span and lasts until the broker has
-//! answered; `process offer` is a consumer's, child of the former and linked to it, and lasts until the signal was written to the connection.
-//! A name says which kind of signal it is: the destination, which the conventions put there, is the same in every span.
-//! Whether a call is traced is decided once, at its offer. Never a body, an address, a token or a secret.
+//! Span kinds and attributes follow OpenTelemetry's messaging conventions. `publish offer` is a
+//! producer span that lasts until the broker has answered. `process offer` is a consumer span,
+//! child of the former and linked to it, that lasts until the signal is written to the connection.
+//! The conventions put the destination into the span name; here the kind of signal is there
+//! instead, because the destination template is always `user`. Sampling is decided once, at the
+//! offer. Spans contain no body, address, token or secret.
 
 use std::fmt;
 use std::time::SystemTime;
@@ -20,17 +22,17 @@ use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use super::export::Sampling;
 use crate::model::{Address, SessionId, TraceContext};
 
-/// The target of these spans: they go to the collector, not into the log.
+/// The tracing target of these spans. They go to the collector, not to the log.
 pub(super) const TARGET: &str = "switchboard::call";
 
-/// How users are shown in spans.
+/// How user names appear in spans.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UserNames {
-    /// As they are.
+    /// Unchanged.
     Plain,
-    /// The beginning of a hash, the same on every node.
+    /// The first bytes of a hash, the same on every node.
     Hashed,
-    /// Not at all.
+    /// Left out.
     Omit,
 }
 
@@ -47,11 +49,11 @@ impl UserNames {
     }
 }
 
-/// Who traces the calls of a node.
+/// Creates the spans of a node's calls.
 pub struct CallTracer {
     sampler: Box<dyn ShouldSample>,
     names: UserNames,
-    /// What carries messages.
+    /// The `messaging.system` attribute.
     system: &'static str,
 }
 
@@ -63,18 +65,18 @@ impl fmt::Debug for CallTracer {
     }
 }
 
-/// What is on its way, as a span shows it.
+/// A message, as its span describes it.
 #[derive(Clone, Copy, Debug)]
 pub struct Message<'a> {
-    /// The word for its kind.
+    /// Its kind.
     pub kind: &'static str,
-    /// Who says it.
+    /// Its sender.
     pub from: &'a Address,
-    /// To whom.
+    /// Its receiver.
     pub to: &'a Address,
-    /// Whose it is on this side.
+    /// The session on this side.
     pub session: SessionId,
-    /// The sender's count.
+    /// Its number at the sender.
     pub n: u64,
     /// The size of its body.
     pub bytes: usize,
@@ -93,8 +95,8 @@ impl CallTracer {
         }
     }
 
-    /// A call begins, perhaps inside a trace of its client's. `None`: its spans are built. Otherwise they are not, and this is its trace all the
-    /// same.
+    /// Decides whether a new call is sampled, perhaps inside a trace of its client. `None` if it
+    /// is; otherwise the context to propagate without recording spans.
     pub fn unsampled_context(&self, parent: Option<&TraceContext>) -> Option<TraceContext> {
         let trace = parent.map_or_else(rand::random, |parent| parent.trace);
         let context = parent.map(|parent| Context::new().with_remote_span_context(remote(parent)));
@@ -116,7 +118,7 @@ impl CallTracer {
         })
     }
 
-    /// A message leaves.
+    /// Starts the span of a message that is sent.
     pub fn publish(
         &self,
         parent: Option<&TraceContext>,
@@ -131,7 +133,7 @@ impl CallTracer {
         span
     }
 
-    /// A message has arrived.
+    /// Starts the span of a message that arrived.
     pub fn process(&self, from: &TraceContext, message: Message<'_>) -> CallSpan {
         let name = format!("process {}", message.kind);
         let span = CallSpan::open(&name, "consumer", Some(from), Some(from));
@@ -141,7 +143,7 @@ impl CallTracer {
         span
     }
 
-    /// Something has happened to a call: it leaves a mark in its trace. One without spans shows failures only.
+    /// Adds a short span for an event of the call. In an unsampled call only failures are recorded.
     pub fn mark(
         &self,
         call: &TraceContext,
@@ -184,7 +186,7 @@ impl CallSpan {
         let span =
             info_span!(target: TARGET, parent: None, "call", otel.name = name, otel.kind = kind);
         if let Some(parent) = parent {
-            // It fails only where nobody collects spans.
+            // Fails only without a collector.
             let _ = span.set_parent(Context::new().with_remote_span_context(remote(parent)));
         }
         if let Some(link) = link {
@@ -193,7 +195,7 @@ impl CallSpan {
         Self(span)
     }
 
-    /// Where others can hook in.
+    /// The context for child spans.
     pub fn context(&self) -> TraceContext {
         let context = self.0.context();
         let span = context.span();
@@ -205,23 +207,23 @@ impl CallSpan {
         }
     }
 
-    /// Says more.
+    /// Sets an attribute.
     pub fn set(&self, key: &'static str, value: impl Into<Value>) {
         self.0.set_attribute(key, value.into());
     }
 
-    /// Something happened meanwhile.
+    /// Adds an event.
     pub fn event(&self, name: &'static str) {
         self.0.add_event(name, Vec::new());
     }
 
-    /// It came to nothing, for this reason.
+    /// Marks the span as failed with this error code.
     pub fn fail(&self, code: &'static str) {
         self.set("error.type", code);
         self.0.set_status(Status::error(code));
     }
 
-    /// Ends it then, or now.
+    /// Ends the span at this time, or now.
     pub fn end(self, at: Option<SystemTime>) {
         if let Some(at) = at {
             self.0.context().span().end_with_timestamp(at);
@@ -229,7 +231,7 @@ impl CallSpan {
     }
 }
 
-/// A number as spans have it.
+/// A number as an attribute value; too large ones become `i64::MAX`.
 pub fn signed(number: impl TryInto<i64>) -> i64 {
     number.try_into().unwrap_or(i64::MAX)
 }
@@ -263,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn the_decision_is_the_samplers_or_the_clients() {
+    fn the_sampler_or_the_client_decides() {
         let client = |sampled| TraceContext {
             trace: [7; 16],
             span: [8; 8],
@@ -292,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_shown_as_the_operator_wants() {
+    fn user_names_appear_as_configured() {
         let user = Address::new(Realm::default(), UserName::parse("UserA").unwrap());
         assert_eq!(UserNames::Plain.shown(&user).unwrap(), "/UserA");
         assert_eq!(UserNames::Omit.shown(&user), None);

@@ -1,4 +1,5 @@
-//! Counts by words from closed sets: a plain atomic for each, which an observable instrument reads when somebody asks.
+//! Counters and gauges with fixed label values: one atomic per combination, read by an observable
+//! instrument.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -8,7 +9,7 @@ use opentelemetry::metrics::Meter;
 
 use super::instruments::Instrument;
 
-/// Counts by up to two labels.
+/// A counter with up to two labels.
 #[derive(Debug)]
 pub(super) struct Counters {
     first: Vec<&'static str>,
@@ -17,7 +18,7 @@ pub(super) struct Counters {
 }
 
 impl Counters {
-    /// A counter by one label.
+    /// A counter with one label.
     pub(super) fn by(
         meter: &Meter,
         instrument: Instrument,
@@ -27,7 +28,7 @@ impl Counters {
         Self::by_two(meter, instrument, (label, words), ("", vec![""]))
     }
 
-    /// A counter by two labels.
+    /// A counter with two labels.
     pub(super) fn by_two(
         meter: &Meter,
         instrument: Instrument,
@@ -56,7 +57,7 @@ impl Counters {
         }
     }
 
-    /// One more of the word at this place.
+    /// Adds one to the cell of these label indexes.
     pub(super) fn increment(&self, first: usize, second: usize) {
         self.add(first, second, 1);
     }
@@ -67,14 +68,14 @@ impl Counters {
         }
     }
 
-    /// One more of this word. A word that is not in the set is not counted.
+    /// Adds one to the cell of this label value. Unknown values are ignored.
     pub(super) fn increment_label(&self, word: &str) {
         if let Some(place) = self.first.iter().position(|known| *known == word) {
             self.increment(place, 0);
         }
     }
 
-    /// One more of these words.
+    /// Adds one to the cell of these label values. Unknown values are ignored.
     pub(super) fn increment_labels(&self, first: &str, second: &str) {
         let place = |words: &[&str], word: &str| words.iter().position(|known| *known == word);
         if let (Some(first), Some(second)) =
@@ -85,14 +86,14 @@ impl Counters {
     }
 }
 
-/// How many there are now, by two labels.
+/// A gauge with two labels.
 #[derive(Debug)]
 pub(super) struct Gauges {
     width: usize,
     cells: Arc<[AtomicI64]>,
 }
 
-/// One of them, until it is dropped.
+/// Counts as one in a gauge until it is dropped.
 #[derive(Debug)]
 pub struct GaugeGuard {
     cells: Arc<[AtomicI64]>,
@@ -141,7 +142,7 @@ impl Drop for GaugeGuard {
     }
 }
 
-/// The labels of every cell, made once.
+/// The label sets of all cells, built once.
 fn labels(
     (label, first): (&'static str, &[&'static str]),
     (other, second): (&'static str, &[&'static str]),

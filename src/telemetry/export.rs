@@ -1,7 +1,7 @@
-//! How spans and figures leave the process: by OTLP, as the standard `OTEL_*` variables say.
+//! Exports spans and metrics with OTLP, configured by the standard `OTEL_*` variables.
 //!
-//! Endpoints, headers, time-outs and the bounds of the queue are read by the SDK itself. Nothing here is waited for: spans go into a bounded
-//! queue that a thread empties, and what does not fit is dropped.
+//! The SDK reads endpoints, headers, timeouts and queue bounds itself. No request waits for an
+//! export: spans go into a bounded queue that a thread empties, and are dropped if it is full.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,7 +21,7 @@ use super::counters::Counters;
 use super::metrics::Metrics;
 use crate::model::NodeId;
 
-/// How OTLP travels.
+/// The protocol of OTLP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// gRPC.
@@ -33,14 +33,14 @@ pub enum Protocol {
 /// Which calls are traced.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampling {
-    /// How many of them, from 0 to 1.
+    /// The sampled fraction, from 0 to 1.
     pub ratio: f64,
-    /// Whether a client that sends a trace of its own decides.
+    /// Whether the sampled flag of a client's own trace decides instead.
     pub parent_decides: bool,
 }
 
 impl Sampling {
-    /// As the SDK has it.
+    /// The SDK's sampler.
     pub(super) fn sampler(self) -> Box<dyn ShouldSample> {
         let root = match self.ratio {
             ..=0.0 => Sampler::AlwaysOff,
@@ -55,13 +55,14 @@ impl Sampling {
     }
 }
 
-/// What this process is. The environment (`OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`) has the last word.
+/// The resource attributes. `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` override them.
 pub(super) fn resource(settings: &Settings, node: &NodeId) -> Resource {
     let ours = [
         KeyValue::new("service.name", "switchboard"),
         KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
         KeyValue::new("service.instance.id", node.as_str().to_owned()),
-        // Jaeger takes spans of one host for spans by one clock, and shifts none of them.
+        // Jaeger corrects clock skew between hosts. With the same `host.name` it leaves timestamps
+        // unchanged.
         KeyValue::new("host.name", gethostname().to_string_lossy().into_owned()),
     ];
     let told = settings
@@ -78,7 +79,7 @@ pub(super) fn resource(settings: &Settings, node: &NodeId) -> Resource {
     }
 }
 
-/// What sends figures from time to time.
+/// The periodic exporter of metrics.
 pub(super) fn figures(
     protocol: Protocol,
 ) -> Result<PeriodicReader<MetricExporter>, ExporterBuildError> {
@@ -90,7 +91,7 @@ pub(super) fn figures(
     Ok(PeriodicReader::builder(exporter).build())
 }
 
-/// What takes spans. Whoever builds one has decided that it is to be exported.
+/// The exporter of spans. It samples everything: whoever creates a span has decided already.
 pub(super) fn spans(
     protocol: Protocol,
     resource: Resource,
@@ -113,7 +114,7 @@ pub(super) fn spans(
         .build())
 }
 
-/// An exporter that counts, and says once that the collector is away, and once that it is back.
+/// Counts exported spans, and logs once when the collector goes away and once when it is back.
 #[derive(Debug)]
 struct CountingExporter {
     inner: SpanExporter,
@@ -132,9 +133,10 @@ impl opentelemetry_sdk::trace::SpanExporter for CountingExporter {
             Err(error) if !before => warn!(
                 spans,
                 %error,
-                "Spans could not be exported, and are lost until the collector answers: look at OTEL_EXPORTER_OTLP_ENDPOINT"
+                "Cannot export spans; they are lost until the collector answers. \
+                 Check the collector and OTEL_EXPORTER_OTLP_ENDPOINT"
             ),
-            Ok(()) if before => info!("The collector takes spans again"),
+            Ok(()) if before => info!("The collector accepts spans again"),
             _ => {}
         }
         result

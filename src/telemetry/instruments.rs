@@ -1,15 +1,16 @@
-//! Every instrument of a node: what it counts, in which unit, by which labels. The README has the same table.
+//! The instruments of a node: name, unit, help text and label values. The README has the same
+//! table.
 
 use crate::model::{CloseReason, LeaveReason, PairKind, PeerState, Refusal, SignalKind};
 
-/// What is measured.
+/// The description of an instrument.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Instrument {
-    /// Its name; Prometheus sees underscores, the unit's name, and `_total` behind what is counted.
+    /// Its name. Prometheus shows underscores, the unit, and `_total` for counters.
     pub(super) name: &'static str,
-    /// Its unit, after UCUM.
+    /// Its unit (UCUM).
     pub(super) unit: &'static str,
-    /// What it tells.
+    /// The help text.
     pub(super) help: &'static str,
 }
 
@@ -17,7 +18,7 @@ const fn instrument(name: &'static str, unit: &'static str, help: &'static str) 
     Instrument { name, unit, help }
 }
 
-// === What is there now ===
+// === Gauges ===
 
 pub(super) const CONNECTIONS: Instrument = instrument(
     "switchboard.connections",
@@ -70,7 +71,7 @@ pub(super) const BUILD: Instrument = instrument(
     "1, with the version and the kind of broker as labels",
 );
 
-// === What has happened ===
+// === Counters ===
 
 pub(super) const LOGINS: Instrument = instrument(
     "switchboard.logins",
@@ -133,7 +134,7 @@ pub(super) const SPANS: Instrument = instrument(
     "Spans that were handed to the collector, by result",
 );
 
-// === How long it took, and how much there was ===
+// === Histograms ===
 
 pub(super) const SETUP: Instrument = instrument(
     "switchboard.call.setup.duration",
@@ -143,7 +144,8 @@ pub(super) const SETUP: Instrument = instrument(
 pub(super) const DELIVERY: Instrument = instrument(
     "switchboard.delivery.duration",
     "s",
-    "From the arrival of a signal in its receiver's node, or in its mailbox, until it was written to the connection; one in 16 is timed",
+    "From the arrival of a signal in its receiver's node, or in its mailbox, \
+     until it was written to the connection; one in 16 is timed",
 );
 pub(super) const BATCH: Instrument = instrument(
     "switchboard.fabric.batch.size",
@@ -161,7 +163,7 @@ pub(super) const PROBE: Instrument = instrument(
     "Once a second: from publishing to oneself until it was heard by the subscription",
 );
 
-// === The closed sets of labels ===
+// === Label values ===
 
 pub(super) const TRANSPORTS: &[&str] = &["websocket", "http"];
 pub(super) const DIALECTS: &[&str] = &["native", "peerjs"];
@@ -188,7 +190,7 @@ pub(super) const RESUME_RESULTS: &[&str] = &[
     "unavailable",
 ];
 
-/// The words of every kind of signal, and of a leave.
+/// The kinds of signals, and `leave`.
 pub(super) fn signals() -> Vec<&'static str> {
     let kinds = SignalKind::ALL.into_iter().map(SignalKind::as_str);
     kinds.chain(["leave"]).collect()
@@ -212,7 +214,7 @@ pub(super) fn states() -> Vec<&'static str> {
     PeerState::ALL.into_iter().map(PeerState::as_str).collect()
 }
 
-/// The words of every kind of pair, and of one that was not told.
+/// The kinds of candidate pairs, and `unknown`.
 pub(super) fn pairs() -> Vec<&'static str> {
     let kinds = PairKind::ALL.into_iter().map(PairKind::as_str);
     kinds.chain(["unknown"]).collect()

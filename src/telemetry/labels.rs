@@ -1,35 +1,35 @@
-//! The values that metrics are labelled with.
+//! The label values of metrics.
 
 use crate::model::Refusal;
 
-/// What became of a signal.
+/// The outcome of a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SignalOutcome {
     /// Accepted for a user who is connected.
     Delivered,
-    /// Kept for a user who is between connections.
+    /// Queued for a resumable user without a connection.
     Queued,
-    /// Kept for a user who is not here, for a while.
+    /// Waiting at its sender for a user who is not connected.
     Waiting,
-    /// Nobody of that name is here.
+    /// Nobody has the receiver's name.
     Absent,
-    /// As much waits for the receiver as may.
+    /// The receiver's inbox is full.
     Full,
-    /// Unknown.
+    /// Unknown: the broker did not answer.
     Unavailable,
 }
 
-/// What a conversation goes by; in the order of the labels.
+/// The transport of a session, in the order of the label values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
     /// A WebSocket.
     WebSocket,
-    /// HTTP requests, of which each may come to another node.
+    /// HTTP requests, each of which may reach another node.
     Http,
 }
 
 impl SignalOutcome {
-    /// All of them.
+    /// All outcomes.
     pub const ALL: [Self; 6] = [
         Self::Delivered,
         Self::Queued,
@@ -39,7 +39,7 @@ impl SignalOutcome {
         Self::Unavailable,
     ];
 
-    /// That of a signal that was refused.
+    /// The outcome of a refused signal.
     pub fn of(refusal: &Refusal) -> Self {
         match refusal {
             Refusal::UserUnavailable => Self::Absent,
@@ -48,7 +48,7 @@ impl SignalOutcome {
         }
     }
 
-    /// The word for it; of a refusal, its code.
+    /// The label value; for a refusal, its code.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Delivered => "delivered",
@@ -61,30 +61,30 @@ impl SignalOutcome {
     }
 }
 
-/// What became of a renewal of a lease.
+/// The outcome of a lease renewal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Renewed {
-    /// It is prolonged.
+    /// The lease is renewed.
     Renewed,
-    /// The store had lost it; it is taken back.
+    /// The store had lost the lease; it is taken again.
     Regained,
-    /// A newer connection of the session has it.
+    /// A newer connection of the session has the lease.
     Replaced,
-    /// Somebody else has the name.
+    /// Another session has the name.
     Lost,
-    /// It is not known, and tried again.
+    /// Unknown; it is tried again.
     Failed,
 }
 
-/// What went wrong with Redis.
+/// The kind of a Redis error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RedisTrouble {
-    /// A connection could not be made, or broke.
+    /// A connection failed, or could not be made.
     Connection,
     /// No answer in time.
     Timeout,
-    /// It answered with an error.
+    /// Redis answered with an error.
     Refused,
-    /// A publisher was full.
+    /// A publisher's queue was full.
     Busy,
 }

@@ -1,6 +1,7 @@
-//! What a node measures: called where something happens, read by whoever asks.
+//! The metrics of a node: recorded where something happens, read by Prometheus or pushed.
 //!
-//! What happens for every signal is an atomic; histograms are for what happens once a batch, once a second or once a call.
+//! Events of the hot path are plain atomic counters. Histograms are only for what happens once a
+//! batch, a second or a call.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use super::instruments::{self, Instrument};
 use super::labels::{RedisTrouble, Renewed, SignalOutcome, Transport};
 use crate::model::{CloseReason, LeaveReason, PairKind, PeerState, Refusal, Report, SignalKind};
 
-/// The place of a word among its label's.
+/// The index of a label value; 0 if it is unknown.
 fn index_of(words: &[&str], word: &str) -> usize {
     let place = words.iter().position(|known| *known == word);
     place.unwrap_or_default()
@@ -25,29 +26,29 @@ fn index_of(words: &[&str], word: &str) -> usize {
 
 const RENEWALS: [&str; 5] = ["renewed", "regained", "replaced", "lost", "failed"];
 const TROUBLES: [&str; 4] = ["connection", "timeout", "refused", "busy"];
-/// The place of a leave among the kinds of signals.
+/// The index of `leave` after the kinds of signals.
 const LEAVE: usize = SignalKind::ALL.len();
 
-/// What can only be looked up.
+/// A snapshot for the gauges.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct View {
-    /// Names that are held.
+    /// Names held by sessions of this node.
     pub names: u64,
     /// Sides of calls.
     pub calls: u64,
-    /// Other nodes that are known to live.
+    /// Other live nodes that this node knows.
     pub nodes_seen: u64,
-    /// Whether new sessions should come here.
+    /// Whether the node is ready for new sessions.
     pub ready: bool,
     /// Whether the node drains.
     pub draining: bool,
     /// Whether the broker answers.
     pub broker_reached: bool,
-    /// How much waits for the broker.
+    /// Jobs that wait for the broker.
     pub broker_queue: u64,
 }
 
-/// The instruments of one node.
+/// The metrics of one node.
 pub struct Metrics {
     provider: SdkMeterProvider,
     registry: prometheus::Registry,
@@ -86,39 +87,13 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// The instruments of the node that the resource describes; `push` sends what they say somewhere from time to time.
-    pub(super) fn new(
-        resource: Resource,
-        push: Option<
-            opentelemetry_sdk::metrics::PeriodicReader<opentelemetry_otlp::MetricExporter>,
-        >,
-    ) -> Self {
-        let registry = prometheus::Registry::new();
-        let mut provider = SdkMeterProvider::builder().with_resource(resource);
-        let reader = opentelemetry_prometheus::exporter()
-            .with_registry(registry.clone())
-            .scope_info_enabled(false)
-            .without_target_info()
-            .build();
-        // It fails only where two exporters share a registry.
-        if let Ok(reader) = reader {
-            provider = provider.with_reader(reader);
-        }
-        if let Some(push) = push {
-            provider = provider.with_reader(push);
-        }
-        let provider = provider.build();
+    /// Creates the metrics of the node that the resource describes. `push` exports them
+    /// periodically.
+    pub(super) fn new(resource: Resource, push: Option<Push>) -> Self {
+        let (provider, registry) = provider(resource, push);
         let meter = provider.meter("switchboard");
         let by = |instrument, label, words| Counters::by(&meter, instrument, label, words);
-        let by_connection = |instrument| {
-            let (transports, dialects) = (instruments::TRANSPORTS, instruments::DIALECTS);
-            Gauges::by_two(
-                &meter,
-                instrument,
-                ("transport", transports),
-                ("dialect", dialects),
-            )
-        };
+        let by_connection = |instrument| gauges(&meter, instrument);
         Self {
             connections: by_connection(instruments::CONNECTIONS),
             sessions: by_connection(instruments::SESSIONS),
@@ -164,12 +139,7 @@ impl Metrics {
             )),
             setup: seconds(&meter, instruments::SETUP, &SETUPS),
             delivery: seconds(&meter, instruments::DELIVERY, &LATENCIES),
-            batch: meter
-                .u64_histogram(instruments::BATCH.name)
-                .with_unit(instruments::BATCH.unit)
-                .with_description(instruments::BATCH.help)
-                .with_boundaries(BATCHES.to_vec())
-                .build(),
+            batch: sizes(&meter, instruments::BATCH, &BATCHES),
             redis: seconds(&meter, instruments::REDIS, &LATENCIES),
             probe: seconds(&meter, instruments::PROBE, &LATENCIES),
             meter,
@@ -178,7 +148,7 @@ impl Metrics {
         }
     }
 
-    /// From here on the node can be looked at. `broker` is its kind.
+    /// Registers the gauges, which read `view`. `broker` is the kind of broker.
     pub fn observe(
         &self,
         broker: &'static str,
@@ -215,7 +185,7 @@ impl Metrics {
             .build();
     }
 
-    /// What Prometheus reads, and its content type.
+    /// The metrics in Prometheus' text format, with its content type.
     pub fn exposition(&self) -> (&'static str, Vec<u8>) {
         let mut text = Vec::new();
         // Writing to memory does not fail.
@@ -223,21 +193,21 @@ impl Metrics {
         (prometheus::TEXT_FORMAT, text)
     }
 
-    /// Sends what is to be pushed for the last time. Blocks.
+    /// Pushes the last values within the time limit. Blocks.
     pub(super) fn stop(&self, within: Duration) {
-        // There is nobody left to be told that it failed.
+        // A failure cannot be reported any more.
         let _ = self.provider.shutdown_with_timeout(within);
     }
 
     // === What happens ===
 
-    /// A client has connected, to speak this dialect.
+    /// A client connected with this codec. Drop the guard when the connection ends.
     pub fn connected(&self, by: Transport, codec: &str) -> GaugeGuard {
         self.connections
             .enter(by as usize, index_of(instruments::DIALECTS, codec))
     }
 
-    /// It has logged in.
+    /// A client logged in. Drop the guard when the session leaves this connection.
     pub fn logged_in(&self, by: Transport, codec: &str) -> GaugeGuard {
         self.sessions
             .enter(by as usize, index_of(instruments::DIALECTS, codec))
@@ -249,7 +219,7 @@ impl Metrics {
             .increment_label(result.map_or_else(Refusal::code, |()| "ok"));
     }
 
-    /// A try to resume a session was answered.
+    /// A resume was answered.
     pub fn resume(&self, result: Result<(), &str>) {
         self.resumes.increment_label(match result {
             Ok(()) => "ok",
@@ -282,7 +252,7 @@ impl Metrics {
         self.leaves.increment_label(reason.as_str());
     }
 
-    /// A client said how its connection is.
+    /// A client reported the state of its peer connection.
     pub fn reported(&self, report: Report) {
         let pair = report.pair.map_or("unknown", PairKind::as_str);
         self.reports.increment_labels(report.state.as_str(), pair);
@@ -302,7 +272,7 @@ impl Metrics {
         self.leases.add(result as usize, 0, count as u64);
     }
 
-    /// Pushes were missed: by one session, or possibly by all.
+    /// Events from Redis were missed: by one session, or possibly by all.
     pub fn gap(&self, one_session: bool) {
         self.gaps.increment(usize::from(one_session), 0);
     }
@@ -323,15 +293,36 @@ impl Metrics {
         self.probe.record(took.as_secs_f64(), &[]);
     }
 
-    /// Something was written to a connection, so long after it had arrived.
+    /// A signal was written to a connection this long after it reached the node.
     pub fn delivered(&self, took: Duration) {
         self.delivery.record(took.as_secs_f64(), &[]);
     }
 
-    /// Where the export of spans is counted.
+    /// The counter of exported spans.
     pub(super) fn spans(&self) -> Arc<Counters> {
         Arc::clone(&self.spans)
     }
+}
+
+type Push = opentelemetry_sdk::metrics::PeriodicReader<opentelemetry_otlp::MetricExporter>;
+
+/// A provider that Prometheus reads through the registry, and that pushes if it is to.
+fn provider(resource: Resource, push: Option<Push>) -> (SdkMeterProvider, prometheus::Registry) {
+    let registry = prometheus::Registry::new();
+    let mut provider = SdkMeterProvider::builder().with_resource(resource);
+    let reader = opentelemetry_prometheus::exporter()
+        .with_registry(registry.clone())
+        .scope_info_enabled(false)
+        .without_target_info()
+        .build();
+    // Fails only if two exporters share a registry.
+    if let Ok(reader) = reader {
+        provider = provider.with_reader(reader);
+    }
+    if let Some(push) = push {
+        provider = provider.with_reader(push);
+    }
+    (provider.build(), registry)
 }
 
 const LATENCIES: [f64; 15] = [
@@ -350,4 +341,20 @@ fn seconds(meter: &Meter, instrument: Instrument, boundaries: &[f64]) -> Histogr
         .with_description(instrument.help)
         .with_boundaries(boundaries.to_vec())
         .build()
+}
+
+fn sizes(meter: &Meter, instrument: Instrument, boundaries: &[f64]) -> Histogram<u64> {
+    meter
+        .u64_histogram(instrument.name)
+        .with_unit(instrument.unit)
+        .with_description(instrument.help)
+        .with_boundaries(boundaries.to_vec())
+        .build()
+}
+
+/// A gauge by transport and codec. The label `dialect` keeps its name for existing dashboards.
+fn gauges(meter: &Meter, instrument: Instrument) -> Gauges {
+    let transports = ("transport", instruments::TRANSPORTS);
+    let codecs = ("dialect", instruments::DIALECTS);
+    Gauges::by_two(meter, instrument, transports, codecs)
 }

@@ -1,4 +1,4 @@
-//! What a node tells its operator: log lines, figures, and the traces of calls.
+//! Telemetry: log lines, metrics, and traces of calls.
 
 mod calls;
 mod counters;
@@ -26,73 +26,77 @@ use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 use crate::model::NodeId;
 
-/// How long the last spans may take to leave when the process ends.
+/// Time limit for exporting the last spans when the process ends.
 const LAST_SPANS_WITHIN: Duration = Duration::from_secs(2);
 
-/// What the operator decides.
+/// The settings of telemetry.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// How log lines look.
+    /// The format of log lines.
     pub log_format: LogFormat,
-    /// Which log lines are written.
+    /// The filter for log lines (`EnvFilter` syntax).
     pub log_level: String,
-    /// Whether spans are exported, and how.
+    /// The protocol for exporting spans; `None` for no export.
     pub traces: Option<Protocol>,
-    /// Whether figures are pushed, and how. Prometheus can always read them.
+    /// The protocol for pushing metrics; `None` for no push. Prometheus can always scrape them.
     pub metrics: Option<Protocol>,
     /// Which calls are traced.
     pub sampling: Sampling,
-    /// How users are shown in spans.
+    /// How user names appear in spans.
     pub user_names: UserNames,
-    /// What else the process is known by.
+    /// More resource attributes.
     pub resource: Vec<(String, String)>,
-    /// What the service is called, if not switchboard.
+    /// The service name, if not `switchboard`.
     pub service_name: Option<String>,
-    /// What carries messages, as spans call it.
+    /// The `messaging.system` of spans: `memory` or `redis`.
     pub system: &'static str,
 }
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people on a terminal, JSON otherwise.
+    /// Human-readable on a terminal, JSON otherwise.
     Auto,
-    /// For people.
+    /// Human-readable.
     Human,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// Telemetry cannot start.
+/// Why telemetry cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The filter is none.
-    #[error("log.level is not a filter such as info or switchboard=debug: {0}")]
+    /// The log filter is invalid.
+    #[error("log.level is not a log filter such as info or switchboard=debug: {0}")]
     Filter(#[from] tracing_subscriber::filter::ParseError),
     /// An exporter cannot be built.
-    #[error("OTLP export cannot start: {0}. Look at OTEL_EXPORTER_OTLP_ENDPOINT and its relatives")]
+    #[error(
+        "cannot start the OTLP export: {0}. Check OTEL_EXPORTER_OTLP_ENDPOINT and related variables"
+    )]
     Export(#[from] opentelemetry_otlp::ExporterBuildError),
 }
 
-/// What the rooms of a node tell it to. Without a process behind it, figures go nowhere but to whoever reads them.
+/// The telemetry that the other modules report to. The default one exports nothing; its metrics can
+/// still be read.
 #[derive(Clone, Debug, Default)]
 pub struct Telemetry {
-    /// Figures.
+    /// Metrics.
     pub metrics: Arc<Metrics>,
-    /// Spans of calls, if they are exported.
+    /// The tracer of calls, if spans are exported.
     pub calls: Option<Arc<CallTracer>>,
 }
 
-/// What has to be stopped with the process.
+/// The exporters, to be stopped with the process.
 #[derive(Debug)]
 pub struct Running {
     metrics: Arc<Metrics>,
     spans: Option<SdkTracerProvider>,
 }
 
-/// Starts to write log lines to standard error, and to export what is to be exported. Needs the runtime.
+/// Starts logging to standard error, and the configured exports. Must be called within the runtime.
 pub fn start(settings: &Settings, node: &NodeId) -> Result<(Telemetry, Running), StartError> {
-    // Whatever is asked for: at trace it writes down every frame, and with it what clients say and what opens relays for them.
+    // Suppressed at every level: at trace, tungstenite logs whole frames, with message bodies and
+    // TURN credentials.
     let discreet = filter_fn(|place| !place.target().starts_with("tungstenite"))
         .with_max_level_hint(LevelFilter::TRACE);
     let filter = EnvFilter::try_new(&settings.log_level)?.and(discreet);
@@ -111,7 +115,8 @@ pub fn start(settings: &Settings, node: &NodeId) -> Result<(Telemetry, Running),
         return Ok((telemetry, Running { metrics, spans }));
     };
     let spans = export::spans(protocol, resource, &metrics)?;
-    // Without these hints every line of every crate below `info` would be looked at: half a microsecond for each signal.
+    // Without these hints every event below `info` would be checked by both layers: half a
+    // microsecond per signal.
     let only_calls =
         filter_fn(|place| place.target() == calls::TARGET).with_max_level_hint(LevelFilter::INFO);
     let not_calls =
@@ -153,9 +158,9 @@ fn lines(format: LogFormat) -> Box<dyn Layer<Registry> + Send + Sync> {
 }
 
 impl Running {
-    /// Hands the last spans and figures over, and waits for that a little. Blocks.
+    /// Exports the last spans and metrics within the time limit. Blocks.
     pub fn stop(self) {
-        // What a collector did not take was told by the exporter.
+        // The exporter has logged what the collector did not take.
         if let Some(spans) = self.spans {
             let _ = spans.shutdown_with_timeout(LAST_SPANS_WITHIN);
         }

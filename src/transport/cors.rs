@@ -1,4 +1,5 @@
-//! What pages of other origins may ask of a node by `fetch`: what they may ask by WebSocket.
+//! Cross-origin rules (CORS) for the HTTP routes: an origin may call `fetch` if it may open a
+//! WebSocket.
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
@@ -8,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use super::Endpoints;
 use super::reject::Rejection;
 
-/// What a browser may keep of a preflight, and what it may send. No cookie means anything here, so credentials are not allowed.
+/// Answers to a preflight. Credentials are not allowed, because no route reads cookies.
 const PREFLIGHT: [(HeaderName, &str); 3] = [
     (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, DELETE"),
     (
@@ -18,9 +19,9 @@ const PREFLIGHT: [(HeaderName, &str); 3] = [
     (header::ACCESS_CONTROL_MAX_AGE, "600"),
 ];
 
-/// Answers preflights and refuses pages that may not connect. Every page may read its answer: a refusal that a page cannot read looks to its
-/// developer like a server that is not there.
-pub(super) async fn share(
+/// Answers preflight requests, refuses origins that are not in `limits.origins`, and adds CORS headers to every response:
+/// a refusal that a page cannot read looks to its developer like a server that is not there.
+pub(super) async fn apply(
     State(endpoints): State<Endpoints>,
     request: Request,
     next: Next,

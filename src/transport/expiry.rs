@@ -1,4 +1,4 @@
-//! When a certificate ends, and when its operator is reminded.
+//! Reminds the operator before a TLS certificate expires.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -7,10 +7,11 @@ use tracing::{error, warn};
 use x509_parser::parse_x509_certificate;
 
 const DAY: Duration = Duration::from_hours(24);
-/// From when on the operator is reminded.
-const SOON: Duration = Duration::from_hours(14 * 24);
+/// Reminders start this long before the certificate expires.
+const REMIND_BEFORE: Duration = Duration::from_hours(14 * 24);
 
-/// The last day of a certificate. It is served after it too: a client may not mind, and a closed door helps nobody.
+/// The expiry of a certificate. An expired certificate is still served: some clients accept it, and
+/// refusing TLS would help nobody.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Expiry {
     ends: SystemTime,
@@ -19,16 +20,17 @@ pub(super) struct Expiry {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reminder {
-    EndsWithin { days: u64 },
-    HasEnded,
+    ExpiresWithin { days: u64 },
+    Expired,
 }
 
 impl Expiry {
-    /// That of this certificate; none if it does not tell (RFC 5280, section 4.1.2.5).
+    /// Reads the expiry of a certificate; `None` if it cannot be parsed (RFC 5280, section
+    /// 4.1.2.5).
     pub(super) fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
         let (_, parsed) = parse_x509_certificate(certificate).ok()?;
         let seconds = parsed.validity().not_after.timestamp();
-        // Whatever ended before 1970 has ended.
+        // A time before 1970 counts as 1970: expired either way.
         let ends = UNIX_EPOCH + Duration::from_secs(seconds.try_into().unwrap_or(0));
         Some(Self {
             ends,
@@ -36,15 +38,19 @@ impl Expiry {
         })
     }
 
-    /// Tells the operator, at most once a day, of what has ended or soon will.
+    /// Logs, at most once a day, that the certificate has expired or will expire soon.
     pub(super) fn remind(&mut self) {
         match self.reminder(SystemTime::now()) {
-            Some(Reminder::EndsWithin { days }) => {
-                warn!("The certificate of tls.certificate ends within {days} days: renew it");
+            Some(Reminder::ExpiresWithin { days }) => {
+                warn!(
+                    "The certificate in tls.certificate expires within {days} days: \
+                     replace the file, it is reloaded within 2 s"
+                );
             }
-            Some(Reminder::HasEnded) => {
+            Some(Reminder::Expired) => {
                 error!(
-                    "The certificate of tls.certificate has ended, and clients refuse it: renew it"
+                    "The certificate in tls.certificate has expired and clients refuse it: \
+                     replace the file, it is reloaded within 2 s"
                 );
             }
             None => {}
@@ -57,8 +63,8 @@ impl Expiry {
             return None;
         }
         let reminder = match self.ends.duration_since(now) {
-            Err(_) => Reminder::HasEnded,
-            Ok(left) if left < SOON => Reminder::EndsWithin {
+            Err(_) => Reminder::Expired,
+            Ok(left) if left < REMIND_BEFORE => Reminder::ExpiresWithin {
                 days: left.as_secs() / DAY.as_secs() + 1,
             },
             Ok(_) => return None,
@@ -82,13 +88,13 @@ mod tests {
         let mut remind_at = |days: u32, seconds| {
             expiry.reminder(UNIX_EPOCH + DAY * days + Duration::from_secs(seconds))
         };
-        assert_eq!(remind_at(86, 0), None, "two weeks are enough");
-        let soon = |days| Some(Reminder::EndsWithin { days });
+        assert_eq!(remind_at(86, 0), None, "no reminder two weeks before");
+        let soon = |days| Some(Reminder::ExpiresWithin { days });
         assert_eq!(remind_at(86, 1), soon(14));
-        assert_eq!(remind_at(87, 0), None, "not again on the same day");
+        assert_eq!(remind_at(87, 0), None, "one reminder a day");
         assert_eq!(remind_at(87, 1), soon(13));
         assert_eq!(remind_at(99, 1), soon(1));
-        assert_eq!(remind_at(100, 1), Some(Reminder::HasEnded));
+        assert_eq!(remind_at(100, 1), Some(Reminder::Expired));
         assert_eq!(remind_at(101, 0), None);
     }
 }

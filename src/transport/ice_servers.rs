@@ -1,4 +1,4 @@
-//! The ICE servers anew, for a session that asks by HTTP.
+//! `GET /v1/ice-servers`: fresh ICE servers for a session that asks over HTTP.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use super::reject::Rejection;
 use super::request::{bearer, parameter};
 use crate::model::{Address, IceServers, Realm, Secret, UserName};
 
-/// How long it takes to be told that a secret is wrong, as at a login.
+/// Delay before a wrong secret is answered, as at a login: it slows down guessing.
 const WRONG_SECRET_DELAY: Duration = Duration::from_secs(1);
 
 #[derive(Serialize)]
@@ -27,7 +27,7 @@ struct IceServersBody {
     ttl: Option<u64>,
 }
 
-/// As a browser's `RTCPeerConnection` takes it (W3C: `RTCIceServer`).
+/// One server in the form that `RTCPeerConnection` takes (W3C WebRTC, `RTCIceServer`).
 #[derive(Serialize)]
 struct Server {
     urls: Vec<String>,
@@ -55,7 +55,8 @@ impl From<IceServers> for IceServersBody {
     }
 }
 
-/// Tells whoever proves a session: an HTTP session by its token, any other by `?name=` and its `resume` secret, each as a bearer token.
+/// Answers an HTTP session that sends its token, or any other session that sends `?name=` and its
+/// `resume` secret; both are bearer tokens.
 pub(super) async fn ice_servers(
     State(endpoints): State<Endpoints>,
     Extension(from): Extension<SocketAddr>,

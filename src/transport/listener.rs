@@ -1,4 +1,5 @@
-//! Our own accept loop: `axum::serve` leaves hyper's header timeout without a timer, so a slowloris would live for ever.
+//! Accepts connections. `axum::serve` is not used: it sets no timer for hyper's header timeout, so
+//! a slowloris connection would stay open for ever.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -20,20 +21,21 @@ use tracing::{debug, warn};
 
 use super::Tls;
 
-/// How long what was sent may stay without the other side's acknowledgement.
-const UNACKNOWLEDGED: Duration = Duration::from_secs(20);
-/// How long a client may take to agree on keys.
-const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
-/// How long a client may take to send the head of its request.
-const HEADERS_WITHIN: Duration = Duration::from_secs(10);
-/// The largest head, in bytes.
+/// Unacknowledged data closes the connection after this long (`TCP_USER_TIMEOUT`).
+const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(20);
+/// Time limit for the TLS handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time limit for a request's headers.
+const HEADERS_TIMEOUT: Duration = Duration::from_secs(10);
+/// Limit for a request's headers, in bytes.
 const HEAD_BYTES: usize = 16 * 1024;
-/// How long to rest when the process has no file handle left.
+/// Pause before the next `accept` when the process has no file descriptor left.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
-/// Accepts connections for as long as it is driven; with TLS, those that speak it.
+/// Accepts connections until the future is dropped. With `tls`, only TLS connections.
 pub async fn serve(listener: TcpListener, routes: Router, tls: Option<Tls>) {
-    // Ends with the loop that fills it: requests are short, and upgraded sockets are tracked by the drain.
+    // Dropped with this loop. No wait is needed: requests are short, and the drain tracks upgraded
+    // connections.
     let connections = TaskTracker::new();
     loop {
         match listener.accept().await {
@@ -41,10 +43,10 @@ pub async fn serve(listener: TcpListener, routes: Router, tls: Option<Tls>) {
                 connections.spawn(accept(stream, from, routes.clone(), tls.clone()));
             }
             Err(error) if is_connection_error(&error) => {
-                debug!(%error, "A connection broke before it was accepted");
+                debug!(%error, "A client closed its connection before it was accepted");
             }
             Err(error) => {
-                warn!(%error, "No connection can be accepted: raise the limit of open files (ulimit -n)");
+                warn!(%error, "Cannot accept connections: raise the limit of open files of this process (ulimit -n)");
                 sleep(EXHAUSTED_PAUSE).await;
             }
         }
@@ -60,17 +62,19 @@ fn is_connection_error(error: &std::io::Error) -> bool {
 }
 
 async fn accept(stream: TcpStream, from: SocketAddr, routes: Router, tls: Option<Tls>) {
-    // Without it a call set-up takes 44 ms: the delayed acknowledgement of the other side (measured).
+    // Nagle's algorithm with the client's delayed acknowledgement adds 44 ms to a call setup
+    // (measured).
     let _ = stream.set_nodelay(true);
-    // A stream of events is not answered: without this, a client that vanished would be there for a quarter of an hour.
-    let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED));
+    // The client never answers on an event stream. Without this timeout a vanished client would
+    // stay connected for a quarter of an hour.
+    let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED_TIMEOUT));
     let Some(tls) = tls else {
         return serve_connection(stream, from, routes).await;
     };
-    match timeout(HANDSHAKE_WITHIN, tls.acceptor().accept(stream)).await {
+    match timeout(HANDSHAKE_TIMEOUT, tls.acceptor().accept(stream)).await {
         Ok(Ok(stream)) => serve_connection(stream, from, routes).await,
-        Ok(Err(error)) => debug!(%error, "A client and this node did not agree on TLS"),
-        Err(_) => debug!("A client took too long to agree on TLS"),
+        Ok(Err(error)) => debug!(%error, "The TLS handshake failed"),
+        Err(_) => debug!("The TLS handshake timed out"),
     }
 }
 
@@ -83,12 +87,12 @@ async fn serve_connection(
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let mut request: Request<Incoming> = request;
         request.extensions_mut().insert(from);
-        let answering = hyper::service::Service::call(&routes, request);
-        async move { Ok::<_, Infallible>(answering.await.unwrap_or_else(|never| match never {})) }
+        let response = hyper::service::Service::call(&routes, request);
+        async move { Ok::<_, Infallible>(response.await.unwrap_or_else(|never| match never {})) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADERS_WITHIN)
+        .header_read_timeout(HEADERS_TIMEOUT)
         .max_buf_size(HEAD_BYTES)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();

@@ -1,4 +1,4 @@
-//! The endpoints: everything HTTP.
+//! Everything HTTP: the routes for clients and the routes for operators.
 
 mod cors;
 mod expiry;
@@ -32,64 +32,64 @@ use crate::limits::ConnectionLimit;
 use crate::router::Router;
 use crate::session::Clocks;
 
-/// What the operator decides about the endpoints.
+/// The settings of the client routes.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// How patient conversations are.
+    /// Heartbeat and login time limits of a session.
     pub clocks: Clocks,
-    /// How long one write may take.
+    /// Time limit for one write to a connection.
     pub write_timeout: std::time::Duration,
-    /// How long a resumable session keeps its connection; zero for ever.
+    /// After this long a resumable session is asked to reconnect; zero means never.
     pub max_age: std::time::Duration,
     /// The longest message, in bytes.
     pub frame_bytes: usize,
-    /// Messages a second for one connection; 0 for no limit.
+    /// Messages per second for one connection; 0 means no limit.
     pub signals_per_second: u32,
-    /// Connections from one address; 0 for no limit.
+    /// Connections from one address (one /64 of IPv6); 0 means no limit.
     pub connections_per_ip: u32,
-    /// The web pages that may connect; empty for all.
+    /// Origins of the web pages that may connect; empty means all.
     pub origins: Vec<String>,
-    /// The ICE servers that clients are told of.
+    /// The ICE servers that clients get at login.
     pub ice: Arc<Ice>,
-    /// Whether there are pages for people with browsers.
+    /// Whether the web pages at `/` and `/doctor` are served.
     pub pages: bool,
-    /// Whether connections are encrypted.
+    /// Whether the client listener uses TLS.
     pub tls: bool,
-    /// PeerJS, if it is spoken.
+    /// PeerJS settings; `None` if PeerJS is disabled.
     pub peerjs: Option<peerjs::Settings>,
-    /// The HTTP door.
+    /// Settings of HTTP sessions.
     pub http: HttpSettings,
 }
 
-/// What the operator decides about the HTTP door.
+/// The settings of HTTP sessions (section `[http]`).
 #[derive(Clone, Copy, Debug)]
 pub struct HttpSettings {
-    /// How long a session lives without a sign of its client.
+    /// A session ends after this long without a request from its client.
     pub session_ttl: std::time::Duration,
-    /// How long a stream of events may say nothing.
+    /// Longest silence on an event stream before a comment is sent.
     pub keepalive: std::time::Duration,
-    /// How long it lives.
+    /// An event stream is closed after this long, so that streams spread over the nodes again.
     pub stream_age: std::time::Duration,
 }
 
-/// What every door needs.
+/// The state that all request handlers share. Clones share it too.
 #[derive(Clone, Debug)]
 pub struct Endpoints {
     settings: Arc<Settings>,
     router: Arc<Router>,
     phase: Phase,
-    /// Connections, by address.
+    /// Open connections, counted by client address.
     connections: ConnectionLimit,
-    /// HTTP sessions that began here, by address.
+    /// HTTP sessions that were opened on this node, counted by client address.
     sessions: ConnectionLimit,
     homes: http::Homes,
-    /// The page at `/`.
+    /// The page at `/`; `None` if pages are disabled.
     front_page: Option<Arc<pages::File>>,
     lists: peerjs::Lists,
 }
 
 impl Endpoints {
-    /// The endpoints of this router.
+    /// Creates the shared state for this router and broker.
     pub fn new(
         settings: Settings,
         router: Arc<Router>,
@@ -118,12 +118,12 @@ impl Endpoints {
         }
     }
 
-    /// Service: answers what other nodes ask about HTTP sessions.
+    /// Service: answers the questions of other nodes about HTTP sessions.
     pub fn answer(&self, questions: Questions) -> impl Future<Output = ()> + Send + 'static {
         self.homes.answer(questions)
     }
 
-    /// What clients see.
+    /// The routes of the client listener.
     pub fn routes(self) -> axum::Router {
         let peerjs = self.peerjs().map(peerjs::routes);
         let pages = self.front_page.as_ref().map(|_| pages::pages());
@@ -131,7 +131,7 @@ impl Endpoints {
             .route("/v1/whoami", get(whoami::whoami))
             .route("/v1/ice-servers", get(ice_servers::ice_servers))
             .merge(http::routes())
-            .layer(from_fn_with_state(self.clone(), cors::share));
+            .layer(from_fn_with_state(self.clone(), cors::apply));
         axum::Router::new()
             .route("/", any(websocket::enter))
             .route("/ws", any(websocket::enter))
@@ -147,7 +147,7 @@ impl Endpoints {
         self.settings.peerjs.as_ref()
     }
 
-    /// Whether a page of this origin may connect. Programs send none.
+    /// Whether the request's origin may connect. Programs send no `Origin` and are always allowed.
     fn allows_origin(&self, headers: &HeaderMap) -> bool {
         let allowed = &self.settings.origins;
         let known = |origin: &HeaderValue| {

@@ -1,4 +1,4 @@
-//! The operator's door: is the process alive, should it get users, how is it doing.
+//! Routes for operators on the admin listener: `/livez`, `/readyz`, `/status` and `/metrics`.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::drain::Phase;
 use crate::router::Router;
 
-/// What an operator may see of a node.
+/// The state behind the admin routes.
 #[derive(Clone, Debug)]
 pub struct NodeView {
     router: Arc<Router>,
@@ -23,7 +23,7 @@ pub struct NodeView {
 }
 
 impl NodeView {
-    /// A view of a node that starts now, on a broker of this kind.
+    /// Creates the state of a node that starts now. `broker` names the kind of broker.
     pub fn new(router: Arc<Router>, phase: Phase, broker: &'static str) -> Self {
         Self {
             router,
@@ -42,9 +42,9 @@ struct Status {
     draining: bool,
     ready: bool,
     sessions: usize,
-    /// Sides of calls: a call has two, on one node or on two.
+    /// Sides of calls on this node. A call has two sides, on one node or on two.
     calls: u64,
-    /// Other nodes that call peers or receivers were lately found on.
+    /// Other nodes on which call peers or receivers were found lately.
     nodes_seen: Vec<String>,
     #[serde(rename = "fabric")]
     broker: BrokerStatus,
@@ -54,11 +54,11 @@ struct Status {
 struct BrokerStatus {
     kind: &'static str,
     reached: bool,
-    /// Signals and questions that wait to leave.
+    /// Signals and questions that wait to be sent.
     queue: u64,
 }
 
-/// What the admin listener serves.
+/// The routes of the admin listener.
 pub fn admin_routes(view: NodeView) -> axum::Router {
     axum::Router::new()
         .route("/livez", get(async || "alive\n"))
@@ -76,7 +76,7 @@ async fn readyz(State(view): State<NodeView>) -> Response {
     } else {
         (
             StatusCode::SERVICE_UNAVAILABLE,
-            "the broker is away: check that Redis runs, and redis.url\n",
+            "Redis does not answer this node: check that Redis runs and that redis.url is right\n",
         )
             .into_response()
     }

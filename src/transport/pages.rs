@@ -1,4 +1,4 @@
-//! The pages that a node shows, and the client library that it hands out: files that were built into it.
+//! The web pages and the client library: files built into the binary.
 
 use axum::Router;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
@@ -8,18 +8,23 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Endpoints, library, peerjs};
 
-/// What a page may do: only what comes from this node, nothing inline, framed by nobody. `'self'` includes `WebSocket`s of the same host.
-const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
-     media-src 'self' blob: mediastream:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-/// What a page may ask of the browser's user.
+/// Content security policy of the pages: resources of this node only, nothing inline, no framing.
+/// `'self'` includes WebSockets of the same host.
+const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+     img-src 'self' data:; \
+     media-src 'self' blob: mediastream:; connect-src 'self'; base-uri 'none'; \
+     form-action 'none'; frame-ancestors 'none'";
+/// The browser permissions that the pages may ask for.
 const PAGE_PERMISSIONS: &str = "camera=(self), microphone=(self), display-capture=(self)";
-/// What other origins may import: there is nothing secret in it, and it is asked for without credentials.
+/// Lets pages of other origins import the client library. It is public, and browsers request it
+/// without credentials.
 const IMPORTABLE: [(&str, &str); 2] = [
     ("access-control-allow-origin", "*"),
     ("cross-origin-resource-policy", "cross-origin"),
 ];
 
-/// How long a client may keep a file without asking again: until tomorrow's node may have another, or for ever.
+/// Cache policies: ask again each time, because another version of the node may serve another file;
+/// or keep for ever.
 const REVALIDATED: &str = "no-cache";
 const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 
@@ -35,7 +40,7 @@ macro_rules! parts {
     };
 }
 
-/// What the pages consist of: path, type and text.
+/// The parts of the pages: path, content type and text.
 const PARTS: &[(&str, &str, &str)] = parts![
     CSS "page.css",
     ICON "icon.svg",
@@ -61,7 +66,7 @@ const PARTS: &[(&str, &str, &str)] = parts![
     SCRIPT "doctor/peers.js",
 ];
 
-/// One file, as it was when the node was built.
+/// A built-in file with its entity tag.
 #[derive(Clone, Debug)]
 pub(super) struct File {
     text: &'static str,
@@ -79,7 +84,8 @@ impl File {
         }
     }
 
-    /// The file, or that the client has it already.
+    /// The file, or 304 if the client's copy is current (`If-None-Match`, RFC 9110, section
+    /// 13.1.2).
     fn answer(&self, headers: &HeaderMap, caching: &'static str) -> Response {
         let mut response = if self.is_known_to(headers) {
             StatusCode::NOT_MODIFIED.into_response()
@@ -108,8 +114,8 @@ impl File {
     }
 }
 
-/// What there is at `/` for whoever asks for no WebSocket: the page for browsers; for programs what a `PeerServer` says of itself, if they find
-/// one here, or some words.
+/// Answers `GET /` without an upgrade: the page for browsers; for programs the `PeerServer`
+/// information if PeerJS is served at `/`, otherwise a short text.
 pub(super) fn root(endpoints: &Endpoints, headers: &HeaderMap) -> Response {
     let is_peerjs = endpoints.peerjs().is_some_and(|peerjs| peerjs.path == "/");
     let mut response = match &endpoints.front_page {
@@ -128,7 +134,7 @@ pub(super) fn front_page() -> File {
     File::new(HTML, include_str!("pages/index.html"))
 }
 
-/// The page that says why a call fails, and what the pages consist of.
+/// The doctor page, which diagnoses why a call fails, and the parts of all pages.
 pub(super) fn pages() -> Router<Endpoints> {
     let doctor = File::new(HTML, include_str!("pages/doctor.html"));
     let doctor = get(async move |headers: HeaderMap| show(&doctor, &headers));
@@ -157,7 +163,8 @@ pub(super) fn client() -> Router<Endpoints> {
         )
 }
 
-/// A file of this version never changes; which one a node of another version has, it is asked each time.
+/// A URL with this node's version never changes its content. Any other URL depends on the node that
+/// answers.
 fn cache_policy(uri: &Uri) -> &'static str {
     let mut parameters = uri.query().unwrap_or_default().split('&');
     let version = parameters.find_map(|parameter| parameter.strip_prefix("v="));
@@ -184,11 +191,11 @@ fn show(page: &File, headers: &HeaderMap) -> Response {
     (policies, page.answer(headers, REVALIDATED)).into_response()
 }
 
-/// What a program or a curious person finds at the door.
+/// The text at `/` for programs and for people without a browser.
 fn notice(endpoints: &Endpoints) -> Response {
     let text = format!(
         "Switchboard {}: a WebRTC signalling server.\n\n\
-         Connect a WebSocket to this address and say\n\n    {{\"type\":\"login\",\"name\":\"UserA\"}}\n\n\
+         Connect a WebSocket to this address and send\n\n    {{\"type\":\"login\",\"name\":\"UserA\"}}\n\n\
          then offer, answer, candidate and leave, each with the \"name\" of the other user.\n\
          From a terminal: npx wscat -c ws://<this host and port>\n\nThis is node {}.\n",
         env!("CARGO_PKG_VERSION"),
@@ -197,7 +204,8 @@ fn notice(endpoints: &Endpoints) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()
 }
 
-/// Whether HTML is asked for by name, and text is not wished for more: `*/*` is what programs send.
+/// Whether the client accepts `text/html` explicitly and at least as much as text. `*/*` alone does
+/// not count: programs send it.
 fn prefers_html(headers: &HeaderMap) -> bool {
     let accepted = headers.get_all(header::ACCEPT).iter();
     let accepted = accepted.filter_map(|accept| accept.to_str().ok());
@@ -215,7 +223,7 @@ fn prefers_html(headers: &HeaderMap) -> bool {
     weight_of("text/html").is_some_and(|html| html > 0.0 && html >= text.unwrap_or_default())
 }
 
-/// One range of media types, and how much it is wished for.
+/// One media range of an `Accept` header with its weight (RFC 9110, section 12.5.1).
 fn weighted_range(range: &str) -> (&str, f32) {
     let mut parts = range.split(';').map(str::trim);
     let kind = parts.next().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The PeerJS door: the routes of its server, and WebSockets that log in by their URL.
+//! The PeerJS routes: its HTTP API, and WebSockets that log in with their URL.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -22,47 +22,53 @@ use crate::protocol::PeerJs;
 use crate::session::state::SessionPolicy;
 use crate::session::{Clocks, InitialLogin};
 
-/// Read at once, in bytes. A peer says some twenty messages at a call, and then nothing but heartbeats: half of what other clients get
-/// makes a connection smaller by a tenth.
+/// Size of the read buffer in bytes. A peer sends some twenty messages for a call and then only
+/// heartbeats; half of the native buffer makes a connection a tenth smaller.
 const READ_BUFFER: usize = 1024;
 
-/// What the operator decides about PeerJS.
+/// The settings of PeerJS (section `[peerjs]`).
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where its routes begin: a slash at either end.
+    /// The path of the routes, with a slash at either end.
     pub path: String,
-    /// The keys that may be used, each with ids of its own.
+    /// The accepted keys. Each key has ids of its own.
     pub keys: Vec<String>,
-    /// Whether other keys are refused over HTTP too.
+    /// Whether the HTTP API refuses other keys too.
     pub strict_key: bool,
-    /// Whether anybody may list the ids.
+    /// Whether `GET /KEY/peers` lists the ids.
     pub allow_discovery: bool,
-    /// Whether clients hear `LEAVE` when somebody they have exchanged an offer or an answer with is gone.
+    /// Whether clients get `LEAVE` when a peer leaves with which they exchanged an offer or an
+    /// answer.
     pub sends_leave: bool,
     /// How long a message waits for an id that nobody has.
     pub expire_timeout: Duration,
-    /// How often a client must send its heartbeat.
+    /// A client without a heartbeat for this long is disconnected.
     pub alive_timeout: Duration,
-    /// How long an id outlives its connection.
+    /// How long an id stays reserved after its connection is lost.
     pub grace: Duration,
 }
 
-/// First segments of paths that are no keys.
+/// First path segments that the node uses itself; they cannot be keys.
 pub const RESERVED: [&str; 5] = ["v1", "client", "page", "doctor", "ws"];
 
-const INFO: &str = r#"{"name":"PeerJS Server","description":"A server side element to broker connections between PeerJS clients.","website":"https://peerjs.com/"}"#;
+const INFO: &str = concat!(
+    r#"{"name":"PeerJS Server","#,
+    r#""description":"A server side element to broker connections between PeerJS clients.","#,
+    r#""website":"https://peerjs.com/"}"#
+);
 const NOT_SUPPLIED: Refusal =
     Refusal::Unauthorized("No id, token, or key supplied to websocket server");
 const INVALID_KEY: Refusal = Refusal::Unauthorized("Invalid key provided");
-/// How many ids are listed at most.
+/// The most ids that `GET /KEY/peers` returns.
 const MAX_LISTED: usize = 10_000;
-/// How long a list is told again before the next one is made: it looks at every name of the cluster.
+/// How long a list is cached. Making one scans every name of the cluster.
 const LIST_TTL: Duration = Duration::from_secs(1);
 
-/// Lists of ids that were made lately, by realm. Held while one is made, so that nobody makes it twice.
+/// Cached lists of ids by realm. The lock is held while a list is made, so that concurrent requests
+/// make it once.
 pub(super) type Lists = Arc<Mutex<HashMap<Realm, (Instant, Arc<Vec<String>>)>>>;
 
-/// The routes below its path.
+/// The routes below `settings.path`.
 pub(super) fn routes(settings: &Settings) -> Router<Endpoints> {
     let base = &settings.path;
     let mut routes = Router::new()
@@ -72,7 +78,7 @@ pub(super) fn routes(settings: &Settings) -> Router<Endpoints> {
             &format!("{base}{{key}}/peers"),
             get(peers).options(preflight),
         );
-    // Otherwise it is the native door's path, which tells of us too.
+    // At `/` the native route answers, with the same information.
     if base != "/" {
         for path in [base.as_str(), base.trim_end_matches('/')] {
             routes = routes.route(path, get(about).options(preflight));
@@ -81,7 +87,7 @@ pub(super) fn routes(settings: &Settings) -> Router<Endpoints> {
     routes
 }
 
-/// What this is, for programs.
+/// The information that the original `PeerServer` returns at its root.
 pub(super) fn info(endpoints: &Endpoints, headers: &HeaderMap) -> Response {
     let json = (
         [(header::CONTENT_TYPE, "application/json; charset=utf-8")],
@@ -94,7 +100,7 @@ async fn about(State(endpoints): State<Endpoints>, headers: HeaderMap) -> Respon
     info(&endpoints, &headers)
 }
 
-/// An id that nobody has: it is random.
+/// A random id.
 async fn id(
     State(endpoints): State<Endpoints>,
     Path(key): Path<String>,
@@ -107,7 +113,7 @@ async fn id(
     with_cors(&endpoints, &headers, (text, uuid()))
 }
 
-/// Every id of the cluster.
+/// All ids of the cluster for one key.
 async fn peers(
     State(endpoints): State<Endpoints>,
     Path(key): Path<String>,
@@ -161,7 +167,7 @@ async fn preflight(State(endpoints): State<Endpoints>, headers: HeaderMap) -> Re
     response
 }
 
-/// Lets pages of other origins read the answer, if they may connect.
+/// Adds CORS headers if the origin may connect.
 fn with_cors(endpoints: &Endpoints, headers: &HeaderMap, answer: impl IntoResponse) -> Response {
     let mut response = answer.into_response();
     let answer = response.headers_mut();
@@ -174,7 +180,7 @@ fn with_cors(endpoints: &Endpoints, headers: &HeaderMap, answer: impl IntoRespon
     response
 }
 
-/// Lets a WebSocket in, which logs in as it comes.
+/// Upgrades to a WebSocket that is logged in by its URL.
 async fn enter(
     State(endpoints): State<Endpoints>,
     Extension(from): Extension<SocketAddr>,
@@ -211,7 +217,8 @@ async fn enter(
     websocket::open_session(&endpoints, from, &headers, upgrade, codec, setup)
 }
 
-/// How the setup begins, by what its URL says. Of a parameter that is given twice the last one counts.
+/// The realm and the login that a URL's query asks for. The last one of a repeated parameter
+/// counts.
 fn initial_login(settings: &Settings, query: &str) -> (Realm, InitialLogin) {
     let (mut id, mut token, mut key) = (String::new(), String::new(), String::new());
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -236,7 +243,8 @@ fn initial_login(settings: &Settings, query: &str) -> (Realm, InitialLogin) {
     (realm_of(&key), initial_login)
 }
 
-/// The realm that an HTTP request with this key is about. Any key will do, as at the original, unless it is to be checked.
+/// The realm of an HTTP request with this key. Like the original, any key is accepted unless
+/// `strict_key` is set.
 fn realm(endpoints: &Endpoints, key: &str) -> Option<Realm> {
     let peerjs = endpoints.peerjs()?;
     if peerjs.path == "/" && RESERVED.contains(&key) {
@@ -287,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn a_uuid_is_of_version_4() {
+    fn uuids_have_version_4() {
         for _ in 0..100 {
             let uuid = uuid();
             let lengths: Vec<usize> = uuid.split('-').map(str::len).collect();
@@ -297,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn the_url_says_who_comes() {
+    fn the_last_repeated_parameter_counts() {
         let (realm, initial_login) = initial_login(
             &settings(),
             "key=other&id=wrong&token=t%20t&version=1.5.5&id=a%20b",
@@ -311,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn who_does_not_say_enough_is_refused_in_the_order_of_the_original() {
+    fn incomplete_logins_are_refused_in_the_order_of_the_original() {
         for (query, refusal) in [
             ("", NOT_SUPPLIED),
             ("key=peerjs&id=a", NOT_SUPPLIED),

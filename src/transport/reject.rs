@@ -1,42 +1,42 @@
-//! Every way to be turned away at the door, as HTTP.
+//! Every reason to reject an HTTP request, with its status, code and message.
 
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use crate::model::Refusal;
 
-/// Why a request gets no further.
+/// Why a request is rejected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Rejection {
-    /// A page that may not connect.
+    /// The `Origin` is not in `limits.origins`.
     Origin,
-    /// As many connections from that address as there may be.
+    /// The client's address has as many connections as `limits.connections_per_ip` allows.
     TooMany,
     /// The node is shutting down.
     Draining,
-    /// The request is for a WebSocket door, and asks for no upgrade.
+    /// A WebSocket route was requested without an upgrade.
     NotAnUpgrade,
-    /// It looks like a WebSocket handshake, and is none.
+    /// The upgrade is not a valid WebSocket handshake.
     BadUpgrade,
-    /// Nothing proves the session.
+    /// The token or secret is missing or wrong.
     Unauthorized,
-    /// The query names nobody.
+    /// The query has no valid `name`.
     NoName,
-    /// There is no such session any more.
+    /// The session has ended, or never existed.
     SessionGone,
     /// A newer reader of the session took over.
     Replaced,
-    /// A message over the limit, or too many at once.
+    /// A message, or the whole body, is too long.
     TooLarge,
-    /// The body is of a kind that nobody reads.
+    /// The body's content type is not supported.
     MediaType,
-    /// More waits to be heard than may.
+    /// The session has too many unprocessed messages.
     TooFast,
-    /// The body is not what it should be.
+    /// The body is not a valid message.
     Refused(Refusal),
-    /// Something else about the request is wrong: says what.
+    /// Another part of the request is wrong; the text says which.
     Bad(&'static str),
-    /// The broker does not answer.
+    /// The broker did not answer in time.
     Unavailable,
 }
 
@@ -46,77 +46,70 @@ impl From<Refusal> for Rejection {
     }
 }
 
+impl Rejection {
+    /// The status, and the machine-readable code of the body.
+    fn status_and_code(&self) -> (StatusCode, &'static str) {
+        match self {
+            Self::Origin => (StatusCode::FORBIDDEN, "forbidden"),
+            Self::TooMany => (StatusCode::TOO_MANY_REQUESTS, "too_many"),
+            Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+            Self::NotAnUpgrade => (StatusCode::UPGRADE_REQUIRED, "upgrade_required"),
+            Self::BadUpgrade | Self::NoName | Self::Bad(_) => {
+                (StatusCode::BAD_REQUEST, "bad_request")
+            }
+            Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized"),
+            Self::SessionGone => (StatusCode::NOT_FOUND, "session_gone"),
+            Self::Replaced => (StatusCode::CONFLICT, "replaced"),
+            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
+            Self::MediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
+            Self::TooFast => (StatusCode::TOO_MANY_REQUESTS, "rate_limited"),
+            Self::Refused(refusal) => (StatusCode::BAD_REQUEST, refusal.code()),
+            Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+        }
+    }
+
+    /// The text for people. It goes into JSON as it is, so it must not need escaping.
+    fn message(&self) -> &'static str {
+        match self {
+            Self::Origin => {
+                "This page's origin may not connect. The operator can allow it in limits.origins"
+            }
+            Self::TooMany => {
+                "Too many connections from this address: close some. \
+                 The operator sets the limit in limits.connections_per_ip"
+            }
+            Self::Draining => "This node is shutting down: connect again to reach another node",
+            Self::NotAnUpgrade => "This path serves WebSockets only: send a WebSocket upgrade",
+            Self::BadUpgrade => {
+                "The WebSocket handshake is invalid (RFC 6455, section 4.1). \
+                 A proxy may have removed its headers"
+            }
+            Self::Unauthorized => {
+                "Invalid or expired session token: send it as Authorization: Bearer"
+            }
+            Self::NoName => "The user name of the session is missing or invalid: send it as ?name=",
+            Self::SessionGone => "This session has ended: open another with POST /v1/sessions",
+            Self::Replaced => "A newer request reads the events of this session",
+            Self::TooLarge => {
+                "A message is longer than session.frame_bytes, or there are too many in one \
+                 request: send less at once"
+            }
+            Self::MediaType => {
+                "Unsupported content type: send application/json or application/x-ndjson"
+            }
+            Self::TooFast => "This session has too many unprocessed messages: try again later",
+            Self::Refused(_) => "The body is not valid: send JSON as PROTOCOL describes it",
+            Self::Bad(what) => what,
+            Self::Unavailable => {
+                "No answer in time: try again. Repeat a POST with the same Idempotency-Key"
+            }
+        }
+    }
+}
+
 impl IntoResponse for Rejection {
     fn into_response(self) -> Response {
-        let (status, code, message) = match &self {
-            Self::Origin => (
-                StatusCode::FORBIDDEN,
-                "forbidden",
-                "pages of this origin may not connect: see limits.origins",
-            ),
-            Self::TooMany => (
-                StatusCode::TOO_MANY_REQUESTS,
-                "too_many",
-                "too many connections from this address: see limits.connections_per_ip",
-            ),
-            Self::Draining => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "draining",
-                "this node is shutting down: connect again",
-            ),
-            Self::NotAnUpgrade => (
-                StatusCode::UPGRADE_REQUIRED,
-                "upgrade_required",
-                "this is a door for WebSockets",
-            ),
-            Self::BadUpgrade => (
-                StatusCode::BAD_REQUEST,
-                "bad_request",
-                "not a WebSocket handshake (RFC 6455, 4.1)",
-            ),
-            Self::Unauthorized => (
-                StatusCode::UNAUTHORIZED,
-                "unauthorized",
-                "that is no token or secret of a session which goes on: give it as Authorization: Bearer",
-            ),
-            Self::NoName => (
-                StatusCode::BAD_REQUEST,
-                "bad_request",
-                "the name of the session's user is missing: ?name=",
-            ),
-            Self::SessionGone => (
-                StatusCode::NOT_FOUND,
-                "session_gone",
-                "there is no such session any more: begin another",
-            ),
-            Self::Replaced => (
-                StatusCode::CONFLICT,
-                "replaced",
-                "a newer reader of this session took over",
-            ),
-            Self::TooLarge => (
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "too_large",
-                "a message over session.frame_bytes, or too many at once",
-            ),
-            Self::MediaType => (
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "unsupported_media_type",
-                "a body is application/json, or application/x-ndjson",
-            ),
-            Self::TooFast => (
-                StatusCode::TOO_MANY_REQUESTS,
-                "rate_limited",
-                "too much waits to be heard: try again",
-            ),
-            Self::Refused(refusal) => (StatusCode::BAD_REQUEST, refusal.code(), "not valid JSON"),
-            Self::Bad(what) => (StatusCode::BAD_REQUEST, "bad_request", *what),
-            Self::Unavailable => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "unavailable",
-                "no answer in time: try again, a POST with the same Idempotency-Key",
-            ),
-        };
+        let ((status, code), message) = (self.status_and_code(), self.message());
         let body =
             format!("{{\"type\":\"error\",\"code\":\"{code}\",\"message\":\"{message}\"}}\n");
         let mut response =

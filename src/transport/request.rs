@@ -1,17 +1,18 @@
-//! What a request says beside its body: who asks, and with which parameters.
+//! Reads credentials and query parameters from a request.
 
 use axum::http::{HeaderMap, Uri, header};
 use percent_encoding::percent_decode_str;
 
-/// The token of RFC 6750.
+/// The bearer token of the `Authorization` header (RFC 6750, section 2.1).
 pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let said = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = said.split_once(' ')?;
+    let header = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = header.split_once(' ')?;
     let token = token.trim();
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
 }
 
-/// A parameter of the query, as forms and `URLSearchParams` write it.
+/// A query parameter, decoded as `application/x-www-form-urlencoded` (what HTML forms and
+/// `URLSearchParams` write).
 pub(super) fn parameter(uri: &Uri, name: &str) -> Option<String> {
     let mut parameters = uri.query()?.split('&');
     let value = parameters.find_map(|parameter| {
@@ -28,7 +29,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_parameter_is_read_as_browsers_write_it() {
+    fn query_parameters_are_form_decoded() {
         let name = |query: &str| parameter(&format!("/x?{query}").parse().unwrap(), "name");
         assert_eq!(name("name=UserA").as_deref(), Some("UserA"));
         assert_eq!(

@@ -1,4 +1,5 @@
-//! TLS at the clients' door: a certificate and its key, read from two files and read again whenever they change.
+//! TLS of the client listener: loads a certificate and its key from two files, and reloads them
+//! when they change.
 
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -17,52 +18,52 @@ use tracing::{error, info};
 
 use super::expiry::Expiry;
 
-/// How often the files are looked at. Also how long a certificate and its key may take to be replaced, one after the other.
+/// How often the files are checked. The certificate and its key may be replaced this far apart.
 const RELOAD_EVERY: Duration = Duration::from_secs(2);
 
-/// Where the operator keeps the certificate.
+/// The files of the certificate and its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// PEM: the certificate, then those that lead to its root.
+    /// PEM: the certificate, followed by its chain.
     pub certificate: PathBuf,
     /// PEM: the private key.
     pub key: PathBuf,
 }
 
-/// Why a certificate cannot be served.
+/// Why a certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file cannot be read.
-    #[error("{setting} = {path:?} cannot be read: {source}")]
+    #[error("cannot read the file of {setting} = {path:?}: {source}")]
     Unreadable {
-        /// Which setting names the file.
+        /// The setting that names the file.
         setting: &'static str,
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: std::io::Error,
     },
-    /// A file holds something else.
-    #[error("{setting} = {path:?} holds no {what} in PEM (\"-----BEGIN …\")")]
+    /// A file has no PEM section of the expected kind.
+    #[error("the file of {setting} = {path:?} contains no {what} in PEM format (\"-----BEGIN …\")")]
     NotPem {
-        /// Which setting names the file.
+        /// The setting that names the file.
         setting: &'static str,
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What it should hold.
+        /// The expected kind of section.
         what: &'static str,
     },
-    /// Each is fine, but they are not a pair.
+    /// The key does not belong to the certificate.
     #[error(
-        "the key of tls.key does not belong to the certificate of tls.certificate: replace both"
+        "the key in tls.key does not belong to the certificate in tls.certificate: replace both files"
     )]
     Mismatch,
-    /// The pair cannot be used.
-    #[error("the certificate of tls.certificate, or the key of tls.key, cannot be used: {0}")]
+    /// The certificate or the key cannot be used.
+    #[error("cannot use the certificate in tls.certificate or the key in tls.key: {0}")]
     Unusable(rustls::Error),
 }
 
-/// A certificate and its key, as they are in the files.
+/// The contents of the two files.
 struct PemFiles {
     certificate: Vec<u8>,
     key: Vec<u8>,
@@ -83,7 +84,7 @@ impl PemFiles {
         })
     }
 
-    /// Tells this pair from every other.
+    /// Changes whenever one of the files changes. The length keeps the two contents apart.
     fn fingerprint(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
         hash.update(self.certificate.len().to_be_bytes());
@@ -119,19 +120,19 @@ impl PemFiles {
     }
 }
 
-/// What is served at the moment.
+/// The certificate of new connections.
 #[derive(Debug)]
 struct CurrentCertificate(RwLock<Arc<CertifiedKey>>);
 
 impl ResolvesServerCert for CurrentCertificate {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        // Nothing panics while it holds the lock.
+        // A poisoned lock holds a whole value: nothing panics while holding it.
         let served = self.0.read().unwrap_or_else(PoisonError::into_inner);
         Some(Arc::clone(&served))
     }
 }
 
-/// A door's TLS. Clones serve the same certificate.
+/// The TLS configuration of a listener. Clones share the certificate.
 #[derive(Clone)]
 pub struct Tls {
     files: TlsFiles,
@@ -149,7 +150,7 @@ impl std::fmt::Debug for Tls {
 }
 
 impl Tls {
-    /// Reads the files for the first time.
+    /// Loads the files at startup.
     pub fn load(files: TlsFiles) -> Result<Self, TlsError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let pair = PemFiles::read(&files)?;
@@ -162,7 +163,7 @@ impl Tls {
             .map_err(TlsError::Unusable)?
             .with_no_client_auth()
             .with_cert_resolver(resolver);
-        // WebSockets begin as HTTP/1.1.
+        // WebSockets need HTTP/1.1 for their upgrade.
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Self {
             fingerprint: pair.fingerprint(),
@@ -178,7 +179,8 @@ impl Tls {
         &self.acceptor
     }
 
-    /// Looks at the files for ever. What is new and good is served from the next connection on; what is bad is logged, and not served.
+    /// Service: reloads the files when they change. New connections get a valid new certificate; an
+    /// invalid one is logged, and the previous one stays in use.
     pub async fn watch_files(mut self) {
         let mut throttle = ErrorThrottle::default();
         loop {
@@ -186,12 +188,14 @@ impl Tls {
             match self.reload() {
                 Ok(renewed) => {
                     if renewed {
-                        info!(certificate = ?self.files.certificate, "A renewed certificate is served");
+                        info!(certificate = ?self.files.certificate, "Loaded a new TLS certificate");
                     }
                     throttle = ErrorThrottle::default();
                 }
                 Err(found) if throttle.should_log(&found.to_string()) => {
-                    error!("The TLS certificate is not renewed, the one before is kept: {found}");
+                    error!(
+                        "The new TLS certificate is not used, the previous one stays in use: {found}"
+                    );
                 }
                 Err(_) => {}
             }
@@ -201,7 +205,7 @@ impl Tls {
         }
     }
 
-    /// True if what is served has changed.
+    /// Returns whether the certificate was replaced.
     fn reload(&mut self) -> Result<bool, TlsError> {
         let pair = PemFiles::read(&self.files)?;
         let fingerprint = pair.fingerprint();
@@ -220,7 +224,8 @@ impl Tls {
     }
 }
 
-/// An error is logged at its second look, since two files are never replaced at once, and then no more until it is another.
+/// Logs an error once, and only when two checks in a row find it: the two files are never replaced
+/// at the same instant.
 #[derive(Debug, Default)]
 struct ErrorThrottle {
     seen: String,

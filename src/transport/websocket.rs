@@ -1,4 +1,4 @@
-//! The WebSocket door: upgrades, and adapts what comes to the frames of a setup.
+//! The native WebSocket endpoint, and the adapter from a WebSocket to the frames of a session.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -22,16 +22,17 @@ use crate::protocol::{Codec, Native};
 use crate::session::state::SessionPolicy;
 use crate::session::{self, Clocks, Gone, InitialLogin, Received, Sending, SessionContext};
 
-/// Read at once. It is allocated for every connection and zeroed at every read: the default of 128 KiB costs 136 KiB a connection, and a
-/// relay 12 µs (measured).
+/// Size of the read buffer in bytes. It is allocated per connection and zeroed at every read: the
+/// default of 128 KiB costs 136 KiB per connection and 12 µs per relayed message (measured).
 const READ_BUFFER: usize = 1024;
-/// Collected before a write begins; allocated as needed.
+/// Bytes that are collected before a write begins; allocated as needed.
 const WRITE_BUFFER: usize = 16 * 1024;
-/// How clients close that do not come back: normally, or leaving the page (RFC 6455, section 7.4.1), or without a word.
+/// Close codes of clients that do not come back: normal closure, leaving the page, or no code (RFC
+/// 6455, section 7.4.1).
 const CLOSED_FOR_GOOD: [u16; 3] = [1000, 1001, 1005];
 
-/// Lets a WebSocket in, at `/`, `/ws` and any path that is no other route: the tutorial's server looks at none. Says what this is to whoever
-/// asks otherwise.
+/// Upgrades requests at `/`, `/ws` and every path that is no other route: the tutorial's server
+/// ignores the path too. Other requests get the page or an error.
 pub(super) async fn enter(
     State(endpoints): State<Endpoints>,
     Extension(from): Extension<SocketAddr>,
@@ -48,7 +49,7 @@ pub(super) async fn enter(
         (Err(_), "/ws") => return Rejection::NotAnUpgrade.into_response(),
         _ => return StatusCode::NOT_FOUND.into_response(),
     };
-    // A browser closes a connection for which it has named subprotocols and none is chosen.
+    // A browser closes the connection if it offered subprotocols and the server chooses none.
     if let Some(protocol) = first_protocol(&headers) {
         upgrade.set_selected_protocol(protocol);
     }
@@ -62,31 +63,34 @@ pub(super) async fn enter(
     open_session(&endpoints, from, &headers, upgrade, Native, setup)
 }
 
-/// Whether a path is below one of another door, or where PeerJS clients connect: whoever is wrong about it gets no native setup.
+/// Whether a path belongs to another route or to PeerJS. A client with a mistake in such a path
+/// gets 404 instead of a native session that it does not understand.
 fn is_reserved_path(path: &str) -> bool {
     let mut segments = path.split('/').filter(|segment| !segment.is_empty());
     let first = segments.clone().next().unwrap_or_default();
     (first != "ws" && RESERVED.contains(&first)) || segments.any(|segment| segment == "peerjs")
 }
 
-/// The subprotocol that a client wishes for most, which the tutorial's server chooses. The language is the same in each.
+/// The client's preferred subprotocol, which the tutorial's server chooses too. The messages are
+/// the same in each.
 fn first_protocol(headers: &HeaderMap) -> Option<HeaderValue> {
     let offered = headers.get(header::SEC_WEBSOCKET_PROTOCOL)?.to_str().ok()?;
     let mut offered = offered.split(',').map(str::trim);
     HeaderValue::from_str(offered.find(|protocol| !protocol.is_empty())?).ok()
 }
 
-/// What is different from door to door.
+/// The parts of a session that differ between the native and the PeerJS endpoint.
 pub(super) struct SessionSetup {
     pub(super) realm: Realm,
     pub(super) initial_login: InitialLogin,
     pub(super) policy: SessionPolicy,
     pub(super) clocks: Clocks,
-    /// Read at once, in bytes.
+    /// Size of the read buffer in bytes.
     pub(super) read_buffer: usize,
 }
 
-/// Lets a WebSocket in that is to speak this language, if there is room and it may come.
+/// Upgrades the request and runs a session on the WebSocket, unless the node drains, the origin is
+/// not allowed, or the address has too many connections.
 pub(super) fn open_session(
     endpoints: &Endpoints,
     from: SocketAddr,
@@ -104,7 +108,7 @@ pub(super) fn open_session(
     let Ok(permit) = endpoints.connections.acquire(from.ip()) else {
         return Rejection::TooMany.into_response();
     };
-    // In a box until the session has one of its own: what the upgrade is given is kept twice by its future.
+    // Boxed because the upgrade future stores its input twice.
     let context = Box::new(SessionContext {
         router: endpoints.router.clone(),
         realm: setup.realm,
@@ -118,7 +122,7 @@ pub(super) fn open_session(
         http: None,
         ice: Arc::clone(&endpoints.settings.ice),
     });
-    // Taken before the upgrade is answered, so that a drain cannot miss the session.
+    // Tracked before the upgrade is answered, so that a drain waits for this session.
     let tracked = endpoints.phase.track();
     upgrade
         .read_buffer_size(setup.read_buffer)
@@ -140,16 +144,17 @@ pub(super) fn open_session(
         })
 }
 
-/// Gives the room of the box back at once: moved out of it by `*`, its value leaves it to the end of the setup.
-#[expect(clippy::boxed_local, reason = "the box is what this is about")]
+/// Frees the box before the session starts. With `*context` in the argument list, the allocation
+/// would live as long as the session.
+#[expect(clippy::boxed_local, reason = "moving out of the box frees it")]
 fn unboxed<T>(value: Box<T>) -> T {
     *value
 }
 
-/// A WebSocket as a setup sees it.
+/// A WebSocket with the stream and sink that a session expects.
 struct WebSocketConnection {
     socket: WebSocket,
-    /// Free again as soon as the connection is closed.
+    /// Released when the connection is dropped.
     _permit: Option<Permit>,
 }
 
@@ -172,7 +177,7 @@ impl Stream for WebSocketConnection {
     }
 }
 
-/// A client may also say pong unasked, which answers nothing.
+/// A pong without our payload answers no ping (RFC 6455, section 5.5.3 allows unsolicited pongs).
 fn pong_received(payload: &[u8]) -> Received {
     match payload.try_into() {
         Ok(number) => Received::Answered(u64::from_be_bytes(number)),
@@ -207,7 +212,7 @@ impl Sink<Sending> for WebSocketConnection {
             Sending::Ping(number) => {
                 Message::Ping(bytes::Bytes::copy_from_slice(&number.to_be_bytes()))
             }
-            // Nobody else goes on with a WebSocket.
+            // Only HTTP sessions move between nodes.
             Sending::Progress(_) | Sending::Settled => return Ok(()),
             Sending::Close(reason) => Message::Close(close_frame(reason)),
         };

@@ -1,4 +1,5 @@
-//! What a node sees of whoever asks: what proxies on the way have made of a request.
+//! `GET /v1/whoami`: shows a client how its request reaches the node, for example what proxies
+//! changed.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -10,18 +11,18 @@ use serde::Serialize;
 
 use super::Endpoints;
 
-/// Nothing in it is secret, and nothing that could be is read: neither credentials nor cookies.
+/// The answer. It has no secrets: credentials and cookies are not read.
 #[derive(Debug, Serialize)]
 pub(super) struct Whoami {
     node: String,
     version: &'static str,
     draining: bool,
-    /// The node's clock, in seconds since 1970: TURN credentials expire by such clocks.
+    /// The node's clock in Unix seconds. TURN credentials expire by this clock.
     time: u64,
-    /// Where the connection comes from: the client, or the last proxy.
+    /// The address of the client or of the last proxy.
     address: IpAddr,
     port: u16,
-    /// How that connection came to the node: http or https.
+    /// The scheme of the connection to the node: http or https.
     scheme: &'static str,
     http_version: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -30,7 +31,7 @@ pub(super) struct Whoami {
     origin: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     user_agent: Option<String>,
-    /// What proxies say: anybody can write these, so nothing is decided by them.
+    /// What proxies report. Anybody can send these headers, so no decision depends on them.
     #[serde(skip_serializing_if = "Option::is_none")]
     forwarded_for: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -41,7 +42,7 @@ pub(super) struct Whoami {
     via: Option<String>,
 }
 
-/// Tells it.
+/// Describes the request.
 pub(super) async fn whoami(
     State(endpoints): State<Endpoints>,
     Extension(from): Extension<SocketAddr>,
@@ -80,7 +81,7 @@ pub(super) async fn whoami(
     ([(header::CACHE_CONTROL, "no-store")], Json(seen))
 }
 
-/// All that a header says; several are as one with commas (RFC 9110, section 5.3).
+/// The values of a header, joined with commas (RFC 9110, section 5.3).
 fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     let values = headers.get_all(name).iter();
     let values: Vec<_> = values

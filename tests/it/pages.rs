@@ -99,7 +99,7 @@ async fn the_library_can_be_imported_cross_origin_and_cached() {
         let origin = [("origin", "https://elsewhere.example")];
         let response = get(address, &path, &origin).await;
         assert_eq!(response.status, 200);
-        if file.ends_with(".js") {
+        if kind == "text/javascript" {
             // Its modules, joined: it needs no other file.
             assert!(!response.body.contains("import "), "{}", response.body);
             assert!(response.body.contains("\nclass Client extends Session {\n"));

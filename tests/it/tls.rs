@@ -178,9 +178,9 @@ async fn a_renewed_certificate_is_served_and_a_bad_one_is_not() {
         (
             "nothing of the kind",
             &new.key,
-            "holds no certificate in PEM",
+            "contains no certificate in PEM",
         ),
-        (&third.pem, "", "holds no private key in PEM"),
+        (&third.pem, "", "contains no private key in PEM"),
     ];
     for (certificate, key, word) in bad {
         files.hold(certificate, key);
@@ -197,7 +197,7 @@ async fn a_renewed_certificate_is_served_and_a_bad_one_is_not() {
     }
     std::fs::remove_file(&files.paths()[1]).unwrap();
     eventually("the missing key is logged", async || {
-        node.log().contains("cannot be read").then_some(())
+        node.log().contains("cannot read the file").then_some(())
     })
     .await;
     let log = node.log();
@@ -252,7 +252,7 @@ fn a_node_does_not_start_with_a_certificate_that_it_cannot_serve() {
     std::fs::remove_file(&files.paths()[0]).unwrap();
     let log = start(&files, false);
     assert!(
-        log.contains("tls.certificate = ") && log.contains("cannot be read"),
+        log.contains("tls.certificate = ") && log.contains("cannot read the file"),
         "{log}"
     );
     let log = start(&files, true);

@@ -12,16 +12,16 @@ use crate::model::{
     Refusal, Report, Signal, SignalKind, UserName,
 };
 
-/// The longest `id`, in bytes of what it says.
+/// The longest string `id`, in bytes after unescaping.
 const MAX_ID_BYTES: usize = 64;
-/// How much of an unknown `type` is echoed, in bytes.
+/// Limit for the echo of an unknown `type`, in bytes.
 const MAX_ECHO_BYTES: usize = 128;
-/// The longest time that a report may tell.
+/// The longest duration in a report: one day, in milliseconds.
 const LONGEST_REPORT_MS: f64 = 86_400_000.0;
-/// What the tutorial's server says to anything that is not a message.
+/// The tutorial's server answers this to JSON that is no message.
 const UNDEFINED: Refusal = Refusal::BadMessage("Command not found: undefined");
 
-/// One message, each field as the text it was written in.
+/// One message with each field as raw text.
 #[derive(Deserialize)]
 pub(super) struct Wire<'a> {
     #[serde(borrow, default, deserialize_with = "as_written")]
@@ -62,14 +62,14 @@ pub(super) struct Wire<'a> {
     pair: Option<&'a RawValue>,
 }
 
-/// Keeps a `null` that was written apart from a field that was not.
+/// Deserializes `null` to `Some`, so that it differs from a missing field.
 fn as_written<'de, D: Deserializer<'de>>(field: D) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(field).map(Some)
 }
 
 impl<'a> Wire<'a> {
     pub(super) fn read(bytes: &'a [u8]) -> Result<Self, Refusal> {
-        // serde would take an array for a struct.
+        // serde would accept an array for a struct.
         if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
             return Err(match serde_json::from_slice::<&RawValue>(bytes) {
                 Ok(_) => UNDEFINED,
@@ -98,17 +98,18 @@ impl<'a> Wire<'a> {
             Ok(Some(Correlation(raw.into())))
         } else {
             Err(Refusal::BadMessage(
-                "An id is an integer or a string of at most 64 bytes",
+                "Invalid id: send an integer or a string of at most 64 bytes",
             ))
         }
     }
 
-    /// The user that the message names. A text that is no name is nobody's, so nobody of that name is here.
+    /// The user that the message names. A string that is no valid name belongs to nobody, so the
+    /// error is `user_unavailable`.
     pub(super) fn user(&self) -> Result<UserName, Refusal> {
         let raw = self
             .name
             .ok_or(Refusal::BadMessage("The name of a user is missing"))?;
-        let name = string(raw.get()).ok_or(Refusal::BadMessage("A name is a string"))?;
+        let name = string(raw.get()).ok_or(Refusal::BadMessage("Invalid name: send a string"))?;
         UserName::parse(&name).map_err(|_| Refusal::UserUnavailable)
     }
 
@@ -150,13 +151,13 @@ impl<'a> Wire<'a> {
         id: Option<Correlation>,
     ) -> Result<Command, Refusal> {
         let body = body.ok_or(Refusal::BadMessage(
-            "The field named like the type is missing",
+            "The body is missing: send a field with the name of the type",
         ))?;
         let body = Body(frame.slice_ref(body.get().as_bytes()));
         Ok(Command::Send {
             to: self.user()?,
             signal: Signal { kind, body },
-            // One that cannot be read is as none, says the standard.
+            // W3C Trace Context says to ignore an invalid traceparent.
             trace: self
                 .traceparent
                 .and_then(|raw| string(raw.get())?.parse().ok()),
@@ -173,21 +174,24 @@ impl<'a> Wire<'a> {
                 .ok_or(Refusal::BadMessage(wrong)),
         };
         Ok(LoginRequest {
-            // Whatever is not a name fails as a login does, so that the tutorial's client sees `success: false`.
+            // A missing or invalid name fails as a login, so that the tutorial's client gets
+            // `success: false`.
             name: self
                 .name
                 .and_then(|raw| string(raw.get()))
                 .unwrap_or_default()
                 .into_owned(),
-            token: optional(self.token, "A token is a string")?,
-            resumable: boolean(self.resumable, "resumable is true or false")?.unwrap_or_default(),
-            resume: optional(self.resume, "A resume secret is a string")?,
+            token: optional(self.token, "Invalid token: send a string")?,
+            resumable: boolean(self.resumable, "Invalid resumable: send true or false")?
+                .unwrap_or_default(),
+            resume: optional(self.resume, "Invalid resume: send the secret as a string")?,
             last: offset(self.last)?,
             own_secret: None,
         })
     }
 
-    /// The tutorial's client leaves without a name, or with `null`, when it hangs up idle; a name that nobody can have is nobody's call.
+    /// The tutorial's client leaves without a name, or with `null`, when it hangs up while idle. An
+    /// invalid name cannot be in a call.
     fn leave(&self, id: Option<Correlation>) -> Result<Command, Refusal> {
         let whom = match self.name.map(RawValue::get) {
             None | Some("null") => LeaveTarget::All,
@@ -200,7 +204,8 @@ impl<'a> Wire<'a> {
     }
 
     fn report(&self, id: Option<Correlation>) -> Result<Command, Refusal> {
-        const STATE: Refusal = Refusal::BadMessage("A state is connected, failed or disconnected");
+        const STATE: Refusal =
+            Refusal::BadMessage("Invalid state: send connected, failed or disconnected");
         let json =
             |raw: Option<&RawValue>| raw.and_then(|raw| Some(string(raw.get())?.into_owned()));
         let state = json(self.state).ok_or(STATE)?;
@@ -209,12 +214,12 @@ impl<'a> Wire<'a> {
             .find(|known| known.as_str() == state);
         let after = match self.ms.map(RawValue::get) {
             None | Some("null") => None,
-            // JavaScript's clocks give fractions.
+            // `performance.now()` gives fractions.
             Some(raw) => {
                 let millis: Option<f64> = raw.parse().ok();
                 let millis = millis.filter(|millis| (0.0..=LONGEST_REPORT_MS).contains(millis));
                 let millis = millis.ok_or(Refusal::BadMessage(
-                    "ms is a number of milliseconds, of a day at most",
+                    "Invalid ms: send milliseconds, at most one day",
                 ))?;
                 Some(Duration::from_secs_f64(millis / 1000.0))
             }
@@ -227,7 +232,7 @@ impl<'a> Wire<'a> {
                     .into_iter()
                     .find(|known| known.as_str() == kind);
                 Some(kind.ok_or(Refusal::BadMessage(
-                    "A pair is host, srflx, prflx or relay: never an address",
+                    "Invalid pair: send host, srflx, prflx or relay, never an address",
                 ))?)
             }
         };
@@ -243,29 +248,30 @@ impl<'a> Wire<'a> {
     }
 
     fn presence(&self, id: Option<Correlation>) -> Result<Command, Refusal> {
-        const WRONG: Refusal = Refusal::BadMessage("names is a list of names");
+        const WRONG: Refusal = Refusal::BadMessage("Invalid names: send a list of names");
         let raw = self.names.ok_or(WRONG)?;
         let names: Vec<Cow<'_, str>> = serde_json::from_str(raw.get()).map_err(|_| WRONG)?;
         let names = names
             .iter()
             .map(|name| UserName::parse(name))
             .collect::<Result<_, _>>();
-        let names =
-            names.map_err(|_| Refusal::BadMessage("names holds something that is no name"))?;
+        let names = names
+            .map_err(|_| Refusal::BadMessage("Invalid names: one of them is no valid name"))?;
         Ok(Command::Presence {
             names,
-            watch: boolean(self.watch, "watch is true or false")?,
+            watch: boolean(self.watch, "Invalid watch: send true or false")?,
             id,
         })
     }
 }
 
-/// What a JSON string says; `None` if the text is anything else.
+/// The value of a JSON string; `None` if the text is no string.
 fn string(raw: &str) -> Option<Cow<'_, str>> {
-    /// Borrows where nothing is escaped, which a plain `Cow` never does.
+    /// A plain `Cow` never borrows when serde deserializes it; this newtype does if nothing is
+    /// escaped.
     #[derive(Deserialize)]
     struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-    // Nearly always nothing is escaped: then what is between the quotes is what it says.
+    // Fast path: without escapes, the text between the quotes is the value.
     if !raw.as_bytes().contains(&b'\\')
         && let Some(inside) = raw.strip_prefix('"')
     {
@@ -276,14 +282,16 @@ fn string(raw: &str) -> Option<Cow<'_, str>> {
         .map(|text| text.0)
 }
 
-/// A place in an inbox, as the server has told it.
+/// An inbox offset that the server sent earlier.
 fn offset(field: Option<&RawValue>) -> Result<Option<Offset>, Refusal> {
     match field.map(RawValue::get) {
         None | Some("null") => Ok(None),
         Some(raw) => string(raw)
             .and_then(|text| text.parse().ok())
             .map(Some)
-            .ok_or(Refusal::BadMessage("That is no seq that was told")),
+            .ok_or(Refusal::BadMessage(
+                "Invalid seq: send one that this server sent",
+            )),
     }
 }
 

@@ -8,7 +8,7 @@ use crate::model::{
     Welcome,
 };
 
-/// Words that need no quoting are written as they are; the rest by `quoted`.
+/// Encodes an event. Only values that may need escaping go through `quoted`.
 pub(super) fn encode(event: &Event) -> Frame {
     let json = match event {
         Event::Signal { from, signal, seq } => return encode_signal(from, signal, *seq),
@@ -52,20 +52,7 @@ pub(super) fn encode(event: &Event) -> Frame {
             }
             json
         }
-        Event::Presence { users, id } => {
-            let users: serde_json::Map<_, _> = users
-                .iter()
-                .map(|(name, here)| (name.as_str().to_owned(), (*here).into()))
-                .collect();
-            let mut json = String::from(r#"{"type":"presence""#);
-            push(
-                &mut json,
-                "users",
-                &serde_json::Value::Object(users).to_string(),
-            );
-            push_id(&mut json, id.as_ref());
-            json
-        }
+        Event::Presence { users, id } => encode_presence(users, id.as_ref()),
         Event::Pong { id } => {
             let mut json = String::from(r#"{"type":"pong""#);
             push_id(&mut json, id.as_ref());
@@ -81,7 +68,7 @@ pub(super) fn encode(event: &Event) -> Frame {
     Frame::from(json + "}")
 }
 
-/// The hot path: one allocation, the body as it came.
+/// The hot path: one allocation; the body is copied as it came.
 fn encode_signal(from: &UserName, signal: &Signal, seq: Option<Offset>) -> Frame {
     let name = quoted(from.as_str());
     let word = signal.kind.as_str();
@@ -94,7 +81,8 @@ fn encode_signal(from: &UserName, signal: &Signal, seq: Option<Offset>) -> Frame
         br#"",""#,
         word.as_bytes(),
         br#"":"#,
-        // A slice of a frame that was read as JSON, so it is UTF-8; between nodes the envelope checks it again.
+        // The body is a slice of valid JSON and therefore UTF-8. Between nodes the envelope checks
+        // it again.
         body,
         br#","name":"#,
         name.as_bytes(),
@@ -127,6 +115,21 @@ fn encode_welcome(welcome: &Welcome) -> String {
     json
 }
 
+fn encode_presence(users: &[(UserName, bool)], id: Option<&Correlation>) -> String {
+    let users: serde_json::Map<_, _> = users
+        .iter()
+        .map(|(name, here)| (name.as_str().to_owned(), (*here).into()))
+        .collect();
+    let mut json = String::from(r#"{"type":"presence""#);
+    push(
+        &mut json,
+        "users",
+        &serde_json::Value::Object(users).to_string(),
+    );
+    push_id(&mut json, id);
+    json
+}
+
 fn push_refusal(json: &mut String, refusal: &Refusal, id: Option<&Correlation>) {
     push(json, "code", &quoted(refusal.code()));
     push(json, "message", &quoted(&refusal.message()));
@@ -141,7 +144,7 @@ fn push(json: &mut String, field: &str, value: &str) {
     let _ = write!(json, r#","{field}":{value}"#);
 }
 
-/// Each server as a browser's `RTCPeerConnection` takes it (W3C: `RTCIceServer`).
+/// Each server in the form that `RTCPeerConnection` takes (W3C WebRTC, `RTCIceServer`).
 fn push_ice(json: &mut String, ice: &IceServers) {
     let server = |server: &IceServer| {
         let urls: Vec<String> = server.urls.iter().map(|url| quoted(url)).collect();
@@ -171,12 +174,12 @@ fn push_id(json: &mut String, id: Option<&Correlation>) {
     }
 }
 
-/// Rounded up: who waits that long has waited long enough.
+/// Rounds up to milliseconds: a client that waits this long has waited long enough.
 fn millis_up(time: Duration) -> u128 {
     time.as_micros().div_ceil(1000)
 }
 
 fn quoted(text: &str) -> String {
-    // A text is always JSON.
+    // Serializing a string cannot fail.
     serde_json::to_string(text).unwrap_or_default()
 }

@@ -9,14 +9,14 @@ use crate::model::{
     PairKind, Refusal, Report, Secret, SessionId, Signal, SignalKind, UserName, Welcome,
 };
 
-/// The transcript of the language: what is decoded in each frame, one below the other.
+/// A transcript: each frame, and below it the decoded command or error.
 const TRANSCRIPT: &str = include_str!("tests.transcript");
 
 fn frame(text: &str) -> Frame {
     Frame::Text(Bytes::copy_from_slice(text.as_bytes()))
 }
 
-/// What was decoded, in words, bodies included.
+/// Describes a decoded frame, bodies included.
 fn describe(text: &str) -> String {
     match Native.decode(&frame(text)) {
         Ok(Command::Send {
@@ -75,7 +75,7 @@ fn with(id: Option<Correlation>) -> String {
 }
 
 #[test]
-fn the_transcript_is_heard_as_written() {
+fn frames_decode_as_the_transcript_says() {
     let mut lines = TRANSCRIPT
         .lines()
         .filter(|line| !line.is_empty() && !line.starts_with('#'));
@@ -96,19 +96,87 @@ fn name(text: &str) -> UserName {
     UserName::parse(text).unwrap()
 }
 
-fn json(event: &Event) -> String {
+fn encoded(event: &Event) -> String {
     let Some(Frame::Text(bytes)) = Native.encode(event) else {
-        panic!("nothing was json")
+        panic!("nothing was encoded")
     };
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
+fn id() -> Correlation {
+    Correlation("7".into())
+}
+
+fn seq() -> Offset {
+    Offset {
+        millis: 17,
+        sequence: 2,
+    }
+}
+
+/// Checks the JSON of each event.
+fn check(table: impl IntoIterator<Item = (Event, &'static str)>) {
+    for (event, expected) in table {
+        assert_eq!(encoded(&event), expected);
+    }
+}
+
 #[test]
-// A table.
-#[allow(clippy::too_many_lines)]
-fn every_event_has_its_words() {
-    let id = || Some(Correlation("7".into()));
+fn signals_and_leaves_are_encoded() {
     let body = Body(Bytes::from_static(b"{ \"a\":1}"));
+    let signal = |kind, from, seq| Event::Signal {
+        from: name(from),
+        signal: Signal {
+            kind,
+            body: body.clone(),
+        },
+        seq,
+    };
+    let left = |reason, seq| Event::Left {
+        from: name("b"),
+        reason,
+        seq,
+    };
+    check([
+        (
+            signal(SignalKind::Offer, "ü\"\\", None),
+            r#"{"type":"offer","offer":{ "a":1},"name":"ü\"\\"}"#,
+        ),
+        (
+            signal(SignalKind::Candidate, "b", Some(seq())),
+            r#"{"type":"candidate","candidate":{ "a":1},"name":"b","seq":"17-2"}"#,
+        ),
+        (
+            left(LeaveReason::Hangup, Some(seq())),
+            r#"{"type":"leave","name":"b","reason":"hangup","seq":"17-2"}"#,
+        ),
+        (
+            left(LeaveReason::NodeLost, None),
+            r#"{"type":"leave","name":"b","reason":"node_lost"}"#,
+        ),
+    ]);
+}
+
+fn ice() -> IceServers {
+    let stun = IceServer {
+        urls: ["stun:a".to_owned()].into(),
+        login: None,
+    };
+    let turn = IceServer {
+        urls: ["turn:b".to_owned(), "turns:b?transport=tcp".to_owned()].into(),
+        login: Some(IceLogin {
+            username: "17:ü\"".to_owned(),
+            credential: "c=".to_owned(),
+        }),
+    };
+    IceServers {
+        servers: vec![stun, turn],
+        ttl: Some(Duration::from_mins(10)),
+    }
+}
+
+#[test]
+fn logins_and_ice_servers_are_encoded() {
     let welcome = Welcome {
         name: name("User\"A"),
         session: "0a".parse::<SessionId>().unwrap(),
@@ -119,104 +187,66 @@ fn every_event_has_its_words() {
         resumed: false,
         id: None,
     };
-    let secret = Secret::claimed("5e");
-    let ice = IceServers {
-        servers: vec![
-            IceServer {
-                urls: ["stun:a".to_owned()].into(),
-                login: None,
-            },
-            IceServer {
-                urls: ["turn:b".to_owned(), "turns:b?transport=tcp".to_owned()].into(),
-                login: Some(IceLogin {
-                    username: "17:ü\"".to_owned(),
-                    credential: "c=".to_owned(),
-                }),
-            },
-        ],
-        ttl: Some(Duration::from_mins(10)),
-    };
     let resumed = Welcome {
-        ice: ice.clone(),
-        resume: Some(secret),
+        ice: ice(),
+        resume: Some(Secret::claimed("5e")),
         resumed: true,
         ..welcome.clone()
     };
-    let seq = Some(Offset {
-        millis: 17,
-        sequence: 2,
-    });
     let refusal = Refusal::NameTaken {
         retry_after: Some(Duration::from_micros(1500)),
     };
-    for (event, words) in [
+    check([
         (
-            Event::Signal {
-                from: name("ü\"\\"),
-                signal: Signal {
-                    kind: SignalKind::Offer,
-                    body: body.clone(),
-                },
-                seq: None,
-            },
-            r#"{"type":"offer","offer":{ "a":1},"name":"ü\"\\"}"#,
-        ),
-        (
-            Event::Signal {
-                from: name("b"),
-                signal: Signal {
-                    kind: SignalKind::Candidate,
-                    body,
-                },
-                seq,
-            },
-            r#"{"type":"candidate","candidate":{ "a":1},"name":"b","seq":"17-2"}"#,
+            Event::Welcome(Box::new(welcome)),
+            concat!(
+                r#"{"type":"login","success":true,"name":"User\"A","#,
+                r#""session":"0000000000000000000000000000000a","node":"n.1","iceServers":[],"#,
+                r#""resumed":false,"grace_ms":10000}"#,
+            ),
         ),
         (
             Event::Welcome(Box::new(resumed)),
-            r#"{"type":"login","success":true,"name":"User\"A","session":"0000000000000000000000000000000a","node":"n.1","iceServers":[{"urls":["stun:a"]},{"urls":["turn:b","turns:b?transport=tcp"],"username":"17:ü\"","credential":"c="}],"iceServersTtl":600,"resumed":true,"grace_ms":10000,"resume":"5e"}"#,
+            concat!(
+                r#"{"type":"login","success":true,"name":"User\"A","#,
+                r#""session":"0000000000000000000000000000000a","node":"n.1","#,
+                r#""iceServers":[{"urls":["stun:a"]},{"urls":["turn:b","turns:b?transport=tcp"],"#,
+                r#""username":"17:ü\"","credential":"c="}],"iceServersTtl":600,"#,
+                r#""resumed":true,"grace_ms":10000,"resume":"5e"}"#,
+            ),
         ),
         (
-            Event::IceServers(ice),
-            r#"{"type":"ice_servers","iceServers":[{"urls":["stun:a"]},{"urls":["turn:b","turns:b?transport=tcp"],"username":"17:ü\"","credential":"c="}],"iceServersTtl":600}"#,
+            Event::IceServers(ice()),
+            concat!(
+                r#"{"type":"ice_servers","#,
+                r#""iceServers":[{"urls":["stun:a"]},{"urls":["turn:b","turns:b?transport=tcp"],"#,
+                r#""username":"17:ü\"","credential":"c="}],"iceServersTtl":600}"#,
+            ),
         ),
         (
-            Event::Status {
-                reached: false,
-                missed: false,
+            Event::LoginRefused {
+                refusal,
+                id: Some(id()),
             },
+            concat!(
+                r#"{"type":"login","success":false,"code":"name_taken","#,
+                r#""message":"The name is taken","id":7,"retry_after_ms":2}"#,
+            ),
+        ),
+    ]);
+}
+
+#[test]
+fn replies_and_notices_are_encoded() {
+    let status = |reached, missed| Event::Status { reached, missed };
+    check([
+        (
+            status(false, false),
             r#"{"type":"status","fabric":"degraded"}"#,
         ),
         (
-            Event::Status {
-                reached: true,
-                missed: true,
-            },
+            status(true, true),
             r#"{"type":"status","fabric":"ok","missed":true}"#,
-        ),
-        (
-            Event::Left {
-                from: name("b"),
-                reason: LeaveReason::Hangup,
-                seq,
-            },
-            r#"{"type":"leave","name":"b","reason":"hangup","seq":"17-2"}"#,
-        ),
-        (
-            Event::Welcome(Box::new(welcome)),
-            r#"{"type":"login","success":true,"name":"User\"A","session":"0000000000000000000000000000000a","node":"n.1","iceServers":[],"resumed":false,"grace_ms":10000}"#,
-        ),
-        (
-            Event::LoginRefused { refusal, id: id() },
-            r#"{"type":"login","success":false,"code":"name_taken","message":"The name is taken","id":7,"retry_after_ms":2}"#,
-        ),
-        (
-            Event::Left {
-                from: name("b"),
-                reason: LeaveReason::NodeLost,
-                seq: None,
-            },
-            r#"{"type":"leave","name":"b","reason":"node_lost"}"#,
         ),
         (
             Event::Ack {
@@ -228,10 +258,13 @@ fn every_event_has_its_words() {
         (
             Event::Refused {
                 refusal: Refusal::UserUnavailable,
-                id: id(),
+                id: Some(id()),
                 name: Some(name("b")),
             },
-            r#"{"type":"error","code":"user_unavailable","message":"Nobody of that name is here","id":7,"name":"b"}"#,
+            concat!(
+                r#"{"type":"error","code":"user_unavailable","#,
+                r#""message":"Nobody of that name is here","id":7,"name":"b"}"#,
+            ),
         ),
         (
             Event::Presence {
@@ -240,16 +273,14 @@ fn every_event_has_its_words() {
             },
             r#"{"type":"presence","users":{"b":true}}"#,
         ),
-        (Event::Pong { id: id() }, r#"{"type":"pong","id":7}"#),
+        (Event::Pong { id: Some(id()) }, r#"{"type":"pong","id":7}"#),
         (
             Event::GoAway {
                 reconnect_in: Duration::from_millis(5),
             },
             r#"{"type":"goaway","reconnect_in_ms":5,"reason":"draining"}"#,
         ),
-    ] {
-        assert_eq!(json(&event), words);
-    }
+    ]);
 }
 
 #[test]
@@ -269,13 +300,13 @@ fn a_body_is_a_slice_of_its_frame() {
 
 proptest! {
     #[test]
-    fn hearing_dirt_never_panics(bytes: Vec<u8>, text in ".*") {
+    fn decoding_arbitrary_bytes_never_panics(bytes: Vec<u8>, text in ".*") {
         let _ = Native.decode(&Frame::Binary(bytes.into()));
         let _ = Native.decode(&frame(&text));
     }
 
     #[test]
-    fn hearing_a_bent_message_never_panics(at in 0..60usize, with in any::<u8>(), cut in 1..80usize) {
+    fn decoding_a_damaged_message_never_panics(at in 0..60usize, with in any::<u8>(), cut in 1..80usize) {
         let mut bytes = br#"{"type":"offer","name":"b","offer":{"sdp":"\ud800"},"id":"x"}"#.to_vec();
         let at = at % bytes.len();
         bytes[at] = with;
@@ -284,20 +315,25 @@ proptest! {
     }
 
     #[test]
-    fn any_body_is_carried_byte_for_byte(text in ".*", number in "-?(0|[1-9][0-9]{0,40})(\\.[0-9]{1,30})?", space in "[ \t\r\n]{0,3}") {
+    fn any_body_is_forwarded_byte_for_byte(
+        text in ".*",
+        number in "-?(0|[1-9][0-9]{0,40})(\\.[0-9]{1,30})?",
+        space in "[ \t\r\n]{0,3}",
+    ) {
         let quoted = serde_json::to_string(&text).unwrap();
         let body = format!("{{{space}\"k\"{space}:{space}[{number},{quoted}],\"k\":{quoted}{space}}}");
         let message = format!("{{\"type\":\"message\",{space}\"message\":{space}{body}{space},\"name\":\"b\"}}");
-        let Ok(Command::Send { signal, .. }) = Native.decode(&frame(&message)) else { panic!("not decoded: {message}") };
+        let Ok(Command::Send { signal, .. }) = Native.decode(&frame(&message)) else
+        { panic!("not decoded: {message}") };
         prop_assert_eq!(std::str::from_utf8(&signal.body.0).unwrap(), body.as_str());
-        let told = json(&Event::Signal { from: name("a"), signal, seq: None });
+        let told = encoded(&Event::Signal { from: name("a"), signal, seq: None });
         prop_assert_eq!(told, format!("{{\"type\":\"message\",\"message\":{body},\"name\":\"a\"}}"));
     }
 
     #[test]
-    fn whatever_is_said_is_json(who in "[^\\p{Cc}]{1,32}", word in ".*") {
+    fn every_encoded_event_is_json(who in "[^\\p{Cc}]{1,32}", word in ".*") {
         let refusal = Refusal::UnknownType(word);
-        let json = json(&Event::Refused { refusal, id: None, name: Some(name(&who)) });
+        let json = encoded(&Event::Refused { refusal, id: None, name: Some(name(&who)) });
         prop_assert!(serde_json::from_str::<serde_json::Value>(&json).is_ok(), "{}", json);
     }
 }

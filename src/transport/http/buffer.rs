@@ -1,4 +1,5 @@
-//! What the client of an HTTP session was event, kept at its home for a stream that breaks.
+//! Buffers the events of an HTTP session at its home, so that a client can read on after a broken
+//! stream.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -7,72 +8,74 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::Offset;
 
-/// The bounds of the buffer: a client that comes back for more is event of a reset.
+/// Bounds of the buffer. A client that asks for dropped events is told of a reset.
 const MAX_EVENTS: usize = 1024;
 const MAX_BYTES: usize = 1 << 20;
 
-/// The last events, oldest first.
+/// The latest events, oldest first.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Buffer {
     events: VecDeque<BufferedEvent>,
     bytes: usize,
     /// The id of the last event.
     last: EventId,
-    /// The next event is a greeting.
+    /// Whether the next event repeats the login reply (a greeting).
     #[serde(rename = "greets")]
     pub(super) greet_next: bool,
-    /// The inbox has no entries up to this one any more: those that are not in the buffer are lost.
+    /// Inbox entries up to this offset are confirmed and gone: a client that has not read them gets
+    /// a reset unless the buffer has them.
     #[serde(with = "seq")]
     pub(super) confirmed: Option<Offset>,
-    /// The client has read the inbox up to this entry, in an earlier run.
+    /// The client read the inbox up to this offset in an earlier run.
     #[serde(with = "seq")]
     read_before: Option<Offset>,
 }
 
-/// How far a client has read. Where the run of the buffer is still known, it reads on exactly behind `number`; where
-/// the run was lost with its node, behind `seq`.
+/// How far a client has read: the id of an SSE event (`Last-Event-ID`). In the same run of the
+/// buffer the client reads on after `number`. If the run was lost with its node, the client reads
+/// on after `seq`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct EventId {
     pub(super) number: u64,
-    /// A random number of the buffer; 0 is the beginning of any buffer.
+    /// The random id of the buffer's run; 0 stands for the beginning of any run.
     run: u32,
-    /// The last entry of the inbox that the client has; `None` before it has read that it is logged in.
+    /// The last inbox entry that the client has; `None` before it has read its login reply.
     #[serde(with = "seq")]
     pub(super) seq: Option<Offset>,
 }
 
-/// What a client has not read yet.
+/// The events that a client has not read yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Unread {
     /// Oldest first.
     pub(super) events: Vec<(EventId, String)>,
-    /// Something before these events is lost.
+    /// Events before these are lost.
     pub(super) reset: bool,
-    /// Where the client reads on.
+    /// The id after which the client reads on.
     pub(super) next: EventId,
 }
 
-/// One event.
+/// One buffered event.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct BufferedEvent {
     id: EventId,
-    /// The entry of the inbox that the event tells, if it tells one.
+    /// The inbox entry behind this event, if it comes from the inbox.
     #[serde(with = "seq")]
     entry: Option<Offset>,
-    /// It tells of the login again: a client that has read of its login skips it.
+    /// Repeats the login reply. A client that has read the first reply skips it.
     is_greeting: bool,
     text: String,
 }
 
 impl Buffer {
-    /// An empty buffer, of a run of its own.
+    /// An empty buffer with a run id of its own.
     pub(super) fn new() -> Self {
         let mut buffer = Self::default();
         buffer.last.run = rand::random_range(1..=u32::MAX);
         buffer
     }
 
-    /// Adds an event; the oldest make room for it.
+    /// Adds an event, and drops the oldest ones if the bounds are exceeded.
     pub(super) fn push(&mut self, text: String, entry: Option<Offset>) {
         self.last.number += 1;
         self.last.seq = self.last.seq.max(entry);
@@ -91,7 +94,7 @@ impl Buffer {
         }
     }
 
-    /// The next event tells the client that it is logged in.
+    /// The next event is the login reply.
     pub(super) fn mark_logged_in(&mut self) {
         self.last.seq.get_or_insert_default();
     }
@@ -101,24 +104,24 @@ impl Buffer {
         self.last
     }
 
-    /// How many events of this run a client has read; `None` if it has read another run.
+    /// The number of an event of this run; `None` if it belongs to another run.
     pub(super) fn number_of(&self, after: EventId) -> Option<u64> {
         (after.run == self.last.run).then_some(after.number)
     }
 
-    /// The events behind this one.
+    /// The events after this one.
     pub(super) fn read(&mut self, after: EventId) -> Unread {
         let number = self.number_of(after);
         if number.is_none() {
-            // A resume may bring those entries here again at any time, also later.
+            // A later resume may add those entries to this buffer; `read_before` filters them.
             self.read_before = self.read_before.max(after.seq);
         }
         let is_unread = |event: &&BufferedEvent| {
-            let is_behind = match number {
+            let is_after = match number {
                 Some(number) => event.id.number > number,
                 None => !event.is_greeting || after.seq.is_none(),
             };
-            is_behind && (event.entry.is_none() || event.entry > self.read_before)
+            is_after && (event.entry.is_none() || event.entry > self.read_before)
         };
         let events = self.events.iter().filter(is_unread);
         let events: Vec<_> = events.map(|event| (event.id, event.text.clone())).collect();
@@ -168,14 +171,14 @@ impl Unread {
     }
 }
 
-/// An [`Offset`] on the wire: the model itself is never serialized.
+/// Serializes an [`Offset`] as text: model types are never serialized themselves.
 mod seq {
     use serde::de::Error as _;
     use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
 
     use crate::model::Offset;
 
-    #[allow(clippy::ref_option, reason = "serde calls it so")]
+    #[allow(clippy::ref_option, reason = "serde passes it like this")]
     pub(super) fn serialize<S: Serializer>(seq: &Option<Offset>, to: S) -> Result<S::Ok, S::Error> {
         seq.map(|seq| seq.to_string()).serialize(to)
     }

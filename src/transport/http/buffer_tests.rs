@@ -17,7 +17,7 @@ fn texts(unread: &Unread) -> Vec<&str> {
     texts.map(|(_, text)| text.as_str()).collect()
 }
 
-/// A login, an ack, and two signals.
+/// A buffer with a login reply, an ack and two signals.
 fn sample() -> Buffer {
     let mut buffer = Buffer::new();
     push(&mut buffer, "pong", None);
@@ -30,7 +30,7 @@ fn sample() -> Buffer {
 }
 
 #[test]
-fn a_stream_reads_on_behind_its_last_event_also_at_another_node() {
+fn a_stream_continues_after_its_last_event_also_on_another_node() {
     let mut buffer = sample();
     let mut moved: Buffer = wire::read(&wire::write(&buffer)).unwrap();
     for buffer in [&mut buffer, &mut moved] {
@@ -43,7 +43,7 @@ fn a_stream_reads_on_behind_its_last_event_also_at_another_node() {
 }
 
 #[test]
-fn where_the_run_is_lost_a_stream_reads_on_behind_its_inbox() {
+fn a_stream_continues_after_its_inbox_offset_if_the_run_is_lost() {
     let before = sample().read(EventId::default()).events;
     let mut buffer = Buffer::new();
     buffer.greet_next = true;
@@ -53,7 +53,7 @@ fn where_the_run_is_lost_a_stream_reads_on_behind_its_inbox() {
     buffer.confirmed = Some(seq(1));
     let of_nothing = buffer.read(EventId::default());
     assert_eq!(texts(&of_nothing), ["login again", "two"]);
-    assert!(of_nothing.reset, "one is not told again");
+    assert!(of_nothing.reset, "entry one is lost");
     assert_eq!(texts(&buffer.read(before[0].0)), ["login again", "two"]);
     let of_one = buffer.read(before[2].0);
     assert_eq!((texts(&of_one), of_one.reset), (vec!["two"], false));
@@ -64,7 +64,7 @@ fn where_the_run_is_lost_a_stream_reads_on_behind_its_inbox() {
 }
 
 #[test]
-fn what_was_read_in_an_earlier_run_is_not_told_again_however_late_it_comes() {
+fn entries_read_in_an_earlier_run_are_not_repeated() {
     let before = sample().read(EventId::default()).events;
     let mut buffer = Buffer::new();
     buffer.mark_logged_in();
@@ -77,7 +77,7 @@ fn what_was_read_in_an_earlier_run_is_not_told_again_however_late_it_comes() {
 }
 
 #[test]
-fn so_much_is_kept_and_a_loss_is_told() {
+fn the_buffer_is_bounded_and_reports_a_loss() {
     let mut buffer = sample();
     let end = buffer.read(EventId::default()).next;
     for _ in 0..=MAX_EVENTS {
@@ -86,13 +86,16 @@ fn so_much_is_kept_and_a_loss_is_told() {
     let late = buffer.read(end);
     assert_eq!((late.events.len(), late.reset), (MAX_EVENTS, true));
     assert!(buffer.read(EventId::default()).reset);
-    assert!(buffer.read(late.next).is_empty(), "the loss is told once");
+    assert!(
+        buffer.read(late.next).is_empty(),
+        "the loss is reported once"
+    );
     push(&mut buffer, &"y".repeat(MAX_BYTES), None);
     assert_eq!(buffer.read(end).events.len(), 1);
 }
 
 #[test]
-fn an_event_id_survives_its_text() {
+fn event_ids_round_trip_as_text() {
     assert_eq!(EventId::default().to_string(), "0-0");
     for text in ["0-0", "3-4294967295", "3-7-0-0", "3-7-1795528545005-2"] {
         assert_eq!(EventId::parse(text).unwrap().to_string(), text);

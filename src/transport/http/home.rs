@@ -1,4 +1,4 @@
-//! The home of an HTTP session: its state, and ways to wait until that changes.
+//! The home of an HTTP session: its state, and waiting for changes of it.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,9 +15,9 @@ use crate::model::{NodeId, SecretHash};
 #[derive(Debug)]
 pub(super) struct Home {
     pub(super) proof: SecretHash,
-    /// How long the session lives without a sign of its client.
+    /// The session expires after this long without a request.
     pub(super) ttl: Duration,
-    /// Locked for operations of memory only.
+    /// Held for short operations in memory only.
     state: Mutex<State>,
     news: watch::Sender<()>,
 }
@@ -32,7 +32,8 @@ impl Home {
         }
     }
 
-    /// Takes a post, and waits until the session has dealt with it. Returns how many messages it had.
+    /// Queues a post and waits until the session has processed it. Returns the number of its
+    /// messages.
     pub(super) async fn post(
         &self,
         messages: Option<Vec<String>>,
@@ -43,13 +44,14 @@ impl Home {
         self.settled(number, within).await.map(|()| count)
     }
 
-    /// Waits until the session has dealt with every post up to this one, and other nodes can know what came of them.
+    /// Waits until the session has processed all posts up to `number`, and the result is stored
+    /// where other nodes see it.
     pub(super) async fn settled(&self, number: u64, within: Duration) -> Result<(), Denied> {
         let settled = self.when(within, |state| state.settled(number)).await;
         settled.unwrap_or(Err(Denied::Later))
     }
 
-    /// What there is behind an event, as soon as there is something; nothing after this time.
+    /// Waits for events after `after`, for `at_most`. Returns nothing if there are none by then.
     pub(super) async fn read(
         &self,
         reader: u64,
@@ -69,7 +71,7 @@ impl Home {
         read.unwrap_or(Ok(Unread::nothing(after)))
     }
 
-    /// Hands the session over to another node, as soon as it deals with no post.
+    /// Hands the session over to another node, as soon as no post is being processed.
     pub(super) async fn hand_over(
         &self,
         to: &NodeId,
@@ -94,27 +96,27 @@ impl Home {
         }
     }
 
-    /// The locator that other nodes must read, and its version; `None` if the session is not at home here.
+    /// The locator to store, with its version; `None` if the session is not at home here.
     pub(super) fn locator(&self, node: &NodeId) -> Option<(u64, Locator)> {
         let state = self.lock();
         let locator = || Locator::new(node, &self.proof, &state.progress);
         (state.stage == Stage::Running).then(|| (state.version, locator()))
     }
 
-    /// Waits until the locator changes, for so long at most.
+    /// Waits until the stored locator is outdated, for `at_most`.
     pub(super) async fn outdated(&self, at_most: Duration) {
         let is_outdated = |state: &mut State| (state.stored_version != state.version).then_some(());
         self.when(at_most, is_outdated).await;
     }
 
-    /// Changes the state, and wakes whoever waits for that.
+    /// Changes the state and wakes all waiters.
     pub(super) fn update<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
         let result = change(&mut self.lock());
         self.announce();
         result
     }
 
-    /// The state, to look at it, or to change it before [`announce`](Self::announce).
+    /// The state, for reading or for a change that is followed by [`announce`](Self::announce).
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -123,7 +125,7 @@ impl Home {
         self.news.send_replace(());
     }
 
-    /// Waits until this finds something in the state, for so long at most.
+    /// Waits until `find` returns a result, for `at_most`.
     pub(super) async fn when<R>(
         &self,
         at_most: Duration,
@@ -136,7 +138,7 @@ impl Home {
                 if found.is_some() {
                     return found;
                 }
-                // The home has the sender: it cannot be gone.
+                // The home owns the sender, so the channel cannot close.
                 let _ = news.changed().await;
             }
         };
@@ -144,7 +146,7 @@ impl Home {
     }
 }
 
-/// A reader that waits: its client is there.
+/// A waiting reader. While one waits, the client counts as present.
 struct Waiting<'a>(&'a Home);
 
 impl Drop for Waiting<'_> {

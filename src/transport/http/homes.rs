@@ -1,7 +1,9 @@
-//! The HTTP sessions of the cluster: each is at home at one node, which the others find by a locator in the store.
+//! Routes requests of HTTP sessions to their homes. Each session has one home node; a locator in
+//! the store names it.
 //!
-//! A POST or a poll that comes to another node is forwarded to the home. A stream takes the session with it: the node at
-//! which it arrives becomes the home. A home that does not answer is replaced by the same resume that a WebSocket uses.
+//! A node that gets a POST or a poll for another home forwards it. A stream moves the session: the
+//! node at which it arrives becomes the home. If a home does not answer, the next node resumes the
+//! session as a WebSocket would.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -23,14 +25,14 @@ use crate::limits::Permit;
 use crate::model::{NodeId, Offset, Secret, UserName};
 use crate::router::Router;
 
-/// How long a request waits for the session.
+/// Time limit for a request that waits for the session.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
-/// The HTTP sessions, as this node knows them. Clones are of the same node.
+/// The HTTP sessions as seen by this node. Clones share the same node.
 #[derive(Clone, Debug)]
 pub(crate) struct Homes(Arc<Node>);
 
-/// The one reader of a session, at its home: a newer one replaces it.
+/// The reader of a session at its home. There is one at a time: a newer reader replaces it.
 #[derive(Debug)]
 pub(super) struct Reader {
     home: Arc<Home>,
@@ -39,7 +41,7 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// What the client has not read yet, as soon as there is something; nothing after this time.
+    /// Waits for events that the client has not read, for `at_most`.
     pub(super) async fn read(&mut self, at_most: Duration) -> Result<Unread, Denied> {
         let unread = self.home.read(self.number, self.after, at_most).await?;
         self.after = unread.next;
@@ -63,12 +65,13 @@ impl Homes {
         }))
     }
 
-    /// Service: answers what other nodes ask.
+    /// Service: answers the questions of other nodes.
     pub(crate) fn answer(&self, questions: Questions) -> impl Future<Output = ()> + Send + use<> {
         node::answer_all(Arc::clone(&self.0), questions)
     }
 
-    /// Begins a session, with a login if the client sent one. The permit is returned when the session ends here.
+    /// Opens a session, with a login if the client sent one. The permit is released when the
+    /// session ends here.
     pub(super) async fn open(
         &self,
         login: Option<Bytes>,
@@ -87,7 +90,7 @@ impl Homes {
         Ok(token)
     }
 
-    /// Who has logged in by this token, if anybody has.
+    /// The user who is logged in with this token, if any.
     pub(in crate::transport) async fn verify(
         &self,
         token: &Token,
@@ -100,14 +103,16 @@ impl Homes {
         Ok(progress.user.map(|(name, _)| name))
     }
 
-    /// Posts messages, all or none, and once for a key; or ends the session (`None`). Returns how many messages it had.
+    /// Queues all messages or none, once per key. `None` instead of messages ends the session.
+    /// Returns the number of messages.
     pub(super) async fn post(
         &self,
         token: &Token,
         messages: Option<Vec<Bytes>>,
         key: Option<&str>,
     ) -> Result<usize, Denied> {
-        // The ids of messages begin with it: any node that goes on with the session makes the same.
+        // The key becomes the prefix of the message ids, so any node that continues the session
+        // derives the same ids and receivers drop repetitions.
         let key = match key {
             Some(key) => token.secret().derived(key),
             None => Secret::random(),
@@ -122,7 +127,7 @@ impl Homes {
         }
     }
 
-    /// Begins a stream behind an event. This node becomes the home of the session.
+    /// Opens an event stream after `after`. This node becomes the home of the session.
     pub(super) async fn stream(&self, token: &Token, after: EventId) -> Result<Reader, Denied> {
         let home = match self.home(token)? {
             Some(home) if home.lock().is_here() => home,
@@ -134,7 +139,7 @@ impl Homes {
                 self.take_over(token, locator, after.seq, false)?
             }
         };
-        // Other errors are told in the stream.
+        // The stream itself reports other errors.
         if let Err(denied @ (Denied::Gone | Denied::Wrong | Denied::Unavailable)) =
             home.settled(0, ANSWER_WITHIN).await
         {
@@ -148,7 +153,7 @@ impl Homes {
         })
     }
 
-    /// What the client has not read behind an event: as soon as there is something, or when the time is over.
+    /// Waits for events after `after`, until `until`.
     pub(super) async fn poll(
         &self,
         token: &Token,
@@ -173,7 +178,8 @@ impl Homes {
         }
     }
 
-    /// Asks the home of a session, wherever it is by now. If it does not answer, this node becomes the home.
+    /// Sends a request to the session's home, following it if it moves. If the home does not
+    /// answer, this node becomes the home.
     async fn forward(
         &self,
         token: &Token,
@@ -203,7 +209,7 @@ impl Homes {
                 };
                 if let None | Some(Reply::Denied(Denied::Elsewhere)) = reply {
                     let locator = self.0.locator(token).await?;
-                    // If it names another node, the session has moved meanwhile.
+                    // Otherwise the session has moved: ask the node that the locator names now.
                     if locator.is_at(&node) {
                         self.take_over(token, locator, last, reply.is_none())?;
                     }
@@ -223,7 +229,7 @@ impl Homes {
         self.0.home(token.session(), &token.proof())
     }
 
-    /// Makes this node the home of a session. `is_dead`: its earlier home does not answer.
+    /// Makes this node the home of a session. `is_dead`: the previous home did not answer.
     fn take_over(
         &self,
         token: &Token,
@@ -247,7 +253,7 @@ impl Homes {
         Ok(self.start_home(token, Some(takeover), None))
     }
 
-    /// Makes a home here, and begins its task.
+    /// Creates a home on this node and spawns its task.
     fn start_home(
         &self,
         token: &Token,
@@ -265,7 +271,7 @@ impl Homes {
     }
 }
 
-/// Messages as text of their own: a short one does not keep the body that it came in.
+/// Copies the messages, so that a short one does not keep its whole request body alive.
 fn texts(messages: &[Bytes]) -> Vec<String> {
     let text = |message: &Bytes| String::from_utf8_lossy(message).into_owned();
     messages.iter().map(text).collect()

@@ -1,4 +1,4 @@
-//! HTTP as a transport: the native protocol for networks that let no WebSocket through.
+//! Sessions over HTTP: the native protocol for networks that block WebSockets.
 
 mod buffer;
 mod home;

@@ -1,4 +1,4 @@
-//! One node among others: the homes that it has, how it finds those of others, and what nodes ask each other.
+//! This node's homes, the lookup of homes on other nodes, and the questions between nodes.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,15 +17,16 @@ use crate::drain::Phase;
 use crate::model::{NodeId, SecretHash, SessionId};
 use crate::router::Router;
 
-/// How often a home writes its locator. A store that has lost it has it again before nodes give up waiting for it.
+/// How often a home stores its locator. After a loss of the store the locator is back before other
+/// nodes give up.
 pub(super) const LOCATOR_EVERY: Duration = Duration::from_secs(2);
-/// How long to wait before something that has failed is tried again.
+/// Pause before a failed operation is repeated.
 pub(super) const RETRY: Duration = Duration::from_millis(250);
-/// How long another node may take to answer.
+/// Time limit for the answer of another node.
 const ANSWER_WITHIN: Duration = Duration::from_millis(2500);
-/// How long a question of another node is dealt with, before that node is told to ask again.
+/// Time limit for processing another node's question; after it the node is told to ask again.
 pub(super) const SLICE: Duration = Duration::from_millis(1500);
-/// How many questions are dealt with at once.
+/// The most questions that are processed at once.
 const AT_ONCE: usize = 1024;
 
 /// This node.
@@ -35,7 +36,7 @@ pub(super) struct Node {
     pub(super) router: Arc<Router>,
     pub(super) phase: Phase,
     pub(super) settings: Arc<Settings>,
-    /// The sessions that are at home here, or were until lately. Locked for a map operation.
+    /// The sessions whose home is here, or was until lately. Held for a map operation.
     pub(super) homes: Mutex<HashMap<SessionId, Arc<Home>>>,
 }
 
@@ -44,7 +45,7 @@ impl Node {
         self.router.node()
     }
 
-    /// The home that this node has for a session, for whoever proves the session.
+    /// This node's home of a session, if the caller's proof fits.
     pub(super) fn home(
         &self,
         session: SessionId,
@@ -56,14 +57,14 @@ impl Node {
         }
     }
 
-    /// Makes a home for a session.
+    /// Adds a home for a session.
     pub(super) fn add_home(&self, token: &Token) -> Arc<Home> {
         let home = Arc::new(Home::new(token.proof(), self.settings.http.session_ttl));
         self.homes().insert(token.session(), Arc::clone(&home));
         home
     }
 
-    /// Forgets this home of a session; a newer one stays.
+    /// Removes this home of a session. A newer home of the same session stays.
     pub(super) fn remove(&self, session: SessionId, home: &Arc<Home>) {
         let mut homes = self.homes();
         let known = homes.get(&session);
@@ -72,18 +73,18 @@ impl Node {
         }
     }
 
-    /// Reads where a session is at home.
+    /// Reads the locator of a session.
     pub(super) async fn locator(&self, token: &Token) -> Result<Locator, Denied> {
         let begun = Instant::now();
         loop {
             if let Some(locator) = self.read_locator(token.session()).await? {
-                let is_proved = locator.proof == token.proof().as_str();
-                return is_proved.then_some(locator).ok_or(Denied::Wrong);
+                let is_authorized = locator.proof == token.proof().as_str();
+                return is_authorized.then_some(locator).ok_or(Denied::Wrong);
             }
             if self.router.is_intact().await {
                 return Err(Denied::Gone);
             }
-            // The store has lost its data: the home is about to write the locator again.
+            // The store has lost its data. The home writes the locator again within LOCATOR_EVERY.
             if begun.elapsed() > LOCATOR_EVERY + RETRY {
                 return Err(Denied::Unavailable);
             }
@@ -91,7 +92,7 @@ impl Node {
         }
     }
 
-    /// Whether the store names no other node as the home of a session.
+    /// Whether this node may be the session's home: the store names no other node.
     pub(super) async fn is_home(&self, session: SessionId) -> Result<bool, BrokerError> {
         let locator = self.read_locator(session).await?;
         Ok(locator.is_none_or(|locator| locator.is_at(self.id())))
@@ -106,7 +107,8 @@ impl Node {
         self.broker.locate(session, wire::write(locator), ttl).await
     }
 
-    /// Deletes the locator of a session that was at home here. If that fails, the locator expires.
+    /// Deletes the locator of a session whose home was here. If that fails, the locator expires by
+    /// its TTL.
     pub(super) async fn delete_locator(&self, session: SessionId) {
         if self.is_home(session).await == Ok(true) {
             let ttl = Duration::from_millis(1);
@@ -114,7 +116,7 @@ impl Node {
         }
     }
 
-    /// Asks another node about a session; `None` if it gives no answer.
+    /// Asks another node about a session; `None` if it does not answer in time.
     pub(super) async fn ask(
         &self,
         node: &NodeId,
@@ -140,14 +142,14 @@ impl Node {
     }
 }
 
-/// Service: answers what other nodes ask.
+/// Service: answers the questions of other nodes.
 pub(super) async fn answer_all(node: Arc<Node>, mut questions: Questions) {
     let questions = stream::poll_fn(|context| questions.poll_recv(context));
     let answers = questions.for_each_concurrent(AT_ONCE, |question| answer(&node, question));
     answers.await;
 }
 
-/// Does at a home what is asked.
+/// Processes a request at the session's home.
 pub(super) async fn serve(
     home: &Home,
     request: Request,
@@ -179,7 +181,7 @@ async fn answer(node: &Node, question: broker::Question) {
     }
 }
 
-/// `None` for what is no question that this node understands.
+/// `None` if the question cannot be decoded: a node of a newer version may have sent it.
 async fn reply(node: &Node, question: &broker::Question) -> Option<Reply> {
     let asked: wire::Question = wire::read(&question.body)?;
     let (session, proof) = (asked.session.parse().ok()?, SecretHash::known(&asked.proof));

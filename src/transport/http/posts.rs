@@ -1,4 +1,5 @@
-//! What the client of an HTTP session has posted: what its session must still read, and the keys of the rest.
+//! Posts of an HTTP session: the messages that its session has not read, and the keys of processed
+//! posts.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -8,42 +9,42 @@ use tokio::time::Instant;
 use crate::model::{Correlation, Frame};
 use crate::session::Received;
 
-/// The most messages that one post may have, and that may wait.
+/// Limit for the messages of one post, and for all waiting messages.
 pub(super) const MAX_MESSAGES: usize = 256;
 const MAX_BYTES: usize = 1 << 20;
-/// How many posts are kept for their keys, and how long.
+/// Processed posts are kept for their keys: at most this many, for this long.
 const MAX_POSTS: usize = 256;
 const KEEP_KEYS: Duration = Duration::from_mins(1);
 
 /// The posts of one session.
 #[derive(Debug, Default)]
 pub(super) struct Posts {
-    /// Oldest first; those that the session has dealt with come before those that wait.
+    /// Oldest first: processed posts before waiting ones.
     kept: VecDeque<Post>,
-    /// The numbers of the last post, and of the last that the session has dealt with.
+    /// The numbers of the last post, and of the last processed post.
     posted: u64,
     settled: u64,
 }
 
-/// A post is taken once, however often a post with its key comes.
+/// One post. A second post with the same key is not queued again.
 #[derive(Debug)]
 struct Post {
     number: u64,
     key: String,
     count: usize,
-    /// The messages that the session has not read yet; `None` ends the session.
+    /// The messages that the session has not read; `None` ends the session.
     messages: Option<VecDeque<String>>,
     at: Instant,
 }
 
 impl Posts {
-    /// The number of the post with this key, and how many messages it had.
+    /// The post with this key: its number and its message count.
     pub(super) fn known(&self, key: &str) -> Option<(u64, usize)> {
         let known = self.kept.iter().find(|post| post.key == key)?;
         Some((known.number, known.count))
     }
 
-    /// Adds a post, and returns its number and how many messages it has; `None` if there is no room.
+    /// Queues a post. Returns its number and its message count; `None` if there is no room.
     pub(super) fn push(
         &mut self,
         messages: Option<Vec<String>>,
@@ -58,17 +59,17 @@ impl Posts {
         Some((self.posted, count))
     }
 
-    /// The number of the last post that the session has dealt with.
+    /// The number of the last processed post.
     pub(super) fn settled(&self) -> u64 {
         self.settled
     }
 
-    /// Whether the session deals with no post now.
+    /// Whether no post is being processed.
     pub(super) fn is_idle(&self) -> bool {
         self.unsettled().next().is_none_or(|post| !post.is_begun())
     }
 
-    /// What the session reads next.
+    /// The next message for the session.
     pub(super) fn next(&mut self) -> Option<Received> {
         let settled = self.settled;
         let post = self.kept.iter_mut().find(|post| post.number > settled)?;
@@ -82,7 +83,7 @@ impl Posts {
         Some(Received::Posted(message, id))
     }
 
-    /// The session has dealt with everything that it has read.
+    /// Marks as processed what the session has read.
     pub(super) fn settle(&mut self) {
         let settled = self.settled;
         let is_read = |post: &Post| post.messages.as_ref().is_some_and(VecDeque::is_empty);
@@ -93,13 +94,13 @@ impl Posts {
         }
     }
 
-    /// The keys of the posts that the session has dealt with, each with the number of messages.
+    /// The keys of processed posts, each with its message count.
     pub(super) fn keys(&self) -> Vec<(String, usize)> {
         let settled = self.kept.iter().filter(|post| post.number <= self.settled);
         settled.map(|post| (post.key.clone(), post.count)).collect()
     }
 
-    /// Keeps the keys of posts that the session has dealt with at another node.
+    /// Adds the keys of posts that were processed on another node.
     pub(super) fn restore(&mut self, keys: Vec<(String, usize)>) {
         for (key, count) in keys {
             self.keep(0, key, count, None);
@@ -138,7 +139,7 @@ impl Posts {
 }
 
 impl Post {
-    /// Whether the session has read some of it.
+    /// Whether the session has read a part of it.
     fn is_begun(&self) -> bool {
         let left = self.messages.as_ref().map(VecDeque::len);
         left.is_some_and(|left| left < self.count)

@@ -1,4 +1,4 @@
-//! The routes: begin a session, end it, post messages, read events.
+//! The routes of HTTP sessions: open, close, post messages, read events.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -21,13 +21,13 @@ use super::stream::EventStream;
 use super::token::{Token, token};
 use crate::protocol::posted;
 
-/// How long a body may take.
+/// Time limit for receiving a body.
 const BODY_WITHIN: Duration = Duration::from_secs(10);
-/// A request with several messages may be so many times as long as one message.
-const LONGEST_AT_ONCE: usize = 4;
-/// The longest idempotency key, in bytes.
+/// A body with several messages may be this many times as long as one message.
+const MAX_BATCH_FACTOR: usize = 4;
+/// The longest `Idempotency-Key`, in bytes.
 const KEY_BYTES: usize = 128;
-/// A poll waits for so long at most, also if it asks for more.
+/// The longest wait of a poll; longer ones are shortened.
 const LONGEST_POLL: Duration = Duration::from_secs(25);
 
 pub(in crate::transport) fn routes() -> Router<Endpoints> {
@@ -39,7 +39,7 @@ pub(in crate::transport) fn routes() -> Router<Endpoints> {
         .route("/v1/messages", post(messages))
 }
 
-/// Begins a session, with a login if the body has one.
+/// `POST /v1/sessions`: opens a session, with a login if the body has one.
 async fn open(
     State(endpoints): State<Endpoints>,
     Extension(from): Extension<SocketAddr>,
@@ -64,7 +64,8 @@ async fn open(
     Ok((location, json(StatusCode::CREATED, opened)).into_response())
 }
 
-/// Ends a session for good: its call peers hear that it was closed.
+/// `DELETE /v1/sessions/{id}` and `POST …/close`: ends a session. Its call peers get a `leave` with
+/// reason `closed`. `POST` exists for `navigator.sendBeacon`.
 async fn close(
     State(endpoints): State<Endpoints>,
     Path(id): Path<String>,
@@ -79,7 +80,7 @@ async fn close(
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// Takes all messages or none. What comes of them is told as events.
+/// `POST /v1/messages`: queues all messages or none. The replies are events.
 async fn messages(
     State(endpoints): State<Endpoints>,
     headers: HeaderMap,
@@ -91,7 +92,11 @@ async fn messages(
         None => None,
         Some(key) => match key.to_str() {
             Ok(key) if (1..=KEY_BYTES).contains(&key.len()) => Some(key),
-            _ => return Err(Rejection::Bad("an Idempotency-Key is 1 to 128 letters")),
+            _ => {
+                return Err(Rejection::Bad(
+                    "Invalid Idempotency-Key: send 1 to 128 visible ASCII characters",
+                ));
+            }
         },
     };
     let kind = text(&headers, "content-type").unwrap_or_default();
@@ -100,7 +105,7 @@ async fn messages(
     let messages = match kind.to_ascii_lowercase().as_str() {
         "application/json" => vec![posted::message(body(request, longest).await?)?],
         "application/x-ndjson" | "application/ndjson" => {
-            posted::messages(&body(request, LONGEST_AT_ONCE * longest).await?)?
+            posted::messages(&body(request, MAX_BATCH_FACTOR * longest).await?)?
         }
         _ => return Err(Rejection::MediaType),
     };
@@ -112,7 +117,7 @@ async fn messages(
     Ok(json(StatusCode::ACCEPTED, accepted))
 }
 
-/// Reads behind the last event that the client has.
+/// `GET /v1/events`: streams or polls the events after the client's last one.
 async fn events(
     State(endpoints): State<Endpoints>,
     Extension(from): Extension<SocketAddr>,
@@ -127,11 +132,11 @@ async fn events(
     let polls = match parameter(&uri, "mode").as_deref() {
         None | Some("sse") => false,
         Some("poll") => true,
-        Some(_) => return Err(Rejection::Bad("mode is sse or poll")),
+        Some(_) => return Err(Rejection::Bad("Unknown mode: send mode=sse or mode=poll")),
     };
     let permit = endpoints.connections.acquire(from.ip());
     let permit = permit.map_err(|_| Rejection::TooMany)?;
-    // Before the stream begins, so that a drain waits for it.
+    // Tracked before the stream opens, so that a drain waits for it.
     let tracked = endpoints.phase.track();
     if polls {
         let until = Instant::now() + wait(&headers, &uri)?;
@@ -140,7 +145,7 @@ async fn events(
     let reader = endpoints.homes.stream(&token, after).await?;
     let (settings, phase) = (endpoints.settings.http, endpoints.phase.clone());
     let events = EventStream::new(reader, settings, phase, (permit, tracked));
-    let events = Body::from_stream(events.pieces());
+    let events = Body::from_stream(events.chunks());
     let headers = [
         ("content-type", "text/event-stream; charset=utf-8"),
         ("cache-control", "no-cache, no-transform"),
@@ -149,7 +154,7 @@ async fn events(
     Ok((headers, events).into_response())
 }
 
-/// Answers as soon as there is something, or when the time is over, or when the node drains.
+/// Answers when there are events, when the wait is over, or when the node drains.
 async fn poll(
     endpoints: &Endpoints,
     token: &Token,
@@ -166,7 +171,7 @@ async fn poll(
 }
 
 fn page(unread: &Unread) -> String {
-    // The text is JSON.
+    // The text of an event is JSON already.
     let event = |(id, text): &(EventId, String)| format!(r#"{{"id":"{id}","data":{text}}}"#);
     let events: Vec<String> = unread.events.iter().map(event).collect();
     let reset = if unread.reset { r#""reset":true,"# } else { "" };
@@ -174,16 +179,17 @@ fn page(unread: &Unread) -> String {
     format!("{{{reset}\"events\":[{events}],\"next\":\"{next}\"}}\n")
 }
 
-/// The last event that the client has, as it says itself, or as its `EventSource` says when it reconnects.
+/// The client's last event: `?after=`, or the header that an `EventSource` sends when it
+/// reconnects.
 fn after(headers: &HeaderMap, uri: &Uri) -> Result<EventId, Rejection> {
     let header = text(headers, "last-event-id");
     let asked = parameter(uri, "after");
-    // An EventSource reconnects to the address that it was made with: its header is newer.
+    // An EventSource reconnects to its original URL, so its header is newer than `after`.
     match header.or(asked.as_deref()) {
         None | Some("") => Ok(EventId::default()),
-        Some(after) => {
-            EventId::parse(after).ok_or(Rejection::Bad("that is no event id that was told"))
-        }
+        Some(after) => EventId::parse(after).ok_or(Rejection::Bad(
+            "Unknown event id: send an id that this server sent, or none",
+        )),
     }
 }
 
@@ -197,26 +203,30 @@ fn wait(headers: &HeaderMap, uri: &Uri) -> Result<Duration, Rejection> {
         None => Ok(LONGEST_POLL),
         Some(seconds) => match seconds.parse() {
             Ok(seconds) => Ok(LONGEST_POLL.min(Duration::from_secs(seconds))),
-            Err(_) => Err(Rejection::Bad("wait is a number of seconds")),
+            Err(_) => Err(Rejection::Bad(
+                "Invalid wait: send a whole number of seconds",
+            )),
         },
     }
 }
 
-/// A body of so many bytes at most.
+/// Receives a body of at most `most` bytes.
 async fn body(body: Body, most: usize) -> Result<Bytes, Rejection> {
     match timeout(BODY_WITHIN, axum::body::to_bytes(body, most)).await {
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(_)) => Err(Rejection::TooLarge),
-        Err(_) => Err(Rejection::Bad("the body took too long")),
+        Err(_) => Err(Rejection::Bad(
+            "The body did not arrive within 10 seconds: send it again",
+        )),
     }
 }
 
-/// A header, if it is there and is text.
+/// A header's value, if it is present and text.
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// A JSON answer that no cache keeps.
+/// A JSON response that is not cached.
 fn json(status: StatusCode, body: String) -> Response {
     let headers = [
         ("content-type", "application/json"),

@@ -1,4 +1,5 @@
-//! The socket of an HTTP session: what its client posts, as a stream; what it is told, as a sink.
+//! The socket of an HTTP session: a stream of the client's posts, and a sink that fills the event
+//! buffer.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,11 +15,11 @@ use super::state::{Ping, Stage, State};
 use crate::model::CloseReason;
 use crate::session::{Gone, Received, Sending};
 
-/// When an event counts as read by a client that does not say so. If the home dies later, the event may be lost: then
-/// the client is told of a reset.
+/// After this long an event counts as read, even if the client has not confirmed it. If the home
+/// dies later, the event may be lost; the client then gets a reset.
 const ASSUME_READ_AFTER: Duration = Duration::from_secs(1);
 
-/// A session at its home, as its task sees it.
+/// The socket between a home and its session's task.
 pub(super) struct HomeSocket {
     home: Arc<Home>,
     received: BoxStream<'static, Received>,
@@ -48,7 +49,7 @@ impl Stream for HomeSocket {
 impl Sink<Sending> for HomeSocket {
     type Error = Gone;
 
-    /// Nothing waits for the client: what does not fit into the buffer pushes the oldest events out.
+    /// Always ready: the buffer drops its oldest events instead of waiting for the client.
     fn poll_ready(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Gone>> {
         Poll::Ready(Ok(()))
     }
@@ -69,7 +70,7 @@ impl Sink<Sending> for HomeSocket {
     }
 }
 
-/// Waits for what the session receives next; `None`: it is not here any more.
+/// Waits for the session's next input; `None` if the session is not here any more.
 async fn receive(home: &Home) -> Option<Received> {
     loop {
         let due_at = {
@@ -93,10 +94,11 @@ async fn receive(home: &Home) -> Option<Received> {
     }
 }
 
-/// What there is for the session now.
+/// The session's next input, if there is one now.
 fn next(state: &mut State, home: &Home) -> Option<Received> {
     if std::mem::take(&mut state.is_pinged) {
-        // The client need not answer: its requests tell whether it is there.
+        // Clients do not answer pings over HTTP. Their requests show that they are alive, and the
+        // session expires without any.
         return Some(Received::Alive);
     }
     let (read, now) = (state.read, Instant::now());
@@ -113,14 +115,14 @@ fn next(state: &mut State, home: &Home) -> Option<Received> {
     {
         let handover = state.move_to(takeover);
         home.announce();
-        // If the takeover waits no longer, it resumes by what the locator says.
+        // If the other node has stopped waiting, it resumes from the locator instead.
         let _ = sender.send(handover);
         return Some(Received::Taken);
     }
     state.posts.next()
 }
 
-/// Keeps for the client what the session sends.
+/// Buffers what the session sends to the client.
 fn send(state: &mut State, sending: Sending) {
     match sending {
         Sending::Frame(frame, entry) => {

@@ -1,4 +1,4 @@
-//! What a home knows of its session: plain values, under the lock of the home.
+//! The state of an HTTP session at its home: plain values behind the home's lock.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -16,52 +16,52 @@ use crate::session::{Progress, ResumePoint};
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) stage: Stage,
-    /// What the client was told.
+    /// The events for the client.
     pub(super) buffer: Buffer,
-    /// The buffer was handed over: it has more than the inbox.
+    /// The buffer came from another home, so it may contain events from before this home.
     pub(super) is_handed_over: bool,
-    /// What the client has posted.
+    /// The client's posts.
     pub(super) posts: Posts,
     pub(super) progress: Progress,
-    /// The version of the locator, and the version that other nodes can read.
+    /// The current version of the locator, and the version that is in the store.
     pub(super) version: u64,
     pub(super) stored_version: u64,
     /// The number of the client's latest reader.
     reader: u64,
-    /// How many readers wait now.
+    /// The number of waiting readers.
     pub(super) waiting: usize,
-    /// When the client gave its last sign of life.
+    /// When the client's last request came.
     last_seen: Instant,
     /// The number of the last event that the client is known to have read.
     pub(super) read: u64,
     pub(super) pings: VecDeque<Ping>,
-    /// The session has asked for a sign of life.
+    /// The session has sent a ping that needs an `Alive` input.
     pub(super) is_pinged: bool,
-    /// The node that wants to take the session over.
+    /// The node that wants to take the session over, and where to send it.
     pub(super) takeover: Option<(NodeId, oneshot::Sender<Handover>)>,
 }
 
-/// Where a session is.
+/// The stage of a session at this home.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     Running,
-    /// It has ended here, and perhaps goes on elsewhere: its task finds that out.
+    /// A newer connection replaced it. The task finds out whether the session continues elsewhere.
     Replaced,
-    /// This node could not go on with it: the next node that asks takes it.
+    /// This node gave it up. The next node that asks takes it over.
     Released,
-    /// It goes on at this node, or at one that the locator tells.
+    /// It continues on this node, or on the one that the locator names.
     Moved(Option<NodeId>),
-    /// It has ended: only its last events are left.
+    /// It has ended. Its last events can still be read.
     Ended,
     /// It could not be resumed here.
     Failed(Denied),
 }
 
-/// A ping of the session that is not answered yet.
+/// A ping without an answer.
 #[derive(Debug)]
 pub(super) struct Ping {
     pub(super) number: u64,
-    /// The last event that was told before it, and when.
+    /// The last event before the ping, and the time of the ping.
     pub(super) after_event: u64,
     pub(super) at: Instant,
 }
@@ -86,7 +86,7 @@ impl State {
         }
     }
 
-    /// Whether the task of the session runs here.
+    /// Whether the session's task runs here.
     fn is_running(&self) -> bool {
         matches!(self.stage, Stage::Running | Stage::Replaced)
     }
@@ -100,7 +100,7 @@ impl State {
         self.stage == Stage::Ended
     }
 
-    /// Which node has taken the session over.
+    /// The node that has taken the session over.
     pub(super) fn moved_to(&self) -> Option<NodeId> {
         match &self.stage {
             Stage::Moved(node) => node.clone(),
@@ -108,7 +108,7 @@ impl State {
         }
     }
 
-    /// Why nothing is answered here.
+    /// Why requests are not answered here.
     pub(super) fn denied(&self) -> Denied {
         match &self.stage {
             Stage::Failed(denied) => denied.clone(),
@@ -117,12 +117,12 @@ impl State {
         }
     }
 
-    /// Counts a sign of life of the client.
+    /// Records that the client is alive.
     pub(super) fn touch(&mut self) {
         self.last_seen = Instant::now();
     }
 
-    /// When the client has been silent for too long. While it waits for events, it is not.
+    /// When the session expires. It does not expire while a reader waits.
     pub(super) fn expires_at(&self, ttl: Duration) -> Instant {
         let last_seen = if self.waiting > 0 {
             Instant::now()
@@ -132,7 +132,7 @@ impl State {
         last_seen + ttl
     }
 
-    /// Takes a post once for its key. Returns its number, and how many messages it has.
+    /// Queues a post, once per key. Returns its number and its message count.
     pub(super) fn post(
         &mut self,
         messages: Option<Vec<String>>,
@@ -151,7 +151,7 @@ impl State {
         self.posts.push(messages, key).ok_or(Denied::Full)
     }
 
-    /// Whether the session has dealt with every post up to this one, and other nodes can know it; `None`: not yet.
+    /// Whether all posts up to `number` are processed and the locator is stored; `None` if not yet.
     pub(super) fn settled(&self, number: u64) -> Option<Result<(), Denied>> {
         let is_settled = self.posts.settled() >= number;
         match &self.stage {
@@ -164,7 +164,8 @@ impl State {
         }
     }
 
-    /// Lets the reader of this number go on. Any other number is a new reader, which replaces the earlier ones.
+    /// Returns the number of the reader. An unknown number is a new reader, which replaces earlier
+    /// ones.
     pub(super) fn reader(&mut self, number: u64) -> u64 {
         self.touch();
         if (1..=self.reader).contains(&number) {
@@ -174,16 +175,16 @@ impl State {
         self.reader
     }
 
-    /// The client has read up to this event.
+    /// Records that the client has read up to this event.
     pub(super) fn confirm(&mut self, after: EventId) {
         self.touch();
         let read = self.buffer.number_of(after);
         self.read = self.read.max(read.unwrap_or_default());
     }
 
-    /// What there is behind an event for the reader of this number.
+    /// The events after `after` for the reader of this number.
     pub(super) fn read(&mut self, reader: u64, after: EventId) -> Result<Unread, Denied> {
-        // Another node took the session over for a newer reader.
+        // A newer reader is here, or took the session to another node.
         if self.is_here() && reader < self.reader || self.moved_to().is_some() {
             return Err(Denied::Replaced);
         }
@@ -197,7 +198,7 @@ impl State {
         Ok(unread)
     }
 
-    /// All that another node needs to go on.
+    /// Everything that another node needs to continue the session.
     pub(super) fn handover(&self) -> Handover {
         Handover {
             is_over: self.is_over(),
@@ -208,14 +209,14 @@ impl State {
         }
     }
 
-    /// Hands the session over to this node.
+    /// Hands the session over to `node`.
     pub(super) fn move_to(&mut self, node: NodeId) -> Handover {
         let handover = self.handover();
         self.stage = Stage::Moved(Some(node));
         handover
     }
 
-    /// Goes on with what another home has handed over; without that, with what the locator says.
+    /// Continues from a handover; without one, from what the locator says.
     pub(super) fn restore(&mut self, handover: Option<Handover>, point: &ResumePoint) {
         self.progress.clone_from(&point.progress);
         if let Some(handover) = handover {
@@ -231,7 +232,7 @@ impl State {
         }
     }
 
-    /// Says what a WebSocket says by its close code, and ends.
+    /// Ends the session with the event that corresponds to a WebSocket close code.
     pub(super) fn close_with(&mut self, reason: CloseReason) {
         if let Some(code) = reason.code() {
             let text = reason.text();
@@ -241,7 +242,7 @@ impl State {
         self.stage = Stage::Ended;
     }
 
-    /// Another connection took the session: one of another transport, or a home elsewhere.
+    /// Records who replaced this connection: another transport, or a home on another node.
     pub(super) fn replaced(&mut self, by_other_transport: bool) {
         match self.stage {
             Stage::Replaced if by_other_transport => self.close_with(CloseReason::Replaced),
@@ -250,7 +251,7 @@ impl State {
         }
     }
 
-    /// Its task has ended: the session is over, unless it is known to go on elsewhere.
+    /// The task has ended. The session is over unless it continues elsewhere.
     pub(super) fn end(&mut self) {
         if self.is_running() {
             self.stage = Stage::Ended;

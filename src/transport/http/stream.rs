@@ -1,4 +1,4 @@
-//! One stream of server-sent events, from its first byte to its end.
+//! One stream of server-sent events (WHATWG HTML, section 9.2).
 
 use std::convert::Infallible;
 use std::fmt::Write as _;
@@ -14,26 +14,27 @@ use super::wire::Denied;
 use crate::drain::Phase;
 use crate::limits::Permit;
 
-/// The first bytes of a stream: they fill the buffers of proxies, so that the client gets what follows at once.
+/// Padding at the start of a stream. It fills the buffers of proxies, so that they pass later
+/// events on at once.
 const PADDING: usize = 2048;
 
-/// A stream that a client reads.
+/// A stream for one client.
 pub(super) struct EventStream {
     reader: Reader,
     settings: HttpSettings,
     phase: Phase,
     is_over: bool,
-    /// When a comment is due, so that no proxy takes the stream for dead.
+    /// When the next keepalive comment is due; it stops proxies from closing the stream.
     keepalive_at: Instant,
-    /// When it ends because of its age, so that connections spread anew.
+    /// When the stream ends because of its age.
     ends_at: Instant,
-    /// When it ends because its node drains.
+    /// When the stream ends because the node drains.
     drains_at: Option<Instant>,
     _held: (Option<Permit>, TaskTrackerToken),
 }
 
 impl EventStream {
-    /// A stream of what this reader reads; it holds what is `held` until its end.
+    /// A stream of the reader's events. It holds `held` until it ends.
     pub(super) fn new(
         reader: Reader,
         settings: HttpSettings,
@@ -53,19 +54,19 @@ impl EventStream {
         }
     }
 
-    /// The stream as it is sent.
-    pub(super) fn pieces(self) -> impl Stream<Item = Result<String, Infallible>> + Send {
+    /// The chunks of the response body.
+    pub(super) fn chunks(self) -> impl Stream<Item = Result<String, Infallible>> + Send {
         let padding = " ".repeat(PADDING);
         let first = format!(": ok{padding}\nretry: 1000\n\n");
         let rest = stream::unfold(self, |mut stream| async {
-            let piece = stream.next().await?;
+            let chunk = stream.next().await?;
             stream.keepalive_at = Instant::now() + stream.settings.keepalive;
-            Some((piece, stream))
+            Some((chunk, stream))
         });
         stream::iter([first]).chain(rest).map(Ok)
     }
 
-    /// Waits for what the client reads next; `None`: the stream is over.
+    /// Waits for the next chunk; `None` ends the stream.
     async fn next(&mut self) -> Option<String> {
         if self.is_over {
             return None;
@@ -88,7 +89,8 @@ impl EventStream {
                 Ok(unread) => return Some(lines(&unread)),
                 Err(Denied::Replaced) => return Some(self.end("replaced", "newer stream")),
                 Err(Denied::Elsewhere) => return Some(self.end("bye", "moved")),
-                // The client has read the last events. When it comes back, it is told that the session is gone.
+                // The client has all events. On its next request it learns that the session is
+                // gone.
                 Err(_) => return None,
             }
             let now = Instant::now();
@@ -106,7 +108,7 @@ impl EventStream {
 
     fn end(&mut self, event: &str, reason: &str) -> String {
         self.is_over = true;
-        // Browsers drop an event without data.
+        // Browsers ignore events without data.
         format!("event: {event}\ndata: {{\"reason\":\"{reason}\"}}\n\n")
     }
 }
@@ -122,7 +124,8 @@ fn lines(unread: &Unread) -> String {
     lines
 }
 
-/// Line breaks between the tokens of a body become lines of data, which the client joins again.
+/// A line break inside the JSON text starts another `data` line; the client joins them with a line
+/// break.
 fn write_event(lines: &mut String, id: EventId, text: &str) {
     // Writing to a String cannot fail.
     let _ = writeln!(lines, "id: {id}\nevent: message");
@@ -138,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_event_may_have_several_lines() {
+    fn an_event_with_line_breaks_has_several_data_lines() {
         let mut lines = String::new();
         write_event(&mut lines, EventId::default(), "{\"a\":\r\n1,\r2}");
         let expected = "id: 0-0\nevent: message\ndata: {\"a\":\ndata: 1,\ndata: 2}\n\n";

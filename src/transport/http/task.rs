@@ -1,4 +1,5 @@
-//! The task of an HTTP session at its home: it brings the session here, runs it, and remembers for a while where it is.
+//! The task of an HTTP session at its home: takes the session over, runs it, and then remembers for
+//! a while where it went.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -20,9 +21,9 @@ use crate::protocol::Native;
 use crate::session::state::SessionPolicy;
 use crate::session::{self, HttpSession, InitialLogin, Progress, ResumePoint, SessionContext};
 
-/// How long an earlier home may take to hand the session over.
+/// Time limit for the handover from the previous home.
 const HANDOVER_WITHIN: Duration = Duration::from_secs(5);
-/// How long a home remembers that a session is over, or where it has gone.
+/// How long a home remembers that a session is over, or where it went.
 const REMEMBER_FOR: Duration = Duration::from_secs(30);
 
 /// A session that this node runs.
@@ -32,19 +33,19 @@ pub(super) struct Task {
     pub(super) home: Arc<Home>,
 }
 
-/// A session that was at home elsewhere, or here before.
+/// A session whose home was another node, or this node earlier.
 pub(super) struct Takeover {
     pub(super) locator: Locator,
-    /// The home that this node had before.
+    /// This node's previous home of the session.
     pub(super) previous: Option<Arc<Home>>,
-    /// The last entry of the inbox that the client has, if it said so.
+    /// The last inbox entry that the client has, if it reported one.
     pub(super) last: Option<Offset>,
-    /// The earlier home does not answer.
+    /// The previous home does not answer.
     pub(super) is_dead: bool,
 }
 
 impl Task {
-    /// Runs the session until it is over, or goes on elsewhere.
+    /// Runs the session until it ends or continues elsewhere.
     pub(super) async fn run(self, takeover: Option<Takeover>, permit: Option<Permit>) {
         let (node, session) = (&self.node, self.token.session());
         let tracked = node.phase.track();
@@ -65,7 +66,8 @@ impl Task {
             Some(self.run_session(point).await)
         };
         if reason == Some(CloseReason::Replaced) {
-            // If the store does not answer, the client finds out where the session is.
+            // If the store does not answer, assume another home: the client's next request finds
+            // out.
             let is_home = node.is_home(session).await == Ok(true);
             self.home.update(|state| state.replaced(is_home));
         }
@@ -80,7 +82,7 @@ impl Task {
         }
     }
 
-    /// Takes the session over, and tells how far it has come.
+    /// Takes the session over and returns the point at which to resume it.
     async fn resume(&self, takeover: Takeover) -> Result<ResumePoint, Denied> {
         let handover = self.take(&takeover).await?;
         let (progress, last): (Progress, _) = match &handover {
@@ -90,8 +92,9 @@ impl Task {
         if handover.as_ref().is_none_or(|handover| !handover.is_over) {
             let session = self.token.session();
             let is_handed_over = handover.is_some();
-            debug!(http.session = %session, is_handed_over, "A session goes on here");
-            // Before the resume: the earlier home must read that another home replaced it, and no WebSocket.
+            debug!(http.session = %session, is_handed_over, "An HTTP session continues on this node");
+            // Stored before the resume, so that the previous home sees that another home replaced
+            // it, and not a WebSocket.
             let locator = Locator::new(self.node.id(), &self.token.proof(), &progress);
             self.node.write_locator(session, &locator).await?;
         }
@@ -104,7 +107,7 @@ impl Task {
         Ok(point)
     }
 
-    /// Asks the earlier home to hand the session over; `None` if it does not.
+    /// Asks the previous home for a handover; `None` if it does not give one.
     async fn take(&self, takeover: &Takeover) -> Result<Option<Handover>, Denied> {
         let own = self.node.id();
         if let Some(previous) = &takeover.previous
@@ -126,7 +129,7 @@ impl Task {
         Ok(None)
     }
 
-    /// Holds the conversation, and keeps its locator meanwhile.
+    /// Runs the session and keeps its locator current meanwhile.
     async fn run_session(&self, point: Option<ResumePoint>) -> CloseReason {
         let settings = &self.node.settings;
         let context = SessionContext {
@@ -152,7 +155,7 @@ impl Task {
         }
     }
 
-    /// Writes the locator again and again, and whenever it changes.
+    /// Stores the locator periodically and whenever it changes.
     async fn keep_locator_current(&self) -> Infallible {
         let (node, session) = (&self.node, self.token.session());
         let every = LOCATOR_EVERY.min(node.settings.http.session_ttl / 3);
@@ -162,7 +165,7 @@ impl Task {
             };
             let written = match node.is_home(session).await {
                 Ok(true) => node.write_locator(session, &locator).await,
-                // The session is about to hear that it goes on elsewhere.
+                // The session is about to learn that it continues elsewhere.
                 Ok(false) => return pending().await,
                 Err(error) => Err(error),
             };
@@ -170,7 +173,8 @@ impl Task {
                 self.home.update(|state| state.stored_version = version);
                 self.home.outdated(every).await;
             } else {
-                // Meanwhile the client can give no sign of life at another node.
+                // While the store is away, the client cannot reach its session through other nodes:
+                // do not let it expire.
                 self.home.lock().touch();
                 sleep(RETRY).await;
             }
@@ -178,7 +182,7 @@ impl Task {
     }
 }
 
-/// Also when the task panics, nobody waits for its session.
+/// Runs on a panic too, so that nobody waits for this session.
 impl Drop for Task {
     fn drop(&mut self) {
         self.home.update(State::end);

@@ -1,6 +1,7 @@
-//! The token of an HTTP session, in the header that is meant for it or, where a browser cannot set one, in the query.
+//! The token of an HTTP session: in the `Authorization` header, or in the query where a browser
+//! cannot set headers (`EventSource`).
 //!
-//! There is no cookie: no page can make a browser speak for a session whose token it does not have.
+//! There is no cookie, so a page cannot act for a session without having its token.
 
 use axum::http::{HeaderMap, Uri};
 
@@ -17,7 +18,7 @@ pub(super) fn token(headers: &HeaderMap, uri: &Uri) -> Result<Token, Rejection> 
     token.ok_or(Rejection::Unauthorized)
 }
 
-/// `SESSION.SECRET`, both in hexadecimal digits: it can stand in a URL as it is.
+/// `SESSION.SECRET`, both in hexadecimal, so it needs no encoding in a URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Token {
     session: SessionId,
@@ -25,7 +26,7 @@ pub(crate) struct Token {
 }
 
 impl Token {
-    /// A token of a new session.
+    /// The token of a new session.
     pub(super) fn random() -> Self {
         Self {
             session: SessionId::random(),
@@ -47,7 +48,7 @@ impl Token {
         })
     }
 
-    /// Which session; anybody may know that.
+    /// The session's id; it is not secret.
     pub(super) fn session(&self) -> SessionId {
         self.session
     }
@@ -56,15 +57,15 @@ impl Token {
         &self.secret
     }
 
-    /// The whole token, for its client alone.
+    /// The whole token. Send it to its client only.
     pub(super) fn expose(&self) -> String {
         format!("{}.{}", self.session, self.secret.expose())
     }
 
-    /// What nodes tell each other of the secret: it proves the secret, and does not tell it.
+    /// A hash with which nodes prove to each other that they know the secret, without revealing it.
     pub(super) fn proof(&self) -> SecretHash {
         let name = UserName::parse(&self.session.to_string());
-        let name = name.unwrap_or_else(|_| unreachable!("hexadecimal digits are a name"));
+        let name = name.unwrap_or_else(|_| unreachable!("hexadecimal digits form a valid name"));
         self.secret
             .hash_for(&Address::new(Realm::new("http"), name))
     }
@@ -75,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_survives_its_text_and_hides_its_secret() {
+    fn tokens_round_trip_as_text_and_hide_their_secret() {
         let token = Token::random();
         assert_eq!(Token::parse(&token.expose()).as_ref(), Some(&token));
         let shown = format!("{token:?}");

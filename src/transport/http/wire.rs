@@ -1,6 +1,6 @@
-//! What nodes write for each other about HTTP sessions, as JSON: questions, replies and locators.
+//! The JSON that nodes exchange about HTTP sessions: questions, replies and locators.
 //!
-//! Ids, names and hashes are plain text here: the model itself is never serialized.
+//! Ids, names and hashes are strings here: model types are never serialized.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::broker::BrokerError;
 use crate::model::{NodeId, Offset, SecretHash, UserName};
 use crate::session::Progress;
 
-/// What one node asks another about a session.
+/// A question of one node to another about a session.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Question {
     pub(super) session: String,
@@ -22,56 +22,58 @@ pub(super) struct Question {
     pub(super) request: Request,
 }
 
-/// What a home is asked, by its own node or by another.
+/// A request to a home, from its own node or from another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Request {
-    /// The client posts these messages under this key; without messages it ends the session.
+    /// The client posts these messages with this key. `None` ends the session.
     Post(Option<Vec<String>>, String),
-    /// The reader of this number, 0 for a new one, reads behind this event, and waits for so long.
+    /// Waits for events after an event: the reader's number (0 for a new one), the event, the
+    /// longest wait.
     Poll(u64, EventId, Duration),
-    /// The node that asks takes the session over.
+    /// The asking node takes the session over.
     Take,
 }
 
-/// What a home replies.
+/// The reply of a home.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Reply {
-    /// The session has dealt with so many messages.
+    /// The session has processed this many messages.
     Posted(usize),
-    /// What the reader of this number has not read yet.
+    /// The unread events for the reader of this number.
     Unread(u64, Unread),
-    /// The session, for the node that takes it over.
+    /// The session's state, for the node that takes it over.
     Handover(Box<Handover>),
-    /// The session is at this node.
+    /// The session moved to this node.
     Moved(String),
     Denied(Denied),
 }
 
-/// Why a home, or its node, does not do what a client asks.
+/// Why a home or its node refuses a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Denied {
-    /// The secret is not that of the session.
+    /// The proof does not fit the session.
     Wrong,
-    /// There is no such session any more.
+    /// The session has ended, or never existed.
     Gone,
-    /// The client has posted as much as may wait.
+    /// Too many posts wait already.
     Full,
     /// A newer reader took over.
     Replaced,
-    /// It takes longer: ask again.
+    /// Not ready yet: ask again.
     Later,
-    /// The store does not answer this node. Another node reads it as [`Elsewhere`](Self::Elsewhere), and tries itself.
+    /// The store does not answer this node. Other nodes read this as [`Elsewhere`](Self::Elsewhere)
+    /// and try it themselves.
     #[serde(skip_deserializing)]
     Unavailable,
-    /// This node drains. Another node reads it as [`Elsewhere`](Self::Elsewhere).
+    /// This node drains. Other nodes read this as [`Elsewhere`](Self::Elsewhere).
     #[serde(skip_deserializing)]
     Draining,
-    /// The session is not at this node.
+    /// The home is not on this node.
     #[serde(other)]
     Elsewhere,
 }
 
-/// Where a session is at home; the store keeps it for all nodes.
+/// The entry in the store that names a session's home.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Locator {
     pub(super) node: String,
@@ -80,34 +82,35 @@ pub(super) struct Locator {
     pub(super) progress: StoredProgress,
 }
 
-/// What a home had of a session, for the node that takes it over.
+/// The state of a session, for the node that takes it over.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Handover {
-    /// The session has ended: only its last events are left.
+    /// The session has ended. Only its last events are left.
     pub(super) is_over: bool,
     /// The number of its latest reader.
     pub(super) reader: u64,
     pub(super) buffer: Buffer,
     #[serde(rename = "standing")]
     pub(super) progress: StoredProgress,
-    /// The idempotency keys of its posts, each with the number of messages.
+    /// The idempotency keys of its posts, each with the message count.
     pub(super) keys: Vec<(String, usize)>,
 }
 
-/// A [`Progress`] as text, without what is confirmed: a resume tells that.
+/// A [`Progress`] as strings, without `confirmed`, which a resume determines.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct StoredProgress {
     user: Option<(String, String)>,
     watched: Vec<String>,
 }
 
-/// Writes a question, a reply or a locator.
+/// Encodes a question, a reply or a locator.
 pub(super) fn write(value: &impl Serialize) -> Bytes {
-    // None of it is anything that JSON cannot write; an empty text is read as nothing.
+    // Serialization cannot fail for these types. An empty text decodes as nothing.
     serde_json::to_vec(value).unwrap_or_default().into()
 }
 
-/// Reads what a node has written; `None` for what is nothing of that kind. Unknown fields are skipped.
+/// Decodes what another node encoded; `None` if it is something else. Unknown fields are ignored,
+/// for rolling updates.
 pub(super) fn read<T: DeserializeOwned>(text: &[u8]) -> Option<T> {
     serde_json::from_slice(text).ok()
 }
@@ -172,7 +175,7 @@ mod tests {
     use crate::model::{Address, Realm, Secret};
 
     #[test]
-    fn a_locator_survives_its_text() {
+    fn locators_round_trip() {
         let name = |text| UserName::parse(text).unwrap();
         let proof = Secret::random().hash_for(&Address::new(Realm::default(), name("a b")));
         let full = Progress {
@@ -190,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_words_and_fields_do_no_harm() {
+    fn unknown_variants_and_fields_are_tolerated() {
         let request = r#"{"session":"1","proof":"2","request":"Take","later":7}"#;
         let question: Question = read(request.as_bytes()).unwrap();
         assert_eq!(question.request, Request::Take);
