@@ -305,7 +305,7 @@ export declare class Emitter<Events extends { [Type in keyof Events]: Event; }> 
  * @extends {Emitter<ChannelEventMap>}
  */
 export declare class Channel extends Emitter<ChannelEventMap> {
-    private constructor();
+    protected constructor();
     /** @readonly */
     readonly label: string;
     /** The channel that `send` uses, once there is one. @type {DataChannel | undefined} */
@@ -331,7 +331,7 @@ export declare class Channel extends Emitter<ChannelEventMap> {
  * @extends {Emitter<CallEventMap>}
  */
 export declare class CallMedia extends Emitter<CallEventMap> {
-    private constructor();
+    protected constructor();
     /**
      * The peer connection. Tracks, transceivers and channels may be added and removed at any time: the other side is told
      * by itself. Do not call `setLocalDescription`, `setRemoteDescription`, `addIceCandidate` or `close` on it.
@@ -371,7 +371,7 @@ export declare class CallMedia extends Emitter<CallEventMap> {
  * A call with somebody: a peer connection that negotiates, trickles, recovers and reports by itself.
  */
 export declare class Call extends CallMedia {
-    private constructor();
+    protected constructor();
     /** The other's name. @readonly */
     readonly name: string;
     /** @type {'incoming' | 'outgoing'} @readonly */

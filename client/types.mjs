@@ -39,7 +39,7 @@ function emitted() {
   return texts
 }
 
-/** A file without imports and @internal members. A constructor that is internal is private. */
+/** A file without imports and @internal members. A constructor that is internal is protected. */
 function seen(text, names) {
   const file = ts.createSourceFile('seen.d.ts', text, ts.ScriptTarget.ES2022, true)
   const cut = []
@@ -62,7 +62,7 @@ function seen(text, names) {
       cut.push([
         member.getFullStart(),
         member.end,
-        ts.isConstructorDeclaration(member) ? '\n    private constructor();' : '',
+        ts.isConstructorDeclaration(member) ? '\n    protected constructor();' : '',
       ])
     }
   }

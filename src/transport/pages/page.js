@@ -196,6 +196,8 @@ function announce(from, kind) {
 
 function converse(call, media, opener) {
   current = call
+  // What was said of the call before is not about this one.
+  byId('notices').replaceChildren()
   const at = Date.now()
   const conversation = new Conversation(client, call, media)
   call.addEventListener('end', ({ reason, local }) => {
