@@ -1,8 +1,8 @@
 //! The broker over Redis. Keys with a time to live are the leases; one channel for each user carries what is sent to
 //! them.
 //!
-//! A request goes through a [`publisher`] into a [`batch`], one pipeline to Redis, whose replies go to the [`waiter`]s.
-//! What arrives on the channels goes through the [`subscriber`] to the node's inbound queue.
+//! A request goes through a `publisher` into a `batch`, one pipeline to Redis, whose replies go to the `waiter`s.
+//! What arrives on the channels goes through the `subscriber` to the node's inbound queue.
 
 mod batch;
 mod broker;

@@ -166,7 +166,7 @@ impl Calls {
     }
 
     /// A session of that name said as its `n`th that its call with us is over; the last that it heard from us was `heard`, or
-    /// [`EVERYTHING`] if it will hear nothing more.
+    /// `EVERYTHING` if it will hear nothing more.
     pub(super) fn end(
         &mut self,
         peer: &UserName,

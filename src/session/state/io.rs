@@ -87,7 +87,7 @@ pub enum Input {
     Saved(u64, Result<bool, BrokerError>),
     /// The answer to [`Effect::FindPeers`].
     PeersFound(Vec<FoundPeer>),
-    /// The time of [`State::next_at`] has come.
+    /// The time of [`next_at`](super::State::next_at) has come.
     Due,
     /// The store has forgotten the lease, in this epoch.
     Forgotten(u64),

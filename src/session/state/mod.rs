@@ -1,7 +1,7 @@
 //! One session as plain state: what it hears, sends, remembers and owes. No socket, no broker, no clock.
 //!
 //! [`State::on`] takes one [`Input`] and the [`Moment`] at which it comes. What follows is left in two lists: [`Action`]s for the client's
-//! connection, and [`Effect`]s for the broker and the node. The session's [runner](super::runner) takes both, and reports the results of
+//! connection, and [`Effect`]s for the broker and the node. The session's runner takes both, and reports the results of
 //! effects as further inputs. So every promise of a session can be tested without a server.
 
 mod call;

@@ -19,7 +19,7 @@ impl State {
         !self.effects.is_empty()
     }
 
-    /// When [`Input::Due`] is due.
+    /// When [`Input::Due`](super::Input::Due) is due.
     pub fn next_at(&self) -> Option<Instant> {
         let look_at = self.offline.as_ref().and_then(|offline| offline.look_at);
         let times = [
