@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 
-import { asText, diagnose } from '../../src/edge/pages/doctor/verdict.js'
+import { asText, diagnose } from '../../src/transport/pages/doctor/verdict.js'
 
 const login = (node, code) => ({ door: 'ws', ok: !code, node, code, ms: 3 })
 const signal = (from, to, more = {}) => ({ from, to, sent: 10, received: 10, p50: 2, max: 4, ...more })
