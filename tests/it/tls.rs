@@ -216,7 +216,7 @@ async fn an_expired_certificate_is_logged_once() {
     let (ended, good) = (Certificate::until(2020), Certificate::new());
     let files = Files::with(&ended);
     let node = files.node().await;
-    let reply = || node.log().matches("tls.certificate has ended").count();
+    let reply = || node.log().matches("tls.certificate has expired").count();
     eventually("the expiry is logged", async || (reply() > 0).then_some(())).await;
     files.hold(&good.pem, &good.key);
     eventually("a good one is served", async || {
