@@ -55,7 +55,7 @@ async fn signalling_continues(protocol: &'static str) {
     );
     // A signal that waited for the collector would take seconds. Medians of three, since the machine may be busy.
     assert!(refusing < 3.0 * kind && slow < 3.0 * kind);
-    crate::setup::logged(&setup.nodes[0], &["Spans could not be exported"]).await;
+    crate::setup::logged(&setup.nodes[0], &["Cannot export spans"]).await;
     let metrics = setup.nodes[0].metrics().await;
     let failed = metrics
         .lines()
@@ -92,13 +92,13 @@ async fn signalling_continues_while_the_collector_restarts() {
     let mut a = setup.login(0, "TracedUserA").await;
     let mut b = setup.login(1, "TracedUserB").await;
     call(&mut a, &mut b).await;
-    crate::setup::logged(&setup.nodes[0], &["Spans could not be exported"]).await;
+    crate::setup::logged(&setup.nodes[0], &["Cannot export spans"]).await;
     setup.collector.set_mode(Mode::Accept);
     eventually("spans arrive again", async || {
         acked(&mut a, &candidate(&b.name, "again")).await;
         (!setup.collector.spans().is_empty()).then_some(())
     })
     .await;
-    crate::setup::logged(&setup.nodes[0], &["The collector takes spans again"]).await;
+    crate::setup::logged(&setup.nodes[0], &["The collector accepts spans again"]).await;
     setup.finish();
 }
