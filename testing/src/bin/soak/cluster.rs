@@ -14,11 +14,11 @@ const NODES: usize = 3;
 /// Open files of a process besides its sessions; more than it needs.
 const OTHER_FILES: usize = 1000;
 
-/// A Redis and the nodes that share it. They end with this value.
+/// A Redis and the nodes that share it. They end with this value: the nodes first, so that none logs a lost Redis.
 pub(crate) struct Cluster {
-    redis: Redis,
     /// The last one will be killed.
     nodes: Vec<Node>,
+    redis: Redis,
 }
 
 impl Cluster {
@@ -40,7 +40,7 @@ impl Cluster {
             launch.open_files = Some(files);
             nodes.push(launch.start_at(free_address()?, free_address()?).await?);
         }
-        Ok(Self { redis, nodes })
+        Ok(Self { nodes, redis })
     }
 
     pub(crate) fn endpoints(&self) -> Vec<SocketAddr> {
