@@ -222,3 +222,21 @@ fn a_leave_that_is_lost_is_sent_again_by_the_next_connection() {
     };
     calls_agree(&run(&[true, true], &steps, allowed));
 }
+
+/// Found by the histories above: a late leave ended the call on one side only, which had heard an offer again after it.
+#[test]
+fn a_leave_that_comes_after_a_repeated_offer_ends_no_call() {
+    let steps = [
+        Step::Send(1, 0, SignalKind::Offer),
+        Step::Fault(Fault::Lost),
+        Step::Leave(1, 0),
+        Step::Fault(Fault::Lost),
+        Step::Disconnect(1, false),
+        Step::Resume(1),
+    ];
+    let allowed = Allowed {
+        faults: true,
+        losses: false,
+    };
+    calls_agree(&run(&[true, true], &steps, allowed));
+}
