@@ -33,10 +33,7 @@ pub(crate) async fn run(pair: Pair, subject: Subject, stage: Arc<Stage>) -> Outc
     };
     let mut asking = Part::new(there.offer(), &there);
     let mut answering = Part::new(back.answer(), &back);
-    let Message {
-        sent: leave,
-        received: mut left,
-    } = there.leave();
+    let mut leave = there.leave();
     let mut tally = Tally::default();
 
     while stage.goes_on().await {
@@ -56,23 +53,7 @@ pub(crate) async fn run(pair: Pair, subject: Subject, stage: Arc<Stage>) -> Outc
         }
         tally.add(&stage, begun.elapsed());
 
-        caller.queue(leave.bytes());
-        caller.flush().await?;
-        let mut has_left = false;
-        while !(has_left && caller.is_acknowledged() && called.is_acknowledged()) {
-            either_readable(&caller, &called).await;
-            caller.expect_silence()?;
-            caller.flush().await?;
-            called.fill()?;
-            while let Some(text) = called.next_text()? {
-                if has_left {
-                    return Err(format!("unexpected: {}", String::from_utf8_lossy(text)).into());
-                }
-                expect(&mut left, text)?;
-                has_left = true;
-            }
-            called.flush().await?;
-        }
+        hang_up(&mut caller, &mut called, &mut leave).await?;
         asking.heard = 0;
         answering.heard = 0;
     }
@@ -80,6 +61,28 @@ pub(crate) async fn run(pair: Pair, subject: Subject, stage: Arc<Stage>) -> Outc
     caller.expect_silence()?;
     called.expect_silence()?;
     Ok(tally)
+}
+
+/// Sends the leave, and waits until the other side has it and both have acknowledged everything.
+async fn hang_up(from: &mut Client, to: &mut Client, leave: &mut Message) -> Outcome<()> {
+    from.queue(leave.sent.bytes());
+    from.flush().await?;
+    let mut has_left = false;
+    while !(has_left && from.is_acknowledged() && to.is_acknowledged()) {
+        either_readable(from, to).await;
+        from.expect_silence()?;
+        from.flush().await?;
+        to.fill()?;
+        while let Some(text) = to.next_text()? {
+            if has_left {
+                return Err(format!("unexpected: {}", String::from_utf8_lossy(text)).into());
+            }
+            expect(&mut leave.received, text)?;
+            has_left = true;
+        }
+        to.flush().await?;
+    }
+    Ok(())
 }
 
 /// The messages of one side of a call: a description and its candidates, in this order.

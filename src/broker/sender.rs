@@ -1,7 +1,8 @@
 //! The sender of an envelope, with the text that opens each of its envelopes.
 
-use std::collections::HashMap;
 use std::sync::Arc;
+
+use hashbrown::HashMap;
 
 use super::error::UnknownEnvelope;
 use crate::model::{Address, NodeId, SessionId};

@@ -107,10 +107,15 @@ impl ExpiryGuard {
 
     /// While it holds, how much longer: no lease is believed dead, no fresh claim is made.
     pub(super) fn remaining(&self) -> Option<Duration> {
+        self.remaining_at(Instant::now())
+    }
+
+    /// [`remaining`](Self::remaining), of a caller who has just read the clock.
+    pub(super) fn remaining_at(&self, now: Instant) -> Option<Duration> {
         if bugs::has(Bug::Fearless) {
             return None;
         }
-        let (state, now) = (self.lock(), Instant::now());
+        let state = self.lock();
         // A connection has found a new epoch: the next beat sets the guard for as long as it must hold.
         let is_new_epoch = state.epoch != *self.epoch.borrow();
         if is_new_epoch || now - state.last_beat > self.terms.longest_gap() {

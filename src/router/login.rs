@@ -80,7 +80,7 @@ pub struct Claimed {
 }
 
 /// What proves that a session is one's own.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Proof {
     /// Its client's secret.
     Secret(Secret),

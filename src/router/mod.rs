@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use self::challenge::Challenges;
 use self::enter::Guesses;
@@ -158,8 +158,8 @@ impl Router {
     }
 
     /// While the expiry guard holds, for how much longer: nobody is believed dead, and no stranger wins a name.
-    pub fn guard(&self) -> Option<Duration> {
-        self.expiry_guard.remaining()
+    pub fn guard(&self, now: Instant) -> Option<Duration> {
+        self.expiry_guard.remaining_at(now)
     }
 
     /// The same, and so much longer.

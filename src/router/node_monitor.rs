@@ -1,10 +1,10 @@
 //! The other nodes that matter to this one, and which of them are dead: their leases are read with every beat.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use hashbrown::HashMap;
 use tokio::time::Instant;
 
 use crate::model::{NodeId, SessionId};

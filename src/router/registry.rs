@@ -1,8 +1,8 @@
 //! The sessions of this node: who of them has which name, and the mailbox of each.
 
-use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use hashbrown::HashMap;
 use tokio::sync::oneshot;
 
 use super::mailbox::{Mail, MailboxSender};

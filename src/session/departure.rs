@@ -241,7 +241,7 @@ impl Runner {
 
     /// Waits until every word that must arrive has arrived, or need not; to somebody absent it need not if the session `ends`.
     async fn deliver_notices(&mut self, ends: bool) {
-        self.settle_now();
+        self.settle();
         while !self.state.is_settled() {
             if self.state.is_quiet() {
                 let absent = ends && self.router.is_intact().await;
@@ -253,7 +253,7 @@ impl Runner {
                 self.on(Input::Retry);
             }
             self.receipts.ready(true).await;
-            self.settle_now();
+            self.settle();
         }
     }
 

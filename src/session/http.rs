@@ -15,7 +15,7 @@ use crate::model::{
     SecretHash, UserName,
 };
 use crate::protocol::Codec;
-use crate::router::{Proof, ResumeError};
+use crate::router::{Claimed, Proof, ResumeError};
 
 /// Time limit for resuming while the broker is away; then another node should try.
 const RESUME_WITHIN: Duration = Duration::from_secs(30);
@@ -160,7 +160,7 @@ impl<S: Socket, D: Codec> Session<S, D> {
                     watched,
                     ..
                 },
-            mut last,
+            last,
             greet,
         }) = http.resume_from.take()
         else {
@@ -168,17 +168,34 @@ impl<S: Socket, D: Codec> Session<S, D> {
         };
         let address = Address::new(self.context.realm.clone(), name);
         let secret = http.login_secret();
-        let is_generated = secret.hash_for(&address) == hash;
+        let proof = if secret.hash_for(&address) == hash {
+            Proof::Secret(secret)
+        } else {
+            Proof::Hash(hash)
+        };
+        let claimed = self.claim_again(address, &proof, last).await?;
+        self.go_on_with(claimed);
+        if greet {
+            self.greet();
+        }
+        if !watched.is_empty() {
+            self.watch_again(watched.into_iter().collect()).await;
+        }
+        self.write_actions().await
+    }
+
+    /// Claims the session until that is done or refused for good.
+    async fn claim_again(
+        &mut self,
+        address: Address,
+        proof: &Proof,
+        mut last: Option<Offset>,
+    ) -> Result<Claimed, CloseReason> {
         let begun = Instant::now();
         let router = Arc::clone(&self.context.router);
-        let claimed = loop {
-            let proof = if is_generated {
-                Proof::Secret(secret.clone())
-            } else {
-                Proof::Hash(hash.clone())
-            };
-            match router.resume(address.clone(), proof, last).await {
-                Ok(claimed) => break claimed,
+        loop {
+            match router.resume(address.clone(), proof.clone(), last).await {
+                Ok(claimed) => return Ok(claimed),
                 Err(ResumeError::Unheard(claimed, reason)) => {
                     self.runner = Some(self.runner_of(*claimed));
                     return Err(reason);
@@ -194,8 +211,12 @@ impl<S: Socket, D: Codec> Session<S, D> {
                 Err(ResumeError::Refused(Refusal::ResumeFailed)) if last.is_some() => last = None,
                 Err(_) => return Err(CloseReason::NameLost),
             }
-        };
-        let metrics = &router.telemetry().metrics;
+        }
+    }
+
+    /// Goes on with a session that was claimed.
+    fn go_on_with(&mut self, claimed: Claimed) {
+        let metrics = &self.context.router.telemetry().metrics;
         self.gauge = Some(metrics.logged_in(self.transport(), D::NAME));
         self.heartbeat.logged_in();
         // Only the previous node knew when the client's ICE credentials run out, so send new ones
@@ -206,34 +227,41 @@ impl<S: Socket, D: Codec> Session<S, D> {
         if let Some(http) = &mut self.http {
             http.current.confirmed = runner.state.confirmed();
         }
-        let runner = self.runner.insert(runner);
-        if greet {
-            let greeting = match runner.state.secret() {
-                Some(secret) => {
-                    let secret = Some(secret.clone());
-                    let welcome =
-                        super::login::welcome(&self.context.ice, runner, false, secret, None);
-                    Event::Welcome(Box::new(welcome))
-                }
-                None => Event::LoginRefused {
-                    refusal: Refusal::Unavailable {
-                        retry_after: LOGIN_RETRY,
-                    },
-                    id: None,
-                },
-            };
-            self.actions.push(Action::Tell(greeting));
-        }
-        if !watched.is_empty() {
-            let watched = watched.into_iter().collect();
-            // Best effort: if this fails, the client gets no presence changes until it asks again.
-            let lease = runner.state.lease().clone();
-            let presence = router.presence(&lease, watched, Some(true));
-            if let Ok(users) = Box::pin(presence).await {
-                self.tell(Event::Presence { users, id: None });
+        self.runner = Some(runner);
+    }
+
+    /// Answers a login whose answer the client may not have.
+    fn greet(&mut self) {
+        let Some(runner) = &self.runner else {
+            return;
+        };
+        let greeting = match runner.state.secret() {
+            Some(secret) => {
+                let (ice, secret) = (&self.context.ice, Some(secret.clone()));
+                let welcome = super::login::welcome(ice, runner, false, secret, None);
+                Event::Welcome(Box::new(welcome))
             }
+            None => Event::LoginRefused {
+                refusal: Refusal::Unavailable {
+                    retry_after: LOGIN_RETRY,
+                },
+                id: None,
+            },
+        };
+        self.actions.push(Action::Tell(greeting));
+    }
+
+    /// Best effort: if this fails, the client gets no presence changes until it asks again.
+    async fn watch_again(&mut self, names: Vec<UserName>) {
+        let Some(runner) = &self.runner else {
+            return;
+        };
+        let lease = runner.state.lease().clone();
+        let router = Arc::clone(&self.context.router);
+        let presence = router.presence(&lease, names, Some(true));
+        if let Ok(users) = Box::pin(presence).await {
+            self.tell(Event::Presence { users, id: None });
         }
-        self.write_actions().await
     }
 
     /// Handles a login of a logged-in session. It is refused, unless the client may not have the

@@ -177,7 +177,11 @@ impl<S: Socket, D: Codec> Session<S, D> {
 
     fn alive(&mut self) {
         self.heartbeat.heard();
-        self.on(Input::Answer(Verdict::Alive));
+        if let Some(runner) = &mut self.runner
+            && runner.state.is_challenged()
+        {
+            runner.on(Input::Answer(Verdict::Alive));
+        }
     }
 
     /// Whether the client is not to be heard now.

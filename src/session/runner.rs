@@ -97,9 +97,9 @@ impl Runner {
 
     /// Handles what has happened.
     pub(super) fn handle(&mut self, event: SessionEvent) {
-        let moment = moment(&self.router);
         match event {
             SessionEvent::Mail => {
+                let moment = moment(&self.router);
                 let (mails, since) = self.mailbox.take();
                 for mail in mails {
                     self.state.on(Input::Mail(mail), moment);
@@ -113,9 +113,9 @@ impl Runner {
                 }
             }
             SessionEvent::Outcome => {}
-            SessionEvent::Input(input) => self.state.on(input, moment),
+            SessionEvent::Input(input) => self.state.on(input, moment(&self.router)),
         }
-        self.settle(moment);
+        self.settle();
     }
 
     /// Gives the state an input, and does what follows.
@@ -142,17 +142,14 @@ impl Runner {
     }
 
     /// Takes the outcomes that are known.
-    pub(super) fn settle(&mut self, moment: Moment) {
+    pub(super) fn settle(&mut self) {
         self.run();
+        let mut taken_at = None;
         while let Some(answer) = self.receipts.take() {
+            let moment = *taken_at.get_or_insert_with(|| moment(&self.router));
             self.state.on(Input::Outcome(answer), moment);
             self.run();
         }
-    }
-
-    /// The same, now.
-    pub(super) fn settle_now(&mut self) {
-        self.settle(moment(&self.router));
     }
 
     /// Whether an update of the record is on its way.
@@ -234,8 +231,7 @@ pub(super) async fn due(at: Option<Instant>) {
 
 /// The moment, as this node knows it.
 pub(super) fn moment(router: &Router) -> Moment {
-    Moment {
-        now: Instant::now(),
-        guard: router.guard(),
-    }
+    let now = Instant::now();
+    let guard = router.guard(now);
+    Moment { now, guard }
 }

@@ -189,13 +189,8 @@ async fn a_node_with_a_thousand_sessions_drains_within_its_deadline() {
     for mut user in users {
         closing.spawn(async move { user.closed().await });
     }
-    assert!(
-        closing
-            .join_all()
-            .await
-            .iter()
-            .all(|code| *code == Some(1012))
-    );
+    let codes = closing.join_all().await;
+    assert!(codes.iter().all(|code| *code == Some(1012)));
     assert_eq!(leaving.process.ended().await, Some(0));
     assert!(
         asked.elapsed() < Duration::from_secs(20),
@@ -211,30 +206,24 @@ async fn a_node_with_a_thousand_sessions_drains_within_its_deadline() {
         );
         peer.expect_silence().await;
     }
-    let left: Vec<_> = redis
-        .keys()
-        .await
-        .into_iter()
-        .filter(|(key, _)| key.contains("/u"))
-        .collect();
-    assert!(
-        left.iter().all(|(key, _)| !key.starts_with("sb:p:")),
-        "{left:?}"
-    );
-    let nodes = redis
-        .keys()
-        .await
-        .iter()
-        .filter(|(key, _)| key.starts_with("sb:{n}:"))
-        .count();
-    assert_eq!(nodes, 2, "its own lease is given back too");
+    gives_everything_back(&redis).await;
+    stops_at_once(idle).await;
+}
 
-    let (mut idle, asked) = (idle, Instant::now());
+/// The drained node has left no presence and no lease; two other nodes live.
+async fn gives_everything_back(redis: &Redis) {
+    let keys = redis.keys().await;
+    let is_presence = |key: &str| key.contains("/u") && key.starts_with("sb:p:");
+    let left: Vec<_> = keys.iter().filter(|(key, _)| is_presence(key)).collect();
+    assert!(left.is_empty(), "{left:?}");
+    let nodes = keys.iter().filter(|(key, _)| key.starts_with("sb:{n}:"));
+    assert_eq!(nodes.count(), 2, "its own lease is given back too");
+}
+
+async fn stops_at_once(mut idle: Node) {
+    let asked = Instant::now();
     idle.process.signal("TERM");
     assert_eq!(idle.process.ended().await, Some(0));
-    assert!(
-        asked.elapsed() < Duration::from_secs(1),
-        "without sessions it stops at once: {:?}",
-        asked.elapsed()
-    );
+    let took = asked.elapsed();
+    assert!(took < Duration::from_secs(1), "without sessions: {took:?}");
 }

@@ -23,20 +23,7 @@ async fn a_killed_node_causes_leaves_within_seven_seconds() {
     let start = async |name: &'static str| Node::start(Some(&redis), &[("node_id", name)]).await;
     let (doomed, second, third) = (start("one").await, start("two").await, start("three").await);
 
-    // 60 users are in one call and 20 in two, with peers on two different nodes: 100 calls across nodes.
-    let (mut killed, mut left_behind) = (Vec::new(), Vec::new());
-    for number in 0..80 {
-        let mut user = Client::login(doomed.address, &format!("killed{number}")).await;
-        let mut peer = Client::login(second.address, &format!("b{number}")).await;
-        user.call(&mut peer).await;
-        left_behind.push((peer, user.name.clone()));
-        if number < 20 {
-            let mut other = Client::login(third.address, &format!("c{number}")).await;
-            other.call(&mut user).await;
-            left_behind.push((other, user.name.clone()));
-        }
-        killed.push(user);
-    }
+    let (killed, mut left_behind) = hundred_calls(&doomed, &second, &third).await;
     let mut bystanders = Vec::new();
     for number in 0..10 {
         let mut one = Client::login(second.address, &format!("d{number}")).await;
@@ -59,14 +46,10 @@ async fn a_killed_node_causes_leaves_within_seven_seconds() {
     let restarted = start("one").await;
     let mut latest = Duration::ZERO;
     for (peer, gone) in &mut left_behind {
-        let (text, at) = peer
-            .receive_within(LATEST * 2)
-            .await
-            .unwrap_or_else(|| panic!("{} got nothing", peer.name));
-        assert_eq!(
-            text,
-            format!(r#"{{"type":"leave","name":"{gone}","reason":"node_lost"}}"#)
-        );
+        let leave = peer.receive_within(LATEST * 2).await;
+        let (text, at) = leave.unwrap_or_else(|| panic!("{} got nothing", peer.name));
+        let expected = format!(r#"{{"type":"leave","name":"{gone}","reason":"node_lost"}}"#);
+        assert_eq!(text, expected);
         latest = latest.max(at - killed_at);
     }
     assert!(latest < LATEST, "the last leave came after {latest:?}");
@@ -76,26 +59,9 @@ async fn a_killed_node_causes_leaves_within_seven_seconds() {
         .await
         .expect("the watcher gets the presence");
     assert_eq!(change, r#"{"type":"presence","users":{"killed0":false}}"#);
-    assert!(
-        at - killed_at < WATCHED_WITHIN,
-        "the watcher got the presence after {:?}",
-        at - killed_at
-    );
-
-    // A user on a node that was found dead cannot be sent anything, although the lease still exists.
-    let answer = bystanders[0].send_message("killed79", "too late").await;
-    let answer = match answer["type"].as_str() {
-        // The first signal makes the node look at the dead one.
-        Some("ack") => {
-            eventually("the node is known to be dead", async || {
-                let answer = bystanders[0].send_message("killed79", "too late").await;
-                (answer["type"] == "error").then_some(answer)
-            })
-            .await
-        }
-        _ => answer,
-    };
-    assert_eq!(answer["code"], "user_unavailable");
+    let took = at - killed_at;
+    assert!(took < WATCHED_WITHIN, "the presence came after {took:?}");
+    cannot_be_sent_anything(&mut bystanders[0], "killed79").await;
 
     // Each name can be claimed, also on the node that was restarted with the same id.
     let mut again = Vec::new();
@@ -113,6 +79,39 @@ async fn a_killed_node_causes_leaves_within_seven_seconds() {
         "the last of {} leaves came {latest:?} after the kill",
         left_behind.len()
     );
+}
+
+/// 60 users of the doomed node are in one call and 20 in two, with peers on two other nodes. Returns
+/// the users, and each peer with the name of its user.
+async fn hundred_calls(
+    doomed: &Node,
+    second: &Node,
+    third: &Node,
+) -> (Vec<Client>, Vec<(Client, String)>) {
+    let (mut users, mut peers) = (Vec::new(), Vec::new());
+    for number in 0..80 {
+        let mut user = Client::login(doomed.address, &format!("killed{number}")).await;
+        let mut peer = Client::login(second.address, &format!("b{number}")).await;
+        user.call(&mut peer).await;
+        peers.push((peer, user.name.clone()));
+        if number < 20 {
+            let mut other = Client::login(third.address, &format!("c{number}")).await;
+            other.call(&mut user).await;
+            peers.push((other, user.name.clone()));
+        }
+        users.push(user);
+    }
+    (users, peers)
+}
+
+/// A user on a node that was found dead cannot be sent anything, although the lease still exists.
+async fn cannot_be_sent_anything(sender: &mut Client, gone: &str) {
+    // The first signal may only make the node look at the dead one.
+    let answer = eventually("the node is known to be dead", async || {
+        let answer = sender.send_message(gone, "too late").await;
+        (answer["type"] == "error").then_some(answer)
+    });
+    assert_eq!(answer.await["code"], "user_unavailable");
 }
 
 #[tokio::test]

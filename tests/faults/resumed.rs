@@ -282,48 +282,7 @@ async fn redis_is_away(how: Return, outage: Duration) {
     let mut failover = Failover::start().await;
     // Sessions without a connection at the start of the outage can still resume after it, though it outlasts the grace.
     let scenario = Scenario::build(failover.url(), 100, &[("presence.grace", "5s")]).await;
-    let back = match how {
-        Return::WithItsData => {
-            failover.primary.process.signal("STOP");
-            // This sleep is the outage, not a wait for a condition.
-            sleep(outage).await;
-            failover.primary.process.signal("CONT");
-            Instant::now()
-        }
-        Return::Empty => {
-            failover.primary.kill().await;
-            sleep(outage).await;
-            failover.primary.restart_empty().await;
-            Instant::now()
-        }
-        Return::Promoted => {
-            // Writes from here on are lost. Signals to disconnected sessions are stored nowhere else.
-            failover.stop_replication();
-            let away = || scenario.calls.iter().take(25).map(|(_, other)| other);
-            for party in away() {
-                party.disconnect().await;
-            }
-            let said = || {
-                scenario
-                    .parties()
-                    .map(|party| party.log().acked)
-                    .sum::<u64>()
-            };
-            let before = said();
-            eventually("much is acknowledged", async || {
-                (said() > before + 1000).then_some(())
-            })
-            .await;
-            failover.primary.kill().await;
-            sleep(outage).await;
-            failover.promote().await;
-            let back = Instant::now();
-            for party in away() {
-                party.proceed();
-            }
-            back
-        }
-    };
+    let back = go_away_and_return(how, outage, &mut failover, &scenario).await;
     for node in &scenario.nodes {
         let status = testing::http::status(node.admin, "/livez").await;
         assert_eq!(status, Some(200));
@@ -348,6 +307,50 @@ async fn redis_is_away(how: Return, outage: Duration) {
         }
     }
     scenario.ends().await;
+}
+
+/// Takes Redis away for that long. Returns when it is back.
+async fn go_away_and_return(
+    how: Return,
+    outage: Duration,
+    failover: &mut Failover,
+    scenario: &Scenario,
+) -> Instant {
+    match how {
+        Return::WithItsData => {
+            failover.primary.process.signal("STOP");
+            // This sleep is the outage, not a wait for a condition.
+            sleep(outage).await;
+            failover.primary.process.signal("CONT");
+            Instant::now()
+        }
+        Return::Empty => {
+            failover.primary.kill().await;
+            sleep(outage).await;
+            failover.primary.restart_empty().await;
+            Instant::now()
+        }
+        Return::Promoted => {
+            // Writes from here on are lost. Signals to disconnected sessions are stored nowhere else.
+            failover.stop_replication();
+            let away = || scenario.calls.iter().take(25).map(|(_, other)| other);
+            for party in away() {
+                party.disconnect().await;
+            }
+            let acked = || scenario.parties().map(|party| party.log().acked);
+            let before = acked().sum::<u64>();
+            let is_much = async || (acked().sum::<u64>() > before + 1000).then_some(());
+            eventually("much is acknowledged", is_much).await;
+            failover.primary.kill().await;
+            sleep(outage).await;
+            failover.promote().await;
+            let back = Instant::now();
+            for party in away() {
+                party.proceed();
+            }
+            back
+        }
+    }
 }
 
 fn outage() -> Duration {

@@ -35,8 +35,7 @@ async fn a_client_that_stops_reading_is_closed_and_others_do_not_notice() {
         let mut friend = Client::login(nodes[0].address, "friend").await;
         victim.call(&mut friend).await;
         let deaf = victim.stop_reading();
-        let before = [&nodes[0].process, &nodes[1].process, &redis.process]
-            .map(testing::Process::resident_kib);
+        let before = resident_kib(&nodes, &redis);
 
         let stop = CancellationToken::new();
         let mut flood = JoinSet::new();
@@ -54,18 +53,13 @@ async fn a_client_that_stops_reading_is_closed_and_others_do_not_notice() {
             leave,
             json!({"type": "leave", "name": "victim", "reason": "lost"})
         );
-        assert!(
-            begun.elapsed() < Duration::from_secs(10),
-            "ended after {:?}",
-            begun.elapsed()
-        );
-        eventually("the end is logged", async || {
-            victim_node
-                .log()
-                .contains("\"close.code\":4008")
-                .then_some(())
-        })
-        .await;
+        let took = begun.elapsed();
+        assert!(took < Duration::from_secs(10), "ended after {took:?}");
+        let is_logged = async || {
+            let log = victim_node.log();
+            log.contains("\"close.code\":4008").then_some(())
+        };
+        eventually("the end is logged", is_logged).await;
 
         // The flood continues while others exchange signals: memory no longer grows.
         others.await.unwrap();
@@ -74,8 +68,7 @@ async fn a_client_that_stops_reading_is_closed_and_others_do_not_notice() {
             (answer["code"] == "user_unavailable").then_some(())
         })
         .await;
-        let after = [&nodes[0].process, &nodes[1].process, &redis.process]
-            .map(testing::Process::resident_kib);
+        let after = resident_kib(&nodes, &redis);
         for (which, (before, after)) in ["node 1", "node 2", "Redis"]
             .into_iter()
             .zip(before.into_iter().zip(after))
@@ -90,6 +83,11 @@ async fn a_client_that_stops_reading_is_closed_and_others_do_not_notice() {
         friend.close().await;
         drop(deaf);
     }
+}
+
+/// The memory of both nodes and of Redis.
+fn resident_kib(nodes: &[Node; 2], redis: &Redis) -> [u64; 3] {
+    [&nodes[0].process, &nodes[1].process, &redis.process].map(testing::Process::resident_kib)
 }
 
 /// Sends its share of the flood until stopped.

@@ -5,9 +5,9 @@
 //! sixteen calls (measured). Envelopes to one address keep their order, and no other request about that address
 //! overtakes them.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use hashbrown::HashMap;
 use redis::{Cmd, Pipeline};
 
 use super::bundle::Bundle;

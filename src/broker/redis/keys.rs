@@ -1,7 +1,8 @@
 //! The names of all keys and channels (DESIGN §3). All keys of one user share a hash tag, so they are in one slot.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+
+use hashbrown::HashMap;
 
 use super::request::Destination;
 use crate::model::{Address, NodeId, Realm, SessionId};

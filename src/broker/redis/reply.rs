@@ -1,8 +1,8 @@
 //! The replies of Redis and of our scripts: how to read them.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
+use hashbrown::HashMap;
 use redis::Value;
 
 use crate::broker::{

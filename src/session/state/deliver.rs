@@ -9,11 +9,20 @@ use super::notice::Notice;
 use super::record::Decision;
 use super::tell::left;
 use super::{Action, State};
-use crate::broker::{Entry, Envelope, Payload};
+use crate::broker::{Entry, Envelope, Payload, Sender};
 use crate::bugs::{self, Bug};
-use crate::model::{Event, LeaveReason, Offset, SessionId, UserName};
+use crate::model::{Event, LeaveReason, Offset, SessionId, Signal, TraceContext, UserName};
 
 impl State {
+    /// Delivers entries of the inbox that were read from where the session has read to.
+    pub(super) fn deliver_entries(&mut self, entries: Vec<Entry>) {
+        for entry in entries {
+            if let Some(entry) = self.catch_up.advance(entry) {
+                self.deliver_entry(entry);
+            }
+        }
+    }
+
     /// Hears an entry of the inbox, whose turn it is.
     pub(super) fn deliver_entry(&mut self, entry: Entry) {
         let Some(record) = &mut self.record else {
@@ -61,46 +70,24 @@ impl State {
             payload,
         } = envelope;
         let (session, at) = (sender.session, PeerLocation::from(&*sender));
-        // No tenant reaches another: nobody addresses a realm but his own.
+        // A realm is closed: a sender always has the receiver's realm.
         let from = &sender.address.name;
         match payload {
             Payload::Signal(signal) => {
                 let calls = &self.calls;
                 let in_call = |name: &UserName| calls.get(name).is_some();
-                let starts_call = signal.kind.starts_call();
-                match self
-                    .dedup
-                    .hears(&sender, n, idempotency_key.as_ref(), in_call)
-                {
-                    Hearing::News => {}
-                    Hearing::Repetition => {
-                        self.deliver_again(from, at, n, starts_call);
-                        return false;
+                let key = idempotency_key.as_ref();
+                match self.dedup.hears(&sender, n, key, in_call) {
+                    Hearing::News => {
+                        self.deliver_signal(&sender, n, trace, signal, seq);
+                        true
                     }
-                    Hearing::Overtaken => return false,
+                    Hearing::Repetition => {
+                        self.deliver_again(from, at, n, signal.kind.starts_call());
+                        false
+                    }
+                    Hearing::Overtaken => false,
                 }
-                if starts_call && self.calls.join(from, at.clone(), n) {
-                    self.node.telemetry.metrics.left(LeaveReason::Lost);
-                    self.actions
-                        .push(Action::Tell(left(from, LeaveReason::Lost, None)));
-                }
-                self.calls.heard(from, at, n);
-                let span = self.trace_heard(&sender, trace, n, &signal);
-                let from = if bugs::has(Bug::MislabelsSenders) {
-                    &self.lease.address.name
-                } else {
-                    from
-                };
-                self.actions.push(Action::Tell(Event::Signal {
-                    from: from.clone(),
-                    signal,
-                    seq,
-                }));
-                self.actions.extend(span.map(Action::EndSpan));
-                if starts_call && self.policy.confirms_calls {
-                    self.actions.push(Action::Ping);
-                }
-                true
             }
             // A leave may come late: it is sent again until somebody has it. The call itself knows whether it is meant.
             Payload::Leave { reason, heard } => {
@@ -122,6 +109,37 @@ impl State {
                 }
                 false
             }
+        }
+    }
+
+    /// Delivers a signal for the first time.
+    fn deliver_signal(
+        &mut self,
+        sender: &Sender,
+        n: u64,
+        trace: Option<TraceContext>,
+        signal: Signal,
+        seq: Option<Offset>,
+    ) {
+        let (from, at) = (&sender.address.name, PeerLocation::from(sender));
+        let starts_call = signal.kind.starts_call();
+        if starts_call && self.calls.join(from, at.clone(), n) {
+            self.node.telemetry.metrics.left(LeaveReason::Lost);
+            self.actions
+                .push(Action::Tell(left(from, LeaveReason::Lost, None)));
+        }
+        self.calls.heard(from, at, n);
+        let span = self.trace_heard(sender, trace, n, &signal);
+        let from = if bugs::has(Bug::MislabelsSenders) {
+            self.lease.address.name.clone()
+        } else {
+            from.clone()
+        };
+        self.actions
+            .push(Action::Tell(Event::Signal { from, signal, seq }));
+        self.actions.extend(span.map(Action::EndSpan));
+        if starts_call && self.policy.confirms_calls {
+            self.actions.push(Action::Ping);
         }
     }
 

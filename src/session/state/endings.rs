@@ -6,7 +6,7 @@ use super::call::{EVERYTHING, PeerLocation};
 use super::lost_peers::{LostPeer, PeerFate};
 use super::notice::Notice;
 use super::record::Leaving;
-use super::{Effect, State};
+use super::{Effect, FoundPeer, State};
 use crate::broker::{Holder, Payload, Sender};
 use crate::model::{Correlation, LeaveReason, NodeId, SessionId, UserName};
 
@@ -95,7 +95,15 @@ impl State {
         }
     }
 
-    pub(super) fn found(&mut self, peer: LostPeer, node_lives: bool, holder: Option<Holder>) {
+    /// It is known who holds the names of these lost peers.
+    pub(super) fn peers_found(&mut self, found: Vec<FoundPeer>) {
+        self.lost.found();
+        for (peer, node_lives, holder) in found {
+            self.found(peer, node_lives, holder);
+        }
+    }
+
+    fn found(&mut self, peer: LostPeer, node_lives: bool, holder: Option<Holder>) {
         let call = self
             .calls
             .get(peer.name())

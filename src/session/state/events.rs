@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 
 use super::{Action, Effect, SYNC_AGAIN, SYNCS, State};
-use crate::broker::Verdict;
+use crate::broker::{BrokerError, Entry, Verdict};
 use crate::bugs::{self, Bug};
 use crate::model::{CloseReason, Event};
 use crate::router::Mail;
@@ -108,6 +108,14 @@ impl State {
         self.catch_up.stop();
         self.effects.push(Effect::StopReading);
         self.save();
+    }
+
+    /// The inbox was read, or could not be.
+    pub(super) fn inbox_read(&mut self, result: Result<Vec<Entry>, BrokerError>) {
+        for entry in self.catch_up.caught(result, &mut self.effects) {
+            self.deliver_entry(entry);
+        }
+        self.caught_up();
     }
 
     /// The inbox was read, or need not be: what an earlier connection's client has seen needs no confirmation any more, and the client is told

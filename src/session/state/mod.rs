@@ -164,34 +164,15 @@ impl State {
             Input::Leave { whom, id } => self.leave(whom, id),
             Input::Report { with, report, id } => self.report(&with, report, id),
             Input::Confirm(last) => self.confirm(last),
-            Input::Pinged(ping) => {
-                if let Some(record) = &mut self.record {
-                    record.pinged(ping);
-                }
-            }
-            Input::Ponged(ping) => {
-                let record = self.record.as_mut();
-                if let Some(last) = record.and_then(|record| record.ponged(ping)) {
-                    self.confirm(last);
-                }
-            }
+            Input::Pinged(ping) => self.pinged(ping),
+            Input::Ponged(ping) => self.ponged(ping),
             Input::Answer(verdict) => self.answer_challenges(verdict),
             Input::Mail(mail) => self.read_mail(mail),
             Input::Overflow => self.overflow(),
             Input::Outcome(answer) => self.settle(answer),
-            Input::InboxRead(result) => {
-                for entry in self.catch_up.caught(result, &mut self.effects) {
-                    self.deliver_entry(entry);
-                }
-                self.caught_up();
-            }
+            Input::InboxRead(result) => self.inbox_read(result),
             Input::Saved(number, result) => self.saved(number, result),
-            Input::PeersFound(found) => {
-                self.lost.found();
-                for (peer, node_lives, holder) in found {
-                    self.found(peer, node_lives, holder);
-                }
-            }
+            Input::PeersFound(found) => self.peers_found(found),
             Input::Due => self.do_due(),
             Input::Forgotten(epoch) => self.forgotten(epoch),
             Input::Detach => self.detach(),
@@ -200,20 +181,9 @@ impl State {
                 self.save_again();
             }
             Input::Save => self.save(),
-            Input::Entries(entries) => {
-                for entry in entries {
-                    if let Some(entry) = self.catch_up.advance(entry) {
-                        self.deliver_entry(entry);
-                    }
-                }
-            }
+            Input::Entries(entries) => self.deliver_entries(entries),
             Input::End(reason) => self.end(reason),
-            Input::GiveUp { absent } => {
-                self.outbox.give_up_on_unheard(moment.now);
-                if absent {
-                    self.outbox.give_up_on_absent();
-                }
-            }
+            Input::GiveUp { absent } => self.outbox.give_up(absent, moment.now),
         }
         if self.is_detached {
             self.save_news();
@@ -255,6 +225,19 @@ impl State {
         }
     }
 
+    fn pinged(&mut self, ping: u64) {
+        if let Some(record) = &mut self.record {
+            record.pinged(ping);
+        }
+    }
+
+    fn ponged(&mut self, ping: u64) {
+        let record = self.record.as_mut();
+        if let Some(last) = record.and_then(|record| record.ponged(ping)) {
+            self.confirm(last);
+        }
+    }
+
     fn confirm(&mut self, last: Offset) {
         if let Some(record) = &mut self.record {
             record.confirm(last);
@@ -270,6 +253,11 @@ impl State {
         for peer in self.calls.peers() {
             self.leave_for_good(&peer, reason);
         }
+    }
+
+    /// Whether a node waits to hear if this session still answers.
+    pub fn is_challenged(&self) -> bool {
+        !self.challenges.is_empty()
     }
 
     fn answer_challenges(&mut self, verdict: Verdict) {

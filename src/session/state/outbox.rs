@@ -90,8 +90,17 @@ impl Outbox {
         self.pending.is_empty()
     }
 
+    /// Forgets the notices to plain users whose nodes do not listen and, if they are `absent` from a store that knows
+    /// everybody, to users who were not found.
+    pub(super) fn give_up(&mut self, absent: bool, now: Instant) {
+        self.give_up_on_unheard(now);
+        if absent {
+            self.give_up_on_absent();
+        }
+    }
+
     /// Forgets the words to those who were not found, of a store that knows everybody.
-    pub(super) fn give_up_on_absent(&mut self) {
+    fn give_up_on_absent(&mut self) {
         let is_absent = |notice: &mut Notice| notice.absent_since.is_some();
         for notice in self.unsure.extract_if(.., is_absent) {
             notice.ends(SignalOutcome::Absent, None);
@@ -100,7 +109,7 @@ impl Outbox {
 
     /// Forgets the words to plain users whose nodes have not listened for a while: a node that is dead never does, and one that listens again lets its sessions
     /// ask each call peer whether it still has the call.
-    pub(super) fn give_up_on_unheard(&mut self, now: Instant) {
+    fn give_up_on_unheard(&mut self, now: Instant) {
         let is_over = |since: Instant| now - since > SUBSCRIBES_WITHIN;
         for notice in self
             .unsure

@@ -29,9 +29,8 @@ fn this_host() -> String {
     String::from_utf8(said).unwrap().trim().to_owned()
 }
 
-async fn one_call_is_one_trace(protocol: &'static str) {
-    let mut setup = Setup::of_two(protocol, &[]).await;
-    let (at_a, at_b) = (setup.instance(0).await, setup.instance(1).await);
+/// A call with a candidate of each side, a report of each side, and a leave.
+async fn whole_call(setup: &mut Setup) {
     let mut a = setup.login(0, "TracedUserA").await;
     let mut b = setup.login(1, "TracedUserB").await;
     call(&mut a, &mut b).await;
@@ -44,6 +43,51 @@ async fn one_call_is_one_trace(protocol: &'static str) {
     acked(&mut b, &report(&a.name, "r2")).await;
     a.send(&json!({"type": "leave", "name": b.name})).await;
     b.receive_type("leave").await;
+}
+
+/// Each signal's spans belong together, and each side's spans are children of the span that began the call there.
+fn check_parents(spans: &[ReceivedSpan], at_a: &str, at_b: &str) {
+    let root = find(spans, "publish offer", at_a).unwrap();
+    let reply = find(spans, "process offer", at_b).unwrap();
+    let get = |name: &str, at: &str| find(spans, name, at).unwrap();
+    for (signal, from, to) in [
+        ("offer", at_a, at_b),
+        ("answer", at_b, at_a),
+        ("candidate", at_a, at_b),
+        ("candidate", at_b, at_a),
+        ("leave", at_a, at_b),
+    ] {
+        let (sent, received) = (
+            get(&format!("publish {signal}"), from),
+            get(&format!("process {signal}"), to),
+        );
+        assert_eq!(sent.attribute("switchboard.signal"), signal);
+        assert_eq!(received.attribute("switchboard.signal"), signal);
+        assert_eq!(
+            (sent.kind(), received.kind()),
+            (SpanKind::Producer, SpanKind::Consumer)
+        );
+        assert_eq!(received.parent(), sent.id(), "{}", received.line());
+        assert_eq!(received.links(), [sent.id()], "{}", received.line());
+        assert!(received.span.start_time_unix_nano >= sent.span.start_time_unix_nano);
+        if signal != "offer" {
+            // Each side's spans are children of the span that began the call there.
+            let start = if from == at_a { root } else { reply };
+            assert_eq!(sent.parent(), start.id(), "{}", sent.line());
+        }
+    }
+    for (at, start) in [(at_a, root), (at_b, reply)] {
+        let end = get("connected", at);
+        assert_eq!((end.kind(), end.parent()), (SpanKind::Internal, start.id()));
+        assert_eq!(end.attribute("switchboard.report.ms"), "812");
+        assert_eq!(end.attribute("switchboard.report.pair"), "srflx");
+    }
+}
+
+async fn one_call_is_one_trace(protocol: &'static str) {
+    let mut setup = Setup::of_two(protocol, &[]).await;
+    let (at_a, at_b) = (setup.instance(0).await, setup.instance(1).await);
+    whole_call(&mut setup).await;
     // The spans that each node must export.
     let expected = [
         ("publish offer", &at_a),
@@ -81,40 +125,7 @@ async fn one_call_is_one_trace(protocol: &'static str) {
     assert_eq!(root.attribute("messaging.system"), "redis");
     assert_eq!(root.attribute("messaging.operation.type"), "send");
     assert_eq!(root.attribute("switchboard.outcome"), "delivered");
-    let reply = find(&spans, "process offer", &at_b).unwrap();
-    let get = |name: &str, at: &str| find(&spans, name, at).unwrap();
-    for (signal, from, to) in [
-        ("offer", &at_a, &at_b),
-        ("answer", &at_b, &at_a),
-        ("candidate", &at_a, &at_b),
-        ("candidate", &at_b, &at_a),
-        ("leave", &at_a, &at_b),
-    ] {
-        let (sent, received) = (
-            get(&format!("publish {signal}"), from),
-            get(&format!("process {signal}"), to),
-        );
-        assert_eq!(sent.attribute("switchboard.signal"), signal);
-        assert_eq!(received.attribute("switchboard.signal"), signal);
-        assert_eq!(
-            (sent.kind(), received.kind()),
-            (SpanKind::Producer, SpanKind::Consumer)
-        );
-        assert_eq!(received.parent(), sent.id(), "{}", received.line());
-        assert_eq!(received.links(), [sent.id()], "{}", received.line());
-        assert!(received.span.start_time_unix_nano >= sent.span.start_time_unix_nano);
-        if signal != "offer" {
-            // Each side's spans are children of the span that began the call there.
-            let start = if *from == at_a { root } else { reply };
-            assert_eq!(sent.parent(), start.id(), "{}", sent.line());
-        }
-    }
-    for (at, start) in [(&at_a, root), (&at_b, reply)] {
-        let end = get("connected", at);
-        assert_eq!((end.kind(), end.parent()), (SpanKind::Internal, start.id()));
-        assert_eq!(end.attribute("switchboard.report.ms"), "812");
-        assert_eq!(end.attribute("switchboard.report.pair"), "srflx");
-    }
+    check_parents(&spans, &at_a, &at_b);
     // Metrics use the same endpoint.
     eventually("figures are pushed", async || {
         (setup.collector.metrics() > 10).then_some(())
