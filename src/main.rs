@@ -153,7 +153,8 @@ fn block_on(workers: usize, running: impl Future<Output = ExitCode>) -> ExitCode
         }
         Err(error) => {
             eprintln!(
-                "Cannot start the async runtime: {error}. Check the limits for threads and open files (ulimit -u, ulimit -n)"
+                "Cannot start the async runtime: {error}. Check the limits for threads and open files \
+                 (ulimit -u, ulimit -n)"
             );
             ExitCode::from(EX_UNAVAILABLE)
         }
