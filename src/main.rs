@@ -129,7 +129,7 @@ fn main() -> ExitCode {
                 }
             };
             let code = serve(config, node, telemetry).await;
-            // Blocking, while its exporters need this runtime.
+            // `stop` blocks, and the exporters need this runtime meanwhile.
             let stop = tokio::task::spawn_blocking(|| running.stop());
             let _ = timeout(LAST_EXPORT_WITHIN, stop).await;
             code
