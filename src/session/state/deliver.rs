@@ -127,8 +127,8 @@ impl State {
         }
     }
 
-    /// Handles a repeated signal. Its sender may believe that the signal began a call. If that call is over, the sender
-    /// has been told so, unless its `leave` was lost.
+    /// Handles a repeated signal. Its sender may believe that the signal began a call. If that call is over, our client
+    /// was told before, and the sender is told now.
     fn deliver_again(&mut self, from: &UserName, at: PeerLocation, n: u64, starts_call: bool) {
         let session = at.session;
         let is_known = self
