@@ -90,8 +90,9 @@ pub enum Proof {
 }
 
 impl Router {
-    /// Logs a user in. With a `secret` the session is resumable. Must be polled to completion: a login that is dropped
-    /// half-way leaves its lease to expire.
+    /// Logs a user in. With a `secret` the session is resumable. Refuses with `NameTaken` if the holder is alive or may
+    /// still resume, and with `Unavailable` if the broker does not answer or the expiry guard holds. Must be polled to
+    /// completion: a login that is dropped half-way leaves its lease to expire.
     pub async fn login(
         self: &Arc<Self>,
         address: Address,
@@ -207,7 +208,8 @@ impl Router {
         }
     }
 
-    /// Whether a resumable session with this secret holds the name now, on any node.
+    /// Whether a resumable session with this secret holds the name now, on any node. Refuses with `Unavailable` if the
+    /// broker does not answer.
     pub async fn knows(&self, address: &Address, secret: &Secret) -> Result<bool, Refusal> {
         let known = self.broker.verify(address, &secret.hash_for(address)).await;
         known.map_err(unavailable)

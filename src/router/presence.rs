@@ -77,7 +77,8 @@ impl Watchers {
 
 impl Router {
     /// Answers which of these users are present. `watch` adds them to the session's watches (`Some(true)`), removes
-    /// them, or changes nothing (`None`).
+    /// them, or changes nothing (`None`). Refuses with `TooMany` above 256 names, and with `Unavailable` if the broker
+    /// does not answer or the expiry guard holds.
     pub async fn presence(
         &self,
         lease: &Lease,
