@@ -1,8 +1,9 @@
 //! Two users in a call that outlives nodes: `make demo-call`, and then kill one.
 //!
-//! Both log in resumable, offer and answer, and then tell each other a number each second, in a candidate. Everything that they hear is
-//! printed. Whoever loses the connection comes back wherever the load balancer leads, and nothing is lost and nothing comes twice: the
-//! last lines say so. This is also how short a client that resumes is.
+//! Both users log in with resumable sessions, call each other, and then send each other a number each second, in a
+//! candidate. They print what they receive. After a lost connection they resume on whichever node the load balancer
+//! picks, and nothing is lost or repeated: the last lines say so. The file also shows how little code a client needs to
+//! resume.
 //!
 //! `cargo run --example demo-call -- [URL] [SECONDS]`: without SECONDS, until Ctrl-C.
 
@@ -97,8 +98,8 @@ struct Client {
     /// What resumes the session, and the last signal that was heard in it.
     secret: Option<String>,
     last: Option<String>,
-    /// How many signals it has said. The last stays open until its outcome is known: it is said again after a refusal or a resume, under
-    /// the same id, and delivered once.
+    /// How many signals it has sent. The last stays open until its outcome is known: after a refusal or a resume it is
+    /// sent again under the same id, and delivered once.
     said: u64,
     open: Option<Value>,
     is_refused: bool,

@@ -79,7 +79,8 @@ pub enum StartError {
 }
 
 impl App {
-    /// Binds the ports and connects the broker. Its telemetry is not exported.
+    /// Binds the ports and connects the broker; nothing runs yet. Its telemetry is not exported. Fails if a port, the
+    /// certificate or the Redis settings cannot be used. A Redis that does not answer is no error: the node retries.
     pub async fn build(config: &Config) -> Result<Self, StartError> {
         let node = NodeId::start(&config.node_id);
         Self::build_as(node, config, Telemetry::default()).await
@@ -214,7 +215,8 @@ impl App {
     }
 }
 
-/// Starts all services of a node. Each returns its name when it ends.
+/// Starts all services of a node. Each returns its name when it ends. The admin listener starts first, so that probes
+/// are answered while the node waits for Redis. The listener for clients starts last.
 async fn start_services(
     router: &Arc<Router>,
     inbox: Inbox,

@@ -1,89 +1,95 @@
 //! # Switchboard: a WebRTC signalling server that scales out
 //!
-//! Two people who want to call each other must swap an offer, an answer and ICE candidates before a peer-to-peer connection exists. Clients
-//! speak the tutorial's JSON protocol over a WebSocket to any node. Nodes share presence and pass signals on through a *broker*: Redis, or
-//! memory for a node alone.
+//! Two people who want to call each other must swap an offer, an answer and ICE candidates before a peer-to-peer
+//! connection exists. Clients speak the tutorial's JSON protocol over a WebSocket to any node. Nodes share presence and
+//! pass signals on through a *broker*: Redis, or memory for a node alone.
 //!
 //! ## The path of a signal
 //!
 //! ```text
-//!  WS text ─► transport ─► codec.decode ─► session ─► router.route ─┬─ plain peer on this node ─► mailbox ─► session ─► codec.encode ─► WS text
-//!                                                                    └─ broker.send ═ Redis ═► broker ─► router.deliver ─┘
+//!  WS text ─► transport ─► codec.decode ─► session ─► router.route
+//!                                                      ├─ plain peer on this node ──────────────────────────┐
+//!                                                      └─ broker.send ═ Redis ═► broker ─► router.deliver ──┤
+//!  WS text ◄─ transport ◄─ codec.encode ◄─ session ◄─ mailbox ◄─────────────────────────────────────────────┘
 //! ```
 //!
-//! A session is one task. Its [`state`](session::state) is plain: `on(input, moment)` leaves actions for the connection and effects for the
-//! broker. The runner executes the effects and reports their results as inputs.
+//! A session is one task. Its [`state`](session::state) is plain: `on(input, moment)` leaves actions for the connection
+//! and effects for the broker. The runner executes the effects and reports their results as inputs.
 //!
-//! Clients without WebSockets speak the same protocol over HTTP. Their sessions are resumable ones like any other; the connection is a stream of
-//! events or polls, and POSTs. One node is the session's *home*, and a locator in the store says which. Another node forwards a POST or a poll
-//! to the home; a stream makes the node at which it arrives the home.
+//! Clients without WebSockets speak the same protocol over HTTP. Their sessions are resumable like any other; the
+//! connection is a stream of events or polls, and POSTs. One node is the session's *home*, and a locator in the store
+//! says which. Other nodes forward POSTs and polls to the home; a stream makes the node at which it arrives the home.
 //!
 //! ```text
-//!  POST ─► transport ─┬─ at home ─────────────────────────────► home ─► session … router … session ─► home (buffer) ─► SSE or poll
-//!                     └─ broker.ask ═ Redis ═► transport at home ─┘
+//!  POST ─► transport ─┬─ at home ───────────────────────────────┬─► home ─► session … session ─► home ─► SSE or poll
+//!                     └─ broker.ask ═ Redis ═► transport there ─┘
 //! ```
 //!
-//! Data flows one way. Nothing lower holds a reference to anything higher: the broker hands out a receiver and never takes a callback.
-//! To learn the code, read `main.rs`, [`app`], [`session`], [`session::state`], [`router`], [`broker`], in this order.
+//! Data flows one way. Nothing lower holds a reference to anything higher: the broker hands out a receiver and never
+//! takes a callback. To learn the code, read `main.rs`, [`app`], [`session`], [`session::state`], [`router`],
+//! [`broker`], in this order.
 //!
 //! ## Rooms
 //!
 //! | room | purpose |
 //! | --- | --- |
-//! | [`model`] | plain values: ids, signals, commands, events, and the two kinds of "no" (a refusal goes on, a close reason ends) |
+//! | [`model`] | plain values: ids, signals, commands, events, the two kinds of "no" (a refusal, a close reason) |
 //! | [`protocol`] | pure codecs between frames and commands or events: native and PeerJS |
 //! | [`transport`] | everything HTTP: WebSockets, event streams, polls, PeerJS routes, pages, TLS, admin routes |
-//! | [`session`] | one conversation: its task, its state, its end |
-//! | [`router`] | one node's knowledge: who is here, mailboxes, logins, lease renewal, other nodes, presence, the expiry guard |
+//! | [`session`] | one client's session: its task, its state, its end |
+//! | [`router`] | one node's knowledge: names, mailboxes, logins, leases, other nodes, presence, the expiry guard |
 //! | [`broker`] | presence and delivery between nodes: a trait with its promises, in memory and over Redis |
 //! | [`telemetry`] | log lines, metrics, one trace for each call |
 //!
-//! `transport → session → router → broker → model` and `session → protocol → model`. `transport` also sees `protocol` (which codec a path
-//! speaks), `router` (to hand it on, and to show it to operators), `broker` (to locate HTTP sessions and to ask their homes), `drain`, `ice`
-//! and `limits`; `session` also sees `broker` (its plain values), `limits`, `ice` and `drain`. `broker` and those above it report to
-//! `telemetry`, which knows only `model`. `config` knows the settings of each room, never its behaviour. Only [`app`] sees everything.
-//! `tests/it/tidy.rs` checks these arrows.
+//! `transport → session → router → broker → model` and `session → protocol → model`. `transport` also sees `protocol`
+//! (to choose the codec of a path), `router` (to hand it on, and to show it to operators), `broker` (to locate HTTP
+//! sessions and to ask their homes), `drain`, `ice` and `limits`; `session` also sees `broker` (its inbox and record),
+//! `limits`, `ice` and `drain`. `broker` and those above it report to `telemetry`, which knows only `model`. `config`
+//! knows the settings of each room, never its behaviour. Only [`app`] sees everything. `tests/it/tidy.rs` checks this.
 //!
 //! ## Invariants
 //!
 //! - Values of [`model`] are never serialized. Each border has wire structs of its own.
 //! - Only `broker::redis` knows Redis; only `transport` (and the root that wires it) knows axum.
 //! - The server never opens a body, and nothing that a client says in one reaches a log.
-//! - One task owns a session: its connection, codec, state and timers. Sessions never call each other; they post to mailboxes.
+//! - One task owns a session: its connection, codec, state and timers. Sessions never call each other; they post to
+//!   mailboxes.
 //! - Nothing waits while delivering. Every queue has a bound, a name for full, and a consequence:
 //!
 //!   | queue | bound | when it is full |
 //!   | --- | --- | --- |
 //!   | a session's mailbox | events and bytes | the session ends: its client reads too slowly |
-//!   | a node's inbound queue | 8,192 events | the session has a gap: a resumable one reads its inbox, a plain one is told that it may have missed something |
+//!   | a node's inbound queue | 8,192 events | a resumable session reads its inbox, a plain one is told `missed` |
 //!   | a publisher's queue | 8,192 requests | the sender is told: unavailable |
+//!   | signals parked by a publisher: nobody subscribes | 4,096, `redis.timeout` | the sender is told: unavailable |
 //!   | sends of one session without an outcome | 32 | the client is not read until one is known |
-//!   | a resumable user's inbox | 256 entries and 1 MiB, half of it from one sender | the sender is told: inbox full |
-//!   | a session's offline queue | 256 names and 1 MiB; for one name 128 signals and 512 KiB | the sender is told: nobody is here |
+//!   | a resumable user's inbox | 256 entries, 1 MiB; half for one sender | the sender is told: inbox full |
+//!   | a session's offline queue | 256 names, 1 MiB; 128 signals, 512 KiB a name | the sender is told: absent |
 //!   | posts of an HTTP session | 256 messages and 1 MiB | the client is told: try again |
-//!   | what an HTTP session was told, at its home | 1,024 events and 1 MiB | the oldest goes; a client that had not read it is told of a reset |
-//!   | questions about HTTP sessions | 1,024 waiting, 1,024 under way | the asker gets no answer, and goes on without |
+//!   | events of an HTTP session, at its home | 1,024 events and 1 MiB | the oldest goes; an unread one is a reset |
+//!   | questions about HTTP sessions | 1,024 waiting, 1,024 in work | the asking node gets no answer |
 //!   | spans for the collector | 2,048 (`OTEL_BSP_MAX_QUEUE_SIZE`) | the span is dropped |
-//!   | messages that a publisher has parked, since nobody listens to a plain user's channel | 4,096, `redis.timeout` | the sender is told: unavailable |
 //!
 //! - A name has one holder. A session that lost its name is told, and delivers nothing more.
-//! - A POST is answered when the outcome of each message is known. Each message has an id: a client repeats what was not answered, and the home
-//!   of that moment does it once.
-//! - A repetition is recognised by the receiver's session alone, by the sender's session and the id.
-//! - Signals for a name that nobody holds wait at their sender, in order. Whoever takes the name gets them, or the sender is told that nobody came.
-//! - After any kind of ending each call peer hears exactly one `leave`. A session that is resumed has not ended.
-//! - What is decided about an inbox entry is decided once, and saved before the entry can be confirmed: the session's next connection says what
-//!   this one said.
-//! - A store that may have lost data begins a new *epoch*: every session with an inbox or a call is told that it may have missed something, and
-//!   nothing is sent again.
+//! - A POST is answered when the outcome of each message is known. Each message has an id: a client repeats what was
+//!   not answered, and the current home processes it once.
+//! - Only the receiver's session recognises repetitions, by the sender's session and the id.
+//! - PeerJS signals to a name that nobody holds wait at their sender, in order. A session that takes the name in time
+//!   gets them; otherwise the sender is told that nobody came.
+//! - After any kind of ending each call peer gets exactly one `leave`. A session that is resumed has not ended.
+//! - Each inbox entry is decided about once, and the decision is saved before the entry can be confirmed: the session's
+//!   next connection tells the client what this one told.
+//! - A store that may have lost data begins a new *epoch*: every session with an inbox or a call is told that it may
+//!   have missed something, and the server sends nothing again.
 //! - What is counted for every signal is a plain atomic. Spans of a call are built only if its offer was sampled.
 //! - Below `config` nothing reads the environment, and there is no mutable static: two nodes fit in one process.
 //!
 //! ## Tasks
 //!
-//! Tasks begin in three places. [`app`] runs the services, and the node drains if one of them ends: the broker's drivers (publishers, node
-//! channel, subscriber, gap announcer), the inbound pump, the two lease renewers, the presence watch, the certificate watcher, the two listeners.
-//! [`transport`] runs one task for each connection, which becomes its session, and one for each HTTP session whose home is here.
+//! Tasks begin in three places. [`app`] runs the services, and the node drains if one of them ends: the broker's
+//! drivers (publishers, node channel, subscriber, gap announcer), the answers to HTTP questions, the inbound pump, the
+//! two lease renewers, the presence watch, the certificate watcher, the two listeners. [`transport`] runs one task for
+//! each connection, which becomes its session, and one for each HTTP session whose home is here.
 
 pub mod model;
 

@@ -129,7 +129,7 @@ fn main() -> ExitCode {
                 }
             };
             let code = serve(config, node, telemetry).await;
-            // Blocking, while its exporters need this runtime.
+            // `stop` blocks, and the exporters need this runtime meanwhile.
             let stop = tokio::task::spawn_blocking(|| running.stop());
             let _ = timeout(LAST_EXPORT_WITHIN, stop).await;
             code
@@ -153,7 +153,8 @@ fn block_on(workers: usize, running: impl Future<Output = ExitCode>) -> ExitCode
         }
         Err(error) => {
             eprintln!(
-                "Cannot start the async runtime: {error}. Check the limits for threads and open files (ulimit -u, ulimit -n)"
+                "Cannot start the async runtime: {error}. Check the limits for threads and open files \
+                 (ulimit -u, ulimit -n)"
             );
             ExitCode::from(EX_UNAVAILABLE)
         }

@@ -1,19 +1,20 @@
-//! `cargo bench --bench relay`: compares two nodes and a Redis with the tutorial's server, under the same load, in turns of
-//! half a second.
+//! `cargo bench --bench relay`: compares two nodes and a Redis with the tutorial's server, under the same load, in
+//! turns of half a second.
 //!
 //! Environment: `REPS` (3), `SECONDS` (5, the measured window), `PAIRS` (200), `IDLE` (3000), `SCENARIOS`
 //! (`w1,w16,calls,idle`) and `SUBJECTS` (`tutorial,switchboard,resumable`), the first of which is the reference:
 //!
-//! - `switchboard` has plain sessions. `resumable` has those of the client library: a `resume` secret, an id and an ack for
-//!   each signal, a `seq` on each that arrives; pongs confirm.
-//! - `before` and `before-resumable` are the same with the binary that `BEFORE` names, and part of the default if it is set.
+//! - `switchboard` has plain sessions. `resumable` has those of the client library: a `resume` secret, an id and an ack
+//!   for each signal, a `seq` on each that arrives; pongs confirm.
+//! - `before` and `before-resumable` are the same with the binary that `BEFORE` names. They are in the default if it is
+//!   set.
 //! - `peerserver` is the server of PeerJS, `peerjs` our nodes with PeerJS clients.
-//! - `sampled` traces one call in a hundred, `traced` all; both also with a collector that fails: `traced-refused`, `-slow`,
-//!   `-gone`.
+//! - `sampled` traces one call in a hundred, `traced` all; both also with a collector that fails: `traced-refused`,
+//!   `-slow`, `-gone`.
 //!
-//! Needs Linux (`/proc`, `setpriv`), `redis-server` and `node`. Results go to stdout, progress to stderr. The results are
-//! printed only if every message arrived once, complete, in order and at its receiver; anything else ends the run with an
-//! error.
+//! Needs Linux (`/proc`, `setpriv`), `redis-server` and `node`. Results go to stdout, progress to stderr. The results
+//! are printed only if every message arrived once, complete, in order and at its receiver; anything else ends the run
+//! with an error.
 
 #![allow(clippy::print_stdout, clippy::cast_precision_loss, missing_docs)]
 

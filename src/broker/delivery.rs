@@ -17,7 +17,7 @@ pub struct InboxLimits {
 }
 
 impl InboxLimits {
-    /// The limits of every inbox (DESIGN §3). One sender may fill half of it.
+    /// The limits of every inbox (README, "Resume"). One sender may fill half of it.
     pub const DEFAULT: Self = Self {
         entries: 256,
         bytes: 1 << 20,

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-/// A user's name: 1 to 128 bytes of UTF-8 without control characters, compared byte for byte (PROTOCOL §2 "Names").
+/// A user's name: 1 to 128 bytes of UTF-8 without control characters, compared byte for byte (README, "The tutorial's
+/// core").
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UserName(Arc<str>);
 

@@ -18,7 +18,7 @@ pub enum Blame {
     Broker,
 }
 
-/// A refused request; the session continues (PROTOCOL §2 "Errors").
+/// A refused request; the session continues (README, "Errors").
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// An unknown `type`; holds its value.
@@ -86,7 +86,7 @@ impl Refusal {
         "too_many",
     ];
 
-    /// The machine-readable code (PROTOCOL §2 "Errors").
+    /// The machine-readable code (README, "Errors").
     pub fn code(&self) -> &'static str {
         match self {
             Self::UnknownType(_) => "unknown_type",
@@ -151,7 +151,7 @@ impl Refusal {
     }
 }
 
-/// Why a connection ends (PROTOCOL §3).
+/// Why a connection ends (README, "Close codes").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CloseReason {
     /// The client closed cleanly.

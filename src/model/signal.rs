@@ -31,7 +31,7 @@ impl SignalKind {
         }
     }
 
-    /// Whether sending this puts the two users in a call (PROTOCOL §1).
+    /// Whether sending this puts the two users in a call (README, "The tutorial's core").
     pub fn starts_call(self) -> bool {
         matches!(self, Self::Offer | Self::Answer)
     }

@@ -1,4 +1,4 @@
-//! Whether a session still answers, as one node asks another.
+//! Challenges: one node asks another whether a session that holds a wanted name is still alive.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,7 +28,8 @@ pub(super) async fn ask(
     })
 }
 
-/// Answers such a question. An answer that is lost is a holder that did not answer: the name stays taken, and the login is tried again.
+/// Answers a challenge. If the answer is lost, the asking node sees a silent holder: the name stays taken, and the
+/// client tries again.
 pub(super) fn answer(broker: &dyn Broker, question: &Question, verdict: Verdict) {
     let word = match verdict {
         Verdict::Gone => "gone",
@@ -39,12 +40,12 @@ pub(super) fn answer(broker: &dyn Broker, question: &Question, verdict: Verdict)
     broker.answer(question, Bytes::from_static(word.as_bytes()));
 }
 
-/// Which session is doubted.
+/// The session that a challenge is about.
 pub(super) fn session(question: &Question) -> Option<SessionId> {
     std::str::from_utf8(&question.body).ok()?.parse().ok()
 }
 
-/// The questions that this node is asking, so that a thousand logins of one name are one question.
+/// The challenges that this node is waiting for. Concurrent logins to one name share one challenge.
 #[derive(Debug, Default)]
 pub(super) struct Challenges {
     open: Mutex<HashMap<SessionId, Asked>>,

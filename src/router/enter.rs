@@ -1,4 +1,5 @@
-//! How a session enters whose client has chosen its own secret: it takes the name, or the session that was taken with the same secret.
+//! Logins of clients that choose their own secret: they take a free name, or resume the session that holds it if the
+//! secret matches.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,21 +11,22 @@ use super::Router;
 use super::login::{Claimed, IfHeld, Proof, ResumeError};
 use crate::model::{Address, Refusal, Secret};
 
-/// How often it is looked whether a name is free whose holder has no connection.
+/// The pause between two attempts at a name whose holder has no connection.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// How much longer than the grace somebody with another secret waits for such a name.
+/// How much longer than the grace a client with another secret waits for such a name.
 const WAITS_LONGER: Duration = Duration::from_secs(1);
-/// How many wrong secrets for one name are answered at once in a minute.
+/// How many wrong secrets a minute may be tried for one name without delay.
 const WRONG: u32 = 300;
-/// How much longer each further one takes. None is refused unheard: it may be that of the session.
+/// The delay of each further attempt. Every secret is still checked, since it may be the right one.
 const WRONG_COSTS: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_mins(1);
-/// For how many names they are counted.
+/// For how many names wrong secrets are counted.
 const NAMES: usize = 4096;
 
 impl Router {
-    /// Takes this name, or the session that has it if it was taken with this secret. A holder without a connection is waited for: its own
-    /// client comes back within its grace, or the name is free. Must be driven to its end, as a login.
+    /// Claims the name, or resumes the session that holds it if `secret` is the session's own. If the holder has no
+    /// connection, waits until its grace is over, because its own client may come back first. Must be polled to
+    /// completion, like [`login`](Self::login).
     pub async fn enter(
         self: &Arc<Self>,
         address: Address,
@@ -42,7 +44,7 @@ impl Router {
                 Err(refusal) => refusal,
             };
             match &refusal {
-                // Its holder has given a sign of life.
+                // The holder answered the challenge.
                 Refusal::NameTaken { retry_after: None } if if_held == IfHeld::Challenge => {
                     return refused(refusal);
                 }
@@ -72,15 +74,15 @@ impl Router {
     }
 }
 
-/// The wrong secrets that were lately tried, so that whoever guesses is slow.
+/// Counts wrong secrets per name, to slow down clients that guess.
 #[derive(Debug, Default)]
 pub(super) struct Guesses {
-    /// Held for a map operation.
+    /// Held for map operations only.
     by_name: Mutex<HashMap<Address, (Instant, u32)>>,
 }
 
 impl Guesses {
-    /// Counts one; whether there were as many before as are answered at once.
+    /// Counts a wrong secret. True if the name is past its quota for this minute.
     fn is_one_too_many(&self, address: &Address) -> bool {
         let mut by_name = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
         if by_name.len() >= NAMES && !by_name.contains_key(address) {

@@ -1,6 +1,8 @@
-//! The hold guard: after a stall nobody is believed dead, and nobody new gets a name, until everybody had time to say that they live.
+//! The expiry guard: after a stall of the store, no lease counts as expired and nobody new wins a name until every node
+//! has had time to renew its leases.
 //!
-//! Without it a store that stands still for longer than the leases live makes every healthy user look dead when it moves again.
+//! Without it, a store that stands still for longer than the leases live would make every healthy user look dead when
+//! it moves again.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,15 +12,15 @@ use tokio::time::Instant;
 use crate::broker::{Epoch, Terms};
 use crate::bugs::{self, Bug};
 
-/// Unready after this long without the broker…
+/// The node becomes unready after this long without the broker.
 const UNREADY_AFTER: Duration = Duration::from_secs(10);
-/// …and ready again after this long with it.
+/// The node becomes ready again after this long with the broker.
 const READY_AFTER: Duration = Duration::from_secs(2);
 
 /// Longer than any process runs.
 const FOR_EVER: Duration = Duration::from_secs(1 << 32);
 
-/// What the beats of this node say about the broker.
+/// What this node's heartbeats tell about the store.
 #[derive(Debug)]
 pub(super) struct ExpiryGuard {
     terms: Terms,
@@ -29,7 +31,7 @@ pub(super) struct ExpiryGuard {
 #[derive(Debug)]
 struct State {
     last_beat: Instant,
-    /// The first beat after the last break; `None` during one.
+    /// When the current run of successful beats began; `None` during an outage.
     beating_since: Option<Instant>,
     held_until: Option<Instant>,
     /// The store's epoch at the last beat.
@@ -37,12 +39,12 @@ struct State {
     ready: bool,
 }
 
-/// What a beat changed.
+/// The effect of a successful beat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BeatResult {
-    /// Nothing.
+    /// No stall.
     Steady,
-    /// The guard was set: there was a stall of this length, or the store lost the node's lease.
+    /// The guard was set, because the last beat was this long ago or the store had lost the node's lease.
     Stalled(Duration),
 }
 
@@ -64,7 +66,7 @@ impl ExpiryGuard {
         }
     }
 
-    /// The node has its own lease. A fresh process starts without a hold, and ready.
+    /// Ends the initial hold: the node has its own lease and knows no stall.
     pub(super) fn first_beat(&self) {
         let now = Instant::now();
         *self.lock() = State {
@@ -81,7 +83,8 @@ impl ExpiryGuard {
         self.lock().beating_since.is_some()
     }
 
-    /// A beat succeeded that was asked in this epoch of the store; `own` tells whether the node's lease was still there.
+    /// Records a successful beat. `own` says whether the node's lease was still there; `epoch` is the store's epoch
+    /// when the beat was sent.
     pub(super) fn beat(&self, own: bool, epoch: u64) -> BeatResult {
         let (mut state, now) = (self.lock(), Instant::now());
         state.epoch = epoch;
@@ -95,17 +98,17 @@ impl ExpiryGuard {
         BeatResult::Stalled(gap)
     }
 
-    /// A beat failed. True for the first of an outage.
+    /// Records a failed beat. True for the first one of an outage.
     pub(super) fn missed(&self) -> bool {
         self.lock().beating_since.take().is_some()
     }
 
-    /// How the store was seen to have lost data between two beats.
+    /// Sets the guard between two beats, when the store turns out to have lost data.
     pub(super) fn set(&self) {
         self.lock().held_until = Some(Instant::now() + self.terms.node_ttl);
     }
 
-    /// While it holds, how much longer: no lease is believed dead, no fresh claim is made.
+    /// How much longer the guard holds, if it does.
     pub(super) fn remaining(&self) -> Option<Duration> {
         self.remaining_at(Instant::now())
     }
@@ -116,7 +119,7 @@ impl ExpiryGuard {
             return None;
         }
         let state = self.lock();
-        // A connection has found a new epoch: the next beat sets the guard for as long as it must hold.
+        // A new connection has read another epoch. The next beat sets the guard for the time that it must hold.
         let is_new_epoch = state.epoch != *self.epoch.borrow();
         if is_new_epoch || now - state.last_beat > self.terms.longest_gap() {
             return Some(self.terms.node_ttl);
@@ -127,7 +130,7 @@ impl ExpiryGuard {
             .map(|until| (until - now).min(self.terms.node_ttl))
     }
 
-    /// While it holds, and so much longer.
+    /// The same for a guard that holds `longer`.
     pub(super) fn remaining_and(&self, longer: Duration) -> Option<Duration> {
         self.remaining().or_else(|| {
             let until = self.lock().held_until? + longer;
@@ -135,12 +138,13 @@ impl ExpiryGuard {
         })
     }
 
-    /// Whether the broker was reached lately.
+    /// Whether a beat succeeded lately.
     pub(super) fn reached(&self) -> bool {
         self.lock().last_beat.elapsed() <= self.terms.longest_gap()
     }
 
-    /// Whether new sessions should come here; changes its mind slowly.
+    /// Whether the node is ready for new sessions. Has hysteresis, so that a short outage does not move all traffic
+    /// away.
     pub(super) fn ready(&self) -> bool {
         let mut state = self.lock();
         if state.ready {

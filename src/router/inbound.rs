@@ -1,4 +1,4 @@
-//! Delivers what comes out of the broker to the sessions of this node.
+//! Delivers what the broker receives to the sessions of this node.
 
 use std::sync::Arc;
 
@@ -8,27 +8,27 @@ use super::mailbox::Mail;
 use crate::broker::{Inbound, Inbox, Verdict};
 
 impl Router {
-    /// Service: delivers what comes out of the broker.
+    /// Service: delivers what the broker receives.
     pub async fn listen(self: Arc<Self>, mut inbox: Inbox) {
         while let Some(inbound) = inbox.recv().await {
             self.deliver(inbound);
         }
     }
 
-    /// Nothing waits while delivering.
+    /// Delivers without waiting, so that no session can delay another.
     fn deliver(&self, inbound: Inbound) {
         match inbound {
-            // A session that is gone has read its inbox when it gave its name back.
+            // If the session is gone, it has read its inbox when it released its name.
             Inbound::Push {
                 session,
                 generation,
                 entries,
             } => self.registry.push(session, generation, entries),
-            // What is for a session that is no more is dropped: its leave says that the call is over.
+            // Envelopes for a closed session are dropped: its `leave` has told the sender that the call is over.
             Inbound::Direct { session, envelopes } => {
                 if let Some(mailbox) = self.registry.mailbox(session) {
                     for envelope in envelopes {
-                        // One that is full ends its session.
+                        // A full mailbox ends its session.
                         let _ = mailbox.post(Mail::Direct(envelope));
                     }
                 }
@@ -47,7 +47,7 @@ impl Router {
             Inbound::Gap(None) => {
                 self.local.telemetry.metrics.gap(false);
                 for mailbox in self.registry.mailboxes() {
-                    // One that is full ends its session.
+                    // A full mailbox ends its session.
                     let _ = mailbox.post(Mail::Gap);
                 }
             }
@@ -55,7 +55,7 @@ impl Router {
                 let session = challenge::session(&question);
                 match session.and_then(|session| self.registry.mailbox(session)) {
                     None => challenge::answer(&*self.broker, &question, Verdict::Gone),
-                    // One that is full is about to end; the asker tries again.
+                    // A session with a full mailbox is about to end; the asking node tries again.
                     Some(mailbox) => drop(mailbox.post(Mail::Challenge(question))),
                 }
             }

@@ -1,4 +1,5 @@
-//! The lease keeper: renews the node's own lease and those of its users, notices dead nodes, and sets the hold guard after a stall.
+//! Lease renewal: renews the leases of this node and its users, notices dead nodes, and sets the expiry guard after a
+//! stall.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,13 +16,14 @@ use crate::bugs::{self, Bug};
 use crate::model::NodeId;
 use crate::telemetry::{Metrics, Renewed};
 
-/// Users are renewed in this many groups, so that their renewals spread over the interval.
+/// Leases are renewed in this many groups, so that the renewals spread over the interval.
 const GROUPS: usize = 10;
-/// How much of the time in which all are renewed after a stall belongs to one user: everybody does so at once, and what they are sent comes with it.
+/// The share of one user in a round of renewals after a stall. All nodes renew all their leases then, and the store
+/// also has to carry what was sent meanwhile.
 const RENEWED_EACH: Duration = Duration::from_micros(200);
 
 impl Router {
-    /// Takes the node's own lease: nobody can log in before.
+    /// Takes the node's own lease. Nobody can log in before.
     pub async fn first_beat(&self) -> Result<(), BrokerError> {
         self.broker
             .heartbeat(&[], StoreReport::Nothing)
@@ -29,8 +31,9 @@ impl Router {
             .map(drop)
     }
 
-    /// Waits until this node, which starts, may believe that the store knows every live user: nodes that are here say so, or none says anything.
-    /// A store that has lost data is told of everybody by the nodes that are here, within about a node lease.
+    /// Waits until a starting node may rely on the store to know every live user: until a node that has been here says
+    /// so, or no node says anything. After a loss of data, the other nodes restore their users within about one node
+    /// lease.
     pub async fn settle(&self) {
         let begun = Instant::now();
         let mut is_told = false;
@@ -42,17 +45,18 @@ impl Router {
             }
             if !std::mem::replace(&mut is_told, true) {
                 info!(
-                    "No node has said yet that Redis knows every live user: logins are accepted when one does, or when no other node is here"
+                    "No node has said yet that Redis knows every live user: logins are accepted when one does, \
+                     or when no other node is here"
                 );
             }
             sleep(self.local.terms.node_ttl / 50).await;
-            // Should it fail, the next one says so.
+            // If this beat fails, the next one sends the same.
             let _ = self.first_beat().await;
         }
         self.expiry_guard.first_beat();
     }
 
-    /// Service: renews the node's own lease, and reads those of the nodes that call peers are on.
+    /// Service: renews the node's own lease, and reads the leases of the nodes that call peers are on.
     pub async fn keep_node(self: Arc<Self>) {
         if !self.expiry_guard.has_begun() {
             while self.first_beat().await.is_err() {
@@ -96,10 +100,13 @@ impl Router {
                     if self.expiry_guard.missed() {
                         outage = Some(Instant::now());
                         self.tell_everybody(false);
-                        warn!(%error, "The broker is away: logins and calls to other nodes are refused until it is back. \
-                               If it stays so, check that Redis runs and that redis.url is right");
+                        warn!(
+                            %error,
+                            "The broker is away: logins and calls to other nodes are refused until it is back. \
+                             If it stays so, check that Redis runs and that redis.url is right"
+                        );
                     }
-                    // Whoever waits for it should not wait for the next beat too.
+                    // Retry sooner than the next beat: clients are waiting for the broker.
                     sleep(self.local.terms.node_ttl / 50).await;
                     beat.reset_immediately();
                 }
@@ -109,7 +116,7 @@ impl Router {
 
     fn tell_everybody(&self, reached: bool) {
         for mailbox in self.registry.mailboxes() {
-            // One that is full ends its session.
+            // A full mailbox ends its session.
             let _ = mailbox.post(Mail::Broker { reached });
         }
     }
@@ -145,10 +152,11 @@ impl Router {
         }
     }
 
-    /// Service: renews the leases of all users, a group at a time; all of them soon after a stall.
+    /// Service: renews the leases of all users, one group at a time. After a stall it renews all groups in
+    /// one quick round.
     pub async fn keep_users(self: Arc<Self>) {
         let every = self.local.terms.user_ttl / 3 / u32::try_from(GROUPS).unwrap_or(1);
-        // After a stall the whole round takes 2 s of a node lease of 5 s, at most.
+        // A round after a stall takes at most two fifths of a node lease: 2 s of 5 s.
         let longest =
             every.min(self.local.terms.node_ttl * 2 / 5 / u32::try_from(GROUPS).unwrap_or(1));
         let (mut hurried, mut hurry, mut is_new_epoch) = (longest, 0, false);
@@ -158,7 +166,7 @@ impl Router {
                     () = sleep(every) => {}
                     () = self.renew_all.notified() => {
                         hurry = GROUPS;
-                        // A few need not wait for their turn as thousands do.
+                        // With few users the round is shorter.
                         let users = u32::try_from(self.registry.logged_in()).unwrap_or(u32::MAX);
                         let round = RENEWED_EACH.saturating_mul(users);
                         hurried = longest.min(round / u32::try_from(GROUPS).unwrap_or(1));
@@ -169,14 +177,14 @@ impl Router {
                 hurry -= 1;
                 sleep(hurried.mul_f32(rand::random_range(0.5..1.0))).await;
             }
-            // One that fails is tried again: whoever waits for its turn would wait for a third of a lease.
+            // Retry a failed group at once: its next turn would come after a third of a lease.
             while self.renew(group, is_new_epoch && hurry > 0).await.is_err() {
                 sleep(longest.mul_f32(rand::random_range(0.5..1.0))).await;
             }
         }
     }
 
-    /// Renews a group. In a new epoch of the store each session writes its record anew.
+    /// Renews a group. After a loss of data, every session of the group is told to rewrite its record.
     async fn renew(&self, group: usize, is_new_epoch: bool) -> Result<(), BrokerError> {
         let (leases, renewing) = self.registry.with_leases(group, GROUPS, |leases| {
             let renewing = (!leases.is_empty()).then(|| self.broker.renew(leases.clone()));

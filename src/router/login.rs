@@ -1,4 +1,4 @@
-//! How a session wins its name, also from a holder that is dead or does not answer.
+//! Logins: a session wins its name, also from a holder that is dead or does not answer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,16 +12,16 @@ use crate::broker::{BrokerError, Claim, Flags, Holder, Lease, Resume, Resumed, V
 use crate::bugs::{self, Bug};
 use crate::model::{Address, CloseReason, Offset, Refusal, Secret, SecretHash, SessionId};
 
-/// How long a barrier may take before the login is given up.
+/// How long a barrier may take before the login fails.
 pub const BARRIER_WITHIN: Duration = Duration::from_secs(2);
-/// How often a name is tried that its holder gives up meanwhile: others may want it too.
+/// How often a login claims a name that its holder gives up meanwhile. A third session may win it each time.
 const TRIES: usize = 3;
-/// When a login makes sense again that failed because the broker did not answer.
+/// When to retry a login that failed because the broker did not answer.
 const RETRY_UNAVAILABLE: Duration = Duration::from_secs(1);
-/// When a resume makes sense again that is too early after the store has lost data.
+/// When to retry a resume that came too early after a loss of data.
 const RETRY_LATER: Duration = Duration::from_millis(250);
 
-/// A session that is known to the registry, until its login fails.
+/// A registered session whose login is not complete. Dropping it unregisters the session, unless `welcome` is set.
 struct Arrival<'a> {
     registry: &'a Registry,
     lease: Lease,
@@ -36,60 +36,63 @@ impl Drop for Arrival<'_> {
     }
 }
 
-/// What to do about a holder of the name.
+/// What to do if the name is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum IfHeld {
-    /// Find out whether it lives.
+    /// Ask the holder whether it is alive.
     Challenge,
-    /// Nothing yet.
+    /// Refuse the login at once.
     Refuse,
 }
 
 /// Why a barrier did not come back.
 enum Unheard {
-    /// It takes too long.
+    /// It did not come back in time.
     InTime,
-    /// A newer connection of the session waits for its own.
+    /// A newer connection of the session replaced this one, and waits for its own barrier.
     Replaced,
 }
 
 /// Why a session was not resumed.
 #[derive(Debug)]
 pub enum ResumeError {
-    /// It cannot be, or not now.
+    /// The session cannot be resumed, or not now.
     Refused(Refusal),
-    /// The secret is not that of the session: somebody is guessing.
+    /// The secret is not that of the session: the client may be guessing.
     WrongSecret,
-    /// It is ours, but what is sent to it may not arrive, or a newer connection has it already: the conversation is over.
+    /// The session is ours, but the connection cannot go on: its subscription is not confirmed, or a newer connection
+    /// has replaced it.
     Unheard(Box<Claimed>, CloseReason),
 }
 
-/// A session that has its name in this node: from it, its state is made.
+/// A session that holds its name on this node. The session's state is built from it.
 #[derive(Debug)]
 pub struct Claimed {
-    /// Its hold on the name.
+    /// The session's lease.
     pub lease: Lease,
-    /// Where its mail comes.
+    /// Receives what is sent to the session.
     pub mailbox: MailboxReceiver,
-    /// Of a resumable one: the secret, if its client is to be told, and what the store keeps of it.
+    /// For a resumable session: the secret, if the client must be told it, and its hash, which the store keeps.
     pub secret: Option<(Option<Secret>, SecretHash)>,
-    /// What an earlier connection has left, and the last entry of its inbox that the client has, if it says so.
+    /// For a resumed session: what its last holder saved, and the last inbox entry that the client has, if it says so.
     pub resumed: Option<(Box<Resumed>, Option<Offset>)>,
     /// The store's epoch.
     pub epoch: u64,
 }
 
-/// What proves that a session is one's own.
+/// Proves that a client owns a session.
 #[derive(Clone, Debug)]
 pub enum Proof {
-    /// Its client's secret.
+    /// The client's secret.
     Secret(Secret),
-    /// What is stored of it, of a client that has proved otherwise who it is.
+    /// The stored hash, for a client that was authenticated in another way.
     Hash(SecretHash),
 }
 
 impl Router {
-    /// Logs a user in, with what will resume its session if that is to outlive its connection. Must be driven to its end: a login that is dropped half-way leaves its lease to expire.
+    /// Logs a user in. With a `secret` the session is resumable. Refuses with `NameTaken` if the holder is alive or may
+    /// still resume, and with `Unavailable` if the broker does not answer or the expiry guard holds. Must be polled to
+    /// completion: a login that is dropped half-way leaves its lease to expire.
     pub async fn login(
         self: &Arc<Self>,
         address: Address,
@@ -139,7 +142,7 @@ impl Router {
         };
         if let Err(refusal) = confirmed {
             drop(arrival);
-            // Nothing can be in an inbox that nobody was told of.
+            // The client was never told of this session, so no entry of its inbox can matter.
             drop(self.give_back(&lease, Offset::default()).await);
             return Err(refusal);
         }
@@ -153,8 +156,8 @@ impl Router {
         })
     }
 
-    /// Takes a session over from its earlier connection. The hold guard does not matter: who knows the secret has the name. Must be driven to
-    /// its end, as a login.
+    /// Takes a session over from its earlier connection. Ignores the expiry guard, because the secret proves who owns
+    /// the name. Must be polled to completion, like [`login`](Self::login).
     pub async fn resume(
         self: &Arc<Self>,
         address: Address,
@@ -169,7 +172,7 @@ impl Router {
             }
             Proof::Hash(hash) => (None, hash),
         };
-        // Whoever holds the session gets time to tell a store that has forgotten what it knows.
+        // If the store lost data, the session's holder gets time to rewrite the record.
         let guarded = !self.is_intact().await;
         let resume = self.broker.resume(&address, &hash, last, guarded).await;
         let resumed = match resume.map_err(refused)? {
@@ -197,7 +200,7 @@ impl Router {
                 Box::new(claimed),
                 CloseReason::Replaced,
             )),
-            // The session must be held all the same, since nobody else does.
+            // The caller must keep the session all the same: nobody else holds it now.
             Err(Unheard::InTime) => Err(ResumeError::Unheard(
                 Box::new(claimed),
                 CloseReason::Overloaded,
@@ -205,13 +208,14 @@ impl Router {
         }
     }
 
-    /// Whether this secret is that of the resumable session which has the name now, on whichever node.
+    /// Whether a resumable session with this secret holds the name now, on any node. Refuses with `Unavailable` if the
+    /// broker does not answer.
     pub async fn knows(&self, address: &Address, secret: &Secret) -> Result<bool, Refusal> {
         let known = self.broker.verify(address, &secret.hash_for(address)).await;
         known.map_err(unavailable)
     }
 
-    /// Claims the name until it is won, or a holder turns out to live.
+    /// Claims the name until the claim wins, or a holder turns out to be alive.
     async fn win(
         &self,
         lease: &Lease,
@@ -240,7 +244,7 @@ impl Router {
         Err(Refusal::NameTaken { retry_after: None })
     }
 
-    /// Whether this holder is dead (`Ok`), or why its name cannot be had.
+    /// `Ok` if this holder is dead; otherwise why its name cannot be had.
     async fn if_held(&self, holder: &Holder) -> Result<(), Refusal> {
         let nodes = self.broker.nodes(std::slice::from_ref(&holder.node)).await;
         if nodes.map_err(unavailable)?.alive == [false] {
@@ -254,7 +258,7 @@ impl Router {
                 .grace
                 .checked_sub(self.local.peers.dead_for(&holder.node));
             return match left {
-                // Until then only the session itself may come back.
+                // Until the grace is over, only the session itself may come back.
                 Some(retry_after) if holder.flags.resumable && !retry_after.is_zero() => {
                     let retry_after = Some(retry_after);
                     Err(Refusal::NameTaken { retry_after })
@@ -272,18 +276,18 @@ impl Router {
             Verdict::Detached => Err(Refusal::NameTaken {
                 retry_after: Some(self.local.terms.grace),
             }),
-            // Its node may be frozen: if it stays so, its lease runs out.
+            // The holder's node may be frozen. If it stays so, its lease expires.
             Verdict::Silent => Err(Refusal::NameTaken {
                 retry_after: Some(self.local.terms.node_ttl),
             }),
         }
     }
 
-    /// Makes sure that the name was really free when it was won.
+    /// Checks that the name was really free when it was won.
     async fn confirm_claim(&self) -> Result<(), Refusal> {
         let nodes = self.broker.nodes(&[]).await.map_err(unavailable)?;
         if !nodes.intact {
-            // The store lost its data: whoever held the name has not had time to say so.
+            // The store lost data, so the name may have a live holder that has not renewed yet.
             warn!("Redis has lost this node's lease: no new logins until everybody has renewed");
             self.expiry_guard.set();
         }
@@ -293,21 +297,21 @@ impl Router {
         }
     }
 
-    /// Makes sure that whatever is sent to the name arrives.
+    /// Waits until this node surely receives what is sent to the name.
     async fn confirm_subscription(&self, lease: &Lease) -> Result<(), Unheard> {
         let back = self.registry.claimed(lease);
         let asked = self.broker.barrier(lease).await;
         asked.map_err(|_| Unheard::InTime)?;
         match timeout(BARRIER_WITHIN, back).await {
             Ok(Ok(())) => Ok(()),
-            // The registry waits for another's.
+            // The registry dropped our sender, since a newer connection waits for its barrier.
             Ok(Err(_)) => Err(Unheard::Replaced),
             Err(_) => Err(Unheard::InTime),
         }
     }
 }
 
-/// By value, to be used as a function.
+/// Takes the error by value, for use with `map_err`.
 #[allow(clippy::needless_pass_by_value)]
 pub(super) fn unavailable(_: BrokerError) -> Refusal {
     Refusal::Unavailable {

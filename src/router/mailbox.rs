@@ -1,7 +1,8 @@
-//! The bounded receiver of one session: posted to without waiting, emptied by the session alone.
+//! A session's mailbox: a bounded queue that others post to without waiting, and that only the session reads.
 //!
-//! Bounded by count and by bytes. Full means that the client reads slower than others speak to it: a candidate that is dropped is a call
-//! that silently never connects, so nothing is dropped and the session ends (`CloseReason::TooSlow`).
+//! Its bounds are counts and bytes. It is full when the client reads slower than others send. Dropping a candidate
+//! would produce a call that silently never connects, so nothing is dropped: the session ends with
+//! `CloseReason::TooSlow`.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -13,61 +14,61 @@ use crate::broker::{Entry, Envelope, Holder, Question};
 use crate::bugs::{self, Bug};
 use crate::model::{NodeId, UserName};
 
-/// Of how many one is timed: two looks at the clock cost a hundredth of a relay.
+/// One mail in this many is timed. Two clock reads cost about a hundredth of a relay.
 const TIMED_ONE_IN: u8 = 16;
 
-/// How much may wait for one session.
+/// Bounds of one mailbox.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Events.
+    /// Mails.
     pub events: usize,
-    /// Bytes of bodies.
+    /// Bytes of signal bodies.
     pub bytes: usize,
 }
 
-/// What a session finds in its receiver.
+/// What a session receives in its mailbox.
 #[derive(Debug)]
 pub enum Mail {
-    /// From a user of this node.
+    /// A signal for a plain session, from this node or another.
     Direct(Envelope),
-    /// By the broker.
+    /// Inbox entries of a resumable session.
     Push(Vec<Entry>),
-    /// Pushes were missed.
+    /// Pushes may have been missed.
     Gap,
-    /// A node died; call peers may have been on it.
+    /// A node died that call peers of this session are on.
     NodeLost(NodeId),
-    /// The name is somebody else's.
+    /// Another session holds the name now.
     NameLost,
-    /// A newer connection of the same session has taken over, which was resumed so often.
+    /// A newer connection has taken the session over. Carries its generation.
     Replaced(u32),
-    /// The same, as the store has it: whether anybody holds that connection is not known.
+    /// The same, read from the store: that connection may be gone again.
     Overtaken(u32),
-    /// The store has lost data, perhaps of this session; its lease is there again, in this epoch.
+    /// The store lost data, perhaps this session's. The lease is restored, in this epoch.
     Regained(u64),
-    /// The broker went away, or is back.
+    /// The broker became unreachable, or is back.
     Broker {
         /// Whether it answers.
         reached: bool,
     },
-    /// Somebody wants the name, and doubts that this session lives.
+    /// Another session wants the name: answer if this one is alive.
     Challenge(Question),
-    /// Watched users came or went.
+    /// Watched users came (true) or left.
     Presence(Vec<(UserName, bool)>),
-    /// Who has the names that the session looks for.
+    /// The holders of the names that the session asked for.
     Looked(Vec<(UserName, Option<Holder>)>),
 }
 
-/// It did not fit, or nobody reads any more.
+/// The mailbox is full, or its reader is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct NotPosted;
 
-/// The end that others post to.
+/// The sending end.
 #[derive(Clone, Debug)]
 pub(super) struct MailboxSender {
     shared: Arc<Shared>,
 }
 
-/// The end that the session empties.
+/// The session's end.
 #[derive(Debug)]
 pub struct MailboxReceiver {
     shared: Arc<Shared>,
@@ -76,7 +77,7 @@ pub struct MailboxReceiver {
 #[derive(Debug)]
 struct Shared {
     bounds: Bounds,
-    /// Held for a push or a swap.
+    /// Held for one queue operation.
     state: Mutex<State>,
 }
 
@@ -86,15 +87,15 @@ struct State {
     bytes: usize,
     full: bool,
     closed: bool,
-    /// The session's task, while it waits.
+    /// The waker of the session's task, while it waits.
     waiting: Option<Waker>,
-    /// Counts what was posted.
+    /// Counts posts, to choose those that are timed.
     posted: u8,
-    /// When the oldest that waits was posted, if it is one of those that are timed.
+    /// When the oldest waiting mail was posted, if it is timed.
     since: Option<Instant>,
 }
 
-/// A mailbox with its receiver.
+/// Creates a mailbox.
 pub(super) fn mailbox(bounds: Bounds) -> (MailboxSender, MailboxReceiver) {
     let shared = Arc::new(Shared {
         bounds,
@@ -109,7 +110,8 @@ pub(super) fn mailbox(bounds: Bounds) -> (MailboxSender, MailboxReceiver) {
 }
 
 impl MailboxSender {
-    /// Posts without waiting. What does not fit ends the session.
+    /// Posts without waiting. A mail that does not fit is refused and marks the mailbox as full, which ends the
+    /// session.
     pub(super) fn post(&self, mail: Mail) -> Result<(), NotPosted> {
         let mut state = self.shared.lock();
         if state.full || state.closed {
@@ -120,7 +122,7 @@ impl MailboxSender {
             events,
             bytes: most,
         } = self.shared.bounds;
-        // What came in one push may be more than the bound by itself: whoever has read everything else gets it.
+        // One push may exceed the byte bound by itself, so an empty mailbox accepts any size.
         let is_bound = !bugs::has(Bug::BottomlessMailbox);
         if is_bound && (state.queue.len() >= events || (bytes > most && !state.queue.is_empty())) {
             state.full = true;
@@ -142,36 +144,36 @@ impl MailboxSender {
 }
 
 impl MailboxReceiver {
-    /// Waits until there is something to [`take`](Self::take), or something did not fit.
+    /// Waits until there is mail to [`take`](Self::take), or the mailbox is full.
     pub async fn filled(&self) {
         self.shared
             .wait_until(|state| state.full || !state.queue.is_empty())
             .await;
     }
 
-    /// Everything that has arrived, and since when the oldest waits, if that is timed.
+    /// Takes everything that has arrived, and when the oldest of it was posted, if that was timed.
     pub fn take(&self) -> (VecDeque<Mail>, Option<Instant>) {
         let mut state = self.shared.lock();
         state.bytes = 0;
         (std::mem::take(&mut state.queue), state.since.take())
     }
 
-    /// Waits until something did not fit.
+    /// Waits until a mail did not fit.
     pub async fn overflowed(&self) {
         self.shared.wait_until(|state| state.full).await;
     }
 
-    /// Whether something did not fit: it is lost to this session.
+    /// Whether a mail did not fit. It is lost to this mailbox.
     pub fn has_overflowed(&self) -> bool {
         self.shared.lock().full
     }
 
-    /// Takes mail again, after something did not fit that is not lost: it is in the session's inbox.
+    /// Accepts mail again. For a resumable session, which reads what did not fit from its inbox.
     pub fn reopen(&self) {
         self.shared.lock().full = false;
     }
 
-    /// Takes no more mail, and hands out what is left.
+    /// Closes the mailbox and returns what is left in it.
     pub fn close(&self) -> VecDeque<Mail> {
         let mut state = self.shared.lock();
         state.closed = true;
@@ -180,7 +182,8 @@ impl MailboxReceiver {
 }
 
 impl Shared {
-    /// One task waits for one mailbox, so a waker under the lock will do: a `Notify` costs a registration at every turn of the session.
+    /// A mailbox has one waiting task, so one waker under the lock suffices. A `Notify` would cost a registration at
+    /// every wake-up of the session.
     async fn wait_until(&self, so: impl Fn(&State) -> bool) {
         poll_fn(|context| {
             let mut state = self.lock();

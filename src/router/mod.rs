@@ -1,4 +1,4 @@
-//! Who is here, and where a signal goes: to a mailbox of this node, or through the broker.
+//! Routes signals by name: to the mailbox of a session on this node, or through the broker.
 
 mod challenge;
 mod enter;
@@ -34,7 +34,9 @@ use crate::broker::{
 use crate::model::{Address, NodeId, Offset, Realm, SessionId, UserName};
 use crate::telemetry::Telemetry;
 
-/// Names and signals of one node. Cheap to clone through its `Arc`; its services are `listen`, `keep_node`, `keep_users` and `watch`.
+/// Holds the names of one node's sessions and routes their signals. Shared through an `Arc`. The node must run its
+/// services: [`listen`](Self::listen), [`keep_node`](Self::keep_node), [`keep_users`](Self::keep_users) and
+/// [`watch`](Self::watch).
 #[derive(Debug)]
 pub struct Router {
     local: Arc<LocalNode>,
@@ -47,29 +49,29 @@ pub struct Router {
     watches: Watchers,
     doubts: Challenges,
     guesses: Guesses,
-    /// Told when every lease should be renewed soon, not when its turn comes.
+    /// Notified when every lease must be renewed soon rather than in its turn.
     renew_all: tokio::sync::Notify,
-    /// Set at a new epoch of the store, until every session was told.
+    /// Set when the epoch changes, cleared when the round of renewals that tells every session begins.
     is_new_epoch: AtomicBool,
-    /// Set when a session was left to whoever resumes it.
+    /// Set when the node stops while one of its sessions may still be resumed elsewhere.
     left_behind: AtomicBool,
 }
 
-/// What every session knows of its node.
+/// What sessions need of their node.
 #[derive(Debug)]
 pub struct LocalNode {
-    /// The node.
+    /// This node's id.
     pub id: NodeId,
-    /// How long leases live.
+    /// Lifetimes of leases and time-outs.
     pub terms: Terms,
-    /// Figures and traces.
+    /// Metrics and traces.
     pub telemetry: Telemetry,
-    /// Other nodes that matter to sessions of this one.
+    /// The other nodes that sessions of this node have to do with.
     pub peers: NodeMonitor,
 }
 
 impl LocalNode {
-    /// A node with short terms and no telemetry.
+    /// A node with the default terms and no telemetry.
     #[cfg(test)]
     pub(crate) fn for_tests(id: &str) -> Self {
         let second = Duration::from_secs(1);
@@ -87,32 +89,32 @@ impl LocalNode {
     }
 }
 
-/// What the operator decides.
+/// The router's settings.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// How much may wait for one session.
+    /// Bounds of each session's mailbox.
     pub mailbox: Bounds,
-    /// How often watched users are looked for.
+    /// How often the presence of watched users is read.
     pub watch_every: Duration,
 }
 
-/// What an operator sees of an router.
+/// The router's part of the status page and of the readiness probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Health {
-    /// Sessions with a name.
+    /// Sessions on this node that hold a name.
     pub sessions: usize,
-    /// Sides of calls: a call has two, here or elsewhere.
+    /// Call sides on this node. A call has two sides, which may be on different nodes.
     pub calls: u64,
-    /// Whether the broker answers.
+    /// Whether the broker has answered a heartbeat lately.
     pub broker_reached: bool,
-    /// How much waits for the broker.
+    /// Requests that are queued for the broker.
     pub broker_queue: u64,
-    /// Whether new sessions should come here.
+    /// Whether load balancers may send new sessions here.
     pub ready: bool,
 }
 
 impl Router {
-    /// An router for this node.
+    /// Creates the router of a node.
     pub fn new(
         node: NodeId,
         broker: Arc<dyn Broker>,
@@ -142,37 +144,38 @@ impl Router {
         }
     }
 
-    /// The node.
+    /// This node's id.
     pub fn node(&self) -> &NodeId {
         &self.local.id
     }
 
-    /// What every session knows of the node.
+    /// What sessions need of this node.
     pub fn local(&self) -> &Arc<LocalNode> {
         &self.local
     }
 
-    /// What carries signals between nodes.
+    /// The broker that carries signals between nodes.
     pub fn broker(&self) -> &Arc<dyn Broker> {
         &self.broker
     }
 
-    /// While the expiry guard holds, for how much longer: nobody is believed dead, and no stranger wins a name.
+    /// How much longer the expiry guard holds, if it does. Meanwhile no lease counts as expired, and nobody wins a name
+    /// except by resuming a session.
     pub fn guard(&self, now: Instant) -> Option<Duration> {
         self.expiry_guard.remaining_at(now)
     }
 
-    /// The same, and so much longer.
+    /// The same for a guard that holds `longer`.
     pub fn guard_and(&self, longer: Duration) -> Option<Duration> {
         self.expiry_guard.remaining_and(longer)
     }
 
-    /// The epoch of the store.
+    /// The epoch of the store, as last read.
     pub fn epoch(&self) -> u64 {
         *self.epoch.borrow()
     }
 
-    /// How this node is doing.
+    /// This node's health.
     pub fn health(&self) -> Health {
         Health {
             sessions: self.registry.logged_in(),
@@ -183,17 +186,18 @@ impl Router {
         }
     }
 
-    /// What is told to the operator.
+    /// Metrics and traces.
     pub fn telemetry(&self) -> &Telemetry {
         &self.local.telemetry
     }
 
-    /// Other nodes that matter to this one now, and live as far as it knows.
+    /// The other nodes that sessions of this node have to do with, without those known to be dead.
     pub fn nodes_seen(&self) -> Vec<NodeId> {
         self.local.peers.living()
     }
 
-    /// Who has a connection in this realm, on any node, in alphabetical order; of more than `most`, some. Looks at every name of the cluster.
+    /// The connected users of a realm, on any node, in alphabetical order. Returns an arbitrary subset if there are
+    /// more than `most`. Scans every name in the store: call it rarely.
     pub async fn names(&self, realm: &Realm, most: usize) -> Result<Vec<UserName>, BrokerError> {
         let mut found = self.broker.names(realm, most).await?;
         found.retain(|(_, holder)| !holder.flags.detached);
@@ -209,52 +213,55 @@ impl Router {
         Ok(names)
     }
 
-    /// A session of this node is left to whoever resumes it; should nobody do so, others must see this node die.
+    /// Leaves a session to be resumed elsewhere. [`close`](Self::close) then keeps the node's lease: only when it
+    /// expires do other nodes end the calls of a session that nobody resumed.
     pub fn leave_behind(&self) {
         self.left_behind.store(true, Ordering::Relaxed);
     }
 
-    /// Gives the node's own lease back, the last thing that is done; or leaves it to run out, for sessions that may yet be resumed.
+    /// Deletes the node's own lease, unless a session was [left behind](Self::leave_behind). Call it last.
     pub async fn close(&self) {
         if !self.left_behind.load(Ordering::Relaxed) {
             self.broker.close().await;
         }
     }
 
-    /// Whether the store has what this node knows of it, asked now.
+    /// Reads whether the store still holds this node's lease, in the known epoch. False while the expiry guard holds.
     pub async fn is_intact(&self) -> bool {
         self.expiry_guard.remaining().is_none()
             && self.broker.nodes(&[]).await.is_ok_and(|nodes| nodes.intact)
     }
 
-    /// Gives the name of one of this node's leases back. Returns the entries after `last`.
+    /// Releases a lease of this node. Returns the inbox entries after `last`.
     pub async fn give_back(&self, lease: &Lease, last: Offset) -> Result<Vec<Entry>, BrokerError> {
         let holder = lease.held_by(&self.local.id);
         self.broker.release(&lease.address, &holder, last).await
     }
 
-    /// Nobody reaches the session by its name any more, and its lease is not renewed; mail still does.
+    /// Stops local delivery by name and the renewal of the lease. The mailbox still receives what is addressed to the
+    /// session.
     pub fn release_name(&self, lease: &Lease) {
         self.watches.forget(lease);
         self.registry.release_name(lease);
     }
 
-    /// This connection of the session is no more in this node.
+    /// Removes this connection of the session from the node.
     pub fn remove(&self, lease: &Lease) {
         self.watches.forget(lease);
         self.registry.remove(lease);
     }
 
-    /// The session has no connection any more, which the store is told. Should that fail, the next renewal says the same.
+    /// Marks the session as detached, locally and in the store. If the write to the store fails, the next renewal
+    /// repeats it.
     pub fn detach(&self, lease: &Lease) {
         self.watches.forget(lease);
         let mut lease = lease.clone();
         let renew = |lease: &Lease| self.broker.renew(vec![lease.clone()]);
-        // It takes its place in the order of the address now.
+        // The broker orders a renewal when it is called, so the future need not be awaited.
         drop(self.registry.detach(&mut lease, renew));
     }
 
-    /// Waits until what was published to this name before has come, or for a while.
+    /// Waits until everything that was published to the name before has arrived, for at most [`BARRIER_WITHIN`].
     pub async fn wait_behind(&self, lease: &Lease) {
         let back = self.registry.expect_barrier(lease);
         if self.broker.barrier(lease).await.is_ok() {
@@ -262,7 +269,7 @@ impl Router {
         }
     }
 
-    /// Looks who holds this name; the session finds the answer in its mail.
+    /// Queues a lookup of the name's holder. The session gets the answer as [`Mail::Looked`].
     pub fn look_up(&self, session: SessionId, address: Address) {
         self.watches.ask(session, address);
     }
@@ -272,12 +279,14 @@ impl Router {
         challenge::ask(Arc::clone(&self.broker), holder, self.local.terms.challenge).await
     }
 
-    /// Answers such a question.
+    /// Answers a question of [`ask`](Self::ask).
     pub fn answer(&self, question: &Question, verdict: Verdict) {
         challenge::answer(&*self.broker, question, verdict);
     }
 
-    /// Sends on the path that this receiver always has: directly if it is in this node, through the broker if not.
+    /// Sends to a name: directly to a reachable plain session of this node, otherwise through the broker. A resumable
+    /// session always receives through the broker, because its inbox must store the envelope; so each receiver has one
+    /// path, and order is kept.
     pub fn route(&self, to: &Address, options: SendOptions, envelope: Envelope, receipt: Receipt) {
         match self.registry.find(to) {
             LocalRoute::Elsewhere => self.broker.send(to, options, envelope, receipt),
@@ -291,7 +300,7 @@ impl Router {
                     generation: 0,
                     flags: <_>::default(),
                 };
-                // A full mailbox has ended its session.
+                // A full mailbox ends its session, so the name is as good as free.
                 receipt.settle(Ok(posted.map_or(Sent::Absent, |()| Sent::To(holder))));
             }
             LocalRoute::Here(..) | LocalRoute::Arriving => receipt.settle(Ok(Sent::Absent)),

@@ -1,4 +1,4 @@
-//! The other nodes that matter to this one, and which of them are dead: their leases are read with every beat.
+//! Watches the other nodes that sessions of this node have to do with. The heartbeat reads their leases.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,50 +9,50 @@ use tokio::time::Instant;
 
 use crate::model::{NodeId, SessionId};
 
-/// The nodes that call peers are on, and those that lately held somebody who was sent something.
+/// The nodes that call peers are on, and the nodes that signals were lately sent to.
 #[derive(Debug, Default)]
 pub struct NodeMonitor {
-    /// Held for a map operation.
+    /// Held for map operations only.
     nodes: Mutex<HashMap<NodeId, Known>>,
-    /// Sides of calls of all sessions of this node.
+    /// Call sides of all sessions of this node.
     calls: AtomicU64,
 }
 
 #[derive(Debug)]
 struct Known {
-    /// Since when it is known to be dead.
+    /// When the node was first seen dead, if it is.
     dead_since: Option<Instant>,
     named_at: Instant,
-    /// How many call peers of which session are there.
+    /// How many call peers on that node each session has.
     calls: HashMap<SessionId, usize>,
 }
 
 impl NodeMonitor {
-    /// A call peer of this session is there.
+    /// Adds a call peer of `session` on `node`.
     pub fn bind(&self, node: &NodeId, session: SessionId) {
         let mut nodes = self.lock();
         *known(&mut nodes, node).calls.entry(session).or_default() += 1;
     }
 
-    /// So many sides of calls more, and so many less.
+    /// Adjusts the number of call sides on this node.
     pub fn count(&self, more: usize, less: usize) {
         self.calls.fetch_add(more as u64, Ordering::Relaxed);
         self.calls.fetch_sub(less as u64, Ordering::Relaxed);
     }
 
-    /// How many sides of calls there are in this node.
+    /// The number of call sides on this node.
     pub fn calls(&self) -> u64 {
         self.calls.load(Ordering::Relaxed)
     }
 
-    /// Who is not known to be dead.
+    /// The nodes that are not known to be dead.
     pub fn living(&self) -> Vec<NodeId> {
         let nodes = self.lock();
         let living = nodes.iter().filter(|(_, known)| known.dead_since.is_none());
         living.map(|(node, _)| node.clone()).collect()
     }
 
-    /// One less.
+    /// Removes a call peer of `session` on `node`.
     pub fn unbind(&self, node: &NodeId, session: SessionId) {
         let mut nodes = self.lock();
         let Some(Known {
@@ -70,7 +70,7 @@ impl NodeMonitor {
         }
     }
 
-    /// Somebody there was sent something. Whether the node is known to be dead.
+    /// Records that a signal was sent to the node. True if the node is known to be dead.
     pub fn note(&self, node: &NodeId) -> bool {
         let mut nodes = self.lock();
         let known = match nodes.get_mut(node) {
@@ -81,7 +81,7 @@ impl NodeMonitor {
         known.dead_since.is_some()
     }
 
-    /// A node was just found dead by somebody else: for how long that is known.
+    /// Records that the node's lease is missing. Returns for how long that has been known.
     pub fn dead_for(&self, node: &NodeId) -> Duration {
         let mut nodes = self.lock();
         let known = known(&mut nodes, node);
@@ -89,14 +89,14 @@ impl NodeMonitor {
         known.dead_since.get_or_insert_with(Instant::now).elapsed()
     }
 
-    /// Whose leases to read. Nodes without call peers are forgotten when nobody was found there for so long.
+    /// The nodes whose leases to read. Forgets nodes without call peers that nothing was sent to for `remember`.
     pub fn watched(&self, remember: Duration) -> Vec<NodeId> {
         let mut nodes = self.lock();
         nodes.retain(|_, known| !known.calls.is_empty() || known.named_at.elapsed() < remember);
         nodes.keys().cloned().collect()
     }
 
-    /// A node was found alive, or dead: then, the sessions that have call peers there.
+    /// Records whether the node is alive. If it is dead, returns the sessions that have call peers there.
     pub fn found(&self, node: &NodeId, alive: bool) -> Vec<SessionId> {
         let mut nodes = self.lock();
         let Some(known) = nodes.get_mut(node) else {
@@ -127,7 +127,7 @@ fn known<'a>(nodes: &'a mut HashMap<NodeId, Known>, node: &NodeId) -> &'a mut Kn
     }
     nodes
         .get_mut(node)
-        .unwrap_or_else(|| unreachable!("it was put there"))
+        .unwrap_or_else(|| unreachable!("it was just inserted"))
 }
 
 #[cfg(test)]

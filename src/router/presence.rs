@@ -1,7 +1,8 @@
-//! Presence: who is here, asked once, watched, or looked for.
+//! Presence: queries, watches, and lookups of names that signals wait for.
 //!
-//! Watchers are polled: one batched read of everybody who is watched, however many watch. A watcher hears of a change against what it was
-//! told last. Sessions for which something waits ask when they will; what was asked within a moment is one read too.
+//! Watches are polled: one batched read covers everybody who is watched, however many watch. A watcher is told how the
+//! presence differs from what it was told last. Lookups that sessions ask for within a few milliseconds share one read
+//! too.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,21 +17,21 @@ use super::{Holder, Router};
 use crate::broker::{BrokerError, Lease};
 use crate::model::{Address, NodeId, Realm, Refusal, SessionId, UserName};
 
-/// How many names one session may watch, or ask for at once (PROTOCOL §2 "Presence").
+/// How many names one session may watch, or query at once (README, "Presence").
 const NAMES: usize = 256;
 
-/// How many names are read at once: others wait for the store meanwhile.
+/// How many names are read at once. Other requests to the store wait meanwhile.
 const READ_AT_ONCE: usize = 500;
 
-/// How long a question waits for others that are read with it.
+/// How long a lookup waits for others that share its read.
 const ASKED_WITHIN: Duration = Duration::from_millis(20);
 
-/// Who watches whom in this node, and who looks for whom.
+/// The watches and lookups of this node's sessions.
 #[derive(Debug, Default)]
 pub(super) struct Watchers {
     /// What each session was told last. Held for map operations only.
     told: Mutex<HashMap<(SessionId, u32), Watch>>,
-    /// Who is looked for, by which sessions. Held for map operations only.
+    /// The names to look up, and the sessions that ask. Held for map operations only.
     asked: Mutex<HashMap<Address, HashSet<SessionId>>>,
     has_asked: Notify,
 }
@@ -46,7 +47,7 @@ impl Watchers {
         self.lock().remove(&(lease.session, lease.generation));
     }
 
-    /// Looks for this user; the session finds in its mail who has the name.
+    /// Queues a lookup. The session gets the holder of the name as [`Mail::Looked`].
     pub(super) fn ask(&self, session: SessionId, address: Address) {
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         asked.entry(address).or_default().insert(session);
@@ -75,7 +76,9 @@ impl Watchers {
 }
 
 impl Router {
-    /// Answers who of these users is here, and changes what the session watches (`None`: nothing).
+    /// Answers which of these users are present. `watch` adds them to the session's watches (`Some(true)`), removes
+    /// them, or changes nothing (`None`). Refuses with `TooMany` above 256 names, and with `Unavailable` if the broker
+    /// does not answer or the expiry guard holds.
     pub async fn presence(
         &self,
         lease: &Lease,
@@ -132,7 +135,7 @@ impl Router {
         Ok(users)
     }
 
-    /// Service: tells watchers what has changed, and sessions that ask who has a name.
+    /// Service: tells watchers what has changed, and answers lookups.
     pub async fn watch(self: Arc<Self>) {
         let mut poll = interval(self.settings.watch_every);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -150,12 +153,12 @@ impl Router {
                 continue;
             }
             match self.here(&watched).await {
-                // During a hold nobody is believed to be gone.
+                // While the expiry guard holds, nobody counts as gone.
                 Ok(here) if self.expiry_guard.remaining().is_none() => {
                     self.tell_watchers(&watched.into_iter().zip(here).collect());
                 }
                 Ok(_) => {}
-                Err(error) => debug!(%error, "Watched users could not be looked for"),
+                Err(error) => debug!(%error, "Cannot read the presence of watched users"),
             }
         }
     }
@@ -164,7 +167,7 @@ impl Router {
         let asked = self.watches.take_asked();
         let (addresses, sessions): (Vec<_>, Vec<_>) = asked.into_iter().unzip();
         let holders = self.holders(&addresses).await.unwrap_or_else(|error| {
-            debug!(%error, "Users for whom something waits could not be looked for");
+            debug!(%error, "Cannot look up the users that signals wait for");
             vec![None; addresses.len()]
         });
         let mut answers: HashMap<SessionId, Vec<(UserName, Option<Holder>)>> = HashMap::new();
@@ -207,7 +210,7 @@ impl Router {
         Ok(holders)
     }
 
-    /// Whether each of these has a lease whose node lives.
+    /// Whether each of these has a lease whose node is alive.
     async fn here(&self, addresses: &[Address]) -> Result<Vec<bool>, BrokerError> {
         let holders = self.holders(addresses).await?;
         let nodes: BTreeSet<NodeId> = holders
@@ -221,7 +224,7 @@ impl Router {
             .cloned()
             .zip(self.broker.nodes(&nodes).await?.alive)
             .collect();
-        // A session that may yet be resumed is here: a resume is no change.
+        // A session that may still be resumed counts as present: a resume is no change.
         let awaited = |holder: &Holder| {
             holder.flags.resumable
                 && self.local.peers.dead_for(&holder.node) < self.local.terms.grace

@@ -1,4 +1,4 @@
-//! The sessions of this node: who of them has which name, and the mailbox of each.
+//! The sessions of this node: the names they hold, and their mailboxes.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -10,7 +10,7 @@ use crate::broker::Lease;
 use crate::bugs::{self, Bug};
 use crate::model::{Address, SessionId};
 
-/// A sync lock: every critical section is a few map operations, and nobody posts or waits inside.
+/// Behind a sync lock: every critical section is a few map operations. Nobody posts or waits while holding it.
 #[derive(Debug, Default)]
 pub(super) struct Registry {
     state: Mutex<State>,
@@ -26,7 +26,7 @@ struct State {
 struct Entry {
     lease: Lease,
     mailbox: MailboxSender,
-    /// Told when the barrier of the login comes back.
+    /// Notified when the session's barrier comes back.
     barrier: Option<oneshot::Sender<()>>,
 }
 
@@ -34,26 +34,27 @@ struct Entry {
 struct LocalHolder {
     session: SessionId,
     generation: u32,
-    /// Then it is reached by its inbox, and by nothing else.
+    /// A resumable session is reached through its inbox only.
     resumable: bool,
-    /// From the barrier on; until then the user is not here yet.
+    /// Set when the barrier has come back. Until then the login is not complete, and the user counts as absent.
     reachable: bool,
     mailbox: MailboxSender,
 }
 
-/// Where a user is, seen from this node.
+/// Where to deliver to a user.
 #[derive(Debug)]
 pub(super) enum LocalRoute {
-    /// In this node.
+    /// To this plain session of this node.
     Here(SessionId, MailboxSender),
-    /// In this node, but its login is not answered yet.
+    /// Nowhere yet: the user's login on this node is not complete.
     Arriving,
-    /// Not in this node, or only to be reached as if it were not.
+    /// Through the broker: the user is elsewhere, or has an inbox.
     Elsewhere,
 }
 
 impl Registry {
-    /// A session that tries to log in: mail can reach it, its name does not point to it yet. An earlier connection of it is told.
+    /// Registers a session that tries to log in. Its mailbox can receive, but its name does not point to it yet. An
+    /// earlier connection of the same session is told that it is replaced.
     pub(super) fn arrive(&self, lease: &Lease, mailbox: MailboxSender) {
         let entry = Entry {
             lease: lease.clone(),
@@ -64,20 +65,20 @@ impl Registry {
             let mut state = self.lock();
             let known = state.sessions.get(&lease.session);
             if known.is_some_and(|known| known.lease.generation > lease.generation) {
-                // It was overtaken on its way here.
+                // A newer connection of the session arrived first.
                 let _ = entry.mailbox.post(Mail::Replaced(lease.generation + 1));
                 return;
             }
             state.sessions.insert(lease.session, entry)
         };
         if let Some(before) = before {
-            // One that is full ends anyway.
+            // A session with a full mailbox ends anyway.
             let _ = before.mailbox.post(Mail::Replaced(lease.generation));
         }
     }
 
-    /// The session has won its name, perhaps from one of this node whose lease ran out unnoticed: that one is told. Returns what the barrier
-    /// will tell.
+    /// Points the name to the session that has won it. If another session of this node held the name, its lease expired
+    /// unnoticed: it is told. Returns the receiver for the session's barrier.
     pub(super) fn claimed(&self, lease: &Lease) -> oneshot::Receiver<()> {
         let (sender, back) = oneshot::channel();
         let mut state = self.lock();
@@ -94,14 +95,14 @@ impl Registry {
             let before = state.holders.insert(lease.address.clone(), seated);
             drop(state);
             if let Some(loser) = before.filter(|before| before.session != lease.session) {
-                // One that is full ends anyway.
+                // A session with a full mailbox ends anyway.
                 let _ = loser.mailbox.post(Mail::NameLost);
             }
         }
         back
     }
 
-    /// What a barrier will tell that is sent to this session.
+    /// The receiver for a barrier of this session.
     pub(super) fn expect_barrier(&self, lease: &Lease) -> oneshot::Receiver<()> {
         let (sender, back) = oneshot::channel();
         if let Some(entry) = self.lock().sessions.get_mut(&lease.session) {
@@ -110,7 +111,7 @@ impl Registry {
         back
     }
 
-    /// The barrier came back: from here on users of this node reach it directly.
+    /// The session's barrier came back. From now on sessions of this node reach it directly.
     pub(super) fn barrier(&self, session: SessionId) {
         let mut state = self.lock();
         let State { sessions, holders } = &mut *state;
@@ -120,17 +121,18 @@ impl Registry {
         let Some(waiter) = entry.barrier.take() else {
             return;
         };
-        // A session that leaves may see the next one of its name here, which waits for its own.
+        // The name may have gone to the next session meanwhile, which waits for its own barrier.
         let holder = holders.get_mut(&entry.lease.address);
         if let Some(holder) = holder.filter(|holder| holder.session == session) {
             holder.reachable = true;
         }
         drop(state);
-        // A login that gave up has removed the session, or is about to.
+        // If the login has given up, nobody waits any more.
         let _ = waiter.send(());
     }
 
-    /// Nobody reaches the session by its name any more, and its lease is not renewed; mail still does.
+    /// Stops local delivery by name and the renewal of the lease. The mailbox still receives what is addressed to the
+    /// session.
     pub(super) fn release_name(&self, lease: &Lease) {
         let mut state = self.lock();
         if state.holders.get(&lease.address).is_some_and(|holder| {
@@ -140,7 +142,7 @@ impl Registry {
         }
     }
 
-    /// This connection of the session is no more.
+    /// Removes this connection of the session.
     pub(super) fn remove(&self, lease: &Lease) {
         self.release_name(lease);
         let mut state = self.lock();
@@ -150,8 +152,8 @@ impl Registry {
         }
     }
 
-    /// The session has no connection any more. Calls `with` on its lease as it is from now on, under the lock, as [`with_leases`](Self::with_leases)
-    /// does: no renewal of the earlier one comes after it.
+    /// Marks the session as detached and calls `with` on the changed lease. The lock is held meanwhile, as in
+    /// [`with_leases`](Self::with_leases), so no renewal of the attached lease can follow.
     pub(super) fn detach<T>(&self, lease: &mut Lease, with: impl FnOnce(&Lease) -> T) -> T {
         let mut state = self.lock();
         lease.flags.detached = true;
@@ -181,7 +183,7 @@ impl Registry {
             .map(|entry| entry.mailbox.clone())
     }
 
-    /// Everybody's mailbox.
+    /// The mailboxes of all sessions.
     pub(super) fn mailboxes(&self) -> Vec<MailboxSender> {
         self.lock()
             .sessions
@@ -190,8 +192,8 @@ impl Registry {
             .collect()
     }
 
-    /// Calls `with` on the leases of the seated sessions of one group of `of`, under the lock: a holder that is given back afterwards takes
-    /// its place in the broker's order behind whatever `with` began.
+    /// Calls `with` on the leases of the sessions in one group of `of` that hold a name. The lock is held meanwhile:
+    /// the release of a name that follows takes its place in the broker's order behind whatever `with` began.
     pub(super) fn with_leases<T>(
         &self,
         group: usize,
@@ -213,12 +215,13 @@ impl Registry {
         )
     }
 
-    /// How many sessions are seated.
+    /// How many sessions hold a name.
     pub(super) fn logged_in(&self) -> usize {
         self.lock().holders.len()
     }
 
-    /// Hands on what was pushed to this connection of a session. A later one than ours has taken over: the entries are its own.
+    /// Delivers inbox entries that were pushed to a generation of the session. If that generation is newer than the one
+    /// on this node, another node has taken the session over, and the entries are its.
     pub(super) fn push(
         &self,
         session: SessionId,
@@ -240,14 +243,15 @@ impl Registry {
         let mail = match newest.cmp(&ours) {
             std::cmp::Ordering::Equal => Mail::Push(entries),
             std::cmp::Ordering::Greater => Mail::Overtaken(generation),
-            // It is in the inbox: a session that was just resumed reads that first, and one whose resume the store has lost has to read it now.
+            // The entries are in the inbox. A session that was just resumed reads it anyway; one whose resume the store
+            // has lost must read it now.
             std::cmp::Ordering::Less => Mail::Gap,
         };
-        // One that is full ends its session.
+        // A full mailbox ends its session.
         let _ = mailbox.post(mail);
     }
 
-    /// Posts to one session, if it is here.
+    /// Posts to a session. True if it is here and accepts the mail.
     pub(super) fn post(&self, session: SessionId, mail: Mail) -> bool {
         self.mailbox(session)
             .is_some_and(|mailbox| mailbox.post(mail).is_ok())

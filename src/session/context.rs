@@ -1,4 +1,4 @@
-//! What a session is given when its connection is accepted.
+//! The context that a transport prepares for a session when it accepts the connection.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,40 +12,40 @@ use crate::limits::RateLimit;
 use crate::model::{LoginRequest, Realm, Refusal};
 use crate::router::Router;
 
-/// What a conversation needs to know; prepared at the door.
+/// The context of one session.
 #[derive(Debug)]
 pub struct SessionContext {
-    /// Where it logs in.
+    /// The router of this node.
     pub router: Arc<Router>,
-    /// The tenant.
+    /// The tenant that the session belongs to.
     pub realm: Realm,
-    /// How patient it is.
+    /// Ping intervals and time-outs.
     pub clocks: Clocks,
-    /// How long one write may take before the reader counts as too slow.
+    /// How long one write may take before the client counts as too slow.
     pub write_timeout: Duration,
-    /// How fast the client may speak.
+    /// The client's rate limit.
     pub rate: RateLimit,
-    /// Whether the node drains.
+    /// Tells whether the node drains.
     pub phase: Phase,
-    /// How long a resumable session keeps its connection; zero for ever.
+    /// How long a resumable session keeps one connection; zero means forever.
     pub max_age: Duration,
-    /// Of a conversation over HTTP.
+    /// Set for a session over HTTP.
     pub http: Option<Box<HttpSession>>,
-    /// The ICE servers that it tells of.
+    /// The ICE servers to announce.
     pub ice: Arc<Ice>,
-    /// How it begins.
+    /// How the session begins.
     pub initial_login: InitialLogin,
-    /// How sessions of its language are.
+    /// How sessions of this protocol behave.
     pub policy: SessionPolicy,
 }
 
-/// How a conversation begins.
+/// How a session begins.
 #[derive(Clone, Debug)]
 pub enum InitialLogin {
-    /// With the first frame.
+    /// With a login message.
     ByMessage,
     /// With a login that came with the connection.
     Given(Box<LoginRequest>),
-    /// With this answer to it.
+    /// With a login that came with the connection and was refused.
     Refused(Refusal),
 }

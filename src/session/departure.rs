@@ -1,4 +1,5 @@
-//! How a session ends: each call with exactly one `leave`, then its name. A resumable one first waits for its client to come back.
+//! Ends sessions: each call with exactly one `leave`, then the name. A resumable session first waits for its client to
+//! resume.
 
 use std::sync::Arc;
 
@@ -13,21 +14,21 @@ use crate::bugs::{self, Bug};
 use crate::model::{CloseReason, LeaveReason, Offset};
 use crate::router::{BARRIER_WITHIN, Mail};
 
-/// How the wait for a client ended.
+/// How the wait for a resume ended.
 enum Wait {
     /// A newer connection has the session.
     Resumed,
-    /// The grace is over, or the name is somebody else's.
+    /// The grace is over, or another session holds the name.
     Over,
-    /// The node cannot wait any longer.
+    /// The node stops.
     Stopped,
-    /// The store names this holder, who does not know of it.
+    /// The store names this newer holder, but its node does not know the session.
     Unheld(Holder),
 }
 
 impl Runner {
-    /// The connection has ended for this reason. A resumable session waits for its client, if it may come back; `stop` tells it that the node
-    /// cannot wait any longer. Returns when nothing is left to do here.
+    /// Ends the session after its connection has ended for `reason`. Waits for the client first if it may resume;
+    /// `stop` ends that wait. Returns when nothing is left to do on this node.
     pub(super) async fn end(mut self, reason: CloseReason, stop: &CancellationToken) {
         if self.mailbox.has_overflowed() {
             self.router.telemetry().metrics.mailbox_overflowed();
@@ -44,7 +45,7 @@ impl Runner {
                 Wait::Unheld(holder) => {
                     let (router, address) = (Arc::clone(&self.router), self.address().clone());
                     self.depart(reason.leave_reason()).await;
-                    // Should it fail, the name runs out.
+                    // Best effort: otherwise the lease expires.
                     let release = router
                         .broker()
                         .release(&address, &holder, Offset::default());
@@ -56,7 +57,7 @@ impl Runner {
         self.depart(reason.leave_reason()).await;
     }
 
-    /// Without a connection, until the grace is over.
+    /// Keeps the session without a connection until the grace is over.
     async fn wait_for_resume(&mut self, stop: &CancellationToken) -> Wait {
         let mut until = Instant::now() + self.state.grace();
         self.detach();
@@ -80,7 +81,7 @@ impl Runner {
                 match action {
                     Action::End(CloseReason::Replaced) => return Wait::Resumed,
                     Action::End(CloseReason::NameLost) => return Wait::Over,
-                    // Nobody is there to be told, and full is no harm: everything is in the inbox.
+                    // No client is connected, and a full mailbox does no harm: everything is in the inbox.
                     Action::End(_) | Action::Tell(_) | Action::Ping | Action::EndSpan(_) => {}
                     Action::Challenge => self.on(Input::Answer(Verdict::Detached)),
                 }
@@ -88,18 +89,20 @@ impl Runner {
         }
     }
 
-    /// The grace is over. Nobody can resume anywhere while the store is away, and some are put off until it is told everything: then it lasts
-    /// longer. Mail is read meanwhile: how soon somebody can resume, once the store is back, depends on what this session tells it.
+    /// Decides what to do when the grace is over. Nobody could resume while the store was away or being rewritten, so
+    /// the grace is extended past the expiry guard. The session goes on reading its mail meanwhile: clients can resume
+    /// only after it has rewritten its record.
     async fn grace_is_over(&mut self) -> Result<Instant, Wait> {
         let node_ttl = self.router.local().terms.node_ttl;
-        // For those who were put off: no longer than the grace, which others count on.
+        // Gives clients whose resume was refused as too early another chance. At most the grace, which other nodes rely
+        // on.
         let longer = node_ttl.min(self.state.grace());
         let again = match self.router.guard_and(longer) {
             Some(left) => left.min(RETRY_NOTICE),
-            // Only the store knows whether somebody has resumed it meanwhile.
+            // Only the store knows whether the session was resumed meanwhile.
             None => match self.renew().await.as_deref() {
                 Ok([Renewal::Replaced]) => return Err(self.look_for_successor().await),
-                // It has lost data, which the next beat will notice.
+                // The store lost data; the next heartbeat will notice.
                 Ok([Renewal::Regained]) => {
                     self.on(Input::Forgotten(self.router.epoch()));
                     node_ttl
@@ -111,8 +114,8 @@ impl Runner {
         Ok(Instant::now() + again)
     }
 
-    /// The store says that a newer connection has the session. A resume whose answer was lost leaves it to a node that does not know of it,
-    /// and only this one can tell its call peers.
+    /// Asks the node of the newer connection that the store names. If a resume was lost after the store had accepted
+    /// it, that node does not know the session, and only this node can tell the call peers.
     async fn look_for_successor(&mut self) -> Wait {
         let addresses = [self.address().clone()];
         let (session, generation) = (self.session(), self.state.lease().generation);
@@ -131,7 +134,7 @@ impl Runner {
                 Ok(Verdict::Gone) if unheld.as_ref() == Some(&holder) => {
                     return Wait::Unheld(holder);
                 }
-                // Its node may have won it in this moment.
+                // Asked twice, because the resume may be in progress.
                 Ok(Verdict::Gone) => unheld = Some(holder),
                 Ok(_) => return Wait::Resumed,
                 Err(_) => {}
@@ -146,7 +149,7 @@ impl Runner {
         self.on(Input::Detach);
     }
 
-    /// The node stops: what others must know is written before it does.
+    /// Writes what others need before the node stops.
     async fn write_down(&mut self) {
         self.deliver_notices(false).await;
         let mut renewed = self.renew().await;
@@ -165,22 +168,23 @@ impl Runner {
         }
     }
 
-    /// A newer connection has the session: nothing is said to anybody, and nothing is freed.
+    /// Leaves the session to a newer connection: tells nobody, and frees nothing.
     fn vanish(mut self) {
         self.router.remove(self.state.lease());
         self.on(Input::Answer(Verdict::Alive));
         self.router.broker().unlisten(self.state.lease());
     }
 
-    /// Ends the session: tells every call peer, then frees the name, then tells whoever called meanwhile. Waits for the broker as long as the
-    /// node lives, since nobody else can tell them.
+    /// Ends the session: tells every call peer, frees the name, then tells those who called meanwhile. Waits for the
+    /// broker as long as the node lives, because nobody else can tell them.
     async fn depart(mut self, reason: LeaveReason) {
         let lease = self.state.lease().clone();
         self.router.release_name(&lease);
         self.read_up().await;
         self.leave_all(reason).await;
         if lease.flags.detached {
-            // Should the store not know it yet: only what it knows can be given back. Takes its place before the release.
+            // The store releases a lease only with the flags it knows, and may not have seen the detach. Ordered before
+            // the release.
             drop(self.router.broker().renew(vec![lease.clone()]));
         }
         let unread = loop {
@@ -191,7 +195,8 @@ impl Runner {
             sleep(RETRY_NOTICE).await;
         };
         if !self.state.is_resumable() {
-            // What was published before the name was free is on its way, and stored nowhere. What does not come back was lost with it.
+            // Envelopes that were published before the name was free are in flight, and stored nowhere. Those that do
+            // not arrive are lost.
             self.router.wait_behind(&lease).await;
         }
         self.router.broker().unlisten(&lease);
@@ -201,7 +206,8 @@ impl Runner {
         self.on(Input::Answer(Verdict::Gone));
     }
 
-    /// Reads what a resumable session was sent without a connection: a peer that has called again meanwhile is left once, not for each call.
+    /// Reads what a resumable session was sent while it was detached. A peer that has called again then gets one leave,
+    /// not one for each call.
     async fn read_up(&mut self) {
         if !self.state.is_resumable() {
             return;
@@ -219,8 +225,8 @@ impl Runner {
         }
     }
 
-    /// Who called without our having read it is in a call with us. What came directly is older than what came by the broker: that is the path
-    /// since the name was given up.
+    /// Handles what arrived unread before the name was free: those who called us are in a call with us. Direct mail
+    /// comes first, because it is older: senders have used the broker since the local name was released.
     fn read_the_rest(&mut self, unread: Vec<Entry>) {
         let mut pushed = unread;
         for mail in self.mailbox.close() {
@@ -235,11 +241,12 @@ impl Runner {
 
     async fn leave_all(&mut self, reason: LeaveReason) {
         self.on(Input::End(reason));
-        // The name is not kept waiting for peers that are gone.
+        // Do not hold the name for peers that are gone.
         self.deliver_notices(true).await;
     }
 
-    /// Waits until every word that must arrive has arrived, or need not; to somebody absent it need not if the session `ends`.
+    /// Waits until every notice has arrived or is given up. If the session `ends`, notices to absent users are given
+    /// up.
     async fn deliver_notices(&mut self, ends: bool) {
         self.settle();
         while !self.state.is_settled() {

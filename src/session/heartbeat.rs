@@ -1,4 +1,4 @@
-//! The clocks of one conversation: when to ping, when to call it silence, how long to wait for a login.
+//! The clocks of one session: when to ping, when silence ends it, and how long to wait for a login.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -7,48 +7,49 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::model::CloseReason;
 
-/// How patient a conversation is.
+/// Ping intervals and time-outs.
 #[derive(Clone, Copy, Debug)]
 pub struct Clocks {
-    /// How often an idle client is pinged.
+    /// How often a client is pinged.
     pub ping_every: Duration,
-    /// A client that was silent for so long counts as dropped.
+    /// How long a client may be silent before it counts as dropped.
     pub silent_after: Duration,
     /// How long a client may take to log in.
     pub login_within: Duration,
-    /// How long a client may take to answer when somebody else wants its name.
+    /// How long a client may take to answer when another session wants its name.
     pub doubt: Duration,
-    /// How often a client must give the sign of life that its language asks for; `None`: its language asks for none.
+    /// How often the client must send the heartbeat of its protocol; `None` if the protocol has none.
     pub beats_within: Option<Duration>,
 }
 
-/// One timer, set to whatever comes first. Hearing something moves no timer: it is looked at when the timer fires.
+/// One timer, set to the earliest deadline. Receiving a frame does not move it: the deadlines are checked when it
+/// fires, so frames cost no timer operation.
 #[derive(Debug)]
 pub(super) struct Heartbeat {
     clocks: Clocks,
     heard_at: Instant,
     pinged_at: Instant,
-    /// When it gave the sign of life that its language asks for.
+    /// When the client last sent the heartbeat of its protocol.
     beaten_at: Instant,
-    /// Until when a login, then nothing.
+    /// The deadline of the login; `None` after it.
     login_by: Option<Instant>,
-    /// When the client is told anew what it was told at its login.
+    /// When the ICE servers must be announced again.
     renew_at: Option<Instant>,
-    /// Until when a sign of life, if somebody doubts that there will be one.
+    /// The deadline of a sign of life, while the session is challenged.
     alive_by: Option<Instant>,
     timer: Pin<Box<Sleep>>,
 }
 
-/// What the clocks say.
+/// What is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pulse {
-    /// Nothing to do yet.
+    /// Nothing.
     Steady,
-    /// Ask for a sign of life.
+    /// Ping the client.
     Ping,
-    /// Tell the client anew what runs out.
+    /// Announce the ICE servers again.
     Renew,
-    /// Too late.
+    /// End the session for this reason.
     Stopped(CloseReason),
 }
 
@@ -71,29 +72,29 @@ impl Heartbeat {
         heartbeat
     }
 
-    /// The client has said something, or answered.
+    /// Records a sign of life of any kind.
     pub(super) fn heard(&mut self) {
         self.heard_at = Instant::now();
         self.alive_by = None;
     }
 
-    /// The client has given the sign of life that its language asks for.
+    /// Records the heartbeat of the client's protocol.
     pub(super) fn beaten(&mut self) {
         self.beaten_at = Instant::now();
     }
 
-    /// It has a name now.
+    /// Records the login.
     pub(super) fn logged_in(&mut self) {
         self.login_by = None;
     }
 
-    /// What it was told runs out, and is to be told anew after this time.
+    /// Sets when the ICE servers must be announced again; `None` if they do not expire.
     pub(super) fn renews_in(&mut self, time: Option<Duration>) {
         self.renew_at = time.map(|time| Instant::now() + time);
         self.set_timer();
     }
 
-    /// Somebody else wants its name; it is being pinged.
+    /// Starts a challenge: the client is being pinged, and must answer in time.
     pub(super) fn doubted(&mut self) {
         let now = Instant::now();
         self.pinged_at = now;
@@ -101,12 +102,12 @@ impl Heartbeat {
         self.set_timer();
     }
 
-    /// Waits until there is something to do.
+    /// Waits for the earliest deadline.
     pub(super) async fn due(&mut self) {
         self.timer.as_mut().await;
     }
 
-    /// What there is to do.
+    /// Returns what is due, and sets the timer to the next deadline.
     pub(super) fn beat(&mut self) -> Pulse {
         let now = Instant::now();
         let pulse = if self.login_by.is_some_and(|by| now >= by) {

@@ -1,4 +1,4 @@
-//! What the client says: each frame is decoded, and done.
+//! Decodes and executes what the client sends.
 
 use futures_util::{FutureExt as _, StreamExt as _};
 
@@ -9,10 +9,10 @@ use crate::bugs::{self, Bug};
 use crate::model::{CloseReason, Command, Correlation, Event, Frame, Refusal};
 use crate::protocol::{Codec, DecodeError};
 
-/// How many frames are heard before what they caused is said.
+/// How many frames are handled before the replies are written.
 const HEARD_AT_ONCE: usize = 32;
 
-/// Whether a command waited for the broker: then everything else gets its turn before the next.
+/// Whether a command waited for the broker. If so, other events get a turn before the next frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Took {
     NoTime,
@@ -20,7 +20,7 @@ pub(super) enum Took {
 }
 
 impl<S: Socket, D: Codec> Session<S, D> {
-    /// Hears one frame, and whatever else has arrived with it.
+    /// Handles one frame, and those that have already arrived behind it.
     pub(super) async fn receive(&mut self, first: Option<Received>) -> Result<(), CloseReason> {
         let mut received = first;
         for heard in 1.. {
@@ -59,7 +59,7 @@ impl<S: Socket, D: Codec> Session<S, D> {
             };
             received = next;
         }
-        // Takes the outcomes that nobody was woken for.
+        // Handles outcomes that arrived without a wake-up.
         self.handle(SessionEvent::Outcome);
         Ok(())
     }
@@ -79,7 +79,7 @@ impl<S: Socket, D: Codec> Session<S, D> {
             let refusal = Refusal::RateLimited {
                 retry_after: too_fast.retry_after,
             };
-            // The id is worth reading: who waits for its answer gets one.
+            // Decode the frame anyway: a client that waits for the answer to its id gets one.
             let (id, name) = match self.codec.decode(frame) {
                 Err(DecodeError { id, name, .. }) => (id, name),
                 Ok(Command::Send { id, to, .. }) => (id, Some(to)),

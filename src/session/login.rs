@@ -1,4 +1,4 @@
-//! How a conversation gets its seat: a new one, or that of an earlier connection.
+//! Logins: a session gets a new name, or takes over from an earlier connection.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,11 +16,11 @@ use crate::model::{
 use crate::protocol::Codec;
 use crate::router::{Claimed, Proof, ResumeError};
 
-/// How long it takes to be told that a secret is wrong, and how many wrong ones end a connection.
+/// The delay before a wrong secret is refused. After [`WRONG_SECRETS`] of them the connection ends.
 const WRONG_SECRET_COSTS: Duration = Duration::from_secs(1);
 const WRONG_SECRETS: u32 = 5;
 
-/// What a client is told whose login succeeded.
+/// The reply to a successful login.
 pub(super) fn welcome(
     ice: &Ice,
     runner: &Runner,
@@ -41,7 +41,7 @@ pub(super) fn welcome(
 }
 
 impl<S: Socket, D: Codec> Session<S, D> {
-    /// Logs in, or tells and returns why not.
+    /// Logs the client in, and queues the reply. Returns the refusal, if there is one.
     pub(super) async fn login(
         &mut self,
         request: LoginRequest,
@@ -80,12 +80,12 @@ impl<S: Socket, D: Codec> Session<S, D> {
                 Event::LoginRefused { refusal, id }
             }
         };
-        // Before what the state has to tell, of which the client cannot know yet.
+        // Ahead of the events of the state, which the client cannot understand yet.
         self.actions.push(Action::Tell(told));
         Ok(why_not)
     }
 
-    /// Runs the session that was claimed.
+    /// Starts a session that has won its name.
     pub(super) fn runner_of(&self, claimed: Claimed) -> Runner {
         Runner::new(
             Arc::clone(&self.context.router),
@@ -139,7 +139,7 @@ impl<S: Socket, D: Codec> Session<S, D> {
                 Err(reason)
             }
             Err(ResumeError::WrongSecret) => {
-                // A client knows its secret: whoever does not is guessing, and gets few tries, each of which takes its time.
+                // A client knows its own secret, so this one is guessing: slow it down.
                 sleep(WRONG_SECRET_COSTS).await;
                 self.wrong_secrets += 1;
                 if self.wrong_secrets == WRONG_SECRETS {
@@ -150,7 +150,8 @@ impl<S: Socket, D: Codec> Session<S, D> {
         }
     }
 
-    /// Begins as the connection does: with a login that it came with, or with a first frame. Without a seat there is no second try.
+    /// Begins the session as its connection asks: with the login that came with it, or with the first message. A login
+    /// that came with the connection has no second try.
     pub(super) async fn open(&mut self, initial_login: InitialLogin) -> Result<(), CloseReason> {
         let request = match initial_login {
             InitialLogin::ByMessage => return Ok(()),
@@ -171,7 +172,7 @@ impl<S: Socket, D: Codec> Session<S, D> {
         self.write_actions().await?;
         match refusal {
             None => Ok(()),
-            // Another node, or a later moment, may serve it.
+            // Another node, or a later attempt, may succeed.
             Some(Refusal::Draining) => Err(CloseReason::Draining),
             Some(Refusal::Unavailable { .. }) => Err(CloseReason::Overloaded),
             Some(_) => Err(CloseReason::NotAdmitted),

@@ -1,4 +1,4 @@
-//! One conversation, from the first frame to goodbye: one task owns the socket, the codec, the state and the clocks.
+//! Sessions: one task owns a client's socket, codec, state and clocks, from the first frame to the close.
 
 mod context;
 mod departure;
@@ -40,23 +40,23 @@ struct Session<S, D> {
     codec: D,
     context: SessionContext,
     heartbeat: Heartbeat,
-    /// Kept from turn to turn: to register anew with the token that all sessions share would cost more than a turn.
+    /// Kept across wake-ups: registering with the token that all sessions share costs more than a wake-up.
     drain: Pin<Box<WaitForCancellationFutureOwned>>,
     runner: Option<Runner>,
-    /// Of a conversation over HTTP.
+    /// Set for a session over HTTP.
     http: Option<Box<HttpState>>,
-    /// Counted as logged in.
+    /// Counts the session as logged in while it exists.
     gauge: Option<GaugeGuard>,
-    /// Counts what was sent to see whether the client is there.
+    /// The number of the last ping.
     pings: u64,
-    /// How often the client has tried a secret that was not its own.
+    /// How many wrong secrets the client has sent.
     wrong_secrets: u32,
-    /// By a bug that is there on purpose.
+    /// Set by a seeded bug only.
     is_deaf: bool,
-    /// When the connection is to end, as its client was or will be told.
+    /// When the connection ends, if it must.
     goes_at: Option<Instant>,
     is_told_to_go: bool,
-    /// What is to be said; emptied by every wake.
+    /// Actions to write; each wake-up empties it.
     actions: Vec<Action>,
 }
 
@@ -113,7 +113,7 @@ impl<S: Socket, D: Codec> Session<S, D> {
         }
         loop {
             let busy = self.is_busy();
-            // Arms only wait, bodies act. Not biased: neither a loud client nor a loud peer may keep the other waiting.
+            // Arms only wait, bodies act. Not biased: neither a busy client nor a busy peer may starve the other.
             let wake = tokio::select! {
                 () = self.drain.as_mut(), if !self.is_told_to_go => Wake::Drain,
                 () = due(self.goes_at) => Wake::Goes,
@@ -126,13 +126,13 @@ impl<S: Socket, D: Codec> Session<S, D> {
                     self.go(self.context.phase.departure_delay());
                     Ok(())
                 }
-                // A connection that is too old goes as those of a draining node do.
+                // A connection that is too old ends like those of a draining node.
                 Wake::Goes if !self.is_told_to_go => {
                     self.go(Duration::ZERO);
                     Ok(())
                 }
                 Wake::Goes => Err(CloseReason::Draining),
-                // In a box, since it is rare and large: every idle session would keep room for it.
+                // Boxed because it is large and rare: every idle session would keep space for it.
                 Wake::Clock => Box::pin(self.beat()).await,
                 Wake::Received(received) => self.receive(received).await,
                 Wake::Event(event) => {
@@ -147,7 +147,7 @@ impl<S: Socket, D: Codec> Session<S, D> {
         }
     }
 
-    /// Tells the client to go, and when.
+    /// Announces that the connection ends, and when.
     fn go(&mut self, reconnect_in: Duration) {
         self.is_told_to_go = true;
         if let Some(runner) = &self.runner {
@@ -155,13 +155,14 @@ impl<S: Socket, D: Codec> Session<S, D> {
         }
         self.goes_at = Some(Instant::now() + reconnect_in);
         if self.http.is_some() {
-            // Its client has nothing to do: another node goes on.
+            // The client of an HTTP session need not act: another node continues the session.
             return;
         }
         self.tell(Event::GoAway { reconnect_in });
     }
 
-    /// A client that was told to go, or that closes as clients do that reconnect, may come back to its session.
+    /// The reason when the client closes. A client that was told to go, or whose close code does not end the session,
+    /// may resume it.
     fn closed(&self, for_good: bool) -> CloseReason {
         let may_resume = self
             .runner
@@ -184,7 +185,7 @@ impl<S: Socket, D: Codec> Session<S, D> {
         }
     }
 
-    /// Whether the client is not to be heard now.
+    /// Whether the session accepts no frames for now.
     fn is_busy(&self) -> bool {
         self.runner
             .as_ref()
@@ -219,7 +220,7 @@ impl<S: Socket, D: Codec> Session<S, D> {
                 Ok(())
             }
             Pulse::Stopped(CloseReason::Silent) => match self.socket.next().now_or_never() {
-                // It was this node that did not listen.
+                // The client was not silent: this node was too slow to read.
                 Some(received) => self.receive(received).await,
                 None => Err(CloseReason::Silent),
             },
@@ -227,14 +228,14 @@ impl<S: Socket, D: Codec> Session<S, D> {
         }
     }
 
-    /// A ping that leaves now, behind everything that was said.
+    /// A ping to send behind everything that was written.
     fn ping(&mut self) -> Sending {
         self.pings += 1;
         self.on(Input::Pinged(self.pings));
         Sending::Ping(self.pings)
     }
 
-    /// Tells the client something, behind what the session's state has told it so far.
+    /// Queues an event for the client, behind the events of the session's state.
     fn tell(&mut self, event: Event) {
         self.take_actions();
         self.actions.push(Action::Tell(event));

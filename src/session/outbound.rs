@@ -1,4 +1,4 @@
-//! What a session says: everything that has come up since the last time, in one write.
+//! Writes to the client: everything that has come up since the last time, in one write.
 
 use std::pin::pin;
 use std::task::Poll;
@@ -15,11 +15,11 @@ use crate::bugs::{self, Bug};
 use crate::model::CloseReason;
 use crate::protocol::Codec;
 
-/// How long a goodbye may take, and how long the client may take to answer it.
+/// How long the close may take, including the client's answer to it.
 const FAREWELL: Duration = Duration::from_secs(1);
 
 impl<S: Socket, D: Codec> Session<S, D> {
-    /// Says everything that is to be said, in one write.
+    /// Writes all pending actions at once.
     pub(super) async fn write_actions(&mut self) -> Result<(), CloseReason> {
         self.take_actions();
         let is_settled = |http: &HttpState| http.is_settled(self.runner.as_ref());
@@ -31,14 +31,14 @@ impl<S: Socket, D: Codec> Session<S, D> {
             let progress = http.progress(self.runner.as_ref()).map(Box::new);
             sending.extend(progress.map(Sending::Progress));
         }
-        // They end when everything is written.
+        // These spans end when everything is written.
         let mut spans = Vec::new();
         let mut end = Ok(());
         let mut asks = self
             .runner
             .as_ref()
             .is_some_and(|runner| runner.state.wants_ping());
-        // Taken, not drained: an idle session keeps no room for what it says.
+        // Taken, not drained, so that an idle session keeps no buffer.
         for action in std::mem::take(&mut self.actions) {
             match action {
                 Action::Tell(event) => {
@@ -75,7 +75,7 @@ impl<S: Socket, D: Codec> Session<S, D> {
         written.and(end)
     }
 
-    /// Writes within the limit; a mailbox that overflows meanwhile ends it early.
+    /// Writes within the write time-out. Ends early if the mailbox overflows meanwhile.
     pub(super) async fn write(&mut self, sending: Vec<Sending>) -> Result<(), CloseReason> {
         if sending.is_empty() {
             return Ok(());
@@ -88,7 +88,7 @@ impl<S: Socket, D: Codec> Session<S, D> {
             socket.flush().await
         };
         let mut writing = pin!(writing);
-        // Nearly always there is room, and no clock is needed.
+        // The socket nearly always has room, and needs no timer then.
         if let Poll::Ready(written) = futures_util::poll!(&mut writing) {
             return written.map_err(|Gone| CloseReason::Dropped);
         }
@@ -101,7 +101,8 @@ impl<S: Socket, D: Codec> Session<S, D> {
     }
 }
 
-/// Says why, and waits for the client to take note: closing at once could reset the connection before it has read the reason.
+/// Sends the close reason and waits for the client to close: closing at once could reset the connection before the
+/// client has read the reason.
 pub(super) async fn farewell(mut socket: impl Socket, reason: CloseReason) {
     let goodbye = async {
         if matches!(reason, CloseReason::ByClient | CloseReason::Dropped) {
@@ -113,7 +114,7 @@ pub(super) async fn farewell(mut socket: impl Socket, reason: CloseReason) {
         while !matches!(socket.next().await, None | Some(Received::Closed { .. })) {}
         Ok(())
     };
-    // Whoever does not answer is left.
+    // A client that does not answer is not waited for.
     let _ = timeout(FAREWELL, goodbye).await;
 }
 

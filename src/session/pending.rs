@@ -1,4 +1,4 @@
-//! What a session has asked the broker, and what is not answered yet.
+//! Requests to the broker that a session waits for.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,22 +13,22 @@ use crate::broker::{BrokerError, Entry};
 use crate::model::{Address, NodeId};
 use crate::router::Router;
 
-/// The pause before lost peers are looked for again, when the broker did not answer.
+/// The pause before another attempt to look lost peers up, when the broker did not answer.
 const FIND_AGAIN: Duration = Duration::from_millis(250);
 
 pub(super) type Saved = (u64, Result<bool, BrokerError>);
 
-/// What the broker is asked and has not answered.
+/// Requests that the broker has not answered yet.
 #[derive(Default)]
 pub(super) struct Pending {
     pub(super) read: Option<BoxFuture<'static, Result<Vec<Entry>, BrokerError>>>,
     pub(super) find: Option<BoxFuture<'static, Vec<FoundPeer>>>,
-    /// None until the first: it takes room.
+    /// `None` until the first save, to keep idle sessions small.
     pub(super) saves: Option<FuturesUnordered<BoxFuture<'static, Saved>>>,
 }
 
 impl Pending {
-    /// Waits until something is answered.
+    /// Waits for the next answer.
     pub(super) async fn next(&mut self) -> Input {
         let Self { read, find, saves } = self;
         let input = tokio::select! {
@@ -51,7 +51,8 @@ impl std::fmt::Debug for Pending {
     }
 }
 
-/// Reads who holds the names of lost peers. Waits while the broker is away or has lost data: until somebody knows better, they are in a call.
+/// Reads who holds the names of lost peers. Retries while the broker is away or has lost data: until then, the calls
+/// with them go on.
 pub(super) async fn find(router: Arc<Router>, peers: Vec<LostPeer>) -> Vec<FoundPeer> {
     let broker = router.broker();
     let addresses: Vec<Address> = peers.iter().map(|peer| peer.address.clone()).collect();
@@ -59,7 +60,7 @@ pub(super) async fn find(router: Arc<Router>, peers: Vec<LostPeer>) -> Vec<Found
     loop {
         let read = async {
             let holders = broker.holders(&addresses).await?;
-            // Last: a store that had lost its data by then would have told nothing.
+            // Read last: if the store lost its data before this read, `intact` is false, and the holders are not used.
             let nodes = broker.nodes(&nodes).await?;
             Ok::<_, BrokerError>((holders, nodes))
         };

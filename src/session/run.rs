@@ -11,10 +11,10 @@ use super::{Session, SessionContext, Socket};
 use crate::model::{Blame, CloseReason};
 use crate::protocol::Codec;
 
-/// Holds the conversation until it ends, and leaves nothing behind.
+/// Runs the session until it ends, and cleans up after it.
 ///
-/// A future keeps what it was given beside what it makes of it, and room for the largest of what it may wait for: what is large is in boxes of its
-/// own, made when it is needed.
+/// Every idle session keeps its future in memory, with space for the arguments and for the largest future it may await.
+/// Large parts are therefore boxed, and created only when they are needed.
 pub fn run(
     socket: impl Socket,
     codec: impl Codec,
@@ -41,7 +41,8 @@ async fn hold<S: Socket, D: Codec>(
             runner.end(reason, &stop).await;
         }
     });
-    // Peers and names do not wait for a client that takes its time to say goodbye, nor the client for a broker that is away.
+    // Concurrently: call peers and the name do not wait for a client that closes slowly, nor the client for a broker
+    // that is away.
     tokio::join!(farewell, departing);
     reason
 }

@@ -1,4 +1,4 @@
-//! Runs one session's [`State`]: waits for what happens, and does at the broker and the node what follows.
+//! Runs one session's [`State`]: waits for inputs, and executes the effects at the broker and the node.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::broker::Receipts;
 use crate::model::{Address, NodeId, SessionId, UserName};
 use crate::router::{Claimed, MailboxReceiver, Router};
 
-/// One session that is logged in. Dropped, the session is gone from this node; its lease runs out.
+/// A logged-in session. Dropping it removes the session from this node; its lease expires.
 #[derive(Debug)]
 pub(super) struct Runner {
     pub(super) router: Arc<Router>,
@@ -19,23 +19,23 @@ pub(super) struct Runner {
     pub(super) mailbox: MailboxReceiver,
     pub(super) receipts: Receipts,
     pending: Pending,
-    /// Since when the mail waited that is being told, if that is timed.
+    /// When the mail that is being written was posted, if it is timed.
     since: Option<std::time::Instant>,
 }
 
-/// Something happened; [`Runner::handle`] takes it.
+/// Something for [`Runner::handle`] to handle.
 #[derive(Debug)]
 pub(super) enum SessionEvent {
-    /// Mail has come.
+    /// The mailbox is not empty, or overflowed.
     Mail,
-    /// An outcome is known.
+    /// The outcome of a send is known.
     Outcome,
-    /// Anything else.
+    /// Any other input of the state.
     Input(Input),
 }
 
 impl Runner {
-    /// Runs the session that was claimed.
+    /// Starts a session that has won its name.
     pub(super) fn new(router: Arc<Router>, claimed: Claimed, policy: SessionPolicy) -> Self {
         let Claimed {
             lease,
@@ -64,27 +64,27 @@ impl Runner {
         runner
     }
 
-    /// The session.
+    /// The session's id.
     pub(super) fn session(&self) -> SessionId {
         self.state.lease().session
     }
 
-    /// Where the user is reached.
+    /// The user's address.
     pub(super) fn address(&self) -> &Address {
         &self.state.lease().address
     }
 
-    /// The user.
+    /// The user's name.
     pub(super) fn name(&self) -> &UserName {
         &self.address().name
     }
 
-    /// The node.
+    /// This node's id.
     pub(super) fn node(&self) -> &NodeId {
         self.router.node()
     }
 
-    /// Waits until something happens. Can be given up.
+    /// Waits until something happens. Cancel-safe.
     pub(super) async fn next(&mut self) -> SessionEvent {
         let (busy, next_at) = (self.state.is_busy(), self.state.next_at());
         tokio::select! {
@@ -95,7 +95,7 @@ impl Runner {
         }
     }
 
-    /// Handles what has happened.
+    /// Handles an event.
     pub(super) fn handle(&mut self, event: SessionEvent) {
         match event {
             SessionEvent::Mail => {
@@ -118,30 +118,30 @@ impl Runner {
         self.settle();
     }
 
-    /// Gives the state an input, and does what follows.
+    /// Passes an input to the state and executes the effects.
     pub(super) fn on(&mut self, input: Input) {
         self.state.on(input, moment(&self.router));
         self.run();
     }
 
-    /// What the client's connection is to do.
+    /// Takes the actions for the client's connection.
     pub(super) fn take_actions(&mut self) -> Vec<Action> {
         self.state.take_actions()
     }
 
-    /// Everything that was told is written.
+    /// Records that all actions are written.
     pub(super) fn written(&mut self) {
         if let Some(since) = self.since.take() {
             self.router.telemetry().metrics.delivered(since.elapsed());
         }
     }
 
-    /// Waits until the mailbox is full, which ends the session even while it writes.
+    /// Waits until the mailbox overflows, which ends the session even in the middle of a write.
     pub(super) async fn overflowed(&mut self) {
         self.mailbox.overflowed().await;
     }
 
-    /// Takes the outcomes that are known.
+    /// Executes the effects, and handles all outcomes that are known.
     pub(super) fn settle(&mut self) {
         self.run();
         let mut taken_at = None;
@@ -152,19 +152,19 @@ impl Runner {
         }
     }
 
-    /// Whether an update of the record is on its way.
+    /// Whether a record update is in flight.
     pub(super) fn is_saving(&self) -> bool {
         let saves = self.pending.saves.as_ref();
         saves.is_some_and(|saves| !saves.is_empty())
     }
 
-    /// Waits until it is known of one of them whether it was written; for ever if there is none.
+    /// Waits for the result of one record update; forever if none is in flight.
     pub(super) async fn next_saved(&mut self) -> Input {
         let (number, result) = next_save(&mut self.pending.saves).await;
         Input::Saved(number, result)
     }
 
-    /// Does what follows from the inputs so far.
+    /// Executes the effects of the inputs so far.
     fn run(&mut self) {
         if self.state.has_effects() {
             for effect in self.state.take_effects() {
@@ -214,14 +214,14 @@ impl Runner {
     }
 }
 
-/// A session that panicked leaves no zombie.
+/// Also removes a session whose task panicked.
 impl Drop for Runner {
     fn drop(&mut self) {
         self.router.remove(self.state.lease());
     }
 }
 
-/// Waits until then, or for ever.
+/// Waits until `at`, or forever.
 pub(super) async fn due(at: Option<Instant>) {
     match at {
         Some(at) => sleep_until(at).await,
@@ -229,7 +229,7 @@ pub(super) async fn due(at: Option<Instant>) {
     }
 }
 
-/// The moment, as this node knows it.
+/// The current moment.
 pub(super) fn moment(router: &Router) -> Moment {
     let now = Instant::now();
     let guard = router.guard(now);

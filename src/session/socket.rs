@@ -1,47 +1,48 @@
-//! What a conversation asks of a transport.
+//! The interface between a session and its transport.
 
 use futures_util::{Sink, Stream};
 
 use super::Progress;
 use crate::model::{CloseReason, Correlation, Frame, Offset};
 
-/// What a transport brings. Its end, without [`Received::Closed`], is a connection that broke.
+/// What a transport receives. A stream that ends without [`Received::Closed`] is a broken connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Received {
-    /// A message of the client.
+    /// A message from the client.
     Frame(Frame),
-    /// A message whose sender waits for a [`Sending::Settled`], and repeats it if that does not come: then it has this id again, if it has none of
-    /// its own.
+    /// A message whose sender waits for [`Sending::Settled`] and repeats it if that does not come. A message without an
+    /// id of its own is given this one, which is the same for a repetition.
     Posted(Frame, Correlation),
     /// A sign of life without a message.
     Alive,
-    /// The answer to the ping of this number.
+    /// The pong to the ping of this number.
     Answered(u64),
-    /// A message over the limit.
+    /// A message over the size limit.
     TooLarge,
-    /// Another node goes on with the conversation, as from here on.
+    /// Another node has taken the session over.
     Taken,
-    /// A client that need not stay connected gave no sign of life for too long.
+    /// A client without a connection of its own was silent for too long.
     Expired,
     /// The client closed cleanly.
     Closed {
-        /// It is not coming back, as far as its close code tells.
+        /// Its close code says that it will not resume.
         for_good: bool,
     },
 }
 
-/// What a transport is asked to carry.
+/// What a transport sends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sending {
-    /// A message for the client, and its place in the inbox if it has one.
+    /// A message for the client, with its offset in the inbox if it has one.
     Frame(Frame, Option<Offset>),
-    /// A question whether it is there, which its transport answers with [`Received::Answered`], behind everything that was said before.
+    /// A ping, which the client answers with [`Received::Answered`] once it has read everything before it.
     Ping(u64),
-    /// What whoever goes on must know when its client has heard what follows: only for conversations that others may go on with.
+    /// The state from which another node can continue, recorded before the messages that follow are sent. For HTTP
+    /// sessions only.
     Progress(Box<Progress>),
-    /// It is known what became of everything that was [posted](Received::Posted).
+    /// Every [posted](Received::Posted) message is processed.
     Settled,
-    /// The end, and why.
+    /// The close, with its reason.
     Close(CloseReason),
 }
 
@@ -50,7 +51,7 @@ pub enum Sending {
 #[error("the connection is gone")]
 pub struct Gone;
 
-/// A transport. What is fed is buffered within bounds and leaves with the flush.
+/// A transport. Buffers what is fed, within bounds, and sends it at the flush.
 pub trait Socket: Stream<Item = Received> + Sink<Sending, Error = Gone> + Unpin + Send {}
 
 impl<T: Stream<Item = Received> + Sink<Sending, Error = Gone> + Unpin + Send> Socket for T {}

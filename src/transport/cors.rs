@@ -19,8 +19,8 @@ const PREFLIGHT: [(HeaderName, &str); 3] = [
     (header::ACCESS_CONTROL_MAX_AGE, "600"),
 ];
 
-/// Answers preflight requests, refuses origins that are not in `limits.origins`, and adds CORS headers to every response:
-/// a refusal that a page cannot read looks to its developer like a server that is not there.
+/// Answers preflight requests, refuses origins that are not in `limits.origins`, and adds CORS headers to every
+/// response: a refusal that a page cannot read looks to its developer like a server that is not there.
 pub(super) async fn apply(
     State(endpoints): State<Endpoints>,
     request: Request,

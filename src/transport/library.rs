@@ -1,6 +1,6 @@
-//! The client library as it is handed out: its modules, joined into one.
+//! The client library as nodes serve it: its modules, joined into one file.
 //!
-//! One request instead of forty, and no page ever gets half of its modules from a node of one version and half from another's.
+//! A page needs one request instead of forty, and cannot mix modules of nodes with different versions.
 
 use std::sync::LazyLock;
 
@@ -103,7 +103,8 @@ mod tests {
     #[test]
     fn joined_modules_have_no_imports_and_what_the_last_one_exports() {
         let one = "/** A type. @type {string} */\nexport const one = /** @type {any} */ (1)\n";
-        let two = "import { one } from './one.js'\n// Why.\nexport class Two {\n  /**\n   * Says it.\n   */\n  say() {}\n}\n";
+        let two = "import { one } from './one.js'\n// Why.\n\
+                   export class Two {\n  /**\n   * Says it.\n   */\n  say() {}\n}\n";
         let index = "export { one } from './one.js'\nexport { Two } from './two.js'\n";
         assert_eq!(
             join(&[one, two, index]),

@@ -192,8 +192,8 @@ async fn calls_are_spread_and_a_drain_loses_nothing() {
         "exactly the sessions of that node were closed"
     );
     println!(
-        "HAProxy, {CALLS} calls spread {sessions:?}: a node drained in {drained:?}, {} were reply 1012, {came} newcomers all let in, \
-         {signals} signals, none lost or repeated, longest silence {:?}",
+        "HAProxy, {CALLS} calls spread {sessions:?}: a node drained in {drained:?}, {} were reply 1012, \
+         {came} newcomers all let in, {signals} signals, none lost or repeated, longest silence {:?}",
         closes.len(),
         cluster.longest_silence(),
     );
@@ -235,8 +235,8 @@ async fn a_killed_node_loses_nothing_of_resumable_clients() {
         assert_eq!(http::status(node.admin, "/readyz").await, Some(200));
     }
     println!(
-        "HAProxy, kill -9 of a node with {} sessions: {came} newcomers all let in, {signals} signals, none lost or repeated, longest \
-         silence {:?}, a plain user's peer received it after {noticed:?}",
+        "HAProxy, kill -9 of a node with {} sessions: {came} newcomers all let in, {signals} signals, \
+         none lost or repeated, longest silence {:?}, a plain user's peer received it after {noticed:?}",
         sessions[0],
         cluster.longest_silence(),
     );

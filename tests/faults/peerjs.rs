@@ -82,7 +82,8 @@ async fn a_flood_to_absent_ids_is_bounded_and_each_expires_once() {
     assert_eq!(flood.receive_within(Duration::from_secs(7)).await, None);
     let (node, store) = (most.0 - before.0, most.1.saturating_sub(before.1));
     println!(
-        "{IDS} absent ids in {took:.1?}: the node took {node} KiB more, Redis {store} KiB; others waited {longest:.1?} at most"
+        "{IDS} absent ids in {took:.1?}: the node took {node} KiB more, Redis {store} KiB; \
+         others waited {longest:.1?} at most"
     );
     assert!(node < 32 * 1024, "the node took {node} KiB more");
     assert!(store < 16 * 1024, "Redis took {store} KiB more");

@@ -1,5 +1,4 @@
-//! The rules of the architecture that the compiler does not check: dependencies, where tasks begin, forbidden
-//! constructs.
+//! The rules that the compiler does not check: dependencies, where tasks begin, forbidden constructs, long lines.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -65,10 +64,18 @@ const BORDERS: &[(&str, &[&str])] = &[
     ("prometheus::", &["telemetry"]),
 ];
 
+/// The longest line: what two files side by side, or a review, show without wrapping.
+const COLUMNS: usize = 120;
+
 fn sources() -> BTreeMap<String, String> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    read("src", &["rs"])
+}
+
+/// The files with these extensions in a folder of the repository, by their paths in it.
+fn read(folder: &str, extensions: &[&str]) -> BTreeMap<String, String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let mut files = Vec::new();
-    find(&root, &mut files);
+    find(&root, extensions, &mut files);
     let name = |path: &PathBuf| {
         path.strip_prefix(&root)
             .unwrap()
@@ -82,12 +89,17 @@ fn sources() -> BTreeMap<String, String> {
         .collect()
 }
 
-fn find(folder: &Path, into: &mut Vec<PathBuf>) {
+fn find(folder: &Path, extensions: &[&str], into: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        if path.is_dir() {
-            find(&path, into);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let is_ours = !name.starts_with('.') && !["node_modules", "target"].contains(&name);
+        if path.is_dir() && is_ours {
+            find(&path, extensions, into);
+        } else if path
+            .extension()
+            .is_some_and(|extension| extensions.iter().any(|known| extension == *known))
+        {
             into.push(path);
         }
     }
@@ -222,5 +234,22 @@ fn files_open_with_one_sentence() {
             text.starts_with("//! ") || file.ends_with("tests.rs"),
             "{file} does not say what it is for"
         );
+    }
+}
+
+#[test]
+fn lines_are_short() {
+    // Table rows, links and raw strings cannot be broken.
+    let is_exempt =
+        |line: &str| line.starts_with('|') || line.contains("://") || line.contains("r#\"");
+    for (file, text) in read("", &["rs", "lua", "md"]) {
+        for (number, line) in text.lines().enumerate() {
+            let columns = line.chars().count();
+            assert!(
+                columns <= COLUMNS || is_exempt(line),
+                "{file}:{} has {columns} columns",
+                number + 1
+            );
+        }
     }
 }

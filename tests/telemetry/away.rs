@@ -49,7 +49,8 @@ async fn signalling_continues(protocol: &'static str) {
         times[1].as_secs_f64()
     });
     println!(
-        "{protocol}: {SIGNALS} signals in {kind:.3} s; with a collector that refuses {:.2} times as long, with one that does not answer {:.2}",
+        "{protocol}: {SIGNALS} signals in {kind:.3} s; with a collector that refuses {:.2} times as long, \
+         with one that does not answer {:.2}",
         refusing / kind,
         slow / kind
     );

@@ -73,7 +73,9 @@ async fn some_life(one: &Node, other: &Node) -> (String, String) {
         acked(&mut a, &candidate("b", &format!("c{n}"))).await;
         b.receive_type("candidate").await;
     }
-    let mut report = json!({"type": "report", "name": "b", "state": "connected", "ms": 640, "pair": "relay", "id": "r"});
+    let mut report = json!({
+        "type": "report", "name": "b", "state": "connected", "ms": 640, "pair": "relay", "id": "r",
+    });
     acked(&mut a, &report).await;
     // A repeated report counts once, and a report without a call not at all.
     acked(&mut a, &report).await;

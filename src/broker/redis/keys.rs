@@ -1,4 +1,4 @@
-//! The names of all keys and channels (DESIGN §3). All keys of one user share a hash tag, so they are in one slot.
+//! The names of all keys and channels. All keys of one user share a hash tag, so they are in one slot.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

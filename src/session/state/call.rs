@@ -1,18 +1,20 @@
-//! One call, as one session remembers it; the other side remembers the same.
+//! One call, as one of its two sessions remembers it.
 
 use std::fmt;
 
 use crate::broker::{Holder, Sender};
 use crate::model::{NodeId, SessionId, TraceContext};
 
-/// What the leave of a session says that it has heard, which will hear nothing more: whatever is under way to it begins no call.
+/// The `heard` of a leave from a session that ends. It receives nothing more, so no signal that is under way to it can
+/// begin a call.
 pub(super) const EVERYTHING: u64 = u64::MAX;
 
-/// Where the peer of a call is. What tells of an earlier connection of its session may come later: the latest connection is believed.
+/// The session and node of a call peer. A resume changes both; reports may arrive out of order, so the highest
+/// generation wins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct PeerLocation {
     pub(super) session: SessionId,
-    /// How often the session had been resumed.
+    /// Grows with each resume of the session.
     pub(super) generation: u32,
     pub(super) node: NodeId,
 }
@@ -44,7 +46,7 @@ impl Call {
             .is_some_and(|peer| peer.session == session)
     }
 
-    /// Whether it is with this session, or with one that is not known yet.
+    /// Whether the call is with this session, or with one that is not known yet.
     pub(super) fn may_be_with(&self, session: SessionId) -> bool {
         !self.is_with_other_than(session)
     }
@@ -54,44 +56,44 @@ impl Call {
     }
 }
 
-/// One call, from one side.
+/// One side of a call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Call {
-    /// Unknown until the outcome of the first offer.
+    /// Unknown until the outcome of our first offer.
     pub(super) peer: Option<PeerLocation>,
     /// The peer is a plain session, as the outcome of a signal to it said.
     pub(super) is_plain: bool,
-    /// The `n` of our own signal that began this call; 0 if the peer's did.
+    /// The `n` of our own signal that began the call; 0 if the peer began it.
     pub(super) since: u64,
     /// The `n` of our own latest offer or answer.
     pub(super) renewed: u64,
-    /// The `n` of the last that was heard from the peer.
+    /// The `n` of the last signal from the peer.
     pub(super) heard: u64,
-    /// The `n` of the peer's latest offer or answer: a leave that is older is of an earlier call.
+    /// The `n` of the peer's latest offer or answer. An older `leave` belongs to an earlier call.
     pub(super) joined: u64,
-    /// Our own node has found the peer gone; its leave is on the way to our inbox.
+    /// This node found the peer gone. Its `leave` is on the way to our inbox.
     pub(super) given_up: bool,
-    /// Its trace, if calls are traced.
+    /// The call's trace, if calls are traced.
     pub(super) trace: Option<CallTrace>,
-    /// A bit for each state that the client has reported since the last offer or answer.
+    /// One bit for each state that the client has reported since the last offer or answer.
     pub(super) reported: u8,
 }
 
-/// The trace of one call, from one side.
+/// The trace of a call, as one side knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct CallTrace {
-    /// What further spans are children of.
+    /// The parent of further spans.
     pub(super) context: TraceContext,
-    /// The peer is known to be in it too.
+    /// The peer is known to be in the same trace.
     pub(super) shared: bool,
-    /// The client has told how it ended: another offer begins another.
+    /// The client has reported how the call set-up ended. Another offer begins another trace.
     pub(super) ended: bool,
-    /// A failure was told of a call whose spans are not built.
+    /// A failure of an unsampled call was recorded.
     pub(super) failed: bool,
 }
 
 impl CallTrace {
-    /// One that this side begins, or has from its peer.
+    /// A trace that this side begins, or that the peer `shared`.
     pub(super) fn new(context: TraceContext, shared: bool) -> Self {
         Self {
             context,
@@ -102,7 +104,8 @@ impl CallTrace {
     }
 }
 
-/// As it is noted: `SESSION ATTACH NODE SINCE RENEWED HEARD JOINED`, with `-` for what is not known, and a traceparent if there is one.
+/// The stored form: `SESSION GENERATION NODE SINCE RENEWED HEARD JOINED`, with `-` for an unknown session or node, then
+/// the traceparent if there is one.
 impl fmt::Display for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.peer {
@@ -125,7 +128,7 @@ impl fmt::Display for Call {
 }
 
 impl Call {
-    /// Reads the words of a note.
+    /// Parses the stored form.
     pub(super) fn read<'a>(mut words: impl Iterator<Item = &'a str>) -> Option<Self> {
         let (session, generation, node) = (words.next()?, words.next()?, words.next()?);
         let peer = match session {

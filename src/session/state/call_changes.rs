@@ -1,16 +1,16 @@
-//! How calls begin, go on and end, by what is sent and heard.
+//! Transitions of calls, by what is sent and received.
 
 use super::call::{Call, PeerLocation};
 use super::calls::Calls;
 use crate::broker::Holder;
 use crate::model::{SessionId, UserName};
 
-/// What a peer's `leave` means.
+/// The meaning of a peer's `leave`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
-    /// No call of ours: an older one, another session's, or one that we left ourselves.
+    /// It ends no call of ours: it belongs to an older call or to another session, or we have left already.
     NotOurs,
-    /// The call is over.
+    /// It ends our call.
     Over,
 }
 
@@ -30,10 +30,10 @@ impl Calls {
         call.renewed = n;
     }
 
-    /// The peer's session has been resumed there. False if we are in no call with it.
+    /// The peer's session was resumed at `to`. False if we are in no call with it.
     pub(super) fn moved(&mut self, peer: &UserName, to: PeerLocation) -> bool {
         match self.peers.get_mut(peer) {
-            // It has our offer, whose outcome we do not know yet.
+            // The peer has our offer, whose outcome we do not know yet.
             Some(call) if call.peer.is_none() => {
                 let call = Call {
                     peer: Some(to),
@@ -51,7 +51,7 @@ impl Calls {
         }
     }
 
-    /// The peer's session was seen there: if that is its latest connection, it is there.
+    /// The peer's session was seen at `at`. Moves the call there unless a later generation is known.
     fn seen(&mut self, peer: &UserName, at: PeerLocation) {
         let later =
             |known: &PeerLocation| known.session == at.session && known.generation < at.generation;
@@ -66,18 +66,18 @@ impl Calls {
         }
     }
 
-    /// Our own node has found the peer gone.
+    /// Marks the peer as gone.
     pub(super) fn give_up(&mut self, peer: &UserName) {
         if let Some(call) = self.peers.get_mut(peer) {
             call.given_up = true;
         }
     }
 
-    /// The peer's session sent an offer or an answer. True if a call with an earlier session of that name is over by this.
+    /// The peer sent an offer or an answer. True if this ends a call with an earlier session of that name.
     pub(super) fn join(&mut self, peer: &UserName, at: PeerLocation, n: u64) -> bool {
         let before = self.peers.get(peer);
         let superseded = before.is_some_and(|call| call.is_with_other_than(at.session));
-        // Ours may be under way to it: then it is one call, begun from both sides.
+        // Our own offer may be under way to it: then both sides begin one call.
         let call = before.filter(|_| !superseded).cloned().unwrap_or_default();
         let known = call
             .peer
@@ -96,7 +96,7 @@ impl Calls {
         superseded
     }
 
-    /// Something of ours reached this session. True if a call with an earlier session of that name is over by this.
+    /// A signal of ours reached this holder. True if this ends a call with an earlier session of that name.
     pub(super) fn reached(
         &mut self,
         peer: &UserName,
@@ -111,7 +111,7 @@ impl Calls {
         let superseded = call.is_with_other_than(at.session);
         match (&call.peer, starts) {
             (Some(_), _) if !superseded => self.seen(peer, at),
-            // Only what starts a call tells with whom: a candidate may have been sent before the call.
+            // Only an offer or an answer shows whom the call is with: a candidate may have been sent before the call.
             (None, false) => {}
             (None, true) => {
                 let call = Call {
@@ -148,14 +148,14 @@ impl Calls {
         }
     }
 
-    /// What an earlier connection had offered reached nobody whom it knew.
+    /// The offer of an earlier connection reached nobody that it knew.
     pub(super) fn forget_unanswered(&mut self, peer: &UserName) {
         if self.peers.get(peer).is_some_and(|call| call.peer.is_none()) {
             self.remove(peer);
         }
     }
 
-    /// Something was heard from this session of the peer.
+    /// A signal from this session of the peer was received.
     pub(super) fn heard(&mut self, peer: &UserName, at: PeerLocation, n: u64) {
         if let Some(call) = self.peers.get_mut(peer)
             && !call.is_with_other_than(at.session)
@@ -165,8 +165,8 @@ impl Calls {
         }
     }
 
-    /// A session of that name said as its `n`th that its call with us is over; the last that it heard from us was `heard`, or
-    /// `EVERYTHING` if it will hear nothing more.
+    /// The peer's `leave` arrived, its `n`th message. `heard` is the `n` of the last message that it had received from
+    /// us, or [`EVERYTHING`](super::call::EVERYTHING).
     pub(super) fn end(
         &mut self,
         peer: &UserName,
@@ -181,7 +181,7 @@ impl Calls {
             return Ending::NotOurs;
         }
         if heard < call.renewed {
-            // Our latest offer is still under way to it, and will begin the next call there.
+            // Our latest offer is still under way to the peer, and begins the next call there.
             call.since = call.renewed;
         } else {
             self.remove(peer);

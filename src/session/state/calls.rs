@@ -1,6 +1,4 @@
-//! Who is in a call with whom, as one session remembers it; the other side remembers the same.
-//!
-//! A call is with a session, not with a name, so a late `leave` cannot end the next call with somebody of the same name.
+//! The calls of one session. Each peer's session remembers its own side.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -36,7 +34,7 @@ impl Calls {
         self.peers.get(peer)?.trace
     }
 
-    /// Changes it.
+    /// Changes the trace of the call with this user.
     pub(super) fn set_trace(&mut self, peer: &UserName, trace: CallTrace) {
         if let Some(call) = self.peers.get_mut(peer) {
             call.trace = Some(trace);
@@ -50,7 +48,8 @@ impl Calls {
             .filter_map(|(peer, call)| Some((peer, call.trace?)))
     }
 
-    /// The client reports that state of the call. False if there is no call, or it has said so already.
+    /// Records the state that the client reports for the call. False if there is no call, or the state was reported
+    /// before.
     pub(super) fn reports(&mut self, peer: &UserName, state: PeerState) -> bool {
         let Some(call) = self.peers.get_mut(peer) else {
             return false;
@@ -60,17 +59,17 @@ impl Calls {
         call.reported != before
     }
 
-    /// The session that the call with this user is with, if it is known.
+    /// The peer's session, if it is known.
     pub(super) fn session(&self, peer: &UserName) -> Option<SessionId> {
         Some(self.peer(peer)?.session)
     }
 
-    /// Where the peer of this call is, if that is known.
+    /// The peer's session and node, if they are known.
     pub(super) fn peer(&self, peer: &UserName) -> Option<&PeerLocation> {
         self.peers.get(peer)?.peer.as_ref()
     }
 
-    /// The peer as a holder, if it is known to be a plain session: it never moves.
+    /// The peer as a holder, if it is known to be a plain session. A plain session never moves.
     pub(super) fn plain_peer(&self, peer: &UserName) -> Option<Holder> {
         let call = self.peers.get(peer).filter(|call| call.is_plain)?;
         let PeerLocation {
@@ -86,12 +85,12 @@ impl Calls {
         })
     }
 
-    /// A call of a session that is resumed.
+    /// Restores a call of a resumed session.
     pub(super) fn restore(&mut self, peer: &UserName, call: Call) {
         self.put(peer, call);
     }
 
-    /// Who is called on this node.
+    /// The call peers on this node.
     pub(super) fn on_node(&self, node: &NodeId) -> Vec<UserName> {
         let there =
             |call: &Call| !call.given_up && call.peer.as_ref().is_some_and(|at| at.node == *node);
@@ -106,7 +105,7 @@ impl Calls {
         self.peers.is_empty()
     }
 
-    /// Everybody who is in a call with us.
+    /// All call peers.
     pub(super) fn peers(&self) -> Vec<UserName> {
         self.peers.keys().cloned().collect()
     }

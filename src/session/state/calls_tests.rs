@@ -130,11 +130,11 @@ fn a_leave_that_did_not_hear_the_new_offer_does_not_end_the_new_call() {
         session,
         far,
     } = fixture();
-    // We left the call before, and offer anew while the leave for the old call is under way.
+    // We left the call and offer again, while the leave for the old call is under way.
     calls.start(&bob, 5);
     calls.reached(&bob, &holder(session, 0, &far), 5, true);
     assert_eq!(calls.end(&bob, session, 90, 3), Ending::NotOurs);
-    // We renegotiate a call that the peer leaves meanwhile: over, and begun anew by what is under way.
+    // We renegotiate a call that the peer leaves meanwhile: the call ends, and our offer begins the next.
     calls.start(&bob, 7);
     assert_eq!(calls.end(&bob, session, 90, 6), Ending::Over);
     assert_eq!(calls.peers(), std::slice::from_ref(&bob));
@@ -175,7 +175,7 @@ fn the_latest_connection_of_a_peer_is_believed() {
     assert!(!calls.reached(&bob, &holder(session, 0, &near), 1, true));
     assert_eq!(calls.on_node(&far), std::slice::from_ref(&bob));
     assert!(calls.moved(&bob, at(session, 3, &near)));
-    // Of an earlier connection, sent again, or late.
+    // From an earlier connection: repeated, or late.
     assert!(calls.moved(&bob, at(session, 2, &far)));
     calls.join(&bob, at(session, 2, &far), 7);
     assert_eq!(calls.on_node(&near), std::slice::from_ref(&bob));

@@ -1,7 +1,7 @@
-//! How far a session has read its inbox, and how it catches up after it missed a push.
+//! The position up to which a session has read its inbox, and how it catches up after it missed a push.
 //!
-//! An entry is handled only if it is later than the last one that was. While the inbox is read, a push only tells how far there is to read. So
-//! a push that was missed is late, not lost.
+//! An entry is handled only if it is later than the last one handled. While the session reads the inbox, pushes are not
+//! handled: they only tell how far to read. So a missed push is late, not lost.
 
 use std::time::Duration;
 
@@ -19,11 +19,11 @@ pub(super) struct CatchUp {
     mode: Mode,
     /// The last entry that was handled.
     last: Offset,
-    /// The last entry of which a push has told while the inbox was read…
+    /// The last entry that was pushed while the inbox was being read.
     pushed: Offset,
-    /// …and what it was when this read began.
+    /// `pushed`, when the current read began.
     pushed_before: Offset,
-    /// Another push was missed while the inbox was read.
+    /// Another push was missed during the read.
     again: bool,
 }
 
@@ -32,26 +32,26 @@ enum Mode {
     /// Everything was read: pushes are handled as they come.
     #[default]
     Level,
-    /// The inbox is read for the first time, by a session that was resumed.
+    /// A resumed session reads its inbox for the first time.
     FirstRead,
-    /// The inbox is read.
+    /// The inbox is being read.
     Reading,
-    /// Nobody is there to be told: the inbox is read by whoever resumes the session.
+    /// The session is detached: the next connection reads the inbox.
     Stopped,
 }
 
 impl CatchUp {
-    /// Whether no read is under way.
+    /// Whether no read is in flight.
     pub(super) fn is_level(&self) -> bool {
         matches!(self.mode, Mode::Level | Mode::Stopped)
     }
 
-    /// Whether the inbox of a resumed session was not read yet.
+    /// Whether a resumed session has not read its inbox yet.
     pub(super) fn is_beginning(&self) -> bool {
         self.mode == Mode::FirstRead
     }
 
-    /// Whether it was stopped, and no push was missed since.
+    /// Whether reading was stopped, and no push was missed since.
     pub(super) fn is_stopped(&self) -> bool {
         self.mode == Mode::Stopped
     }
@@ -67,12 +67,12 @@ impl CatchUp {
         self.read(Mode::FirstRead, Duration::ZERO)
     }
 
-    /// Reads no more, until a push is missed.
+    /// Stops reading until a push is missed.
     pub(super) fn stop(&mut self) {
         self.mode = Mode::Stopped;
     }
 
-    /// A push came. Returns the entry if it is to be handled now.
+    /// Handles a push. Returns the entry if it must be handled now.
     pub(super) fn push(&mut self, entry: Entry) -> Option<Entry> {
         if bugs::has(Bug::PushesWhileCatchingUp) {
             Some(entry)
@@ -84,7 +84,7 @@ impl CatchUp {
         }
     }
 
-    /// A push was missed.
+    /// Handles a missed push.
     pub(super) fn gap(&mut self, effects: &mut Vec<Effect>) {
         if self.is_level() {
             let pause = if bugs::has(Bug::PushesWhileCatchingUp) {
@@ -98,7 +98,7 @@ impl CatchUp {
         }
     }
 
-    /// The inbox was read. Returns the entries to handle; reads on until it is level.
+    /// Handles the result of a read. Returns the entries to handle, and reads again until nothing is left.
     pub(super) fn caught(
         &mut self,
         result: Result<Vec<Entry>, BrokerError>,
@@ -110,7 +110,7 @@ impl CatchUp {
             return Vec::new();
         };
         if entries.is_empty() {
-            // Nothing is left to wait for: what a push told of before this read is trimmed already.
+            // Entries that were pushed before this read and are not in the inbox were confirmed and trimmed.
             self.last = self.last.max(self.pushed_before);
         }
         let fresh = entries.into_iter();
@@ -121,7 +121,7 @@ impl CatchUp {
         fresh
     }
 
-    /// Returns the entry if it is later than the last that was handled.
+    /// Returns the entry if it is later than the last one handled.
     pub(super) fn advance(&mut self, entry: Entry) -> Option<Entry> {
         (entry.id > self.last).then(|| {
             self.last = entry.id;

@@ -1,6 +1,7 @@
-//! What one session has heard last from whom: what was overtaken, or is repeated under its id, is dropped.
+//! Deduplication: drops signals that were repeated under their id, or overtaken by a later one of the same sender.
 //!
-//! This is the only place where a repetition is recognised. The store appends it again; so a signal costs Redis nothing for it.
+//! Only the receiver recognises repetitions. The store appends a repeated signal like any other, so deduplication costs
+//! Redis nothing.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt::Write as _;
@@ -10,32 +11,33 @@ use crate::broker::{Envelope, Sender};
 use crate::bugs::{self, Bug};
 use crate::model::{Correlation, SessionId, UserName};
 
-/// How many senders are remembered that are in no call with us.
+/// How many senders are remembered before those that are in no call with us may be forgotten.
 const STRANGERS: usize = 1024;
-/// How many ids of one sender are remembered (PROTOCOL §2 "Correlation").
+/// How many ids of one sender are remembered (README, "Resume").
 const IDS: usize = 256;
-/// How many of them are noted anew after a loss of data: a client repeats what it has not had acknowledged.
+/// How many of them are saved again after a loss of data. More are not needed: a client repeats only what was not
+/// acknowledged.
 const IDS_ANEW: usize = 32;
 
-/// The senders of one session.
+/// What one session has received, by sender.
 #[derive(Debug, Default)]
 pub(super) struct Dedup {
     by_name: HashMap<UserName, Last>,
-    /// Counts what is heard.
+    /// Counts the received signals.
     count: u64,
-    /// Whoever was forgotten lately, for what is written of them elsewhere.
+    /// Senders that were forgotten lately. Their fields in the record must be deleted.
     pub(super) forgotten: Vec<UserName>,
 }
 
-/// The last that one sender's session said.
+/// The last signals of one sender's session.
 #[derive(Debug)]
 struct Last {
     session: SessionId,
-    /// How often the sender had been resumed, and its count of what it has sent.
+    /// The generation and `n` of the last signal.
     at: (u32, u64),
-    /// What had been heard of all when it said so.
+    /// [`Dedup::count`] at the last signal.
     count: u64,
-    /// The hashes of the ids that came with it lately, of a sender that may repeat itself.
+    /// Hashes of the latest ids, if the sender may repeat signals.
     ids: VecDeque<u64>,
 }
 
@@ -43,34 +45,35 @@ struct Last {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct HeardId {
     session: SessionId,
-    /// The same on every node, for the next connection.
+    /// The same on every node, because the next connection compares it.
     hash: u64,
 }
 
-/// What to make of a signal.
+/// The verdict on a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Hearing {
     /// It is new.
     News,
-    /// It was heard before, under the same id.
+    /// It was received before, under the same id.
     Repetition,
-    /// Something that its sender said later was heard before, or the very same.
+    /// It was received before, or a later one of its sender was.
     Overtaken,
 }
 
 impl HeardId {
-    /// The id of this envelope.
+    /// The id of this envelope, if its sender may repeat it.
     pub(super) fn of(envelope: &Envelope) -> Option<Self> {
         let hash = hash(envelope.idempotency_key.as_ref()?);
         let session = envelope.from.session;
         Some(Self { session, hash })
     }
 
-    /// These ids as they are noted, read by [`Dedup::restore_ids`]: `SESSION HASH…` for each run of one session, separated by commas.
+    /// The stored form of these ids, parsed by [`Dedup::restore_ids`]: `SESSION HASH…` for each run of ids of one
+    /// session, separated by commas.
     pub(super) fn noted<'a>(ids: impl IntoIterator<Item = &'a Self>) -> String {
         let (mut text, mut last) = (String::new(), None);
         for Self { session, hash } in ids {
-            // Writing to a string does not fail.
+            // Writing to a string cannot fail.
             if last.replace(session) != Some(session) {
                 let comma = if text.is_empty() { "" } else { "," };
                 let _ = write!(text, "{comma}{session}");
@@ -82,7 +85,7 @@ impl HeardId {
 }
 
 impl Dedup {
-    /// Whether this is new, a repetition, or overtaken by something that this sender's session said.
+    /// Records a signal. Returns whether it is new, a repetition, or overtaken.
     pub(super) fn hears(
         &mut self,
         from: &Sender,
@@ -121,7 +124,7 @@ impl Dedup {
         }
     }
 
-    /// An earlier connection of this session has heard this of the sender.
+    /// Records an id that an earlier connection of this session received.
     pub(super) fn heard_before(&mut self, from: &UserName, id: HeardId) {
         let last = self.by_name.get_mut(from);
         if let Some(last) = last.filter(|last| last.session == id.session)
@@ -131,7 +134,7 @@ impl Dedup {
         }
     }
 
-    /// Forgets the strangers that have said nothing for longest, at least half of them.
+    /// Forgets the senders that are in no call with us and have sent nothing for longest: at least half of them.
     fn make_room(&mut self, in_call: impl Fn(&UserName) -> bool) {
         if self.by_name.len() < STRANGERS {
             return;
@@ -143,12 +146,12 @@ impl Dedup {
         self.forgotten.extend(forgotten.map(|(name, _)| name));
     }
 
-    /// What an earlier connection of this session has heard.
+    /// Restores the last signal that an earlier connection received from a sender.
     pub(super) fn restore(&mut self, name: UserName, session: SessionId, at: (u32, u64)) {
         self.by_name.insert(name, Last::new(session, at));
     }
 
-    /// The last ids of every sender's session.
+    /// The last ids of every sender.
     pub(super) fn ids(&self) -> impl Iterator<Item = HeardId> {
         self.by_name.values().flat_map(|last| {
             let first = last.ids.len().saturating_sub(IDS_ANEW);
@@ -158,7 +161,7 @@ impl Dedup {
         })
     }
 
-    /// The ids that earlier connections of this session have noted, oldest first, of the senders that are restored.
+    /// Restores the ids that earlier connections saved, oldest first. Restore the senders before.
     pub(super) fn restore_ids<'a>(&mut self, texts: impl IntoIterator<Item = &'a str>) {
         let known = self.by_name.values_mut();
         let mut known: HashMap<_, _> = known.map(|last| (last.session, last)).collect();
@@ -173,12 +176,12 @@ impl Dedup {
         }
     }
 
-    /// Whoever is remembered.
+    /// The remembered senders.
     pub(super) fn names(&self) -> impl Iterator<Item = &UserName> {
         self.by_name.keys()
     }
 
-    /// The last that was heard from this user.
+    /// The last signal of this user: its session, generation and `n`.
     pub(super) fn last(&self, name: &UserName) -> Option<(SessionId, (u32, u64))> {
         self.by_name.get(name).map(|last| (last.session, last.at))
     }

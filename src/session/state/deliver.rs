@@ -1,4 +1,4 @@
-//! What a session makes of an envelope, from its inbox or directly: something to tell, a call that begins or ends, or nothing.
+//! Handles received envelopes: a signal to pass on, a call that begins or ends, or nothing.
 
 use std::sync::Arc;
 
@@ -23,7 +23,8 @@ impl State {
         }
     }
 
-    /// Hears an entry of the inbox, whose turn it is.
+    /// Handles the next inbox entry. An entry that an earlier connection decided about is told, or kept silent, as it
+    /// was then.
     pub(super) fn deliver_entry(&mut self, entry: Entry) {
         let Some(record) = &mut self.record else {
             self.deliver(entry.envelope, None);
@@ -50,17 +51,17 @@ impl State {
         };
         record.dealt(id, &from.address.name, repeatable, silent);
         if !record.is_unseen(id) {
-            // Its client has seen it: it was heard for the sake of our calls only.
+            // The client saw it on an earlier connection. It was handled only for the state of our calls.
             self.actions.truncate(before);
             record.confirm(id);
         }
-        // No note yet: whoever resumes the session hears again what is not noted, and it means the same.
+        // Not saved yet: the next connection handles entries again that are not in the record, with the same result.
         for name in self.dedup.forgotten.drain(..) {
             record.change(name);
         }
     }
 
-    /// Hears what somebody said. Whether the client is told of it.
+    /// Handles an envelope. True if the client is told of it.
     pub(super) fn deliver(&mut self, envelope: Envelope, seq: Option<Offset>) -> bool {
         let Envelope {
             from: sender,
@@ -70,7 +71,7 @@ impl State {
             payload,
         } = envelope;
         let (session, at) = (sender.session, PeerLocation::from(&*sender));
-        // A realm is closed: a sender always has the receiver's realm.
+        // The name suffices: addresses are always within the sender's realm.
         let from = &sender.address.name;
         match payload {
             Payload::Signal(signal) => {
@@ -89,7 +90,8 @@ impl State {
                     Hearing::Overtaken => false,
                 }
             }
-            // A leave may come late: it is sent again until somebody has it. The call itself knows whether it is meant.
+            // A leave may arrive late, because it is sent again until it is received. The call knows which leave is
+            // meant for it.
             Payload::Leave { reason, heard } => {
                 let call = self.calls.trace(from);
                 let over = self.calls.end(from, session, n, heard) == Ending::Over;
@@ -143,7 +145,8 @@ impl State {
         }
     }
 
-    /// Hears a signal that was heard before. Its sender may think that a call began by it; if that is over, its end was told before.
+    /// Handles a repeated signal. Its sender may believe that the signal began a call. If that call is over, our client
+    /// was told before, and the sender is told now.
     fn deliver_again(&mut self, from: &UserName, at: PeerLocation, n: u64, starts_call: bool) {
         let session = at.session;
         let is_known = self
@@ -152,7 +155,7 @@ impl State {
             .is_some_and(|call| call.may_be_with(session));
         if is_known {
             if starts_call {
-                // A leave that was sent before, and comes late, is of an earlier call.
+                // A leave that was sent before this repetition and arrives later belongs to an earlier call.
                 self.calls.join(from, at.clone(), n);
             }
             self.calls.heard(from, at, n);
@@ -161,7 +164,7 @@ impl State {
         }
     }
 
-    /// This session has no call with the one that said this as its `n`th, and thinks that there is one.
+    /// Sends a `leave` to a session that believes in a call with us which does not exist.
     fn answer_that_it_is_over(&mut self, from: &UserName, session: SessionId, heard: u64) {
         let (n, reason) = (self.outbox.next(), LeaveReason::Lost);
         let (sender, payload) = (Arc::clone(&self.sender), Payload::Leave { reason, heard });
@@ -170,7 +173,7 @@ impl State {
     }
 }
 
-/// What an earlier connection had told of this entry.
+/// The action by which an earlier connection told the client of this entry.
 fn told_again(id: Offset, envelope: Envelope) -> Option<Action> {
     let (from, seq) = (envelope.from.address.name.clone(), Some(id));
     match envelope.payload {

@@ -1,4 +1,4 @@
-//! How a call ends that its peer does not end: by us, or because the peer is gone.
+//! Ends calls from our side, or because the peer is gone.
 
 use std::sync::Arc;
 
@@ -11,7 +11,8 @@ use crate::broker::{Holder, Payload, Sender};
 use crate::model::{Correlation, LeaveReason, NodeId, SessionId, UserName};
 
 impl State {
-    /// Tells each call peer where this session is. One without that call answers with a leave, so a leave that was lost is made good.
+    /// Tells each call peer where this session is. A peer that does not have the call answers with a leave, which makes
+    /// up for a leave that was lost.
     pub(super) fn sync_all(&mut self) {
         for peer in self.calls.peers() {
             let only = self.calls.session(&peer);
@@ -31,7 +32,8 @@ impl State {
         self.leave_having_heard(peer, reason, id, self.heard_from(peer));
     }
 
-    /// The `n` of the last that was heard from this peer, in this call or before: a leave that says less does not end a call that the peer began.
+    /// The `n` of the last signal from this peer, in this call or before. A leave with a lower one would not end a call
+    /// that the peer began.
     fn heard_from(&self, peer: &UserName) -> u64 {
         let call = self.calls.get(peer);
         let before = self.dedup.last(peer).filter(|(session, _)| {
@@ -42,7 +44,7 @@ impl State {
         call.map_or(0, |call| call.heard).max(before)
     }
 
-    /// The session ends: nothing that is under way to it begins a call any more.
+    /// Leaves a call because the session ends: no signal that is under way to it can begin a call.
     pub(super) fn leave_for_good(&mut self, peer: &UserName, reason: LeaveReason) {
         self.leave_having_heard(peer, reason, None, EVERYTHING);
     }
@@ -109,7 +111,7 @@ impl State {
             .get(peer.name())
             .and_then(|call| call.peer.as_ref());
         if call.is_none_or(|at| (at.session, &at.node) != (peer.session, &peer.node)) {
-            // It is over, or goes on elsewhere: whoever said so has told us.
+            // The call is over, or the peer has told us that it is elsewhere.
             return;
         }
         if self.moment.guard.is_some() {
@@ -146,7 +148,8 @@ impl State {
         }
     }
 
-    /// Nobody has the name of this call peer any more, or somebody else: a store that has lost it may soon be told better.
+    /// Handles a call peer whose name is free or held by another session. Waits before it believes so, because a store
+    /// that lost the lease may get it back.
     pub(super) fn is_absent(&mut self, peer: &UserName) {
         if let Some(PeerLocation { session, node, .. }) = self.calls.peer(peer).cloned() {
             let address = self.address_of(peer);
@@ -154,8 +157,9 @@ impl State {
         }
     }
 
-    /// This call peer is gone, which only we know: a resumable session tells itself by its own inbox, so that it is told once, whoever holds
-    /// it then. Should the peer live after all, it is told that we have left.
+    /// Handles a call peer that is gone without a `leave`. A resumable session sends that `leave` to its own inbox in
+    /// the peer's name, so that the client is told exactly once, whichever connection holds the session then. The peer
+    /// is sent a `leave` too, in case it is alive after all.
     pub(super) fn is_gone(&mut self, peer: &UserName, session: SessionId, reason: LeaveReason) {
         let Some(call) = self.calls.get(peer).cloned() else {
             return;

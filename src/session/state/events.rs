@@ -1,4 +1,4 @@
-//! What a session does when mail comes, when its inbox is read, when something is due, and when its connection is gone.
+//! Handles mail, deadlines, and the loss of the connection.
 
 use tokio::time::Instant;
 
@@ -9,7 +9,7 @@ use crate::model::{CloseReason, Event};
 use crate::router::Mail;
 
 impl State {
-    /// Does what was put off until now.
+    /// Does everything that is due.
     pub(super) fn do_due(&mut self) {
         let now = self.moment.now;
         let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
@@ -39,7 +39,7 @@ impl State {
             Mail::Direct(envelope) => {
                 self.deliver(envelope, None);
             }
-            // Whoever resumes finds it in the inbox.
+            // The next connection finds it in the inbox.
             Mail::Push(_) | Mail::Gap if self.catch_up.is_stopped() => {}
             Mail::Push(entries) => {
                 for entry in entries {
@@ -48,10 +48,10 @@ impl State {
                     }
                 }
             }
-            // What is not stored is lost.
+            // A plain session has no inbox: what it missed is lost.
             Mail::Gap if self.record.is_none() => {
                 self.tell_missed();
-                // What is sent to a plain peer may be missed too.
+                // A `leave` may be among it, so ask the call peers.
                 self.syncs_left = SYNCS;
                 self.sync_at = Some(self.moment.now);
             }
@@ -59,7 +59,7 @@ impl State {
             Mail::NodeLost(node) => self.node_lost(&node),
             Mail::NameLost => self.actions.push(Action::End(CloseReason::NameLost)),
             Mail::Replaced(_) | Mail::Overtaken(_) if bugs::has(Bug::ReplacedUntold) => {}
-            // At the end of the grace it is seen whether anybody holds it.
+            // Checked at the end of the grace, when it matters whether that connection exists.
             Mail::Overtaken(_) if self.is_detached => {}
             Mail::Replaced(generation) | Mail::Overtaken(generation)
                 if generation > self.lease.generation =>
@@ -88,7 +88,7 @@ impl State {
         }
     }
 
-    /// More mail came than the mailbox holds. Without a connection that is no harm: everything is in the inbox.
+    /// Handles a mailbox overflow. It does no harm to a detached session: everything is in the inbox.
     pub(super) fn overflow(&mut self) {
         if !self.is_detached {
             self.actions.push(Action::End(CloseReason::TooSlow));
@@ -118,8 +118,8 @@ impl State {
         self.caught_up();
     }
 
-    /// The inbox was read, or need not be: what an earlier connection's client has seen needs no confirmation any more, and the client is told
-    /// of what it may never see.
+    /// Called when the inbox was read or need not be. Tells the client if it may have missed something, and saves the
+    /// confirmation of entries that the client saw on an earlier connection.
     pub(super) fn caught_up(&mut self) {
         let Some(record) = self.record.as_mut().filter(|_| !self.is_detached) else {
             return;
@@ -129,7 +129,8 @@ impl State {
         if tells {
             self.tell_missed();
         }
-        // ResumePoint the client is told the rest: should it come again without a `last`, it is not told what it has said that it has.
+        // Saved before the client is told the rest: if it resumes without a `last`, it must not be told again what it
+        // has confirmed.
         if frees {
             self.save();
         }

@@ -1,4 +1,5 @@
-//! Thousands of random histories of a few sessions: whatever happens in whatever order, each promise of DESIGN §1 holds.
+//! Runs thousands of random histories of a few sessions. Whatever happens, in whatever order, the guarantees of README
+//! hold.
 
 mod client;
 mod connection;
@@ -11,7 +12,7 @@ use proptest::prelude::*;
 use self::world::{Fault, World, address};
 use crate::model::SignalKind;
 
-/// How many histories of each kind are tried.
+/// How many histories of each kind to run.
 const HISTORIES: u32 = 3000;
 
 /// One step of a history.
@@ -81,7 +82,7 @@ fn run(resumable: &[bool], steps: &[Step], allowed: Allowed) -> World {
             Step::ReadWire(user) => world.read_wire(user),
             Step::Confirm(user) => world.confirm(user),
             Step::Wait(user) => drop(world.wait(user)),
-            // A loss of data and the death of a node at once are two faults: a repetition may be heard then.
+            // A loss of data and the death of a node at once are two faults: a signal may then be received twice.
             Step::Disconnect(user, dies) => world.disconnect(user, dies && !allowed.losses),
             Step::Resume(user) => world.resume(user),
             Step::Fault(fault) if allowed.faults => world.fault = Some(fault),
@@ -93,7 +94,8 @@ fn run(resumable: &[bool], steps: &[Step], allowed: Allowed) -> World {
     world
 }
 
-/// Every accepted signal was heard, or its receiver knows that something may be missing. What is heard twice panics at once.
+/// Every accepted signal was received, or its receiver knows that something may be missing. A signal that is received
+/// twice panics at once.
 fn nothing_is_lost(world: &World) {
     for (from, sender) in world.users.iter().enumerate() {
         for (number, message) in &sender.client.sent {
@@ -114,7 +116,7 @@ fn nothing_is_lost(world: &World) {
     }
 }
 
-/// I3: what one user sends to another is heard in the order in which it was sent.
+/// Each user receives the signals of another in the order of sending.
 fn order_is_kept(world: &World) {
     for user in &world.users {
         for (from, heard) in &user.client.heard {
@@ -123,8 +125,9 @@ fn order_is_kept(world: &World) {
     }
 }
 
-/// I5: both sides of a call agree whether it goes on, and no client waits for somebody who is in no call with it. A surplus leave panics at
-/// once. (A client that hears a leave while an offer of its own is under way cannot know that the offer begins the next call.)
+/// Both sides of a call agree whether it goes on, and no client waits for a user who is in no call with it. A surplus
+/// leave panics at once. (A client that receives a leave while its own offer is under way cannot know that the offer
+/// begins the next call.)
 fn calls_agree(world: &World) {
     let call = |one: usize, other: usize| {
         let state = world.users[one].state.as_ref();
@@ -188,7 +191,8 @@ proptest! {
     }
 }
 
-/// Found by the histories above: the second leave said that nothing was heard in its call, and so did not mean the first one's.
+/// Found by the histories above: the second leave claimed that nothing was received in its call, and so did not end the
+/// first call.
 #[test]
 fn two_leaves_of_which_the_first_is_lost_end_both_calls() {
     let steps = [
@@ -223,7 +227,8 @@ fn a_leave_that_is_lost_is_sent_again_by_the_next_connection() {
     calls_agree(&run(&[true, true], &steps, allowed));
 }
 
-/// Found by the histories above: a late leave ended the call on one side only, which had heard an offer again after it.
+/// Found by the histories above: a late leave ended the call only on the side that had received a repeated offer after
+/// it.
 #[test]
 fn a_leave_that_comes_after_a_repeated_offer_ends_no_call() {
     let steps = [

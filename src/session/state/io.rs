@@ -1,4 +1,4 @@
-//! What goes into a session's state and what comes out of it.
+//! The inputs of a session's state, and its actions and effects.
 
 use std::time::Duration;
 
@@ -15,146 +15,148 @@ use crate::model::{
 use crate::router::Mail;
 use crate::telemetry::CallSpan;
 
-/// What holds while one input is handled.
+/// The circumstances in which an input is handled.
 #[derive(Clone, Copy, Debug)]
 pub struct Moment {
     /// The time.
     pub now: Instant,
-    /// While the expiry guard holds, for how much longer: nobody is believed dead.
+    /// How much longer the expiry guard holds, if it does: meanwhile nobody counts as dead.
     pub guard: Option<Duration>,
 }
 
 /// How sessions of one protocol differ from native ones.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SessionPolicy {
-    /// How long a session survives without a connection, at most; `None`: as long as the node allows.
+    /// The longest time without a connection that a session survives; `None` for the node's limit.
     pub grace: Option<Duration>,
-    /// How long its signals wait for users who are not here; zero: not at all.
+    /// How long signals wait for absent users; zero if they do not wait.
     pub offline_ttl: Duration,
-    /// Whether an offer or an answer is confirmed at once, since its client cannot say what it has seen and minds a repetition.
+    /// Whether to ping after each offer and answer, so that the client confirms it at once. For clients that cannot say
+    /// what they have seen when they resume, and do not expect repetitions.
     pub confirms_calls: bool,
 }
 
-/// Something that happens to a session.
+/// An input of a session's state.
 #[derive(Debug)]
 pub enum Input {
     /// The client sends a signal.
     Send {
-        /// To whom.
+        /// The receiver.
         to: UserName,
-        /// What.
+        /// The signal.
         signal: Signal,
-        /// The trace that the client is in.
+        /// The client's own trace, if it sends one.
         trace: Option<TraceContext>,
-        /// How the client calls it, if it wants an answer.
+        /// The request's id, if the client wants an answer.
         id: Option<Correlation>,
-        /// What becomes of it if nobody has the name.
+        /// What to do if nobody holds the name.
         if_absent: IfAbsent,
     },
     /// The client ends calls.
     Leave {
-        /// Which.
+        /// Which calls.
         whom: LeaveTarget,
-        /// How the client calls this, if it wants an answer.
+        /// The request's id, if the client wants an answer.
         id: Option<Correlation>,
     },
-    /// The client tells how its connection to a call peer is.
+    /// The client reports the state of its connection to a call peer.
     Report {
         /// The peer.
         with: UserName,
-        /// How it is.
+        /// The report.
         report: Report,
-        /// How the client calls this, if it wants an answer.
+        /// The request's id, if the client wants an answer.
         id: Option<Correlation>,
     },
-    /// The client has everything of its inbox up to here.
+    /// The client has all inbox entries up to this one.
     Confirm(Offset),
-    /// The client was sent this ping, behind everything that it was told.
+    /// This ping was written behind all actions so far.
     Pinged(u64),
-    /// The client has answered this ping.
+    /// The client answered this ping.
     Ponged(u64),
-    /// Whether the session still answers, for the nodes that have asked.
+    /// The answer to the pending challenges.
     Answer(Verdict),
-    /// Mail from other sessions and from the node.
+    /// Mail from other sessions or the node.
     Mail(Mail),
-    /// More mail came than the mailbox holds.
+    /// The mailbox overflowed.
     Overflow,
-    /// The outcome of the earliest send whose outcome is not known.
+    /// The outcome of the earliest send that has none yet.
     Outcome(Answer),
-    /// The answer to [`Effect::Read`].
+    /// The result of [`Effect::Read`].
     InboxRead(Result<Vec<Entry>, BrokerError>),
-    /// The answer to [`Effect::Save`] of this number: whether the session was still ours.
+    /// The result of the [`Effect::Save`] with this number: false if another connection holds the session.
     Saved(u64, Result<bool, BrokerError>),
-    /// The answer to [`Effect::FindPeers`].
+    /// The result of [`Effect::FindPeers`].
     PeersFound(Vec<FoundPeer>),
-    /// The time of [`next_at`](super::State::next_at) has come.
+    /// The time that [`next_at`](super::State::next_at) returned has come.
     Due,
-    /// The store has forgotten the lease, in this epoch.
+    /// The store lost the lease; it is restored, in this epoch.
     Forgotten(u64),
-    /// The connection is gone; the session waits for its client to come back.
+    /// The connection is gone, and the session waits for its client to resume.
     Detach,
-    /// The node stops, or cannot reach the broker: what is not written or did not arrive is tried again now.
+    /// Retry the saves and notices that have failed. Sent while the session ends or the node stops.
     Retry,
-    /// The record is to be updated now.
+    /// Update the record now.
     Save,
-    /// These entries of the inbox were read, from where the session has read to.
+    /// Inbox entries behind the last one that was handled.
     Entries(Vec<Entry>),
-    /// The session ends: each call ends, for this reason.
+    /// The session ends. All calls end for this reason.
     End(LeaveReason),
-    /// Words that must arrive are given up if their receivers' nodes have not listened for a while, and if their receivers are `absent` from a
-    /// store that knows everybody.
+    /// Give up notices whose receivers' nodes have not been subscribed for a while, and if `absent`, those whose
+    /// receivers hold no name.
     GiveUp {
-        /// Whether the store knows everybody.
+        /// Whether the store is intact, so that an absent user is surely gone.
         absent: bool,
     },
 }
 
-/// A lost call peer, whether its node lives, and who holds its name.
+/// A lost call peer, whether its node is alive, and who holds its name.
 pub type FoundPeer = (LostPeer, bool, Option<Holder>);
 
-/// What to do with the client's connection, in order.
+/// Something to do at the client's connection, in order.
 #[derive(Debug)]
 pub enum Action {
-    /// Tell the client.
+    /// Send the client an event.
     Tell(Event),
     /// End this span when everything before it is written.
     EndSpan(CallSpan),
-    /// Find out whether the client still answers: somebody wants its name.
+    /// Ping the client and expect an answer soon: another session wants its name.
     Challenge,
-    /// Ping the client: its pong confirms what it was told before.
+    /// Ping the client. Its pong confirms everything that was written before.
     Ping,
     /// Close the connection.
     End(CloseReason),
 }
 
-/// What to do at the broker or the node, in order.
+/// Something to do at the broker or the node, in order.
 #[derive(Debug)]
 pub enum Effect {
-    /// Send an envelope; the outcome comes as [`Input::Outcome`].
+    /// Send an envelope. The outcome comes as [`Input::Outcome`].
     Send {
-        /// To whom.
+        /// The receiver.
         to: Address,
-        /// How.
+        /// How to deliver it.
         options: SendOptions,
-        /// What.
+        /// The envelope.
         envelope: Box<Envelope>,
-        /// A success needs no attention of its own.
+        /// A success need not wake the session.
         is_quiet: bool,
-        /// The time of the outcome matters.
+        /// The time of the outcome is needed, for a span.
         is_timed: bool,
     },
-    /// Update the session's record. With a number, the result comes as [`Input::Saved`].
+    /// Update the session's record. If it has a number, the result comes as [`Input::Saved`].
     Save(Option<u64>, Box<RecordUpdate>),
-    /// Read the inbox behind this entry after a pause; the result comes as [`Input::InboxRead`]. Replaces a read under way.
+    /// Read the inbox behind this entry, after a pause. The result comes as [`Input::InboxRead`]. Replaces a read in
+    /// flight.
     Read(Offset, Duration),
-    /// Give up the read under way.
+    /// Cancel the read in flight.
     StopReading,
-    /// Look who holds the names of these peers; the result comes as [`Input::PeersFound`].
+    /// Read who holds the names of these peers. The result comes as [`Input::PeersFound`].
     FindPeers(Vec<LostPeer>),
-    /// Look who holds this name; the result comes as mail.
+    /// Look up who holds this name. The result comes as [`Mail::Looked`].
     LookUp(Address),
-    /// Free the name of a holder that is dead. Should it fail, the lease runs out.
+    /// Release the name of a dead holder. Best effort: otherwise the lease expires.
     Release(Address, Holder),
-    /// Answer a node that asks whether the session still answers.
+    /// Answer a challenge.
     Answer(Question, Verdict),
 }

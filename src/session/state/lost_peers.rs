@@ -1,6 +1,7 @@
-//! Call peers whose node died: who of them is gone, who went on elsewhere, and whom to wait for.
+//! Call peers whose node died: which are gone, which were resumed elsewhere, and which may still come back.
 //!
-//! Each node decides for its own sessions, by what it reads itself: so every peer hears exactly one `leave`, wherever it sits.
+//! Each node decides this for its own sessions, by what it reads itself. So every peer gets exactly one `leave`, on
+//! whichever node it is.
 
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use super::call::PeerLocation;
 use crate::broker::{Holder, Terms};
 use crate::model::{Address, NodeId, SessionId, UserName};
 
-/// When to ask again that could not be answered.
+/// The pause before a lookup that had no usable answer is repeated.
 const AGAIN: Duration = Duration::from_millis(250);
 
 /// The lost peers of one session.
@@ -27,30 +28,30 @@ pub struct LostPeer {
     pub(in crate::session) address: Address,
     /// The session that the call is with.
     pub(super) session: SessionId,
-    /// Its node, which died, or is not known to have the session any more.
+    /// Its node, which died or no longer has the session.
     pub(in crate::session) node: NodeId,
-    /// When that was noticed.
+    /// When the loss was noticed.
     since: Instant,
-    /// When to look for it.
+    /// When to look the peer up.
     look_at: Instant,
 }
 
 /// What became of a lost peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum PeerFate {
-    /// It is where it was: its node was only frozen, or the store knows it again.
+    /// It is where it was: its node was only frozen, or the store has its lease again.
     Back,
-    /// It was resumed there.
+    /// It was resumed on another node.
     Moved(PeerLocation),
-    /// It may yet be resumed, until then.
+    /// It may still be resumed until then.
     Awaited(Instant),
-    /// It is gone; the holder's name can be freed, if it still has it.
+    /// It is gone. The holder's lease, if it is left, can be released.
     Gone(Option<Holder>),
 }
 
 impl LostPeer {
-    /// What became of it, by what was read. The session of a dead node is awaited for the grace from when it was missed; a live node whose
-    /// session the store does not know gets the time of a node lease to say that it has it.
+    /// Decides what became of the peer, by what was read. A session of a dead node may be resumed for the grace. If the
+    /// node is alive but the store does not know the session, the node gets the time of a node lease to renew it.
     pub(super) fn fate(
         &self,
         node_lives: bool,
@@ -81,7 +82,7 @@ impl LostPeer {
 }
 
 impl LostPeers {
-    /// The node of this call peer has died, or the store does not know the peer.
+    /// Adds a call peer whose node died, or that the store does not know.
     pub(super) fn miss(
         &mut self,
         address: Address,
@@ -101,23 +102,24 @@ impl LostPeers {
         }
     }
 
-    /// It is awaited until then.
+    /// Looks the peer up again at `look_at`.
     pub(super) fn wait(&mut self, peer: LostPeer, look_at: Instant) {
         self.peers.push(LostPeer { look_at, ..peer });
     }
 
-    /// It cannot be looked for, in a store that was told of nobody for a while: whoever is to be awaited is awaited from now on.
+    /// Looks the peer up again soon, because the expiry guard holds. The time to come back starts anew: nobody could
+    /// resume meanwhile.
     pub(super) fn again(&mut self, peer: LostPeer, now: Instant) {
         self.wait(LostPeer { since: now, ..peer }, now + AGAIN);
     }
 
-    /// When to look for the next, if none is being looked for.
+    /// When the next lookup is due, unless one is in flight.
     pub(super) fn next_at(&self) -> Option<Instant> {
         let times = self.peers.iter().map(|peer| peer.look_at);
         times.min().filter(|_| !self.is_asking)
     }
 
-    /// Those to look for now. Until they are [found](Self::found), no others are.
+    /// Takes the peers to look up now. No other lookup is due until [`found`](Self::found).
     pub(super) fn take_due(&mut self, now: Instant) -> Vec<LostPeer> {
         self.is_asking = true;
         self.peers
@@ -125,7 +127,7 @@ impl LostPeers {
             .collect()
     }
 
-    /// It is known what became of those that were looked for.
+    /// The lookup in flight has been answered.
     pub(super) fn found(&mut self) {
         self.is_asking = false;
     }
@@ -188,7 +190,7 @@ mod tests {
             fate(false, resumable.clone()),
             PeerFate::Awaited(now + grace)
         );
-        // The store may have lost it, and be told of it again.
+        // The store may have lost it and get it back.
         assert_eq!(fate(true, None), PeerFate::Awaited(now + node_ttl));
         assert_eq!(
             fate(true, stranger.clone()),

@@ -1,8 +1,8 @@
-//! One session as plain state: what it hears, sends, remembers and owes. No socket, no broker, no clock.
+//! The state of one session: what it has received, sent and promised, without socket, broker or clock.
 //!
-//! [`State::on`] takes one [`Input`] and the [`Moment`] at which it comes. What follows is left in two lists: [`Action`]s for the client's
-//! connection, and [`Effect`]s for the broker and the node. The session's runner takes both, and reports the results of
-//! effects as further inputs. So every promise of a session can be tested without a server.
+//! [`State::on`] handles one [`Input`] at one [`Moment`]. It leaves the consequences in two lists: [`Action`]s for the
+//! client's connection, and [`Effect`]s for the broker and the node. The session's runner executes both, and reports
+//! the results of effects as further inputs. So every promise of a session can be tested without a server.
 
 mod call;
 mod call_changes;
@@ -53,17 +53,17 @@ use crate::model::{
 };
 use crate::router::LocalNode;
 
-/// How often a plain session asks its call peers again whether they still have the call, after it missed signals…
+/// How often a plain session that missed signals asks its call peers whether they still have the call.
 const SYNCS: u8 = 3;
-/// …and the pause between two times.
+/// The pause between two of these rounds.
 const SYNC_AGAIN: Duration = Duration::from_millis(500);
 
-/// The state of one session that is logged in.
+/// The state of a logged-in session.
 #[derive(Debug)]
 pub struct State {
     node: Arc<LocalNode>,
     lease: Lease,
-    /// This session, as the envelopes that it sends name it.
+    /// The sender that our envelopes name.
     sender: Arc<Sender>,
     calls: Calls,
     dedup: Dedup,
@@ -71,18 +71,18 @@ pub struct State {
     outbox: Outbox,
     lost: LostPeers,
     policy: SessionPolicy,
-    /// Signals for users who are not here, of a session whose policy lets them wait.
+    /// Signals to absent users, if the policy lets them wait.
     offline: Option<Box<OfflineQueue>>,
-    /// Of a resumable session: what its next connection must know.
+    /// What the next connection must know; `None` for a plain session.
     record: Option<Box<Record>>,
     is_detached: bool,
-    /// The store's epoch in which the session began, or was last told that it may have missed something.
+    /// The store's epoch when the session began or was last told that it may have missed something.
     epoch: u64,
     /// When to ask each call peer whether it still has the call.
     sync_at: Option<Instant>,
-    /// How many more times to ask.
+    /// How many more rounds to ask.
     syncs_left: u8,
-    /// Nodes that ask whether this session still answers.
+    /// Challenges that are not answered yet.
     challenges: Vec<Question>,
     moment: Moment,
     actions: Vec<Action>,
@@ -90,7 +90,7 @@ pub struct State {
 }
 
 impl State {
-    /// A session that has just won its name, in this epoch of the store. With a secret it is resumable.
+    /// Creates the state of a session that has just won its name. With a secret it is resumable.
     pub fn new(
         node: Arc<LocalNode>,
         lease: Lease,
@@ -128,8 +128,9 @@ impl State {
         }
     }
 
-    /// A session that goes on where an earlier connection of it ended: it tells its call peers where it is, and reads what its client may not
-    /// have seen. `last` is the last entry that the client has, if it says so.
+    /// Restores the state of a session from what its last holder saved. Tells the call peers where the session is now,
+    /// and reads the inbox entries that the client may not have seen. `last` is the last entry that the client has, if
+    /// it says so.
     pub fn resume(
         node: Arc<LocalNode>,
         resumed: &Resumed,
@@ -150,7 +151,8 @@ impl State {
         state
     }
 
-    /// Handles one input. What follows from it is [taken](Self::take_actions) [afterwards](Self::take_effects).
+    /// Handles one input. The consequences are taken with [`take_actions`](Self::take_actions) and
+    /// [`take_effects`](Self::take_effects).
     pub fn on(&mut self, input: Input, moment: Moment) {
         self.moment = moment;
         match input {
@@ -193,17 +195,17 @@ impl State {
         }
     }
 
-    /// What the client's connection is to do, in order.
+    /// Takes the actions for the client's connection, in order.
     pub fn take_actions(&mut self) -> Vec<Action> {
         std::mem::take(&mut self.actions)
     }
 
-    /// What the broker and the node are to do, in order.
+    /// Takes the effects for the broker and the node, in order.
     pub fn take_effects(&mut self) -> Vec<Effect> {
         std::mem::take(&mut self.effects)
     }
 
-    /// Ends the call with one user, or with all. Somebody who is in no call with us is told nothing.
+    /// Ends the call with one user, or all calls. A user who is in no call with us is told nothing.
     fn leave(&mut self, whom: LeaveTarget, id: Option<Correlation>) {
         let mut peers = match whom {
             LeaveTarget::Peer(peer) => vec![peer],
@@ -248,7 +250,7 @@ impl State {
     }
 
     fn end(&mut self, reason: LeaveReason) {
-        // Nothing waits for anybody any more.
+        // The offline queue ends with the session.
         self.offline = None;
         for peer in self.calls.peers() {
             self.leave_for_good(&peer, reason);
@@ -274,7 +276,7 @@ impl State {
         Address::new(self.lease.address.realm.clone(), name.clone())
     }
 
-    /// Whether this node may live, and its sessions with it. From here on its lease is read with every beat for a while.
+    /// Whether this node may be alive. The node monitor reads its lease from now on.
     fn believes_in(&self, node: &NodeId) -> bool {
         *node == self.node.id || !self.node.peers.note(node) || self.moment.guard.is_some()
     }

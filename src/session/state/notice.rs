@@ -1,4 +1,4 @@
-//! A notice: a word to another session that must arrive, and is sent until it has.
+//! Notices: messages to other sessions that are sent again until they have arrived.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -10,7 +10,7 @@ use crate::broker::{Payload, Sender};
 use crate::model::{SessionId, UserName};
 use crate::telemetry::SignalOutcome;
 
-/// A word that must arrive.
+/// A message that must arrive: a `leave` or a sync.
 #[derive(Debug)]
 pub(super) struct Notice {
     pub(super) to: UserName,
@@ -19,9 +19,9 @@ pub(super) struct Notice {
     pub(super) n: u64,
     pub(super) payload: Payload,
     pub(super) traced: Option<Box<Traced>>,
-    /// Since when nobody of that name was found.
+    /// Since when the receiver is absent.
     pub(super) absent_since: Option<Instant>,
-    /// Since when the node of a plain user does not listen.
+    /// Since when the node of a plain receiver is not subscribed.
     pub(super) unheard_since: Option<Instant>,
 }
 
@@ -45,13 +45,13 @@ impl Notice {
         }
     }
 
-    /// The same, as part of a trace.
+    /// Adds the notice to a trace.
     pub(super) fn traced(self, traced: Option<Traced>) -> Self {
         let traced = traced.map(Box::new);
         Self { traced, ..self }
     }
 
-    /// It is not sent again. Its span ends then, or now.
+    /// Drops the notice, and ends its span at `at`, or now.
     pub(super) fn ends(self, fate: SignalOutcome, at: Option<SystemTime>) {
         if let Some(traced) = self.traced {
             traced.ends(fate, at);

@@ -1,4 +1,4 @@
-//! Signals to users who may not be here: when they wait, leave, and are given up.
+//! Signals to users who may be absent: when they wait, are sent, and are given up.
 
 use bytes::Bytes;
 
@@ -10,7 +10,7 @@ use crate::model::{Address, Correlation, Event, IfAbsent, Refusal, SessionId, Us
 use crate::telemetry::SignalOutcome;
 
 impl State {
-    /// By what an earlier connection has noted. What waited there is lost, and the client is told so.
+    /// Restores what an earlier connection saved. Signals that waited there are lost, which the client is told.
     pub(super) fn restore_offline(&mut self, notes: &[(String, String)]) {
         for (field, value) in notes {
             let Some(Ok(name)) = field.strip_prefix(WAITS).map(UserName::parse) else {
@@ -31,7 +31,8 @@ impl State {
         }
     }
 
-    /// Sends a signal to somebody who may not be here: behind whatever waits for that user, or is on its way to them.
+    /// Queues a signal to a user who may be absent, behind other signals that wait for that user or are in flight to
+    /// them.
     pub(super) fn line_up(&mut self, mut sent: Outgoing) {
         let to = sent.to.clone();
         let queue = self.offline.get_or_insert_default();
@@ -52,7 +53,7 @@ impl State {
         self.put_line(&to, line);
     }
 
-    /// A signal has found nobody. Comes back if it may not wait.
+    /// Puts a signal whose receiver is absent back into its line. Returns it if it may not wait.
     pub(super) fn park(&mut self, sent: Outgoing) -> Option<Outgoing> {
         let may_wait = sent.body.is_some() && sent.if_absent == IfAbsent::Queue;
         let Some(queue) = self.offline.as_mut().filter(|_| may_wait) else {
@@ -75,7 +76,7 @@ impl State {
         None
     }
 
-    /// The outcome of something in the line is known: it reached this holder, was refused, or is of no interest.
+    /// Handles an outcome for the line: the signal reached this holder, was refused, or neither.
     pub(super) fn line_moves(
         &mut self,
         to: &UserName,
@@ -101,7 +102,7 @@ impl State {
         self.put_line(to, line);
     }
 
-    /// It is known who has these names.
+    /// Handles the results of lookups.
     pub(super) fn looked_up(&mut self, found: Vec<(UserName, Option<Holder>)>) {
         for (name, holder) in found {
             let queue = self.offline.as_mut();
@@ -127,7 +128,7 @@ impl State {
         }
     }
 
-    /// It is time to look for users who are not here.
+    /// Looks up all absent users.
     pub(super) fn look_up(&mut self) {
         let Some(queue) = &mut self.offline else {
             return;
@@ -145,7 +146,7 @@ impl State {
         }
     }
 
-    /// A signal waits from now on: its frame, which may be much longer than what it says, need not.
+    /// Prepares a signal for waiting. Copies its body, so that it does not keep the much larger frame in memory.
     fn begins_to_wait(&mut self, sent: &mut Outgoing) {
         if let (false, Some(body)) = (sent.has_waited, &mut sent.body) {
             body.0 = Bytes::copy_from_slice(&body.0);
@@ -154,7 +155,7 @@ impl State {
         sent.has_waited = true;
     }
 
-    /// All that is in the line leaves: for this session, or for whoever has the name.
+    /// Sends everything in the line, to this session only or to whoever holds the name.
     fn send_line(&mut self, line: &mut Line, only: Option<SessionId>) {
         line.in_flight += line.signals.len();
         for sent in line.signals.drain(..) {
@@ -162,7 +163,7 @@ impl State {
         }
     }
 
-    /// What is in the line is not sent, which the client is told once.
+    /// Gives up everything in the line, and tells the client once.
     fn give_up(&mut self, to: &UserName, line: &mut Line, why: Refusal) {
         let is_told = line.detached.take().is_some() || !line.signals.is_empty();
         for mut sent in line.signals.drain(..) {
@@ -172,7 +173,7 @@ impl State {
             self.tally(&mut sent, SignalOutcome::of(&why), None);
         }
         if self.is_detached {
-            // What is noted stays so: whoever holds the session next tells its client.
+            // The record stays as it is: the next connection tells the client.
             line.noted = None;
         } else if is_told {
             let told = self.refused(to.clone(), None, why);
@@ -180,7 +181,8 @@ impl State {
         }
     }
 
-    /// The line stays as it is, if there is anything in it: the user is looked for if nothing is on its way that tells whether they are here.
+    /// Puts a line back, unless it is empty. Its user is looked up if the line waits, and nothing in flight will tell
+    /// whether the user is there.
     fn put_line(&mut self, to: &UserName, mut line: Line) {
         let now = self.moment.now;
         let Some(queue) = &mut self.offline else {
@@ -211,7 +213,8 @@ impl State {
         }
     }
 
-    /// Whoever holds the session next is to know whom it waits for. Best effort: if the write fails and the session moves, its client is not told.
+    /// Saves whom the session waits for, for its next connection. Best effort: if the write fails and the session
+    /// moves, the client is not told.
     fn save_wait(&mut self, name: &UserName, note: Option<String>) {
         self.save_field(&field(name), note.unwrap_or_default());
     }
@@ -222,7 +225,7 @@ impl State {
         }
     }
 
-    /// What the client is told of a signal that was refused. One that waits for users is told of each once.
+    /// The event for a refused signal. A session with an offline queue reports each absent user only once in a while.
     pub(super) fn refused(
         &mut self,
         name: UserName,

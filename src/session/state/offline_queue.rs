@@ -1,8 +1,9 @@
-//! Signals to users who may not be here.
+//! The offline queue: signals of one session to users who may be absent.
 //!
-//! What one session sends to one user stands in a line: nothing leaves before the outcome of what left earlier is known, so nothing overtakes a
-//! signal that found nobody. Such a signal waits here, with all that is behind it, while the node looks for its receiver. Once somebody has the
-//! name, the line is sent to that session alone: should it be gone by then, all of it waits again.
+//! The signals to one user form a line. Nothing leaves the line before the outcome of what left earlier is known, so no
+//! signal overtakes one that found nobody. Such a signal waits here with everything behind it, while the node looks its
+//! receiver up. When somebody holds the name, the line is sent to that session only: if it is gone by then, the whole
+//! line waits again.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -13,25 +14,26 @@ use super::outbox::Outgoing;
 use crate::broker::InboxLimits;
 use crate::model::{SessionId, UserName};
 
-/// For how many users of one session something may wait; to others it is as if they were not waited for.
+/// For how many users the signals of one session may wait.
 const USERS: usize = 256;
-/// How much of one session may wait, in bytes.
+/// How much may wait in one session, in bytes.
 const BYTES: usize = 1 << 20;
 /// How much of that a signal takes beside its body.
 const OVERHEAD: usize = 512;
-/// How soon a user is looked for who was just not here; each look is half as long again after the one before…
+/// The pause before an absent user is looked up. Each pause is half as long again as the one before.
 pub(super) const LOOK_SOON: Duration = Duration::from_millis(100);
-/// …but no longer than this.
+/// The longest pause between lookups.
 pub(super) const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How the field of a session's record begins which says that it waits for a user: for the session that is its value, or for anybody.
+/// The prefix of the record fields that say for whom a session waits. The value is the session waited for, or
+/// [`ANYBODY`].
 pub(super) const WAITS: &str = "w:";
 pub(super) const ANYBODY: &str = "-";
-/// How many users are remembered that the client was lately told of.
+/// How many users are remembered that the client was lately told to be absent.
 const TOLD: usize = 256;
-/// How long that is lately: an offer and its candidates are told of once.
+/// How long "lately" is. An offer and its candidates are reported once.
 const LATELY: Duration = Duration::from_secs(1);
 
-/// The lines of one session, and when it looks for their users.
+/// The lines of one session, and when to look their users up.
 #[derive(Debug, Default)]
 pub(super) struct OfflineQueue {
     pub(super) lines: HashMap<UserName, Line>,
@@ -40,18 +42,18 @@ pub(super) struct OfflineQueue {
     pub(super) told: VecDeque<(Instant, UserName)>,
 }
 
-/// What one session sends to one user.
+/// The signals of one session to one user.
 #[derive(Debug, Default)]
 pub(super) struct Line {
-    /// By `n`.
+    /// Signals that have not left, in order of `n`.
     pub(super) signals: VecDeque<Outgoing>,
-    /// How many left before these, whose outcomes are not known.
+    /// How many signals have left whose outcomes are not known.
     pub(super) in_flight: usize,
-    /// Since when the user is looked for.
+    /// Since when the user is looked up.
     pub(super) since: Option<Instant>,
-    /// The session between connections whose inbox has what was sent last: that session is looked for.
+    /// The detached session whose inbox got the last signal. The lookups wait for it to resume.
     pub(super) detached: Option<SessionId>,
-    /// What the session's record says of it.
+    /// What the session's record says about this line.
     pub(super) noted: Option<String>,
 }
 
@@ -62,25 +64,26 @@ impl Line {
 }
 
 impl OfflineQueue {
-    /// All of it, as it is noted for whoever holds the session next.
+    /// All fields for the record.
     pub(super) fn noted(&self) -> impl Iterator<Item = (String, String)> {
         let lines = self.lines.iter();
         lines.filter_map(|(name, line)| Some((field(name), line.noted.clone()?)))
     }
 
-    /// How many signals are behind others that are on their way.
+    /// How many signals wait behind others that are in flight.
     pub(super) fn queued(&self) -> usize {
         let lines = self.lines.values().filter(|line| !line.is_absent());
         lines.map(|line| line.signals.len()).sum()
     }
 
-    /// Whether the user of this line may be looked for, beside those of the others.
+    /// Whether one more user may be waited for, if this line's user is not yet.
     pub(super) fn has_place(&self, line: &Line) -> bool {
         let awaited = self.lines.values().filter(|line| line.since.is_some());
         line.since.is_some() || awaited.count() < USERS
     }
 
-    /// Whether this may wait in this line. No more does than an inbox takes from one sender: all of it leaves at once.
+    /// Whether a signal fits into this line. The bound for one line is what an inbox takes from one sender, because the
+    /// whole line is sent at once.
     pub(super) fn has_room(&self, line: &Line, sent: &Outgoing) -> bool {
         let own = || line.signals.iter().chain([sent]);
         let others = self.lines.values().flat_map(|line| &line.signals);
@@ -92,7 +95,7 @@ impl OfflineQueue {
                 <= InboxLimits::DEFAULT.sender_weight
     }
 
-    /// Whether the client is to be told that this user is not here: it was not told so lately.
+    /// Whether to tell the client that this user is absent: it was not told so lately.
     pub(super) fn tells(&mut self, name: &UserName, now: Instant) -> bool {
         let is_over = |(at, _): &(Instant, _)| *at + LATELY <= now;
         while self.told.len() >= TOLD || self.told.front().is_some_and(is_over) {

@@ -1,4 +1,4 @@
-//! What a session has sent, and what becomes of it: outcomes in the order of sending, and some words that are sent until they arrive.
+//! The outbox: sends whose outcome is not known, in order, and notices that are sent until they arrive.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,23 +17,24 @@ use crate::model::{
 };
 use crate::telemetry::SignalOutcome;
 
-/// How many sends of one session may wait for the broker; until one is known, the session hears nothing more.
+/// How many sends of one session may be in flight. A session at this limit reads no more frames.
 const IN_FLIGHT: usize = 32;
-/// How long to rest before a word is sent again that must arrive.
+/// The pause before a notice is sent again.
 pub(in crate::session) const RETRY_NOTICE: Duration = Duration::from_millis(250);
-/// How long a node may take to subscribe anew.
+/// How long a node may take to subscribe again.
 const SUBSCRIBES_WITHIN: Duration = Duration::from_secs(2);
-/// When a signal may be repeated whose outcome is unknown, or for which there was no room.
+/// When the client should repeat a signal whose outcome is unknown, or that found no room.
 pub(super) const RETRY_SEND: Duration = Duration::from_secs(1);
 
 /// What one session has sent.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    /// Counts what was sent; goes on where an earlier connection of the session cannot have come to.
+    /// The number of the last send. Its upper half is the generation, so that an earlier connection never used the same
+    /// number.
     n: u64,
-    /// What was sent and whose outcome is not known, in order.
+    /// Sends whose outcome is not known, in order.
     pub(super) pending: VecDeque<Pending>,
-    /// Words whose outcome is unknown: they are sent again until it is known.
+    /// Notices to send again: their outcome is unknown, or they did not arrive.
     pub(super) unsure: Vec<Notice>,
     pub(super) retry_at: Option<Instant>,
 }
@@ -45,7 +46,7 @@ pub(super) enum Pending {
         notice: Notice,
         id: Option<Correlation>,
     },
-    /// Known without sending anything.
+    /// An event that must not overtake earlier outcomes.
     Told(Event),
 }
 
@@ -60,14 +61,14 @@ pub(super) struct Outgoing {
     pub(super) id: Option<Correlation>,
     pub(super) if_absent: IfAbsent,
     pub(super) traced: Option<Box<Traced>>,
-    /// What it says, if it may have to be sent again: of a session that waits for users who are not here.
+    /// The body, if the signal may have to be sent again: in sessions with an offline queue.
     pub(super) body: Option<Body>,
-    /// It has waited: what became of it then is not counted.
+    /// It has waited for an absent user, and was counted then. The final outcome is not counted.
     pub(super) has_waited: bool,
 }
 
 impl Outbox {
-    /// The outbox of a session that was resumed so often.
+    /// The outbox of a session of this generation.
     pub(super) fn of(generation: u32) -> Self {
         Self {
             n: u64::from(generation) << 32,
@@ -75,22 +76,22 @@ impl Outbox {
         }
     }
 
-    /// Whether as many sends wait for their outcome as may, with so many that wait for one of them.
+    /// Whether the limit of sends in flight is reached, counting `lined_up` signals that wait behind them.
     pub(super) fn is_busy(&self, lined_up: usize) -> bool {
         self.pending.len() + lined_up >= IN_FLIGHT
     }
 
-    /// Whether everything is known.
+    /// Whether no outcome is open and no notice must be sent again.
     pub(super) fn is_settled(&self) -> bool {
         self.pending.is_empty() && self.unsure.is_empty()
     }
 
-    /// Whether nothing is on its way.
+    /// Whether nothing is in flight.
     pub(super) fn is_quiet(&self) -> bool {
         self.pending.is_empty()
     }
 
-    /// Forgets the notices to plain users whose nodes do not listen and, if they are `absent` from a store that knows
+    /// Drops the notices to plain users whose nodes do not listen and, if they are `absent` from a store that knows
     /// everybody, to users who were not found.
     pub(super) fn give_up(&mut self, absent: bool, now: Instant) {
         self.give_up_on_unheard(now);
@@ -99,7 +100,6 @@ impl Outbox {
         }
     }
 
-    /// Forgets the words to those who were not found, of a store that knows everybody.
     fn give_up_on_absent(&mut self) {
         let is_absent = |notice: &mut Notice| notice.absent_since.is_some();
         for notice in self.unsure.extract_if(.., is_absent) {
@@ -107,8 +107,8 @@ impl Outbox {
         }
     }
 
-    /// Forgets the words to plain users whose nodes have not listened for a while: a node that is dead never does, and one that listens again lets its sessions
-    /// ask each call peer whether it still has the call.
+    /// Drops the notices to plain users whose nodes have not been subscribed for a while. A dead node never subscribes
+    /// again; a live one makes its sessions ask each call peer whether it still has the call.
     fn give_up_on_unheard(&mut self, now: Instant) {
         let is_over = |since: Instant| now - since > SUBSCRIBES_WITHIN;
         for notice in self
@@ -119,7 +119,7 @@ impl Outbox {
         }
     }
 
-    /// Whether a word to this user may still be under way.
+    /// Whether a notice to this user may still be under way.
     pub(super) fn owes(&self, to: &UserName) -> bool {
         let unknown = |notice: &Notice| notice.to == *to && notice.absent_since.is_none();
         self.unsure.iter().any(unknown)
@@ -132,7 +132,7 @@ impl Outbox {
 }
 
 impl State {
-    /// Sends a signal to another user. Its outcome is told in the order of sending.
+    /// Sends a signal. Outcomes are reported in the order of sending.
     pub(super) fn send(
         &mut self,
         to: UserName,
@@ -144,7 +144,7 @@ impl State {
         let kind = signal.kind;
         if self.outbox.owes(&to) {
             self.count(kind, SignalOutcome::Unavailable);
-            // It must not overtake the leave.
+            // The signal must not overtake a `leave`.
             let retry_after = RETRY_SEND;
             return self.tell_in_order(Event::Refused {
                 refusal: Refusal::Unavailable { retry_after },
@@ -178,7 +178,7 @@ impl State {
         }
     }
 
-    /// Puts a signal on its way that may have to be sent again.
+    /// Sends a signal of which a copy is kept.
     pub(super) fn transmit(&mut self, sent: Outgoing, only: Option<SessionId>) {
         if let Some(body) = sent.body.clone() {
             let kind = sent.kind;
@@ -188,20 +188,21 @@ impl State {
 
     fn post(&mut self, sent: Outgoing, signal: Signal, only: Option<SessionId>) {
         let is_timed = sent.traced.as_ref().is_some_and(|traced| traced.is_built());
-        // A span is exported when its signal is answered: later, it would be missing from a call whose callee has not answered yet.
+        // Spans end when the outcome is handled: with a delay, they would be missing from a call that is not answered
+        // yet.
         let is_quiet = sent.id.is_none() && !sent.starts_call && sent.body.is_none() && !is_timed;
         let id = sent.id.clone();
         let envelope = Envelope {
             from: Arc::clone(&self.sender),
             n: sent.n,
-            // A plain session cannot come back to repeat itself.
+            // A plain session cannot resume, so it never repeats a signal.
             idempotency_key: id
                 .filter(|_| self.record.is_some() && !bugs::has(Bug::RepeatsDelivered)),
             trace: sent.traced.as_ref().map(|traced| traced.context),
             payload: Payload::Signal(signal),
         };
         let to = self.address_of(&sent.to);
-        // While the guard holds nobody knows who died: the script finds whoever has the name by now.
+        // While the guard holds, the peer's node may be dead. The broker then looks the current holder up.
         let is_to_peer = only.is_none()
             && sent.kind != SignalKind::Offer
             && envelope.idempotency_key.is_none()
@@ -221,7 +222,7 @@ impl State {
         self.outbox.pending.push_back(Pending::Signal(sent));
     }
 
-    /// Sends a word until it has arrived.
+    /// Sends a notice, until it has arrived.
     pub(super) fn send_notice(&mut self, notice: Notice, id: Option<Correlation>) {
         let traced = notice.traced.as_ref();
         let is_timed = traced.is_some_and(|traced| traced.is_built());
@@ -249,7 +250,7 @@ impl State {
             .push_back(Pending::Notice { notice, id });
     }
 
-    /// Sends every unsure word again, under its old number: whoever had it drops the repetition.
+    /// Sends every open notice again, under its old number, so that a receiver that has it drops the repetition.
     pub(super) fn retry(&mut self) {
         self.outbox.retry_at = None;
         for notice in std::mem::take(&mut self.outbox.unsure) {
@@ -257,7 +258,7 @@ impl State {
         }
     }
 
-    /// Tells the client something that must not overtake the outcomes before it.
+    /// Queues an event behind the outcomes that are not known yet.
     pub(super) fn tell_in_order(&mut self, event: Event) {
         if self.outbox.pending.is_empty() {
             self.tell(event);

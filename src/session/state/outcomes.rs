@@ -1,4 +1,4 @@
-//! What follows from the outcome of each send: an answer to the client, a call that begins or fails, a retry.
+//! Handles the outcome of each send: an answer to the client, a call that begins or fails, a retry.
 
 use std::time::SystemTime;
 
@@ -14,7 +14,7 @@ use crate::model::{AckStatus, Correlation, Event, IfAbsent, LeaveReason, Refusal
 use crate::telemetry::SignalOutcome;
 
 impl State {
-    /// Takes the outcome of the earliest send.
+    /// Handles the outcome of the earliest send.
     pub(super) fn settle(&mut self, Answer { outcome, at }: Answer) {
         match self.outbox.pending.pop_front() {
             Some(Pending::Signal(sent)) => self.signal_settled(sent, &outcome, at),
@@ -60,7 +60,7 @@ impl State {
         }
     }
 
-    /// What has become of a signal is counted, and ends its span.
+    /// Counts the outcome of a signal, and ends its span.
     pub(super) fn tally(
         &mut self,
         sent: &mut Outgoing,
@@ -73,7 +73,7 @@ impl State {
         }
     }
 
-    /// What the outcome means for the call and, if there is one, for its id; or why the signal is refused.
+    /// Applies an outcome to the call, and acknowledges the signal. Returns why it is refused, if it is.
     fn outcome(&mut self, sent: &Outgoing, outcome: &Outcome) -> Result<SignalOutcome, Refusal> {
         let retry_after = RETRY_SEND;
         let (to, n, starts_call) = (&sent.to, sent.n, sent.starts_call);
@@ -82,7 +82,7 @@ impl State {
                 let flags = holder.flags;
                 let lives = self.believes_in(&holder.node);
                 if !lives && !flags.resumable {
-                    // Somebody on a node that is known to be dead.
+                    // A plain session on a dead node.
                     return Err(self.nobody(to, n, starts_call));
                 }
                 let known = self.calls.peer(to).cloned();
@@ -90,7 +90,7 @@ impl State {
                     self.node.telemetry.metrics.left(LeaveReason::Lost);
                     self.tell_left(to, LeaveReason::Lost, None);
                 }
-                // A note of the try says the rest.
+                // The save of the attempt covers the other cases.
                 let is_news = self.calls.peer(to) != known.as_ref();
                 if starts_call && (is_news || self.is_patient()) {
                     self.save_call(to);
@@ -111,7 +111,7 @@ impl State {
                 self.has_failed(to, n, starts_call);
                 Err(Refusal::Unavailable { retry_after })
             }
-            // The same on a node that is known to be dead.
+            // Including a plain session on a dead node.
             Ok(Sent::Absent | Sent::NoSubscriber(_)) => Err(self.nobody(to, n, starts_call)),
             Ok(Sent::Full(_)) => {
                 self.has_failed(to, n, starts_call);
@@ -121,14 +121,15 @@ impl State {
         }
     }
 
-    /// A call was tried, or failed. Who calls whoever may come notes a call when somebody has it: he may try a thousand that do not come.
+    /// Saves a call when its offer is sent or has failed. A session with an offline queue saves it only when somebody
+    /// has the offer: it may call a thousand users who never come.
     pub(super) fn save_try(&mut self, to: &UserName) {
         if !self.is_patient() {
             self.save_call(to);
         }
     }
 
-    /// A signal was not delivered: a call that it was to begin does not begin.
+    /// A signal was not delivered. If it was to begin a call, the call does not begin.
     fn has_failed(&mut self, to: &UserName, n: u64, starts_call: bool) {
         if starts_call {
             self.calls.failed(to, n);
@@ -136,10 +137,10 @@ impl State {
         }
     }
 
-    /// Nobody has the name.
+    /// Nobody holds the name.
     fn nobody(&mut self, to: &UserName, n: u64, starts_call: bool) -> Refusal {
         self.has_failed(to, n, starts_call);
-        // A peer that is gone would have left our call: the broker may have forgotten it, or its leave.
+        // A call peer does not leave without a `leave`, so the store may have lost it, or the `leave` was lost.
         self.is_absent(to);
         let in_call = self.calls.get(to).map(|_| RETRY_SEND);
         match self.moment.guard.or(in_call) {
@@ -148,7 +149,8 @@ impl State {
         }
     }
 
-    /// A word counts as told when somebody has it, or when its receiver is surely gone: a broker that has just forgotten everybody finds nobody.
+    /// Handles the outcome of a notice. It is done when somebody has it or its receiver is surely gone: a store that
+    /// has just lost its data finds nobody, so an absence must last before it counts.
     fn notice_settled(
         &mut self,
         mut notice: Notice,
@@ -175,7 +177,7 @@ impl State {
             Ok(Sent::Absent | Sent::NoSubscriber(_) | Sent::Full(_)) => {
                 let since = *notice.absent_since.get_or_insert(now);
                 let noticed = self.is_noticed_since(since);
-                // What we say to ourselves has arrived when we have heard it.
+                // A notice to ourselves has arrived only when we have received it.
                 noticed && notice.to != self.lease.address.name
             }
             Err(error) => {
@@ -188,7 +190,7 @@ impl State {
             if notice.payload == Payload::Sync && matches!(outcome, Ok(Sent::Absent)) {
                 match notice.only {
                     Some(session) => self.is_gone(&notice.to, session, LeaveReason::Lost),
-                    // An earlier connection had called, and never knew whom.
+                    // An earlier connection had called, and never knew which session.
                     None => self.calls.forget_unanswered(&notice.to),
                 }
             }
@@ -213,7 +215,7 @@ impl State {
         })
     }
 
-    /// Whether a store that had lost its data at this time would have been noticed by now, and was not.
+    /// Whether a loss of data at this time would have been noticed by now, and was not.
     fn is_noticed_since(&self, time: Instant) -> bool {
         self.moment.guard.is_none() && self.moment.now - time > self.node.terms.longest_gap()
     }

@@ -1,7 +1,8 @@
-//! What the next connection of a resumable session must know, and what of it the client has not confirmed yet.
+//! The record of a resumable session: what its next connection must know, and what the client has not confirmed.
 //!
-//! Over a WebSocket confirmation is free: frames are ordered, so the pong to a ping confirms everything that was written before the ping. A
-//! decision about an inbox entry is made once: the next connection tells the client, or keeps silent, as this one did.
+//! Over a WebSocket confirmation is free: frames are ordered, so the pong to a ping confirms everything that was
+//! written before the ping. Each inbox entry is decided about once: the next connection tells the client, or keeps
+//! silent, as this one did.
 
 mod fields;
 mod update;
@@ -26,36 +27,36 @@ pub(super) struct Record {
     hash: SecretHash,
     /// Entries that the client may not have, oldest first.
     unconfirmed: VecDeque<Unconfirmed>,
-    /// The entry that the client has when it answers this ping.
+    /// Pings in flight, each with the last entry that its pong confirms.
     marks: VecDeque<(u64, Offset)>,
     asked_at: Offset,
     confirmed: Confirmed,
-    /// An earlier connection has decided about everything up to here…
+    /// An earlier connection has decided about all entries up to here.
     decided: Offset,
-    /// …and has not told the client of these.
+    /// Entries up to `decided` that the client is not told of.
     silent: HashSet<Offset>,
-    /// The client has seen everything up to here on an earlier connection.
+    /// The client saw all entries up to here on an earlier connection.
     seen: Offset,
     /// Users whose fields have changed.
     changed: HashSet<UserName>,
-    /// Confirmed entries are to leave the inbox.
+    /// The next update trims confirmed entries from the inbox.
     frees: bool,
-    /// Updates that are on their way, and how many there were.
+    /// Updates in flight, and the number of the last one.
     saving: Vec<(u64, Update)>,
     saves: u64,
-    /// Users of whom updates on their way tell. Later updates tell of them too: one that is written says how far entries are decided, which must
-    /// not be true without what an earlier one said that was not written.
+    /// Users whose fields are in updates in flight. Later updates repeat these fields: each update also moves
+    /// `decided`, which must not be stored without the fields of an earlier update that failed.
     underway: HashSet<UserName>,
     unwritten: Unwritten,
-    /// Ids that were heard and are not in the record yet.
+    /// Received ids that are not in the record yet.
     ids: Vec<HeardId>,
-    /// The ids of the latest field, and how many fields were full before it.
+    /// The ids in the latest ids field, and how many fields were filled before it.
     ids_told: Vec<HeardId>,
     ids_fields: u64,
     missed: Missed,
     /// Leaves whose outcome is not known: the next connection sends them again.
     leaves: HashMap<UserName, Leaving>,
-    /// Users whose leave has arrived, which is not in the record yet.
+    /// Users whose leave has arrived, which the record does not say yet.
     left: HashSet<UserName>,
 }
 
@@ -65,20 +66,20 @@ struct Unconfirmed {
     silent: bool,
 }
 
-/// Whether something may have been lost, and whether the client knows.
+/// Whether the session may have missed something, and whether the client knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Missed {
     Nothing,
     Untold,
     Told,
-    /// It knows when it has answered this ping.
+    /// The client knows when it has answered this ping.
     Asked(u64),
 }
 
-/// What an earlier connection has decided about an entry.
+/// What an earlier connection decided about an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Decision {
-    /// Nothing: it is new.
+    /// Nothing: the entry is new.
     None,
     /// To tell the client.
     Tell,
@@ -122,12 +123,12 @@ impl Record {
         &self.hash
     }
 
-    /// The last that the client was told and has confirmed.
+    /// The last confirmed entry that the client was told of.
     pub(super) fn confirmed_told(&self) -> Offset {
         self.confirmed.told
     }
 
-    /// What was decided about this entry on an earlier connection.
+    /// What an earlier connection decided about this entry.
     pub(super) fn decision(&self, id: Offset) -> Decision {
         if id > self.decided {
             Decision::None
@@ -138,12 +139,12 @@ impl Record {
         }
     }
 
-    /// Whether the client has not seen this entry on an earlier connection.
+    /// Whether the client did not see this entry on an earlier connection.
     pub(super) fn is_unseen(&self, id: Offset) -> bool {
         id > self.seen
     }
 
-    /// An entry was dealt with; `silent` if the client was not told of it.
+    /// Records that an entry was handled; `silent` if the client was not told of it.
     pub(super) fn dealt(
         &mut self,
         id: Offset,
@@ -158,30 +159,31 @@ impl Record {
         }
     }
 
-    /// A leave is on its way to this user.
+    /// Records that a leave is under way to this user.
     pub(super) fn leaves(&mut self, user: UserName, leaving: Leaving) {
         self.left.remove(&user);
         self.leaves.insert(user, leaving);
     }
 
-    /// It has arrived, or need not. The next update says so; until then whoever resumes the session sends it again, and it means nothing.
+    /// Records that the leave has arrived or need not. The record says so with its next update; until then the next
+    /// connection would send the leave again, which its receiver ignores.
     pub(super) fn has_left(&mut self, user: &UserName) {
         if self.leaves.remove(user).is_some() {
             self.left.insert(user.clone());
         }
     }
 
-    /// The leaves of an earlier connection whose outcome it did not know.
+    /// Takes the leaves whose outcome an earlier connection did not know.
     pub(super) fn take_leaves(&mut self) -> Vec<(UserName, Leaving)> {
         self.leaves.drain().collect()
     }
 
-    /// Something about the call with this user has changed.
+    /// Records that the field of this user has changed.
     pub(super) fn change(&mut self, user: UserName) {
         self.changed.insert(user);
     }
 
-    /// Whether the client should be asked for a sign of life, which confirms what it has.
+    /// Whether to ping the client, so that its pong confirms what it has.
     pub(super) fn asks(&self) -> bool {
         if self.missed == Missed::Told {
             return true;
@@ -191,7 +193,7 @@ impl Record {
             && unconfirmed[unconfirmed.len() - ASK_AFTER].id > self.asked_at
     }
 
-    /// The client was sent this ping, behind everything that it was told.
+    /// Records a ping that was sent behind everything before.
     pub(super) fn pinged(&mut self, ping: u64) {
         if self.missed == Missed::Told {
             self.missed = Missed::Asked(ping);
@@ -206,12 +208,12 @@ impl Record {
         }
     }
 
-    /// The client answered this ping. What it has, if that is news.
+    /// Handles a pong. Returns the last entry that it confirms, if it confirms any.
     pub(super) fn ponged(&mut self, ping: u64) -> Option<Offset> {
         if let Missed::Asked(asked) = self.missed
             && asked <= ping
         {
-            // The next note says so.
+            // The next update says so.
             self.missed = Missed::Nothing;
         }
         let answered = self.marks.iter().take_while(|(sent, _)| *sent <= ping);
@@ -220,7 +222,7 @@ impl Record {
         has
     }
 
-    /// The client has everything up to this.
+    /// Confirms all entries up to this one.
     pub(super) fn confirm(&mut self, last: Offset) {
         while let Some(entry) = self.unconfirmed.front().filter(|entry| entry.id <= last) {
             self.frees = true;
@@ -233,22 +235,22 @@ impl Record {
         }
     }
 
-    /// Whether there is something to confirm in the store.
+    /// Whether the store must be told of confirmed entries.
     pub(super) fn frees(&self) -> bool {
         self.frees
     }
 
-    /// The connection is gone.
+    /// Forgets the pings of the lost connection.
     pub(super) fn detached(&mut self) {
         self.marks.clear();
     }
 
-    /// Something may have been lost.
+    /// Records that the session may have missed something.
     pub(super) fn has_missed(&mut self) {
         self.missed = Missed::Untold;
     }
 
-    /// Whether the client is to be told now, when the inbox is read, that it may have missed something.
+    /// Whether to tell the client now that it may have missed something. True once. Called when the inbox is read.
     pub(super) fn tells_missed(&mut self) -> bool {
         let tells = self.missed == Missed::Untold;
         if tells {

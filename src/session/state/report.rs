@@ -1,4 +1,4 @@
-//! What a client reports of its connection to a call peer.
+//! Reports of clients about their connections to call peers.
 
 use tracing::info;
 
@@ -8,7 +8,7 @@ use crate::model::{AckStatus, Correlation, Event, PairKind, PeerState, Report, U
 use crate::telemetry::signed;
 
 impl State {
-    /// The client says how its connection to a call peer is. Whoever is in no call is not believed, and nobody is twice.
+    /// Handles a report. Ignored without a call, and counted once for each state of a call set-up.
     pub(super) fn report(&mut self, with: &UserName, report: Report, id: Option<Correlation>) {
         if self.calls.reports(with, report.state) {
             self.node.telemetry.metrics.reported(report);

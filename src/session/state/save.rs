@@ -1,4 +1,4 @@
-//! When a resumable session updates its record, in which order, and again if an update was not written.
+//! When a resumable session updates its record, and how it retries.
 
 use tracing::debug;
 
@@ -9,7 +9,7 @@ use crate::broker::{BrokerError, RecordUpdate};
 use crate::model::UserName;
 
 impl State {
-    /// The call with this user has changed by what this session does, of which its inbox tells nothing to whoever resumes it.
+    /// Saves a change of a call that this session caused itself. Its inbox does not tell the next connection of it.
     pub(super) fn save_call(&mut self, peer: &UserName) {
         if let Some(record) = &mut self.record {
             record.change(peer.clone());
@@ -26,7 +26,7 @@ impl State {
         }
     }
 
-    /// Something was not written: it is written again.
+    /// Retries a failed update.
     pub(super) fn save_again(&mut self) {
         match &self.record {
             Some(record) if record.has_failed_anew() => self.save_anew(),
@@ -35,7 +35,7 @@ impl State {
         }
     }
 
-    /// What is new is written at once: without a connection nothing else comes that it could be written with.
+    /// Writes changes at once. For a detached session: nothing else will be saved that could carry them.
     pub(super) fn save_news(&mut self) {
         let has_news = |record: &Record| record.has_news() && !record.is_unwritten();
         if self.record.as_deref().is_some_and(has_news) {
@@ -43,10 +43,11 @@ impl State {
         }
     }
 
-    /// The store has lost data. The client is told, and once the guard is over each call peer is asked whether it still has the call.
+    /// Handles a loss of data. Tells the client, and asks each call peer whether it still has the call, once the guard
+    /// is over.
     pub(super) fn forgotten(&mut self, epoch: u64) {
         if std::mem::replace(&mut self.epoch, epoch) == epoch {
-            // Its client knows; what was written may not be there.
+            // The client knows already, but the store may not have the record.
             return self.save_anew();
         }
         if !self.calls.is_empty() {
@@ -60,14 +61,14 @@ impl State {
         };
         record.has_missed();
         self.save_anew();
-        // What was sent since the store knows the lease again is in the inbox.
+        // Signals that were sent after the lease was restored are in the inbox.
         if !self.is_detached {
             self.catch_up.gap(&mut self.effects);
             self.caught_up();
         }
     }
 
-    /// Writes everything: the store may know nothing of this session.
+    /// Writes everything, because the store may have nothing of this session.
     fn save_anew(&mut self) {
         let Some(record) = &mut self.record else {
             return;
@@ -81,7 +82,7 @@ impl State {
             .push(Effect::Save(Some(number), Box::new(notes)));
     }
 
-    /// An update was written, or was not. That the session is another's by now is told by the next renewal.
+    /// Handles the result of an update. Ignores that another connection holds the session: the next renewal tells.
     pub(super) fn saved(&mut self, number: u64, result: Result<bool, BrokerError>) {
         let Some(record) = &mut self.record else {
             return;
@@ -95,13 +96,13 @@ impl State {
         }
     }
 
-    /// Whether an update was not written, and must be written again.
+    /// Whether an update failed and must be written again.
     pub fn is_unsaved(&self) -> bool {
         let record = self.record.as_ref();
         record.is_some_and(|record| record.is_unwritten())
     }
 
-    /// Saves one field, once: best effort.
+    /// Saves one field. Best effort.
     pub(super) fn save_field(&mut self, field: &str, value: String) {
         if self.record.is_some() {
             let mut notes = RecordUpdate::default();

@@ -1,11 +1,11 @@
-//! What the client is told.
+//! Events for the client.
 
 use super::{Action, State};
 use crate::bugs::{self, Bug};
 use crate::model::{AckStatus, Correlation, Event, LeaveReason, Offset, UserName};
 
 impl State {
-    /// Tells the client.
+    /// Sends the client an event.
     pub(super) fn tell(&mut self, event: Event) {
         self.actions.push(Action::Tell(event));
     }
@@ -25,7 +25,7 @@ impl State {
     }
 }
 
-/// A call peer has left.
+/// The event for a call peer that has left.
 pub(super) fn left(peer: &UserName, reason: LeaveReason, seq: Option<Offset>) -> Event {
     Event::Left {
         from: peer.clone(),
@@ -34,7 +34,7 @@ pub(super) fn left(peer: &UserName, reason: LeaveReason, seq: Option<Offset>) ->
     }
 }
 
-/// A send was accepted.
+/// The event for a send that was accepted.
 pub(super) fn acknowledged(id: Correlation, status: AckStatus) -> Event {
     Event::Ack { id, status }
 }

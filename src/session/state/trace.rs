@@ -1,4 +1,5 @@
-//! The traces of a session's calls: which spans there are, and whose children. Without tracing every one of these is a look at an empty option.
+//! The traces of a session's calls: which spans they have, and with which parents. Without tracing, each function here
+//! only checks an empty option.
 
 use std::time::SystemTime;
 
@@ -10,12 +11,12 @@ use crate::broker::Sender;
 use crate::model::{LeaveReason, Signal, SignalKind, TraceContext, UserName};
 use crate::telemetry::{CallSpan, Message, SignalOutcome};
 
-/// What is known of a signal's trace until its outcome is.
+/// The trace of a signal, until its outcome is known.
 #[derive(Debug)]
 pub(super) struct Traced {
-    /// Where the receiver goes on.
+    /// The parent of the receiver's span.
     pub(super) context: TraceContext,
-    /// None, if spans of this call are not built.
+    /// `None` if the call is not sampled.
     span: Option<CallSpan>,
 }
 
@@ -24,8 +25,8 @@ impl State {
         self.node.telemetry.metrics.signal(kind, fate);
     }
 
-    /// A signal leaves. An offer begins the trace of its call, or joins that of the client; so does one after a set-up whose end was reported.
-    /// Whatever else belongs to a call joins its trace.
+    /// Traces a signal that is sent. An offer begins the trace of its call, or joins the client's own; after a reported
+    /// end of the set-up, the next offer begins another. Other signals join the call's trace.
     pub(super) fn trace_send(
         &mut self,
         to: &UserName,
@@ -54,7 +55,8 @@ impl State {
                 let span = tracer.publish(Some(&context), client.as_ref(), message);
                 return Some(Box::new(Traced::of(span)));
             }
-            // The receiver has it from the offer; it may have been resumed, or have begun a call of its own.
+            // The receiver usually has the trace from the offer, but may have been resumed, or have begun a call of its
+            // own.
             return Some(Box::new(Traced::unbuilt(context)));
         }
         let before = known.map(|known| known.context);
@@ -67,7 +69,7 @@ impl State {
         Some(Box::new(begun))
     }
 
-    /// What became of it, and when.
+    /// Records the outcome of a signal, at `at`.
     pub(super) fn trace_outcome(
         &mut self,
         to: &UserName,
@@ -83,7 +85,7 @@ impl State {
         if traced.is_none() && !failed {
             return;
         }
-        // An offer that failed has ended the call that it began.
+        // A failed offer has ended its call already.
         let call = self.calls.trace(to).filter(|_| failed);
         let context = traced.as_ref().map(|traced| traced.context);
         let Some(context) = context.or(call.map(|call| call.context)) else {
@@ -107,7 +109,7 @@ impl State {
         }
     }
 
-    /// A signal has arrived: the span that ends when it is told. An offer brings the trace of its call.
+    /// Traces a received signal. The span ends when the client was told. An offer brings the trace of its call.
     pub(super) fn trace_heard(
         &mut self,
         sender: &Sender,
@@ -135,7 +137,7 @@ impl State {
                     let shared = true;
                     self.calls.set_trace(from, CallTrace { shared, ..known });
                 }
-                // Of two who call each other at once, both go on in the lesser trace.
+                // If two users call each other at once, both go on in the lesser trace.
                 Some(known)
                     if !known.shared && !known.ended && known.context.trace < context.trace => {}
                 _ => {
@@ -147,7 +149,7 @@ impl State {
         span
     }
 
-    /// We leave: a message like any other, but it is sent until it arrives.
+    /// Traces a `leave` that is sent.
     pub(super) fn trace_leave(
         &self,
         to: &UserName,
@@ -172,7 +174,7 @@ impl State {
         Some(Traced::of(span))
     }
 
-    /// The peer has left, or is gone: then the call has failed.
+    /// Traces the end of a call by its peer. If the peer is lost, the call has failed.
     pub(super) fn trace_left(
         &self,
         sender: &Sender,
@@ -207,7 +209,7 @@ impl State {
         Some(span)
     }
 
-    /// Something has happened that concerns every call.
+    /// Marks an event in the traces of all calls.
     pub fn mark(&self, what: &'static str) {
         let Some(tracer) = &self.node.telemetry.calls else {
             return;
@@ -219,7 +221,7 @@ impl State {
         }
     }
 
-    /// Something has happened to one call, perhaps its failure. Where that leaves a mark in its trace.
+    /// Marks an event, or a failure, in the trace of one call. Returns the trace if it is sampled.
     pub(super) fn mark_one(
         &self,
         peer: &UserName,
@@ -238,7 +240,7 @@ impl State {
         call.context.sampled.then_some(Traced::unbuilt(context))
     }
 
-    /// Of a call whose spans are not built, its first failure is told all the same.
+    /// Records the first failure of an unsampled call all the same.
     fn tell_failure(
         &mut self,
         to: &UserName,
@@ -266,12 +268,12 @@ impl State {
 }
 
 impl Traced {
-    /// Whether there is a span of it.
+    /// Whether there is a span.
     pub(super) fn is_built(&self) -> bool {
         self.span.is_some()
     }
 
-    /// What became of it. Its span ends then, or now.
+    /// Records the outcome, and ends the span at `at`, or now.
     pub(super) fn ends(self, fate: SignalOutcome, at: Option<SystemTime>) {
         if let Some(span) = self.span {
             span.set("switchboard.outcome", fate.as_str());

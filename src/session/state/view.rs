@@ -1,4 +1,4 @@
-//! What others may know of a session's state.
+//! Read access to a session's state.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use crate::broker::Lease;
 use crate::model::{Offset, Secret, SecretHash};
 
 impl State {
-    /// Whether there are any.
+    /// Whether there are actions to take.
     pub fn has_actions(&self) -> bool {
         !self.actions.is_empty()
     }
 
-    /// Whether there are any.
+    /// Whether there are effects to take.
     pub fn has_effects(&self) -> bool {
         !self.effects.is_empty()
     }
@@ -31,19 +31,19 @@ impl State {
         times.into_iter().flatten().min()
     }
 
-    /// Whether the client is not to be heard now: as many sends wait for their outcome as may, or the inbox of a resumed session was not read
-    /// yet, which may tell of the call that the client speaks of.
+    /// Whether the session accepts no frames for now: the limit of sends in flight is reached, or a resumed session has
+    /// not read its inbox yet, which may tell of the call that the client refers to.
     pub fn is_busy(&self) -> bool {
         let queued = self.offline.as_ref().map_or(0, |offline| offline.queued());
         self.outbox.is_busy(queued) || self.catch_up.is_beginning()
     }
 
-    /// Sets how sessions of its protocol are.
+    /// Sets the policy of the session's protocol.
     pub fn set_policy(&mut self, policy: SessionPolicy) {
         self.policy = policy;
     }
 
-    /// The hold on the name.
+    /// The session's lease.
     pub fn lease(&self) -> &Lease {
         &self.lease
     }
@@ -55,17 +55,17 @@ impl State {
         own.map_or(longest, |grace| grace.min(longest))
     }
 
-    /// What resumes the session, if it is resumable and its client is to be told.
+    /// The secret that resumes the session, if it is resumable and this node knows it.
     pub fn secret(&self) -> Option<&Secret> {
         self.record.as_ref()?.secret()
     }
 
-    /// What the store keeps of the secret.
+    /// The hash of the secret.
     pub fn secret_hash(&self) -> Option<&SecretHash> {
         self.record.as_ref().map(|record| record.hash())
     }
 
-    /// The last entry that the client was told of and has confirmed.
+    /// The last confirmed entry that the client was told of.
     pub fn confirmed(&self) -> Offset {
         let record = self.record.as_ref();
         record.map_or_else(Offset::default, |record| record.confirmed_told())
@@ -76,7 +76,7 @@ impl State {
         self.record.is_some()
     }
 
-    /// Whether the client should be pinged, so that it confirms what it was told.
+    /// Whether to ping the client, so that it confirms what it was told.
     pub fn wants_ping(&self) -> bool {
         self.record.as_ref().is_some_and(|record| record.asks())
     }
@@ -86,12 +86,12 @@ impl State {
         self.outbox.is_settled()
     }
 
-    /// The last entry of the inbox that was handled.
+    /// The last inbox entry that was handled.
     pub fn read_to(&self) -> Offset {
         self.catch_up.last()
     }
 
-    /// Whether nothing that was sent waits for its outcome.
+    /// Whether no outcome is open.
     pub fn is_quiet(&self) -> bool {
         self.outbox.is_quiet()
     }

@@ -181,7 +181,8 @@ async fn killing_the_node_of_the_stream_loses_nothing() {
     reader.expect_all(300).await;
     alice.expect_silence().await;
     println!(
-        "300 signals at 50 a second, all arrived once and in order; the stream was open again {longest:?} after the kill"
+        "300 signals at 50 a second, all arrived once and in order; \
+         the stream was open again {longest:?} after the kill"
     );
 }
 

@@ -38,7 +38,11 @@ async fn whole_call(setup: &mut Setup) {
     b.receive_type("candidate").await;
     acked(&mut b, &candidate(&a.name, "c2")).await;
     a.receive_type("candidate").await;
-    let report = |name: &str, id: &str| json!({"type": "report", "name": name, "state": "connected", "ms": 812.4, "pair": "srflx", "id": id});
+    let report = |name: &str, id: &str| {
+        json!({
+            "type": "report", "name": name, "state": "connected", "ms": 812.4, "pair": "srflx", "id": id,
+        })
+    };
     acked(&mut a, &report(&b.name, "r1")).await;
     acked(&mut b, &report(&a.name, "r2")).await;
     a.send(&json!({"type": "leave", "name": b.name})).await;

@@ -1,4 +1,4 @@
-//! A client as the promises of a session concern it: it counts answers, remembers what it heard, and repeats what was not answered.
+//! A model client: counts answers, remembers what it received, and repeats what was not answered.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,23 +14,23 @@ use crate::session::state::Input;
 #[derive(Debug, Default)]
 pub(super) struct Client {
     pub(super) is_resumable: bool,
-    /// The last entry of its inbox that it has.
+    /// The last inbox entry that it has.
     pub(super) last: Option<Offset>,
     pub(super) sent: BTreeMap<u64, Message>,
-    /// What it heard from each user, in order.
+    /// The signals received from each user, in order.
     pub(super) heard: BTreeMap<UserName, Vec<u64>>,
-    /// Users with whom it believes to be in a call.
+    /// Users that it believes to be in a call with.
     pub(super) calls: BTreeSet<UserName>,
-    /// How many offers and answers it has sent to each user, or heard, that no leave was told for.
+    /// How many offers and answers to and from each user no leave was received for.
     starts: BTreeMap<UserName, u32>,
-    /// Users who may have an offer or an answer of it, which nobody repeats.
+    /// Users who may have its offer or answer, although it was refused and is not repeated.
     pub(super) unsure: BTreeSet<UserName>,
     /// It was told that it may have missed something.
     pub(super) is_told_missed: bool,
     pub(super) data_was_lost: bool,
 }
 
-/// Something that it has sent.
+/// A signal that the client sent.
 #[derive(Debug)]
 pub(super) struct Message {
     pub(super) to: usize,
@@ -38,12 +38,12 @@ pub(super) struct Message {
     /// An answer is due on this connection.
     is_due: bool,
     pub(super) is_accepted: bool,
-    /// It is to be sent again.
+    /// It must be sent again.
     is_refused: bool,
 }
 
 impl Client {
-    /// Sends a signal under this number, which is its id and its body.
+    /// Sends a signal with this number as its id and body.
     pub(super) fn send(&mut self, number: u64, to: usize, kind: SignalKind) -> Input {
         if kind.starts_call() {
             self.start(address(to).name);
@@ -77,7 +77,7 @@ impl Client {
             Event::Left { from, seq, .. } => {
                 self.calls.remove(from);
                 let starts = self.starts.entry(from.clone()).or_default();
-                // A store that lost the offer may have kept who offered.
+                // A store that lost the offer may still know who sent it.
                 let is_due = *starts > 0 || self.data_was_lost;
                 assert!(is_due, "a leave without a call with {from}");
                 *starts = starts.saturating_sub(1);
@@ -130,19 +130,19 @@ impl Client {
         message
     }
 
-    /// Its connection is gone, and with it the answers that it has not read.
+    /// The connection is gone, with the answers that the client has not read.
     pub(super) fn disconnected(&mut self) {
         for message in self.sent.values_mut() {
             message.is_due = false;
         }
     }
 
-    /// What it repeats on a fresh connection, in order.
+    /// What the client repeats on a new connection, in order.
     pub(super) fn unanswered(&mut self) -> Vec<Input> {
         self.again(|message| !message.is_accepted)
     }
 
-    /// What it repeats since it was refused, in order.
+    /// What the client repeats because it was refused, in order.
     pub(super) fn refused(&mut self) -> Vec<Input> {
         self.again(|message| message.is_refused)
     }

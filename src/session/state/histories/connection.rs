@@ -1,4 +1,4 @@
-//! Connections in the model: what is read, confirmed, lost with one, and repeated on the next.
+//! Connections of the model: what is read, confirmed, lost with a connection, and repeated on the next.
 
 use std::sync::Arc;
 
@@ -30,11 +30,11 @@ impl World {
         self.on(user, Input::Ponged(ping));
     }
 
-    /// The connection breaks; what was written is lost. The node notices, or dies as well.
+    /// The connection breaks, and what was written is lost. The node notices, or `dies` too.
     pub(super) fn disconnect(&mut self, user: usize, dies: bool) {
         let is_known = self.store[&address(user)].hash.is_some();
         let it = &mut self.users[user];
-        // A node that dies with what the store has lost takes the session along.
+        // If the store has lost the record and the node dies, the session is lost.
         if !it.is_connected || !it.client.is_resumable || (dies && !is_known) {
             return;
         }
@@ -55,15 +55,15 @@ impl World {
         }
     }
 
-    /// The client comes back on a fresh connection, and repeats what was not answered.
+    /// The client resumes on a new connection, and repeats what was not answered.
     pub(super) fn resume(&mut self, user: usize) {
         let stored = self.store.get(&address(user));
-        // Until its record is written anew, it is told to try again.
+        // Until the record is rewritten, the client is told to try again.
         let is_known = stored.is_some_and(|stored| stored.hash.is_some());
         if self.users[user].is_connected || !is_known {
             return;
         }
-        // The earlier connection is told, and says nothing to anybody.
+        // The earlier connection is told, and tells nobody.
         let it = &mut self.users[user];
         it.state = None;
         it.mailbox.clear();
@@ -109,7 +109,7 @@ impl World {
         }
     }
 
-    /// A session hears its client only when its inbox was read once.
+    /// A session accepts frames only when it has read its inbox once.
     fn settle_one_read(&mut self, user: usize) {
         while self.users[user].state.as_ref().is_some_and(State::is_busy) {
             if !(self.deliver(user, 2) || self.deliver(user, 1)) {
@@ -118,7 +118,7 @@ impl World {
         }
     }
 
-    /// Whether this user's session takes what its client says now.
+    /// Whether this user's session accepts frames now.
     pub(super) fn listens(&self, user: usize) -> bool {
         let it = &self.users[user];
         it.is_connected && it.state.as_ref().is_some_and(|state| !state.is_busy())

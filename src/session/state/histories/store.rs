@@ -1,4 +1,4 @@
-//! The store of the model: what becomes of a send and of an update of a record, and what is left when it loses data.
+//! The store of the model: sends, record updates, and losses of data.
 
 use super::world::World;
 use crate::broker::{Entry, Envelope, Lease, RecordUpdate, SendOptions, Sent};
@@ -67,7 +67,7 @@ impl World {
         true
     }
 
-    /// The store loses everything but the leases, which their holders renew; each is told of it.
+    /// The store loses everything but the leases, which their holders renew. Each session is told.
     pub(super) fn lose_data(&mut self) {
         if self.users.iter().any(|user| user.state.is_none()) {
             return;

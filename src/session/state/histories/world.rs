@@ -12,12 +12,12 @@ use crate::model::{Address, Correlation, Offset, Realm, Secret, SecretHash, Sess
 use crate::router::{LocalNode, Mail};
 use crate::session::state::{Action, Effect, FoundPeer, Input, Moment, State};
 
-/// What one user's session is doing.
+/// One user's client and session, with everything under way between them and the store.
 #[derive(Debug, Default)]
 pub(super) struct User {
     pub(super) client: Client,
     pub(super) state: Option<State>,
-    /// Actions that are written and that the client has not read yet.
+    /// Actions that are written and that the client has not read.
     pub(super) wire: VecDeque<Action>,
     pub(super) mailbox: VecDeque<Mail>,
     pub(super) outcomes: VecDeque<Answer>,
@@ -48,16 +48,16 @@ pub(super) struct World {
     now: Instant,
     pub(super) last_entry: u64,
     pub(super) epoch: u64,
-    /// Signals that the store refuses, without taking them, or takes without an answer: one each.
+    /// The fault of the next send, if there is one.
     pub(super) fault: Option<Fault>,
 }
 
 /// What happens to the next send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// It is lost, and its outcome is unknown.
+    /// The signal is lost, and its outcome is unknown.
     Lost,
-    /// It arrives, and its outcome is unknown.
+    /// The signal arrives, and its outcome is unknown.
     Unanswered,
 }
 
@@ -67,7 +67,7 @@ pub(super) fn address(user: usize) -> Address {
 }
 
 impl World {
-    /// A world in which everybody is logged in; `resumable` says who has a resumable session.
+    /// A world in which all users are logged in; `resumable` says who has a resumable session.
     pub(super) fn new(resumable: &[bool]) -> Self {
         let nodes = (0..resumable.len()).map(|user| LocalNode::for_tests(&format!("node-{user}")));
         let mut world = Self {
@@ -124,7 +124,7 @@ impl World {
         self.users[user].is_connected = true;
     }
 
-    /// Gives one user's state an input, and does what follows.
+    /// Passes an input to one user's state, and executes the effects.
     pub(super) fn on(&mut self, user: usize, input: Input) {
         let moment = self.moment();
         if let Some(state) = &mut self.users[user].state {
@@ -194,7 +194,7 @@ impl World {
         }
     }
 
-    /// Does the next thing that waits for this user, of this kind. Whether there was one.
+    /// Handles the next event of this kind that waits for this user. False if there is none.
     pub(super) fn deliver(&mut self, user: usize, kind: u8) -> bool {
         let it = &mut self.users[user];
         if it.state.is_none() {
@@ -222,7 +222,7 @@ impl World {
         true
     }
 
-    /// Time passes until something is due for this user.
+    /// Time passes until something is due for this user. False if nothing is.
     pub(super) fn wait(&mut self, user: usize) -> bool {
         let due = self.users[user].state.as_ref().and_then(State::next_at);
         let Some(due) = due else { return false };
@@ -231,7 +231,7 @@ impl World {
         true
     }
 
-    /// Everything that is under way arrives, and everybody reads it.
+    /// Delivers everything that is under way, until all clients have read everything.
     pub(super) fn come_to_rest(&mut self) {
         self.fault = None;
         for _ in 0..1000 {
@@ -256,7 +256,7 @@ impl World {
     }
 }
 
-/// How clients call what they send.
+/// The id of the signal with this number.
 pub(super) fn correlation(number: u64) -> Correlation {
     Correlation(number.to_string().into())
 }

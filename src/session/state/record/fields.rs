@@ -1,4 +1,4 @@
-//! The fields of the record, as they are stored and read back.
+//! The stored form of the record's fields.
 
 use std::fmt;
 
@@ -9,31 +9,32 @@ use super::Record;
 use crate::broker::Resumed;
 use crate::model::{Offset, Secret, SecretHash, SessionId, UserName};
 
-/// Fields of the record.
+/// The last decided entry, the silent entries, and whether something was missed.
 pub(super) const DECIDED: &str = "decided";
 pub(super) const SILENT: &str = "silent";
 pub(super) const MISSED: &str = "missed";
-/// Prefix of the field of a user: the last that was heard, and the call.
+/// Prefix of the field of a user: the last signal from it, and the call with it.
 pub(super) const USER: &str = "u:";
 /// Prefix of the field of a user to whom a leave is under way.
 pub(super) const LEAVE: &str = "l:";
-/// Prefix of the fields that tell in turn which ids were heard.
+/// Prefix of the fields of received ids, which are filled in turn.
 pub(super) const IDS: &str = "ids:";
-/// How many such fields there are, and with how many ids one is full: together they tell of more than one sender may repeat.
+/// How many such fields there are, and how many ids fill one. Together they hold more ids than one sender may repeat.
 pub(super) const IDS_FIELDS: u64 = 32;
 pub(super) const IDS_A_FIELD: usize = 16;
 
 /// A leave that may not have arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::session::state) struct Leaving {
-    /// The session that is meant, if it is known.
+    /// The session to leave, if it is known.
     pub(in crate::session::state) only: Option<SessionId>,
-    /// The last `n` that was heard from it.
+    /// The last `n` received from it.
     pub(in crate::session::state) heard: u64,
 }
 
 impl Record {
-    /// The record that an earlier connection has left, with its calls and what it has heard. `last` is the last entry that the client says it has.
+    /// Restores the record, the calls and the deduplication state that an earlier connection saved. `last` is the last
+    /// entry that the client says it has.
     pub(in crate::session::state) fn restore(
         secret: Option<Secret>,
         hash: SecretHash,
@@ -80,7 +81,7 @@ impl Record {
         }
         ids.sort_unstable();
         record.ids_fields = ids.last().map_or(0, |(number, _)| number.saturating_add(1));
-        // Now that it is known of whom.
+        // Needs the senders, which are restored now.
         heard.restore_ids(ids.into_iter().map(|(_, text)| text));
         record
     }
@@ -104,7 +105,7 @@ impl Leaving {
     }
 }
 
-/// The field of a user: `SESSION ATTACH N`, then the call with it, if there is one.
+/// The field of a user: `SESSION GENERATION N` of the last signal, then the call, if there is one.
 pub(super) fn written(
     call: Option<&Call>,
     heard: Option<(SessionId, (u32, u64))>,

@@ -29,7 +29,7 @@ fn id(millis: u64) -> Offset {
     }
 }
 
-/// What the next holder makes of these notes, if its client has seen everything up to `last`.
+/// The record that the next connection restores, if its client has seen everything up to `last`.
 fn resumed(notes: &RecordUpdate, last: Offset) -> Record {
     let resumed = Resumed {
         lease: Lease {

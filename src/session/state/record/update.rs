@@ -1,4 +1,4 @@
-//! Updates of the record: what they say, and what becomes of one that was not written.
+//! Updates of the record, and what becomes of an update that failed.
 
 use super::super::calls::Calls;
 use super::super::dedup::{Dedup, HeardId};
@@ -7,7 +7,7 @@ use super::{Missed, Record};
 use crate::broker::RecordUpdate;
 use crate::model::{Offset, UserName};
 
-/// What an update of the record is about: if it is not written, the next one is.
+/// The contents of an update in flight. If it fails, the next update writes them.
 #[derive(Debug)]
 pub(in crate::session::state) struct Update {
     users: Vec<UserName>,
@@ -16,12 +16,12 @@ pub(in crate::session::state) struct Update {
     anew: bool,
 }
 
-/// What updates were to write and did not.
+/// What failed updates have left unwritten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Unwritten {
     Nothing,
     Something,
-    /// A store that has forgotten the session takes no other update.
+    /// All of it: a store that has lost the session accepts no other update.
     Everything,
 }
 
@@ -52,7 +52,7 @@ impl Record {
         let decided = self.decided.max(dealt);
         notes.set.push((DECIDED.to_owned(), decided.to_string()));
         let silent = self.unconfirmed.iter().filter(|entry| entry.silent);
-        // Of what an earlier connection has decided, this one may not have come to everything yet.
+        // This connection may not have reached all entries that an earlier one decided about.
         let silent = silent
             .map(|entry| entry.id)
             .chain(self.silent.iter().copied());
@@ -91,7 +91,7 @@ impl Record {
         (notes, update)
     }
 
-    /// An update for a store that may have forgotten everything.
+    /// An update that writes everything, for a store that may have lost it.
     pub(in crate::session::state) fn anew(
         &mut self,
         last: Offset,
@@ -104,13 +104,13 @@ impl Record {
         self.changed.extend(heard.names().cloned());
         let (mut notes, mut update) = self.notes(calls, heard);
         notes.confirmed = Some(self.confirmed);
-        // Behind it, so that it does not pass for what was lost.
+        // New entries get higher offsets, so that they are not taken for lost ones.
         notes.anew = Some((self.hash.clone(), last.max(self.decided).next()));
         update.anew = true;
         (notes, update)
     }
 
-    /// An update is on its way. Returns its number.
+    /// Records an update as in flight. Returns its number.
     pub(in crate::session::state) fn saving(&mut self, update: Update) -> u64 {
         self.underway.extend(update.users.iter().cloned());
         self.saves += 1;
@@ -118,22 +118,22 @@ impl Record {
         self.saves
     }
 
-    /// Whether something has changed that no update tells of yet.
+    /// Whether fields have changed that no update contains yet.
     pub(in crate::session::state) fn has_news(&self) -> bool {
         !self.changed.is_empty()
     }
 
-    /// Whether an update was not written.
+    /// Whether an update failed and its contents are not written yet.
     pub(in crate::session::state) fn is_unwritten(&self) -> bool {
         self.unwritten != Unwritten::Nothing
     }
 
-    /// Whether that was one that writes everything.
+    /// Whether that was an update that writes everything.
     pub(in crate::session::state) fn has_failed_anew(&self) -> bool {
         self.unwritten == Unwritten::Everything
     }
 
-    /// It is known whether this update was written. If not, what it is about is to be written again.
+    /// Handles the result of an update. If it failed, its contents are written again.
     pub(in crate::session::state) fn saved(&mut self, number: u64, is_written: bool) {
         let found = self.saving.iter().position(|(known, _)| *known == number);
         let Some((_, update)) = found.map(|at| self.saving.remove(at)) else {

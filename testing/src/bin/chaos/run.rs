@@ -101,7 +101,8 @@ struct Plan {
 }
 
 impl Plan {
-    /// The scenario of a bug, or random faults. Draws in any case, so that all that is drawn later depends on the seed alone.
+    /// The scenario of a bug, or random faults. Draws in any case, so that all that is drawn later depends on the seed
+    /// alone.
     fn draw(rng: &mut StdRng, bug: Option<&Bug>) -> Self {
         let drawn = faults::draw(rng);
         let drawn_drops = rand::Rng::random_bool(rng, 0.3);
@@ -335,7 +336,8 @@ fn counts(events: &[crate::history::Event]) -> String {
     let count =
         |is_meant: fn(&What) -> bool| events.iter().filter(|event| is_meant(&event.what)).count();
     format!(
-        "{} signals sent, {} acked, {} refused, {} received; {} logins, {} resumes, {} resumes failed; {} leaves, {} connections closed, {} given up",
+        "{} signals sent, {} acked, {} refused, {} received; {} logins, {} resumes, {} resumes failed; \
+         {} leaves, {} connections closed, {} given up",
         count(|what| matches!(what, What::Sent { .. })),
         count(|what| matches!(what, What::Answered { outcome: Ok(_), .. })),
         count(|what| matches!(

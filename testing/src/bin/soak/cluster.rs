@@ -91,8 +91,9 @@ pub(crate) fn check(sessions: usize) -> Outcome<usize> {
     let limit = Command::new("sh").args(["-c", "ulimit -Hn"]).output()?;
     let limit = String::from_utf8_lossy(&limit.stdout).trim().to_owned();
     Err(format!(
-        "a process may open {limit} files, SESSIONS={sessions} needs {files}: raise the hard limit (`ulimit -n {files}` as root, LimitNOFILE= \
-         in systemd, `docker run --ulimit nofile={files}`), or set SESSIONS lower"
+        "a process may open {limit} files, SESSIONS={sessions} needs {files}: raise the hard limit \
+         (`ulimit -n {files}` as root, LimitNOFILE= in systemd, `docker run --ulimit nofile={files}`), \
+         or set SESSIONS lower"
     )
     .into())
 }

@@ -132,7 +132,8 @@ fn outcomes(case: &mut Case<'_>) {
         let lived_on = conn.until > by && !case.troubled(&silenced, conn.node, at, by);
         if answers < times && lived_on {
             let words = format!(
-                "{who} sent {id} on a connection to node {} that lived on, and was not answered within {ANSWERED_WITHIN:?}",
+                "{who} sent {id} on a connection to node {} that lived on, and was not answered \
+                 within {ANSWERED_WITHIN:?}",
                 conn.node
             );
             case.violated(4, at, words);
