@@ -8,7 +8,8 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::Router;
-use super::login::{Claimed, IfHeld, Proof, ResumeError};
+use super::login::{Claimed, IfHeld};
+use super::resume::{Proof, ResumeError};
 use crate::model::{Address, Refusal, Secret};
 
 /// The pause between two attempts at a name whose holder has no connection.

@@ -8,9 +8,9 @@ use tracing::warn;
 
 use super::mailbox::{MailboxReceiver, mailbox};
 use super::{Registry, Router};
-use crate::broker::{BrokerError, Claim, Flags, Holder, Lease, Resume, Resumed, Verdict};
+use crate::broker::{BrokerError, Claim, Flags, Holder, Lease, Resumed, Verdict};
 use crate::bugs::{self, Bug};
-use crate::model::{Address, CloseReason, Offset, Refusal, Secret, SecretHash, SessionId};
+use crate::model::{Address, Offset, Refusal, Secret, SecretHash, SessionId};
 
 /// How long a barrier may take before the login fails.
 pub const BARRIER_WITHIN: Duration = Duration::from_secs(2);
@@ -18,8 +18,6 @@ pub const BARRIER_WITHIN: Duration = Duration::from_secs(2);
 const TRIES: usize = 3;
 /// When to retry a login that failed because the broker did not answer.
 const RETRY_UNAVAILABLE: Duration = Duration::from_secs(1);
-/// When to retry a resume that came too early after a loss of data.
-const RETRY_LATER: Duration = Duration::from_millis(250);
 
 /// A registered session whose login is not complete. Dropping it unregisters the session, unless `welcome` is set.
 struct Arrival<'a> {
@@ -46,23 +44,11 @@ pub(super) enum IfHeld {
 }
 
 /// Why a barrier did not come back.
-enum Unheard {
+pub(super) enum Unheard {
     /// It did not come back in time.
     InTime,
     /// A newer connection of the session replaced this one, and waits for its own barrier.
     Replaced,
-}
-
-/// Why a session was not resumed.
-#[derive(Debug)]
-pub enum ResumeError {
-    /// The session cannot be resumed, or not now.
-    Refused(Refusal),
-    /// The secret is not that of the session: the client may be guessing.
-    WrongSecret,
-    /// The session is ours, but the connection cannot go on: its subscription is not confirmed, or a newer connection
-    /// has replaced it.
-    Unheard(Box<Claimed>, CloseReason),
 }
 
 /// A session that holds its name on this node. The session's state is built from it.
@@ -78,15 +64,6 @@ pub struct Claimed {
     pub resumed: Option<(Box<Resumed>, Option<Offset>)>,
     /// The store's epoch.
     pub epoch: u64,
-}
-
-/// Proves that a client owns a session.
-#[derive(Clone, Debug)]
-pub enum Proof {
-    /// The client's secret.
-    Secret(Secret),
-    /// The stored hash, for a client that was authenticated in another way.
-    Hash(SecretHash),
 }
 
 impl Router {
@@ -154,65 +131,6 @@ impl Router {
             resumed: None,
             epoch: self.epoch(),
         })
-    }
-
-    /// Takes a session over from its earlier connection. Ignores the expiry guard, because the secret proves who owns
-    /// the name. Must be polled to completion, like [`login`](Self::login).
-    pub async fn resume(
-        self: &Arc<Self>,
-        address: Address,
-        proof: Proof,
-        last: Option<Offset>,
-    ) -> Result<Claimed, ResumeError> {
-        let refused = |error| ResumeError::Refused(unavailable(error));
-        let (secret, hash) = match proof {
-            Proof::Secret(secret) => {
-                let hash = secret.hash_for(&address);
-                (Some(secret), hash)
-            }
-            Proof::Hash(hash) => (None, hash),
-        };
-        // If the store lost data, the session's holder gets time to rewrite the record.
-        let guarded = !self.is_intact().await;
-        let resume = self.broker.resume(&address, &hash, last, guarded).await;
-        let resumed = match resume.map_err(refused)? {
-            Resume::Won(resumed) => resumed,
-            Resume::Later => {
-                let retry_after = RETRY_LATER;
-                return Err(ResumeError::Refused(Refusal::Unavailable { retry_after }));
-            }
-            Resume::Gone => return Err(ResumeError::Refused(Refusal::ResumeFailed)),
-            Resume::Wrong => return Err(ResumeError::WrongSecret),
-        };
-        let (mailbox, receiver) = mailbox(self.settings.mailbox);
-        self.registry.arrive(&resumed.lease, mailbox);
-        let heard = self.confirm_subscription(&resumed.lease).await;
-        let claimed = Claimed {
-            lease: resumed.lease.clone(),
-            mailbox: receiver,
-            secret: Some((secret, hash)),
-            resumed: Some((resumed, last)),
-            epoch: self.epoch(),
-        };
-        match heard {
-            Ok(()) => Ok(claimed),
-            Err(Unheard::Replaced) => Err(ResumeError::Unheard(
-                Box::new(claimed),
-                CloseReason::Replaced,
-            )),
-            // The caller must keep the session all the same: nobody else holds it now.
-            Err(Unheard::InTime) => Err(ResumeError::Unheard(
-                Box::new(claimed),
-                CloseReason::Overloaded,
-            )),
-        }
-    }
-
-    /// Whether a resumable session with this secret holds the name now, on any node. Refuses with `Unavailable` if the
-    /// broker does not answer.
-    pub async fn knows(&self, address: &Address, secret: &Secret) -> Result<bool, Refusal> {
-        let known = self.broker.verify(address, &secret.hash_for(address)).await;
-        known.map_err(unavailable)
     }
 
     /// Claims the name until the claim wins, or a holder turns out to be alive.
@@ -298,7 +216,7 @@ impl Router {
     }
 
     /// Waits until this node surely receives what is sent to the name.
-    async fn confirm_subscription(&self, lease: &Lease) -> Result<(), Unheard> {
+    pub(super) async fn confirm_subscription(&self, lease: &Lease) -> Result<(), Unheard> {
         let back = self.registry.claimed(lease);
         let asked = self.broker.barrier(lease).await;
         asked.map_err(|_| Unheard::InTime)?;

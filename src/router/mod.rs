@@ -5,15 +5,19 @@ mod enter;
 mod expiry_guard;
 mod inbound;
 mod leases;
+mod local_node;
 mod login;
 mod mailbox;
 mod node_monitor;
 mod presence;
 mod registry;
+mod resume;
 
-pub use login::{BARRIER_WITHIN, Claimed, Proof, ResumeError};
+pub use local_node::LocalNode;
+pub use login::{BARRIER_WITHIN, Claimed};
 pub use mailbox::{Bounds, Mail, MailboxReceiver};
 pub use node_monitor::NodeMonitor;
+pub use resume::{Proof, ResumeError};
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -55,38 +59,6 @@ pub struct Router {
     is_new_epoch: AtomicBool,
     /// Set when the node stops while one of its sessions may still be resumed elsewhere.
     left_behind: AtomicBool,
-}
-
-/// What sessions need of their node.
-#[derive(Debug)]
-pub struct LocalNode {
-    /// This node's id.
-    pub id: NodeId,
-    /// Lifetimes of leases and time-outs.
-    pub terms: Terms,
-    /// Metrics and traces.
-    pub telemetry: Telemetry,
-    /// The other nodes that sessions of this node have to do with.
-    pub peers: NodeMonitor,
-}
-
-impl LocalNode {
-    /// A node with the default terms and no telemetry.
-    #[cfg(test)]
-    pub(crate) fn for_tests(id: &str) -> Self {
-        let second = Duration::from_secs(1);
-        Self {
-            id: NodeId::known(id),
-            terms: Terms {
-                user_ttl: 30 * second,
-                node_ttl: 5 * second,
-                challenge: 2 * second,
-                grace: 10 * second,
-            },
-            telemetry: Telemetry::default(),
-            peers: NodeMonitor::default(),
-        }
-    }
 }
 
 /// The router's settings.
