@@ -81,13 +81,13 @@ pub enum StartError {
 impl App {
     /// Binds the ports and connects the broker; nothing runs yet. Its telemetry is not exported. Fails if a port, the
     /// certificate or the Redis settings cannot be used. A Redis that does not answer is no error: the node retries.
-    pub async fn build(config: &Config) -> Result<Self, StartError> {
+    pub fn build(config: &Config) -> Result<Self, StartError> {
         let node = NodeId::start(&config.node_id);
-        Self::build_as(node, config, Telemetry::default()).await
+        Self::build_as(node, config, Telemetry::default())
     }
 
     /// Like [`build`](Self::build), with this id and this telemetry.
-    pub async fn build_as(
+    pub fn build_as(
         node: NodeId,
         config: &Config,
         telemetry: Telemetry,
@@ -100,7 +100,7 @@ impl App {
             Backend::Redis(redis) => {
                 let metrics = Arc::clone(&telemetry.metrics);
                 let connected =
-                    broker::redis::connect(redis, config.terms(), node.clone(), metrics).await?;
+                    broker::redis::connect(redis, config.terms(), node.clone(), metrics)?;
                 Self::wire(config, connected, node, "redis", telemetry)
             }
         }
@@ -125,12 +125,13 @@ impl App {
             inbox,
             questions,
             epoch,
+            health,
             mut drivers,
         } = connected;
         let router = Arc::new(Router::new(
             node,
             Arc::clone(&broker),
-            epoch,
+            (epoch, health),
             config.terms(),
             config.router(),
             telemetry,
@@ -285,6 +286,7 @@ fn view_of(
             ready: health.ready && !draining,
             draining,
             broker_reached: health.broker_reached,
+            broker_usable: health.trouble.is_none(),
             broker_queue: health.broker_queue,
         }
     }

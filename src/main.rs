@@ -162,7 +162,7 @@ fn block_on(workers: usize, running: impl Future<Output = ExitCode>) -> ExitCode
 }
 
 async fn serve(config: Config, node: NodeId, telemetry: Telemetry) -> ExitCode {
-    let app = match App::build_as(node, &config, telemetry).await {
+    let app = match App::build_as(node, &config, telemetry) {
         Ok(app) => app,
         Err(error) => {
             error!("{error}");

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use self::node::MemoryNode;
 use self::state::{CONNECTION, Node, Shared};
 use super::inbound::InboundQueue;
-use super::{Connected, QUESTIONS, Terms};
+use super::{Connected, QUESTIONS, StoreHealth, Terms};
 use crate::model::NodeId;
 
 /// The store. Clones share it.
@@ -57,6 +57,7 @@ impl MemoryBroker {
             inbox,
             questions,
             epoch,
+            health: StoreHealth::good(),
             drivers: vec![("gap announcer", announcer)],
         }
     }

@@ -8,6 +8,7 @@ mod envelope;
 #[cfg(test)]
 mod envelope_tests;
 mod error;
+mod health;
 mod inbound;
 mod lease;
 pub mod memory;
@@ -20,6 +21,7 @@ mod sender;
 pub use delivery::{Entry, Inbound, Inbox, InboxLimits, SendOptions, Sent};
 pub use envelope::{Envelope, Payload};
 pub use error::{BrokerError, UnknownEnvelope};
+pub use health::{Health, StoreHealth};
 pub use lease::{Claim, Flags, Holder, InvalidHolder, Lease, Renewal, Terms};
 use node::QUESTIONS;
 pub use node::{Epoch, Heartbeat, Nodes, Question, Questions, StoreReport, Topic, Verdict};
@@ -189,6 +191,8 @@ pub struct Connected {
     pub questions: Questions,
     /// Changes when the store may have lost data.
     pub epoch: Epoch,
+    /// Changes when the store can be used, or no longer.
+    pub health: Health,
     /// Futures that must run for the others to work, each with its name. They end only with the node.
     pub drivers: Vec<(&'static str, BoxFuture<'static, ()>)>,
 }

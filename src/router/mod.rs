@@ -32,8 +32,8 @@ use self::expiry_guard::ExpiryGuard;
 use self::presence::Watchers;
 use self::registry::{LocalRoute, Registry};
 use crate::broker::{
-    Broker, BrokerError, Entry, Envelope, Epoch, Holder, Lease, Question, Receipt, SendOptions,
-    Sent, Terms, Verdict,
+    self, Broker, BrokerError, Entry, Envelope, Epoch, Holder, Lease, Question, Receipt,
+    SendOptions, Sent, Terms, Verdict,
 };
 use crate::model::{Address, NodeId, Offset, Realm, SessionId, UserName};
 use crate::telemetry::Telemetry;
@@ -47,6 +47,8 @@ pub struct Router {
     broker: Arc<dyn Broker>,
     /// The epoch of the store.
     epoch: Epoch,
+    /// Whether the store can be used.
+    health: broker::Health,
     settings: Settings,
     registry: Registry,
     expiry_guard: ExpiryGuard,
@@ -71,7 +73,7 @@ pub struct Settings {
 }
 
 /// The router's part of the status page and of the readiness probe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Health {
     /// Sessions on this node that hold a name.
     pub sessions: usize,
@@ -81,6 +83,10 @@ pub struct Health {
     pub broker_reached: bool,
     /// Requests that are queued for the broker.
     pub broker_queue: u64,
+    /// Why the broker cannot be used and what mends it, for the operator.
+    pub trouble: Option<Arc<str>>,
+    /// What does no harm yet but will, for the operator.
+    pub warnings: Vec<Arc<str>>,
     /// Whether load balancers may send new sessions here.
     pub ready: bool,
 }
@@ -90,7 +96,7 @@ impl Router {
     pub fn new(
         node: NodeId,
         broker: Arc<dyn Broker>,
-        epoch: Epoch,
+        (epoch, health): (Epoch, broker::Health),
         terms: Terms,
         settings: Settings,
         telemetry: Telemetry,
@@ -105,6 +111,7 @@ impl Router {
             }),
             broker,
             epoch,
+            health,
             settings,
             registry: Registry::default(),
             watches: Watchers::default(),
@@ -149,12 +156,15 @@ impl Router {
 
     /// This node's health.
     pub fn health(&self) -> Health {
+        let store = self.health.borrow().clone();
         Health {
             sessions: self.registry.logged_in(),
             calls: self.local.peers.calls(),
             broker_reached: self.expiry_guard.reached(),
             broker_queue: self.broker.waiting() as u64,
-            ready: self.expiry_guard.ready(),
+            ready: self.expiry_guard.ready() && store.is_usable(),
+            trouble: store.trouble,
+            warnings: store.warnings,
         }
     }
 

@@ -60,6 +60,11 @@ pub(super) const FABRIC_REACHED: Instrument = instrument(
     "",
     "1 if Redis has answered the last beat of the node",
 );
+pub(super) const FABRIC_USABLE: Instrument = instrument(
+    "switchboard.fabric.usable",
+    "",
+    "1 if Redis does everything that the node needs, as the last probe found",
+);
 pub(super) const FABRIC_QUEUE: Instrument = instrument(
     "switchboard.fabric.queue",
     "{job}",

@@ -30,6 +30,7 @@ const TROUBLES: [&str; 4] = ["connection", "timeout", "refused", "busy"];
 const LEAVE: usize = SignalKind::ALL.len();
 
 /// A snapshot for the gauges.
+#[allow(clippy::struct_excessive_bools)] // Each is a gauge of 0 or 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct View {
     /// Names held by sessions of this node.
@@ -44,6 +45,8 @@ pub struct View {
     pub draining: bool,
     /// Whether the broker answers.
     pub broker_reached: bool,
+    /// Whether the broker does everything that the node needs.
+    pub broker_usable: bool,
     /// Jobs that wait for the broker.
     pub broker_queue: u64,
 }
@@ -171,6 +174,9 @@ impl Metrics {
         gauge(instruments::DRAINING, |view| u64::from(view.draining));
         gauge(instruments::FABRIC_REACHED, |view| {
             u64::from(view.broker_reached)
+        });
+        gauge(instruments::FABRIC_USABLE, |view| {
+            u64::from(view.broker_usable)
         });
         gauge(instruments::FABRIC_QUEUE, |view| view.broker_queue);
         let labels = [

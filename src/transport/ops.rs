@@ -54,6 +54,10 @@ struct Status {
 struct BrokerStatus {
     kind: &'static str,
     reached: bool,
+    /// Why Redis cannot be used, and what mends it.
+    trouble: Option<String>,
+    /// Settings of Redis that will end sessions one day.
+    warnings: Vec<String>,
     /// Signals and questions that wait to be sent.
     queue: u64,
 }
@@ -69,16 +73,15 @@ pub fn admin_routes(view: NodeView) -> axum::Router {
 }
 
 async fn readyz(State(view): State<NodeView>) -> Response {
+    let unready = |why: String| (StatusCode::SERVICE_UNAVAILABLE, why).into_response();
     if view.phase.is_draining() {
-        (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response()
-    } else if view.router.health().ready {
-        "ready\n".into_response()
-    } else {
-        (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "Redis does not answer this node: check that Redis runs and that redis.url is right\n",
-        )
-            .into_response()
+        return unready("draining\n".into());
+    }
+    let health = view.router.health();
+    match health.trouble {
+        _ if health.ready => "ready\n".into_response(),
+        Some(trouble) => unready(format!("Redis cannot be used: {trouble}\n")),
+        None => unready("starting: this node has not used Redis for long enough yet\n".into()),
     }
 }
 
@@ -102,6 +105,8 @@ async fn status(State(view): State<NodeView>) -> Json<Status> {
         broker: BrokerStatus {
             kind: view.broker,
             reached: health.broker_reached,
+            trouble: health.trouble.map(|trouble| trouble.to_string()),
+            warnings: health.warnings.iter().map(ToString::to_string).collect(),
             queue: health.broker_queue,
         },
     })

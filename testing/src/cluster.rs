@@ -61,37 +61,42 @@ fn owned(settings: &[(&str, &str)]) -> Vec<(String, String)> {
 }
 
 impl Cluster {
+    #[allow(clippy::unused_async)] // Like `over_redis`, so that a test can take either.
     pub async fn in_memory(nodes: usize, settings: &[(&str, &str)]) -> Self {
         let settings = owned(settings);
         let backend = Backend::Memory(MemoryBroker::new(config(&settings).terms()));
-        Self::over(backend, nodes, settings).await
+        Self::over(backend, nodes, settings)
     }
 
     pub async fn over_redis(nodes: usize, settings: &[(&str, &str)]) -> Self {
-        let backend = Backend::Redis(Redis::start().await);
-        Self::over(backend, nodes, owned(settings)).await
+        Self::with_redis(Redis::start().await, nodes, settings)
     }
 
-    async fn over(backend: Backend, nodes: usize, settings: Vec<(String, String)>) -> Self {
+    /// Nodes over this Redis. A `redis.url` among the settings counts.
+    pub fn with_redis(redis: Redis, nodes: usize, settings: &[(&str, &str)]) -> Self {
+        let mut settings = owned(settings);
+        if !settings.iter().any(|(key, _)| key == "redis.url") {
+            settings.push(("redis.url".to_owned(), redis.url()));
+        }
+        Self::over(Backend::Redis(redis), nodes, settings)
+    }
+
+    fn over(backend: Backend, nodes: usize, settings: Vec<(String, String)>) -> Self {
         let mut cluster = Self {
             backend,
             nodes: Vec::new(),
             settings,
         };
         for _ in 0..nodes {
-            cluster.add_node().await;
+            cluster.add_node();
         }
         cluster
     }
 
-    pub async fn add_node(&mut self) {
+    pub fn add_node(&mut self) {
         let app = match &self.backend {
             Backend::Memory(broker) => App::plug_into(broker, &config(&self.settings)).unwrap(),
-            Backend::Redis(redis) => {
-                let mut settings = self.settings.clone();
-                settings.push(("redis.url".to_owned(), redis.url()));
-                App::build(&config(&settings)).await.unwrap()
-            }
+            Backend::Redis(_) => App::build(&config(&self.settings)).unwrap(),
         };
         let (id, address, admin) = (
             app.node().clone(),

@@ -32,19 +32,21 @@ impl Redis {
 
     /// Starts one at this address, as a replica of `primary` if there is one.
     pub async fn start_at(address: SocketAddr, primary: Option<SocketAddr>) -> io::Result<Self> {
-        Self::launch(address, primary, None).await
+        let primary = primary.map(|at| format!("--replicaof {} {}", at.ip(), at.port()));
+        Self::launch(address, primary.as_deref().unwrap_or_default(), None).await
+    }
+
+    /// Starts one on a free port with these options, separated by spaces.
+    pub async fn start_with(options: &str) -> io::Result<Self> {
+        Self::launch(free_address()?, options, None).await
     }
 
     /// Starts one on a free port that may have this many open files.
     pub async fn start_with_open_files(files: usize) -> io::Result<Self> {
-        Self::launch(free_address()?, None, Some(files)).await
+        Self::launch(free_address()?, "", Some(files)).await
     }
 
-    async fn launch(
-        address: SocketAddr,
-        primary: Option<SocketAddr>,
-        files: Option<usize>,
-    ) -> io::Result<Self> {
+    async fn launch(address: SocketAddr, options: &str, files: Option<usize>) -> io::Result<Self> {
         let directory = TempDir::with_prefix("redis-")?;
         let (host, port) = (address.ip().to_string(), address.port().to_string());
         let process = Process::start_with_open_files(files, "redis-server", |command| {
@@ -53,11 +55,8 @@ impl Redis {
                 .args(["--save", "", "--appendonly", "no"])
                 .args(["--repl-diskless-sync-delay", "0"])
                 .arg("--dir")
-                .arg(directory.path());
-            if let Some(primary) = primary {
-                let primary = format!("{} {}", primary.ip(), primary.port());
-                command.args(["--replicaof", &primary]);
-            }
+                .arg(directory.path())
+                .args(options.split_whitespace());
         })?;
         let mut redis = Self {
             process,

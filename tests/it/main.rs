@@ -23,6 +23,7 @@ mod pages;
 mod paths;
 mod peerjs;
 mod presence;
+mod redis_refuses;
 mod resume;
 mod tidy;
 mod tls;

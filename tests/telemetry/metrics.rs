@@ -128,6 +128,7 @@ async fn metrics_are_well_formed_documented_and_correct() {
             ("sessions_ended_total{reason=\"lost\"}", "1"),
             ("calls", "0"),
             ("fabric_reached", "1"),
+            ("fabric_usable", "1"),
             ("ready", "1"),
             ("draining", "0"),
         ],

@@ -11,6 +11,7 @@ use super::broker::RedisBroker;
 use super::config::Config;
 use super::epoch::StoreEpoch;
 use super::keys::{DestinationCache, Keys};
+use super::probe::Probe;
 use super::publisher::Publisher;
 use super::questions::PendingQuestions;
 use super::scripts::Scripts;
@@ -27,8 +28,8 @@ const INBOX_TTL: Duration = Duration::from_mins(10);
 
 type Drivers = Vec<(&'static str, BoxFuture<'static, ()>)>;
 
-/// Connects a node. If Redis does not answer, the drivers keep trying; if it is too old, that is an error.
-pub async fn connect(
+/// Prepares a node's connections, which its drivers make and make again. An error is a setting that cannot work.
+pub fn connect(
     config: &Config,
     terms: Terms,
     node: NodeId,
@@ -37,11 +38,6 @@ pub async fn connect(
     let ttls = ttls(config, terms);
     let epoch = Arc::new(StoreEpoch::new(terms.node_ttl));
     let store = Store::prepare(config, ttls, Arc::clone(&epoch), metrics)?;
-    match store.check().await {
-        // Redis may start later: the publishers keep trying.
-        Err(error @ ConnectError::Away(_)) => store.log_failure(&error.to_string()),
-        checked => checked?,
-    }
     let scripts = Arc::new(Scripts::default());
     let keys = Keys::new(&config.prefix);
     let mut drivers = Drivers::new();
@@ -57,7 +53,7 @@ pub async fn connect(
 
     let (inbound, inbox) = InboundQueue::new(None);
     let inbound = Arc::new(inbound);
-    let subscriptions = Arc::<Subscriptions>::default();
+    let (subscriptions, health) = (Arc::<Subscriptions>::default(), Arc::clone(&store.health));
     let (http, questions) = mpsc::channel(QUESTIONS);
     let pending = Arc::new(PendingQuestions::new(http));
     let subscriber = Subscriber {
@@ -72,7 +68,7 @@ pub async fn connect(
     let announcer = async move { inbound.announce().await };
     drivers.push(("gap announcer", announcer.boxed()));
     let watch = epoch.watch();
-    let broker = RedisBroker {
+    let broker = Arc::new(RedisBroker {
         node,
         keys,
         destinations: DestinationCache::default(),
@@ -85,12 +81,19 @@ pub async fn connect(
         questions: pending,
         ttls,
         epoch,
+    });
+    let told = health.watch();
+    let probe = Probe {
+        broker: Arc::clone(&broker),
+        health,
     };
+    drivers.push(("redis probe", probe.run().boxed()));
     Ok(Connected {
-        broker: Arc::new(broker),
+        broker,
         inbox,
         questions,
         epoch: watch,
+        health: told,
         drivers,
     })
 }

@@ -6,19 +6,20 @@
 //! reached nobody is retried (`parked`).
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use deadpool_redis::Connection;
 use redis::Cmd;
 use redis::aio::ConnectionLike as _;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::batch::Batch;
+use super::diagnosis::error_text;
 use super::parked::Parked;
 use super::reply::HolderCache;
 use super::request::{Publish, Reply, ReplySender, Request, Save};
+use super::rerun::rerun;
 use super::scripts::Scripts;
 use super::store::Store;
 use super::waiter::PipelineResults;
@@ -29,8 +30,6 @@ use crate::telemetry::{Metrics, RedisTrouble};
 const QUEUE: usize = 8192;
 /// How many requests leave in one pipeline.
 const BATCH: usize = 256;
-/// How often each publisher logs that Redis refuses commands.
-const LOG_EVERY: Duration = Duration::from_mins(1);
 
 /// The sending end of a publisher's queue.
 #[derive(Clone, Debug)]
@@ -56,7 +55,6 @@ impl Publisher {
             own_lease,
             holders: HolderCache::default(),
             parked: Parked::new(timeout),
-            logged: None,
         };
         let publisher = Self {
             requests: sender,
@@ -110,8 +108,6 @@ struct Driver {
     own_lease: String,
     holders: HolderCache,
     parked: Parked,
-    /// When it was last logged that Redis refuses commands.
-    logged: Option<Instant>,
 }
 
 impl Driver {
@@ -195,7 +191,12 @@ impl Driver {
     ) -> Result<(), BrokerError> {
         let (size, begun) = (batch.size(), Instant::now());
         let (pipeline, waiters) = batch.finish();
-        let asking = connection.req_packed_commands(&pipeline, 0, waiters.len());
+        let asking = async {
+            let asking = connection.req_packed_commands(&pipeline, 0, waiters.len());
+            let mut replies = asking.await?;
+            rerun(connection, &self.scripts, &pipeline, &waiters, &mut replies).await?;
+            Ok::<_, redis::RedisError>(replies)
+        };
         let mut results = PipelineResults::default();
         let error = match timeout(self.store.timeout, asking).await {
             Ok(Ok(replies)) => {
@@ -216,7 +217,7 @@ impl Driver {
             }
             Ok(Err(error)) => {
                 self.store.metrics.redis_failed(RedisTrouble::Connection);
-                BrokerError::unreachable(&error)
+                BrokerError::unreachable(&error_text(&error))
             }
             Err(_) => {
                 self.store.metrics.redis_failed(RedisTrouble::Timeout);
@@ -247,8 +248,8 @@ impl Driver {
         }
     }
 
-    /// Counts and logs refused commands. An error if a new connection may fix it.
-    fn check_refusals(&mut self, results: &PipelineResults) -> Result<(), BrokerError> {
+    /// Counts refused commands, and lets the probe find out why. An error if a new connection may fix it.
+    fn check_refusals(&self, results: &PipelineResults) -> Result<(), BrokerError> {
         let Some(error) = &results.error else {
             return Ok(());
         };
@@ -256,23 +257,7 @@ impl Driver {
         if results.reconnects {
             return Err(error.clone());
         }
-        let now = Instant::now();
-        if self.logged.is_none_or(|at| now - at > LOG_EVERY) {
-            self.logged = Some(now);
-            match error {
-                BrokerError::NoMemory => warn!(
-                    "Redis is out of memory: nobody can log in, and no signal reaches another node. Raise its \
-                     maxmemory, or remove other data from it"
-                ),
-                error => {
-                    warn!(
-                        %error,
-                        "Redis refuses commands, and what needs them fails. Check the state of Redis and the rights \
-                         (ACL) of the user in redis.url"
-                    );
-                }
-            }
-        }
+        self.store.health.doubt();
         Ok(())
     }
 }

@@ -1,11 +1,10 @@
 //! Connections to Redis: the pool for commands, and the client for subscriptions. Only this file knows how Redis is
 //! deployed.
 
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_redis::{Connection, Manager, Pool, Runtime};
+use deadpool_redis::{Connection, Manager, Pool, PoolError, Runtime};
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
 use redis::{
@@ -13,15 +12,14 @@ use redis::{
     PushInfo, RedisError,
 };
 use tokio::time::{sleep, timeout};
-use tracing::warn;
 
 use super::config::Config;
+use super::diagnosis::{CLUSTER, error_text};
 use super::epoch::{Run, StoreEpoch, info_line};
+use super::health::HealthMonitor;
 use super::scripts::Scripts;
 use crate::telemetry::{Metrics, RedisTrouble};
 
-/// How many different causes are logged while Redis cannot be used.
-const CAUSES: usize = 16;
 /// The oldest version whose scripts and streams behave as ours need.
 const OLDEST: (u32, u32) = (7, 0);
 /// How long a publisher waits between two attempts to connect.
@@ -35,8 +33,7 @@ pub(super) struct Store {
     pub(super) timeout: Duration,
     pub(super) ttls: Ttls,
     pub(super) epoch: Arc<StoreEpoch>,
-    /// The causes that were logged since Redis could last be used.
-    logged: Arc<Mutex<HashSet<String>>>,
+    pub(super) health: Arc<HealthMonitor>,
     pub(super) metrics: Arc<Metrics>,
 }
 
@@ -59,15 +56,9 @@ pub enum ConnectError {
     /// The URL is not a Redis URL.
     #[error("redis.url is not a Redis URL such as redis://localhost:6379: {0}")]
     Url(RedisError),
-    /// It does not answer.
-    #[error("Redis at redis.url does not answer: {0}. Is it running, and is the address right?")]
-    Away(String),
-    /// Its version is too old.
-    #[error("Redis {found} at redis.url is too old; upgrade it to 7.0 or newer")]
-    TooOld {
-        /// Its version.
-        found: String,
-    },
+    /// The pool cannot be made.
+    #[error("the connections to Redis cannot be pooled: {0}")]
+    Pool(#[from] deadpool_redis::BuildError),
 }
 
 impl Store {
@@ -95,8 +86,7 @@ impl Store {
             .wait_timeout(Some(config.timeout))
             .recycle_timeout(Some(config.timeout))
             .runtime(Runtime::Tokio1)
-            .build()
-            .map_err(|error| ConnectError::Away(error.to_string()))?;
+            .build()?;
         let subscriber = Client::open(with_resp3(info)).map_err(ConnectError::Url)?;
         Ok(Self {
             pool,
@@ -104,56 +94,34 @@ impl Store {
             timeout: config.timeout,
             ttls,
             epoch,
-            logged: Arc::default(),
+            health: Arc::default(),
             metrics,
         })
     }
 
-    /// Tries once to connect, and checks the version.
-    pub(super) async fn check(&self) -> Result<(), ConnectError> {
-        let connection = self.pool.get().await;
-        let mut connection = connection.map_err(|error| ConnectError::Away(error.to_string()))?;
-        self.identify(&mut connection).await
-    }
-
-    /// Logs why Redis cannot be used, each cause once.
-    pub(super) fn log_failure(&self, cause: &str) {
-        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
-        if logged.len() < CAUSES && logged.insert(cause.to_owned()) {
-            warn!(
-                cause,
-                "Redis cannot be used: this node is not ready, and keeps trying to connect. Check redis.url and Redis \
-                 itself"
-            );
-        }
-    }
-
-    /// Redis can be used: logs each cause again if it fails later.
-    fn reset_log(&self) {
-        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
-        logged.clear();
-    }
-
     /// Reads which Redis this connection has reached: its version, run and clock. Refuses one that is too old. A
     /// restart or a failover is noticed here, before the connection carries anything else.
-    async fn identify(&self, connection: &mut Connection) -> Result<(), ConnectError> {
+    async fn identify(&self, connection: &mut Connection) -> Result<(), String> {
         let mut ask = redis::pipe();
         ask.cmd("INFO").arg("server").cmd("INFO").arg("replication");
         ask.cmd("TIME");
         let asked_at = self.epoch.mark();
         let asking = ask.query_async::<(String, String, (i64, i64))>(connection);
-        let (server, replication, (seconds, micros)) = asking
-            .await
-            .map_err(|error| ConnectError::Away(error.to_string()))?;
+        let asked = asking.await.map_err(|error| error_text(&error));
+        let (server, replication, (seconds, micros)) = asked?;
         let found = info_line(&server, "redis_version:");
         let mut numbers = found.split('.').map_while(|number| number.parse().ok());
         if (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) < OLDEST {
-            return Err(ConnectError::TooOld { found });
+            return Err(format!(
+                "Redis {found} is too old: upgrade it to 7.0 or newer"
+            ));
+        }
+        if info_line(&server, "redis_mode:") == "cluster" {
+            return Err(format!("MOVED: {CLUSTER}"));
         }
         self.epoch
             .set_clock(asked_at, seconds * 1000 + micros / 1000);
         self.epoch.observe(Run::read(&server, &replication));
-        self.reset_log();
         Ok(())
     }
 
@@ -162,9 +130,12 @@ impl Store {
     pub(super) async fn connect(&self, scripts: &Scripts) -> Connection {
         loop {
             match timeout(self.timeout * 2, self.try_connect(scripts)).await {
-                Ok(Ok(connection)) => return connection,
-                Ok(Err(error)) => self.log_failure(&error.to_string()),
-                Err(_) => self.log_failure("it does not answer in time"),
+                Ok(Ok(connection)) => {
+                    self.health.connected(None);
+                    return connection;
+                }
+                Ok(Err(trouble)) => self.health.connected(Some(&trouble)),
+                Err(_) => self.health.connected(Some("Redis does not answer in time")),
             }
             self.metrics.redis_failed(RedisTrouble::Connection);
             sleep(RECONNECT_PAUSE).await;
@@ -172,14 +143,17 @@ impl Store {
     }
 
     /// A connection with the scripts loaded, to a Redis whose run is known.
-    async fn try_connect(&self, scripts: &Scripts) -> Result<Connection, ConnectError> {
-        let away = |error: &dyn std::fmt::Display| ConnectError::Away(error.to_string());
-        let mut connection = self.pool.get().await.map_err(|error| away(&error))?;
+    async fn try_connect(&self, scripts: &Scripts) -> Result<Connection, String> {
+        let connection = self.pool.get().await.map_err(|error| match error {
+            PoolError::Backend(error) => error_text(&error),
+            error => error.to_string(),
+        });
+        let mut connection = connection?;
         let load = scripts.load();
         let loaded = load.query_async::<Vec<String>>(&mut connection).await;
         let checked = match loaded {
             Ok(_) => self.identify(&mut connection).await,
-            Err(error) => Err(away(&error)),
+            Err(error) => Err(error_text(&error)),
         };
         match checked {
             Ok(()) => Ok(connection),

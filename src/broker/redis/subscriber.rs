@@ -13,9 +13,10 @@ use redis::aio::MultiplexedConnection;
 use redis::{PushInfo, PushKind, RedisError, Value};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::channel::{Caches, ChannelMessage};
+use super::diagnosis::error_text;
 use super::publisher::Publisher;
 use super::store::Store;
 use super::subscriptions::Subscriptions;
@@ -31,9 +32,9 @@ const PROBE_EVERY: Duration = Duration::from_secs(1);
 const SILENT_AFTER: Duration = Duration::from_secs(3);
 /// How long to wait between two attempts to connect.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
-/// After how many connections in a row that could not subscribe the operator is warned. One that breaks early is no
+/// After how many connections in a row that could not subscribe the operator is told. One that breaks early is no
 /// reason: Redis may just be restarting.
-const REFUSALS_LOGGED: u32 = 20;
+const REFUSALS_TOLD: u32 = 20;
 /// How much longer to wait after each of them.
 const REFUSED_PAUSE: Duration = Duration::from_millis(5);
 
@@ -97,14 +98,10 @@ impl Subscriber {
                     // A connection that worked is replaced at once, since inboxes fill meanwhile.
                     let worked = health.subscribed.load(Ordering::Relaxed);
                     refusals = if worked { 0 } else { refusals + 1 };
-                    if refusals == REFUSALS_LOGGED {
-                        warn!(
-                            %error,
-                            "Redis does not let this node subscribe: nothing arrives from other nodes. Check the \
-                             rights (ACL) of the user in redis.url: +subscribe, and & for the channels of redis.prefix"
-                        );
+                    if refusals == REFUSALS_TOLD {
+                        self.store.health.subscribed(Some(&error.to_string()));
                     }
-                    sleep(REFUSED_PAUSE * refusals.min(REFUSALS_LOGGED)).await;
+                    sleep(REFUSED_PAUSE * refusals.min(REFUSALS_TOLD)).await;
                     error
                 }
                 Err(error) => {
@@ -175,6 +172,7 @@ impl Subscriber {
         self.subscribe_all(&mut connection).await?;
         self.inbound.open(id).await;
         health.subscribed.store(true, Ordering::Relaxed);
+        self.store.health.subscribed(None);
         let mut probe = interval(PROBE_EVERY);
         probe.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut received, mut received_at) = (0, Instant::now());
@@ -268,7 +266,7 @@ async fn within<T>(
 ) -> Result<T, BrokerError> {
     match timeout(time, asking).await {
         Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) => Err(BrokerError::unreachable(&error)),
+        Ok(Err(error)) => Err(BrokerError::unreachable(&error_text(&error))),
         Err(_) => Err(BrokerError::TimedOut),
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use redis::Value;
 
 use super::bundle::Bundle;
+use super::diagnosis::{Reaction, reaction, reply_text};
 use super::reply::{self, HolderCache};
 use super::request::{Publish, ReplySender};
 use crate::broker::{BrokerError, Holder, Outcome, Receipt, Sent};
@@ -88,14 +89,14 @@ impl Waiter {
         if let Value::ServerError(error) = reply {
             let failure = match error.code() {
                 "OOM" => BrokerError::NoMemory,
-                _ => BrokerError::unreachable(&error),
+                _ => BrokerError::unreachable(&reply_text(&error)),
             };
             self.fail(&failure, results);
             match error.code() {
                 // The script ran after its deadline. Only its caller is concerned.
                 "LATE" => {}
                 code => {
-                    results.reconnects |= matches!(code, "NOSCRIPT" | "READONLY" | "MASTERDOWN");
+                    results.reconnects |= reaction(code) != Reaction::Fails;
                     results.error = Some(failure);
                 }
             }
@@ -122,7 +123,9 @@ impl Waiter {
             (Self::Saves(reply_tos), Value::Array(replies)) => {
                 for (reply_to, reply) in reply_tos.into_iter().zip(replies) {
                     drop(reply_to.send(match reply {
-                        Value::ServerError(error) => Err(BrokerError::unreachable(&error)),
+                        Value::ServerError(error) => {
+                            Err(BrokerError::unreachable(&reply_text(&error)))
+                        }
                         reply => Ok(reply),
                     }));
                 }

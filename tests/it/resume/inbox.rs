@@ -107,7 +107,7 @@ async fn clients_get_the_state_of_the_broker() {
 #[tokio::test]
 async fn a_peer_that_died_after_both_moved_gets_a_leave() {
     for mut cluster in clusters(&SHORT).await {
-        cluster.add_node().await;
+        cluster.add_node();
         let mut one = cluster.login_resumable(0, "one").await;
         let mut other = cluster.login_resumable(1, "other").await;
         one.call(&mut other).await;
