@@ -4,11 +4,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use switchboard::app::{App, StartError};
 use switchboard::config::{Config, Sources};
 use switchboard::model::NodeId;
 use switchboard::telemetry::Telemetry;
+use switchboard::transport::Tls;
 use switchboard::{healthcheck, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
@@ -53,10 +55,17 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Print the effective settings, with secrets hidden
-    Config,
+    /// Look at the settings without starting
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Exit with 0 if the node at admin.listen is ready; for containers without a shell
     Healthcheck,
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Print the effective settings and where each comes from, secrets hidden; exit with 78 if there are mistakes
+    Check,
 }
 
 fn parse_setting(text: &str) -> Result<(String, String), String> {
@@ -79,7 +88,11 @@ impl Arguments {
             file: self.config,
             environment: std::env::vars_os()
                 .filter_map(|(key, value)| {
-                    Some((key.into_string().ok()?, value.into_string().ok()?))
+                    // What is not UTF-8 is refused, if it is a setting.
+                    Some((
+                        key.into_string().ok()?,
+                        value.to_string_lossy().into_owned(),
+                    ))
                 })
                 .collect(),
             flags: named.chain(self.set).collect(),
@@ -93,23 +106,35 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => {
             // clap also returns --help and --version as errors.
-            let _ = error.print();
+            if error.kind() == ErrorKind::ValueValidation {
+                // It would repeat the value, which may contain a password.
+                eprintln!("--set needs KEY=VALUE, such as drain.window=10s");
+            } else {
+                let _ = error.print();
+            }
             return ExitCode::from(if error.use_stderr() { EX_USAGE } else { 0 });
         }
     };
     let command = arguments.command.take();
-    let (config, effective) = match Config::load(arguments.sources()) {
-        Ok(loaded) => loaded,
+    let (effective, checked) = Config::check(arguments.sources());
+    if matches!(command, Some(Command::Config(ConfigCommand::Check))) {
+        print!("{effective}");
+    }
+    let config = match checked {
+        Ok(config) => config,
         Err(mistakes) => {
             eprintln!("{mistakes}");
             return ExitCode::from(EX_CONFIG);
         }
     };
     match command {
-        Some(Command::Config) => {
-            print!("{effective}");
-            ExitCode::SUCCESS
-        }
+        Some(Command::Config(ConfigCommand::Check)) => match config.tls.map(Tls::load) {
+            Some(Err(error)) => {
+                eprintln!("{error}");
+                ExitCode::from(EX_CONFIG)
+            }
+            _ => ExitCode::SUCCESS,
+        },
         Some(Command::Healthcheck) => block_on(1, async move {
             match healthcheck::ask(config.admin_listen).await {
                 Ok(()) => ExitCode::SUCCESS,

@@ -15,7 +15,7 @@ const RELAY: &str =
 
 /// Reads the section `[ice]`.
 pub(super) fn read(reader: &mut Reader) -> Ice {
-    let entries = reader.entries(SERVERS);
+    let entries = reader.secret_entries(SERVERS);
     let secret = reader.secret("ice.turn_secret");
     let ttl = reader.duration("ice.turn_ttl");
     if ttl < Duration::from_secs(1) {
@@ -68,7 +68,9 @@ fn read_server(entry: Value) -> Result<IceServer, String> {
         return Err("has no urls".to_owned());
     }
     for url in &urls {
-        check(url).map_err(|what| format!("has the URL {url:?}, which {what}"))?;
+        // What is before an @ can be a password.
+        let shown = url.rsplit_once('@').map_or(url.as_str(), |(_, host)| host);
+        check(url).map_err(|what| format!("has the URL {shown:?}, which {what}"))?;
     }
     let login = match (username, credential) {
         (None, None) => None,
@@ -127,7 +129,7 @@ fn check(url: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// The servers as `switchboard config` prints them: TOML without credentials.
+/// The servers as `switchboard config check` prints them: TOML without credentials.
 fn shown(servers: &[IceServer]) -> String {
     let servers = servers.iter().map(|server| {
         let mut shown = format!("{{ urls = {:?}", server.urls);

@@ -1,33 +1,38 @@
 //! The configuration: `default.toml`, then a file, then the environment, then flags. All mistakes
 //! are reported together.
 
+mod backend;
+mod check;
 mod ice;
+mod layers;
+mod names;
 mod otel;
 mod peerjs;
 mod reader;
 #[cfg(test)]
 mod tests;
+mod values;
 
-pub use reader::{Mistakes, Sources};
+pub use backend::Backend;
+pub use layers::Sources;
+pub use reader::Mistakes;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use self::reader::Reader;
-use crate::broker::{Terms, redis};
+use crate::broker::Terms;
 use crate::ice::Ice;
 use crate::router::Bounds;
 use crate::session::Clocks;
 use crate::telemetry::{self, LogFormat};
-use crate::transport::{HttpSettings, TlsFiles};
+use crate::transport::{HttpSettings, Origins, TlsFiles};
 use crate::{router, transport};
 
 /// Every setting with its default and its explanation: the operator's manual.
 pub const DEFAULTS: &str = include_str!("default.toml");
 
-/// The longest `http.session_ttl`.
-const SESSION_MOST: Duration = Duration::from_mins(5);
 /// Time limit for a client to prove that it is alive when somebody else wants its name…
 const DOUBT: Duration = Duration::from_secs(2);
 /// …and for its node to report the result.
@@ -63,25 +68,6 @@ pub struct Config {
     pages: bool,
 }
 
-/// The kind of broker.
-#[derive(Clone, Debug)]
-pub enum Backend {
-    /// In memory, for one node alone.
-    Embedded,
-    /// Redis, for one or more nodes.
-    Redis(redis::Config),
-}
-
-impl Backend {
-    /// The `messaging.system` of spans.
-    fn system(&self) -> &'static str {
-        match self {
-            Self::Embedded => "memory",
-            Self::Redis(_) => "redis",
-        }
-    }
-}
-
 #[derive(Clone, Debug)]
 struct Presence {
     ttl: Duration,
@@ -103,20 +89,26 @@ struct Session {
 struct Limits {
     signals_per_second: u32,
     connections_per_ip: u32,
-    origins: Vec<String>,
+    origins: Origins,
 }
 
 impl Config {
-    /// Reads all sources. Also returns the effective settings as text, with secrets hidden.
-    pub fn load(sources: Sources) -> Result<(Self, String), Mistakes> {
-        let mut reader = Reader::new(sources)?;
+    /// Reads all sources.
+    pub fn load(sources: Sources) -> Result<Self, Mistakes> {
+        Self::check(sources).1
+    }
+
+    /// Like [`load`](Self::load), with the effective settings as text: each with where it comes from, secrets hidden.
+    pub fn check(sources: Sources) -> (String, Result<Self, Mistakes>) {
+        let mut reader = Reader::new(sources);
         let config = Self::read(&mut reader);
-        config.check(&mut reader);
-        reader.finish().map(|effective| (config, effective))
+        config.cross_check(&mut reader);
+        let (effective, result) = reader.finish();
+        (effective, result.map(|()| config))
     }
 
     fn read(reader: &mut Reader) -> Self {
-        let backend = read_backend(reader);
+        let backend = backend::read(reader);
         let log_format = reader.one_of(
             "log.format",
             &[
@@ -125,18 +117,19 @@ impl Config {
                 ("json", LogFormat::Json),
             ],
         );
-        let log_level = reader.text("log.level");
+        let log_level = reader.converted("log.level", values::log_level);
+        reader.show("log.level", format!("{log_level:?}"));
         Self {
             telemetry: otel::read(reader, log_format, log_level, backend.system()),
             backend,
-            listen: reader.parsed("listen", "an address such as 0.0.0.0:9090"),
+            listen: reader.address("listen"),
             tls: read_tls(reader),
             node_id: reader.text("node_id"),
-            workers: reader.parsed(
+            workers: reader.number(
                 "workers",
                 "a number of threads; 0 for one for every two cores",
             ),
-            admin_listen: reader.parsed("admin.listen", "an address such as 127.0.0.1:9091"),
+            admin_listen: reader.address("admin.listen"),
             drain_window: reader.duration("drain.window"),
             drain_deadline: reader.duration("drain.deadline"),
             presence: Presence {
@@ -148,10 +141,10 @@ impl Config {
             session: read_session(reader),
             limits: Limits {
                 signals_per_second: reader
-                    .parsed("limits.signals_per_second", "a number; 0 for no limit"),
+                    .number("limits.signals_per_second", "a number; 0 for no limit"),
                 connections_per_ip: reader
-                    .parsed("limits.connections_per_ip", "a number; 0 for no limit"),
-                origins: reader.list("limits.origins"),
+                    .number("limits.connections_per_ip", "a number; 0 for no limit"),
+                origins: read_origins(reader),
             },
             http: HttpSettings {
                 session_ttl: reader.duration("http.session_ttl"),
@@ -160,80 +153,7 @@ impl Config {
             },
             peerjs: peerjs::read(reader),
             ice: Arc::new(ice::read(reader)),
-            pages: reader.parsed("pages.enabled", "true or false"),
-        }
-    }
-
-    /// Checks settings against each other.
-    fn check(&self, reader: &mut Reader) {
-        let Presence {
-            ttl,
-            grace,
-            node_ttl,
-            watch_every,
-        } = self.presence;
-        let id_fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-        if self.node_id.is_empty() || self.node_id.len() > 64 || !self.node_id.bytes().all(id_fits)
-        {
-            reader.mistake(
-                "node_id",
-                "must have 1 to 64 letters, digits, dots, underscores or hyphens",
-            );
-        }
-        for (key, time) in [
-            ("presence.ttl", ttl),
-            ("presence.node_ttl", node_ttl),
-            ("presence.watch_every", watch_every),
-            ("session.ping_every", self.session.clocks.ping_every),
-            ("session.write_timeout", self.session.write_timeout),
-            ("http.keepalive", self.http.keepalive),
-            ("http.stream_age", self.http.stream_age),
-        ] {
-            if time.is_zero() {
-                reader.mistake(key, "must be longer than 0s");
-            }
-        }
-        if (grace + node_ttl * 7 / 5) * 3 > ttl * 2 {
-            reader.mistake(
-                "presence.ttl",
-                "is too short: presence.grace + 7/5 of presence.node_ttl must fit into 2/3 of it, \
-                 or a name could expire before its session",
-            );
-        }
-        self.check_session(reader);
-        if let Err(error) = tracing_subscriber::EnvFilter::try_new(&self.telemetry.log_level) {
-            reader.mistake(
-                "log.level",
-                &format!("is not a log filter such as info or switchboard=debug: {error}"),
-            );
-        }
-    }
-
-    fn check_session(&self, reader: &mut Reader) {
-        if self.session.clocks.silent_after <= self.session.clocks.ping_every {
-            reader.mistake(
-                "session.silent_after",
-                "must be longer than session.ping_every",
-            );
-        }
-        if self.http.session_ttl < Duration::from_secs(5) || self.http.session_ttl > SESSION_MOST {
-            reader.mistake(
-                "http.session_ttl",
-                "must be from 5s, so that a client has time to reconnect, to 5m",
-            );
-        }
-        if self.session.frame_bytes < 1024 {
-            reader.mistake(
-                "session.frame_bytes",
-                "must be at least 1024, so that an offer fits",
-            );
-        }
-        if self.session.mailbox.bytes < self.session.frame_bytes || self.session.mailbox.events == 0
-        {
-            reader.mistake(
-                "session.mailbox_bytes",
-                "must be at least session.frame_bytes, and session.mailbox_events at least 1",
-            );
+            pages: reader.boolean("pages.enabled"),
         }
     }
 
@@ -285,11 +205,27 @@ fn read_session(reader: &mut Reader) -> Session {
         },
         write_timeout: reader.duration("session.write_timeout"),
         max_age: reader.duration("session.max_age"),
-        frame_bytes: reader.parsed("session.frame_bytes", "a number of bytes"),
+        frame_bytes: reader.size("session.frame_bytes"),
         mailbox: Bounds {
-            events: reader.parsed("session.mailbox_events", "a number"),
-            bytes: reader.parsed("session.mailbox_bytes", "a number of bytes"),
+            events: reader.number("session.mailbox_events", "a number"),
+            bytes: reader.size("session.mailbox_bytes"),
         },
+    }
+}
+
+fn read_origins(reader: &mut Reader) -> Origins {
+    let words = reader.list("limits.origins");
+    match Origins::parse(&words) {
+        Ok(origins) => {
+            reader.show("limits.origins", format!("{:?}", origins.as_slice()));
+            origins
+        }
+        Err(mistakes) => {
+            for what in mistakes {
+                reader.mistake("limits.origins", &format!("is wrong: {what}"));
+            }
+            Origins::default()
+        }
     }
 }
 
@@ -310,44 +246,5 @@ fn read_tls(reader: &mut Reader) -> Option<TlsFiles> {
     Some(TlsFiles {
         certificate: certificate.into(),
         key: key.into(),
-    })
-}
-
-fn read_backend(reader: &mut Reader) -> Backend {
-    let url = reader.secret("redis.url");
-    let mode = reader.one_of(
-        "redis.mode",
-        &[
-            ("standalone", true),
-            ("sentinel", false),
-            ("cluster", false),
-        ],
-    );
-    let prefix = reader.text("redis.prefix");
-    let publishers = reader.parsed("redis.lanes", "a number from 1 to 64");
-    let timeout = reader.duration("redis.timeout");
-    if !mode || url.contains(',') {
-        reader.mistake(
-            "redis.mode",
-            "sentinel and cluster are not supported yet: use standalone and one URL",
-        );
-    }
-    if prefix.contains(['{', '}']) || prefix.len() > 64 {
-        reader.mistake("redis.prefix", "must have at most 64 bytes and no braces");
-    }
-    if !(1..=64).contains(&publishers) {
-        reader.mistake("redis.lanes", "must be a number from 1 to 64");
-    }
-    if timeout.is_zero() {
-        reader.mistake("redis.timeout", "must be longer than 0s");
-    }
-    if url.is_empty() {
-        return Backend::Embedded;
-    }
-    Backend::Redis(redis::Config {
-        url: redis::Url::new(&url),
-        prefix,
-        publishers,
-        timeout,
     })
 }

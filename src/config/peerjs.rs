@@ -5,14 +5,14 @@ use crate::transport::peerjs::{RESERVED, Settings};
 
 /// Reads the section `[peerjs]`; `None` if PeerJS is disabled.
 pub(super) fn read(reader: &mut Reader) -> Option<Settings> {
-    let enabled: bool = reader.parsed("peerjs.enabled", "true or false");
+    let enabled = reader.boolean("peerjs.enabled");
     let path = reader.text("peerjs.path");
     let settings = Settings {
         path: format!("/{}/", path.trim_matches('/')).replace("//", "/"),
         keys: reader.list("peerjs.keys"),
-        strict_key: reader.parsed("peerjs.strict_key", "true or false"),
-        allow_discovery: reader.parsed("peerjs.allow_discovery", "true or false"),
-        sends_leave: reader.parsed("peerjs.leave", "true or false"),
+        strict_key: reader.boolean("peerjs.strict_key"),
+        allow_discovery: reader.boolean("peerjs.allow_discovery"),
+        sends_leave: reader.boolean("peerjs.leave"),
         expire_timeout: reader.duration("peerjs.expire_timeout"),
         alive_timeout: reader.duration("peerjs.alive_timeout"),
         grace: reader.duration("peerjs.grace"),

@@ -7,6 +7,7 @@ mod ice_servers;
 mod library;
 mod listener;
 mod ops;
+mod origins;
 mod pages;
 pub mod peerjs;
 mod reject;
@@ -17,11 +18,12 @@ mod whoami;
 
 pub use listener::serve;
 pub use ops::{NodeView, admin_routes};
+pub use origins::Origins;
 pub use tls::{Tls, TlsError, TlsFiles};
 
 use std::sync::Arc;
 
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderMap, header};
 use axum::middleware::from_fn_with_state;
 use axum::routing::{any, get};
 
@@ -47,8 +49,8 @@ pub struct Settings {
     pub signals_per_second: u32,
     /// Connections from one address (one /64 of IPv6); 0 means no limit.
     pub connections_per_ip: u32,
-    /// Origins of the web pages that may connect; empty means all.
-    pub origins: Vec<String>,
+    /// Which web pages may connect.
+    pub origins: Origins,
     /// The ICE servers that clients get at login.
     pub ice: Arc<Ice>,
     /// Whether the web pages at `/` and `/doctor` are served.
@@ -149,12 +151,7 @@ impl Endpoints {
 
     /// Whether the request's origin may connect. Programs send no `Origin` and are always allowed.
     fn allows_origin(&self, headers: &HeaderMap) -> bool {
-        let allowed = &self.settings.origins;
-        let known = |origin: &HeaderValue| {
-            allowed
-                .iter()
-                .any(|allowed| allowed.as_bytes() == origin.as_bytes())
-        };
-        allowed.is_empty() || headers.get_all(header::ORIGIN).iter().all(known)
+        let mut origins = headers.get_all(header::ORIGIN).iter();
+        origins.all(|origin| self.settings.origins.allow(origin))
     }
 }

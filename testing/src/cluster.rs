@@ -50,7 +50,6 @@ pub fn config(settings: &[(String, String)]) -> Config {
         flags,
     })
     .expect("a valid configuration")
-    .0
 }
 
 fn owned(settings: &[(&str, &str)]) -> Vec<(String, String)> {

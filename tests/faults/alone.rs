@@ -71,12 +71,21 @@ fn a_wrong_configuration_exits_with_78() {
     assert_eq!(cluster.status.code(), Some(78));
     assert_eq!(switchboard(&["--no-such-flag"]).status.code(), Some(64));
     assert_eq!(switchboard(&["--help"]).status.code(), Some(0));
+    // What is said of an argument does not repeat a password in it.
+    let unset = switchboard(&["--set", "redis.url redis://:hunter2@localhost"]);
+    assert_eq!(unset.status.code(), Some(64));
+    let text = String::from_utf8_lossy(&unset.stderr);
+    assert!(
+        text.contains("KEY=VALUE") && !text.contains("hunter2"),
+        "{text}"
+    );
 }
 
 #[test]
 fn the_settings_in_effect_can_be_printed_without_secrets() {
     let printed = switchboard(&[
         "config",
+        "check",
         "--redis-url",
         "redis://:hunter2@localhost",
         "--node-id",
@@ -86,6 +95,30 @@ fn the_settings_in_effect_can_be_printed_without_secrets() {
     let text = String::from_utf8_lossy(&printed.stdout);
     assert!(
         text.contains("node_id = \"seven\"") && !text.contains("hunter2"),
+        "{text}"
+    );
+    // With mistakes too, and all of them.
+    let wrong = ["--listen", "nowhere", "--set", "log.format=xml"];
+    let printed = switchboard(&[&["config", "check"], &wrong[..]].concat());
+    assert_eq!(printed.status.code(), Some(78));
+    let settings = String::from_utf8_lossy(&printed.stdout);
+    let origin = settings
+        .lines()
+        .find(|line| line.starts_with("drain.window = "));
+    assert!(origin.unwrap().ends_with("# default"), "{settings}");
+    let mistakes = String::from_utf8_lossy(&printed.stderr);
+    assert!(mistakes.contains("2 mistake(s)"), "{mistakes}");
+    // A certificate that cannot be served is found without starting.
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("empty.pem");
+    std::fs::write(&file, "").unwrap();
+    let [certificate, key] =
+        ["certificate", "key"].map(|name| format!("tls.{name}={}", file.display()));
+    let printed = switchboard(&["config", "check", "--set", &certificate, "--set", &key]);
+    assert_eq!(printed.status.code(), Some(78));
+    let text = String::from_utf8_lossy(&printed.stderr);
+    assert!(
+        text.contains("contains no certificate in PEM format"),
         "{text}"
     );
 }

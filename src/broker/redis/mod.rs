@@ -29,6 +29,7 @@ mod scripts;
 mod store;
 mod subscriber;
 mod subscriptions;
+mod url;
 mod waiter;
 
 pub use config::{Config, Url};
