@@ -333,7 +333,7 @@ proptest! {
     #[test]
     fn every_encoded_event_is_json(who in "[^\\p{Cc}]{1,32}", word in ".*") {
         let refusal = Refusal::UnknownType(word);
-        let json = encoded(&Event::Refused { refusal, id: None, name: Some(name(&who)) });
+        let json = encoded(&Event::Refused { refusal, id: None, name: Some(UserName::known(&who).unwrap()) });
         prop_assert!(serde_json::from_str::<serde_json::Value>(&json).is_ok(), "{}", json);
     }
 }

@@ -1,0 +1,3 @@
+//! What the field does to such a server: faults that were found by trying.
+
+mod names;
