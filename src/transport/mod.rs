@@ -2,6 +2,7 @@
 
 mod cors;
 mod expiry;
+mod headers;
 mod http;
 mod ice_servers;
 mod library;
@@ -22,7 +23,7 @@ pub use tls::{Tls, TlsError, TlsFiles};
 use std::sync::Arc;
 
 use axum::http::{HeaderMap, HeaderValue, header};
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{any, get};
 
 use crate::broker::{Broker, Questions};
@@ -140,6 +141,7 @@ impl Endpoints {
             .merge(pages::client())
             .merge(peerjs.unwrap_or_default())
             .fallback(websocket::enter)
+            .layer(from_fn(headers::secure))
             .with_state(self)
     }
 

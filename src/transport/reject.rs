@@ -10,6 +10,8 @@ use crate::model::Refusal;
 pub(super) enum Rejection {
     /// The `Origin` is not in `limits.origins`.
     Origin,
+    /// The `Host` may be a stranger's name for this node.
+    Host,
     /// The client's address has as many connections as `limits.connections_per_ip` allows.
     TooMany,
     /// The node is shutting down.
@@ -51,6 +53,7 @@ impl Rejection {
     fn status_and_code(&self) -> (StatusCode, &'static str) {
         match self {
             Self::Origin => (StatusCode::FORBIDDEN, "forbidden"),
+            Self::Host => (StatusCode::MISDIRECTED_REQUEST, "forbidden"),
             Self::TooMany => (StatusCode::TOO_MANY_REQUESTS, "too_many"),
             Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
             Self::NotAnUpgrade => (StatusCode::UPGRADE_REQUIRED, "upgrade_required"),
@@ -73,6 +76,9 @@ impl Rejection {
         match self {
             Self::Origin => {
                 "This page's origin may not connect. The operator can allow it in limits.origins"
+            }
+            Self::Host => {
+                "This Host is not known here: use the node's address, or add the name to admin.hosts"
             }
             Self::TooMany => {
                 "Too many connections from this address: close some. \

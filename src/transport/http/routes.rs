@@ -148,7 +148,7 @@ async fn events(
     let events = Body::from_stream(events.chunks());
     let headers = [
         ("content-type", "text/event-stream; charset=utf-8"),
-        ("cache-control", "no-cache, no-transform"),
+        ("cache-control", "no-store, no-transform"),
         ("x-accel-buffering", "no"),
     ];
     Ok((headers, events).into_response())

@@ -1,3 +1,4 @@
 //! What the field does to such a server: faults that were found by trying.
 
+mod headers;
 mod names;
