@@ -189,14 +189,14 @@ async fn enter(
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
     let Ok(upgrade) = upgrade else {
-        return if headers.contains_key(header::UPGRADE) {
+        return if websocket::asks_for_websocket(&headers) {
             Rejection::BadUpgrade.into_response()
         } else {
-            with_cors(&endpoints, &headers, StatusCode::NOT_FOUND)
+            with_cors(&endpoints, &headers, Rejection::NotFound)
         };
     };
     let Some(peerjs) = endpoints.peerjs() else {
-        return StatusCode::NOT_FOUND.into_response();
+        return Rejection::NotFound.into_response();
     };
     let (realm, initial_login) = initial_login(peerjs, query.as_deref().unwrap_or_default());
     let setup = SessionSetup {

@@ -20,6 +20,8 @@ pub(super) enum Rejection {
     NotAnUpgrade,
     /// The upgrade is not a valid WebSocket handshake.
     BadUpgrade,
+    /// No route has this path.
+    NotFound,
     /// The token or secret is missing or wrong.
     Unauthorized,
     /// The query has no valid `name`.
@@ -61,6 +63,7 @@ impl Rejection {
                 (StatusCode::BAD_REQUEST, "bad_request")
             }
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized"),
+            Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),
             Self::SessionGone => (StatusCode::NOT_FOUND, "session_gone"),
             Self::Replaced => (StatusCode::CONFLICT, "replaced"),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
@@ -89,6 +92,10 @@ impl Rejection {
             Self::BadUpgrade => {
                 "The WebSocket handshake is invalid (RFC 6455, section 4.1). \
                  A proxy may have removed its headers"
+            }
+            Self::NotFound => {
+                "Nothing is served at this path. WebSockets may use any path, such as /ws; PeerJS \
+                 clients use peerjs.path; HTTP sessions begin with POST /v1/sessions"
             }
             Self::Unauthorized => {
                 "Invalid or expired session token: send it as Authorization: Bearer"

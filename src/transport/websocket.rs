@@ -9,11 +9,10 @@ use axum::Extension;
 use axum::extract::State;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::{Sink, Stream};
 
-use super::peerjs::RESERVED;
 use super::reject::Rejection;
 use super::{Endpoints, pages};
 use crate::limits::{Permit, RateLimit};
@@ -40,19 +39,16 @@ pub(super) async fn enter(
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
-    let mut upgrade = match (upgrade, uri.path()) {
-        (Ok(upgrade), path) if !is_reserved_path(path) => upgrade,
-        (Err(_), "/" | "/ws") if headers.contains_key(header::UPGRADE) => {
+    let upgrade = match (upgrade, uri.path()) {
+        (_, path) if is_peerjs_path(path) => return Rejection::NotFound.into_response(),
+        (Ok(upgrade), _) => upgrade,
+        (Err(_), _) if asks_for_websocket(&headers) => {
             return Rejection::BadUpgrade.into_response();
         }
         (Err(_), "/") => return pages::root(&endpoints, &headers),
         (Err(_), "/ws") => return Rejection::NotAnUpgrade.into_response(),
-        _ => return StatusCode::NOT_FOUND.into_response(),
+        _ => return Rejection::NotFound.into_response(),
     };
-    // A browser closes the connection if it offered subprotocols and the server chooses none.
-    if let Some(protocol) = first_protocol(&headers) {
-        upgrade.set_selected_protocol(protocol);
-    }
     let setup = SessionSetup {
         realm: Realm::default(),
         initial_login: InitialLogin::ByMessage,
@@ -63,12 +59,18 @@ pub(super) async fn enter(
     open_session(&endpoints, from, &headers, upgrade, Native, setup)
 }
 
-/// Whether a path belongs to another route or to PeerJS. A client with a mistake in such a path
-/// gets 404 instead of a native session that it does not understand.
-fn is_reserved_path(path: &str) -> bool {
-    let mut segments = path.split('/').filter(|segment| !segment.is_empty());
-    let first = segments.clone().next().unwrap_or_default();
-    (first != "ws" && RESERVED.contains(&first)) || segments.any(|segment| segment == "peerjs")
+/// Whether a path looks like that of PeerJS. Its client with a mistake in the path gets 404 instead
+/// of a native session that it does not understand.
+fn is_peerjs_path(path: &str) -> bool {
+    path.split('/').any(|segment| segment == "peerjs")
+}
+
+/// Whether a request that is no valid handshake wants to be one. Other upgrades are ignored, as RFC
+/// 9110, section 7.8 allows: `curl --http2` offers `h2c`.
+pub(super) fn asks_for_websocket(headers: &HeaderMap) -> bool {
+    let wanted = headers.get_all(header::UPGRADE).iter();
+    let mut wanted = wanted.filter_map(|upgrade| upgrade.to_str().ok());
+    wanted.any(|upgrade| upgrade.to_ascii_lowercase().contains("websocket"))
 }
 
 /// The client's preferred subprotocol, which the tutorial's server chooses too. The messages are
@@ -95,7 +97,7 @@ pub(super) fn open_session(
     endpoints: &Endpoints,
     from: SocketAddr,
     headers: &HeaderMap,
-    upgrade: WebSocketUpgrade,
+    mut upgrade: WebSocketUpgrade,
     codec: impl Codec,
     setup: SessionSetup,
 ) -> Response {
@@ -108,6 +110,10 @@ pub(super) fn open_session(
     let Ok(permit) = endpoints.connections.acquire(from.ip()) else {
         return Rejection::TooMany.into_response();
     };
+    // A browser closes the connection if it offered subprotocols and the server chooses none.
+    if let Some(protocol) = first_protocol(headers) {
+        upgrade.set_selected_protocol(protocol);
+    }
     // Boxed because the upgrade future stores its input twice.
     let context = Box::new(SessionContext {
         router: endpoints.router.clone(),
