@@ -16,6 +16,9 @@ use crate::model::{NodeId, UserName};
 /// Of how many one is timed: two looks at the clock cost a hundredth of a relay.
 const TIMED_ONE_IN: u8 = 16;
 
+/// Behind how many others a signal counts as one that waits: its body is copied out of its frame, which may be much longer.
+const WAITS_BEHIND: usize = 16;
+
 /// How much may wait for one session.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
@@ -110,7 +113,7 @@ pub(super) fn mailbox(bounds: Bounds) -> (MailboxSender, MailboxReceiver) {
 
 impl MailboxSender {
     /// Posts without waiting. What does not fit ends the session.
-    pub(super) fn post(&self, mail: Mail) -> Result<(), NotPosted> {
+    pub(super) fn post(&self, mut mail: Mail) -> Result<(), NotPosted> {
         let mut state = self.shared.lock();
         if state.full || state.closed {
             return Err(NotPosted);
@@ -126,6 +129,11 @@ impl MailboxSender {
             state.full = true;
         } else {
             state.bytes = bytes;
+            if state.queue.len() >= WAITS_BEHIND
+                && let Mail::Direct(envelope) = &mut mail
+            {
+                envelope.unshare();
+            }
             state.posted = state.posted.wrapping_add(1);
             if state.posted.is_multiple_of(TIMED_ONE_IN) && state.queue.is_empty() {
                 state.since = Some(Instant::now());
@@ -210,7 +218,11 @@ impl Mail {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
+    use crate::broker::{Payload, Sender};
+    use crate::model::{Address, Body, Realm, SessionId, Signal, SignalKind};
 
     #[tokio::test]
     async fn full_is_told_and_stays_so() {
@@ -233,6 +245,35 @@ mod tests {
             Err(NotPosted),
             "what was lost cannot be made good"
         );
+    }
+
+    #[tokio::test]
+    async fn what_waits_does_not_keep_the_frame_that_it_came_in() {
+        let (mailbox, _receiver) = mailbox(Bounds {
+            events: 1024,
+            bytes: 1 << 20,
+        });
+        let address = Address::new(Realm::default(), UserName::known("a").unwrap());
+        let sender = Sender::new(address, SessionId::random(), 0, NodeId::known("n"));
+        let from = Arc::new(sender);
+        let mut kept = 0;
+        for n in 0..100 {
+            let frame = Bytes::from(vec![b' '; 65_536]);
+            let signal = Signal {
+                kind: SignalKind::Message,
+                body: Body(frame.slice(100..101)),
+            };
+            let envelope = Envelope {
+                from: Arc::clone(&from),
+                n,
+                idempotency_key: None,
+                trace: None,
+                payload: Payload::Signal(signal),
+            };
+            mailbox.post(Mail::Direct(envelope)).unwrap();
+            kept += usize::from(!frame.is_unique());
+        }
+        assert!(kept <= WAITS_BEHIND, "{kept} frames");
     }
 
     #[tokio::test]
