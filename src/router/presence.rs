@@ -19,6 +19,10 @@ use crate::model::{Address, NodeId, Realm, Refusal, SessionId, UserName};
 /// How many names one session may watch, or ask for at once (PROTOCOL §2 "Presence").
 const NAMES: usize = 256;
 
+/// How much the watches of one session may take, in bytes, and how much of that each takes beside its name.
+const WATCH_BYTES: usize = 32 * 1024;
+const WATCH_OVERHEAD: usize = 64;
+
 /// How many names are read at once: others wait for the store meanwhile.
 const READ_AT_ONCE: usize = 500;
 
@@ -106,13 +110,13 @@ impl Router {
                     users: HashMap::new(),
                 };
                 let watch = told.entry(session).or_insert_with(fresh);
-                let added = users
-                    .iter()
-                    .filter(|(name, _)| !watch.users.contains_key(name))
-                    .count();
-                if watch.users.len() + added > NAMES {
+                let added = users.iter().map(|(name, _)| name);
+                let added = added.filter(|name| !watch.users.contains_key(*name));
+                let all: HashSet<&UserName> = watch.users.keys().chain(added).collect();
+                let bytes = |name: &&UserName| name.as_str().len() + WATCH_OVERHEAD;
+                if all.len() > NAMES || all.iter().map(bytes).sum::<usize>() > WATCH_BYTES {
                     return Err(Refusal::TooMany(
-                        "At most 256 names are watched by one session",
+                        "At most 256 names are watched by one session, fewer if they are long",
                     ));
                 }
                 watch.users.extend(users.iter().cloned());

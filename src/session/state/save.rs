@@ -69,6 +69,7 @@ impl State {
 
     /// Writes everything: the store may know nothing of this session.
     fn save_anew(&mut self) {
+        let watches: Vec<_> = self.noted_watches().collect();
         let Some(record) = &mut self.record else {
             return;
         };
@@ -76,6 +77,7 @@ impl State {
         if let Some(offline) = &self.offline {
             notes.set.extend(offline.noted());
         }
+        notes.set.extend(watches);
         let number = record.saving(update);
         self.effects
             .push(Effect::Save(Some(number), Box::new(notes)));

@@ -100,7 +100,6 @@ pub(super) struct Handover {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct StoredProgress {
     user: Option<(String, String)>,
-    watched: Vec<String>,
 }
 
 /// Encodes a question, a reply or a locator.
@@ -153,17 +152,15 @@ impl From<&Progress> for StoredProgress {
         let user = progress.user.as_ref();
         Self {
             user: user.map(|(name, proof)| (name.to_string(), proof.as_str().to_owned())),
-            watched: progress.watched.iter().map(UserName::to_string).collect(),
         }
     }
 }
 
 impl From<StoredProgress> for Progress {
-    fn from(StoredProgress { user, watched }: StoredProgress) -> Self {
-        let name = |name: &str| UserName::parse(name).ok();
+    fn from(StoredProgress { user }: StoredProgress) -> Self {
+        let name = |name: &str| UserName::known(name).ok();
         Self {
             user: user.and_then(|(user, proof)| Some((name(&user)?, SecretHash::known(&proof)))),
-            watched: watched.iter().filter_map(|watched| name(watched)).collect(),
             confirmed: Offset::default(),
         }
     }
@@ -180,7 +177,6 @@ mod tests {
         let proof = Secret::random().hash_for(&Address::new(Realm::default(), name("a b")));
         let full = Progress {
             user: Some((name("a b/ü"), proof.clone())),
-            watched: [name("c d"), name("e")].into(),
             confirmed: Offset::default(),
         };
         for progress in [full, Progress::default()] {

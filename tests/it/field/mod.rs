@@ -2,3 +2,4 @@
 
 mod headers;
 mod names;
+mod ratio;
