@@ -1,7 +1,6 @@
 //! How a session enters whose client has chosen its own secret: it takes the name, or the session that was taken with the same secret.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -14,22 +13,17 @@ use crate::model::{Address, Refusal, Secret};
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// How much longer than the grace somebody with another secret waits for such a name.
 const WAITS_LONGER: Duration = Duration::from_secs(1);
-/// How many wrong secrets for one name are answered at once in a minute.
-const WRONG: u32 = 300;
-/// How much longer each further one takes. None is refused unheard: it may be that of the session.
-const WRONG_COSTS: Duration = Duration::from_secs(1);
-const MINUTE: Duration = Duration::from_mins(1);
-/// For how many names they are counted.
-const NAMES: usize = 4096;
 
 impl Router {
     /// Takes this name, or the session that has it if it was taken with this secret. A holder without a connection is waited for: its own
-    /// client comes back within its grace, or the name is free. Must be driven to its end, as a login.
+    /// client comes back within its grace, or the name is free. A wrong secret is answered after `wrong` has said how long its sender waits.
+    /// Must be driven to its end, as a login.
     pub async fn enter(
         self: &Arc<Self>,
         address: Address,
         secret: Secret,
         grace: Option<Duration>,
+        wrong: impl Fn() -> Duration,
     ) -> Result<Claimed, ResumeError> {
         let grace = grace.unwrap_or(self.local.terms.grace);
         let until = Instant::now() + grace.min(self.local.terms.grace) + WAITS_LONGER;
@@ -54,9 +48,7 @@ impl Router {
                 Ok(claimed) => return Ok(claimed),
                 unheard @ Err(ResumeError::Unheard(..)) => return unheard,
                 Err(ResumeError::WrongSecret) if if_held == IfHeld::Refuse => {
-                    if self.guesses.is_one_too_many(&address) {
-                        sleep(WRONG_COSTS).await;
-                    }
+                    sleep(wrong()).await;
                 }
                 Err(ResumeError::WrongSecret | ResumeError::Refused(_)) => {}
             }
@@ -69,54 +61,5 @@ impl Router {
             }
             if_held = IfHeld::Challenge;
         }
-    }
-}
-
-/// The wrong secrets that were lately tried, so that whoever guesses is slow.
-#[derive(Debug, Default)]
-pub(super) struct Guesses {
-    /// Held for a map operation.
-    by_name: Mutex<HashMap<Address, (Instant, u32)>>,
-}
-
-impl Guesses {
-    /// Counts one; whether there were as many before as are answered at once.
-    fn is_one_too_many(&self, address: &Address) -> bool {
-        let mut by_name = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
-        if by_name.len() >= NAMES && !by_name.contains_key(address) {
-            by_name.retain(|_, (since, _)| since.elapsed() < MINUTE);
-            if by_name.len() >= NAMES {
-                by_name.clear();
-            }
-        }
-        let (since, wrong) = by_name
-            .entry(address.clone())
-            .or_insert_with(|| (Instant::now(), 0));
-        if since.elapsed() >= MINUTE {
-            (*since, *wrong) = (Instant::now(), 0);
-        }
-        *wrong += 1;
-        *wrong > WRONG
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::{Realm, UserName};
-
-    #[test]
-    fn so_many_secrets_are_tried_for_one_name_at_full_speed() {
-        let address = |name: &str| Address::new(Realm::default(), UserName::parse(name).unwrap());
-        let guesses = Guesses::default();
-        for _ in 0..WRONG {
-            assert!(!guesses.is_one_too_many(&address("wanted")));
-        }
-        assert!(guesses.is_one_too_many(&address("wanted")));
-        assert!(!guesses.is_one_too_many(&address("other")));
-        for number in 0..2 * NAMES {
-            guesses.is_one_too_many(&address(&number.to_string()));
-        }
-        assert!(guesses.by_name.lock().unwrap().len() <= NAMES);
     }
 }

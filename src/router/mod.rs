@@ -23,7 +23,6 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use self::challenge::Challenges;
-use self::enter::Guesses;
 use self::expiry_guard::ExpiryGuard;
 use self::presence::Watchers;
 use self::registry::{LocalRoute, Registry};
@@ -46,7 +45,6 @@ pub struct Router {
     expiry_guard: ExpiryGuard,
     watches: Watchers,
     doubts: Challenges,
-    guesses: Guesses,
     /// Told when every lease should be renewed soon, not when its turn comes.
     renew_all: tokio::sync::Notify,
     /// Set at a new epoch of the store, until every session was told.
@@ -135,7 +133,6 @@ impl Router {
             registry: Registry::default(),
             watches: Watchers::default(),
             doubts: Challenges::default(),
-            guesses: Guesses::default(),
             renew_all: tokio::sync::Notify::new(),
             is_new_epoch: AtomicBool::new(false),
             left_behind: AtomicBool::new(false),

@@ -10,6 +10,7 @@ use super::runner::{Runner, SessionEvent};
 use super::state::{Action, Input, RETRY_NOTICE};
 use crate::broker::{BrokerError, Entry, Holder, Renewal, Verdict};
 use crate::bugs::{self, Bug};
+use crate::limits::AddressLimits;
 use crate::model::{CloseReason, LeaveReason, Offset};
 use crate::router::{BARRIER_WITHIN, Mail};
 
@@ -28,7 +29,13 @@ enum Wait {
 impl Runner {
     /// The connection has ended for this reason. A resumable session waits for its client, if it may come back; `stop` tells it that the node
     /// cannot wait any longer. Returns when nothing is left to do here.
-    pub(super) async fn end(mut self, reason: CloseReason, stop: &CancellationToken) {
+    /// Nor does it wait if `address` has as many sessions without connections as it may.
+    pub(super) async fn end(
+        mut self,
+        reason: CloseReason,
+        address: Option<&AddressLimits>,
+        stop: &CancellationToken,
+    ) {
         if self.mailbox.has_overflowed() {
             self.router.telemetry().metrics.mailbox_overflowed();
         }
@@ -36,7 +43,11 @@ impl Runner {
             return self.vanish();
         }
         let hangs_up = reason == CloseReason::Draining && bugs::has(Bug::DrainHangsUp);
-        if self.state.is_resumable() && reason.can_resume() && !hangs_up {
+        if self.state.is_resumable()
+            && reason.can_resume()
+            && !hangs_up
+            && let Ok(_permit) = address.map_or(Ok(None), AddressLimits::detach)
+        {
             match self.wait_for_resume(stop).await {
                 Wait::Resumed => return self.vanish(),
                 Wait::Stopped => return self.router.leave_behind(),

@@ -116,7 +116,10 @@ impl<S: Socket, D: Codec> Session<S, D> {
             (Some(secret), _) => {
                 let secret = Secret::claimed(&secret);
                 router
-                    .enter(address, secret, self.context.policy.grace)
+                    .enter(address, secret, self.context.policy.grace, || {
+                        let address = self.context.address.as_ref();
+                        address.map_or(Duration::ZERO, |address| address.guesser.wrong())
+                    })
                     .await
             }
             (None, Some(secret)) => {

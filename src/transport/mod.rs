@@ -29,7 +29,7 @@ use axum::routing::{any, get};
 use crate::broker::{Broker, Questions};
 use crate::drain::Phase;
 use crate::ice::Ice;
-use crate::limits::ConnectionLimit;
+use crate::limits::{ConnectionLimit, Guesses};
 use crate::router::Router;
 use crate::session::Clocks;
 
@@ -81,8 +81,11 @@ pub struct Endpoints {
     phase: Phase,
     /// Open connections, counted by client address.
     connections: ConnectionLimit,
-    /// HTTP sessions that were opened on this node, counted by client address.
-    sessions: ConnectionLimit,
+    /// Requests whose bodies are being received or processed, counted by client address.
+    posts: ConnectionLimit,
+    /// Resumable sessions without a connection, counted by client address.
+    detached: ConnectionLimit,
+    guesses: Guesses,
     homes: http::Homes,
     /// The page at `/`; `None` if pages are disabled.
     front_page: Option<Arc<pages::File>>,
@@ -97,8 +100,8 @@ impl Endpoints {
         broker: Arc<dyn Broker>,
         phase: Phase,
     ) -> Self {
-        let connections = || ConnectionLimit::new(settings.connections_per_ip);
-        let (connections, sessions) = (connections(), connections());
+        let limit = || ConnectionLimit::new(settings.connections_per_ip);
+        let (connections, posts, detached) = (limit(), limit(), limit());
         let front_page = settings.pages.then(pages::front_page).map(Arc::new);
         let settings = Arc::new(settings);
         let homes = http::Homes::new(
@@ -112,7 +115,9 @@ impl Endpoints {
             router,
             phase,
             connections,
-            sessions,
+            posts,
+            detached,
+            guesses: Guesses::default(),
             homes,
             front_page,
             lists: peerjs::Lists::default(),

@@ -15,7 +15,7 @@ use futures_util::{Sink, Stream};
 
 use super::reject::Rejection;
 use super::{Endpoints, pages};
-use crate::limits::{Permit, RateLimit};
+use crate::limits::{AddressLimits, Permit, RateLimit};
 use crate::model::{CloseReason, Frame, Realm};
 use crate::protocol::{Codec, Native};
 use crate::session::state::SessionPolicy;
@@ -123,6 +123,11 @@ pub(super) fn open_session(
         policy: setup.policy,
         write_timeout: endpoints.settings.write_timeout,
         rate: RateLimit::new(endpoints.settings.signals_per_second),
+        address: Some(AddressLimits::new(
+            from.ip(),
+            &endpoints.guesses,
+            &endpoints.detached,
+        )),
         phase: endpoints.phase.clone(),
         max_age: endpoints.settings.max_age,
         http: None,

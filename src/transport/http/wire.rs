@@ -59,6 +59,9 @@ pub(crate) enum Denied {
     Full,
     /// A newer reader took over.
     Replaced,
+    /// The client's address has too many sessions here. Other nodes never say this.
+    #[serde(skip_deserializing)]
+    TooMany,
     /// Not ready yet: ask again.
     Later,
     /// The store does not answer this node. Other nodes read this as [`Elsewhere`](Self::Elsewhere)
@@ -139,6 +142,7 @@ impl From<Denied> for Rejection {
         match denied {
             Denied::Wrong => Self::Unauthorized,
             Denied::Gone => Self::SessionGone,
+            Denied::TooMany => Self::TooMany,
             Denied::Full => Self::TooFast,
             Denied::Replaced => Self::Replaced,
             Denied::Draining => Self::Draining,
