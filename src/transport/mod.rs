@@ -10,6 +10,7 @@ mod listener;
 mod ops;
 mod pages;
 pub mod peerjs;
+mod progress;
 mod reject;
 mod request;
 mod tls;

@@ -15,6 +15,7 @@ use axum::{Extension, Json, Router};
 use tokio::sync::Mutex;
 
 use super::Endpoints;
+use super::progress::ReceivedBytes;
 use super::reject::Rejection;
 use super::websocket::{self, SessionSetup};
 use crate::model::{LoginRequest, Realm, Refusal};
@@ -184,6 +185,7 @@ fn with_cors(endpoints: &Endpoints, headers: &HeaderMap, answer: impl IntoRespon
 async fn enter(
     State(endpoints): State<Endpoints>,
     Extension(from): Extension<SocketAddr>,
+    Extension(received): Extension<ReceivedBytes>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
@@ -212,6 +214,7 @@ async fn enter(
             ..endpoints.settings.clocks
         },
         read_buffer: READ_BUFFER,
+        received,
     };
     let codec = PeerJs::new(peerjs.sends_leave);
     websocket::open_session(&endpoints, from, &headers, upgrade, codec, setup)

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use axum::Extension;
 use axum::extract::State;
@@ -13,6 +13,7 @@ use axum::http::{HeaderMap, HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::{Sink, Stream};
 
+use super::progress::{Progress, ReceivedBytes};
 use super::reject::Rejection;
 use super::{Endpoints, pages};
 use crate::limits::{AddressLimits, Permit, RateLimit};
@@ -35,6 +36,7 @@ const CLOSED_FOR_GOOD: [u16; 3] = [1000, 1001, 1005];
 pub(super) async fn enter(
     State(endpoints): State<Endpoints>,
     Extension(from): Extension<SocketAddr>,
+    Extension(received): Extension<ReceivedBytes>,
     uri: Uri,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
@@ -55,6 +57,7 @@ pub(super) async fn enter(
         policy: SessionPolicy::default(),
         clocks: endpoints.settings.clocks,
         read_buffer: READ_BUFFER,
+        received,
     };
     open_session(&endpoints, from, &headers, upgrade, Native, setup)
 }
@@ -89,6 +92,8 @@ pub(super) struct SessionSetup {
     pub(super) clocks: Clocks,
     /// Size of the read buffer in bytes.
     pub(super) read_buffer: usize,
+    /// Counts the bytes of the connection.
+    pub(super) received: ReceivedBytes,
 }
 
 /// Upgrades the request and runs a session on the WebSocket, unless the node drains, the origin is
@@ -114,6 +119,7 @@ pub(super) fn open_session(
     if let Some(protocol) = first_protocol(headers) {
         upgrade.set_selected_protocol(protocol);
     }
+    let progress = Progress::new(setup.received, setup.clocks.silent_after);
     // Boxed because the upgrade future stores its input twice.
     let context = Box::new(SessionContext {
         router: endpoints.router.clone(),
@@ -145,6 +151,7 @@ pub(super) fn open_session(
             session::run(
                 WebSocketConnection {
                     socket,
+                    progress,
                     _permit: permit,
                 },
                 codec,
@@ -165,6 +172,7 @@ fn unboxed<T>(value: Box<T>) -> T {
 /// A WebSocket with the stream and sink that a session expects.
 struct WebSocketConnection {
     socket: WebSocket,
+    progress: Progress,
     /// Released when the connection is dropped.
     _permit: Option<Permit>,
 }
@@ -173,7 +181,22 @@ impl Stream for WebSocketConnection {
     type Item = Received;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Received>> {
-        let received = match ready!(Pin::new(&mut self.socket).poll_next(context)) {
+        let Poll::Ready(message) = Pin::new(&mut self.socket).poll_next(context) else {
+            let is_overdue = self.progress.is_overdue(context);
+            return if is_overdue {
+                Poll::Ready(None)
+            } else {
+                Poll::Pending
+            };
+        };
+        match &message {
+            Some(Ok(Message::Text(_) | Message::Binary(_))) => self.progress.message(),
+            Some(Ok(Message::Ping(payload) | Message::Pong(payload))) => {
+                self.progress.control(payload.len());
+            }
+            _ => {}
+        }
+        let received = match message {
             None => None,
             Some(Ok(Message::Text(text))) => Some(Received::Frame(Frame::Text(text.into()))),
             Some(Ok(Message::Binary(bytes))) => Some(Received::Frame(Frame::Binary(bytes))),

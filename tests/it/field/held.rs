@@ -1,4 +1,4 @@
-//! What is counted is what is held: bodies of requests, and sessions without a connection.
+//! What is counted is what is held: unfinished messages, bodies of requests, and sessions without a connection.
 
 use std::net::SocketAddr;
 
@@ -7,6 +7,41 @@ use testing::http_session::{Downlink, EventStream};
 use testing::{Client, Cluster, HttpSession, eventually, http};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
+
+/// A part of a text message.
+fn fragment(text: &'static str, is_first: bool, is_last: bool) -> Message {
+    let opcode = if is_first { Data::Text } else { Data::Continue };
+    Message::Frame(Frame::message(text, OpCode::Data(opcode), is_last))
+}
+
+#[tokio::test]
+async fn a_message_that_is_never_finished_ends_its_connection_although_pings_are_answered() {
+    let settings = [
+        ("session.ping_every", "200ms"),
+        ("session.silent_after", "1s"),
+    ];
+    let cluster = Cluster::in_memory(1, &settings).await;
+    let mut slow = cluster.connect(0).await;
+    slow.send_frame(fragment(r#"{"type":"#, true, false)).await;
+    slow.send_frame(fragment(r#""login""#, false, false)).await;
+    slow.send_frame(fragment(r#","name":"slow"}"#, false, true))
+        .await;
+    assert_eq!(slow.receive().await["success"], true, "it is finished");
+    let mut nameless = cluster.connect(0).await;
+    let mut named = cluster.login(0, "named").await;
+    for client in [&mut nameless, &mut named] {
+        client
+            .send_frame(fragment(r#"{"type":"#, true, false))
+            .await;
+    }
+    assert_eq!(nameless.closed().await, None);
+    assert_eq!(named.closed().await, None);
+    slow.send(&json!({"type": "ping"})).await;
+    assert_eq!(slow.receive().await["type"], "pong");
+}
 
 /// Begins a POST whose body does not come.
 async fn begin_post(address: SocketAddr, token: &str) -> TcpStream {
