@@ -144,8 +144,8 @@ impl App {
         let (settings, of) = (config.transport(), Arc::clone(&router));
         let endpoints = Endpoints::new(settings, of, broker, phase.clone());
         drivers.push(("http questions", Box::pin(endpoints.answer(questions))));
-        let admin =
-            transport::admin_routes(NodeView::new(Arc::clone(&router), phase.clone(), kind));
+        let view = NodeView::new(Arc::clone(&router), phase.clone(), kind);
+        let admin = transport::admin_routes(view, &config.admin_hosts);
         Ok(Self {
             router,
             phase,

@@ -1,4 +1,10 @@
-//! Limits for one client: its message rate, and its number of connections.
+//! Limits for one client: its message rate, its number of connections, and its wrong secrets.
+
+mod address;
+mod guesses;
+
+pub use address::AddressLimits;
+pub use guesses::{Guesser, Guesses};
 
 use std::collections::HashMap;
 use std::net::IpAddr;

@@ -83,6 +83,14 @@ impl Envelope {
         }
     }
 
+    /// Gives the body an allocation of its own. Until then it may be a small part of a large frame, which stays in
+    /// memory as long as the body does.
+    pub fn unshare(&mut self) {
+        if let Payload::Signal(signal) = &mut self.payload {
+            signal.body.0 = Bytes::copy_from_slice(&signal.body.0);
+        }
+    }
+
     /// The bytes that [`decode`](Self::decode) reads.
     pub fn encode(&self) -> Vec<u8> {
         let mut text = Vec::with_capacity(self.from.head().len() + self.body_len() + 48);

@@ -10,7 +10,7 @@ use crate::model::{
 };
 
 fn envelope(name: &str, payload: Payload) -> Envelope {
-    let address = Address::new(Realm::new("tenant 1"), UserName::parse(name).unwrap());
+    let address = Address::new(Realm::new("tenant 1"), UserName::known(name).unwrap());
     let from = Sender::new(
         address,
         "00c0ffee".parse().unwrap(),

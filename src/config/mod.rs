@@ -51,6 +51,8 @@ pub struct Config {
     pub workers: usize,
     /// The address of the admin listener.
     pub admin_listen: SocketAddr,
+    /// Public names for which the admin listener answers.
+    pub admin_hosts: Vec<String>,
     /// The broker.
     pub backend: Backend,
     /// A draining node asks its sessions to leave over this long.
@@ -130,6 +132,7 @@ impl Config {
                 "a number of threads; 0 for one for every two cores",
             ),
             admin_listen: reader.address("admin.listen"),
+            admin_hosts: reader.list("admin.hosts"),
             drain_window: reader.duration("drain.window"),
             drain_deadline: reader.duration("drain.deadline"),
             presence: Presence {

@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use super::LeaveReason;
+use super::{InvalidName, LeaveReason};
 
 /// Who caused it; picks the level of the log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +55,7 @@ pub enum Refusal {
         retry_after: Option<Duration>,
     },
     /// The name is invalid.
-    InvalidName,
+    InvalidName(InvalidName),
     /// The proof of the name is missing or wrong; the text says which.
     Unauthorized(&'static str),
     /// The session cannot be resumed.
@@ -99,7 +99,7 @@ impl Refusal {
             Self::Unavailable { .. } => "unavailable",
             Self::InboxFull { .. } => "inbox_full",
             Self::NameTaken { .. } => "name_taken",
-            Self::InvalidName => "invalid_name",
+            Self::InvalidName(_) => "invalid_name",
             Self::Unauthorized(_) => "unauthorized",
             Self::ResumeFailed => "resume_failed",
             Self::Draining => "draining",
@@ -129,9 +129,7 @@ impl Refusal {
                 "This user's inbox is full: try again later, with the same id".into()
             }
             Self::NameTaken { .. } => "The name is taken".into(),
-            Self::InvalidName => {
-                "Invalid name: use 1 to 128 bytes of text without control characters".into()
-            }
+            Self::InvalidName(why) => why.to_string().into(),
             Self::ResumeFailed => {
                 "This session has ended and cannot be resumed: log in without resume".into()
             }

@@ -65,6 +65,7 @@ mod tests {
     fn a_session_opens_with_or_without_a_login() {
         assert_eq!(parse(""), Ok(None));
         assert_eq!(parse(" {} "), Ok(None));
+        assert_eq!(parse(r#"{"login":null}"#), Ok(None));
         let login = |said: &'static str| Ok(Some(Bytes::from_static(said.as_bytes())));
         assert_eq!(
             parse(r#"{"login": {"name": "a"}}"#),

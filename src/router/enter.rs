@@ -1,8 +1,7 @@
 //! Logins of clients that choose their own secret: they take a free name, or resume the session that holds it if the
 //! secret matches.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -16,23 +15,18 @@ use crate::model::{Address, Refusal, Secret};
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// How much longer than the grace a client with another secret waits for such a name.
 const WAITS_LONGER: Duration = Duration::from_secs(1);
-/// How many wrong secrets a minute may be tried for one name without delay.
-const WRONG: u32 = 300;
-/// The delay of each further attempt. Every secret is still checked, since it may be the right one.
-const WRONG_COSTS: Duration = Duration::from_secs(1);
-const MINUTE: Duration = Duration::from_mins(1);
-/// For how many names wrong secrets are counted.
-const NAMES: usize = 4096;
 
 impl Router {
     /// Claims the name, or resumes the session that holds it if `secret` is the session's own. If the holder has no
-    /// connection, waits until its grace is over, because its own client may come back first. Must be polled to
-    /// completion, like [`login`](Self::login).
+    /// connection, waits until its grace is over, because its own client may come back first. A wrong secret is
+    /// answered after `wrong` has said how long its sender waits. Must be polled to completion, like
+    /// [`login`](Self::login).
     pub async fn enter(
         self: &Arc<Self>,
         address: Address,
         secret: Secret,
         grace: Option<Duration>,
+        wrong: impl Fn() -> Duration,
     ) -> Result<Claimed, ResumeError> {
         let grace = grace.unwrap_or(self.local.terms.grace);
         let until = Instant::now() + grace.min(self.local.terms.grace) + WAITS_LONGER;
@@ -57,9 +51,7 @@ impl Router {
                 Ok(claimed) => return Ok(claimed),
                 unheard @ Err(ResumeError::Unheard(..)) => return unheard,
                 Err(ResumeError::WrongSecret) if if_held == IfHeld::Refuse => {
-                    if self.guesses.is_one_too_many(&address) {
-                        sleep(WRONG_COSTS).await;
-                    }
+                    sleep(wrong()).await;
                 }
                 Err(ResumeError::WrongSecret | ResumeError::Refused(_)) => {}
             }
@@ -72,54 +64,5 @@ impl Router {
             }
             if_held = IfHeld::Challenge;
         }
-    }
-}
-
-/// Counts wrong secrets per name, to slow down clients that guess.
-#[derive(Debug, Default)]
-pub(super) struct Guesses {
-    /// Held for map operations only.
-    by_name: Mutex<HashMap<Address, (Instant, u32)>>,
-}
-
-impl Guesses {
-    /// Counts a wrong secret. True if the name is past its quota for this minute.
-    fn is_one_too_many(&self, address: &Address) -> bool {
-        let mut by_name = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
-        if by_name.len() >= NAMES && !by_name.contains_key(address) {
-            by_name.retain(|_, (since, _)| since.elapsed() < MINUTE);
-            if by_name.len() >= NAMES {
-                by_name.clear();
-            }
-        }
-        let (since, wrong) = by_name
-            .entry(address.clone())
-            .or_insert_with(|| (Instant::now(), 0));
-        if since.elapsed() >= MINUTE {
-            (*since, *wrong) = (Instant::now(), 0);
-        }
-        *wrong += 1;
-        *wrong > WRONG
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::{Realm, UserName};
-
-    #[test]
-    fn so_many_secrets_are_tried_for_one_name_at_full_speed() {
-        let address = |name: &str| Address::new(Realm::default(), UserName::parse(name).unwrap());
-        let guesses = Guesses::default();
-        for _ in 0..WRONG {
-            assert!(!guesses.is_one_too_many(&address("wanted")));
-        }
-        assert!(guesses.is_one_too_many(&address("wanted")));
-        assert!(!guesses.is_one_too_many(&address("other")));
-        for number in 0..2 * NAMES {
-            guesses.is_one_too_many(&address(&number.to_string()));
-        }
-        assert!(guesses.by_name.lock().unwrap().len() <= NAMES);
     }
 }

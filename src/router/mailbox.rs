@@ -17,6 +17,10 @@ use crate::model::{NodeId, UserName};
 /// One mail in this many is timed. Two clock reads cost about a hundredth of a relay.
 const TIMED_ONE_IN: u8 = 16;
 
+/// Behind how many others a signal counts as one that waits: its body is then copied out of its frame, which may be
+/// much longer.
+const WAITS_BEHIND: usize = 16;
+
 /// Bounds of one mailbox.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
@@ -112,7 +116,7 @@ pub(super) fn mailbox(bounds: Bounds) -> (MailboxSender, MailboxReceiver) {
 impl MailboxSender {
     /// Posts without waiting. A mail that does not fit is refused and marks the mailbox as full, which ends the
     /// session.
-    pub(super) fn post(&self, mail: Mail) -> Result<(), NotPosted> {
+    pub(super) fn post(&self, mut mail: Mail) -> Result<(), NotPosted> {
         let mut state = self.shared.lock();
         if state.full || state.closed {
             return Err(NotPosted);
@@ -128,6 +132,11 @@ impl MailboxSender {
             state.full = true;
         } else {
             state.bytes = bytes;
+            if state.queue.len() >= WAITS_BEHIND
+                && let Mail::Direct(envelope) = &mut mail
+            {
+                envelope.unshare();
+            }
             state.posted = state.posted.wrapping_add(1);
             if state.posted.is_multiple_of(TIMED_ONE_IN) && state.queue.is_empty() {
                 state.since = Some(Instant::now());
@@ -213,7 +222,11 @@ impl Mail {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
+    use crate::broker::{Payload, Sender};
+    use crate::model::{Address, Body, Realm, SessionId, Signal, SignalKind};
 
     #[tokio::test]
     async fn full_is_told_and_stays_so() {
@@ -236,6 +249,35 @@ mod tests {
             Err(NotPosted),
             "what was lost cannot be made good"
         );
+    }
+
+    #[tokio::test]
+    async fn what_waits_does_not_keep_the_frame_that_it_came_in() {
+        let (mailbox, _receiver) = mailbox(Bounds {
+            events: 1024,
+            bytes: 1 << 20,
+        });
+        let address = Address::new(Realm::default(), UserName::known("a").unwrap());
+        let sender = Sender::new(address, SessionId::random(), 0, NodeId::known("n"));
+        let from = Arc::new(sender);
+        let mut kept = 0;
+        for n in 0..100 {
+            let frame = Bytes::from(vec![b' '; 65_536]);
+            let signal = Signal {
+                kind: SignalKind::Message,
+                body: Body(frame.slice(100..101)),
+            };
+            let envelope = Envelope {
+                from: Arc::clone(&from),
+                n,
+                idempotency_key: None,
+                trace: None,
+                payload: Payload::Signal(signal),
+            };
+            mailbox.post(Mail::Direct(envelope)).unwrap();
+            kept += usize::from(!frame.is_unique());
+        }
+        assert!(kept <= WAITS_BEHIND, "{kept} frames");
     }
 
     #[tokio::test]

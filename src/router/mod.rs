@@ -27,7 +27,6 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use self::challenge::Challenges;
-use self::enter::Guesses;
 use self::expiry_guard::ExpiryGuard;
 use self::presence::Watchers;
 use self::registry::{LocalRoute, Registry};
@@ -54,7 +53,6 @@ pub struct Router {
     expiry_guard: ExpiryGuard,
     watches: Watchers,
     doubts: Challenges,
-    guesses: Guesses,
     /// Notified when every lease must be renewed soon rather than in its turn.
     renew_all: tokio::sync::Notify,
     /// Set when the epoch changes, cleared when the round of renewals that tells every session begins.
@@ -116,7 +114,6 @@ impl Router {
             registry: Registry::default(),
             watches: Watchers::default(),
             doubts: Challenges::default(),
-            guesses: Guesses::default(),
             renew_all: tokio::sync::Notify::new(),
             is_new_epoch: AtomicBool::new(false),
             left_behind: AtomicBool::new(false),

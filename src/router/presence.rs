@@ -20,6 +20,11 @@ use crate::model::{Address, NodeId, Realm, Refusal, SessionId, UserName};
 /// How many names one session may watch, or query at once (README, "Presence").
 const NAMES: usize = 256;
 
+/// How much the watches of one session may take, in bytes…
+const WATCH_BYTES: usize = 32 * 1024;
+/// …of which each takes its name and this.
+const WATCH_OVERHEAD: usize = 64;
+
 /// How many names are read at once. Other requests to the store wait meanwhile.
 const READ_AT_ONCE: usize = 500;
 
@@ -109,13 +114,13 @@ impl Router {
                     users: HashMap::new(),
                 };
                 let watch = told.entry(session).or_insert_with(fresh);
-                let added = users
-                    .iter()
-                    .filter(|(name, _)| !watch.users.contains_key(name))
-                    .count();
-                if watch.users.len() + added > NAMES {
+                let added = users.iter().map(|(name, _)| name);
+                let added = added.filter(|name| !watch.users.contains_key(*name));
+                let all: HashSet<&UserName> = watch.users.keys().chain(added).collect();
+                let bytes = |name: &&UserName| name.as_str().len() + WATCH_OVERHEAD;
+                if all.len() > NAMES || all.iter().map(bytes).sum::<usize>() > WATCH_BYTES {
                     return Err(Refusal::TooMany(
-                        "At most 256 names are watched by one session",
+                        "At most 256 names are watched by one session, fewer if they are long",
                     ));
                 }
                 watch.users.extend(users.iter().cloned());

@@ -8,7 +8,7 @@ use super::http::HttpSession;
 use super::state::SessionPolicy;
 use crate::drain::Phase;
 use crate::ice::Ice;
-use crate::limits::RateLimit;
+use crate::limits::{AddressLimits, RateLimit};
 use crate::model::{LoginRequest, Realm, Refusal};
 use crate::router::Router;
 
@@ -25,6 +25,8 @@ pub struct SessionContext {
     pub write_timeout: Duration,
     /// The client's rate limit.
     pub rate: RateLimit,
+    /// What it shares with other sessions of its address; `None` over HTTP, whose sessions have no connection.
+    pub address: Option<AddressLimits>,
     /// Tells whether the node drains.
     pub phase: Phase,
     /// How long a resumable session keeps one connection; zero means forever.

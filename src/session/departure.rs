@@ -11,6 +11,7 @@ use super::runner::{Runner, SessionEvent};
 use super::state::{Action, Input, RETRY_NOTICE};
 use crate::broker::{BrokerError, Entry, Holder, Renewal, Verdict};
 use crate::bugs::{self, Bug};
+use crate::limits::AddressLimits;
 use crate::model::{CloseReason, LeaveReason, Offset};
 use crate::router::{BARRIER_WITHIN, Mail};
 
@@ -27,9 +28,15 @@ enum Wait {
 }
 
 impl Runner {
-    /// Ends the session after its connection has ended for `reason`. Waits for the client first if it may resume;
-    /// `stop` ends that wait. Returns when nothing is left to do on this node.
-    pub(super) async fn end(mut self, reason: CloseReason, stop: &CancellationToken) {
+    /// Ends the session after its connection has ended for `reason`. Waits for the client first if it may resume, and
+    /// `address` has fewer sessions without connections than it may; `stop` ends that wait. Returns when nothing is
+    /// left to do on this node.
+    pub(super) async fn end(
+        mut self,
+        reason: CloseReason,
+        address: Option<&AddressLimits>,
+        stop: &CancellationToken,
+    ) {
         if self.mailbox.has_overflowed() {
             self.router.telemetry().metrics.mailbox_overflowed();
         }
@@ -37,7 +44,11 @@ impl Runner {
             return self.vanish();
         }
         let hangs_up = reason == CloseReason::Draining && bugs::has(Bug::DrainHangsUp);
-        if self.state.is_resumable() && reason.can_resume() && !hangs_up {
+        if self.state.is_resumable()
+            && reason.can_resume()
+            && !hangs_up
+            && let Ok(_permit) = address.map_or(Ok(None), AddressLimits::detach)
+        {
             match self.wait_for_resume(stop).await {
                 Wait::Resumed => return self.vanish(),
                 Wait::Stopped => return self.router.leave_behind(),

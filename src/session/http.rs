@@ -1,7 +1,6 @@
 //! Sessions over HTTP: they have no connection of their own, so any node can continue one from its
 //! recorded progress.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,8 +46,6 @@ pub struct ResumePoint {
 pub struct Progress {
     /// The logged-in user, with the stored hash of the session's secret.
     pub user: Option<(UserName, SecretHash)>,
-    /// The users whose presence it watches.
-    pub watched: BTreeSet<UserName>,
     /// Inbox entries up to this offset were confirmed before this node took over.
     pub confirmed: Offset,
 }
@@ -104,15 +101,6 @@ impl HttpState {
         }
     }
 
-    /// Records a change of the watched users.
-    pub(super) fn update_watched(&mut self, names: &[UserName], watch: Option<bool>) {
-        match watch {
-            Some(true) => self.current.watched.extend(names.iter().cloned()),
-            Some(false) => self.current.watched.retain(|name| !names.contains(name)),
-            None => {}
-        }
-    }
-
     /// The progress to record before anything else is sent, if it changed since the last call.
     pub(super) fn progress(&mut self, runner: Option<&Runner>) -> Option<Progress> {
         let user = runner.and_then(|runner| {
@@ -157,7 +145,6 @@ impl<S: Socket, D: Codec> Session<S, D> {
             progress:
                 Progress {
                     user: Some((name, hash)),
-                    watched,
                     ..
                 },
             last,
@@ -178,9 +165,7 @@ impl<S: Socket, D: Codec> Session<S, D> {
         if greet {
             self.greet();
         }
-        if !watched.is_empty() {
-            self.watch_again(watched.into_iter().collect()).await;
-        }
+        self.watch_again().await;
         self.write_actions().await
     }
 
@@ -252,10 +237,14 @@ impl<S: Socket, D: Codec> Session<S, D> {
     }
 
     /// Best effort: if this fails, the client gets no presence changes until it asks again.
-    async fn watch_again(&mut self, names: Vec<UserName>) {
+    async fn watch_again(&mut self) {
         let Some(runner) = &self.runner else {
             return;
         };
+        let names: Vec<UserName> = runner.state.watched().iter().cloned().collect();
+        if names.is_empty() {
+            return;
+        }
         let lease = runner.state.lease().clone();
         let router = Arc::clone(&self.context.router);
         let presence = router.presence(&lease, names, Some(true));

@@ -133,22 +133,11 @@ impl<S: Socket, D: Codec> Session<S, D> {
             }
             (Command::Leave { whom, id }, Some(runner)) => runner.on(Input::Leave { whom, id }),
             (Command::Presence { names, watch, id }, Some(runner)) => {
-                let lease = runner.state.lease().clone();
-                let presence = self.context.router.presence(&lease, names, watch);
-                let told = match Box::pin(presence).await {
-                    Ok(users) => {
-                        if let Some(http) = &mut self.http {
-                            let names = users.iter().map(|(name, _)| name.clone());
-                            http.update_watched(&names.collect::<Vec<_>>(), watch);
-                        }
-                        Event::Presence { users, id }
-                    }
-                    Err(refusal) => {
-                        self.refuse(refusal, id, None);
-                        return Ok(Took::Long);
-                    }
-                };
-                self.tell(told);
+                let remembers = self.http.is_some();
+                match Box::pin(runner.presence(names, watch, remembers)).await {
+                    Ok(users) => self.tell(Event::Presence { users, id }),
+                    Err(refusal) => self.refuse(refusal, id, None),
+                }
                 return Ok(Took::Long);
             }
             (Command::Confirm { seq }, Some(runner)) => runner.on(Input::Confirm(seq)),

@@ -106,8 +106,9 @@ impl<S: Socket, D: Codec> Session<S, D> {
                 "This server does not check tokens: log in without one",
             )));
         }
-        let Ok(name) = UserName::parse(&request.name) else {
-            return Ok(Err(Refusal::InvalidName));
+        let name = match UserName::parse(&request.name) {
+            Ok(name) => name,
+            Err(why) => return Ok(Err(Refusal::InvalidName(why))),
         };
         let address = Address::new(self.context.realm.clone(), name);
         let router = Arc::clone(&self.context.router);
@@ -115,7 +116,10 @@ impl<S: Socket, D: Codec> Session<S, D> {
             (Some(secret), _) => {
                 let secret = Secret::claimed(&secret);
                 router
-                    .enter(address, secret, self.context.policy.grace)
+                    .enter(address, secret, self.context.policy.grace, || {
+                        let address = self.context.address.as_ref();
+                        address.map_or(Duration::ZERO, |address| address.guesser.wrong())
+                    })
                     .await
             }
             (None, Some(secret)) => {

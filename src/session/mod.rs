@@ -8,6 +8,7 @@ mod inbound;
 mod login;
 mod outbound;
 mod pending;
+mod presence;
 mod run;
 mod runner;
 mod socket;

@@ -34,11 +34,17 @@ async fn hold<S: Socket, D: Codec>(
     metrics.ended(reason);
     tell_operator(reason, session.runner.as_ref());
     drop(connected);
-    let Session { socket, runner, .. } = *session;
+    let Session {
+        socket,
+        runner,
+        context,
+        ..
+    } = *session;
+    let address = context.address;
     let farewell = Box::pin(farewell(socket, reason));
     let departing = Box::pin(async move {
         if let Some(runner) = runner {
-            runner.end(reason, &stop).await;
+            runner.end(reason, address.as_ref(), &stop).await;
         }
     });
     // Concurrently: call peers and the name do not wait for a client that closes slowly, nor the client for a broker

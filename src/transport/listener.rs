@@ -20,6 +20,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use super::Tls;
+use super::progress::Counted;
 
 /// Unacknowledged data closes the connection after this long (`TCP_USER_TIMEOUT`).
 const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(20);
@@ -84,9 +85,11 @@ async fn serve_connection(
     routes: Router,
 ) {
     let routes = TowerToHyperService::new(routes);
+    let (stream, received) = Counted::new(stream);
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let mut request: Request<Incoming> = request;
         request.extensions_mut().insert(from);
+        request.extensions_mut().insert(received.clone());
         let response = hyper::service::Service::call(&routes, request);
         async move { Ok::<_, Infallible>(response.await.unwrap_or_else(|never| match never {})) }
     });

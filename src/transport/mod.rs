@@ -2,6 +2,7 @@
 
 mod cors;
 mod expiry;
+mod headers;
 mod http;
 mod ice_servers;
 mod library;
@@ -10,6 +11,7 @@ mod ops;
 mod origins;
 mod pages;
 pub mod peerjs;
+mod progress;
 mod reject;
 mod request;
 mod tls;
@@ -24,13 +26,13 @@ pub use tls::{Tls, TlsError, TlsFiles};
 use std::sync::Arc;
 
 use axum::http::{HeaderMap, header};
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{any, get};
 
 use crate::broker::{Broker, Questions};
 use crate::drain::Phase;
 use crate::ice::Ice;
-use crate::limits::ConnectionLimit;
+use crate::limits::{ConnectionLimit, Guesses};
 use crate::router::Router;
 use crate::session::Clocks;
 
@@ -82,8 +84,11 @@ pub struct Endpoints {
     phase: Phase,
     /// Open connections, counted by client address.
     connections: ConnectionLimit,
-    /// HTTP sessions that were opened on this node, counted by client address.
-    sessions: ConnectionLimit,
+    /// Requests whose bodies are being received or processed, counted by client address.
+    posts: ConnectionLimit,
+    /// Resumable sessions without a connection, counted by client address.
+    detached: ConnectionLimit,
+    guesses: Guesses,
     homes: http::Homes,
     /// The page at `/`; `None` if pages are disabled.
     front_page: Option<Arc<pages::File>>,
@@ -98,8 +103,8 @@ impl Endpoints {
         broker: Arc<dyn Broker>,
         phase: Phase,
     ) -> Self {
-        let connections = || ConnectionLimit::new(settings.connections_per_ip);
-        let (connections, sessions) = (connections(), connections());
+        let limit = || ConnectionLimit::new(settings.connections_per_ip);
+        let (connections, posts, detached) = (limit(), limit(), limit());
         let front_page = settings.pages.then(pages::front_page).map(Arc::new);
         let settings = Arc::new(settings);
         let homes = http::Homes::new(
@@ -113,7 +118,9 @@ impl Endpoints {
             router,
             phase,
             connections,
-            sessions,
+            posts,
+            detached,
+            guesses: Guesses::default(),
             homes,
             front_page,
             lists: peerjs::Lists::default(),
@@ -142,6 +149,7 @@ impl Endpoints {
             .merge(pages::client())
             .merge(peerjs.unwrap_or_default())
             .fallback(websocket::enter)
+            .layer(from_fn(headers::secure))
             .with_state(self)
     }
 

@@ -6,10 +6,12 @@ use std::time::Instant;
 use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Serialize;
 
+use super::headers;
 use crate::drain::Phase;
 use crate::router::Router;
 
@@ -62,13 +64,16 @@ struct BrokerStatus {
     queue: u64,
 }
 
-/// The routes of the admin listener.
-pub fn admin_routes(view: NodeView) -> axum::Router {
+/// The routes of the admin listener, for requests to addresses, private names and these hosts.
+pub fn admin_routes(view: NodeView, hosts: &[String]) -> axum::Router {
+    let hosts: Arc<[String]> = hosts.into();
     axum::Router::new()
         .route("/livez", get(async || "alive\n"))
         .route("/readyz", get(readyz))
         .route("/status", get(status))
         .route("/metrics", get(metrics))
+        .layer(from_fn_with_state(hosts, headers::check_host))
+        .layer(from_fn(headers::secure))
         .with_state(view)
 }
 

@@ -95,12 +95,7 @@ impl File {
         let headers = response.headers_mut();
         let tag = HeaderValue::from_str(&self.tag);
         headers.extend(tag.ok().map(|tag| (header::ETAG, tag)));
-        for (name, value) in [
-            (header::CACHE_CONTROL, caching),
-            (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        ] {
-            headers.insert(name, HeaderValue::from_static(value));
-        }
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(caching));
         response
     }
 

@@ -15,6 +15,7 @@ use axum::{Extension, Json, Router};
 use tokio::sync::Mutex;
 
 use super::Endpoints;
+use super::progress::ReceivedBytes;
 use super::reject::Rejection;
 use super::websocket::{self, SessionSetup};
 use crate::model::{LoginRequest, Realm, Refusal};
@@ -184,19 +185,20 @@ fn with_cors(endpoints: &Endpoints, headers: &HeaderMap, answer: impl IntoRespon
 async fn enter(
     State(endpoints): State<Endpoints>,
     Extension(from): Extension<SocketAddr>,
+    Extension(received): Extension<ReceivedBytes>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
     let Ok(upgrade) = upgrade else {
-        return if headers.contains_key(header::UPGRADE) {
+        return if websocket::asks_for_websocket(&headers) {
             Rejection::BadUpgrade.into_response()
         } else {
-            with_cors(&endpoints, &headers, StatusCode::NOT_FOUND)
+            with_cors(&endpoints, &headers, Rejection::NotFound)
         };
     };
     let Some(peerjs) = endpoints.peerjs() else {
-        return StatusCode::NOT_FOUND.into_response();
+        return Rejection::NotFound.into_response();
     };
     let (realm, initial_login) = initial_login(peerjs, query.as_deref().unwrap_or_default());
     let setup = SessionSetup {
@@ -212,6 +214,7 @@ async fn enter(
             ..endpoints.settings.clocks
         },
         read_buffer: READ_BUFFER,
+        received,
     };
     let codec = PeerJs::new(peerjs.sends_leave);
     websocket::open_session(&endpoints, from, &headers, upgrade, codec, setup)

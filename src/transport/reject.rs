@@ -10,6 +10,8 @@ use crate::model::Refusal;
 pub(super) enum Rejection {
     /// The `Origin` is not in `limits.origins`.
     Origin,
+    /// The `Host` may be a stranger's name for this node.
+    Host,
     /// The client's address has as many connections as `limits.connections_per_ip` allows.
     TooMany,
     /// The node is shutting down.
@@ -18,6 +20,8 @@ pub(super) enum Rejection {
     NotAnUpgrade,
     /// The upgrade is not a valid WebSocket handshake.
     BadUpgrade,
+    /// No route has this path.
+    NotFound,
     /// The token or secret is missing or wrong.
     Unauthorized,
     /// The query has no valid `name`.
@@ -51,6 +55,7 @@ impl Rejection {
     fn status_and_code(&self) -> (StatusCode, &'static str) {
         match self {
             Self::Origin => (StatusCode::FORBIDDEN, "forbidden"),
+            Self::Host => (StatusCode::MISDIRECTED_REQUEST, "forbidden"),
             Self::TooMany => (StatusCode::TOO_MANY_REQUESTS, "too_many"),
             Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
             Self::NotAnUpgrade => (StatusCode::UPGRADE_REQUIRED, "upgrade_required"),
@@ -58,6 +63,7 @@ impl Rejection {
                 (StatusCode::BAD_REQUEST, "bad_request")
             }
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized"),
+            Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),
             Self::SessionGone => (StatusCode::NOT_FOUND, "session_gone"),
             Self::Replaced => (StatusCode::CONFLICT, "replaced"),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
@@ -74,6 +80,9 @@ impl Rejection {
             Self::Origin => {
                 "This page's origin may not connect. The operator can allow it in limits.origins"
             }
+            Self::Host => {
+                "This Host is not known here: use the node's address, or add the name to admin.hosts"
+            }
             Self::TooMany => {
                 "Too many connections from this address: close some. \
                  The operator sets the limit in limits.connections_per_ip"
@@ -83,6 +92,10 @@ impl Rejection {
             Self::BadUpgrade => {
                 "The WebSocket handshake is invalid (RFC 6455, section 4.1). \
                  A proxy may have removed its headers"
+            }
+            Self::NotFound => {
+                "Nothing is served at this path. WebSockets may use any path, such as /ws; PeerJS \
+                 clients use peerjs.path; HTTP sessions begin with POST /v1/sessions"
             }
             Self::Unauthorized => {
                 "Invalid or expired session token: send it as Authorization: Bearer"

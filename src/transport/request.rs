@@ -11,14 +11,17 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
 }
 
-/// A query parameter, decoded as `application/x-www-form-urlencoded` (what HTML forms and
-/// `URLSearchParams` write).
+/// A query parameter that is not empty, decoded as `application/x-www-form-urlencoded` (what HTML
+/// forms and `URLSearchParams` write).
 pub(super) fn parameter(uri: &Uri, name: &str) -> Option<String> {
     let mut parameters = uri.query()?.split('&');
     let value = parameters.find_map(|parameter| {
         let (key, value) = parameter.split_once('=')?;
         (key == name).then_some(value)
     })?;
+    if value.is_empty() {
+        return None;
+    }
     let value = value.replace('+', " ");
     let value = percent_decode_str(&value).decode_utf8().ok()?;
     Some(value.into_owned())
@@ -36,7 +39,7 @@ mod tests {
             name("a=b&name=a+b%2Bc%26%C3%BC&name=no").as_deref(),
             Some("a b+c&ü")
         );
-        for none in ["", "name", "names=a", "name=%ff"] {
+        for none in ["", "name", "name=", "names=a", "name=%ff"] {
             assert_eq!(name(none), None, "{none}");
         }
     }

@@ -3,20 +3,20 @@
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use axum::Extension;
 use axum::extract::State;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::{Sink, Stream};
 
-use super::peerjs::RESERVED;
+use super::progress::{Progress, ReceivedBytes};
 use super::reject::Rejection;
 use super::{Endpoints, pages};
-use crate::limits::{Permit, RateLimit};
+use crate::limits::{AddressLimits, Permit, RateLimit};
 use crate::model::{CloseReason, Frame, Realm};
 use crate::protocol::{Codec, Native};
 use crate::session::state::SessionPolicy;
@@ -36,39 +36,44 @@ const CLOSED_FOR_GOOD: [u16; 3] = [1000, 1001, 1005];
 pub(super) async fn enter(
     State(endpoints): State<Endpoints>,
     Extension(from): Extension<SocketAddr>,
+    Extension(received): Extension<ReceivedBytes>,
     uri: Uri,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
-    let mut upgrade = match (upgrade, uri.path()) {
-        (Ok(upgrade), path) if !is_reserved_path(path) => upgrade,
-        (Err(_), "/" | "/ws") if headers.contains_key(header::UPGRADE) => {
+    let upgrade = match (upgrade, uri.path()) {
+        (_, path) if is_peerjs_path(path) => return Rejection::NotFound.into_response(),
+        (Ok(upgrade), _) => upgrade,
+        (Err(_), _) if asks_for_websocket(&headers) => {
             return Rejection::BadUpgrade.into_response();
         }
         (Err(_), "/") => return pages::root(&endpoints, &headers),
         (Err(_), "/ws") => return Rejection::NotAnUpgrade.into_response(),
-        _ => return StatusCode::NOT_FOUND.into_response(),
+        _ => return Rejection::NotFound.into_response(),
     };
-    // A browser closes the connection if it offered subprotocols and the server chooses none.
-    if let Some(protocol) = first_protocol(&headers) {
-        upgrade.set_selected_protocol(protocol);
-    }
     let setup = SessionSetup {
         realm: Realm::default(),
         initial_login: InitialLogin::ByMessage,
         policy: SessionPolicy::default(),
         clocks: endpoints.settings.clocks,
         read_buffer: READ_BUFFER,
+        received,
     };
     open_session(&endpoints, from, &headers, upgrade, Native, setup)
 }
 
-/// Whether a path belongs to another route or to PeerJS. A client with a mistake in such a path
-/// gets 404 instead of a native session that it does not understand.
-fn is_reserved_path(path: &str) -> bool {
-    let mut segments = path.split('/').filter(|segment| !segment.is_empty());
-    let first = segments.clone().next().unwrap_or_default();
-    (first != "ws" && RESERVED.contains(&first)) || segments.any(|segment| segment == "peerjs")
+/// Whether a path looks like that of PeerJS. Its client with a mistake in the path gets 404 instead
+/// of a native session that it does not understand.
+fn is_peerjs_path(path: &str) -> bool {
+    path.split('/').any(|segment| segment == "peerjs")
+}
+
+/// Whether a request that is no valid handshake wants to be one. Other upgrades are ignored, as RFC
+/// 9110, section 7.8 allows: `curl --http2` offers `h2c`.
+pub(super) fn asks_for_websocket(headers: &HeaderMap) -> bool {
+    let wanted = headers.get_all(header::UPGRADE).iter();
+    let mut wanted = wanted.filter_map(|upgrade| upgrade.to_str().ok());
+    wanted.any(|upgrade| upgrade.to_ascii_lowercase().contains("websocket"))
 }
 
 /// The client's preferred subprotocol, which the tutorial's server chooses too. The messages are
@@ -87,6 +92,8 @@ pub(super) struct SessionSetup {
     pub(super) clocks: Clocks,
     /// Size of the read buffer in bytes.
     pub(super) read_buffer: usize,
+    /// Counts the bytes of the connection.
+    pub(super) received: ReceivedBytes,
 }
 
 /// Upgrades the request and runs a session on the WebSocket, unless the node drains, the origin is
@@ -95,7 +102,7 @@ pub(super) fn open_session(
     endpoints: &Endpoints,
     from: SocketAddr,
     headers: &HeaderMap,
-    upgrade: WebSocketUpgrade,
+    mut upgrade: WebSocketUpgrade,
     codec: impl Codec,
     setup: SessionSetup,
 ) -> Response {
@@ -108,6 +115,11 @@ pub(super) fn open_session(
     let Ok(permit) = endpoints.connections.acquire(from.ip()) else {
         return Rejection::TooMany.into_response();
     };
+    // A browser closes the connection if it offered subprotocols and the server chooses none.
+    if let Some(protocol) = first_protocol(headers) {
+        upgrade.set_selected_protocol(protocol);
+    }
+    let progress = Progress::new(setup.received, setup.clocks.silent_after);
     // Boxed because the upgrade future stores its input twice.
     let context = Box::new(SessionContext {
         router: endpoints.router.clone(),
@@ -117,6 +129,11 @@ pub(super) fn open_session(
         policy: setup.policy,
         write_timeout: endpoints.settings.write_timeout,
         rate: RateLimit::new(endpoints.settings.signals_per_second),
+        address: Some(AddressLimits::new(
+            from.ip(),
+            &endpoints.guesses,
+            &endpoints.detached,
+        )),
         phase: endpoints.phase.clone(),
         max_age: endpoints.settings.max_age,
         http: None,
@@ -134,6 +151,7 @@ pub(super) fn open_session(
             session::run(
                 WebSocketConnection {
                     socket,
+                    progress,
                     _permit: permit,
                 },
                 codec,
@@ -154,6 +172,7 @@ fn unboxed<T>(value: Box<T>) -> T {
 /// A WebSocket with the stream and sink that a session expects.
 struct WebSocketConnection {
     socket: WebSocket,
+    progress: Progress,
     /// Released when the connection is dropped.
     _permit: Option<Permit>,
 }
@@ -162,7 +181,22 @@ impl Stream for WebSocketConnection {
     type Item = Received;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Received>> {
-        let received = match ready!(Pin::new(&mut self.socket).poll_next(context)) {
+        let Poll::Ready(message) = Pin::new(&mut self.socket).poll_next(context) else {
+            let is_overdue = self.progress.is_overdue(context);
+            return if is_overdue {
+                Poll::Ready(None)
+            } else {
+                Poll::Pending
+            };
+        };
+        match &message {
+            Some(Ok(Message::Text(_) | Message::Binary(_))) => self.progress.message(),
+            Some(Ok(Message::Ping(payload) | Message::Pong(payload))) => {
+                self.progress.control(payload.len());
+            }
+            _ => {}
+        }
+        let received = match message {
             None => None,
             Some(Ok(Message::Text(text))) => Some(Received::Frame(Frame::Text(text.into()))),
             Some(Ok(Message::Binary(bytes))) => Some(Received::Frame(Frame::Binary(bytes))),

@@ -56,10 +56,10 @@ async fn send(
     let connecting = hyper::client::conn::http1::handshake(TokioIo::new(stream));
     let (mut sender, connection) = connecting.await.ok()?;
     let connection = tokio::spawn(async move { drop(connection.await) });
-    let mut request = Request::builder()
-        .method(method)
-        .uri(path)
-        .header("host", address.to_string());
+    let mut request = Request::builder().method(method).uri(path);
+    if headers.iter().all(|(name, _)| *name != "host") {
+        request = request.header("host", address.to_string());
+    }
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
@@ -100,6 +100,11 @@ pub async fn request(
     let request = try_request(address, method, path, headers, body);
     let response = timeout(PATIENCE, request).await.expect("no response");
     response.expect("the connection broke")
+}
+
+/// The response to a GET for this `Host`.
+pub async fn request_as(address: SocketAddr, host: &str, path: &str) -> Response {
+    request(address, "GET", path, &[("host", host)], "").await
 }
 
 /// The response to a GET; `None` if the connection broke.

@@ -1,6 +1,6 @@
 //! A PeerJS client that sends and compares texts byte for byte.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use futures_util::stream::SplitSink;
@@ -46,8 +46,12 @@ impl Drop for Client {
 impl Client {
     /// Connects with this query string.
     pub async fn connect(address: SocketAddr, query: &str) -> Self {
+        Self::connect_with(address, query, Options::default()).await
+    }
+
+    async fn connect_with(address: SocketAddr, query: &str, options: Options<'_>) -> Self {
         let path = format!("/peerjs?{query}");
-        let (socket, _) = connect(address, &path, Options::default()).await.unwrap();
+        let (socket, _) = connect(address, &path, options).await.unwrap();
         let (sink, mut stream) = socket.split();
         let (sender, received) = mpsc::unbounded_channel();
         let reader = tokio::spawn(async move {
@@ -77,6 +81,16 @@ impl Client {
     /// Connects with an id and a token; the node may refuse the id.
     pub async fn claim(address: SocketAddr, id: &str, token: &str) -> Self {
         Self::connect(address, &format!("key=peerjs&id={id}&token={token}")).await
+    }
+
+    /// Like [`claim`](Self::claim), from another address of this machine.
+    pub async fn claim_from(from: IpAddr, address: SocketAddr, id: &str, token: &str) -> Self {
+        let options = Options {
+            from: Some(from),
+            ..Options::default()
+        };
+        let query = format!("key=peerjs&id={id}&token={token}");
+        Self::connect_with(address, &query, options).await
     }
 
     /// Connects, and expects `OPEN`.

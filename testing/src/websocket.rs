@@ -1,6 +1,6 @@
 //! A WebSocket client for the native protocol.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use futures_util::stream::SplitSink;
@@ -29,6 +29,8 @@ const SMALL_BUFFER: usize = 2048;
 pub struct Options<'a> {
     /// Further headers of the handshake.
     pub headers: &'a [(&'static str, &'a str)],
+    /// The client's own address, such as 127.0.0.2: limits hold for each address.
+    pub from: Option<IpAddr>,
     /// The size of the kernel's receive buffer, in bytes. A small one makes a client that does not read a slow one
     /// sooner.
     pub receive_buffer: Option<u32>,
@@ -48,6 +50,9 @@ pub async fn connect(
     };
     if let Some(bytes) = options.receive_buffer {
         socket.set_recv_buffer_size(bytes)?;
+    }
+    if let Some(from) = options.from {
+        socket.bind((from, 0).into())?;
     }
     let stream = socket.connect(address).await?;
     stream.set_nodelay(true)?;

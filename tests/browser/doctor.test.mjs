@@ -46,6 +46,7 @@ async function house(settings = withTurn()) {
 async function examine(http, { watch, browser: other = browser } = {}) {
   const page = await openPage(other, `${http}/doctor${watch ? `?watch=${watch}` : ''}`)
   try {
+    await page.click('#again')
     await page.waitForSelector('body[data-done]', { timeout: WITHIN })
     const { result, facts } = await page.evaluate(() => window.doctor)
     const text = await page.inputValue('#text')

@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
+import { createServer } from 'node:http'
 import { createRequire } from 'node:module'
 import { after, afterEach, before, describe, test } from 'node:test'
 
@@ -43,9 +44,9 @@ async function watched(page, address) {
     window.violations = []
     document.addEventListener('securitypolicyviolation', (event) => window.violations.push(`${event.violatedDirective} ${event.blockedURI}`))
   })
-  page.home = new URL(address).host
+  page.home = new URL(address ?? one.http).host
   pages.push(page)
-  await page.goto(address)
+  if (address) await page.goto(address)
   return page
 }
 
@@ -280,8 +281,10 @@ describe('calls that come to nothing', () => {
 })
 
 describe('names', () => {
-  test('a name that is taken is refused in words; the link logs in; a reload keeps name and list', async () => {
+  test('a name that is taken is refused in words; a link logs in after a click; a reload keeps name and list', async () => {
     const ann = await open(`${one.http}/#name=Ann`)
+    assert.equal(await text(ann, '#ask-title'), 'Log in as Ann?')
+    await ann.click('#ask-call')
     await says(ann, '#connection', /^Ann at one\./)
     const other = await open(`${two.http}/`)
     await other.fill('#name', 'Ann')
@@ -311,48 +314,107 @@ async function opensLink(hash) {
       navigator.mediaDevices[name] = (...args) => (window.devices.push(name), real(...args))
     }
   })
-  await watched(page, `${one.http}/#${new URLSearchParams(hash)}`)
-  await says(page, '#connection', new RegExp(`^${hash.name} at one\\.`))
-  page.touched = async () => [...(await page.evaluate(() => window.devices)), ...page.sent.filter(({ type }) => ['offer', 'message'].includes(type))]
+  await watched(page, hash && `${one.http}/#${new URLSearchParams(hash)}`)
+  page.touched = async () => [...(await page.evaluate(() => window.devices)), ...page.sent]
   return page
+}
+
+/** It has done nothing, and will not: what it does without a click it does well within this time. */
+async function stayedIdle(page) {
+  const began = await eventually(async () => (await page.touched())[0], 3000).catch(() => 'nothing')
+  assert.equal(began, 'nothing')
+}
+
+/** Another site, whose pages lead here: by a link, a redirect, a refresh, or in a frame. */
+async function startSite() {
+  const wish = `${one.http}/#${new URLSearchParams({ name: 'Ann', call: 'Mallory' })}`
+  const bodies = {
+    '/link': `<a href="${one.http}/">Here</a>`,
+    '/frame': `<iframe src="${wish}" allow="camera; microphone"></iframe>`,
+    '/refresh': `<meta http-equiv="refresh" content="0; url=${wish}">`,
+  }
+  const server = createServer((request, response) => {
+    if (request.url === '/redirect') response.writeHead(302, { location: `${one.http}/` }).end()
+    else response.setHeader('content-type', 'text/html').end(bodies[request.url] ?? '')
+  })
+  await new Promise((resolve) => server.listen(0, 'localhost', resolve))
+  return { http: `http://localhost:${server.address().port}`, close: () => new Promise((resolve) => server.close(resolve)) }
 }
 
 describe('an address that asks for a call', () => {
   test('touches no device and calls nobody before the click; after it, it calls', async () => {
     const bob = await logIn(two, 'Bob')
     const ann = await opensLink({ name: 'Ann', call: 'Bob' })
-    // Bob is here, so whatever it would do without a click it does well within this time.
-    const began = await eventually(async () => (await ann.touched())[0], 5000).catch(() => 'nothing')
-    assert.equal(began, 'nothing')
+    await stayedIdle(ann)
     assert.ok(await bob.isHidden('#ring'), 'it does not ring')
     assert.equal(await text(ann, '#ask-title'), 'Call Bob?')
+    assert.equal(await text(ann, '#ask-kind'), 'Video call. You will be here as Ann.')
     assert.equal(await ann.evaluate(() => document.activeElement.id), 'ask-cancel', 'Enter does not call')
     await isAccessible(ann, 'it asks')
     await ann.click('#ask-call')
     await bob.click('#accept')
     for (const page of [ann, bob]) await says(page, '#call-state', /^Connected$/)
     assert.equal((await ann.touched())[0], 'getUserMedia')
+    // The wish is fulfilled: to load the page again does not call again.
+    assert.ok(!ann.url().includes('Bob'))
   })
 
-  test('does nothing after a no, and asks no more when somebody calls meanwhile', async () => {
-    const bob = await logIn(two, 'Bob')
+  for (const [what, hash] of Object.entries({
+    'a name': { name: 'Ann' },
+    'a name of spaces': { name: '  ', call: 'Bob' },
+    'a call without a name': { call: 'Bob' },
+    'a kind': { name: 'Ann', call: 'Bob', kind: 'screen' },
+    'an unknown kind': { name: 'Ann', call: 'Bob', kind: 'getUserMedia' },
+  })) {
+    test(`asks first: ${what}`, async () => stayedIdle(await opensLink(hash)))
+  }
+
+  test('a visitor who was logged in here is not logged in by a link, a redirect or a frame', async () => {
+    const site = await startSite()
+    try {
+      const ann = await opensLink()
+      await ann.goto(`${one.http}/`)
+      await ann.fill('#name', 'Ann')
+      await ann.press('#name', 'Enter')
+      await says(ann, '#connection', /^Ann at one\./)
+      await ann.goto(site.http)
+      const logins = ann.sent.length
+      for (const path of ['link', 'redirect', 'frame', 'refresh']) {
+        await ann.goto(`${site.http}/${path}`)
+        if (path === 'link') await ann.click('a')
+        const lands = path === 'frame' ? site.http : one.http
+        await eventually(() => ann.url().startsWith(lands), 10_000, `${path} lands at ${lands}`)
+        await eventually(async () => (ann.sent.length > logins ? true : undefined), 2000).then(
+          () => assert.fail(`${path} made it send ${JSON.stringify(ann.sent[logins])}`),
+          () => null,
+        )
+        assert.equal(ann.frames().filter((frame) => frame.url().startsWith(`${one.http}/`) && frame.parentFrame()).length, 0, 'no frame')
+      }
+      pages.splice(pages.indexOf(ann), 1)
+      await ann.context().close()
+    } finally {
+      await site.close()
+    }
+  })
+
+  test('the doctor examines after a click, for no longer than it may', async () => {
+    const doctor = await opensLink()
+    await doctor.goto(`${one.http}/doctor?watch=1e9&name=Ann&call=Bob#name=Ann&call=Bob`)
+    await stayedIdle(doctor)
+    assert.equal(await text(doctor, '#summary'), 'Not examined yet')
+  })
+
+  test('does nothing after a no', async () => {
+    await logIn(two, 'Bob')
     for (const no of ['Escape', 'Enter']) {
       const ann = await opensLink({ name: `Ann-${no}`, call: 'Bob', kind: 'audio' })
       await ann.waitForSelector('#ask[open]')
-      assert.equal(await text(ann, '#ask-kind'), 'Audio call')
+      assert.match(await text(ann, '#ask-kind'), /^Audio call\. /)
       await ann.keyboard.press(no)
       await ann.waitForSelector('#ask:not([open])', { state: 'attached' })
-      await add(ann, 'Bob')
-      assert.deepEqual(await ann.touched(), [])
+      await stayedIdle(ann)
+      assert.equal(await ann.inputValue('#name'), `Ann-${no}`)
     }
-    const ann = await opensLink({ name: 'Ann', call: 'Bob' })
-    await ann.waitForSelector('#ask[open]')
-    await add(bob, 'Ann')
-    await button(bob, 'Ann', 'video').click()
-    await ann.waitForSelector('#ring[open]')
-    assert.ok(await ann.isHidden('#ask'))
-    await ann.click('#accept')
-    await says(ann, '#call-state', /^Connected$/)
   })
 })
 
@@ -464,10 +526,12 @@ describe('for everybody', () => {
         const moving = await bob.evaluate(() => document.getAnimations().length)
         assert.equal(moving, 0, 'nothing moves for those who do not want it')
         const doctor = await open(`${one.http}/doctor?watch=1`, look)
+        await isAccessible(doctor, 'the doctor')
+        await doctor.click('#again')
         await isAccessible(doctor, 'the doctor at work')
         await doctor.waitForSelector('body[data-done]', { timeout: 60_000 })
         doctor.expects = /Failed to load resource/
-        await isAccessible(doctor, 'the doctor')
+        await isAccessible(doctor, 'the doctor, when it has examined')
       })
     }
   }

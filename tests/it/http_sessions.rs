@@ -46,7 +46,7 @@ async fn a_stream_begins_at_once_keeps_alive_and_ends_by_age() {
         .unwrap();
     let header = |name: &str| events.headers.get(name).unwrap().to_str().unwrap();
     assert_eq!(header("content-type"), "text/event-stream; charset=utf-8");
-    assert_eq!(header("cache-control"), "no-cache, no-transform");
+    assert_eq!(header("cache-control"), "no-store, no-transform");
     assert_eq!(header("x-accel-buffering"), "no");
     let first = events.next().await.unwrap();
     assert!(first.data.starts_with(" ok") && first.data.len() > 2048);

@@ -14,6 +14,7 @@ mod calls;
 mod conformance;
 mod defences;
 mod drain;
+mod field;
 mod http_calls;
 mod http_moves;
 mod http_sessions;

@@ -5,7 +5,7 @@ use testing::Cluster;
 use testing::http::{self, UPGRADE};
 
 /// Paths that clients of the tutorial's server use, or that proxies rewrite them to.
-const ELSEWHERE: [&str; 9] = [
+const ELSEWHERE: [&str; 16] = [
     "/ws/",
     "//ws",
     "//",
@@ -15,6 +15,13 @@ const ELSEWHERE: [&str; 9] = [
     "/elsewhere/?token=x",
     "/api/signalling/ws",
     "/socket%20io",
+    "/v1",
+    "/v1/ws",
+    "/client/",
+    "/page/ws",
+    "/doctor/",
+    "//v1/events",
+    "/socket.io/?EIO=4&transport=websocket",
 ];
 
 #[tokio::test]
@@ -30,11 +37,16 @@ async fn a_websocket_at_any_path_speaks_the_native_protocol() {
         one.call(&mut other).await;
         one.close().await;
         assert_eq!(other.receive().await["type"], "leave", "{path}");
-        assert_eq!(
-            http::status(address, path).await,
-            Some(404),
-            "{path} without an upgrade"
-        );
+        // `curl --http2` asks for another upgrade.
+        for upgrade in [&[][..], &[("connection", "upgrade"), ("upgrade", "h2c")]] {
+            let plain = http::get_with(address, path, upgrade).await.unwrap();
+            assert_eq!(plain.status, 404, "{path} without an upgrade");
+            assert_eq!(plain.json()["code"], "not_found", "{path}");
+            assert!(plain.body.contains("WebSockets may use any path"), "{path}");
+        }
+        let old = [("upgrade", "WebSocket"), ("sec-websocket-version", "8")];
+        let refused = http::get_with(address, path, &old).await.unwrap();
+        assert_eq!(refused.status, 400, "{path} with an old handshake");
     }
 }
 
@@ -47,13 +59,6 @@ async fn other_routes_keep_their_paths() {
         ("/v1/events", 401),
         ("/any/id", 200),
         ("/any/peers", 401),
-        ("/v1", 404),
-        ("/v1/", 404),
-        ("/v1/else", 404),
-        ("//v1/events", 404),
-        ("/client/else.js", 404),
-        ("/page/else.js", 404),
-        ("/doctor/", 404),
         ("/peerjs/", 404),
         ("/peerjs/else", 404),
         ("/myapp/peerjs?key=peerjs&id=a&token=t", 404),
@@ -61,6 +66,9 @@ async fn other_routes_keep_their_paths() {
         let response = http::get_with(cluster.nodes[0].address, path, UPGRADE).await;
         assert_eq!(response.unwrap().status, expected, "{path}");
     }
+    let other = [("connection", "upgrade"), ("upgrade", "h2c")];
+    let root = http::get_with(cluster.nodes[0].address, "/", &other).await;
+    assert_eq!(root.unwrap().status, 200);
     // A PeerJS client gets an error when PeerJS is off; without one it would wait for `OPEN`.
     let off = Cluster::in_memory(1, &[("peerjs.enabled", "false")]).await;
     let response = http::get_with(off.nodes[0].address, "/peerjs?id=a", UPGRADE).await;
@@ -97,8 +105,18 @@ async fn connection_limits_hold_at_any_path() {
 async fn the_first_offered_subprotocol_is_chosen() {
     let cluster = Cluster::in_memory(1, &[]).await;
     let address = cluster.nodes[0].address;
+    let peerjs = "/peerjs?key=peerjs&token=t&id=";
+    for (number, offered) in ["chat", "json, chat"].into_iter().enumerate() {
+        let offers = [("sec-websocket-protocol", offered)];
+        let path = format!("{peerjs}{number}");
+        let (mut one, chosen) = Client::upgrade(address, &path, &offers).await.unwrap();
+        assert_eq!(chosen.as_deref(), offered.split(',').next(), "{path}");
+        assert_eq!(one.receive().await["type"], "OPEN");
+    }
     for path in ["/", "/ws", "/elsewhere"] {
         for (offered, first) in [
+            ("graphql-ws, graphql-transport-ws", "graphql-ws"),
+            (",, access_token , abc.def-_~", "access_token"),
             ("chat", "chat"),
             ("json, chat", "json"),
             (" v1.signalling ,json", "v1.signalling"),

@@ -191,7 +191,12 @@ impl State {
         }
     }
 
-    pub(super) fn send(&mut self, to: &Address, options: &SendOptions, envelope: Envelope) -> Sent {
+    pub(super) fn send(
+        &mut self,
+        to: &Address,
+        options: &SendOptions,
+        mut envelope: Envelope,
+    ) -> Sent {
         let now = Instant::now();
         let Some(name) = self.names.get_mut(to).filter(|name| name.until > now) else {
             return Sent::Absent;
@@ -220,6 +225,7 @@ impl State {
             }
             return Sent::To(holder);
         }
+        envelope.unshare();
         // Stored first, then pushed: a push that is missed is found in the inbox.
         self.entries += 1;
         let entry = Entry {

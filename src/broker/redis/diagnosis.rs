@@ -78,7 +78,8 @@ const TABLE: &[(&str, Reaction, &str)] = &[
 ];
 
 /// The remedy for a member of a Redis Cluster.
-pub(super) const CLUSTER: &str = "redis.url names a member of a Redis Cluster, which has a part of the keys: name a Redis without cluster mode";
+pub(super) const CLUSTER: &str = "redis.url names a member of a Redis Cluster, which has a part of the keys: name a \
+    Redis without cluster mode";
 
 /// The remedy for a Redis that gives no answer.
 pub(super) const AWAY: &str = "Check that Redis runs and that redis.url is right";

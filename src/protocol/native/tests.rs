@@ -298,6 +298,62 @@ fn a_body_is_a_slice_of_its_frame() {
     );
 }
 
+/// Serializers of many languages write what is not there as `null`.
+#[test]
+fn null_is_absent_for_every_optional_field() {
+    let optional = [
+        "id",
+        "token",
+        "resumable",
+        "resume",
+        "last",
+        "traceparent",
+        "watch",
+        "ms",
+        "pair",
+    ];
+    for message in [
+        r#"{"type":"login","name":"a"}"#,
+        r#"{"type":"offer","name":"b","offer":1}"#,
+        r#"{"type":"answer","name":"b","answer":1}"#,
+        r#"{"type":"candidate","name":"b","candidate":1}"#,
+        r#"{"type":"message","name":"b","message":1}"#,
+        r#"{"type":"leave","name":"b"}"#,
+        r#"{"type":"leave"}"#,
+        r#"{"type":"presence","names":["b"]}"#,
+        r#"{"type":"report","name":"b","state":"connected"}"#,
+        r#"{"type":"ping"}"#,
+        r#"{"type":"ack","seq":"1-0"}"#,
+    ] {
+        let fields = message.strip_suffix('}').unwrap();
+        let expected = Native.decode(&frame(message));
+        assert!(expected.is_ok(), "{message}: {expected:?}");
+        let all = optional.map(|field| format!(",\"{field}\":null")).concat();
+        for nulls in optional
+            .map(|field| format!(",\"{field}\": null"))
+            .iter()
+            .chain([&all])
+        {
+            let decoded = Native.decode(&frame(&format!("{fields}{nulls}}}")));
+            // What both carry is a slice of another frame, so the texts are compared.
+            assert_eq!(
+                format!("{decoded:?}"),
+                format!("{expected:?}"),
+                "{message} with {nulls}"
+            );
+        }
+    }
+    let everyone = Native.decode(&frame(r#"{"type":"leave","name":null}"#));
+    assert_eq!(everyone, Native.decode(&frame(r#"{"type":"leave"}"#)));
+    // A body is whatever the client says: `null` ends the candidates.
+    let Ok(Command::Send { signal, .. }) = Native.decode(&frame(
+        r#"{"type":"candidate","name":"b","candidate":null,"id":null}"#,
+    )) else {
+        panic!("not decoded");
+    };
+    assert_eq!(&signal.body.0[..], b"null");
+}
+
 proptest! {
     #[test]
     fn decoding_arbitrary_bytes_never_panics(bytes: Vec<u8>, text in ".*") {
@@ -333,7 +389,7 @@ proptest! {
     #[test]
     fn every_encoded_event_is_json(who in "[^\\p{Cc}]{1,32}", word in ".*") {
         let refusal = Refusal::UnknownType(word);
-        let json = encoded(&Event::Refused { refusal, id: None, name: Some(name(&who)) });
+        let json = encoded(&Event::Refused { refusal, id: None, name: Some(UserName::known(&who).unwrap()) });
         prop_assert!(serde_json::from_str::<serde_json::Value>(&json).is_ok(), "{}", json);
     }
 }

@@ -8,6 +8,9 @@ use crate::broker::{Flags, Holder};
 use crate::model::{NodeId, PeerState, SessionId, UserName};
 use crate::router::LocalNode;
 
+/// How many calls a session may begin: each takes room here and in its record, and one `leave` ends them all.
+const CALLS: usize = 256;
+
 /// The calls of one session.
 #[derive(Debug)]
 pub(super) struct Calls {
@@ -27,6 +30,11 @@ impl Calls {
 
     pub(super) fn get(&self, peer: &UserName) -> Option<&Call> {
         self.peers.get(peer)
+    }
+
+    /// Whether a call with this user may begin, or has begun.
+    pub(super) fn has_room(&self, peer: &UserName) -> bool {
+        self.peers.len() < CALLS || self.peers.contains_key(peer)
     }
 
     /// The trace of the call with this user.

@@ -201,3 +201,18 @@ fn who_leaves_for_good_leaves_what_is_under_way_to_it() {
     assert_eq!(calls.end(&bob, session, 9, EVERYTHING), Ending::Over);
     assert!(calls.peers().is_empty(), "the second offer begins nothing");
 }
+
+#[test]
+fn a_session_begins_so_many_calls_and_no_more() {
+    let Fixture { mut calls, bob, .. } = fixture();
+    for number in 0..CALLS {
+        let peer = UserName::parse(&format!("peer {number}")).unwrap();
+        assert!(calls.has_room(&peer));
+        calls.start(&peer, 1);
+    }
+    assert!(!calls.has_room(&bob));
+    let known = UserName::parse("peer 7").unwrap();
+    assert!(calls.has_room(&known), "it goes on");
+    calls.remove(&known);
+    assert!(calls.has_room(&bob));
+}

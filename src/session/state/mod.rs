@@ -25,14 +25,16 @@ mod save;
 mod tell;
 mod trace;
 mod view;
+mod watches;
 
 #[cfg(test)]
 mod histories;
 
 pub use io::{Action, Effect, FoundPeer, Input, Moment, SessionPolicy};
 pub use lost_peers::LostPeer;
-pub(super) use outbox::RETRY_NOTICE;
+pub(super) use outbox::{RETRY_NOTICE, RETRY_SEND};
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,6 +77,8 @@ pub struct State {
     offline: Option<Box<OfflineQueue>>,
     /// What the next connection must know; `None` for a plain session.
     record: Option<Box<Record>>,
+    /// Of an HTTP session: whom its client watches.
+    watched: BTreeSet<UserName>,
     is_detached: bool,
     /// The store's epoch when the session began or was last told that it may have missed something.
     epoch: u64,
@@ -115,6 +119,7 @@ impl State {
             policy: SessionPolicy::default(),
             offline: None,
             record,
+            watched: BTreeSet::new(),
             is_detached: false,
             epoch,
             sync_at: None,
@@ -144,6 +149,7 @@ impl State {
         let record = Record::restore(secret, hash, resumed, last, calls, dedup);
         state.record = Some(Box::new(record));
         state.restore_offline(&resumed.fields);
+        state.restore_watches(&resumed.fields);
         let read = state.catch_up.begin(resumed.confirmed.all);
         state.effects.push(read);
         state.leave_again();

@@ -24,7 +24,7 @@ pub(in crate::session) const RETRY_NOTICE: Duration = Duration::from_millis(250)
 /// How long a node may take to subscribe again.
 const SUBSCRIBES_WITHIN: Duration = Duration::from_secs(2);
 /// When the client should repeat a signal whose outcome is unknown, or that found no room.
-pub(super) const RETRY_SEND: Duration = Duration::from_secs(1);
+pub(in crate::session) const RETRY_SEND: Duration = Duration::from_secs(1);
 
 /// What one session has sent.
 #[derive(Debug, Default)]
@@ -152,8 +152,15 @@ impl State {
                 name: Some(to),
             });
         }
-        let n = self.outbox.next();
         let starts_call = signal.kind.starts_call();
+        if starts_call && !self.calls.has_room(&to) {
+            return self.tell_in_order(Event::Refused {
+                refusal: Refusal::TooMany("At most 256 calls at once: leave some"),
+                id,
+                name: Some(to),
+            });
+        }
+        let n = self.outbox.next();
         if starts_call {
             self.calls.start(&to, n);
             self.save_try(&to);

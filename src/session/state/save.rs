@@ -70,6 +70,7 @@ impl State {
 
     /// Writes everything, because the store may have nothing of this session.
     fn save_anew(&mut self) {
+        let watches: Vec<_> = self.noted_watches().collect();
         let Some(record) = &mut self.record else {
             return;
         };
@@ -77,6 +78,7 @@ impl State {
         if let Some(offline) = &self.offline {
             notes.set.extend(offline.noted());
         }
+        notes.set.extend(watches);
         let number = record.saving(update);
         self.effects
             .push(Effect::Save(Some(number), Box::new(notes)));

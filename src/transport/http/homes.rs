@@ -5,6 +5,7 @@
 //! node at which it arrives becomes the home. If a home does not answer, the next node resumes the
 //! session as a WebSocket would.
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use super::wire::{Denied, Locator, Reply, Request};
 use crate::broker::{Broker, Questions};
 use crate::bugs::{self, Bug};
 use crate::drain::Phase;
-use crate::limits::Permit;
+use crate::limits::{ConnectionLimit, Permit};
 use crate::model::{NodeId, Offset, Secret, UserName};
 use crate::router::Router;
 
@@ -60,6 +61,7 @@ impl Homes {
             broker,
             router,
             phase,
+            sessions: ConnectionLimit::new(settings.connections_per_ip),
             settings,
             homes: Mutex::default(),
         }))
@@ -68,6 +70,12 @@ impl Homes {
     /// Service: answers the questions of other nodes.
     pub(crate) fn answer(&self, questions: Questions) -> impl Future<Output = ()> + Send + use<> {
         node::answer_all(Arc::clone(&self.0), questions)
+    }
+
+    /// Acquires a permit for a session whose home is here and whose client has this address.
+    pub(super) fn acquire(&self, from: IpAddr) -> Result<Option<Permit>, Denied> {
+        let permit = self.0.sessions.acquire(from);
+        permit.map_err(|_| Denied::TooMany)
     }
 
     /// Opens a session, with a login if the client sent one. The permit is released when the
@@ -103,11 +111,20 @@ impl Homes {
         Ok(progress.user.map(|(name, _)| name))
     }
 
+    /// Whether the token is that of a session, which may have ended lately.
+    pub(super) async fn authorize(&self, token: &Token) -> Result<(), Denied> {
+        if self.home(token)?.is_none() {
+            self.0.locator(token).await?;
+        }
+        Ok(())
+    }
+
     /// Queues all messages or none, once per key. `None` instead of messages ends the session.
     /// Returns the number of messages.
     pub(super) async fn post(
         &self,
         token: &Token,
+        from: IpAddr,
         messages: Option<Vec<Bytes>>,
         key: Option<&str>,
     ) -> Result<usize, Denied> {
@@ -121,14 +138,19 @@ impl Homes {
         let request = Request::Post(messages, key.expose()[..32].to_owned());
         let request = |_| request.clone();
         let until = Instant::now() + ANSWER_WITHIN;
-        match self.forward(token, None, until, request).await? {
+        match self.forward(token, from, None, until, request).await? {
             Reply::Posted(count) => Ok(count),
             _ => Err(Denied::Unavailable),
         }
     }
 
     /// Opens an event stream after `after`. This node becomes the home of the session.
-    pub(super) async fn stream(&self, token: &Token, after: EventId) -> Result<Reader, Denied> {
+    pub(super) async fn stream(
+        &self,
+        token: &Token,
+        from: IpAddr,
+        after: EventId,
+    ) -> Result<Reader, Denied> {
         let home = match self.home(token)? {
             Some(home) if home.lock().is_here() => home,
             _ => {
@@ -136,7 +158,7 @@ impl Homes {
                 if bugs::has(Bug::StreamDoesNotTakeOver) && !locator.is_at(self.0.id()) {
                     return Err(Denied::Unavailable);
                 }
-                self.take_over(token, locator, after.seq, false)?
+                self.take_over(token, from, locator, after.seq, false)?
             }
         };
         // The stream itself reports other errors.
@@ -157,6 +179,7 @@ impl Homes {
     pub(super) async fn poll(
         &self,
         token: &Token,
+        from: IpAddr,
         mut after: EventId,
         until: Instant,
     ) -> Result<Unread, Denied> {
@@ -167,7 +190,8 @@ impl Homes {
                 Request::Poll(reader, after, left.min(within))
             };
             let within = Instant::now() + ANSWER_WITHIN;
-            let reply = self.forward(token, after.seq, within, request).await?;
+            let reply = self.forward(token, from, after.seq, within, request);
+            let reply = reply.await?;
             let Reply::Unread(number, unread) = reply else {
                 return Err(Denied::Unavailable);
             };
@@ -183,6 +207,7 @@ impl Homes {
     async fn forward(
         &self,
         token: &Token,
+        from: IpAddr,
         last: Option<Offset>,
         until: Instant,
         request: impl Fn(Duration) -> Request,
@@ -211,7 +236,7 @@ impl Homes {
                     let locator = self.0.locator(token).await?;
                     // Otherwise the session has moved: ask the node that the locator names now.
                     if locator.is_at(&node) {
-                        self.take_over(token, locator, last, reply.is_none())?;
+                        self.take_over(token, from, locator, last, reply.is_none())?;
                     }
                 }
                 reply
@@ -233,6 +258,7 @@ impl Homes {
     fn take_over(
         &self,
         token: &Token,
+        from: IpAddr,
         locator: Locator,
         last: Option<Offset>,
         is_dead: bool,
@@ -244,13 +270,14 @@ impl Homes {
         if let Some(home) = previous.clone().filter(|home| home.lock().is_here()) {
             return Ok(home);
         }
+        let permit = self.acquire(from)?;
         let takeover = Takeover {
             locator,
             previous,
             last,
             is_dead,
         };
-        Ok(self.start_home(token, Some(takeover), None))
+        Ok(self.start_home(token, Some(takeover), permit))
     }
 
     /// Creates a home on this node and spawns its task.

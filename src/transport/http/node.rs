@@ -14,6 +14,7 @@ use super::token::Token;
 use super::wire::{self, Denied, Locator, Question, Reply, Request};
 use crate::broker::{self, Broker, BrokerError, Questions, Topic};
 use crate::drain::Phase;
+use crate::limits::ConnectionLimit;
 use crate::model::{NodeId, SecretHash, SessionId};
 use crate::router::Router;
 
@@ -36,6 +37,8 @@ pub(super) struct Node {
     pub(super) router: Arc<Router>,
     pub(super) phase: Phase,
     pub(super) settings: Arc<Settings>,
+    /// Sessions whose home is here, counted by client address.
+    pub(super) sessions: ConnectionLimit,
     /// The sessions whose home is here, or was until lately. Held for a map operation.
     pub(super) homes: Mutex<HashMap<SessionId, Arc<Home>>>,
 }

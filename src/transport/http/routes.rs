@@ -1,6 +1,6 @@
 //! The routes of HTTP sessions: open, close, post messages, read events.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -48,8 +48,7 @@ async fn open(
     if endpoints.phase.is_draining() {
         return Err(Rejection::Draining);
     }
-    let permit = endpoints.sessions.acquire(from.ip());
-    let permit = permit.map_err(|_| Rejection::TooMany)?;
+    let permit = endpoints.homes.acquire(from.ip())?;
     let login = body(request, endpoints.settings.frame_bytes).await?;
     let login = posted::initial_login(&login)?;
     let token = endpoints.homes.open(login, permit).await?;
@@ -68,6 +67,7 @@ async fn open(
 /// reason `closed`. `POST` exists for `navigator.sendBeacon`.
 async fn close(
     State(endpoints): State<Endpoints>,
+    Extension(from): Extension<SocketAddr>,
     Path(id): Path<String>,
     headers: HeaderMap,
     uri: Uri,
@@ -76,13 +76,14 @@ async fn close(
     if token.session().to_string() != id {
         return Err(Rejection::SessionGone);
     }
-    endpoints.homes.post(&token, None, None).await?;
+    endpoints.homes.post(&token, from.ip(), None, None).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 /// `POST /v1/messages`: queues all messages or none. The replies are events.
 async fn messages(
     State(endpoints): State<Endpoints>,
+    Extension(from): Extension<SocketAddr>,
     headers: HeaderMap,
     uri: Uri,
     request: Body,
@@ -101,6 +102,10 @@ async fn messages(
     };
     let kind = text(&headers, "content-type").unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
+    let permit = endpoints.posts.acquire(from.ip());
+    let _permit = permit.map_err(|_| Rejection::TooMany)?;
+    // A stranger's body is not received.
+    endpoints.homes.authorize(&token).await?;
     let longest = endpoints.settings.frame_bytes;
     let messages = match kind.to_ascii_lowercase().as_str() {
         "application/json" => vec![posted::message(body(request, longest).await?)?],
@@ -112,7 +117,8 @@ async fn messages(
     if messages.len() > MAX_MESSAGES || messages.iter().any(|message| message.len() > longest) {
         return Err(Rejection::TooLarge);
     }
-    let accepted = endpoints.homes.post(&token, Some(messages), key).await?;
+    let posted = endpoints.homes.post(&token, from.ip(), Some(messages), key);
+    let accepted = posted.await?;
     let accepted = format!("{{\"accepted\":{accepted}}}\n");
     Ok(json(StatusCode::ACCEPTED, accepted))
 }
@@ -140,15 +146,15 @@ async fn events(
     let tracked = endpoints.phase.track();
     if polls {
         let until = Instant::now() + wait(&headers, &uri)?;
-        return poll(&endpoints, &token, after, until).await;
+        return poll(&endpoints, &token, from.ip(), after, until).await;
     }
-    let reader = endpoints.homes.stream(&token, after).await?;
+    let reader = endpoints.homes.stream(&token, from.ip(), after).await?;
     let (settings, phase) = (endpoints.settings.http, endpoints.phase.clone());
     let events = EventStream::new(reader, settings, phase, (permit, tracked));
     let events = Body::from_stream(events.chunks());
     let headers = [
         ("content-type", "text/event-stream; charset=utf-8"),
-        ("cache-control", "no-cache, no-transform"),
+        ("cache-control", "no-store, no-transform"),
         ("x-accel-buffering", "no"),
     ];
     Ok((headers, events).into_response())
@@ -158,13 +164,14 @@ async fn events(
 async fn poll(
     endpoints: &Endpoints,
     token: &Token,
+    from: IpAddr,
     after: EventId,
     until: Instant,
 ) -> Result<Response, Rejection> {
     let drain = endpoints.phase.draining();
     let unread = tokio::select! {
         biased;
-        unread = endpoints.homes.poll(token, after, until) => unread?,
+        unread = endpoints.homes.poll(token, from, after, until) => unread?,
         () = drain.cancelled() => Unread::nothing(after),
     };
     Ok(json(StatusCode::OK, page(&unread)))

@@ -145,9 +145,7 @@ fn send(state: &mut State, sending: Sending) {
             if !state.is_handed_over {
                 state.buffer.confirmed = Some(progress.confirmed);
             }
-            let known = (&state.progress.user, &state.progress.watched);
-            let is_new = (&progress.user, &progress.watched) != known;
-            state.version += u64::from(is_new);
+            state.version += u64::from(progress.user != state.progress.user);
             state.progress = *progress;
         }
         Sending::Settled => state.posts.settle(),

@@ -138,6 +138,7 @@ impl Task {
             clocks: settings.clocks,
             write_timeout: settings.write_timeout,
             rate: RateLimit::new(settings.signals_per_second),
+            address: None,
             phase: self.node.phase.clone(),
             max_age: Duration::ZERO,
             ice: Arc::clone(&settings.ice),

@@ -59,6 +59,9 @@ pub(crate) enum Denied {
     Full,
     /// A newer reader took over.
     Replaced,
+    /// The client's address has too many sessions here. Other nodes never say this.
+    #[serde(skip_deserializing)]
+    TooMany,
     /// Not ready yet: ask again.
     Later,
     /// The store does not answer this node. Other nodes read this as [`Elsewhere`](Self::Elsewhere)
@@ -100,7 +103,6 @@ pub(super) struct Handover {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct StoredProgress {
     user: Option<(String, String)>,
-    watched: Vec<String>,
 }
 
 /// Encodes a question, a reply or a locator.
@@ -140,6 +142,7 @@ impl From<Denied> for Rejection {
         match denied {
             Denied::Wrong => Self::Unauthorized,
             Denied::Gone => Self::SessionGone,
+            Denied::TooMany => Self::TooMany,
             Denied::Full => Self::TooFast,
             Denied::Replaced => Self::Replaced,
             Denied::Draining => Self::Draining,
@@ -153,17 +156,15 @@ impl From<&Progress> for StoredProgress {
         let user = progress.user.as_ref();
         Self {
             user: user.map(|(name, proof)| (name.to_string(), proof.as_str().to_owned())),
-            watched: progress.watched.iter().map(UserName::to_string).collect(),
         }
     }
 }
 
 impl From<StoredProgress> for Progress {
-    fn from(StoredProgress { user, watched }: StoredProgress) -> Self {
-        let name = |name: &str| UserName::parse(name).ok();
+    fn from(StoredProgress { user }: StoredProgress) -> Self {
+        let name = |name: &str| UserName::known(name).ok();
         Self {
             user: user.and_then(|(user, proof)| Some((name(&user)?, SecretHash::known(&proof)))),
-            watched: watched.iter().filter_map(|watched| name(watched)).collect(),
             confirmed: Offset::default(),
         }
     }
@@ -180,7 +181,6 @@ mod tests {
         let proof = Secret::random().hash_for(&Address::new(Realm::default(), name("a b")));
         let full = Progress {
             user: Some((name("a b/ü"), proof.clone())),
-            watched: [name("c d"), name("e")].into(),
             confirmed: Offset::default(),
         };
         for progress in [full, Progress::default()] {

@@ -7,6 +7,8 @@ const byId = (id) => document.getElementById(id)
 /** The steps of an examination, for the progress bar. */
 const STEPS = ['page', 'whoami', 'websocket', 'sse', 'poll', 'logins', 'signals', 'ice', 'call', 'idle']
 const STATES = { ok: 'well', fail: 'fails', warn: 'look here', skip: 'not tried' }
+/** The longest that quiet connections may be watched, in seconds. */
+const LONGEST = 600
 const WEIGHTS = { broken: 'Calls fail', limited: 'Worse than it could be', note: 'Good to know' }
 
 async function run() {
@@ -19,7 +21,8 @@ async function run() {
   byId('checks').replaceChildren()
   byId('copied').textContent = ''
   // For those who look after a proxy with longer timeouts: /doctor?watch=120
-  const watched = Number(new URLSearchParams(location.search).get('watch')) * 1000 || undefined
+  const watch = Number(new URLSearchParams(location.search).get('watch'))
+  const watched = watch > 0 ? Math.min(watch, LONGEST) * 1000 : undefined
   const facts = await examine(show, { watched })
   const result = diagnose(facts)
   verdict.dataset.overall = result.overall
@@ -33,6 +36,7 @@ async function run() {
   // For programs that drive this page.
   window.doctor = { facts, result }
   document.body.dataset.done = 'true'
+  byId('again').textContent = 'Examine again'
 }
 
 function show(facts, busy) {
@@ -92,4 +96,3 @@ byId('again').addEventListener('click', () => {
   delete document.body.dataset.done
   run()
 })
-run()

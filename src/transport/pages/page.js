@@ -83,7 +83,6 @@ function enter(name) {
 
 function leave(words = '') {
   abandon()
-  byId('ask').close()
   kept.set('name', null, sessionStorage)
   history.replaceState(null, '', '/')
   byId('people').replaceChildren()
@@ -166,8 +165,6 @@ async function answer(call) {
   }
   current = call
   people.busy = true
-  // Two questions at once would be confused, and this one has somebody waiting for the answer.
-  byId('ask').close()
   const taken = await ring(call, kind)
   if (taken === 'gone' || taken === 'declined') {
     if (taken === 'declined') call.hangup('declined')
@@ -223,12 +220,32 @@ function twoTabs(name) {
   return `/#${new URLSearchParams({ name: `${name}-2`, call: name })}`
 }
 
-/** Anybody can write an address, and any page can open it: without a click here, it opens no camera and calls nobody. */
-function wantsToCall(name, kind) {
+/** What the address asks for, or nothing. */
+function wanted() {
+  const wish = new URLSearchParams(location.hash.slice(1))
+  const [name, whom, kind] = ['name', 'call', 'kind'].map((key) => wish.get(key)?.trim() || undefined)
+  if (!name && !whom) return undefined
+  return { name: name ?? kept.get('name', ''), whom, kind: KINDS.includes(kind) ? kind : 'video' }
+}
+
+/** Anybody can write an address, and any page can open it: without a click here, it logs nobody in, opens no camera and calls nobody. */
+async function follow({ name, whom, kind }) {
+  byId('name').value = name
+  if (name && (await agrees({ name, whom, kind }))) {
+    // Not again when the page is loaded again.
+    history.replaceState(null, '', '/')
+    if (!(await logIn(name, { again: true }))) return
+    if (whom) callWhenHere(whom, kind)
+  } else {
+    byId('name').focus()
+  }
+}
+
+function agrees({ name, whom, kind }) {
   const dialog = byId('ask')
-  byId('ask-title').textContent = `Call ${name}?`
-  byId('ask-kind').textContent = kindWords(kind)
-  dress(byId('ask-call'), kind, 'Call')
+  byId('ask-title').textContent = whom ? `Call ${whom}?` : `Log in as ${name}?`
+  byId('ask-kind').textContent = whom ? `${kindWords(kind)}. You will be here as ${name}.` : 'The address that you have opened asks for this.'
+  dress(byId('ask-call'), kind, whom ? 'Call' : 'Log in')
   return new Promise((resolve) => {
     byId('ask-call').onclick = () => dialog.close('call')
     byId('ask-cancel').onclick = () => dialog.close()
@@ -276,15 +293,13 @@ function listen() {
 
 async function start() {
   listen()
-  const wanted = new URLSearchParams(location.hash.slice(1))
-  const name = wanted.get('name') ?? kept.get('name', null, sessionStorage)
   byId('name').value = kept.get('name', '')
-  if (!name || !(await logIn(name, { again: true }))) return byId('name').focus()
-  const whom = wanted.get('call')
-  // Not again when the page is loaded again.
-  if (whom) history.replaceState(null, '', `/#${new URLSearchParams({ name })}`)
-  const kind = KINDS.includes(wanted.get('kind')) ? wanted.get('kind') : 'video'
-  if (whom && (await wantsToCall(whom, kind))) callWhenHere(whom, kind)
+  const wish = wanted()
+  if (wish) return follow(wish)
+  // A link to this page is no wish to be logged in again; to load it again is.
+  const [{ type }] = performance.getEntriesByType('navigation')
+  const name = type === 'reload' || type === 'back_forward' ? kept.get('name', null, sessionStorage) : null
+  if (!name || !(await logIn(name, { again: true }))) byId('name').focus()
 }
 
 start()

@@ -55,6 +55,7 @@ async fn a_closed_id_is_free_and_a_lost_one_is_kept_for_its_token() {
 }
 
 /// Strangers try more tokens per minute than the node answers without delay, at the node to which the owner returns.
+/// The delay is for their address, whichever id they try next.
 #[tokio::test]
 async fn strangers_cannot_keep_an_owner_from_its_id() {
     for cluster in clusters(&[]).await {
@@ -91,10 +92,17 @@ async fn strangers_cannot_keep_an_owner_from_its_id() {
         let _owner = resume_eventually().await;
         // Meanwhile each wrong token is answered with a delay.
         let start = Instant::now();
-        let mut stranger = Client::claim(two, "a", "wrong").await;
+        let _other = Client::open(one, "b", "tb").await;
+        let mut stranger = Client::claim(two, "b", "wrong").await;
         assert_eq!(stranger.receive().await, TAKEN);
         let took = start.elapsed();
         assert!(took >= Duration::from_secs(1), "{took:?}");
+        let from_elsewhere = "127.0.0.2".parse().unwrap();
+        let start = Instant::now();
+        let mut stranger = Client::claim_from(from_elsewhere, two, "a", "wrong").await;
+        assert_eq!(stranger.receive().await, TAKEN);
+        let took = start.elapsed();
+        assert!(took < Duration::from_secs(1), "{took:?}");
     }
 }
 

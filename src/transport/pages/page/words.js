@@ -12,7 +12,7 @@ export function loginWords(error, name) {
     case 'name_taken':
       return `Somebody is here as “${name}” already. Take another name, or close the other tab${error.retryAfter ? ` and wait ${Math.ceil(error.retryAfter / 1000)} s` : ''}.`
     case 'invalid_name':
-      return 'That cannot be a name: it is empty, too long, or has characters that cannot be seen.'
+      return error.message ? `${error.message}.` : 'That cannot be a name.'
     case 'unauthorized':
       return 'This server asks for a token, which this page has not got.'
     case 'forbidden':

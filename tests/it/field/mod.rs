@@ -1,0 +1,6 @@
+//! What the field does to such a server: faults that were found by trying.
+
+mod headers;
+mod held;
+mod names;
+mod ratio;
