@@ -126,12 +126,12 @@ impl Router {
         if is_new_epoch {
             warn!(
                 gap_seconds,
-                "Redis has lost data: nobody is believed dead until every node has renewed its users"
+                "Redis has lost data: no lease counts as expired, and nobody new logs in, until every node has renewed"
             );
         } else {
             warn!(
                 gap_seconds,
-                "Redis stood still: nobody is believed dead until every node has renewed its users"
+                "Redis stood still: no lease counts as expired, and nobody new logs in, until every node has renewed"
             );
         }
         if bugs::has(Bug::Fearless) {
