@@ -13,6 +13,14 @@
 //!  WS text ◄─ transport ◄─ codec.encode ◄─ session ◄─ mailbox ◄─────────────────────────────────────────────┘
 //! ```
 //!
+//! Transport hands over frames; the session decodes and encodes them. Each send has a receipt: the reply of Redis
+//! becomes `Input::Outcome`, and outcomes are acknowledged in the order of sending.
+//!
+//! A login subscribes to the name's channel, claims or resumes the name in one script, and publishes a *barrier* to
+//! that channel. When the barrier is back the node surely receives, and the login is answered. The new connection of a
+//! resumed session restores what the old one saved, reads the inbox, and only then reads frames; the old connection is
+//! told `replaced` through its node.
+//!
 //! A session is one task. Its [`state`](session::state) is plain: `on(input, moment)` leaves actions for the connection
 //! and effects for the broker. The runner executes the effects and reports their results as inputs.
 //!
@@ -87,9 +95,9 @@
 //! ## Tasks
 //!
 //! Tasks begin in three places. [`app`] runs the services, and the node drains if one of them ends: the broker's
-//! drivers (publishers, node channel, subscriber, gap announcer), the answers to HTTP questions, the inbound pump, the
-//! two lease renewers, the presence watch, the certificate watcher, the two listeners. [`transport`] runs one task for
-//! each connection, which becomes its session, and one for each HTTP session whose home is here.
+//! drivers (publishers, node channel, subscriber, probe, gap announcer), the answers to HTTP questions, the inbound
+//! pump, the two lease renewers, the presence watch, the certificate watcher, the two listeners. [`transport`] runs one
+//! task for each connection, which becomes its session, and one for each HTTP session whose home is here.
 
 pub mod model;
 

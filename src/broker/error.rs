@@ -29,5 +29,5 @@ impl BrokerError {
 
 /// Not an envelope of a version that this release reads. Probably a newer release sent it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not an envelope of a version that this release reads")]
+#[error("unknown version of an envelope: a newer release sent it")]
 pub struct UnknownEnvelope;

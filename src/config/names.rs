@@ -65,7 +65,7 @@ fn plain(name: &str) -> String {
     words.join(".").to_lowercase()
 }
 
-/// Whether a variable is one of ours but for a slip in its prefix; the rest of it if so.
+/// What follows the prefix, if the prefix is `SWITCHBOARD_` with a typing error.
 pub(super) fn misspelt_prefix(variable: &str) -> Option<&str> {
     let (prefix, rest) = variable.split_once('_')?;
     let prefix = prefix.to_uppercase();

@@ -1,4 +1,5 @@
-//! What the text of a setting means. An error goes on after the setting's name, and says what to write instead.
+//! Parses the text of a setting. An error text continues a sentence that begins with the setting's name, and says what
+//! to write instead.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;

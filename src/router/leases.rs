@@ -45,8 +45,8 @@ impl Router {
             }
             if !std::mem::replace(&mut is_told, true) {
                 info!(
-                    "No node has said yet that Redis knows every live user: logins are accepted when one does, \
-                     or when no other node is here"
+                    "Waiting until another node reports that all live users are in Redis, or until none is found: \
+                     logins are refused until then"
                 );
             }
             sleep(self.local.terms.node_ttl / 50).await;
@@ -126,12 +126,14 @@ impl Router {
         if is_new_epoch {
             warn!(
                 gap_seconds,
-                "Redis has lost data: no lease counts as expired, and nobody new logs in, until every node has renewed"
+                "Redis has lost data: for presence.node_ttl no lease counts as expired and nobody new logs in, so that the \
+                 nodes can renew their leases"
             );
         } else {
             warn!(
                 gap_seconds,
-                "Redis stood still: no lease counts as expired, and nobody new logs in, until every node has renewed"
+                "Redis stood still: for presence.node_ttl no lease counts as expired and nobody new logs in, so that the \
+                 nodes can renew their leases"
             );
         }
         if bugs::has(Bug::Fearless) {
@@ -146,7 +148,7 @@ impl Router {
         if sessions.is_empty() || bugs::has(Bug::DeafToDeadNodes) {
             return;
         }
-        info!(node.lost = %node, sessions = sessions.len(), "A node died: its users' calls are over");
+        info!(node.lost = %node, sessions = sessions.len(), "A node died: calls with its plain users are over, resumable users may come back");
         for session in sessions {
             self.registry.post(session, Mail::NodeLost(node.clone()));
         }

@@ -114,7 +114,7 @@ impl HttpState {
         })
     }
 
-    /// Whether all received messages are processed, and there was one.
+    /// Whether a message has come since the last `Settled`, and the outcome of every send is known.
     pub(super) fn is_settled(&self, runner: Option<&Runner>) -> bool {
         self.is_unsettled && runner.is_none_or(|runner| runner.state.is_quiet())
     }

@@ -71,7 +71,7 @@ fn tell_operator(reason: CloseReason, runner: Option<&Runner>) {
                 session.id = id,
                 close.code = reason.code(),
                 reason = reason.text(),
-                "A session was ended"
+                "The server ended a session"
             );
         }
     }

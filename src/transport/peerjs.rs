@@ -23,8 +23,7 @@ use crate::protocol::PeerJs;
 use crate::session::state::SessionPolicy;
 use crate::session::{Clocks, InitialLogin};
 
-/// Size of the read buffer in bytes. A peer sends some twenty messages for a call and then only
-/// heartbeats; half of the native buffer makes a connection a tenth smaller.
+/// Size of the read buffer in bytes. A peer sends some twenty messages for a call and then only heartbeats.
 const READ_BUFFER: usize = 1024;
 
 /// The settings of PeerJS (section `[peerjs]`).
@@ -246,8 +245,8 @@ fn initial_login(settings: &Settings, query: &str) -> (Realm, InitialLogin) {
     (realm_of(&key), initial_login)
 }
 
-/// The realm of an HTTP request with this key. Like the original, any key is accepted unless
-/// `strict_key` is set.
+/// The realm of an HTTP request with this key. An unknown key counts as the first that is configured, as PeerServer
+/// ignores keys here; with `strict_key` it has no realm.
 fn realm(endpoints: &Endpoints, key: &str) -> Option<Realm> {
     let peerjs = endpoints.peerjs()?;
     if peerjs.path == "/" && RESERVED.contains(&key) {

@@ -62,8 +62,8 @@ pub(super) async fn enter(
     open_session(&endpoints, from, &headers, upgrade, Native, setup)
 }
 
-/// Whether a path looks like that of PeerJS. Its client with a mistake in the path gets 404 instead
-/// of a native session that it does not understand.
+/// Whether a path looks like that of PeerJS. A PeerJS client with a wrong path gets 404, because it does not understand
+/// a native session.
 fn is_peerjs_path(path: &str) -> bool {
     path.split('/').any(|segment| segment == "peerjs")
 }

@@ -13,7 +13,7 @@ pub(super) enum Reaction {
     Fails,
 }
 
-/// The errors with a remedy: the first word of Redis' reply, what the node does, and what mends it.
+/// The errors with a remedy: the first word of Redis' reply, what the node does, and how to fix it.
 const TABLE: &[(&str, Reaction, &str)] = &[
     (
         "NOSCRIPT",
@@ -96,6 +96,11 @@ pub(super) fn reply_text(error: &ServerError) -> String {
 
 /// Any error, as Redis replied it if it did.
 pub(super) fn error_text(error: &RedisError) -> String {
+    // Of a pipeline, the first error tells as much as all of them.
+    let replies = error.clone().into_server_errors();
+    if let Some((_, first)) = replies.as_deref().and_then(<[_]>::first) {
+        return reply_text(first);
+    }
     match error.code() {
         Some(code) => text(code, error.detail()),
         // The client library replaces this reply by a text of its own.

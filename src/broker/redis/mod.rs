@@ -2,7 +2,12 @@
 //! them.
 //!
 //! A request goes through a `publisher` into a `batch`, one pipeline to Redis, whose replies go to the `waiter`s.
-//! What arrives on the channels goes through the `subscriber` to the node's inbound queue.
+//! What arrives on the channels goes through the `subscriber`, which decodes it, and `questions`, which gives answers
+//! to who asked and all else to the node's inbound queue. The reply of Redis goes through a `waiter` to the receipt of
+//! each envelope.
+//!
+//! A signal to a plain call peer whose session is known is published directly. Every other envelope goes through
+//! `send.lua`, which looks the holder up and stores what is for a resumable user.
 
 mod batch;
 mod broker;

@@ -57,7 +57,7 @@ impl Probe {
         }
     }
 
-    /// Does what a session does from its login to its end, and what a node does besides.
+    /// Sends each request once that a session needs from its login to its end, and each that a node needs.
     async fn try_everything(&self) -> Result<(), BrokerError> {
         let broker = &*self.broker;
         let node = &broker.node;

@@ -262,7 +262,7 @@ impl Driver {
     }
 }
 
-/// Waits until then, or forever if there is no time.
+/// Waits until `at`; forever if it is `None`.
 async fn due(at: Option<Instant>) {
     match at {
         Some(at) => sleep_until(at).await,

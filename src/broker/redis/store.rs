@@ -57,7 +57,7 @@ pub enum ConnectError {
     #[error("redis.url is not a Redis URL such as redis://localhost:6379: {0}")]
     Url(RedisError),
     /// The pool cannot be made.
-    #[error("the connections to Redis cannot be pooled: {0}")]
+    #[error("cannot create the connection pool for Redis: {0}")]
     Pool(#[from] deadpool_redis::BuildError),
 }
 

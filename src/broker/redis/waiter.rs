@@ -32,7 +32,7 @@ pub(super) struct PipelineResults {
     pub(super) undelivered: Vec<(Publish, Holder)>,
     /// An error that concerns more than one command.
     pub(super) error: Option<BrokerError>,
-    /// Whether a new connection may fix it, since it loads the scripts and finds the primary.
+    /// Whether a new connection may fix the error: connecting loads the scripts and finds the primary.
     pub(super) reconnects: bool,
 }
 
