@@ -239,7 +239,8 @@ fn tell_sessions(
     for (lease, result) in leases.into_iter().zip(results) {
         let mail = match result {
             Renewal::Mine if !is_new_epoch => continue,
-            Renewal::Mine | Renewal::Regained => Mail::Regained(epoch),
+            Renewal::Mine => Mail::NewEpoch(epoch),
+            Renewal::Regained => Mail::Regained(epoch),
             Renewal::Replaced => Mail::Overtaken(lease.generation + 1),
             Renewal::Lost => Mail::NameLost,
         };

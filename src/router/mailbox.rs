@@ -47,7 +47,9 @@ pub enum Mail {
     Replaced(u32),
     /// The same, read from the store: that connection may be gone again.
     Overtaken(u32),
-    /// The store lost data, perhaps this session's. The lease is restored, in this epoch.
+    /// The store may have lost data of this session, in this new epoch.
+    NewEpoch(u64),
+    /// The store had lost the lease, the inbox and the record. The lease is restored, in this epoch.
     Regained(u64),
     /// The broker became unreachable, or is back.
     Broker {

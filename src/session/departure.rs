@@ -113,9 +113,9 @@ impl Runner {
             // Only the store knows whether the session was resumed meanwhile.
             None => match self.renew().await.as_deref() {
                 Ok([Renewal::Replaced]) => return Err(self.look_for_successor().await),
-                // The store lost data; the next heartbeat will notice.
+                // The store lost data, or another node freed the name.
                 Ok([Renewal::Regained]) => {
-                    self.on(Input::Forgotten(self.router.epoch()));
+                    self.on(Input::Regained(self.router.epoch()));
                     node_ttl
                 }
                 Ok(_) => return Err(Wait::Over),

@@ -67,7 +67,8 @@ impl State {
                 self.actions.push(Action::End(CloseReason::Replaced));
             }
             Mail::Replaced(_) | Mail::Overtaken(_) => {}
-            Mail::Regained(epoch) => self.forgotten(epoch),
+            Mail::NewEpoch(epoch) => self.new_epoch(epoch),
+            Mail::Regained(epoch) => self.regained(epoch),
             Mail::Challenge(question) => {
                 self.challenges.push(question);
                 self.actions.push(Action::Challenge);

@@ -28,6 +28,7 @@ enum Step {
     Resume(usize),
     Fault(Fault),
     LoseData,
+    LoseName(usize),
 }
 
 fn step(users: usize) -> impl Strategy<Value = Step> {
@@ -51,15 +52,25 @@ fn step(users: usize) -> impl Strategy<Value = Step> {
         2 => user().prop_map(Step::Resume),
         1 => prop_oneof![Just(Fault::Lost), Just(Fault::Unanswered)].prop_map(Step::Fault),
         1 => Just(Step::LoseData),
+        1 => user().prop_map(Step::LoseName),
     ]
 }
 
 /// What may go wrong in a history.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Allowed {
     faults: bool,
     losses: bool,
+    /// Names are freed by nodes that believe another node dead. Its users' peers, which end their calls then, are not
+    /// part of the model.
+    frees: bool,
 }
+
+const FAULTS: Allowed = Allowed {
+    faults: true,
+    losses: false,
+    frees: false,
+};
 
 /// Runs a history to its end.
 fn run(resumable: &[bool], steps: &[Step], allowed: Allowed) -> World {
@@ -87,7 +98,9 @@ fn run(resumable: &[bool], steps: &[Step], allowed: Allowed) -> World {
             Step::Resume(user) => world.resume(user),
             Step::Fault(fault) if allowed.faults => world.fault = Some(fault),
             Step::LoseData if allowed.losses => world.lose_data(),
-            Step::Send(..) | Step::Leave(..) | Step::Fault(_) | Step::LoseData => {}
+            Step::LoseName(user) if allowed.frees => world.lose_name(user),
+            Step::Send(..) | Step::Leave(..) | Step::Fault(_) => {}
+            Step::LoseData | Step::LoseName(_) => {}
         }
     }
     world.come_to_rest();
@@ -162,7 +175,7 @@ proptest! {
 
     #[test]
     fn resumable_sessions_lose_nothing_and_keep_order(steps in vec(step(2), 0..120)) {
-        let world = run(&[true, true], &steps, Allowed { faults: false, losses: false });
+        let world = run(&[true, true], &steps, Allowed::default());
         nothing_is_lost(&world);
         order_is_kept(&world);
         calls_agree(&world);
@@ -170,21 +183,27 @@ proptest! {
 
     #[test]
     fn a_signal_whose_outcome_is_unknown_is_heard_once_when_it_is_repeated(steps in vec(step(3), 0..150)) {
-        let world = run(&[true, true, false], &steps, Allowed { faults: true, losses: false });
+        let world = run(&[true, true, false], &steps, FAULTS);
         nothing_is_lost(&world);
         calls_agree(&world);
     }
 
     #[test]
     fn after_a_loss_of_data_everybody_concerned_is_told(steps in vec(step(3), 0..150)) {
-        let world = run(&[true, true, false], &steps, Allowed { faults: false, losses: true });
+        let world = run(&[true, true, false], &steps, Allowed { losses: true, ..Allowed::default() });
         nothing_is_lost(&world);
         calls_agree(&world);
     }
 
     #[test]
+    fn a_session_whose_name_was_freed_is_told(steps in vec(step(2), 0..120)) {
+        let world = run(&[true, true], &steps, Allowed { frees: true, ..Allowed::default() });
+        nothing_is_lost(&world);
+    }
+
+    #[test]
     fn plain_sessions_hear_in_order_what_they_were_sent(steps in vec(step(3), 0..150)) {
-        let world = run(&[false, false, true], &steps, Allowed { faults: false, losses: false });
+        let world = run(&[false, false, true], &steps, Allowed::default());
         nothing_is_lost(&world);
         order_is_kept(&world);
         calls_agree(&world);
@@ -203,11 +222,7 @@ fn two_leaves_of_which_the_first_is_lost_end_both_calls() {
         Step::Send(2, 1, SignalKind::Offer),
         Step::Leave(2, 1),
     ];
-    let allowed = Allowed {
-        faults: true,
-        losses: false,
-    };
-    calls_agree(&run(&[true, true, false], &steps, allowed));
+    calls_agree(&run(&[true, true, false], &steps, FAULTS));
 }
 
 /// Found by the histories above: a session that moved before its leave had arrived never told its peer.
@@ -220,11 +235,7 @@ fn a_leave_that_is_lost_is_sent_again_by_the_next_connection() {
         Step::Deliver(1, 1),
         Step::Disconnect(1, false),
     ];
-    let allowed = Allowed {
-        faults: true,
-        losses: false,
-    };
-    calls_agree(&run(&[true, true], &steps, allowed));
+    calls_agree(&run(&[true, true], &steps, FAULTS));
 }
 
 /// Found by the histories above: a late leave ended the call only on the side that had received a repeated offer after
@@ -239,9 +250,5 @@ fn a_leave_that_comes_after_a_repeated_offer_ends_no_call() {
         Step::Disconnect(1, false),
         Step::Resume(1),
     ];
-    let allowed = Allowed {
-        faults: true,
-        losses: false,
-    };
-    calls_agree(&run(&[true, true], &steps, allowed));
+    calls_agree(&run(&[true, true], &steps, FAULTS));
 }

@@ -90,8 +90,8 @@ pub enum Input {
     PeersFound(Vec<FoundPeer>),
     /// The time that [`next_at`](super::State::next_at) returned has come.
     Due,
-    /// The store lost the lease; it is restored, in this epoch.
-    Forgotten(u64),
+    /// The store had lost the lease, the inbox and the record. The lease is restored, in this epoch.
+    Regained(u64),
     /// The connection is gone, and the session waits for its client to resume.
     Detach,
     /// Retry the saves and notices that have failed. Sent while the session ends or the node stops.

@@ -182,7 +182,7 @@ impl State {
             Input::Saved(number, result) => self.saved(number, result),
             Input::PeersFound(found) => self.peers_found(found),
             Input::Due => self.do_due(),
-            Input::Forgotten(epoch) => self.forgotten(epoch),
+            Input::Regained(epoch) => self.regained(epoch),
             Input::Detach => self.detach(),
             Input::Retry => {
                 self.retry();

@@ -43,13 +43,33 @@ impl State {
         }
     }
 
-    /// Handles a loss of data. Tells the client, and asks each call peer whether it still has the call, once the guard
-    /// is over.
-    pub(super) fn forgotten(&mut self, epoch: u64) {
+    /// Handles a loss of data by the store, in which the lease may have been lost too.
+    pub(super) fn new_epoch(&mut self, epoch: u64) {
         if std::mem::replace(&mut self.epoch, epoch) == epoch {
             // The client knows already, but the store may not have the record.
             return self.save_anew();
         }
+        self.lose_inbox();
+    }
+
+    /// The lease was gone, with the inbox and the record, and is taken back: the store has lost data, or another node
+    /// believed that this one was dead and freed the name.
+    pub(super) fn regained(&mut self, epoch: u64) {
+        let is_known = std::mem::replace(&mut self.epoch, epoch) == epoch
+            && self
+                .record
+                .as_ref()
+                .is_some_and(|record| record.is_saving_anew());
+        if is_known {
+            // The same loss, found again before the record was written.
+            return self.save_anew();
+        }
+        self.lose_inbox();
+    }
+
+    /// Tells the client that it may have missed something, and asks each call peer whether it still has the call, once
+    /// the guard is over.
+    fn lose_inbox(&mut self) {
         if !self.calls.is_empty() {
             self.sync_at = Some(self.moment.now + self.node.terms.node_ttl);
         }

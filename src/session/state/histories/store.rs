@@ -73,14 +73,20 @@ impl World {
             return;
         }
         self.epoch += 1;
-        for stored in self.store.values_mut() {
-            stored.inbox.clear();
-            stored.record.clear();
-            stored.hash = None;
-        }
-        for user in &mut self.users {
-            user.client.data_was_lost = true;
-            user.mailbox.push_back(Mail::Regained(self.epoch));
-        }
+        (0..self.users.len()).for_each(|user| self.lose_name(user));
+    }
+
+    /// Another node frees a user's name, since it believes that the user's node is dead. The node renews the lease.
+    pub(super) fn lose_name(&mut self, user: usize) {
+        let lease = self.users[user].state.as_ref().map(State::lease);
+        let Some(stored) = lease.and_then(|lease| self.store.get_mut(&lease.address)) else {
+            return;
+        };
+        stored.inbox.clear();
+        stored.record.clear();
+        stored.hash = None;
+        self.users[user].client.data_was_lost = true;
+        let mail = Mail::Regained(self.epoch);
+        self.users[user].mailbox.push_back(mail);
     }
 }

@@ -118,6 +118,11 @@ impl Record {
         self.saves
     }
 
+    /// Whether an update that writes everything is in flight, or has failed and is due again.
+    pub(in crate::session::state) fn is_saving_anew(&self) -> bool {
+        self.has_failed_anew() || self.saving.iter().any(|(_, update)| update.anew)
+    }
+
     /// Whether fields have changed that no update contains yet.
     pub(in crate::session::state) fn has_news(&self) -> bool {
         !self.changed.is_empty()
