@@ -72,7 +72,11 @@ struct Session<'a> {
     last: Option<String>,
     /// The last number that was sent, and the last that arrived.
     said: u64,
+    /// Whether that one was answered. Until then it is repeated: what is sent behind it could arrive before it.
+    is_answered: bool,
     heard: u64,
+    /// Whether its login was refused, which its stream tells.
+    is_refused: bool,
 }
 
 impl<'a> Session<'a> {
@@ -91,7 +95,9 @@ impl<'a> Session<'a> {
             served: node,
             last: None,
             said: 0,
+            is_answered: true,
             heard: 0,
+            is_refused: false,
         })
     }
 
@@ -108,6 +114,9 @@ impl<'a> Session<'a> {
                         return;
                     }
                     let went_on = timeout(ANSWER_WITHIN, self.hears(&mut events)).await;
+                    if self.is_refused {
+                        return;
+                    }
                     if went_on == Ok(true) {
                         let moved = std::mem::replace(&mut self.served, self.node) != self.node;
                         proof.count_move(self.shared, moved);
@@ -122,7 +131,8 @@ impl<'a> Session<'a> {
 
     /// POSTs the next number until it is accepted; the last status.
     async fn says(&mut self) -> Option<u16> {
-        self.said += 1;
+        let is_over = self.is_answered || self.heard == self.said;
+        self.said += u64::from(is_over);
         let id = self.said.to_string();
         let message = json!({"type": "message", "name": self.name, "message": self.said, "id": id});
         let bearer = format!("Bearer {}", self.token);
@@ -143,6 +153,7 @@ impl<'a> Session<'a> {
                 }
             }
         }
+        self.is_answered = status == Some(202);
         status
     }
 
@@ -153,6 +164,10 @@ impl<'a> Session<'a> {
                 self.last = event.id;
             }
             let said: Value = serde_json::from_str(&event.data).unwrap_or_default();
+            if said["type"] == "login" && said["success"] == false {
+                self.is_refused = true;
+                return false;
+            }
             if said["type"] != "message" {
                 continue;
             }
