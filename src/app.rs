@@ -210,6 +210,7 @@ impl App {
         }
         let _ = timeout(BROKER_WITHIN, router.close()).await;
         services.shutdown().await;
+        router.telemetry().repeats.finish();
         as_asked && empty
     }
 }
@@ -253,6 +254,8 @@ async fn start_services(
         "user lease renewal",
         Box::pin(Arc::clone(router).keep_users()),
     );
+    let repeats = Arc::clone(&router.telemetry().repeats);
+    service("log", Box::pin(async move { repeats.sum_up().await }));
     service("presence watch", Box::pin(Arc::clone(router).watch()));
     if let Some(tls) = tls.clone() {
         service("certificate reload", Box::pin(tls.watch_files()));

@@ -133,7 +133,12 @@ fn main() -> ExitCode {
                 eprintln!("{error}");
                 ExitCode::from(EX_CONFIG)
             }
-            _ => ExitCode::SUCCESS,
+            _ => {
+                for ignored in &config.telemetry.ignored {
+                    eprintln!("Not supported, and without effect: {ignored}");
+                }
+                ExitCode::SUCCESS
+            }
         },
         Some(Command::Healthcheck) => block_on(1, async move {
             match healthcheck::ask(config.admin_listen).await {
@@ -146,7 +151,7 @@ fn main() -> ExitCode {
         }),
         None => block_on(config.workers, async move {
             let node = NodeId::start(&config.node_id);
-            let (telemetry, running) = match telemetry::start(&config.telemetry, &node) {
+            let (telemetry, running, log) = match telemetry::start(&config.telemetry, &node) {
                 Ok(started) => started,
                 Err(error) => {
                     eprintln!("{error}");
@@ -157,6 +162,7 @@ fn main() -> ExitCode {
             // Blocking, while its exporters need this runtime.
             let stop = tokio::task::spawn_blocking(|| running.stop());
             let _ = timeout(LAST_EXPORT_WITHIN, stop).await;
+            log.finish();
             code
         }),
     }

@@ -7,6 +7,7 @@ mod ice;
 mod layers;
 mod names;
 mod otel;
+mod otel_variables;
 mod peerjs;
 mod reader;
 #[cfg(test)]

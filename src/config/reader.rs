@@ -67,9 +67,19 @@ impl Reader {
         self.layers.foreign.get(variable).map(String::as_str)
     }
 
+    /// The names of such variables that begin so.
+    pub(super) fn foreign_names(&self, start: &str) -> Vec<String> {
+        let names = self.layers.foreign.keys();
+        let names = names.filter(|name| name.starts_with(start));
+        names.cloned().collect()
+    }
+
     /// Records a mistake in such a variable.
     pub(super) fn foreign_mistake(&mut self, variable: &str, what: &str) {
-        let value = self.foreign(variable).unwrap_or_default();
+        let value = match is_secret(variable) {
+            true => "…",
+            false => self.foreign(variable).unwrap_or_default(),
+        };
         self.record(format!("{variable} = {value:?} {what}"));
     }
 
@@ -220,7 +230,7 @@ impl Reader {
         let exported = self.layers.foreign.iter();
         let exported = exported.filter(|(variable, _)| variable.starts_with("OTEL_"));
         let exported = exported.map(|(variable, value)| {
-            let shown = match variable.ends_with("_HEADERS") {
+            let shown = match is_secret(variable) {
                 true => "(hidden)",
                 false => value,
             };
@@ -270,4 +280,9 @@ impl Reader {
         let setting = self.layers.settings.get(key);
         setting.map_or_else(|| Value::from(""), |setting| setting.value.clone())
     }
+}
+
+/// Whether a variable of OpenTelemetry may have a token in it.
+fn is_secret(variable: &str) -> bool {
+    variable.ends_with("_HEADERS")
 }

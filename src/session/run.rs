@@ -10,6 +10,7 @@ use super::runner::Runner;
 use super::{Session, SessionContext, Socket};
 use crate::model::{Blame, CloseReason};
 use crate::protocol::Codec;
+use crate::telemetry::Repeats;
 
 /// Holds the conversation until it ends, and leaves nothing behind.
 ///
@@ -32,7 +33,8 @@ async fn hold<S: Socket, D: Codec>(
     let connected = metrics.connected(session.transport(), D::NAME);
     let reason = session.converse().await;
     metrics.ended(reason);
-    tell_operator(reason, session.runner.as_ref());
+    let repeats = &session.context.router.telemetry().repeats;
+    tell_operator(reason, session.runner.as_ref(), repeats);
     drop(connected);
     let Session { socket, runner, .. } = *session;
     let farewell = Box::pin(farewell(socket, reason));
@@ -46,7 +48,7 @@ async fn hold<S: Socket, D: Codec>(
     reason
 }
 
-fn tell_operator(reason: CloseReason, runner: Option<&Runner>) {
+fn tell_operator(reason: CloseReason, runner: Option<&Runner>, repeats: &Repeats) {
     let id = runner.map(|runner| tracing::field::display(runner.session()));
     match (reason, reason.blame()) {
         (
@@ -59,7 +61,7 @@ fn tell_operator(reason: CloseReason, runner: Option<&Runner>) {
         ) => {
             debug!(session.id = id, reason = reason.text(), "A session ended");
         }
-        (_, Blame::Client | Blame::Node | Blame::Broker) => {
+        (_, Blame::Client | Blame::Node | Blame::Broker) if repeats.is_first(reason.text()) => {
             info!(
                 session.id = id,
                 close.code = reason.code(),
@@ -67,5 +69,7 @@ fn tell_operator(reason: CloseReason, runner: Option<&Runner>) {
                 "A session was ended"
             );
         }
+        // The others are summed up.
+        _ => {}
     }
 }

@@ -31,11 +31,12 @@ use opentelemetry_proto::tonic::trace::v1::status::StatusCode as SpanStatus;
 use prost::Message as _;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status};
 
 use crate::PATIENCE;
+use crate::tls_listener::TlsListener;
 
 /// How it answers an export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,6 +153,15 @@ impl Collector {
 
     /// Starts it on another address of this machine.
     pub async fn start_on(address: &str) -> Self {
+        Self::start_with(address, None).await
+    }
+
+    /// Starts it with TLS: a certificate and its key (PEM).
+    pub async fn start_tls(certificate: &str, key: &str) -> Self {
+        Self::start_with("127.0.0.1", Some((certificate, key))).await
+    }
+
+    async fn start_with(address: &str, tls: Option<(&str, &str)>) -> Self {
         let store = Store {
             mode: Arc::default(),
             exports: Arc::default(),
@@ -161,27 +171,35 @@ impl Collector {
         let grpc = TcpListener::bind((address, 0)).await.unwrap();
         let http = TcpListener::bind((address, 0)).await.unwrap();
         let addresses = (grpc.local_addr().unwrap(), http.local_addr().unwrap());
-        let services = Server::builder()
+        let mut server = Server::builder();
+        if let Some((certificate, key)) = tls {
+            let identity = Identity::from_pem(certificate, key);
+            let tls = ServerTlsConfig::new().identity(identity);
+            server = server.tls_config(tls).unwrap();
+        }
+        let services = server
             .add_service(TraceServiceServer::new(store.clone()))
             .add_service(MetricsServiceServer::new(store.clone()));
         let routes = Router::new()
             .route("/v1/traces", post(take_spans))
             .route("/v1/metrics", post(take_metrics))
             .with_state(store.clone());
-        let tasks = vec![
-            tokio::spawn(async move {
-                services
-                    .serve_with_incoming(TcpIncoming::from(grpc))
-                    .await
-                    .unwrap();
-            }),
-            tokio::spawn(async move { axum::serve(http, routes).await.unwrap() }),
-        ];
+        let over_grpc = tokio::spawn(async move {
+            let incoming = TcpIncoming::from(grpc);
+            services.serve_with_incoming(incoming).await.unwrap();
+        });
+        let over_http = match tls {
+            Some((certificate, key)) => {
+                let http = TlsListener::new(http, certificate, key);
+                tokio::spawn(async move { axum::serve(http, routes).await.unwrap() })
+            }
+            None => tokio::spawn(async move { axum::serve(http, routes).await.unwrap() }),
+        };
         Self {
             grpc: addresses.0,
             http: addresses.1,
             store,
-            tasks,
+            tasks: vec![over_grpc, over_http],
         }
     }
 
