@@ -63,7 +63,8 @@
 //!   | posts of an HTTP session | 256 messages and 1 MiB | the client is told: try again |
 //!   | what an HTTP session was told, at its home | 1,024 events and 1 MiB | the oldest goes; a client that had not read it is told of a reset |
 //!   | questions about HTTP sessions | 1,024 waiting, 1,024 under way | the asker gets no answer, and goes on without |
-//!   | spans for the collector | 2,048 (`OTEL_BSP_MAX_QUEUE_SIZE`) | the span is dropped |
+//!   | spans for the collector | 2,048 (`OTEL_BSP_MAX_QUEUE_SIZE`) | the span is dropped and counted |
+//!   | log lines for standard error | 4,096 lines and 4 MiB | the line is dropped and counted, and a later line says so |
 //!   | messages that a publisher has parked, since nobody listens to a plain user's channel | 4,096, `redis.timeout` | the sender is told: unavailable |
 //!
 //! - A name has one holder. A session that lost its name is told, and delivers nothing more.
@@ -82,7 +83,7 @@
 //! ## Tasks
 //!
 //! Tasks begin in three places. [`app`] runs the services, and the node drains if one of them ends: the broker's drivers (publishers, node
-//! channel, subscriber, gap announcer), the inbound pump, the two lease renewers, the presence watch, the certificate watcher, the two listeners.
+//! channel, subscriber, gap announcer), the inbound pump, the two lease renewers, the presence watch, the certificate watcher, the log's sums, the two listeners.
 //! [`transport`] runs one task for each connection, which becomes its session, and one for each HTTP session whose home is here.
 
 pub mod model;

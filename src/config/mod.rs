@@ -3,6 +3,7 @@
 
 mod backend;
 mod check;
+mod effective;
 mod ice;
 mod layers;
 mod names;
@@ -15,8 +16,8 @@ mod tests;
 mod values;
 
 pub use backend::Backend;
+pub use effective::Mistakes;
 pub use layers::Sources;
-pub use reader::Mistakes;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -149,9 +149,10 @@ fn check_value(kind: Kind, value: &str) -> Result<(), String> {
                 pair.split_once('=')
                     .is_some_and(|(key, _)| !key.trim().is_empty())
             };
-            match pairs.all(is_pair) {
-                true => Ok(()),
-                false => Err("is not a list key=value,key=value".to_owned()),
+            if pairs.all(is_pair) {
+                Ok(())
+            } else {
+                Err("is not a list key=value,key=value".to_owned())
             }
         }
         Kind::Endpoint => check_endpoint(value),
@@ -165,7 +166,8 @@ fn check_endpoint(value: &str) -> Result<(), String> {
         Some(url) if ["http", "https"].contains(&url.scheme()) && url.has_host() => Ok(()),
         Some(_) => Err(format!("{WRONG}: it must begin with http:// or https://")),
         None if Url::parse(&format!("http://{value}")).is_ok() => {
-            Err(format!("{WRONG}: write http://{value}, or https://{value}"))
+            let place = value.rsplit_once('@').map_or(value, |(_, place)| place);
+            Err(format!("{WRONG}: write http://{place}, or https://{place}"))
         }
         None => Err(WRONG.to_owned()),
     }

@@ -1,4 +1,4 @@
-//! Counts what becomes of spans and of pushed metrics, and logs once when a collector goes away and once when it is back.
+//! Counts what becomes of spans and of pushed metrics. A collector that goes away is logged once, and that it is back.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};

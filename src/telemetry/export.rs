@@ -165,13 +165,13 @@ fn grpc_tls(export: &Export) -> ClientTlsConfig {
 /// A client for HTTP, with TLS if the endpoint uses it. Built by a thread of its own, since it must not be in a task.
 fn http_client(export: &Export) -> Result<reqwest::blocking::Client, StartError> {
     let (tls, timeout) = (http_tls(export)?, export.timeout);
-    let build = move || {
+    let make = move || {
         reqwest::blocking::Client::builder()
             .tls_backend_preconfigured(tls)
             .timeout(timeout)
             .build()
     };
-    let built = std::thread::spawn(build).join();
+    let built = std::thread::spawn(make).join();
     let built = built.map_err(|_| StartError::Tls("the HTTP client panicked".to_owned()))?;
     built.map_err(|error| StartError::Tls(error.to_string()))
 }

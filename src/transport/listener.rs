@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -20,6 +21,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use super::Tls;
+use crate::telemetry::Repeats;
 
 /// Unacknowledged data closes the connection after this long (`TCP_USER_TIMEOUT`).
 const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(20);
@@ -33,7 +35,7 @@ const HEAD_BYTES: usize = 16 * 1024;
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
 /// Accepts connections until the future is dropped. With `tls`, only TLS connections.
-pub async fn serve(listener: TcpListener, routes: Router, tls: Option<Tls>) {
+pub async fn serve(listener: TcpListener, routes: Router, tls: Option<Tls>, repeats: Arc<Repeats>) {
     // Dropped with this loop. No wait is needed: requests are short, and the drain tracks upgraded
     // connections.
     let connections = TaskTracker::new();
@@ -46,7 +48,9 @@ pub async fn serve(listener: TcpListener, routes: Router, tls: Option<Tls>) {
                 debug!(%error, "A client closed its connection before it was accepted");
             }
             Err(error) => {
-                warn!(%error, "Cannot accept connections: raise the limit of open files of this process (ulimit -n)");
+                if repeats.is_first("cannot accept connections") {
+                    warn!(%error, "Cannot accept connections: raise the limit of open files of this process (ulimit -n)");
+                }
                 sleep(EXHAUSTED_PAUSE).await;
             }
         }

@@ -1,6 +1,7 @@
 //! An OTLP receiver over gRPC and HTTP that keeps what it gets, and can refuse or never answer.
 
 use std::collections::BTreeMap;
+use std::io::Read as _;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -9,8 +10,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::header::CONTENT_ENCODING;
+use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
+use flate2::read::GzDecoder;
 use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{
     MetricsService, MetricsServiceServer,
 };
@@ -31,6 +34,7 @@ use opentelemetry_proto::tonic::trace::v1::status::StatusCode as SpanStatus;
 use prost::Message as _;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tonic::codec::CompressionEncoding::Gzip;
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status};
@@ -178,8 +182,8 @@ impl Collector {
             server = server.tls_config(tls).unwrap();
         }
         let services = server
-            .add_service(TraceServiceServer::new(store.clone()))
-            .add_service(MetricsServiceServer::new(store.clone()));
+            .add_service(TraceServiceServer::new(store.clone()).accept_compressed(Gzip))
+            .add_service(MetricsServiceServer::new(store.clone()).accept_compressed(Gzip));
         let routes = Router::new()
             .route("/v1/traces", post(take_spans))
             .route("/v1/metrics", post(take_metrics))
@@ -317,22 +321,40 @@ impl MetricsService for Store {
     }
 }
 
-async fn take_spans(State(store): State<Store>, body: Bytes) -> (StatusCode, Vec<u8>) {
+async fn take_spans(
+    State(store): State<Store>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> (StatusCode, Vec<u8>) {
     if !store.accepts().await {
         return (StatusCode::SERVICE_UNAVAILABLE, Vec::new());
     }
-    store.keep(ExportTraceServiceRequest::decode(body).unwrap());
+    store.keep(ExportTraceServiceRequest::decode(plain(&headers, body)).unwrap());
     let response = ExportTraceServiceResponse::default();
     (StatusCode::OK, response.encode_to_vec())
 }
 
-async fn take_metrics(State(store): State<Store>, body: Bytes) -> (StatusCode, Vec<u8>) {
+async fn take_metrics(
+    State(store): State<Store>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> (StatusCode, Vec<u8>) {
     if !store.accepts().await {
         return (StatusCode::SERVICE_UNAVAILABLE, Vec::new());
     }
-    store.count(&ExportMetricsServiceRequest::decode(body).unwrap());
+    store.count(&ExportMetricsServiceRequest::decode(plain(&headers, body)).unwrap());
     let response = ExportMetricsServiceResponse::default();
     (StatusCode::OK, response.encode_to_vec())
+}
+
+/// A body without its compression.
+fn plain(headers: &HeaderMap, body: Bytes) -> Bytes {
+    if !headers.contains_key(CONTENT_ENCODING) {
+        return body;
+    }
+    let mut plain = Vec::new();
+    GzDecoder::new(&*body).read_to_end(&mut plain).unwrap();
+    plain.into()
 }
 
 fn attributes(list: &[KeyValue]) -> BTreeMap<String, String> {

@@ -1,5 +1,5 @@
-//! The URL of a Redis, as operators write it. An error goes on after the setting's name, says what to write instead, and
-//! never has the password.
+//! The URL of a Redis, as operators write it. An error goes on after the setting's name, says what to write instead,
+//! and never has the password.
 
 use redis::IntoConnectionInfo as _;
 
