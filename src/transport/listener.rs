@@ -2,6 +2,7 @@
 //! a slowloris connection would stay open for ever.
 
 use std::convert::Infallible;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::Tls;
 use crate::telemetry::Repeats;
@@ -42,7 +43,8 @@ pub async fn serve(listener: TcpListener, routes: Router, tls: Option<Tls>, repe
     loop {
         match listener.accept().await {
             Ok((stream, from)) => {
-                connections.spawn(accept(stream, from, routes.clone(), tls.clone()));
+                let (routes, tls, repeats) = (routes.clone(), tls.clone(), Arc::clone(&repeats));
+                connections.spawn(accept(stream, from, routes, tls, repeats));
             }
             Err(error) if is_connection_error(&error) => {
                 debug!(%error, "A client closed its connection before it was accepted");
@@ -65,7 +67,13 @@ fn is_connection_error(error: &std::io::Error) -> bool {
     )
 }
 
-async fn accept(stream: TcpStream, from: SocketAddr, routes: Router, tls: Option<Tls>) {
+async fn accept(
+    stream: TcpStream,
+    from: SocketAddr,
+    routes: Router,
+    tls: Option<Tls>,
+    repeats: Arc<Repeats>,
+) {
     // Nagle's algorithm with the client's delayed acknowledgement adds 44 ms to a call setup
     // (measured).
     let _ = stream.set_nodelay(true);
@@ -77,6 +85,12 @@ async fn accept(stream: TcpStream, from: SocketAddr, routes: Router, tls: Option
     };
     match timeout(HANDSHAKE_TIMEOUT, tls.acceptor().accept(stream)).await {
         Ok(Ok(stream)) => serve_connection(stream, from, routes).await,
+        // Such as a client that does not trust the certificate. One that only connects and goes is a probe.
+        Ok(Err(error)) if error.kind() == ErrorKind::InvalidData => {
+            if repeats.is_first("a TLS handshake failed") {
+                info!(%error, "A TLS handshake failed");
+            }
+        }
         Ok(Err(error)) => debug!(%error, "The TLS handshake failed"),
         Err(_) => debug!("The TLS handshake timed out"),
     }

@@ -36,7 +36,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tonic::codec::CompressionEncoding::Gzip;
 use tonic::transport::server::TcpIncoming;
-use tonic::transport::{Identity, Server, ServerTlsConfig};
+use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status};
 
 use crate::PATIENCE;
@@ -160,12 +160,12 @@ impl Collector {
         Self::start_with(address, None).await
     }
 
-    /// Starts it with TLS: a certificate and its key (PEM).
-    pub async fn start_tls(certificate: &str, key: &str) -> Self {
-        Self::start_with("127.0.0.1", Some((certificate, key))).await
+    /// Starts it with TLS: a certificate and its key (PEM). Clients need a certificate of `authority`, if there is one.
+    pub async fn start_tls(certificate: &str, key: &str, authority: Option<&str>) -> Self {
+        Self::start_with("127.0.0.1", Some((certificate, key, authority))).await
     }
 
-    async fn start_with(address: &str, tls: Option<(&str, &str)>) -> Self {
+    async fn start_with(address: &str, tls: Option<(&str, &str, Option<&str>)>) -> Self {
         let store = Store {
             mode: Arc::default(),
             exports: Arc::default(),
@@ -176,9 +176,12 @@ impl Collector {
         let http = TcpListener::bind((address, 0)).await.unwrap();
         let addresses = (grpc.local_addr().unwrap(), http.local_addr().unwrap());
         let mut server = Server::builder();
-        if let Some((certificate, key)) = tls {
+        if let Some((certificate, key, authority)) = tls {
             let identity = Identity::from_pem(certificate, key);
-            let tls = ServerTlsConfig::new().identity(identity);
+            let mut tls = ServerTlsConfig::new().identity(identity);
+            if let Some(authority) = authority {
+                tls = tls.client_ca_root(Certificate::from_pem(authority));
+            }
             server = server.tls_config(tls).unwrap();
         }
         let services = server
@@ -193,8 +196,8 @@ impl Collector {
             services.serve_with_incoming(incoming).await.unwrap();
         });
         let over_http = match tls {
-            Some((certificate, key)) => {
-                let http = TlsListener::new(http, certificate, key);
+            Some((certificate, key, authority)) => {
+                let http = TlsListener::new(http, certificate, key, authority);
                 tokio::spawn(async move { axum::serve(http, routes).await.unwrap() })
             }
             None => tokio::spawn(async move { axum::serve(http, routes).await.unwrap() }),

@@ -4,12 +4,16 @@ use std::time::Instant;
 
 use futures_util::future::join_all;
 use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use testing::{Client, Node, eventually, http};
 
 const DROPPED: &str = "switchboard_log_lines_dropped_total ";
 /// Connections at a time.
 const BATCH: usize = 50;
+/// Connections of a flood.
+const TIMES: usize = 6 * BATCH;
 
 async fn metric(node: &Node, name: &str) -> u64 {
     let metrics = node.metrics().await;
@@ -57,7 +61,6 @@ async fn a_reader_of_the_log_that_stops_holds_nothing_up() {
 
 #[tokio::test]
 async fn what_strangers_repeat_is_summed_up_once_a_second() {
-    const TIMES: usize = 6 * BATCH;
     let node = Node::start(None, &[("session.frame_bytes", "1024")]).await;
     let begun = Instant::now();
     for _ in 0..TIMES / BATCH {
@@ -68,16 +71,22 @@ async fn what_strangers_repeat_is_summed_up_once_a_second() {
         };
         join_all((0..BATCH).map(flood)).await;
     }
+    summed_up(&node, "session.frame_bytes", TIMES, begun).await;
+    let ended = "switchboard_sessions_ended_total{reason=\"too_large\"} ";
+    assert_eq!(metric(&node, ended).await, TIMES as u64);
+}
+
+/// Waits until the lines with this word tell of every time, and checks that they are at most one a second.
+async fn summed_up(node: &Node, word: &str, times: usize, begun: Instant) {
     let lines = eventually("every one is counted", async || {
-        let lines: Vec<Value> = node
-            .log_lines()
-            .iter()
-            .filter(|line| line.contains("session.frame_bytes"))
+        let lines = node.log_lines();
+        let lines = lines.iter().filter(|line| line.contains(word));
+        let lines: Vec<Value> = lines
             .map(|line| serde_json::from_str(line).unwrap())
             .collect();
         // A line without a number is of one.
-        let times = lines.iter().map(|line| line["times"].as_u64().unwrap_or(1));
-        (times.sum::<u64>() == TIMES as u64).then_some(lines)
+        let told = lines.iter().map(|line| line["times"].as_u64().unwrap_or(1));
+        (told.sum::<u64>() == times as u64).then_some(lines)
     })
     .await;
     let most = begun.elapsed().as_secs() + 2;
@@ -85,8 +94,33 @@ async fn what_strangers_repeat_is_summed_up_once_a_second() {
         lines.len() as u64 <= most,
         "{most} lines at most: {lines:#?}"
     );
-    let ended = "switchboard_sessions_ended_total{reason=\"too_large\"} ";
-    assert_eq!(metric(&node, ended).await, TIMES as u64);
+}
+
+#[tokio::test]
+async fn failed_handshakes_are_summed_up_once_a_second() {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let [certificate, key] = ["certificate", "key"].map(|name| folder.path().join(name));
+    std::fs::write(&certificate, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let settings = [
+        ("tls.certificate", certificate.to_str().unwrap()),
+        ("tls.key", key.to_str().unwrap()),
+    ];
+    let node = Node::start(None, &settings).await;
+    let begun = Instant::now();
+    for _ in 0..TIMES / BATCH {
+        let stranger = async |_| {
+            let mut stream = TcpStream::connect(node.address).await.unwrap();
+            stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+            // The alert, and the end.
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+        };
+        join_all((0..BATCH).map(stranger)).await;
+    }
+    // A word of both lines.
+    summed_up(&node, "TLS handshake failed", TIMES, begun).await;
+    assert!(!node.log().contains("\"rustls"), "{}", node.log());
 }
 
 #[tokio::test]

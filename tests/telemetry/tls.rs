@@ -37,7 +37,7 @@ async fn spans_and_metrics_reach_a_collector_behind_tls() {
         ("grpc", "none"),
         ("grpc", "gzip"),
     ] {
-        let collector = Collector::start_tls(&certificate, &key).await;
+        let collector = Collector::start_tls(&certificate, &key, None).await;
         let address = match protocol {
             "grpc" => collector.grpc,
             _ => collector.http,
@@ -72,6 +72,46 @@ async fn spans_and_metrics_reach_a_collector_behind_tls() {
             let exported = "switchboard_metrics_pushes_total{result=\"exported\"} ";
             let line = metrics.lines().find_map(|line| line.strip_prefix(exported));
             (line.unwrap() != "0").then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_node_shows_its_certificate_to_a_collector_that_asks_for_one() {
+    let [authority, certificate, key] = certificates();
+    let folder = tempfile::tempdir().unwrap();
+    let files = [
+        ("authority", &authority),
+        ("certificate", &certificate),
+        ("key", &key),
+    ];
+    let [authority_file, certificate_file, key_file] = files.map(|(name, text)| {
+        let file = folder.path().join(name);
+        std::fs::write(&file, text).unwrap();
+        file.to_str().unwrap().to_owned()
+    });
+    for protocol in ["http/protobuf", "grpc"] {
+        let collector = Collector::start_tls(&certificate, &key, Some(&authority)).await;
+        let address = match protocol {
+            "grpc" => collector.grpc,
+            _ => collector.http,
+        };
+        let endpoint = format!("https://localhost:{}", address.port());
+        let mut environment = vec![
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
+            ("OTEL_EXPORTER_OTLP_CERTIFICATE", &authority_file),
+            ("OTEL_METRIC_EXPORT_INTERVAL", "200"),
+        ];
+        let node = Node::start_in(None, &[], &environment).await;
+        crate::setup::logged(&node, &["Cannot push metrics"]).await;
+        assert_eq!(collector.metrics(), 0);
+        environment.push(("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", &certificate_file));
+        environment.push(("OTEL_EXPORTER_OTLP_CLIENT_KEY", &key_file));
+        let _node = Node::start_in(None, &[], &environment).await;
+        eventually(&format!("metrics by {protocol}"), async || {
+            (collector.metrics() > 0).then_some(())
         })
         .await;
     }
