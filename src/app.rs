@@ -212,6 +212,7 @@ impl App {
         }
         let _ = timeout(BROKER_WITHIN, router.close()).await;
         services.shutdown().await;
+        router.telemetry().repeats.finish();
         as_asked && empty
     }
 }
@@ -236,11 +237,12 @@ async fn start_services(
     for (name, driver) in drivers.0 {
         service(name, driver);
     }
+    let repeats = &router.telemetry().repeats;
+    let serve = |(listener, routes), tls| {
+        Box::pin(transport::serve(listener, routes, tls, Arc::clone(repeats)))
+    };
     service("inbox", Box::pin(Arc::clone(router).listen(inbox)));
-    service(
-        "admin listener",
-        Box::pin(transport::serve(admin.0, admin.1, None)),
-    );
+    service("admin listener", serve(admin, None));
     if timeout(BROKER_WITHIN, first_beat(router)).await.is_err() {
         warn!(
             "Redis does not answer: nobody can log in until it does. Check that it runs and that redis.url is right"
@@ -256,14 +258,13 @@ async fn start_services(
         "user lease renewal",
         Box::pin(Arc::clone(router).keep_users()),
     );
+    let summed = Arc::clone(repeats);
+    service("log", Box::pin(async move { summed.sum_up().await }));
     service("presence watch", Box::pin(Arc::clone(router).watch()));
     if let Some(tls) = tls.clone() {
         service("certificate reload", Box::pin(tls.watch_files()));
     }
-    service(
-        "listener",
-        Box::pin(transport::serve(endpoints.0, endpoints.1, tls)),
-    );
+    service("listener", serve(endpoints, tls));
     services
 }
 

@@ -76,7 +76,8 @@
 //!   | posts of an HTTP session | 256 messages and 1 MiB | the client is told: try again |
 //!   | events of an HTTP session, at its home | 1,024 events and 1 MiB | the oldest goes; an unread one is a reset |
 //!   | questions about HTTP sessions | 1,024 waiting, 1,024 in work | the asking node gets no answer |
-//!   | spans for the collector | 2,048 (`OTEL_BSP_MAX_QUEUE_SIZE`) | the span is dropped |
+//!   | spans for the collector | 2,048 (`OTEL_BSP_MAX_QUEUE_SIZE`) | the span is dropped and counted |
+//!   | log lines for standard error | 4,096 lines and 4 MiB | the line is dropped and counted; a later one says so |
 //!
 //! - A name has one holder. A session that lost its name is told, and delivers nothing more.
 //! - A POST is answered when the outcome of each message is known. Each message has an id: a client repeats what was
@@ -96,8 +97,9 @@
 //!
 //! Tasks begin in three places. [`app`] runs the services, and the node drains if one of them ends: the broker's
 //! drivers (publishers, node channel, subscriber, probe, gap announcer), the answers to HTTP questions, the inbound
-//! pump, the two lease renewers, the presence watch, the certificate watcher, the two listeners. [`transport`] runs one
-//! task for each connection, which becomes its session, and one for each HTTP session whose home is here.
+//! pump, the two lease renewers, the presence watch, the certificate watcher, the log's sums, the two listeners.
+//! [`transport`] runs one task for each connection, which becomes its session, and one for each HTTP session whose home
+//! is here.
 
 pub mod model;
 

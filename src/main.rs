@@ -1,5 +1,6 @@
 //! The process: arguments, configuration, telemetry, runtime, exit code.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -100,7 +101,6 @@ impl Arguments {
     }
 }
 
-#[allow(clippy::print_stdout)] // `config` prints to standard output.
 fn main() -> ExitCode {
     let mut arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
@@ -118,7 +118,8 @@ fn main() -> ExitCode {
     let command = arguments.command.take();
     let (effective, checked) = Config::check(arguments.sources());
     if matches!(command, Some(Command::Config(ConfigCommand::Check))) {
-        print!("{effective}");
+        // It fails if nobody reads it, as behind `head`.
+        let _ = std::io::stdout().write_all(effective.as_bytes());
     }
     let config = match checked {
         Ok(config) => config,
@@ -128,13 +129,7 @@ fn main() -> ExitCode {
         }
     };
     match command {
-        Some(Command::Config(ConfigCommand::Check)) => match config.tls.map(Tls::load) {
-            Some(Err(error)) => {
-                eprintln!("{error}");
-                ExitCode::from(EX_CONFIG)
-            }
-            _ => ExitCode::SUCCESS,
-        },
+        Some(Command::Config(ConfigCommand::Check)) => check(config),
         Some(Command::Healthcheck) => block_on(1, async move {
             match healthcheck::ask(config.admin_listen).await {
                 Ok(()) => ExitCode::SUCCESS,
@@ -146,7 +141,7 @@ fn main() -> ExitCode {
         }),
         None => block_on(config.workers, async move {
             let node = NodeId::start(&config.node_id);
-            let (telemetry, running) = match telemetry::start(&config.telemetry, &node) {
+            let (telemetry, running, log) = match telemetry::start(&config.telemetry, &node) {
                 Ok(started) => started,
                 Err(error) => {
                     eprintln!("{error}");
@@ -157,9 +152,22 @@ fn main() -> ExitCode {
             // `stop` blocks, and the exporters need this runtime meanwhile.
             let stop = tokio::task::spawn_blocking(|| running.stop());
             let _ = timeout(LAST_EXPORT_WITHIN, stop).await;
+            log.finish();
             code
         }),
     }
+}
+
+/// What can be found without starting, in a configuration without mistakes.
+fn check(config: Config) -> ExitCode {
+    for ignored in &config.telemetry.ignored {
+        eprintln!("Not supported, and without effect: {ignored}");
+    }
+    if let Some(Err(error)) = config.tls.map(Tls::load) {
+        eprintln!("{error}");
+        return ExitCode::from(EX_CONFIG);
+    }
+    ExitCode::SUCCESS
 }
 
 fn block_on(workers: usize, running: impl Future<Output = ExitCode>) -> ExitCode {

@@ -3,10 +3,12 @@
 
 mod backend;
 mod check;
+mod effective;
 mod ice;
 mod layers;
 mod names;
 mod otel;
+mod otel_variables;
 mod peerjs;
 mod reader;
 #[cfg(test)]
@@ -14,8 +16,8 @@ mod tests;
 mod values;
 
 pub use backend::Backend;
+pub use effective::Mistakes;
 pub use layers::Sources;
-pub use reader::Mistakes;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,7 +1,10 @@
 //! Reads those standard variables of OpenTelemetry that the SDK does not read itself.
 
+use std::time::Duration;
+
+use super::otel_variables;
 use super::reader::Reader;
-use crate::telemetry::{LogFormat, Protocol, Sampling, Settings, UserNames};
+use crate::telemetry::{Export, LogFormat, Protocol, Sampling, Settings, UserNames};
 
 /// Environment variables that deployments usually fill from Kubernetes' downward API, with the
 /// resource attributes of the semantic conventions.
@@ -15,12 +18,23 @@ const KUBERNETES: [(&str, &str); 4] = [
 const SAMPLER: &str = "OTEL_TRACES_SAMPLER";
 const SAMPLER_ARG: &str = "OTEL_TRACES_SAMPLER_ARG";
 
-/// A signal that can be exported.
-#[derive(Clone, Copy)]
-enum Kind {
-    Traces,
-    Metrics,
+/// A signal that can be exported: its part of variables, its exporter, and the time limit of its reader or processor.
+struct Signal {
+    name: &'static str,
+    exporter: &'static str,
+    timeout: &'static str,
 }
+
+const TRACES: Signal = Signal {
+    name: "TRACES_",
+    exporter: "OTEL_TRACES_EXPORTER",
+    timeout: "OTEL_BSP_EXPORT_TIMEOUT",
+};
+const METRICS: Signal = Signal {
+    name: "METRICS_",
+    exporter: "OTEL_METRICS_EXPORTER",
+    timeout: "OTEL_METRIC_EXPORT_TIMEOUT",
+};
 
 pub(super) fn read(
     reader: &mut Reader,
@@ -47,77 +61,99 @@ pub(super) fn read(
         system,
         resource: resource.collect(),
         service_name: reader.foreign("OTEL_SERVICE_NAME").map(str::to_owned),
-        traces: export(reader, Kind::Traces),
-        metrics: export(reader, Kind::Metrics),
+        ignored: otel_variables::check(reader),
+        traces: export(reader, &TRACES),
+        metrics: export(reader, &METRICS),
+        span_queue: number(reader, "OTEL_BSP_MAX_QUEUE_SIZE", 2048),
         sampling: sampling(reader),
     }
 }
 
-/// The protocol for exporting this signal; `None` unless an endpoint is set or the exporter is
-/// named.
-fn export(reader: &mut Reader, kind: Kind) -> Option<Protocol> {
-    let (exporter, endpoint, protocol) = match kind {
-        Kind::Traces => (
-            "OTEL_TRACES_EXPORTER",
-            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
-            "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
-        ),
-        Kind::Metrics => (
-            "OTEL_METRICS_EXPORTER",
-            "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
-            "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL",
-        ),
-    };
-    let endpoint = [endpoint, "OTEL_EXPORTER_OTLP_ENDPOINT"]
+/// A number that has been checked.
+fn number(reader: &Reader, variable: &str, default: usize) -> usize {
+    let value = reader
+        .foreign(variable)
+        .and_then(|value| value.parse().ok());
+    value.unwrap_or(default)
+}
+
+/// A word of the specification, which may be written in upper case.
+fn word(reader: &Reader, variable: &str) -> Option<String> {
+    reader.foreign(variable).map(str::to_ascii_lowercase)
+}
+
+/// The variable of an exporter that is set: the signal's own, or the one for all signals.
+fn variable(reader: &Reader, signal: &Signal, name: &str) -> Option<String> {
+    [signal.name, ""]
         .into_iter()
-        .find(|variable| reader.foreign(variable).is_some());
-    let disabled = reader
-        .foreign("OTEL_SDK_DISABLED")
-        .is_some_and(|word| word.eq_ignore_ascii_case("true"));
-    let is_on = match reader.foreign(exporter) {
+        .map(|signal| format!("OTEL_EXPORTER_OTLP_{signal}{name}"))
+        .find(|variable| reader.foreign(variable).is_some())
+}
+
+/// How to export this signal; `None` unless an endpoint is set or the exporter is named.
+fn export(reader: &mut Reader, signal: &Signal) -> Option<Export> {
+    let endpoint = variable(reader, signal, "ENDPOINT");
+    let disabled = word(reader, "OTEL_SDK_DISABLED").is_some_and(|word| word == "true");
+    let is_on = match word(reader, signal.exporter).as_deref() {
         None => endpoint.is_some(),
         Some("otlp") => true,
         Some("none") => false,
         // The Prometheus endpoint is always on.
-        Some("prometheus") if matches!(kind, Kind::Metrics) => false,
+        Some("prometheus") if signal.name == METRICS.name => false,
         Some(_) => {
-            reader.foreign_mistake(exporter, "is not supported: use otlp or none");
+            reader.foreign_mistake(signal.exporter, "is not supported: use otlp or none");
             false
         }
     };
     if !is_on || disabled {
         return None;
     }
-    let protocol = [protocol, "OTEL_EXPORTER_OTLP_PROTOCOL"]
-        .into_iter()
-        .find(|variable| reader.foreign(variable).is_some());
-    let chosen = match protocol.and_then(|variable| reader.foreign(variable)) {
+    let protocol = variable(reader, signal, "PROTOCOL").unwrap_or_default();
+    let protocol = match word(reader, &protocol).as_deref() {
         Some("grpc") => Protocol::Grpc,
         None | Some("http/protobuf") => Protocol::Http,
         Some(_) => {
-            let variable = protocol.unwrap_or_default();
-            reader.foreign_mistake(variable, "is not supported: use grpc or http/protobuf");
+            reader.foreign_mistake(&protocol, "is not supported: use grpc or http/protobuf");
             return None;
         }
     };
-    let is_secure = |variable| {
-        let endpoint = reader.foreign(variable);
-        endpoint.is_some_and(|endpoint| endpoint.starts_with("https:"))
-    };
-    if chosen == Protocol::Http
-        && let Some(variable) = endpoint.filter(|variable| is_secure(variable))
-    {
+    let timeout = variable(reader, signal, "TIMEOUT").unwrap_or_default();
+    let timeout = number(reader, &timeout, 10_000).min(number(reader, signal.timeout, 30_000));
+    let certificate = file(reader, signal, "CERTIFICATE");
+    let client = file(reader, signal, "CLIENT_CERTIFICATE");
+    let client_key = file(reader, signal, "CLIENT_KEY");
+    if client.is_some() != client_key.is_some() {
+        let name = ["CLIENT_CERTIFICATE", "CLIENT_KEY"];
+        let set = name.iter().find_map(|name| variable(reader, signal, name));
         reader.foreign_mistake(
-            variable,
-            "is an https URL, which this build supports with OTEL_EXPORTER_OTLP_PROTOCOL=grpc only: \
-             set that, or use http to a collector on this host",
+            &set.unwrap_or_default(),
+            "is set without the other: set both CLIENT_CERTIFICATE and CLIENT_KEY, or neither",
         );
     }
-    Some(chosen)
+    Some(Export {
+        protocol,
+        timeout: Duration::from_millis(timeout as u64),
+        certificate,
+        client: client.zip(client_key),
+    })
+}
+
+/// The contents of the file that a variable names.
+fn file(reader: &mut Reader, signal: &Signal, name: &str) -> Option<Vec<u8>> {
+    let variable = variable(reader, signal, name)?;
+    let path = reader.foreign(&variable)?;
+    match std::fs::read(path) {
+        Ok(text) => Some(text),
+        Err(error) => {
+            reader.foreign_mistake(&variable, &format!("cannot be read: {error}"));
+            None
+        }
+    }
 }
 
 fn sampling(reader: &mut Reader) -> Sampling {
-    let (parent_decides, word) = match reader.foreign(SAMPLER) {
+    let sampler = word(reader, SAMPLER);
+    let (parent_decides, word) = match sampler.as_deref() {
         None => (true, "always_on"),
         Some(word) => word
             .strip_prefix("parentbased_")

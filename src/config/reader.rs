@@ -11,30 +11,13 @@ use config::{File, FileFormat, Value, ValueKind};
 use super::layers::{Layers, Origin, Sources, defaults, toml};
 use super::values;
 
-/// All mistakes in a configuration.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub struct Mistakes(Vec<String>);
-
-impl fmt::Display for Mistakes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "The configuration has {} mistake(s):", self.0.len())?;
-        for mistake in &self.0 {
-            writeln!(f, "  {mistake}")?;
-        }
-        write!(
-            f,
-            "src/config/default.toml explains every setting; `switchboard config check` prints those in effect."
-        )
-    }
-}
-
 /// The merged sources, and the mistakes so far.
 #[derive(Debug)]
 pub(super) struct Reader {
-    layers: Layers,
-    secrets: Vec<&'static str>,
+    pub(super) layers: Layers,
+    pub(super) secrets: Vec<&'static str>,
     /// What to print for settings that are not in effect as they are written, or that contain secrets.
-    shown: HashMap<&'static str, String>,
+    pub(super) shown: HashMap<&'static str, String>,
 }
 
 impl Reader {
@@ -51,9 +34,10 @@ impl Reader {
         let Some(setting) = self.layers.settings.get(key) else {
             return;
         };
-        let value = match self.secrets.contains(&key) {
-            true => "…".to_owned(),
-            false => toml(&setting.value),
+        let value = if self.secrets.contains(&key) {
+            "…".to_owned()
+        } else {
+            toml(&setting.value)
         };
         let from = match &setting.origin {
             Origin::Default => String::new(),
@@ -67,9 +51,21 @@ impl Reader {
         self.layers.foreign.get(variable).map(String::as_str)
     }
 
+    /// The names of such variables that begin so.
+    pub(super) fn foreign_names(&self, start: &str) -> Vec<String> {
+        let names = self.layers.foreign.keys();
+        let names = names.filter(|name| name.starts_with(start));
+        names.cloned().collect()
+    }
+
     /// Records a mistake in such a variable.
     pub(super) fn foreign_mistake(&mut self, variable: &str, what: &str) {
         let value = self.foreign(variable).unwrap_or_default();
+        let value = if is_secret(variable, value) {
+            "…"
+        } else {
+            value
+        };
         self.record(format!("{variable} = {value:?} {what}"));
     }
 
@@ -82,13 +78,11 @@ impl Reader {
 
     /// Reads a text.
     pub(super) fn text(&mut self, key: &'static str) -> String {
-        match self.value(key).into_string() {
-            Ok(text) => text,
-            Err(_) => {
-                self.mistake(key, "is not a text");
-                String::new()
-            }
+        if let Ok(text) = self.value(key).into_string() {
+            return text;
         }
+        self.mistake(key, "is not a text");
+        String::new()
     }
 
     /// Reads a text that is never printed.
@@ -151,16 +145,12 @@ impl Reader {
     pub(super) fn list(&mut self, key: &'static str) -> Vec<String> {
         let values = self.entries(key).into_iter();
         let values: Result<Vec<String>, _> = values.map(Value::into_string).collect();
-        match values {
-            Ok(values) => {
-                self.show(key, format!("{values:?}"));
-                values
-            }
-            Err(_) => {
-                self.mistake(key, "is not a list of texts");
-                Vec::new()
-            }
-        }
+        let Ok(values) = values else {
+            self.mistake(key, "is not a list of texts");
+            return Vec::new();
+        };
+        self.show(key, format!("{values:?}"));
+        values
     }
 
     /// Reads a list of texts and tables: TOML, JSON, or texts separated by commas.
@@ -204,46 +194,6 @@ impl Reader {
         self.shown.insert(key, shown);
     }
 
-    /// The effective settings, each with where it comes from, with secrets hidden; and all mistakes.
-    pub(super) fn finish(self) -> (String, Result<(), Mistakes>) {
-        let lines = self.layers.settings.iter().map(|(key, setting)| {
-            let key = key.as_str();
-            let value = toml(&setting.value);
-            let hidden = self.secrets.contains(&key) && value != "\"\"";
-            let shown = match self.shown.get(key) {
-                Some(shown) => shown,
-                None if hidden => "\"(hidden)\"",
-                None => &value,
-            };
-            (format!("{key} = {shown}"), setting.origin.to_string())
-        });
-        let exported = self.layers.foreign.iter();
-        let exported = exported.filter(|(variable, _)| variable.starts_with("OTEL_"));
-        let exported = exported.map(|(variable, value)| {
-            let shown = match variable.ends_with("_HEADERS") {
-                true => "(hidden)",
-                false => value,
-            };
-            (format!("# {variable} = {shown:?}"), variable.clone())
-        });
-        let all: Vec<_> = lines.chain(exported).collect();
-        let of_usual_length = all.iter().map(|(line, _)| line.chars().count());
-        let width = of_usual_length
-            .filter(|length| *length <= 60)
-            .max()
-            .unwrap_or(0);
-        let all = all
-            .iter()
-            .map(|(line, from)| format!("{line:width$}  # {from}\n"));
-        let mut mistakes = self.layers.mistakes;
-        mistakes.sort();
-        let result = match mistakes.is_empty() {
-            true => Ok(()),
-            false => Err(Mistakes(mistakes)),
-        };
-        (all.collect(), result)
-    }
-
     /// Converts the text of a setting. If it cannot be, records the mistake and returns the default.
     pub(super) fn converted<T>(
         &mut self,
@@ -270,4 +220,9 @@ impl Reader {
         let setting = self.layers.settings.get(key);
         setting.map_or_else(|| Value::from(""), |setting| setting.value.clone())
     }
+}
+
+/// Whether the value of a variable of OpenTelemetry may have a token or a password in it.
+pub(super) fn is_secret(variable: &str, value: &str) -> bool {
+    variable.ends_with("_HEADERS") || value.contains('@')
 }

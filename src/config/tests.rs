@@ -4,6 +4,7 @@ use super::*;
 mod ice;
 mod naming;
 mod otel;
+mod places;
 mod values;
 
 fn sources(environment: &[(&str, &str)]) -> Sources {
@@ -155,9 +156,11 @@ fn mistakes_of_all_layers_are_reported_at_once_and_the_settings_are_printed() {
         );
     }
     assert_eq!(shown(&effective, "presence.ttl"), "\"30s\"");
-    let mut absent = Sources::default();
-    absent.file = Some("/no/such/file.toml".into());
-    absent.flags = vec![("listen".to_owned(), "nowhere".to_owned())];
+    let absent = Sources {
+        file: Some("/no/such/file.toml".into()),
+        flags: vec![("listen".to_owned(), "nowhere".to_owned())],
+        ..Sources::default()
+    };
     let mistakes = Config::load(absent).unwrap_err().to_string();
     assert!(mistakes.contains("2 mistake(s)"), "{mistakes}");
     assert!(
@@ -186,11 +189,11 @@ fn every_setting_can_be_set_everywhere() {
         let lines = effective.lines().filter(|line| line.contains(origin));
         assert_eq!(lines.count(), settings.len(), "{effective}");
     };
-    let text: String = settings
+    let lines: Vec<String> = settings
         .iter()
-        .map(|(key, value)| format!("{key} = {value}\n"))
+        .map(|(key, value)| format!("{key} = {value}"))
         .collect();
-    let file = file(&text);
+    let file = file(&lines.join("\n"));
     of(
         Sources {
             file: Some(file.path().to_owned()),

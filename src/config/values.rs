@@ -11,10 +11,10 @@ const LONGEST: Duration = Duration::from_hours(366 * 24);
 
 /// Reads an address to listen on: `0.0.0.0:9090`, `[::]:9090`, `*:9090`, `:9090`, `9090` or `localhost:9090`.
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
+    const WRONG: &str = "is not an address such as 0.0.0.0:9090";
     if let Some(address) = known_address(text) {
         return Ok(address);
     }
-    const WRONG: &str = "is not an address such as 0.0.0.0:9090";
     let bare = text.split_once("://").map_or(text, |(_, rest)| rest);
     let bare = bare.trim_end_matches('/');
     if let Some(address) = known_address(bare) {
@@ -59,12 +59,12 @@ pub(super) fn boolean(text: &str) -> Result<bool, String> {
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     const WRONG: &str = "is not a duration such as 30s or 500ms";
     if text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return match text.bytes().all(|byte| byte == b'0') {
-            true => Ok(Duration::ZERO),
-            false => Err(format!(
-                "{WRONG}: it has no unit: write {text}s or {text}ms"
-            )),
-        };
+        if text.bytes().all(|byte| byte == b'0') {
+            return Ok(Duration::ZERO);
+        }
+        return Err(format!(
+            "{WRONG}: it has no unit: write {text}s or {text}ms"
+        ));
     }
     let lower = text.to_ascii_lowercase();
     let duration = match humantime::parse_duration(text) {

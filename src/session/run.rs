@@ -10,6 +10,7 @@ use super::runner::Runner;
 use super::{Session, SessionContext, Socket};
 use crate::model::{Blame, CloseReason};
 use crate::protocol::Codec;
+use crate::telemetry::Repeats;
 
 /// Runs the session until it ends, and cleans up after it.
 ///
@@ -32,7 +33,8 @@ async fn hold<S: Socket, D: Codec>(
     let connected = metrics.connected(session.transport(), D::NAME);
     let reason = session.converse().await;
     metrics.ended(reason);
-    tell_operator(reason, session.runner.as_ref());
+    let repeats = &session.context.router.telemetry().repeats;
+    tell_operator(reason, session.runner.as_ref(), repeats);
     drop(connected);
     let Session {
         socket,
@@ -53,7 +55,7 @@ async fn hold<S: Socket, D: Codec>(
     reason
 }
 
-fn tell_operator(reason: CloseReason, runner: Option<&Runner>) {
+fn tell_operator(reason: CloseReason, runner: Option<&Runner>, repeats: &Repeats) {
     let id = runner.map(|runner| tracing::field::display(runner.session()));
     match (reason, reason.blame()) {
         (
@@ -66,7 +68,7 @@ fn tell_operator(reason: CloseReason, runner: Option<&Runner>) {
         ) => {
             debug!(session.id = id, reason = reason.text(), "A session ended");
         }
-        (_, Blame::Client | Blame::Node | Blame::Broker) => {
+        (_, Blame::Client | Blame::Node | Blame::Broker) if repeats.is_first(reason.text()) => {
             info!(
                 session.id = id,
                 close.code = reason.code(),
@@ -74,5 +76,7 @@ fn tell_operator(reason: CloseReason, runner: Option<&Runner>) {
                 "The server ended a session"
             );
         }
+        // The others are summed up.
+        _ => {}
     }
 }

@@ -3,22 +3,27 @@
 //! The SDK reads endpoints, headers, timeouts and queue bounds itself. No request waits for an
 //! export: spans go into a bounded queue that a thread empties, and are dropped if it is full.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use gethostname::gethostname;
 use opentelemetry::KeyValue;
-use opentelemetry_otlp::{ExporterBuildError, MetricExporter, SpanExporter};
+use opentelemetry_otlp::tonic_types::transport::{Certificate, ClientTlsConfig, Identity};
+use opentelemetry_otlp::{
+    MetricExporter, SpanExporter, WithExportConfig as _, WithHttpConfig as _, WithTonicConfig as _,
+};
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::metrics::PeriodicReader;
 use opentelemetry_sdk::resource::{EnvResourceDetector, TelemetryResourceDetector};
-use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider, ShouldSample, SpanData};
-use tracing::{info, warn};
+use opentelemetry_sdk::trace::{BatchSpanProcessor, Sampler, SdkTracerProvider, ShouldSample};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
 
-use super::Settings;
-use super::counters::Counters;
+pub(super) use super::counting::CountingPush;
+use super::counting::{BoundedSpans, CountingSpans, PushCounter};
 use super::metrics::Metrics;
+use super::{Settings, StartError};
 use crate::model::NodeId;
 
 /// The protocol of OTLP.
@@ -28,6 +33,19 @@ pub enum Protocol {
     Grpc,
     /// Protobuf over HTTP.
     Http,
+}
+
+/// How to export a signal; the SDK reads endpoint, headers and compression itself.
+#[derive(Clone, Debug)]
+pub struct Export {
+    /// The protocol.
+    pub protocol: Protocol,
+    /// Time limit for one export.
+    pub timeout: Duration,
+    /// The authorities whose certificates are trusted, instead of the public ones (PEM).
+    pub certificate: Option<Vec<u8>>,
+    /// The certificate that this node shows, and its key (PEM).
+    pub client: Option<(Vec<u8>, Vec<u8>)>,
 }
 
 /// Which calls are traced.
@@ -79,78 +97,113 @@ pub(super) fn resource(settings: &Settings, node: &NodeId) -> Resource {
     }
 }
 
-/// The periodic exporter of metrics.
-pub(super) fn figures(
-    protocol: Protocol,
-) -> Result<PeriodicReader<MetricExporter>, ExporterBuildError> {
+/// The periodic exporter of metrics, and where to set the counter of its pushes.
+pub(super) fn push(
+    export: &Export,
+) -> Result<(PeriodicReader<CountingPush>, PushCounter), StartError> {
     let builder = MetricExporter::builder();
-    let exporter = match protocol {
-        Protocol::Grpc => builder.with_tonic().build()?,
-        Protocol::Http => builder.with_http().build()?,
+    let inner = match export.protocol {
+        Protocol::Grpc => builder
+            .with_tonic()
+            .with_timeout(export.timeout)
+            .with_tls_config(grpc_tls(export))
+            .build()?,
+        Protocol::Http => builder
+            .with_http()
+            .with_timeout(export.timeout)
+            .with_http_client(http_client(export)?)
+            .build()?,
     };
-    Ok(PeriodicReader::builder(exporter).build())
+    let counter: PushCounter = Arc::new(OnceLock::new());
+    let exporter = CountingPush::new(inner, Arc::clone(&counter));
+    Ok((PeriodicReader::builder(exporter).build(), counter))
 }
 
 /// The exporter of spans. It samples everything: whoever creates a span has decided already.
 pub(super) fn spans(
-    protocol: Protocol,
+    export: &Export,
+    queue: usize,
     resource: Resource,
     metrics: &Metrics,
-) -> Result<SdkTracerProvider, ExporterBuildError> {
+) -> Result<SdkTracerProvider, StartError> {
     let builder = SpanExporter::builder();
-    let inner = match protocol {
-        Protocol::Grpc => builder.with_tonic().build()?,
-        Protocol::Http => builder.with_http().build()?,
+    let inner = match export.protocol {
+        Protocol::Grpc => builder
+            .with_tonic()
+            .with_timeout(export.timeout)
+            .with_tls_config(grpc_tls(export))
+            .build()?,
+        Protocol::Http => builder
+            .with_http()
+            .with_timeout(export.timeout)
+            .with_http_client(http_client(export)?)
+            .build()?,
     };
-    let exporter = CountingExporter {
-        inner,
-        counted: metrics.spans(),
-        is_away: AtomicBool::new(false),
-    };
+    let exporter = CountingSpans::new(inner, metrics.spans());
+    let waiting = exporter.waiting();
+    let batches = BatchSpanProcessor::builder(exporter).build();
     Ok(SdkTracerProvider::builder()
         .with_sampler(Sampler::AlwaysOn)
         .with_resource(resource)
-        .with_batch_exporter(exporter)
+        .with_span_processor(BoundedSpans::new(batches, queue, waiting, metrics.spans()))
         .build())
 }
 
-/// Counts exported spans, and logs once when the collector goes away and once when it is back.
-#[derive(Debug)]
-struct CountingExporter {
-    inner: SpanExporter,
-    counted: Arc<Counters>,
-    is_away: AtomicBool,
+/// TLS for gRPC, if the endpoint uses it.
+fn grpc_tls(export: &Export) -> ClientTlsConfig {
+    let tls = ClientTlsConfig::new();
+    let tls = match &export.certificate {
+        Some(authorities) => tls.ca_certificate(Certificate::from_pem(authorities)),
+        None => tls.with_webpki_roots(),
+    };
+    match &export.client {
+        Some((certificate, key)) => tls.identity(Identity::from_pem(certificate, key)),
+        None => tls,
+    }
 }
 
-impl opentelemetry_sdk::trace::SpanExporter for CountingExporter {
-    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
-        let spans = batch.len();
-        let result = opentelemetry_sdk::trace::SpanExporter::export(&self.inner, batch).await;
-        let failed = result.is_err();
-        self.counted.add(usize::from(failed), 0, spans as u64);
-        let before = self.is_away.swap(failed, Ordering::Relaxed);
-        match &result {
-            Err(error) if !before => warn!(
-                spans,
-                %error,
-                "Cannot export spans; they are lost until the collector answers. \
-                 Check the collector and OTEL_EXPORTER_OTLP_ENDPOINT"
-            ),
-            Ok(()) if before => info!("The collector accepts spans again"),
-            _ => {}
+/// A client for HTTP, with TLS if the endpoint uses it. Built by a thread of its own, since it must not be in a task.
+fn http_client(export: &Export) -> Result<reqwest::blocking::Client, StartError> {
+    let (tls, timeout) = (http_tls(export)?, export.timeout);
+    let make = move || {
+        reqwest::blocking::Client::builder()
+            .tls_backend_preconfigured(tls)
+            .timeout(timeout)
+            .build()
+    };
+    let built = std::thread::spawn(make).join();
+    let built = built.map_err(|_| StartError::Tls("the HTTP client panicked".to_owned()))?;
+    built.map_err(|error| StartError::Tls(error.to_string()))
+}
+
+fn http_tls(export: &Export) -> Result<ClientConfig, StartError> {
+    let wrong = |error: &dyn std::fmt::Display| StartError::Tls(error.to_string());
+    let mut roots = RootCertStore::empty();
+    match &export.certificate {
+        Some(authorities) => {
+            for authority in CertificateDer::pem_slice_iter(authorities) {
+                let authority = authority.map_err(|error| wrong(&error))?;
+                roots.add(authority).map_err(|error| wrong(&error))?;
+            }
+            if roots.is_empty() {
+                return Err(wrong(
+                    &"the certificate file has no certificate in PEM format",
+                ));
+            }
         }
-        result
+        None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
     }
-
-    fn shutdown_with_timeout(&self, timeout: std::time::Duration) -> OTelSdkResult {
-        self.inner.shutdown_with_timeout(timeout)
-    }
-
-    fn force_flush(&self) -> OTelSdkResult {
-        self.inner.force_flush()
-    }
-
-    fn set_resource(&mut self, resource: &Resource) {
-        self.inner.set_resource(resource);
-    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let tls = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| wrong(&error))?
+        .with_root_certificates(roots);
+    let Some((certificate, key)) = &export.client else {
+        return Ok(tls.with_no_client_auth());
+    };
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate).collect();
+    let chain = chain.map_err(|error| wrong(&error))?;
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| wrong(&error))?;
+    tls.with_client_auth_cert(chain, key)
+        .map_err(|error| wrong(&error))
 }

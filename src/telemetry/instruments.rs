@@ -136,7 +136,17 @@ pub(super) const REDIS_ERRORS: Instrument = instrument(
 pub(super) const SPANS: Instrument = instrument(
     "switchboard.spans",
     "{span}",
-    "Spans that were handed to the collector, by result",
+    "Spans of sampled calls, by what became of them; dropped: the queue for the collector was full",
+);
+pub(super) const PUSHES: Instrument = instrument(
+    "switchboard.metrics.pushes",
+    "{push}",
+    "Pushes of metrics to the collector, by result",
+);
+pub(super) const LINES_DROPPED: Instrument = instrument(
+    "switchboard.log.lines.dropped",
+    "{line}",
+    "Log lines that were dropped, because whoever reads standard error was too slow",
 );
 
 // === Histograms ===
@@ -173,7 +183,8 @@ pub(super) const PROBE: Instrument = instrument(
 pub(super) const TRANSPORTS: &[&str] = &["websocket", "http"];
 pub(super) const DIALECTS: &[&str] = &["native", "peerjs"];
 pub(super) const GAP_SCOPES: &[&str] = &["all", "session"];
-pub(super) const SPAN_RESULTS: &[&str] = &["exported", "failed"];
+pub(super) const SPAN_RESULTS: &[&str] = &["exported", "failed", "dropped"];
+pub(super) const PUSH_RESULTS: &[&str] = &["exported", "failed"];
 pub(super) const LOGIN_RESULTS: &[&str] = &[
     "ok",
     "already_logged_in",

@@ -14,6 +14,7 @@ use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::{Encoder as _, TextEncoder};
 
 use super::counters::{Counters, GaugeGuard, Gauges};
+use super::export::CountingPush;
 use super::instruments::{self, Instrument};
 use super::labels::{RedisTrouble, Renewed, SignalOutcome, Transport};
 use crate::model::{CloseReason, LeaveReason, PairKind, PeerState, Refusal, Report, SignalKind};
@@ -70,6 +71,8 @@ pub struct Metrics {
     gaps: Counters,
     troubles: Counters,
     spans: Arc<Counters>,
+    pushes: Arc<Counters>,
+    lines_dropped: Arc<Counters>,
     setup: Histogram<f64>,
     delivery: Histogram<f64>,
     batch: Histogram<u64>,
@@ -140,6 +143,12 @@ impl Metrics {
                 "result",
                 instruments::SPAN_RESULTS.to_vec(),
             )),
+            pushes: Arc::new(by(
+                instruments::PUSHES,
+                "result",
+                instruments::PUSH_RESULTS.to_vec(),
+            )),
+            lines_dropped: Arc::new(by(instruments::LINES_DROPPED, "", vec![""])),
             setup: seconds(&meter, instruments::SETUP, &SETUPS),
             delivery: seconds(&meter, instruments::DELIVERY, &LATENCIES),
             batch: sizes(&meter, instruments::BATCH, &BATCHES),
@@ -304,13 +313,23 @@ impl Metrics {
         self.delivery.record(took.as_secs_f64(), &[]);
     }
 
-    /// The counter of exported spans.
+    /// The counter of spans, by what became of them.
     pub(super) fn spans(&self) -> Arc<Counters> {
         Arc::clone(&self.spans)
     }
+
+    /// The counter of pushes of metrics.
+    pub(super) fn pushes(&self) -> Arc<Counters> {
+        Arc::clone(&self.pushes)
+    }
+
+    /// The counter of log lines that were dropped.
+    pub(super) fn lines_dropped(&self) -> Arc<Counters> {
+        Arc::clone(&self.lines_dropped)
+    }
 }
 
-type Push = opentelemetry_sdk::metrics::PeriodicReader<opentelemetry_otlp::MetricExporter>;
+type Push = opentelemetry_sdk::metrics::PeriodicReader<CountingPush>;
 
 /// A provider that Prometheus reads through the registry, and that pushes if it is to.
 fn provider(resource: Resource, push: Option<Push>) -> (SdkMeterProvider, prometheus::Registry) {

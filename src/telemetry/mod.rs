@@ -2,16 +2,20 @@
 
 mod calls;
 mod counters;
+mod counting;
 mod export;
 mod instruments;
 mod labels;
+mod lines;
 mod metrics;
+mod repeats;
 
 pub use calls::{CallSpan, CallTracer, Message, UserNames, signed};
 pub use counters::GaugeGuard;
-pub use export::{Protocol, Sampling};
+pub use export::{Export, Protocol, Sampling};
 pub use labels::{RedisTrouble, Renewed, SignalOutcome, Transport};
 pub use metrics::{Metrics, View};
+pub use repeats::Repeats;
 
 use std::io::IsTerminal as _;
 use std::sync::Arc;
@@ -19,15 +23,20 @@ use std::time::Duration;
 
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_sdk::trace::SdkTracerProvider;
+use tracing::{error, warn};
 use tracing_subscriber::filter::{FilterExt as _, LevelFilter, filter_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
+use self::lines::Lines;
 use crate::model::NodeId;
 
 /// Time limit for exporting the last spans when the process ends.
 const LAST_SPANS_WITHIN: Duration = Duration::from_secs(2);
+
+/// Time limit for writing the last log lines when the process ends.
+const LAST_LINES_WITHIN: Duration = Duration::from_secs(1);
 
 /// The settings of telemetry.
 #[derive(Clone, Debug)]
@@ -36,10 +45,14 @@ pub struct Settings {
     pub log_format: LogFormat,
     /// The filter for log lines (`EnvFilter` syntax).
     pub log_level: String,
-    /// The protocol for exporting spans; `None` for no export.
-    pub traces: Option<Protocol>,
-    /// The protocol for pushing metrics; `None` for no push. Prometheus can always scrape them.
-    pub metrics: Option<Protocol>,
+    /// How to export spans; `None` for no export.
+    pub traces: Option<Export>,
+    /// How to push metrics; `None` for no push. Prometheus can always scrape them.
+    pub metrics: Option<Export>,
+    /// How many spans may wait for the exporter.
+    pub span_queue: usize,
+    /// What is to be said once of variables of OpenTelemetry that are set and not supported.
+    pub ignored: Vec<String>,
     /// Which calls are traced.
     pub sampling: Sampling,
     /// How user names appear in spans.
@@ -74,6 +87,12 @@ pub enum StartError {
         "cannot start the OTLP export: {0}. Check OTEL_EXPORTER_OTLP_ENDPOINT and related variables"
     )]
     Export(#[from] opentelemetry_otlp::ExporterBuildError),
+    /// The TLS settings of an exporter cannot be used.
+    #[error(
+        "cannot start the OTLP export: {0}. Check the PEM files of OTEL_EXPORTER_OTLP_CERTIFICATE, _CLIENT_CERTIFICATE \
+         and _CLIENT_KEY"
+    )]
+    Tls(String),
 }
 
 /// The telemetry that the other modules report to. The default one exports nothing; its metrics can
@@ -84,6 +103,8 @@ pub struct Telemetry {
     pub metrics: Arc<Metrics>,
     /// The tracer of calls, if spans are exported.
     pub calls: Option<Arc<CallTracer>>,
+    /// What to log only once a second.
+    pub repeats: Arc<Repeats>,
 }
 
 /// The exporters, to be stopped with the process.
@@ -93,28 +114,68 @@ pub struct Running {
     spans: Option<SdkTracerProvider>,
 }
 
+/// The writer of log lines.
+#[derive(Debug)]
+pub struct LogWriter(Lines);
+
 /// Starts logging to standard error, and the configured exports. Must be called within the runtime.
-pub fn start(settings: &Settings, node: &NodeId) -> Result<(Telemetry, Running), StartError> {
+pub fn start(
+    settings: &Settings,
+    node: &NodeId,
+) -> Result<(Telemetry, Running, LogWriter), StartError> {
+    let resource = export::resource(settings, node);
+    let push = settings.metrics.as_ref().map(export::push).transpose()?;
+    let (push, pushes) = push.unzip();
+    let metrics = Arc::new(Metrics::new(resource.clone(), push));
+    if let Some(pushes) = pushes {
+        let _ = pushes.set(metrics.pushes());
+    }
+    let spans = settings.traces.as_ref();
+    let spans = spans
+        .map(|export| export::spans(export, settings.span_queue, resource, &metrics))
+        .transpose()?;
+    let writer = Lines::start(std::io::stderr(), metrics.lines_dropped());
+    subscribe(settings, writer.clone(), spans.as_ref())?;
+    // The default hook waits for whoever reads standard error.
+    std::panic::set_hook(Box::new(|panic| {
+        error!(%panic, "A task panicked, which is a bug: please report it with the log lines before");
+    }));
+    if !settings.ignored.is_empty() {
+        let variables = settings.ignored.join("; ");
+        warn!(
+            variables,
+            "Variables of OpenTelemetry are set that are not supported, and have no effect"
+        );
+    }
+    let calls = spans.as_ref().map(|_| {
+        let tracer = CallTracer::new(settings.sampling, settings.user_names, settings.system);
+        Arc::new(tracer)
+    });
+    let telemetry = Telemetry {
+        metrics: Arc::clone(&metrics),
+        calls,
+        repeats: Arc::default(),
+    };
+    Ok((telemetry, Running { metrics, spans }, LogWriter(writer)))
+}
+
+fn subscribe(
+    settings: &Settings,
+    writer: Lines,
+    spans: Option<&SdkTracerProvider>,
+) -> Result<(), StartError> {
     // Suppressed at every level: at trace, tungstenite logs whole frames, with message bodies and
     // TURN credentials.
     let discreet = filter_fn(|place| !place.target().starts_with("tungstenite"))
         .with_max_level_hint(LevelFilter::TRACE);
-    let filter = EnvFilter::try_new(&settings.log_level)?.and(discreet);
-    let resource = export::resource(settings, node);
-    let push = settings.metrics.map(export::figures).transpose()?;
-    let metrics = Arc::new(Metrics::new(resource.clone(), push));
-    let Some(protocol) = settings.traces else {
-        let lines =
-            tracing_subscriber::registry().with(lines(settings.log_format).with_filter(filter));
-        lines.init();
-        let telemetry = Telemetry {
-            metrics: Arc::clone(&metrics),
-            calls: None,
-        };
-        let spans = None;
-        return Ok((telemetry, Running { metrics, spans }));
+    // Strangers can make rustls warn with every handshake.
+    let level = format!("rustls=error,{}", settings.log_level);
+    let filter = EnvFilter::try_new(level)?.and(discreet);
+    let Some(spans) = spans else {
+        let lines = lines(settings.log_format, writer).with_filter(filter);
+        tracing_subscriber::registry().with(lines).init();
+        return Ok(());
     };
-    let spans = export::spans(protocol, resource, &metrics)?;
     // Without these hints every event below `info` would be checked by both layers: half a
     // microsecond per signal.
     let only_calls =
@@ -130,26 +191,20 @@ pub fn start(settings: &Settings, node: &NodeId) -> Result<(Telemetry, Running),
         .with_tracked_inactivity(false)
         .with_filter(only_calls);
     tracing_subscriber::registry()
-        .with(lines(settings.log_format).with_filter(filter.and(not_calls)))
+        .with(lines(settings.log_format, writer).with_filter(filter.and(not_calls)))
         .with(layer)
         .init();
-    let calls = CallTracer::new(settings.sampling, settings.user_names, settings.system);
-    let telemetry = Telemetry {
-        metrics: Arc::clone(&metrics),
-        calls: Some(Arc::new(calls)),
-    };
-    let spans = Some(spans);
-    Ok((telemetry, Running { metrics, spans }))
+    Ok(())
 }
 
-fn lines(format: LogFormat) -> Box<dyn Layer<Registry> + Send + Sync> {
+fn lines(format: LogFormat, writer: Lines) -> Box<dyn Layer<Registry> + Send + Sync> {
     let terminal = std::io::stderr().is_terminal();
     let human = match format {
         LogFormat::Auto => terminal,
         LogFormat::Human => true,
         LogFormat::Json => false,
     };
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer);
     if human {
         lines.with_target(false).with_ansi(terminal).boxed()
     } else {
@@ -165,5 +220,12 @@ impl Running {
             let _ = spans.shutdown_with_timeout(LAST_SPANS_WITHIN);
         }
         self.metrics.stop(LAST_SPANS_WITHIN);
+    }
+}
+
+impl LogWriter {
+    /// Waits until the last lines are written, or nobody reads them. Blocks.
+    pub fn finish(&self) {
+        self.0.finish(LAST_LINES_WITHIN);
     }
 }

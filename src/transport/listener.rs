@@ -2,7 +2,9 @@
 //! a slowloris connection would stay open for ever.
 
 use std::convert::Infallible;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -17,10 +19,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::Tls;
 use super::progress::Counted;
+use crate::telemetry::Repeats;
 
 /// Unacknowledged data closes the connection after this long (`TCP_USER_TIMEOUT`).
 const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(20);
@@ -34,20 +37,23 @@ const HEAD_BYTES: usize = 16 * 1024;
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
 /// Accepts connections until the future is dropped. With `tls`, only TLS connections.
-pub async fn serve(listener: TcpListener, routes: Router, tls: Option<Tls>) {
+pub async fn serve(listener: TcpListener, routes: Router, tls: Option<Tls>, repeats: Arc<Repeats>) {
     // Dropped with this loop. No wait is needed: requests are short, and the drain tracks upgraded
     // connections.
     let connections = TaskTracker::new();
     loop {
         match listener.accept().await {
             Ok((stream, from)) => {
-                connections.spawn(accept(stream, from, routes.clone(), tls.clone()));
+                let (routes, tls, repeats) = (routes.clone(), tls.clone(), Arc::clone(&repeats));
+                connections.spawn(accept(stream, from, routes, tls, repeats));
             }
             Err(error) if is_connection_error(&error) => {
                 debug!(%error, "A client closed its connection before it was accepted");
             }
             Err(error) => {
-                warn!(%error, "Cannot accept connections: raise the limit of open files of this process (ulimit -n)");
+                if repeats.is_first("cannot accept connections") {
+                    warn!(%error, "Cannot accept connections: raise the limit of open files of this process (ulimit -n)");
+                }
                 sleep(EXHAUSTED_PAUSE).await;
             }
         }
@@ -62,7 +68,13 @@ fn is_connection_error(error: &std::io::Error) -> bool {
     )
 }
 
-async fn accept(stream: TcpStream, from: SocketAddr, routes: Router, tls: Option<Tls>) {
+async fn accept(
+    stream: TcpStream,
+    from: SocketAddr,
+    routes: Router,
+    tls: Option<Tls>,
+    repeats: Arc<Repeats>,
+) {
     // Nagle's algorithm with the client's delayed acknowledgement adds 44 ms to a call setup
     // (measured).
     let _ = stream.set_nodelay(true);
@@ -74,6 +86,12 @@ async fn accept(stream: TcpStream, from: SocketAddr, routes: Router, tls: Option
     };
     match timeout(HANDSHAKE_TIMEOUT, tls.acceptor().accept(stream)).await {
         Ok(Ok(stream)) => serve_connection(stream, from, routes).await,
+        // Such as a client that does not trust the certificate. One that only connects and goes is a probe.
+        Ok(Err(error)) if error.kind() == ErrorKind::InvalidData => {
+            if repeats.is_first("a TLS handshake failed") {
+                info!(%error, "A TLS handshake failed");
+            }
+        }
         Ok(Err(error)) => debug!(%error, "The TLS handshake failed"),
         Err(_) => debug!("The TLS handshake timed out"),
     }

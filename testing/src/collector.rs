@@ -1,6 +1,7 @@
 //! An OTLP receiver over gRPC and HTTP that keeps what it gets, and can refuse or never answer.
 
 use std::collections::BTreeMap;
+use std::io::Read as _;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -9,8 +10,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::header::CONTENT_ENCODING;
+use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
+use flate2::read::GzDecoder;
 use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{
     MetricsService, MetricsServiceServer,
 };
@@ -31,11 +34,13 @@ use opentelemetry_proto::tonic::trace::v1::status::StatusCode as SpanStatus;
 use prost::Message as _;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use tonic::transport::Server;
+use tonic::codec::CompressionEncoding::Gzip;
 use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status};
 
 use crate::PATIENCE;
+use crate::tls_listener::TlsListener;
 
 /// How it answers an export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,6 +157,15 @@ impl Collector {
 
     /// Starts it on another address of this machine.
     pub async fn start_on(address: &str) -> Self {
+        Self::start_with(address, None).await
+    }
+
+    /// Starts it with TLS: a certificate and its key (PEM). Clients need a certificate of `authority`, if there is one.
+    pub async fn start_tls(certificate: &str, key: &str, authority: Option<&str>) -> Self {
+        Self::start_with("127.0.0.1", Some((certificate, key, authority))).await
+    }
+
+    async fn start_with(address: &str, tls: Option<(&str, &str, Option<&str>)>) -> Self {
         let store = Store {
             mode: Arc::default(),
             exports: Arc::default(),
@@ -161,27 +175,38 @@ impl Collector {
         let grpc = TcpListener::bind((address, 0)).await.unwrap();
         let http = TcpListener::bind((address, 0)).await.unwrap();
         let addresses = (grpc.local_addr().unwrap(), http.local_addr().unwrap());
-        let services = Server::builder()
-            .add_service(TraceServiceServer::new(store.clone()))
-            .add_service(MetricsServiceServer::new(store.clone()));
+        let mut server = Server::builder();
+        if let Some((certificate, key, authority)) = tls {
+            let identity = Identity::from_pem(certificate, key);
+            let mut tls = ServerTlsConfig::new().identity(identity);
+            if let Some(authority) = authority {
+                tls = tls.client_ca_root(Certificate::from_pem(authority));
+            }
+            server = server.tls_config(tls).unwrap();
+        }
+        let services = server
+            .add_service(TraceServiceServer::new(store.clone()).accept_compressed(Gzip))
+            .add_service(MetricsServiceServer::new(store.clone()).accept_compressed(Gzip));
         let routes = Router::new()
             .route("/v1/traces", post(take_spans))
             .route("/v1/metrics", post(take_metrics))
             .with_state(store.clone());
-        let tasks = vec![
-            tokio::spawn(async move {
-                services
-                    .serve_with_incoming(TcpIncoming::from(grpc))
-                    .await
-                    .unwrap();
-            }),
-            tokio::spawn(async move { axum::serve(http, routes).await.unwrap() }),
-        ];
+        let over_grpc = tokio::spawn(async move {
+            let incoming = TcpIncoming::from(grpc);
+            services.serve_with_incoming(incoming).await.unwrap();
+        });
+        let over_http = match tls {
+            Some((certificate, key, authority)) => {
+                let http = TlsListener::new(http, certificate, key, authority);
+                tokio::spawn(async move { axum::serve(http, routes).await.unwrap() })
+            }
+            None => tokio::spawn(async move { axum::serve(http, routes).await.unwrap() }),
+        };
         Self {
             grpc: addresses.0,
             http: addresses.1,
             store,
-            tasks,
+            tasks: vec![over_grpc, over_http],
         }
     }
 
@@ -299,22 +324,40 @@ impl MetricsService for Store {
     }
 }
 
-async fn take_spans(State(store): State<Store>, body: Bytes) -> (StatusCode, Vec<u8>) {
+async fn take_spans(
+    State(store): State<Store>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> (StatusCode, Vec<u8>) {
     if !store.accepts().await {
         return (StatusCode::SERVICE_UNAVAILABLE, Vec::new());
     }
-    store.keep(ExportTraceServiceRequest::decode(body).unwrap());
+    store.keep(ExportTraceServiceRequest::decode(plain(&headers, body)).unwrap());
     let response = ExportTraceServiceResponse::default();
     (StatusCode::OK, response.encode_to_vec())
 }
 
-async fn take_metrics(State(store): State<Store>, body: Bytes) -> (StatusCode, Vec<u8>) {
+async fn take_metrics(
+    State(store): State<Store>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> (StatusCode, Vec<u8>) {
     if !store.accepts().await {
         return (StatusCode::SERVICE_UNAVAILABLE, Vec::new());
     }
-    store.count(&ExportMetricsServiceRequest::decode(body).unwrap());
+    store.count(&ExportMetricsServiceRequest::decode(plain(&headers, body)).unwrap());
     let response = ExportMetricsServiceResponse::default();
     (StatusCode::OK, response.encode_to_vec())
+}
+
+/// A body without its compression.
+fn plain(headers: &HeaderMap, body: Bytes) -> Bytes {
+    if !headers.contains_key(CONTENT_ENCODING) {
+        return body;
+    }
+    let mut plain = Vec::new();
+    GzDecoder::new(&*body).read_to_end(&mut plain).unwrap();
+    plain.into()
 }
 
 fn attributes(list: &[KeyValue]) -> BTreeMap<String, String> {

@@ -37,6 +37,7 @@ pub mod proxy;
 pub mod redis_server;
 pub mod round_robin;
 mod signals;
+mod tls_listener;
 pub mod websocket;
 
 use std::time::Duration;

@@ -4,6 +4,7 @@ use std::io::{self, BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -85,6 +86,7 @@ pub struct Node {
     pub address: SocketAddr,
     pub admin: SocketAddr,
     log: Log,
+    log_is_paused: Arc<AtomicBool>,
 }
 
 /// Lines of stderr.
@@ -111,13 +113,16 @@ impl Launch {
         let log_format = ["--set", "log.format=json"];
         let args: Vec<&str> = [&listen[..], &log_format[..]].concat();
         let mut process = self.spawn(&args, Stdio::piped())?;
-        let log = Log::default();
+        let (log, log_is_paused) = (Log::default(), Arc::new(AtomicBool::new(false)));
         let stderr = process.take_stderr().expect("stderr is piped");
         std::thread::spawn({
-            let log = Arc::clone(&log);
+            let (log, is_paused) = (Arc::clone(&log), Arc::clone(&log_is_paused));
             move || {
                 for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                     lock(&log).push(line);
+                    while is_paused.load(Ordering::SeqCst) {
+                        std::thread::sleep(POLL_EVERY);
+                    }
                 }
             }
         });
@@ -130,6 +135,7 @@ impl Launch {
                     address,
                     admin,
                     log,
+                    log_is_paused,
                 });
             }
             if let Some(status) = process.exit_status() {
@@ -167,6 +173,7 @@ impl Launch {
             address,
             admin,
             log: Log::default(),
+            log_is_paused: Arc::default(),
         })
     }
 
@@ -229,6 +236,11 @@ impl Node {
     /// The lines of [`log`](Self::log).
     pub fn log_lines(&self) -> Vec<String> {
         lock(&self.log).clone()
+    }
+
+    /// Stops reading its stderr, so that the pipe fills; or reads on.
+    pub fn pause_log(&self, paused: bool) {
+        self.log_is_paused.store(paused, Ordering::SeqCst);
     }
 
     /// `GET /metrics`: Prometheus text.

@@ -31,7 +31,16 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "transport",
         &[
-            "bugs", "protocol", "drain", "router", "broker", "ice", "limits", "model", "session",
+            "bugs",
+            "protocol",
+            "drain",
+            "router",
+            "broker",
+            "ice",
+            "limits",
+            "model",
+            "session",
+            "telemetry",
         ],
     ),
     ("telemetry", &["model"]),

@@ -58,10 +58,11 @@ async fn signalling_continues(protocol: &'static str) {
     assert!(refusing < 3.0 * kind && slow < 3.0 * kind);
     crate::setup::logged(&setup.nodes[0], &["Cannot export spans"]).await;
     let metrics = setup.nodes[0].metrics().await;
-    let failed = metrics
-        .lines()
-        .find(|line| line.starts_with("switchboard_spans_total{result=\"failed\"}"));
-    assert_ne!(failed.unwrap().split(' ').nth(1), Some("0"));
+    for lost in ["failed", "dropped"] {
+        let start = format!("switchboard_spans_total{{result=\"{lost}\"}}");
+        let line = metrics.lines().find(|line| line.starts_with(&start));
+        assert_ne!(line.unwrap().split(' ').nth(1), Some("0"), "{lost}");
+    }
     // It drains within its deadline though the collector does not answer.
     setup.collector.set_mode(Mode::Hang);
     drop((a, b));

@@ -11,8 +11,10 @@
 )]
 
 mod away;
+mod logs;
 mod metrics;
 mod prometheus;
 mod rules;
 mod setup;
+mod tls;
 mod traces;

@@ -104,8 +104,8 @@ fn an_empty_value_is_unset_everywhere() {
         config.unwrap();
         assert_eq!(effective, all);
     }
-    let text: String = keys.iter().map(|key| format!("{key} = \"\"\n")).collect();
-    let empty = file(&text);
+    let lines: Vec<String> = keys.iter().map(|key| format!("{key} = \"\"")).collect();
+    let empty = file(&lines.join("\n"));
     let (effective, config) = Config::check(Sources {
         file: Some(empty.path().to_owned()),
         ..Sources::default()
@@ -183,6 +183,14 @@ fn passwords_are_never_printed() {
             "{url}: {mistakes}"
         );
     }
+    let endpoint = (
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "https://me:hunter2@collector",
+    );
+    let (_, effective) = load(&[endpoint]).unwrap();
+    assert!(!effective.contains("hunter2"), "{effective}");
+    let wrong = mistakes(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "me:hunter2@collector")]);
+    assert!(!wrong.contains("hunter2"), "{wrong}");
     // The parser of TOML shows the line.
     for text in [
         "[redis]\nurl = redis://:hunter2@localhost\n",

@@ -40,7 +40,8 @@ impl State {
                 span.set("switchboard.report.pair", PairKind::as_str(pair));
             }
         }
-        if failure.is_some() {
+        let repeats = &self.node.telemetry.repeats;
+        if failure.is_some() && repeats.is_first("a client could not connect to its call peer") {
             info!(trace_id = call.context.trace_id(), session.id = %self.lease.session,
                   "A client could not connect to its call peer");
         }
