@@ -104,6 +104,7 @@ struct Session {
 #[derive(Clone, Debug)]
 struct Limits {
     signals_per_second: u32,
+    signals_per_second_per_ip: u32,
     connections_per_ip: u32,
     origins: Vec<String>,
 }
@@ -152,6 +153,10 @@ impl Config {
             limits: Limits {
                 signals_per_second: reader
                     .parsed("limits.signals_per_second", "a number; 0 for no limit"),
+                signals_per_second_per_ip: reader.parsed(
+                    "limits.signals_per_second_per_ip",
+                    "a number; 0 for no limit",
+                ),
                 connections_per_ip: reader
                     .parsed("limits.connections_per_ip", "a number; 0 for no limit"),
                 origins: reader.list("limits.origins"),
@@ -266,6 +271,7 @@ impl Config {
             max_age: self.session.max_age,
             frame_bytes: self.session.frame_bytes,
             signals_per_second: self.limits.signals_per_second,
+            signals_per_second_per_ip: self.limits.signals_per_second_per_ip,
             connections_per_ip: self.limits.connections_per_ip,
             origins: self.limits.origins.clone(),
             http: self.http,

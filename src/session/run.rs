@@ -44,7 +44,7 @@ async fn hold<S: Socket, D: Codec>(
     let farewell = Box::pin(farewell(socket, reason));
     let departing = Box::pin(async move {
         if let Some(runner) = runner {
-            runner.end(reason, address.as_ref(), &stop).await;
+            runner.end(reason, &address, &stop).await;
         }
     });
     // Peers and names do not wait for a client that takes its time to say goodbye, nor the client for a broker that is away.
