@@ -17,6 +17,8 @@ use crate::model::{Offset, Secret, SecretHash, UserName};
 
 /// After how many unconfirmed entries the client is pinged, so that it confirms them.
 const ASK_AFTER: usize = 64;
+/// After how many bytes of bodies: a quarter of an inbox, so that long messages do not fill it between two heartbeats.
+const ASK_AFTER_BYTES: usize = 256 * 1024;
 
 /// The record of one resumable session, as this connection keeps it.
 #[derive(Debug)]
@@ -29,6 +31,8 @@ pub(super) struct Record {
     /// The entry that the client has when it answers this ping.
     marks: VecDeque<(u64, Offset)>,
     asked_at: Offset,
+    /// Bytes of entries since the client was last pinged.
+    unasked_bytes: usize,
     confirmed: Confirmed,
     /// An earlier connection has decided about everything up to here…
     decided: Offset,
@@ -95,6 +99,7 @@ impl Record {
             unconfirmed: VecDeque::new(),
             marks: VecDeque::new(),
             asked_at: Offset::default(),
+            unasked_bytes: 0,
             confirmed: Confirmed::default(),
             decided: Offset::default(),
             silent: HashSet::new(),
@@ -158,6 +163,11 @@ impl Record {
         }
     }
 
+    /// An entry with a body of so many bytes was dealt with.
+    pub(super) fn weighs(&mut self, bytes: usize) {
+        self.unasked_bytes += bytes;
+    }
+
     /// A leave is on its way to this user.
     pub(super) fn leaves(&mut self, user: UserName, leaving: Leaving) {
         self.left.remove(&user);
@@ -183,7 +193,7 @@ impl Record {
 
     /// Whether the client should be asked for a sign of life, which confirms what it has.
     pub(super) fn asks(&self) -> bool {
-        if self.missed == Missed::Told {
+        if self.missed == Missed::Told || self.unasked_bytes >= ASK_AFTER_BYTES {
             return true;
         }
         let unconfirmed = &self.unconfirmed;
@@ -193,6 +203,7 @@ impl Record {
 
     /// The client was sent this ping, behind everything that it was told.
     pub(super) fn pinged(&mut self, ping: u64) {
+        self.unasked_bytes = 0;
         if self.missed == Missed::Told {
             self.missed = Missed::Asked(ping);
         }
