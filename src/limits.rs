@@ -3,7 +3,7 @@
 mod address;
 mod guesses;
 
-pub use address::AddressLimits;
+pub use address::{AddressLimits, Addresses};
 pub use guesses::{Guesser, Guesses};
 
 use std::collections::HashMap;
@@ -25,6 +25,8 @@ pub struct RateLimit {
     allowed: Option<DefaultDirectRateLimiter>,
     /// Refused messages. They have the same limit: a client that exceeds it too ignores the errors.
     refused: Option<DefaultDirectRateLimiter>,
+    /// The most that is accepted at once.
+    burst: u32,
 }
 
 /// The client sends faster than it may.
@@ -49,22 +51,42 @@ impl RateLimit {
         Self {
             allowed: limiter(),
             refused: limiter(),
+            burst: per_second.saturating_mul(BURST_SECONDS),
         }
     }
 
     /// Counts one message, and refuses it above the limit.
     pub fn check(&self) -> Result<(), TooFast> {
-        let (Some(allowed), Some(refused)) = (&self.allowed, &self.refused) else {
+        let Some(allowed) = &self.allowed else {
             return Ok(());
         };
         let Err(not_until) = allowed.check() else {
             return Ok(());
         };
         let retry_after = not_until.wait_time_from(DefaultClock::default().now());
-        Err(TooFast {
+        Err(self.refuse(retry_after))
+    }
+
+    /// Counts a refused message; it may be accepted after this time.
+    pub fn refuse(&self, retry_after: Duration) -> TooFast {
+        let refused = self.refused.as_ref();
+        TooFast {
             retry_after,
-            persistent: refused.check().is_err(),
-        })
+            persistent: refused.is_some_and(|refused| refused.check().is_err()),
+        }
+    }
+
+    /// Counts a message that costs as much as so many, and refuses it above the limit. One that costs more than a burst
+    /// costs a burst.
+    fn check_cost(&self, cost: u32) -> Result<(), Duration> {
+        let cost = cost.min(self.burst);
+        let (Some(allowed), Some(cost)) = (&self.allowed, NonZeroU32::new(cost)) else {
+            return Ok(());
+        };
+        match allowed.check_n(cost) {
+            Ok(Err(not_until)) => Err(not_until.wait_time_from(DefaultClock::default().now())),
+            _ => Ok(()),
+        }
     }
 }
 

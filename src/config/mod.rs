@@ -92,6 +92,7 @@ struct Session {
 #[derive(Clone, Debug)]
 struct Limits {
     signals_per_second: u32,
+    signals_per_second_per_ip: u32,
     connections_per_ip: u32,
     origins: Origins,
 }
@@ -147,6 +148,10 @@ impl Config {
             limits: Limits {
                 signals_per_second: reader
                     .number("limits.signals_per_second", "a number; 0 for no limit"),
+                signals_per_second_per_ip: reader.number(
+                    "limits.signals_per_second_per_ip",
+                    "a number; 0 for no limit",
+                ),
                 connections_per_ip: reader
                     .number("limits.connections_per_ip", "a number; 0 for no limit"),
                 origins: read_origins(reader),
@@ -188,6 +193,7 @@ impl Config {
             max_age: self.session.max_age,
             frame_bytes: self.session.frame_bytes,
             signals_per_second: self.limits.signals_per_second,
+            signals_per_second_per_ip: self.limits.signals_per_second_per_ip,
             connections_per_ip: self.limits.connections_per_ip,
             origins: self.limits.origins.clone(),
             http: self.http,

@@ -56,7 +56,7 @@ impl UserName {
         Ok(Self(text.into()))
     }
 
-    /// A name that another node has parsed: what it allows may be of another version.
+    /// A name that was parsed at a login, or is nobody's: by another node, whose rules may be of another version.
     pub fn known(text: &str) -> Result<Self, InvalidName> {
         let fits = (1..=Self::MAX_BYTES).contains(&text.len());
         fits.then(|| Self(text.into())).ok_or(InvalidName::Length)

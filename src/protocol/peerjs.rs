@@ -126,6 +126,7 @@ impl Codec for PeerJs {
                     Some(name),
                     Refusal::UserUnavailable
                     | Refusal::InboxFull { .. }
+                    | Refusal::TooMany(_)
                     | Refusal::RateLimited { .. }
                     | Refusal::Unavailable { .. },
                 ) => Some(self.forward("EXPIRE", name, b"")),

@@ -142,6 +142,7 @@ fn an_unreachable_peer_is_reported_as_expired() {
         Refusal::RateLimited {
             retry_after: second,
         },
+        Refusal::TooMany("calls"),
     ] {
         let event = Event::Refused {
             refusal,

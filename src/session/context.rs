@@ -25,8 +25,8 @@ pub struct SessionContext {
     pub write_timeout: Duration,
     /// The client's rate limit.
     pub rate: RateLimit,
-    /// What it shares with other sessions of its address; `None` over HTTP, whose sessions have no connection.
-    pub address: Option<AddressLimits>,
+    /// What it shares with other sessions of its address.
+    pub address: AddressLimits,
     /// Tells whether the node drains.
     pub phase: Phase,
     /// How long a resumable session keeps one connection; zero means forever.

@@ -34,7 +34,7 @@ impl Runner {
     pub(super) async fn end(
         mut self,
         reason: CloseReason,
-        address: Option<&AddressLimits>,
+        address: &AddressLimits,
         stop: &CancellationToken,
     ) {
         if self.mailbox.has_overflowed() {
@@ -47,7 +47,7 @@ impl Runner {
         if self.state.is_resumable()
             && reason.can_resume()
             && !hangs_up
-            && let Ok(_permit) = address.map_or(Ok(None), AddressLimits::detach)
+            && let Ok(_permit) = address.detach()
         {
             match self.wait_for_resume(stop).await {
                 Wait::Resumed => return self.vanish(),

@@ -1,16 +1,26 @@
 //! Decodes and executes what the client sends.
 
+use std::time::Duration;
+
 use futures_util::{FutureExt as _, StreamExt as _};
 
 use super::runner::SessionEvent;
 use super::state::Input;
 use super::{Received, Session, Socket, http};
 use crate::bugs::{self, Bug};
-use crate::model::{CloseReason, Command, Correlation, Event, Frame, Refusal};
+use crate::limits::TooFast;
+use crate::model::{CloseReason, Command, Correlation, Event, Frame, Refusal, SignalKind};
 use crate::protocol::{Codec, DecodeError};
 
 /// How many frames are handled before the replies are written.
 const HEARD_AT_ONCE: usize = 32;
+
+/// What a login costs its address: it is some ten commands of the store.
+const LOGIN_COST: u32 = 20;
+/// What an offer costs: it is looked for whoever has the name, and a call begins.
+const OFFER_COST: u32 = 4;
+/// For how many names a question about presence costs as much as a candidate.
+const NAMES_A_COST: usize = 4;
 
 /// Whether a command waited for the broker. If so, other events get a turn before the next frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,12 +83,7 @@ impl<S: Socket, D: Codec> Session<S, D> {
             return Ok(Took::NoTime);
         }
         if let Err(too_fast) = self.context.rate.check() {
-            if too_fast.persistent {
-                return Err(CloseReason::TooFast);
-            }
-            let refusal = Refusal::RateLimited {
-                retry_after: too_fast.retry_after,
-            };
+            let refusal = slowed_down(too_fast)?;
             // Decode the frame anyway: a client that waits for the answer to its id gets one.
             let (id, name) = match self.codec.decode(frame) {
                 Err(DecodeError { id, name, .. }) => (id, name),
@@ -91,6 +96,9 @@ impl<S: Socket, D: Codec> Session<S, D> {
         match self.codec.decode(frame) {
             Ok(mut command) => {
                 http::set_id(&mut command, ours);
+                if let Err(retry_after) = self.context.address.check(cost(&command)) {
+                    return self.refuse_dear(command, retry_after);
+                }
                 self.act(command).await
             }
             Err(DecodeError { refusal, id, name }) => {
@@ -99,6 +107,21 @@ impl<S: Socket, D: Codec> Session<S, D> {
                 Ok(Took::NoTime)
             }
         }
+    }
+
+    /// Refuses what is above the limit of the client's address.
+    fn refuse_dear(
+        &mut self,
+        command: Command,
+        retry_after: Duration,
+    ) -> Result<Took, CloseReason> {
+        let refusal = slowed_down(self.context.rate.refuse(retry_after))?;
+        match command {
+            Command::Login { id, .. } => self.tell(Event::LoginRefused { refusal, id }),
+            Command::Send { id, to, .. } => self.refuse(refusal, id, Some(to)),
+            command => self.refuse(refusal, command.into_id(), None),
+        }
+        Ok(Took::NoTime)
     }
 
     async fn act(&mut self, command: Command) -> Result<Took, CloseReason> {
@@ -144,4 +167,28 @@ impl<S: Socket, D: Codec> Session<S, D> {
         }
         Ok(Took::NoTime)
     }
+}
+
+/// What a command costs its address, in candidates.
+fn cost(command: &Command) -> u32 {
+    match command {
+        Command::Login { .. } => LOGIN_COST,
+        Command::Send { signal, .. } if signal.kind == SignalKind::Offer => OFFER_COST,
+        Command::Presence { names, .. } => {
+            u32::try_from(1 + names.len() / NAMES_A_COST).unwrap_or(u32::MAX)
+        }
+        _ => 1,
+    }
+}
+
+/// The refusal for a client that is too fast, or the end of its connection if it does not slow down.
+fn slowed_down(too_fast: TooFast) -> Result<Refusal, CloseReason> {
+    let TooFast {
+        retry_after,
+        persistent,
+    } = too_fast;
+    if persistent {
+        return Err(CloseReason::TooFast);
+    }
+    Ok(Refusal::RateLimited { retry_after })
 }

@@ -117,8 +117,7 @@ impl<S: Socket, D: Codec> Session<S, D> {
                 let secret = Secret::claimed(&secret);
                 router
                     .enter(address, secret, self.context.policy.grace, || {
-                        let address = self.context.address.as_ref();
-                        address.map_or(Duration::ZERO, |address| address.guesser.wrong())
+                        self.context.address.guesser.wrong()
                     })
                     .await
             }

@@ -46,7 +46,7 @@ async fn hold<S: Socket, D: Codec>(
     let farewell = Box::pin(farewell(socket, reason));
     let departing = Box::pin(async move {
         if let Some(runner) = runner {
-            runner.end(reason, address.as_ref(), &stop).await;
+            runner.end(reason, &address, &stop).await;
         }
     });
     // Concurrently: call peers and the name do not wait for a client that closes slowly, nor the client for a broker

@@ -99,20 +99,14 @@ impl Metrics {
         let (provider, registry) = provider(resource, push);
         let meter = provider.meter("switchboard");
         let by = |instrument, label, words| Counters::by(&meter, instrument, label, words);
+        let by_result =
+            |instrument, results: &[&'static str]| by(instrument, "result", results.to_vec());
         let by_connection = |instrument| gauges(&meter, instrument);
         Self {
             connections: by_connection(instruments::CONNECTIONS),
             sessions: by_connection(instruments::SESSIONS),
-            logins: by(
-                instruments::LOGINS,
-                "result",
-                instruments::LOGIN_RESULTS.to_vec(),
-            ),
-            resumes: by(
-                instruments::RESUMES,
-                "result",
-                instruments::RESUME_RESULTS.to_vec(),
-            ),
+            logins: by_result(instruments::LOGINS, instruments::LOGIN_RESULTS),
+            resumes: by_result(instruments::RESUMES, instruments::RESUME_RESULTS),
             ended: by(instruments::ENDED, "reason", instruments::endings()),
             signals: Counters::by_two(
                 &meter,
@@ -135,19 +129,11 @@ impl Metrics {
                 ("pair", instruments::pairs()),
             ),
             overflows: by(instruments::MAILBOX_OVERFLOWS, "", vec![""]),
-            leases: by(instruments::LEASES, "result", RENEWALS.to_vec()),
+            leases: by_result(instruments::LEASES, &RENEWALS),
             gaps: by(instruments::GAPS, "scope", instruments::GAP_SCOPES.to_vec()),
             troubles: by(instruments::REDIS_ERRORS, "kind", TROUBLES.to_vec()),
-            spans: Arc::new(by(
-                instruments::SPANS,
-                "result",
-                instruments::SPAN_RESULTS.to_vec(),
-            )),
-            pushes: Arc::new(by(
-                instruments::PUSHES,
-                "result",
-                instruments::PUSH_RESULTS.to_vec(),
-            )),
+            spans: Arc::new(by_result(instruments::SPANS, instruments::SPAN_RESULTS)),
+            pushes: Arc::new(by_result(instruments::PUSHES, instruments::PUSH_RESULTS)),
             lines_dropped: Arc::new(by(instruments::LINES_DROPPED, "", vec![""])),
             setup: seconds(&meter, instruments::SETUP, &SETUPS),
             delivery: seconds(&meter, instruments::DELIVERY, &LATENCIES),

@@ -32,7 +32,7 @@ use axum::routing::{any, get};
 use crate::broker::{Broker, Questions};
 use crate::drain::Phase;
 use crate::ice::Ice;
-use crate::limits::{ConnectionLimit, Guesses};
+use crate::limits::{Addresses, ConnectionLimit};
 use crate::router::Router;
 use crate::session::Clocks;
 
@@ -49,6 +49,8 @@ pub struct Settings {
     pub frame_bytes: usize,
     /// Messages per second for one connection; 0 means no limit.
     pub signals_per_second: u32,
+    /// The cost of messages per second from one address; 0 means no limit.
+    pub signals_per_second_per_ip: u32,
     /// Connections from one address (one /64 of IPv6); 0 means no limit.
     pub connections_per_ip: u32,
     /// Which web pages may connect.
@@ -86,9 +88,7 @@ pub struct Endpoints {
     connections: ConnectionLimit,
     /// Requests whose bodies are being received or processed, counted by client address.
     posts: ConnectionLimit,
-    /// Resumable sessions without a connection, counted by client address.
-    detached: ConnectionLimit,
-    guesses: Guesses,
+    addresses: Addresses,
     homes: http::Homes,
     /// The page at `/`; `None` if pages are disabled.
     front_page: Option<Arc<pages::File>>,
@@ -104,7 +104,11 @@ impl Endpoints {
         phase: Phase,
     ) -> Self {
         let limit = || ConnectionLimit::new(settings.connections_per_ip);
-        let (connections, posts, detached) = (limit(), limit(), limit());
+        let (connections, posts) = (limit(), limit());
+        let addresses = Addresses::new(
+            settings.connections_per_ip,
+            settings.signals_per_second_per_ip,
+        );
         let front_page = settings.pages.then(pages::front_page).map(Arc::new);
         let settings = Arc::new(settings);
         let homes = http::Homes::new(
@@ -112,6 +116,7 @@ impl Endpoints {
             Arc::clone(&router),
             phase.clone(),
             Arc::clone(&settings),
+            addresses.clone(),
         );
         Self {
             settings,
@@ -119,8 +124,7 @@ impl Endpoints {
             phase,
             connections,
             posts,
-            detached,
-            guesses: Guesses::default(),
+            addresses,
             homes,
             front_page,
             lists: peerjs::Lists::default(),

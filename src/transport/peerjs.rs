@@ -245,7 +245,7 @@ fn initial_login(settings: &Settings, query: &str) -> (Realm, InitialLogin) {
     (realm_of(&key), initial_login)
 }
 
-/// The realm of an HTTP request with this key. An unknown key counts as the first that is configured, as PeerServer
+/// The realm of an HTTP request with this key. An unknown key counts as the first that is configured, as `PeerServer`
 /// ignores keys here; with `strict_key` it has no realm.
 fn realm(endpoints: &Endpoints, key: &str) -> Option<Realm> {
     let peerjs = endpoints.peerjs()?;

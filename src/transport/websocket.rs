@@ -16,7 +16,7 @@ use futures_util::{Sink, Stream};
 use super::progress::{Progress, ReceivedBytes};
 use super::reject::Rejection;
 use super::{Endpoints, pages};
-use crate::limits::{AddressLimits, Permit, RateLimit};
+use crate::limits::{Permit, RateLimit};
 use crate::model::{CloseReason, Frame, Realm};
 use crate::protocol::{Codec, Native};
 use crate::session::state::SessionPolicy;
@@ -129,11 +129,7 @@ pub(super) fn open_session(
         policy: setup.policy,
         write_timeout: endpoints.settings.write_timeout,
         rate: RateLimit::new(endpoints.settings.signals_per_second),
-        address: Some(AddressLimits::new(
-            from.ip(),
-            &endpoints.guesses,
-            &endpoints.detached,
-        )),
+        address: endpoints.addresses.of(from.ip()),
         phase: endpoints.phase.clone(),
         max_age: endpoints.settings.max_age,
         http: None,

@@ -118,6 +118,16 @@ impl Client {
             .expect("the node accepts the connection")
     }
 
+    /// Connects from this address of the machine.
+    pub async fn connect_from(from: IpAddr, address: SocketAddr) -> Self {
+        let options = Options {
+            from: Some(from),
+            ..Options::default()
+        };
+        let (socket, _) = connect(address, "/", options).await.unwrap();
+        Self::over(socket)
+    }
+
     /// Connects with further headers; the error is the HTTP status.
     pub async fn try_connect(
         address: SocketAddr,

@@ -141,7 +141,7 @@ fn a_value_of_the_environment_that_was_not_unwrapped_is_refused() {
 }
 
 #[test]
-fn passwords_are_never_printed() {
+fn passwords_of_redis_are_never_printed() {
     const URL: &str = "SWITCHBOARD_REDIS__URL";
     for (url, printed) in [
         (
@@ -183,6 +183,10 @@ fn passwords_are_never_printed() {
             "{url}: {mistakes}"
         );
     }
+}
+
+#[test]
+fn passwords_of_collectors_and_of_broken_files_are_never_printed() {
     let endpoint = (
         "OTEL_EXPORTER_OTLP_ENDPOINT",
         "https://me:hunter2@collector",

@@ -62,68 +62,71 @@ fn traces_are_exported_if_an_endpoint_or_exporter_is_set() {
     }
 }
 
+/// A variable, a value that it cannot have, and what its mistake says.
+const MISTAKES: &[(&str, &str, &str)] = &[
+    // For both signals.
+    (
+        "OTEL_EXPORTER_OTLP_PROTOCOL",
+        "http/json",
+        "use grpc or http/protobuf",
+    ),
+    (
+        "OTEL_EXPORTER_OTLP_CERTIFICATE",
+        "/no/such/file",
+        "cannot be read: ",
+    ),
+    (
+        "OTEL_EXPORTER_OTLP_CLIENT_KEY",
+        "/dev/null",
+        "set both CLIENT_CERTIFICATE and CLIENT_KEY",
+    ),
+    (
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+        "localhost:4318",
+        "write http://localhost:4318, or https://",
+    ),
+    (
+        "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
+        "grpc://localhost:4317",
+        "must begin with http:// or https://",
+    ),
+    (
+        "OTEL_EXPORTER_OTLP_TIMEOUT",
+        "10s",
+        "is not a number from 1; times are in milliseconds",
+    ),
+    (
+        "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT",
+        "0",
+        "is not a number from 1",
+    ),
+    ("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd", "use gzip or none"),
+    ("OTEL_EXPORTER_OTLP_INSECURE", "yes", "use true or false"),
+    (
+        "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE",
+        "both",
+        "use cumulative or delta or lowmemory",
+    ),
+    ("OTEL_BSP_MAX_QUEUE_SIZE", "many", "is not a number from 1"),
+    ("OTEL_BSP_SCHEDULE_DELAY", "-1", "is not a number from 1"),
+    (
+        "OTEL_METRIC_EXPORT_INTERVAL",
+        "1m",
+        "is not a number from 1",
+    ),
+    ("OTEL_SPAN_EVENT_COUNT_LIMIT", "x", "is not a number from 1"),
+    (
+        "OTEL_RESOURCE_ATTRIBUTES",
+        "production",
+        "is not a list key=value,key=value",
+    ),
+    ("OTEL_SDK_DISABLED", "1", "use true or false"),
+];
+
 #[test]
 fn each_mistake_is_printed_once_and_values_are_checked() {
     let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://localhost:4318");
-    for (variable, value, what) in [
-        // For both signals.
-        (
-            "OTEL_EXPORTER_OTLP_PROTOCOL",
-            "http/json",
-            "use grpc or http/protobuf",
-        ),
-        (
-            "OTEL_EXPORTER_OTLP_CERTIFICATE",
-            "/no/such/file",
-            "cannot be read: ",
-        ),
-        (
-            "OTEL_EXPORTER_OTLP_CLIENT_KEY",
-            "/dev/null",
-            "set both CLIENT_CERTIFICATE and CLIENT_KEY",
-        ),
-        (
-            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
-            "localhost:4318",
-            "write http://localhost:4318, or https://",
-        ),
-        (
-            "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
-            "grpc://localhost:4317",
-            "must begin with http:// or https://",
-        ),
-        (
-            "OTEL_EXPORTER_OTLP_TIMEOUT",
-            "10s",
-            "is not a number from 1; times are in milliseconds",
-        ),
-        (
-            "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT",
-            "0",
-            "is not a number from 1",
-        ),
-        ("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd", "use gzip or none"),
-        ("OTEL_EXPORTER_OTLP_INSECURE", "yes", "use true or false"),
-        (
-            "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE",
-            "both",
-            "use cumulative or delta or lowmemory",
-        ),
-        ("OTEL_BSP_MAX_QUEUE_SIZE", "many", "is not a number from 1"),
-        ("OTEL_BSP_SCHEDULE_DELAY", "-1", "is not a number from 1"),
-        (
-            "OTEL_METRIC_EXPORT_INTERVAL",
-            "1m",
-            "is not a number from 1",
-        ),
-        ("OTEL_SPAN_EVENT_COUNT_LIMIT", "x", "is not a number from 1"),
-        (
-            "OTEL_RESOURCE_ATTRIBUTES",
-            "production",
-            "is not a list key=value,key=value",
-        ),
-        ("OTEL_SDK_DISABLED", "1", "use true or false"),
-    ] {
+    for &(variable, value, what) in MISTAKES {
         let mistakes = mistakes(&[endpoint, (variable, value)]);
         assert!(mistakes.contains("1 mistake(s)"), "{variable}: {mistakes}");
         let expected = format!("{variable} = {value:?} ");
@@ -158,7 +161,55 @@ fn words_of_the_specification_may_be_in_upper_case() {
     assert!(config.telemetry.sampling.ratio.abs() < 1e-9);
 }
 
-/// Every variable of the specification, and some that are not in it.
+/// Variables of the specification, and some that are not in it: what the warning says.
+const UNSUPPORTED: &[(&str, &str, &str)] = &[
+    ("OTEL_PROPAGATORS", "b3", ": an offer's traceparent"),
+    (
+        "OTEL_PROPAGATORS",
+        "tracecontext,b3multi",
+        ": an offer's traceparent",
+    ),
+    ("OTEL_PROPAGATORS", "none", ": an offer's traceparent"),
+    (
+        "OTEL_LOGS_EXPORTER",
+        "otlp",
+        ": log lines go to standard error",
+    ),
+    ("OTEL_LOG_LEVEL", "debug", ": use log.level"),
+    (
+        "OTEL_EXPORTER_PROMETHEUS_PORT",
+        "9464",
+        ": metrics are at /metrics",
+    ),
+    (
+        "OTEL_EXPORTER_OTLP_ENPOINT",
+        "http://a",
+        ": did you mean OTEL_EXPORTER_OTLP_ENDPOINT?",
+    ),
+    (
+        "OTEL_EXPORTER_OTLP_TRACE_ENDPOINT",
+        "http://a",
+        ": did you mean OTEL_EXPORTER_OTLP_TRACES_ENDPOINT?",
+    ),
+    ("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "http://a", ""),
+    ("OTEL_EXPORTER_PROMETHEUS_HOST", "a", ""),
+    ("OTEL_EXPORTER_ZIPKIN_ENDPOINT", "http://a", ""),
+    ("OTEL_EXPORTER_JAEGER_ENDPOINT", "http://a", ""),
+    ("OTEL_BLRP_SCHEDULE_DELAY", "1000", ""),
+    ("OTEL_ATTRIBUTE_COUNT_LIMIT", "8", ""),
+    ("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "8", ""),
+    ("OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT", "8", ""),
+    ("OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT", "8", ""),
+    (
+        "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION",
+        "a",
+        "",
+    ),
+    ("OTEL_CONFIG_FILE", "a.yaml", ""),
+    ("OTEL_SEMCONV_STABILITY_OPT_IN", "http", ""),
+    ("OTEL_PYTHON_LOG_LEVEL", "debug", ""),
+];
+
 #[test]
 fn what_is_not_supported_is_named() {
     let ignored =
@@ -176,53 +227,7 @@ fn what_is_not_supported_is_named() {
     ] {
         assert_eq!(ignored(variable, value), [""; 0], "{variable}");
     }
-    for (variable, value, hint) in [
-        ("OTEL_PROPAGATORS", "b3", ": an offer's traceparent"),
-        (
-            "OTEL_PROPAGATORS",
-            "tracecontext,b3multi",
-            ": an offer's traceparent",
-        ),
-        ("OTEL_PROPAGATORS", "none", ": an offer's traceparent"),
-        (
-            "OTEL_LOGS_EXPORTER",
-            "otlp",
-            ": log lines go to standard error",
-        ),
-        ("OTEL_LOG_LEVEL", "debug", ": use log.level"),
-        (
-            "OTEL_EXPORTER_PROMETHEUS_PORT",
-            "9464",
-            ": metrics are at /metrics",
-        ),
-        (
-            "OTEL_EXPORTER_OTLP_ENPOINT",
-            "http://a",
-            ": did you mean OTEL_EXPORTER_OTLP_ENDPOINT?",
-        ),
-        (
-            "OTEL_EXPORTER_OTLP_TRACE_ENDPOINT",
-            "http://a",
-            ": did you mean OTEL_EXPORTER_OTLP_TRACES_ENDPOINT?",
-        ),
-        ("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "http://a", ""),
-        ("OTEL_EXPORTER_PROMETHEUS_HOST", "a", ""),
-        ("OTEL_EXPORTER_ZIPKIN_ENDPOINT", "http://a", ""),
-        ("OTEL_EXPORTER_JAEGER_ENDPOINT", "http://a", ""),
-        ("OTEL_BLRP_SCHEDULE_DELAY", "1000", ""),
-        ("OTEL_ATTRIBUTE_COUNT_LIMIT", "8", ""),
-        ("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "8", ""),
-        ("OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT", "8", ""),
-        ("OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT", "8", ""),
-        (
-            "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION",
-            "a",
-            "",
-        ),
-        ("OTEL_CONFIG_FILE", "a.yaml", ""),
-        ("OTEL_SEMCONV_STABILITY_OPT_IN", "http", ""),
-        ("OTEL_PYTHON_LOG_LEVEL", "debug", ""),
-    ] {
+    for &(variable, value, hint) in UNSUPPORTED {
         let told = ignored(variable, value);
         assert_eq!(told.len(), 1, "{variable}: {told:?}");
         assert!(

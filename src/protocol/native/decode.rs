@@ -103,14 +103,15 @@ impl<'a> Wire<'a> {
         }
     }
 
-    /// The user that the message names. A string that is no valid name belongs to nobody, so the
-    /// error is `user_unavailable`.
+    /// The user that the message names. A string that is too long for a name belongs to nobody, so
+    /// the error is `user_unavailable`. Its characters are not looked at: this is done for every
+    /// signal, and a login has not let anybody have a name that is none.
     pub(super) fn user(&self) -> Result<UserName, Refusal> {
         let raw = self
             .name
             .ok_or(Refusal::BadMessage("The name of a user is missing"))?;
         let name = string(raw.get()).ok_or(Refusal::BadMessage("Invalid name: send a string"))?;
-        UserName::parse(&name).map_err(|_| Refusal::UserUnavailable)
+        UserName::known(&name).map_err(|_| Refusal::UserUnavailable)
     }
 
     pub(super) fn command(

@@ -8,8 +8,9 @@ use crate::broker::{Flags, Holder};
 use crate::model::{NodeId, PeerState, SessionId, UserName};
 use crate::router::LocalNode;
 
-/// How many calls a session may begin: each takes room here and in its record, and one `leave` ends them all.
-const CALLS: usize = 256;
+/// How many calls a session may begin: each takes room here and in its record, and one `leave` ends them all. Half of
+/// them may be with users who are waited for.
+const CALLS: usize = 512;
 
 /// The calls of one session.
 #[derive(Debug)]

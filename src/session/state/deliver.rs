@@ -33,7 +33,7 @@ impl State {
         let Entry { id, envelope } = entry;
         let from = Arc::clone(&envelope.from);
         let repeatable = HeardId::of(&envelope);
-        let before = self.actions.len();
+        let (before, bytes) = (self.actions.len(), envelope.body_len());
         let decision = record.decision(id);
         if let (Some(heard), Decision::Tell) = (repeatable, decision) {
             self.dedup.heard_before(&from.address.name, heard);
@@ -50,6 +50,7 @@ impl State {
             return;
         };
         record.dealt(id, &from.address.name, repeatable, silent);
+        record.weighs(bytes);
         if !record.is_unseen(id) {
             // The client saw it on an earlier connection. It was handled only for the state of our calls.
             self.actions.truncate(before);

@@ -154,11 +154,11 @@ impl State {
         }
         let starts_call = signal.kind.starts_call();
         if starts_call && !self.calls.has_room(&to) {
-            return self.tell_in_order(Event::Refused {
-                refusal: Refusal::TooMany("At most 256 calls at once: leave some"),
-                id,
-                name: Some(to),
-            });
+            let too_many = Refusal::TooMany("At most 512 calls at once: leave some");
+            if let Some(event) = self.refused(to, id, too_many) {
+                self.tell_in_order(event);
+            }
+            return;
         }
         let n = self.outbox.next();
         if starts_call {

@@ -18,6 +18,8 @@ use crate::model::{Offset, Secret, SecretHash, UserName};
 
 /// After how many unconfirmed entries the client is pinged, so that it confirms them.
 const ASK_AFTER: usize = 64;
+/// After how many bytes of bodies: a quarter of an inbox, so that long messages do not fill it between two heartbeats.
+const ASK_AFTER_BYTES: usize = 256 * 1024;
 
 /// The record of one resumable session, as this connection keeps it.
 #[derive(Debug)]
@@ -30,6 +32,8 @@ pub(super) struct Record {
     /// Pings in flight, each with the last entry that its pong confirms.
     marks: VecDeque<(u64, Offset)>,
     asked_at: Offset,
+    /// Bytes of entries since the client was last pinged.
+    unasked_bytes: usize,
     confirmed: Confirmed,
     /// An earlier connection has decided about all entries up to here.
     decided: Offset,
@@ -96,6 +100,7 @@ impl Record {
             unconfirmed: VecDeque::new(),
             marks: VecDeque::new(),
             asked_at: Offset::default(),
+            unasked_bytes: 0,
             confirmed: Confirmed::default(),
             decided: Offset::default(),
             silent: HashSet::new(),
@@ -159,6 +164,11 @@ impl Record {
         }
     }
 
+    /// Records that an entry with a body of so many bytes was handled.
+    pub(super) fn weighs(&mut self, bytes: usize) {
+        self.unasked_bytes += bytes;
+    }
+
     /// Records that a leave is under way to this user.
     pub(super) fn leaves(&mut self, user: UserName, leaving: Leaving) {
         self.left.remove(&user);
@@ -185,7 +195,7 @@ impl Record {
 
     /// Whether to ping the client, so that its pong confirms what it has.
     pub(super) fn asks(&self) -> bool {
-        if self.missed == Missed::Told {
+        if self.missed == Missed::Told || self.unasked_bytes >= ASK_AFTER_BYTES {
             return true;
         }
         let unconfirmed = &self.unconfirmed;
@@ -195,6 +205,7 @@ impl Record {
 
     /// Records a ping that was sent behind everything before.
     pub(super) fn pinged(&mut self, ping: u64) {
+        self.unasked_bytes = 0;
         if self.missed == Missed::Told {
             self.missed = Missed::Asked(ping);
         }

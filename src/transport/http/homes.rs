@@ -22,7 +22,7 @@ use super::wire::{Denied, Locator, Reply, Request};
 use crate::broker::{Broker, Questions};
 use crate::bugs::{self, Bug};
 use crate::drain::Phase;
-use crate::limits::{ConnectionLimit, Permit};
+use crate::limits::{Addresses, ConnectionLimit, Permit};
 use crate::model::{NodeId, Offset, Secret, UserName};
 use crate::router::Router;
 
@@ -56,6 +56,7 @@ impl Homes {
         router: Arc<Router>,
         phase: Phase,
         settings: Arc<Settings>,
+        addresses: Addresses,
     ) -> Self {
         Self(Arc::new(Node {
             broker,
@@ -63,6 +64,7 @@ impl Homes {
             phase,
             sessions: ConnectionLimit::new(settings.connections_per_ip),
             settings,
+            addresses,
             homes: Mutex::default(),
         }))
     }
@@ -82,11 +84,12 @@ impl Homes {
     /// session ends here.
     pub(super) async fn open(
         &self,
+        from: IpAddr,
         login: Option<Bytes>,
         permit: Option<Permit>,
     ) -> Result<Token, Denied> {
         let token = Token::random();
-        let home = self.start_home(&token, None, permit);
+        let home = self.start_home(&token, from, None, permit);
         let opened = match login {
             None => home.settled(0, ANSWER_WITHIN).await,
             Some(login) => {
@@ -277,13 +280,14 @@ impl Homes {
             last,
             is_dead,
         };
-        Ok(self.start_home(token, Some(takeover), permit))
+        Ok(self.start_home(token, from, Some(takeover), permit))
     }
 
     /// Creates a home on this node and spawns its task.
     fn start_home(
         &self,
         token: &Token,
+        from: IpAddr,
         takeover: Option<Takeover>,
         permit: Option<Permit>,
     ) -> Arc<Home> {
@@ -292,6 +296,7 @@ impl Homes {
             node: Arc::clone(&self.0),
             token: token.clone(),
             home: Arc::clone(&home),
+            address: self.0.addresses.of(from),
         };
         tokio::spawn(task.run(takeover, permit));
         home

@@ -14,7 +14,7 @@ use super::token::Token;
 use super::wire::{self, Denied, Locator, Question, Reply, Request};
 use crate::broker::{self, Broker, BrokerError, Questions, Topic};
 use crate::drain::Phase;
-use crate::limits::ConnectionLimit;
+use crate::limits::{Addresses, ConnectionLimit};
 use crate::model::{NodeId, SecretHash, SessionId};
 use crate::router::Router;
 
@@ -37,6 +37,7 @@ pub(super) struct Node {
     pub(super) router: Arc<Router>,
     pub(super) phase: Phase,
     pub(super) settings: Arc<Settings>,
+    pub(super) addresses: Addresses,
     /// Sessions whose home is here, counted by client address.
     pub(super) sessions: ConnectionLimit,
     /// The sessions whose home is here, or was until lately. Held for a map operation.

@@ -51,7 +51,7 @@ async fn open(
     let permit = endpoints.homes.acquire(from.ip())?;
     let login = body(request, endpoints.settings.frame_bytes).await?;
     let login = posted::initial_login(&login)?;
-    let token = endpoints.homes.open(login, permit).await?;
+    let token = endpoints.homes.open(from.ip(), login, permit).await?;
     let (public, secret) = (token.session(), token.expose());
     let lives = endpoints.settings.http.session_ttl.as_secs();
     let keepalive = endpoints.settings.http.keepalive.as_secs();

@@ -15,7 +15,7 @@ use super::socket::HomeSocket;
 use super::state::{Stage, State};
 use super::token::Token;
 use super::wire::{Denied, Handover, Locator, Reply, Request};
-use crate::limits::{Permit, RateLimit};
+use crate::limits::{AddressLimits, Permit, RateLimit};
 use crate::model::{CloseReason, NodeId, Offset, Realm};
 use crate::protocol::Native;
 use crate::session::state::SessionPolicy;
@@ -31,6 +31,8 @@ pub(super) struct Task {
     pub(super) node: Arc<Node>,
     pub(super) token: Token,
     pub(super) home: Arc<Home>,
+    /// The limits of the address from which the session was opened, or moved here.
+    pub(super) address: AddressLimits,
 }
 
 /// A session whose home was another node, or this node earlier.
@@ -138,7 +140,7 @@ impl Task {
             clocks: settings.clocks,
             write_timeout: settings.write_timeout,
             rate: RateLimit::new(settings.signals_per_second),
-            address: None,
+            address: self.address.clone(),
             phase: self.node.phase.clone(),
             max_age: Duration::ZERO,
             ice: Arc::clone(&settings.ice),

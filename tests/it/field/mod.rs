@@ -4,3 +4,4 @@ mod headers;
 mod held;
 mod names;
 mod ratio;
+mod shares;

@@ -117,25 +117,32 @@ async fn no_frame_costs_redis_more_than_a_constant_times_its_bytes() {
         ("limits.signals_per_second", "0"),
     ];
     let cluster = Cluster::over_redis(2, &settings).await;
-    let (peer, mut marks) = (long(9000), 0);
+    let peer = long(9000);
     let _peer = cluster.login(1, &peer).await;
-    let [one, two] = [cluster.nodes[0].address, cluster.nodes[1].address];
     let mut ratios = Ratios {
         told: String::new(),
         worst: 0,
     };
 
+    websockets(&cluster, &peer, &mut ratios).await;
+    http_sessions(&cluster, &peer, &mut ratios).await;
+    peerjs_clients(&cluster, &mut ratios).await;
+    ratios.check();
+}
+
+async fn websockets(cluster: &Cluster, peer: &str, ratios: &mut Ratios) {
+    let mut marks = 0;
     for (kind, mut client) in [
         ("plain", cluster.login(0, &long(9001)).await),
         ("resumable", cluster.login_resumable(0, &long(9002)).await),
     ] {
         client.send(&watch_all()).await;
         assert_eq!(client.receive_type("presence").await["id"], "watch");
-        for frame in frames(&peer) {
+        for frame in frames(peer) {
             let text = frame.to_string();
             let what = format!("{kind} {}", &text[..text.len().min(40)]);
             ratios
-                .measure(&cluster, &what, text.len() + mark(10).len(), async |_| {
+                .measure(cluster, &what, text.len() + mark(10).len(), async |_| {
                     marks += 1;
                     client.send_text(&text).await;
                     client.send_text(&mark(marks)).await;
@@ -144,13 +151,16 @@ async fn no_frame_costs_redis_more_than_a_constant_times_its_bytes() {
                 .await;
         }
     }
+}
 
+async fn http_sessions(cluster: &Cluster, peer: &str, ratios: &mut Ratios) {
+    let [one, two] = [cluster.nodes[0].address, cluster.nodes[1].address];
     for (kind, address) in [("http", one), ("http at another node", two)] {
         let mut session = HttpSession::login(one, Downlink::Poll, &long(9003)).await;
         session.send(&watch_all()).await;
         assert_eq!(session.receive_type("presence").await["id"], "watch");
         session.move_to(address);
-        for frame in frames(&peer) {
+        for frame in frames(peer) {
             let what = format!(
                 "{kind} {}",
                 &frame.to_string()[..frame.to_string().len().min(40)]
@@ -158,7 +168,7 @@ async fn no_frame_costs_redis_more_than_a_constant_times_its_bytes() {
             // Beside the frame, the head of the request with its token.
             let bytes = frame.to_string().len() + 160;
             ratios
-                .measure(&cluster, &what, bytes, async |_| session.send(&frame).await)
+                .measure(cluster, &what, bytes, async |_| session.send(&frame).await)
                 .await;
         }
         session.send(&json!({"type": "ping"})).await;
@@ -175,7 +185,10 @@ async fn no_frame_costs_redis_more_than_a_constant_times_its_bytes() {
             204
         );
     }
+}
 
+async fn peerjs_clients(cluster: &Cluster, ratios: &mut Ratios) {
+    let [one, two] = [cluster.nodes[0].address, cluster.nodes[1].address];
     let mut a = peerjs::Client::named(one, "a").await;
     let mut b = peerjs::Client::named(two, "b").await;
     for kind in [
@@ -190,7 +203,7 @@ async fn no_frame_costs_redis_more_than_a_constant_times_its_bytes() {
         let mark = r#"{"type":"CANDIDATE","dst":"b","payload":"mark"}"#;
         let bytes = text.len() + mark.len();
         ratios
-            .measure(&cluster, kind, bytes, async |_| {
+            .measure(cluster, kind, bytes, async |_| {
                 a.send(&text).await;
                 a.send(mark).await;
                 let until = Instant::now() + PATIENCE;
@@ -200,5 +213,4 @@ async fn no_frame_costs_redis_more_than_a_constant_times_its_bytes() {
             })
             .await;
     }
-    ratios.check();
 }

@@ -122,3 +122,28 @@ fn what_was_not_written_anew_is_to_be_written_anew() {
     record.anew(id(1), &calls, &heard);
     assert!(!record.is_unwritten());
 }
+
+#[test]
+fn the_client_is_asked_after_so_many_entries_or_bytes() {
+    let mut record = record();
+    let mut dealt = 0;
+    let mut deal = |record: &mut Record, entries: usize, bytes: usize| {
+        for _ in 0..entries {
+            dealt += 1;
+            record.dealt(id(dealt), &name("b"), None, false);
+            record.weighs(bytes);
+        }
+    };
+    deal(&mut record, ASK_AFTER - 1, 10);
+    assert!(!record.asks());
+    deal(&mut record, 1, 10);
+    assert!(record.asks());
+    record.pinged(1);
+    assert!(!record.asks());
+    deal(&mut record, 3, 64 * 1024);
+    assert!(!record.asks());
+    deal(&mut record, 1, 64 * 1024);
+    assert!(record.asks(), "an inbox has room for 16 of them");
+    record.pinged(2);
+    assert!(!record.asks(), "it is on its way");
+}
