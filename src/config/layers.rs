@@ -118,9 +118,9 @@ impl Layers {
             return;
         }
         let Some(rest) = variable.strip_prefix(PREFIX) else {
-            let meant = names::misspelt_prefix(&variable).map(names::key_of);
-            if meant.is_some_and(|key| self.settings.contains_key(&key)) {
-                self.unknown(&variable, &variable[PREFIX.len() - 1..], names::variable_of);
+            let is_setting = |rest: &&str| self.settings.contains_key(&names::key_of(rest));
+            if let Some(rest) = names::misspelt_prefix(&variable).filter(is_setting) {
+                self.unknown(&variable, rest, names::variable_of);
             }
             self.foreign.insert(variable, value.to_owned());
             return;

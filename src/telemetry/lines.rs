@@ -4,6 +4,9 @@
 //! `tracing-appender` does the same, but prints to standard output when the process ends and its queue is full: often
 //! the same pipe, which then never ends.
 
+#[cfg(test)]
+mod tests;
+
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -30,10 +33,18 @@ enum Job {
     End(SyncSender<()>),
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
     waiting_bytes: AtomicUsize,
     dropped: AtomicU64,
+    counted: Arc<Counters>,
+}
+
+impl Shared {
+    fn drop_one(&self) {
+        self.dropped.fetch_add(1, Ordering::Relaxed);
+        self.counted.increment(0, 0);
+    }
 }
 
 /// The queue of lines. Clones share it.
@@ -41,19 +52,21 @@ struct Shared {
 pub(super) struct Lines {
     jobs: SyncSender<Job>,
     shared: Arc<Shared>,
-    counted: Arc<Counters>,
 }
 
 impl Lines {
     /// Starts the thread that writes to `output`. `counted` counts dropped lines.
     pub(super) fn start(output: impl Write + Send + 'static, counted: Arc<Counters>) -> Self {
         let (jobs, queue) = sync_channel(LINES);
+        let shared = Arc::new(Shared {
+            waiting_bytes: AtomicUsize::new(0),
+            dropped: AtomicU64::new(0),
+            counted,
+        });
         let lines = Self {
             jobs,
-            shared: Arc::default(),
-            counted,
+            shared: Arc::clone(&shared),
         };
-        let shared = Arc::clone(&lines.shared);
         std::thread::spawn(move || write_all(&queue, output, &shared));
         lines
     }
@@ -64,8 +77,7 @@ impl Lines {
         let fits = before + line.len() <= BYTES;
         if !fits || self.jobs.try_send(Job::Line(line.to_vec())).is_err() {
             waiting.fetch_sub(line.len(), Ordering::Relaxed);
-            self.shared.dropped.fetch_add(1, Ordering::Relaxed);
-            self.counted.increment(0, 0);
+            self.shared.drop_one();
         }
     }
 
@@ -125,6 +137,9 @@ fn write_all(queue: &Receiver<Job>, mut output: impl Write, shared: &Shared) {
             Job::Line(line) => {
                 // If nobody reads any more, nobody can be told.
                 report.is_read = output.write_all(&line).is_ok();
+                if !report.is_read {
+                    shared.drop_one();
+                }
                 shared
                     .waiting_bytes
                     .fetch_sub(line.len(), Ordering::Relaxed);
@@ -168,81 +183,5 @@ impl Report {
                  Look at the log shipper, or set log.level higher"
             );
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::mpsc::Sender;
-
-    use super::super::Metrics;
-    use super::*;
-
-    /// Takes one line, and the next one when it is let.
-    struct Stuck {
-        released: Receiver<()>,
-        read: Sender<String>,
-    }
-
-    impl Write for Stuck {
-        fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
-            let _ = self.read.send(String::from_utf8_lossy(line).into_owned());
-            // An error once the sender is gone: then everything is let through.
-            let _ = self.released.recv();
-            Ok(line.len())
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-
-    fn stuck() -> (Lines, Sender<()>, Receiver<String>) {
-        let ((release, released), (read, lines)) =
-            (std::sync::mpsc::channel(), std::sync::mpsc::channel());
-        let counted = Metrics::default().lines_dropped();
-        let started = Lines::start(Stuck { released, read }, counted);
-        (started, release, lines)
-    }
-
-    fn dropped(lines: &Lines) -> u64 {
-        lines.shared.dropped.load(Ordering::Relaxed)
-    }
-
-    #[test]
-    fn lines_that_nobody_takes_are_dropped_and_the_rest_arrives_in_order() {
-        let (lines, release, read) = stuck();
-        lines.push(b"first");
-        // It is on its way, and no longer in the queue.
-        assert_eq!(read.recv().unwrap(), "first");
-        for number in 0..LINES + 7 {
-            lines.push(number.to_string().as_bytes());
-        }
-        assert_eq!(dropped(&lines), 7);
-        let begun = Instant::now();
-        lines.finish(Duration::from_millis(50));
-        assert!(
-            begun.elapsed() < Duration::from_secs(10),
-            "it waits for the reader"
-        );
-        drop(release);
-        lines.finish(Duration::from_secs(30));
-        let numbers: Vec<String> = read.try_iter().collect();
-        let expected: Vec<String> = (0..LINES).map(|number| number.to_string()).collect();
-        assert_eq!(numbers, expected);
-        assert_eq!(lines.shared.waiting_bytes.load(Ordering::Relaxed), 0);
-    }
-
-    #[test]
-    fn long_lines_are_bounded_by_their_bytes() {
-        let (lines, _release, read) = stuck();
-        lines.push(b"first");
-        assert_eq!(read.recv().unwrap(), "first");
-        let line = vec![b'x'; BYTES / 10];
-        for _ in 0..20 {
-            lines.push(&line);
-        }
-        let waiting = lines.shared.waiting_bytes.load(Ordering::Relaxed);
-        assert!(waiting <= BYTES && dropped(&lines) >= 10, "{waiting} bytes");
     }
 }

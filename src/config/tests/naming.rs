@@ -24,6 +24,7 @@ fn an_unknown_name_is_told_with_the_nearest_known_one() {
         ("SWITCHBORD_LISTEN", "SWITCHBOARD_LISTEN"),
         ("SWITCHBOARDS_REDIS__URL", "SWITCHBOARD_REDIS__URL"),
         ("switchboard_listen", "SWITCHBOARD_LISTEN"),
+        ("SWITCHBOÄRD_LISTEN", "SWITCHBOARD_LISTEN"),
     ] {
         let mistakes = mistakes(&[(variable, "9090")]);
         let expected = format!("{variable} is not a setting; did you mean {meant}?");
