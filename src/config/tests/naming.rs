@@ -33,6 +33,13 @@ fn an_unknown_name_is_told_with_the_nearest_known_one() {
             "{expected} is not in:\n{mistakes}"
         );
     }
+    // Nothing is near.
+    let mistakes = mistakes(&[("SWITCHBOARD_COLOUR_OF_THE_LOGO", "red")]);
+    assert!(mistakes.contains("LOGO is not a setting\n"), "{mistakes}");
+}
+
+#[test]
+fn an_unknown_key_is_told_with_the_nearest_known_one() {
     for (key, meant) in [
         ("presence.ttll", "presence.ttl"),
         ("redis__url", "redis.url"),
@@ -63,9 +70,6 @@ fn an_unknown_name_is_told_with_the_nearest_known_one() {
             "{mistakes}"
         );
     }
-    // Nothing is near.
-    let mistakes = mistakes(&[("SWITCHBOARD_COLOUR_OF_THE_LOGO", "red")]);
-    assert!(mistakes.contains("LOGO is not a setting\n"), "{mistakes}");
 }
 
 #[test]

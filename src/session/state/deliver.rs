@@ -6,7 +6,7 @@ use super::call::PeerLocation;
 use super::call_changes::Ending;
 use super::dedup::{HeardId, Hearing};
 use super::notice::Notice;
-use super::record::Decision;
+use super::record::{Decision, Leaving};
 use super::tell::left;
 use super::{Action, State};
 use crate::broker::{Entry, Envelope, Payload, Sender};
@@ -169,8 +169,14 @@ impl State {
     fn answer_that_it_is_over(&mut self, from: &UserName, session: SessionId, heard: u64) {
         let (n, reason) = (self.outbox.next(), LeaveReason::Lost);
         let (sender, payload) = (Arc::clone(&self.sender), Payload::Leave { reason, heard });
-        let answer = Notice::new(from.clone(), Some(session), sender, n, payload);
+        let only = Some(session);
+        let answer = Notice::new(from.clone(), only, sender, n, payload);
         self.send_notice(answer, None);
+        // The next connection sends it again if its outcome is not known by then.
+        if let Some(record) = &mut self.record {
+            record.leaves(from.clone(), Leaving { only, heard });
+            self.save_call(from);
+        }
     }
 }
 

@@ -94,7 +94,9 @@ fn run(resumable: &[bool], steps: &[Step], allowed: Allowed) -> World {
             Step::Confirm(user) => world.confirm(user),
             Step::Wait(user) => drop(world.wait(user)),
             // A loss of data and the death of a node at once are two faults: a signal may then be received twice.
-            Step::Disconnect(user, dies) => world.disconnect(user, dies && !allowed.losses),
+            Step::Disconnect(user, dies) => {
+                world.disconnect(user, dies && !allowed.losses && !allowed.frees)
+            }
             Step::Resume(user) => world.resume(user),
             Step::Fault(fault) if allowed.faults => world.fault = Some(fault),
             Step::LoseData if allowed.losses => world.lose_data(),
@@ -251,4 +253,21 @@ fn a_leave_that_comes_after_a_repeated_offer_ends_no_call() {
         Step::Resume(1),
     ];
     calls_agree(&run(&[true, true], &steps, FAULTS));
+}
+
+/// Found by the histories above: the answer to a repeated offer, whose call was over, was lost with its connection.
+#[test]
+fn an_answer_that_a_call_is_over_is_sent_again_by_the_next_connection() {
+    let steps = [
+        Step::Send(0, 1, SignalKind::Offer),
+        Step::Deliver(1, 0),
+        Step::Disconnect(0, false),
+        Step::Leave(1, 0),
+        Step::Fault(Fault::Lost),
+        Step::Resume(0),
+        Step::Fault(Fault::Lost),
+        Step::Deliver(1, 0),
+        Step::Disconnect(1, false),
+    ];
+    calls_agree(&run(&[true, true, false], &steps, FAULTS));
 }

@@ -194,8 +194,10 @@ impl State {
                     None => self.calls.forget_unanswered(&notice.to),
                 }
             }
-            if let (Payload::Leave { .. }, Some(record)) = (&notice.payload, &mut self.record) {
-                record.has_left(&notice.to);
+            if let (Payload::Leave { heard, .. }, Some(record)) =
+                (&notice.payload, &mut self.record)
+            {
+                record.has_left(&notice.to, *heard);
             }
             notice.ends(fate, at);
         } else {

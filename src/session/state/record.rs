@@ -172,13 +172,20 @@ impl Record {
     /// Records that a leave is under way to this user.
     pub(super) fn leaves(&mut self, user: UserName, leaving: Leaving) {
         self.left.remove(&user);
-        self.leaves.insert(user, leaving);
+        match self.leaves.get_mut(&user) {
+            Some(known) if known.only == leaving.only => {
+                known.heard = known.heard.max(leaving.heard)
+            }
+            _ => drop(self.leaves.insert(user, leaving)),
+        }
     }
 
-    /// Records that the leave has arrived or need not. The record says so with its next update; until then the next
+    /// Records that the leave which claims to have heard this has arrived or need not. The record says so with its next update; until then the next
     /// connection would send the leave again, which its receiver ignores.
-    pub(super) fn has_left(&mut self, user: &UserName) {
-        if self.leaves.remove(user).is_some() {
+    pub(super) fn has_left(&mut self, user: &UserName, heard: u64) {
+        let is_last = |leaving: &Leaving| leaving.heard <= heard;
+        if self.leaves.get(user).is_some_and(is_last) {
+            self.leaves.remove(user);
             self.left.insert(user.clone());
         }
     }
