@@ -20,8 +20,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
-pub(super) use super::counting::CountingPush;
-use super::counting::{BoundedSpans, CountingSpans, PushCounter};
+use super::counting::{BoundedSpans, CountingPush, CountingSpans, PushCounter};
 use super::metrics::Metrics;
 use super::{Settings, StartError};
 use crate::model::NodeId;

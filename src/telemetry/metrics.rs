@@ -14,7 +14,7 @@ use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::{Encoder as _, TextEncoder};
 
 use super::counters::{Counters, GaugeGuard, Gauges};
-use super::export::CountingPush;
+use super::counting::CountingPush;
 use super::instruments::{self, Instrument};
 use super::labels::{RedisTrouble, Renewed, SignalOutcome, Transport};
 use crate::model::{CloseReason, LeaveReason, PairKind, PeerState, Refusal, Report, SignalKind};

@@ -7,6 +7,7 @@ mod http;
 mod ice_servers;
 mod library;
 mod listener;
+mod native;
 mod ops;
 mod origins;
 mod pages;
@@ -146,13 +147,13 @@ impl Endpoints {
             .merge(http::routes())
             .layer(from_fn_with_state(self.clone(), cors::apply));
         axum::Router::new()
-            .route("/", any(websocket::enter))
-            .route("/ws", any(websocket::enter))
+            .route("/", any(native::enter))
+            .route("/ws", any(native::enter))
             .merge(shared)
             .merge(pages.unwrap_or_default())
             .merge(pages::client())
             .merge(peerjs.unwrap_or_default())
-            .fallback(websocket::enter)
+            .fallback(native::enter)
             .layer(from_fn(headers::secure))
             .with_state(self)
     }

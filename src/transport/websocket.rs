@@ -1,72 +1,29 @@
-//! The native WebSocket endpoint, and the adapter from a WebSocket to the frames of a session.
+//! Opens sessions on WebSockets, and adapts a WebSocket to the frames of a session.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use axum::Extension;
-use axum::extract::State;
-use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
-use axum::http::{HeaderMap, HeaderValue, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::{Sink, Stream};
 
+use super::Endpoints;
 use super::progress::{Progress, ReceivedBytes};
 use super::reject::Rejection;
-use super::{Endpoints, pages};
 use crate::limits::{Permit, RateLimit};
 use crate::model::{CloseReason, Frame, Realm};
-use crate::protocol::{Codec, Native};
+use crate::protocol::Codec;
 use crate::session::state::SessionPolicy;
 use crate::session::{self, Clocks, Gone, InitialLogin, Received, Sending, SessionContext};
 
-/// Size of the read buffer in bytes. It is allocated per connection and zeroed at every read: the
-/// default of 128 KiB costs 136 KiB per connection and 12 µs per relayed message (measured).
-const READ_BUFFER: usize = 1024;
 /// Bytes that are collected before a write begins; allocated as needed.
 const WRITE_BUFFER: usize = 16 * 1024;
 /// Close codes of clients that do not come back: normal closure, leaving the page, or no code (RFC
 /// 6455, section 7.4.1).
 const CLOSED_FOR_GOOD: [u16; 3] = [1000, 1001, 1005];
-
-/// Upgrades requests at `/`, `/ws` and every path that is no other route: the tutorial's server
-/// ignores the path too. Other requests get the page or an error.
-pub(super) async fn enter(
-    State(endpoints): State<Endpoints>,
-    Extension(from): Extension<SocketAddr>,
-    Extension(received): Extension<ReceivedBytes>,
-    uri: Uri,
-    headers: HeaderMap,
-    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
-) -> Response {
-    let upgrade = match (upgrade, uri.path()) {
-        (_, path) if is_peerjs_path(path) => return Rejection::NotFound.into_response(),
-        (Ok(upgrade), _) => upgrade,
-        (Err(_), _) if asks_for_websocket(&headers) => {
-            return Rejection::BadUpgrade.into_response();
-        }
-        (Err(_), "/") => return pages::root(&endpoints, &headers),
-        (Err(_), "/ws") => return Rejection::NotAnUpgrade.into_response(),
-        _ => return Rejection::NotFound.into_response(),
-    };
-    let setup = SessionSetup {
-        realm: Realm::default(),
-        initial_login: InitialLogin::ByMessage,
-        policy: SessionPolicy::default(),
-        clocks: endpoints.settings.clocks,
-        read_buffer: READ_BUFFER,
-        received,
-    };
-    open_session(&endpoints, from, &headers, upgrade, Native, setup)
-}
-
-/// Whether a path looks like that of PeerJS. A PeerJS client with a wrong path gets 404, because it does not understand
-/// a native session.
-fn is_peerjs_path(path: &str) -> bool {
-    path.split('/').any(|segment| segment == "peerjs")
-}
 
 /// Whether a request that is no valid handshake wants to be one. Other upgrades are ignored, as RFC
 /// 9110, section 7.8 allows: `curl --http2` offers `h2c`.

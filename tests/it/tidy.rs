@@ -246,6 +246,86 @@ fn files_open_with_one_sentence() {
     }
 }
 
+/// The names that follow a prefix: one, or a list in braces.
+fn following(text: &str, prefix: &str) -> BTreeSet<String> {
+    let is_word = |letter: char| letter.is_alphanumeric() || letter == '_';
+    let mut names = BTreeSet::new();
+    for (at, _) in text.match_indices(prefix) {
+        if text[..at].ends_with([':']) || text[..at].ends_with(is_word) {
+            continue;
+        }
+        let rest = &text[at + prefix.len()..];
+        let list = match rest.strip_prefix('{') {
+            Some(list) => list.split("};").next().unwrap(),
+            None => rest.split(|letter| !is_word(letter)).next().unwrap(),
+        };
+        let first = |name: &str| name.trim().split("::").next().unwrap().to_owned();
+        names.extend(list.split([',', '{', '}']).map(first));
+    }
+    names
+}
+
+/// Which modules of a folder use which others of it.
+fn siblings(folder: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let mut uses = BTreeMap::<String, BTreeSet<String>>::new();
+    let room = format!("crate::{}::", folder.replace('/', "::"));
+    for (file, text) in sources() {
+        let Some(inside) = file.strip_prefix(&format!("{folder}/")) else {
+            continue;
+        };
+        let is_test = file.contains("tests") || file.contains("histories");
+        if inside == "mod.rs" || is_test {
+            continue;
+        }
+        let module = inside.split(['/', '.']).next().unwrap();
+        let levels = inside.split('/').count() - usize::from(inside.ends_with("/mod.rs"));
+        let code = code(&text);
+        let siblings = uses.entry(module.to_owned()).or_default();
+        siblings.extend(following(&code, &"super::".repeat(levels)));
+        siblings.extend(following(&code, &room));
+        siblings.remove(module);
+    }
+    let modules: BTreeSet<String> = uses.keys().cloned().collect();
+    for siblings in uses.values_mut() {
+        siblings.retain(|name| modules.contains(name));
+    }
+    uses
+}
+
+#[test]
+fn no_room_has_a_circle_of_files() {
+    let folders: BTreeSet<String> = sources()
+        .keys()
+        .filter_map(|file| file.rsplit_once('/').map(|(folder, _)| folder.to_owned()))
+        .collect();
+    for folder in folders {
+        let mut uses = siblings(&folder);
+        // Whoever uses nobody else is in no circle. What is left at the end is one, or leads to one.
+        while let Some(last) = uses.iter().find(|(_, used)| used.is_empty()) {
+            let last = last.0.clone();
+            uses.remove(&last);
+            for siblings in uses.values_mut() {
+                siblings.remove(&last);
+            }
+        }
+        assert!(uses.is_empty(), "a circle in {folder}: {uses:?}");
+    }
+}
+
+#[test]
+fn files_are_short() {
+    for (file, text) in sources() {
+        let rooms = ["session", "router", "broker"];
+        let most = if rooms.contains(&room(&file)) {
+            300
+        } else {
+            400
+        };
+        let lines = text.lines().count();
+        assert!(lines <= most, "{file} has {lines} lines");
+    }
+}
+
 #[test]
 fn lines_are_short() {
     // Table rows, links and raw strings cannot be broken.

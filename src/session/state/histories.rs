@@ -95,7 +95,7 @@ fn run(resumable: &[bool], steps: &[Step], allowed: Allowed) -> World {
             Step::Wait(user) => drop(world.wait(user)),
             // A loss of data and the death of a node at once are two faults: a signal may then be received twice.
             Step::Disconnect(user, dies) => {
-                world.disconnect(user, dies && !allowed.losses && !allowed.frees)
+                world.disconnect(user, dies && !allowed.losses && !allowed.frees);
             }
             Step::Resume(user) => world.resume(user),
             Step::Fault(fault) if allowed.faults => world.fault = Some(fault),

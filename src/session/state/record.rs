@@ -174,7 +174,7 @@ impl Record {
         self.left.remove(&user);
         match self.leaves.get_mut(&user) {
             Some(known) if known.only == leaving.only => {
-                known.heard = known.heard.max(leaving.heard)
+                known.heard = known.heard.max(leaving.heard);
             }
             _ => drop(self.leaves.insert(user, leaving)),
         }
