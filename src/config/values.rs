@@ -24,7 +24,7 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
         Ok(IpAddr::V6(ip)) => {
             format!("{WRONG}: write the port too, and IPv6 in brackets, such as [{ip}]:9090")
         }
-        Ok(ip) => format!("{WRONG}: write the port too"),
+        Ok(ip) => format!("{WRONG}: write {ip}:9090"),
         Err(_) => {
             format!("{WRONG}: write an IP address of this machine and a port, or *:9090 for all")
         }

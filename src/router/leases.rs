@@ -126,14 +126,14 @@ impl Router {
         if is_new_epoch {
             warn!(
                 gap_seconds,
-                "Redis has lost data: for presence.node_ttl no lease counts as expired and nobody new logs in, so that the \
-                 nodes can renew their leases"
+                "Redis has lost data: for presence.node_ttl no lease counts as expired and nobody new logs in, \
+                 so that the nodes can renew their leases"
             );
         } else {
             warn!(
                 gap_seconds,
-                "Redis stood still: for presence.node_ttl no lease counts as expired and nobody new logs in, so that the \
-                 nodes can renew their leases"
+                "Redis stood still: for presence.node_ttl no lease counts as expired and nobody new logs in, \
+                 so that the nodes can renew their leases"
             );
         }
         if bugs::has(Bug::Fearless) {
