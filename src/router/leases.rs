@@ -148,7 +148,11 @@ impl Router {
         if sessions.is_empty() || bugs::has(Bug::DeafToDeadNodes) {
             return;
         }
-        info!(node.lost = %node, sessions = sessions.len(), "A node died: calls with its plain users are over, resumable users may come back");
+        info!(
+            node.lost = %node,
+            sessions = sessions.len(),
+            "A node died: calls with its plain users are over, resumable users may come back"
+        );
         for session in sessions {
             self.registry.post(session, Mail::NodeLost(node.clone()));
         }
