@@ -180,8 +180,8 @@ impl Record {
         }
     }
 
-    /// Records that the leave which claims to have heard this has arrived or need not. The record says so with its next update; until then the next
-    /// connection would send the leave again, which its receiver ignores.
+    /// Records that the leave which claims to have heard this has arrived or need not. The record says so with its next
+    /// update; until then the next connection would send the leave again, which its receiver ignores.
     pub(super) fn has_left(&mut self, user: &UserName, heard: u64) {
         let is_last = |leaving: &Leaving| leaving.heard <= heard;
         if self.leaves.get(user).is_some_and(is_last) {
