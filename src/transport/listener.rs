@@ -52,7 +52,11 @@ pub async fn serve(listener: TcpListener, routes: Router, tls: Option<Tls>, repe
             }
             Err(error) => {
                 if repeats.is_first("cannot accept connections") {
-                    warn!(%error, "Cannot accept connections: raise the limit of open files of this process (ulimit -n)");
+                    warn!(
+                        %error,
+                        "Cannot accept connections: raise the limit of open files of \
+                         this process (ulimit -n)"
+                    );
                 }
                 sleep(EXHAUSTED_PAUSE).await;
             }
