@@ -16,7 +16,7 @@ pub struct Clocks {
     pub silent_after: Duration,
     /// How long a client may take to log in.
     pub login_within: Duration,
-    /// How long a client may take to answer when another session wants its name.
+    /// Time limit for the pong when another session wants the client's name.
     pub doubt: Duration,
     /// How often the client must send the heartbeat of its protocol; `None` if the protocol has none.
     pub beats_within: Option<Duration>,

@@ -50,6 +50,9 @@ struct Belief<'a> {
     /// The first signal of this side since the last end that may begin a call, and when.
     began: Option<(&'a str, Duration)>,
     hung_up: bool,
+    /// The last offer or answer, while it has no outcome, and when this side offered before. Outcomes are told in
+    /// order, so a leave that comes before this one is of an earlier call.
+    asking: Option<(&'a str, Option<Duration>)>,
 }
 
 fn one_side(case: &mut Case<'_>, who: &str) {
@@ -59,8 +62,12 @@ fn one_side(case: &mut Case<'_>, who: &str) {
         match &event.what {
             What::Sent { id, kind, .. } if ["offer", "answer"].contains(kind) => {
                 belief.may_end = true;
+                belief.asking = Some((id, belief.called_at));
                 belief.called_at = Some(event.at);
                 belief.began.get_or_insert((id, event.at));
+            }
+            What::Answered { id, .. } if belief.asking.is_some_and(|(asked, _)| asked == id) => {
+                belief.asking = None;
             }
             What::Received(receipt) if ["offer", "answer"].contains(&&*receipt.kind) => {
                 let changed = belief.with.filter(|life| *life != receipt.from_life);
@@ -87,7 +94,17 @@ fn one_side(case: &mut Case<'_>, who: &str) {
                     let words = format!("{who} got a leave of {from}, {reason}, but {why}");
                     blame(case, from, event.at, &words);
                 }
-                belief = Belief::default();
+                // An offer or answer without an outcome belongs to the next call.
+                let next = belief
+                    .asking
+                    .zip(belief.called_at)
+                    .map(|((id, _), at)| Belief {
+                        may_end: true,
+                        called_at: Some(at),
+                        began: Some((id, at)),
+                        ..Belief::default()
+                    });
+                belief = next.unwrap_or_default();
             }
             What::LoggedIn { resumed: false, .. } => belief = Belief::default(),
             What::HangsUp { .. } => {
@@ -126,7 +143,8 @@ fn false_leave(
     belief: &Belief<'_>,
     at: Duration,
 ) -> Option<String> {
-    let called_at = belief.called_at.unwrap_or(at);
+    let before = belief.asking.and_then(|(_, before)| before);
+    let called_at = before.or(belief.called_at).unwrap_or(at);
     let last = case.conns_of(left).rfind(|conn| conn.from <= called_at)?;
     let life = belief.with.unwrap_or(last.life);
     let by = at + LEARNS_WITHIN;
