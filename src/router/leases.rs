@@ -83,7 +83,7 @@ impl Router {
                         self.tell_everybody(true);
                         info!(
                             outage_seconds = since.elapsed().as_secs_f32(),
-                            "The broker is back"
+                            "Redis is back"
                         );
                     }
                     if let BeatResult::Stalled(gap) = turn {
@@ -102,7 +102,7 @@ impl Router {
                         self.tell_everybody(false);
                         warn!(
                             %error,
-                            "The broker is away: logins and calls to other nodes are refused until it is back. \
+                            "Redis is away: logins and calls to other nodes are refused until it is back. \
                              If it stays so, check that Redis runs and that redis.url is right"
                         );
                     }
