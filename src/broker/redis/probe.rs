@@ -36,14 +36,19 @@ pub(super) struct Probe {
 
 impl Probe {
     pub(super) async fn run(self) {
+        let mut has_failed = false;
         loop {
             let tried = self.try_everything().await;
             let trouble = tried.err().map(|error| match error {
                 BrokerError::NoMemory => "OOM".to_owned(),
                 error => error.to_string(),
             });
-            self.health.probed(trouble.as_deref());
-            if trouble.is_some() {
+            // One failure may only be a connection that is being made.
+            if trouble.is_none() || has_failed {
+                self.health.probed(trouble.as_deref());
+            }
+            has_failed = trouble.is_some();
+            if has_failed {
                 sleep(AGAIN).await;
                 continue;
             }
