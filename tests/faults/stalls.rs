@@ -288,7 +288,10 @@ async fn redis_has_no_memory_left() {
     );
     resumable.0.call(&mut resumable.1).await;
 
-    assert!(!one.log().contains("Redis cannot be used"), "no false alarm");
+    assert!(
+        !one.log().contains("Redis cannot be used"),
+        "no false alarm"
+    );
 
     let connections = connections_to(&redis).await;
     redis.ask("CONFIG SET maxmemory 1").await;
