@@ -19,15 +19,17 @@ pub struct StoreHealth {
     pub trouble: Option<Arc<str>>,
     /// What does no harm yet but will, for the operator.
     pub warnings: Vec<Arc<str>>,
-    /// When everything worked last. `None` if it never did.
-    pub worked_at: Option<Instant>,
+    /// Since when something has been wrong.
+    pub since: Option<Instant>,
+    /// Whether everything has worked once.
+    pub has_worked: bool,
 }
 
 impl StoreHealth {
     /// The health of a store that needs no probe.
     pub fn good() -> Health {
         let health = Self {
-            worked_at: Some(Instant::now()),
+            has_worked: true,
             ..Self::default()
         };
         watch::Sender::new(health).subscribe()
@@ -35,8 +37,27 @@ impl StoreHealth {
 
     /// Whether sessions can be served.
     pub fn is_usable(&self) -> bool {
-        let is_recent = |at: Instant| at.elapsed() < UNUSABLE_AFTER;
-        self.worked_at.is_some()
-            && (self.trouble.is_none() || self.worked_at.is_some_and(is_recent))
+        let is_recent = |since: Instant| since.elapsed() < UNUSABLE_AFTER;
+        self.has_worked && self.since.is_none_or(is_recent)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_worked_may_fail_for_a_while() {
+        let mut health = StoreHealth::default();
+        assert!(!health.is_usable(), "it never worked");
+        health.has_worked = true;
+        // However long ago the last probe was, the time counts from the first trouble.
+        tokio::time::advance(UNUSABLE_AFTER * 2).await;
+        health.since = Some(Instant::now());
+        assert!(health.is_usable());
+        tokio::time::advance(UNUSABLE_AFTER).await;
+        assert!(!health.is_usable());
+        health.since = None;
+        assert!(health.is_usable());
     }
 }

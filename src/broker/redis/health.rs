@@ -46,8 +46,7 @@ impl HealthMonitor {
     pub(super) fn probed(&self, trouble: Option<&str>) {
         self.change(|troubles| troubles.probe = trouble.map(explain));
         if trouble.is_none() {
-            self.told
-                .send_modify(|health| health.worked_at = Some(Instant::now()));
+            self.told.send_modify(|health| health.has_worked = true);
         }
     }
 
@@ -98,6 +97,8 @@ impl HealthMonitor {
                 info!("Redis can be used again");
             }
             health.trouble = first.map(|trouble| trouble.as_str().into());
+            // Another cause does not begin the time anew.
+            health.since = first.and(health.since.or_else(|| Some(Instant::now())));
             true
         });
     }
