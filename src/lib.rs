@@ -95,7 +95,7 @@
 //!
 //! ## Tasks
 //!
-//! Tasks begin in three places. [`app`] runs the services, and the node drains if one of them ends: the broker's
+//! Tasks begin in two places. [`app`] runs the services, and the node drains if one of them ends: the broker's
 //! drivers (publishers, node channel, subscriber, probe, gap announcer), the answers to HTTP questions, the inbound
 //! pump, the two lease renewers, the presence watch, the certificate watcher, the log's sums, the two listeners.
 //! [`transport`] runs one task for each connection, which becomes its session, and one for each HTTP session whose home

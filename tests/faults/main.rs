@@ -22,6 +22,7 @@ mod promoted;
 mod resumed;
 mod slow;
 mod stalls;
+mod young;
 
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -30,4 +31,9 @@ static MACHINE: Mutex<()> = Mutex::const_new(());
 /// Waits until no other test of this suite runs.
 async fn alone() -> MutexGuard<'static, ()> {
     MACHINE.lock().await
+}
+
+/// How often a test repeats what it shows: `ROUNDS`, or the default.
+fn rounds(default: u32) -> u32 {
+    std::env::var("ROUNDS").map_or(default, |rounds| rounds.parse().unwrap())
 }

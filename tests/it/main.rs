@@ -2,14 +2,6 @@
 
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
-/// The old paths of the test kit, which the conformance suite still uses.
-mod support {
-    pub use testing::{PATIENCE, eventually};
-    pub mod process {
-        pub use testing::Redis;
-    }
-}
-
 mod calls;
 mod conformance;
 mod defences;

@@ -5,7 +5,7 @@ use switchboard::model::{LeaveReason, Offset, SessionId};
 
 use super::harness::{Backend, envelope_from, lease, outcome};
 use super::resumable::claimed;
-use crate::support::eventually;
+use testing::eventually;
 
 pub(super) async fn a_send_reports_its_outcome(backend: &Backend) {
     let (here, mut there) = (backend.connect().await, backend.connect().await);

@@ -16,8 +16,8 @@ use switchboard::model::{
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::support::process::Redis;
-use crate::support::{PATIENCE, eventually};
+use testing::Redis;
+use testing::{PATIENCE, eventually};
 
 const TERMS: Terms = Terms {
     user_ttl: Duration::from_millis(1500),

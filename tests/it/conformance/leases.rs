@@ -6,7 +6,7 @@ use switchboard::model::{Offset, Secret, SessionId};
 
 use super::harness::{Backend, envelope_from, lease};
 use super::resumable::claimed;
-use crate::support::eventually;
+use testing::eventually;
 
 pub(super) async fn a_name_has_one_holder(backend: &Backend) {
     let (here, there) = (backend.connect().await, backend.connect().await);

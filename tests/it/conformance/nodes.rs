@@ -8,8 +8,8 @@ use switchboard::model::{NodeId, SessionId};
 use tokio::time::Instant;
 
 use super::harness::Backend;
-use crate::support::process::Redis;
-use crate::support::{PATIENCE, eventually};
+use testing::Redis;
+use testing::{PATIENCE, eventually};
 
 pub(super) async fn a_node_without_heartbeats_is_dead(backend: &Backend) {
     let (here, there) = (backend.connect().await, backend.connect().await);
