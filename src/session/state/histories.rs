@@ -9,6 +9,7 @@ mod world;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use self::connection::Cut;
 use self::world::{Fault, World, address};
 use crate::model::SignalKind;
 
@@ -24,7 +25,7 @@ enum Step {
     ReadWire(usize),
     Confirm(usize),
     Wait(usize),
-    Disconnect(usize, bool),
+    Disconnect(usize, Cut),
     Resume(usize),
     Fault(Fault),
     LoseData,
@@ -41,6 +42,7 @@ fn step(users: usize) -> impl Strategy<Value = Step> {
         SignalKind::Message,
     ];
     let kind = proptest::sample::select(kinds.to_vec());
+    let cut = proptest::sample::select(vec![Cut::Noticed, Cut::Unnoticed, Cut::NodeDies]);
     prop_oneof![
         8 => (pair(), kind).prop_map(|((from, to), kind)| Step::Send(from, to, kind)),
         2 => pair().prop_map(|(from, to)| Step::Leave(from, to)),
@@ -48,7 +50,7 @@ fn step(users: usize) -> impl Strategy<Value = Step> {
         4 => user().prop_map(Step::ReadWire),
         2 => user().prop_map(Step::Confirm),
         1 => user().prop_map(Step::Wait),
-        1 => (user(), any::<bool>()).prop_map(|(user, dies)| Step::Disconnect(user, dies)),
+        1 => (user(), cut).prop_map(|(user, cut)| Step::Disconnect(user, cut)),
         2 => user().prop_map(Step::Resume),
         1 => prop_oneof![Just(Fault::Lost), Just(Fault::Unanswered)].prop_map(Step::Fault),
         1 => Just(Step::LoseData),
@@ -94,9 +96,10 @@ fn run(resumable: &[bool], steps: &[Step], allowed: Allowed) -> World {
             Step::Confirm(user) => world.confirm(user),
             Step::Wait(user) => drop(world.wait(user)),
             // A loss of data and the death of a node at once are two faults: a signal may then be received twice.
-            Step::Disconnect(user, dies) => {
-                world.disconnect(user, dies && !allowed.losses && !allowed.frees);
+            Step::Disconnect(user, Cut::NodeDies) if allowed.losses || allowed.frees => {
+                world.disconnect(user, Cut::Noticed);
             }
+            Step::Disconnect(user, cut) => world.disconnect(user, cut),
             Step::Resume(user) => world.resume(user),
             Step::Fault(fault) if allowed.faults => world.fault = Some(fault),
             Step::LoseData if allowed.losses => world.lose_data(),
@@ -235,7 +238,7 @@ fn a_leave_that_is_lost_is_sent_again_by_the_next_connection() {
         Step::Fault(Fault::Lost),
         Step::Leave(1, 0),
         Step::Deliver(1, 1),
-        Step::Disconnect(1, false),
+        Step::Disconnect(1, Cut::Noticed),
     ];
     calls_agree(&run(&[true, true], &steps, FAULTS));
 }
@@ -249,7 +252,7 @@ fn a_leave_that_comes_after_a_repeated_offer_ends_no_call() {
         Step::Fault(Fault::Lost),
         Step::Leave(1, 0),
         Step::Fault(Fault::Lost),
-        Step::Disconnect(1, false),
+        Step::Disconnect(1, Cut::Noticed),
         Step::Resume(1),
     ];
     calls_agree(&run(&[true, true], &steps, FAULTS));
@@ -261,13 +264,13 @@ fn an_answer_that_a_call_is_over_is_sent_again_by_the_next_connection() {
     let steps = [
         Step::Send(0, 1, SignalKind::Offer),
         Step::Deliver(1, 0),
-        Step::Disconnect(0, false),
+        Step::Disconnect(0, Cut::Noticed),
         Step::Leave(1, 0),
         Step::Fault(Fault::Lost),
         Step::Resume(0),
         Step::Fault(Fault::Lost),
         Step::Deliver(1, 0),
-        Step::Disconnect(1, false),
+        Step::Disconnect(1, Cut::Noticed),
     ];
     calls_agree(&run(&[true, true, false], &steps, FAULTS));
 }

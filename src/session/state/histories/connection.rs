@@ -4,7 +4,20 @@ use std::sync::Arc;
 
 use super::world::{World, address};
 use crate::broker::{Lease, Resumed};
+use crate::model::CloseReason;
+use crate::router::Mail;
 use crate::session::state::{Action, Input, State};
+
+/// What becomes of the server's side when a connection breaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cut {
+    /// The node notices at once.
+    Noticed,
+    /// The node takes the connection for alive until the client resumes.
+    Unnoticed,
+    /// The node dies.
+    NodeDies,
+}
 
 impl World {
     /// The client reads what was written to it.
@@ -30,29 +43,52 @@ impl World {
         self.on(user, Input::Ponged(ping));
     }
 
-    /// The connection breaks, and what was written is lost. The node notices, or `dies` too.
-    pub(super) fn disconnect(&mut self, user: usize, dies: bool) {
+    /// The connection breaks, and what was written is lost.
+    pub(super) fn disconnect(&mut self, user: usize, cut: Cut) {
         let is_known = self.store[&address(user)].hash.is_some();
         let it = &mut self.users[user];
         // If the store has lost the record and the node dies, the session is lost.
-        if !it.is_connected || !it.client.is_resumable || (dies && !is_known) {
+        if !it.is_connected || !it.client.is_resumable || (cut == Cut::NodeDies && !is_known) {
             return;
         }
         it.is_connected = false;
         it.wire.clear();
         it.client.disconnected();
-        if dies {
-            it.state = None;
-            it.mailbox.clear();
-            it.outcomes.clear();
-            (it.read, it.find) = (None, None);
-            it.saves.clear();
-        } else {
-            if let Some(stored) = self.store.get_mut(&address(user)) {
-                stored.holder.flags.detached = true;
+        match cut {
+            Cut::Noticed => {
+                if let Some(stored) = self.store.get_mut(&address(user)) {
+                    stored.holder.flags.detached = true;
+                }
+                self.on(user, Input::Detach);
             }
-            self.on(user, Input::Detach);
+            Cut::Unnoticed => {}
+            Cut::NodeDies => self.forget(user),
         }
+    }
+
+    /// Ends a session without a word. What is under way for it is lost with it.
+    fn forget(&mut self, user: usize) {
+        let it = &mut self.users[user];
+        it.state = None;
+        it.mailbox.clear();
+        it.outcomes.clear();
+        (it.read, it.find) = (None, None);
+        it.saves.clear();
+    }
+
+    /// The user's earlier connection is told of the next one. It ends, and tells nobody.
+    fn replace(&mut self, user: usize, generation: u32) {
+        let moment = self.moment();
+        if let Some(earlier) = &mut self.users[user].state {
+            earlier.on(Input::Mail(Mail::Replaced(generation)), moment);
+            let mut actions = earlier.take_actions().into_iter();
+            let ends = actions.any(|action| matches!(action, Action::End(CloseReason::Replaced)));
+            assert!(
+                ends,
+                "user {user} resumed, and the earlier connection goes on"
+            );
+        }
+        self.forget(user);
     }
 
     /// The client resumes on a new connection, and repeats what was not answered.
@@ -63,17 +99,12 @@ impl World {
         if self.users[user].is_connected || !is_known {
             return;
         }
-        // The earlier connection is told, and tells nobody.
-        let it = &mut self.users[user];
-        it.state = None;
-        it.mailbox.clear();
-        it.outcomes.clear();
-        (it.read, it.find) = (None, None);
-        it.saves.clear();
+        let generation = stored.map_or(0, |stored| stored.holder.generation + 1);
+        self.replace(user, generation);
         let Some(stored) = self.store.get_mut(&address(user)) else {
             return;
         };
-        stored.holder.generation += 1;
+        stored.holder.generation = generation;
         stored.holder.flags.detached = false;
         let holder = stored.holder.clone();
         let lease = Lease {
@@ -82,7 +113,7 @@ impl World {
             generation: holder.generation,
             flags: holder.flags,
         };
-        let last = it.client.last;
+        let last = self.users[user].client.last;
         let missed = stored.epoch != self.epoch;
         let notes = stored
             .record
