@@ -124,7 +124,15 @@ impl Buffer {
             is_after && (event.entry.is_none() || event.entry > self.read_before)
         };
         let events = self.events.iter().filter(is_unread);
-        let events: Vec<_> = events.map(|event| (event.id, event.text.clone())).collect();
+        // A home that was cut off may not know entries that the client has read elsewhere. The ids of its events must
+        // not lead the client back behind them.
+        let seen = |id: EventId| EventId {
+            seq: id.seq.max(self.read_before),
+            ..id
+        };
+        let events: Vec<_> = events
+            .map(|event| (seen(event.id), event.text.clone()))
+            .collect();
         let first = self.events.front().map(|event| event.id.number);
         let first = first.unwrap_or(self.last.number + 1);
         let reset = match number {
@@ -135,7 +143,7 @@ impl Buffer {
         Unread {
             events,
             reset,
-            next: if is_empty { after } else { self.last },
+            next: if is_empty { after } else { seen(self.last) },
         }
     }
 }

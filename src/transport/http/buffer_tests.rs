@@ -76,6 +76,22 @@ fn entries_read_in_an_earlier_run_are_not_repeated() {
     assert_eq!(texts(&buffer.read(first.next)), ["three"]);
 }
 
+/// Found by chaos: a home that was cut off from Redis had a status event for a client that had read on elsewhere, whose
+/// next stream began behind that event.
+#[test]
+fn the_events_of_a_home_that_was_cut_off_lead_no_client_back() {
+    let mut cut_off = sample();
+    let mut elsewhere = Buffer::new();
+    elsewhere.mark_logged_in();
+    push(&mut elsewhere, "three", Some(3));
+    let three = elsewhere.read(EventId::default()).next;
+    push(&mut cut_off, "status", None);
+    let told = cut_off.read(three);
+    assert_eq!(texts(&told).last(), Some(&"status"));
+    let back = elsewhere.read(told.next);
+    assert_eq!(texts(&back), [""; 0], "entry three was read before");
+}
+
 #[test]
 fn the_buffer_is_bounded_and_reports_a_loss() {
     let mut buffer = sample();

@@ -88,7 +88,10 @@ impl Task {
     async fn resume(&self, takeover: Takeover) -> Result<ResumePoint, Denied> {
         let handover = self.take(&takeover).await?;
         let (progress, last): (Progress, _) = match &handover {
-            Some(handover) => (handover.progress.clone().into(), handover.buffer.last().seq),
+            Some(handover) => {
+                let last = handover.buffer.last().seq.max(takeover.last);
+                (handover.progress.clone().into(), last)
+            }
             None => (takeover.locator.progress.into(), takeover.last),
         };
         if handover.as_ref().is_none_or(|handover| !handover.is_over) {

@@ -1,5 +1,6 @@
 //! A client over HTTP that moves its stream from node to node, and sends signals to itself.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,8 @@ const MOVES: usize = 4;
 /// …within this time.
 const MOVED_WITHIN: Duration = Duration::from_secs(10);
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+/// How much of what a session did is told with what was found.
+const STEPS: usize = 60;
 
 /// Runs until calls are ended.
 pub(crate) async fn stream(shared: Arc<Shared>) {
@@ -77,6 +80,8 @@ struct Session<'a> {
     heard: u64,
     /// Whether its login was refused, which its stream tells.
     is_refused: bool,
+    /// What it did and got lately.
+    steps: VecDeque<String>,
 }
 
 impl<'a> Session<'a> {
@@ -98,6 +103,7 @@ impl<'a> Session<'a> {
             is_answered: true,
             heard: 0,
             is_refused: false,
+            steps: VecDeque::new(),
         })
     }
 
@@ -107,6 +113,8 @@ impl<'a> Session<'a> {
             proof.count_move(self.shared, false);
             self.node = (self.node + 1) % self.shared.endpoints.len();
             let front = self.shared.endpoints[self.node];
+            let after = self.last.as_deref().unwrap_or("the start");
+            self.note(&format!("stream at node {} after {after}", self.node));
             let opening = EventStream::open(front, &self.token, self.last.as_deref());
             match timeout(ANSWER_WITHIN, opening).await {
                 Ok(Ok(mut events)) => {
@@ -123,10 +131,18 @@ impl<'a> Session<'a> {
                     }
                 }
                 Ok(Err(404)) => return,
-                _ => {}
+                failed => self.note(&format!("no stream: {:?}", failed.map(drop))),
             }
             self.shared.rest(Duration::from_millis(100)).await;
         }
+    }
+
+    fn note(&mut self, step: &str) {
+        if self.steps.len() == STEPS {
+            self.steps.pop_front();
+        }
+        let at = self.shared.history.now().as_secs_f64();
+        self.steps.push_back(format!("{at:.3} {step}"));
     }
 
     /// POSTs the next number until it is accepted; the last status.
@@ -143,14 +159,16 @@ impl<'a> Session<'a> {
         ];
         let mut status = None;
         for next in 0..self.shared.endpoints.len() {
-            let front = self.shared.endpoints[(self.node + next) % self.shared.endpoints.len()];
+            let node = (self.node + next) % self.shared.endpoints.len();
             let body = message.to_string();
+            let front = self.shared.endpoints[node];
             let asking = try_request(front, "POST", "/v1/messages", &headers, &body);
-            if let Ok(Some(Response { status: told, .. })) = timeout(ANSWER_WITHIN, asking).await {
-                status = Some(told);
-                if matches!(told, 202 | 404) {
-                    break;
-                }
+            let told = timeout(ANSWER_WITHIN, asking).await.ok().flatten();
+            let told = told.map(|Response { status, .. }| status);
+            self.note(&format!("post {id} at node {node}: {told:?}"));
+            status = told.or(status);
+            if matches!(told, Some(202 | 404)) {
+                break;
             }
         }
         self.is_answered = status == Some(202);
@@ -172,8 +190,14 @@ impl<'a> Session<'a> {
                 continue;
             }
             let number = said["message"].as_u64().unwrap_or_default();
+            let event = self.last.clone().unwrap_or_default();
+            self.note(&format!("got {number} as {event}"));
             if number <= self.heard {
-                let words = format!("{} got {number} after {}", self.name, self.heard);
+                let steps = self.steps.make_contiguous().join("\n          ");
+                let words = format!(
+                    "{} got {number} after {}:\n          {steps}",
+                    self.name, self.heard
+                );
                 self.shared.history.found(7, words);
             }
             self.heard = number;
