@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::otel_variables;
 use super::reader::Reader;
-use crate::telemetry::{Export, LogFormat, Protocol, Sampling, Settings, UserNames};
+use crate::telemetry::{Export, LogFormat, Protocol, Sampling, Settings, SpanLimits, UserNames};
 
 /// Environment variables that deployments usually fill from Kubernetes' downward API, with the
 /// resource attributes of the semantic conventions.
@@ -64,8 +64,20 @@ pub(super) fn read(
         ignored: otel_variables::check(reader),
         traces: export(reader, &TRACES),
         metrics: export(reader, &METRICS),
-        span_queue: number(reader, "OTEL_BSP_MAX_QUEUE_SIZE", 2048),
+        span_limits: span_limits(reader),
         sampling: sampling(reader),
+    }
+}
+
+/// The standard's bound of the queue is 2,048. This one holds the spans of some 200 calls while the collector is away.
+fn span_limits(reader: &Reader) -> SpanLimits {
+    let queue = number(reader, "OTEL_BSP_MAX_QUEUE_SIZE", 8192).max(1);
+    let batch = number(reader, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512);
+    let delay = number(reader, "OTEL_BSP_SCHEDULE_DELAY", 5000);
+    SpanLimits {
+        queue,
+        batch: batch.clamp(1, queue),
+        delay: Duration::from_millis(delay as u64),
     }
 }
 
@@ -132,10 +144,28 @@ fn export(reader: &mut Reader, signal: &Signal) -> Option<Export> {
     }
     Some(Export {
         protocol,
+        endpoint: grpc_endpoint(reader, signal),
         timeout: Duration::from_millis(timeout as u64),
         certificate,
         client: client.zip(client_key),
     })
+}
+
+/// Where the collector takes gRPC: what is set, with the scheme that the specification gives to an address without one.
+fn grpc_endpoint(reader: &Reader, signal: &Signal) -> String {
+    let value = |name| {
+        let variable = variable(reader, signal, name)?;
+        reader.foreign(&variable).map(str::to_owned)
+    };
+    let Some(endpoint) = value("ENDPOINT") else {
+        return "http://localhost:4317".to_owned();
+    };
+    if endpoint.contains("://") {
+        return endpoint;
+    }
+    let is_insecure = value("INSECURE").is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    let scheme = if is_insecure { "http" } else { "https" };
+    format!("{scheme}://{endpoint}")
 }
 
 /// The contents of the file that a variable names.

@@ -5,25 +5,24 @@
 //! child of the former and linked to it, that lasts until the signal is written to the connection.
 //! The conventions put the destination into the span name; here the kind of signal is there
 //! instead, because the destination template is always `user`. Sampling is decided once, at the
-//! offer. Spans contain no body, address, token or secret.
+//! offer; of an unsampled call only failures are recorded. Spans contain no body, address, token or secret.
 
 use std::fmt;
 use std::time::SystemTime;
 
 use opentelemetry::trace::{
-    SpanContext, SpanId, SpanKind, Status, TraceContextExt as _, TraceFlags, TraceId, TraceState,
+    Link, Span as _, SpanBuilder, SpanContext, SpanId, SpanKind, Status, TraceContextExt as _,
+    TraceFlags, TraceId, TraceState, Tracer as _,
 };
-use opentelemetry::{Context, Value};
-use opentelemetry_sdk::trace::{SamplingDecision, ShouldSample};
+use opentelemetry::{Context, KeyValue, Value};
+use opentelemetry_sdk::trace::{SamplingDecision, SdkTracer, ShouldSample, Span};
 use sha2::{Digest as _, Sha256};
-use tracing::info_span;
-use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
-use super::export::Sampling;
-use crate::model::{Address, SessionId, TraceContext};
+use super::Settings;
+use crate::model::{Address, NodeId, SessionId, TraceContext};
 
-/// The tracing target of these spans. They go to the collector, not to the log.
-pub(super) const TARGET: &str = "switchboard::call";
+/// False on a span whose call is not sampled. Its parent was not recorded, so the span is exported without one.
+pub(super) const SAMPLED: &str = "switchboard.sampled";
 
 /// How user names appear in spans.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,8 +50,11 @@ impl UserNames {
 
 /// Creates the spans of a node's calls.
 pub struct CallTracer {
+    tracer: SdkTracer,
     sampler: Box<dyn ShouldSample>,
     names: UserNames,
+    /// The `messaging.client.id` attribute.
+    node: NodeId,
     /// The `messaging.system` attribute.
     system: &'static str,
 }
@@ -82,16 +84,38 @@ pub struct Message<'a> {
     pub bytes: usize,
 }
 
+/// An event of a call, as its span describes it.
+#[derive(Clone, Copy, Debug)]
+pub struct CallEvent<'a> {
+    /// What happened.
+    pub what: &'static str,
+    /// The code of the failure, if it is one.
+    pub failure: Option<&'static str>,
+    /// When it began, if not now.
+    pub since: Option<SystemTime>,
+    /// The user on this side.
+    pub user: &'a Address,
+    /// The user on the other side.
+    pub peer: &'a Address,
+    /// The session on this side.
+    pub session: SessionId,
+}
+
 /// A span that ends when it is dropped.
 #[derive(Debug)]
-pub struct CallSpan(tracing::Span);
+pub struct CallSpan {
+    span: Box<Span>,
+    started: SystemTime,
+}
 
 impl CallTracer {
-    pub(super) fn new(sampling: Sampling, names: UserNames, system: &'static str) -> Self {
+    pub(super) fn new(tracer: SdkTracer, settings: &Settings, node: NodeId) -> Self {
         Self {
-            sampler: sampling.sampler(),
-            names,
-            system,
+            tracer,
+            sampler: settings.sampling.sampler(),
+            names: settings.user_names,
+            node,
+            system: settings.system,
         }
     }
 
@@ -126,42 +150,75 @@ impl CallTracer {
         message: Message<'_>,
     ) -> CallSpan {
         let name = format!("publish {}", message.kind);
-        let span = CallSpan::open(&name, "producer", parent, link);
+        let mut span = self.open(name, SpanKind::Producer, parent, link, None);
         span.set("messaging.operation.type", "send");
         span.set("messaging.operation.name", "publish");
-        self.describe(&span, message);
+        self.describe(&mut span, message);
         span
     }
 
     /// Starts the span of a message that arrived.
     pub fn process(&self, from: &TraceContext, message: Message<'_>) -> CallSpan {
         let name = format!("process {}", message.kind);
-        let span = CallSpan::open(&name, "consumer", Some(from), Some(from));
+        let mut span = self.open(name, SpanKind::Consumer, Some(from), Some(from), None);
         span.set("messaging.operation.type", "process");
         span.set("messaging.operation.name", "process");
-        self.describe(&span, message);
+        self.describe(&mut span, message);
         span
     }
 
-    /// Adds a short span for an event of the call. In an unsampled call only failures are recorded.
-    pub fn mark(
-        &self,
-        call: &TraceContext,
-        what: &'static str,
-        failure: Option<&'static str>,
-    ) -> Option<CallSpan> {
-        if !call.sampled && failure.is_none() {
+    /// Adds a span for an event of the call, which ends now. In an unsampled call only failures are recorded.
+    pub fn mark(&self, call: &TraceContext, event: CallEvent<'_>) -> Option<CallSpan> {
+        if !call.sampled && event.failure.is_none() {
             return None;
         }
-        let span = CallSpan::open(what, "internal", Some(call), None);
-        if let Some(code) = failure {
+        let mut span = self.open(
+            event.what.to_owned(),
+            SpanKind::Internal,
+            Some(call),
+            None,
+            event.since,
+        );
+        if !call.sampled {
+            span.set(SAMPLED, false);
+        }
+        span.set("session.id", event.session.to_string());
+        span.set("messaging.client.id", self.node.as_str().to_owned());
+        if let Some(user) = self.names.shown(event.user) {
+            span.set("switchboard.user", user);
+        }
+        if let Some(peer) = self.names.shown(event.peer) {
+            span.set("switchboard.peer", peer);
+        }
+        if let Some(code) = event.failure {
             span.fail(code);
         }
         Some(span)
     }
 
-    fn describe(&self, span: &CallSpan, message: Message<'_>) {
+    fn open(
+        &self,
+        name: String,
+        kind: SpanKind,
+        parent: Option<&TraceContext>,
+        link: Option<&TraceContext>,
+        since: Option<SystemTime>,
+    ) -> CallSpan {
+        let started = since.unwrap_or_else(SystemTime::now);
+        let mut builder = SpanBuilder::from_name(name)
+            .with_kind(kind)
+            .with_start_time(started);
+        builder.links = link.map(|link| vec![Link::with_context(remote(link))]);
+        let context = parent.map_or_else(Context::new, |parent| {
+            Context::new().with_remote_span_context(remote(parent))
+        });
+        let span = Box::new(self.tracer.build_with_context(builder, &context));
+        CallSpan { span, started }
+    }
+
+    fn describe(&self, span: &mut CallSpan, message: Message<'_>) {
         span.set("messaging.system", self.system);
+        span.set("messaging.client.id", self.node.as_str().to_owned());
         span.set("messaging.destination.template", "user");
         if let Some(to) = self.names.shown(message.to) {
             span.set("messaging.destination.name", to);
@@ -177,56 +234,41 @@ impl CallTracer {
 }
 
 impl CallSpan {
-    fn open(
-        name: &str,
-        kind: &'static str,
-        parent: Option<&TraceContext>,
-        link: Option<&TraceContext>,
-    ) -> Self {
-        let span =
-            info_span!(target: TARGET, parent: None, "call", otel.name = name, otel.kind = kind);
-        if let Some(parent) = parent {
-            // Fails only without a collector.
-            let _ = span.set_parent(Context::new().with_remote_span_context(remote(parent)));
-        }
-        if let Some(link) = link {
-            span.add_link(remote(link));
-        }
-        Self(span)
-    }
-
     /// The context for child spans.
     pub fn context(&self) -> TraceContext {
-        let context = self.0.context();
-        let span = context.span();
-        let span = span.span_context();
+        let context = self.span.span_context();
         TraceContext {
-            trace: span.trace_id().to_bytes(),
-            span: span.span_id().to_bytes(),
-            sampled: span.is_sampled(),
+            trace: context.trace_id().to_bytes(),
+            span: context.span_id().to_bytes(),
+            sampled: context.is_sampled(),
         }
+    }
+
+    /// When it started.
+    pub fn started(&self) -> SystemTime {
+        self.started
     }
 
     /// Sets an attribute.
-    pub fn set(&self, key: &'static str, value: impl Into<Value>) {
-        self.0.set_attribute(key, value.into());
+    pub fn set(&mut self, key: &'static str, value: impl Into<Value>) {
+        self.span.set_attribute(KeyValue::new(key, value.into()));
     }
 
     /// Adds an event.
-    pub fn event(&self, name: &'static str) {
-        self.0.add_event(name, Vec::new());
+    pub fn event(&mut self, name: &'static str) {
+        self.span.add_event(name, Vec::new());
     }
 
     /// Marks the span as failed with this error code.
-    pub fn fail(&self, code: &'static str) {
+    pub fn fail(&mut self, code: &'static str) {
         self.set("error.type", code);
-        self.0.set_status(Status::error(code));
+        self.span.set_status(Status::error(code));
     }
 
     /// Ends the span at this time, or now.
-    pub fn end(self, at: Option<SystemTime>) {
+    pub fn end(mut self, at: Option<SystemTime>) {
         if let Some(at) = at {
-            self.0.context().span().end_with_timestamp(at);
+            self.span.end_with_timestamp(at);
         }
     }
 }
@@ -253,15 +295,26 @@ fn remote(context: &TraceContext) -> SpanContext {
 
 #[cfg(test)]
 mod tests {
+    use opentelemetry::trace::TracerProvider as _;
+    use opentelemetry_sdk::trace::SdkTracerProvider;
+
     use super::*;
     use crate::model::{Realm, UserName};
+    use crate::telemetry::Sampling;
 
     fn tracer(ratio: f64, parent_decides: bool) -> CallTracer {
         let sampling = Sampling {
             ratio,
             parent_decides,
         };
-        CallTracer::new(sampling, UserNames::Hashed, "memory")
+        let provider = SdkTracerProvider::builder().build();
+        CallTracer {
+            tracer: provider.tracer("test"),
+            sampler: sampling.sampler(),
+            names: UserNames::Hashed,
+            node: NodeId::known("node"),
+            system: "memory",
+        }
     }
 
     #[test]

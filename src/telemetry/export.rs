@@ -1,29 +1,39 @@
 //! Exports spans and metrics with OTLP, configured by the standard `OTEL_*` variables.
 //!
-//! The SDK reads endpoints, headers, timeouts and queue bounds itself. No request waits for an
-//! export: spans go into a bounded queue that a thread empties, and are dropped if it is full.
+//! The SDK reads headers and compression itself, and endpoints for HTTP. No request waits for an export: spans go into
+//! a [bounded queue](super::span_queue) that a thread empties.
 
+use std::str::FromStr as _;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use gethostname::gethostname;
 use opentelemetry::KeyValue;
-use opentelemetry_otlp::tonic_types::transport::{Certificate, ClientTlsConfig, Identity};
 use opentelemetry_otlp::{
-    MetricExporter, SpanExporter, WithExportConfig as _, WithHttpConfig as _, WithTonicConfig as _,
+    ExporterBuildError, MetricExporter, SpanExporter, WithExportConfig as _, WithHttpConfig as _,
+    WithTonicConfig as _,
 };
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::PeriodicReader;
 use opentelemetry_sdk::resource::{EnvResourceDetector, TelemetryResourceDetector};
-use opentelemetry_sdk::trace::{BatchSpanProcessor, Sampler, SdkTracerProvider, ShouldSample};
+use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider, ShouldSample, SpanExporter as _};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
-use super::counting::{BoundedSpans, CountingPush, CountingSpans, PushCounter};
+use super::counting::{CountingPush, PushCounter};
 use super::metrics::Metrics;
+use super::span_queue::{SpanLimits, SpanQueue};
 use super::{Settings, StartError};
 use crate::model::NodeId;
+
+/// Time limit for connecting to a collector.
+const CONNECT_WITHIN: Duration = Duration::from_secs(3);
+
+/// A gRPC connection that answers no ping within this time is dead; one that is idle is asked as often. A collector's
+/// machine that vanishes closes nothing, and its name may point elsewhere by then.
+const PING_EVERY: Duration = Duration::from_secs(5);
 
 /// The protocol of OTLP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,11 +44,13 @@ pub enum Protocol {
     Http,
 }
 
-/// How to export a signal; the SDK reads endpoint, headers and compression itself.
+/// How to export a signal; the SDK reads headers and compression itself.
 #[derive(Clone, Debug)]
 pub struct Export {
     /// The protocol.
     pub protocol: Protocol,
+    /// Where the collector takes gRPC. The SDK reads the URL for HTTP itself.
+    pub endpoint: String,
     /// Time limit for one export.
     pub timeout: Duration,
     /// The authorities whose certificates are trusted, instead of the public ones (PEM).
@@ -105,7 +117,7 @@ pub(super) fn push(
         Protocol::Grpc => builder
             .with_tonic()
             .with_timeout(export.timeout)
-            .with_tls_config(grpc_tls(export))
+            .with_channel(channel(export)?)
             .build()?,
         Protocol::Http => builder
             .with_http()
@@ -121,16 +133,16 @@ pub(super) fn push(
 /// The exporter of spans. It samples everything: whoever creates a span has decided already.
 pub(super) fn spans(
     export: &Export,
-    queue: usize,
+    limits: SpanLimits,
     resource: Resource,
     metrics: &Metrics,
 ) -> Result<SdkTracerProvider, StartError> {
     let builder = SpanExporter::builder();
-    let inner = match export.protocol {
+    let mut exporter = match export.protocol {
         Protocol::Grpc => builder
             .with_tonic()
             .with_timeout(export.timeout)
-            .with_tls_config(grpc_tls(export))
+            .with_channel(channel(export)?)
             .build()?,
         Protocol::Http => builder
             .with_http()
@@ -138,17 +150,35 @@ pub(super) fn spans(
             .with_http_client(http_client(export)?)
             .build()?,
     };
-    let exporter = CountingSpans::new(inner, metrics.spans());
-    let waiting = exporter.waiting();
-    let batches = BatchSpanProcessor::builder(exporter).build();
+    exporter.set_resource(&resource);
+    let queue = SpanQueue::start(exporter, limits, metrics.spans());
     Ok(SdkTracerProvider::builder()
         .with_sampler(Sampler::AlwaysOn)
         .with_resource(resource)
-        .with_span_processor(BoundedSpans::new(batches, queue, waiting, metrics.spans()))
+        .with_span_processor(queue)
         .build())
 }
 
-/// TLS for gRPC, if the endpoint uses it.
+/// A channel that connects when it is used, finds a collector that has moved, and asks whether its connection lives.
+fn channel(export: &Export) -> Result<Channel, StartError> {
+    let wrong =
+        |error: tonic::transport::Error| ExporterBuildError::InternalFailure(error.to_string());
+    let endpoint = Endpoint::from_str(&export.endpoint).map_err(wrong)?;
+    let is_https = endpoint.uri().scheme_str() == Some("https");
+    let endpoint = if is_https {
+        endpoint.tls_config(grpc_tls(export)).map_err(wrong)?
+    } else {
+        endpoint
+    };
+    Ok(endpoint
+        .timeout(export.timeout)
+        .connect_timeout(CONNECT_WITHIN)
+        .http2_keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_EVERY)
+        .keep_alive_while_idle(true)
+        .connect_lazy())
+}
+
 fn grpc_tls(export: &Export) -> ClientTlsConfig {
     let tls = ClientTlsConfig::new();
     let tls = match &export.certificate {
@@ -168,6 +198,9 @@ fn http_client(export: &Export) -> Result<reqwest::blocking::Client, StartError>
         reqwest::blocking::Client::builder()
             .tls_backend_preconfigured(tls)
             .timeout(timeout)
+            .connect_timeout(CONNECT_WITHIN)
+            // Exports are seconds apart: each finds a collector that has moved.
+            .pool_max_idle_per_host(0)
             .build()
     };
     let built = std::thread::spawn(make).join();

@@ -136,7 +136,7 @@ pub(super) const REDIS_ERRORS: Instrument = instrument(
 pub(super) const SPANS: Instrument = instrument(
     "switchboard.spans",
     "{span}",
-    "Spans of sampled calls, by what became of them; dropped: the queue for the collector was full",
+    "Spans of sampled calls, by what became of them; failed ones are tried again, dropped ones are lost",
 );
 pub(super) const PUSHES: Instrument = instrument(
     "switchboard.metrics.pushes",

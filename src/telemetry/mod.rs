@@ -9,18 +9,21 @@ mod labels;
 mod lines;
 mod metrics;
 mod repeats;
+mod span_queue;
 
-pub use calls::{CallSpan, CallTracer, Message, UserNames, signed};
+pub use calls::{CallEvent, CallSpan, CallTracer, Message, UserNames, signed};
 pub use counters::GaugeGuard;
 pub use export::{Export, Protocol, Sampling};
 pub use labels::{RedisTrouble, Renewed, SignalOutcome, Transport};
 pub use metrics::{Metrics, View};
 pub use repeats::Repeats;
+pub use span_queue::SpanLimits;
 
 use std::io::IsTerminal as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use opentelemetry::InstrumentationScope;
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing::{error, warn};
@@ -49,8 +52,8 @@ pub struct Settings {
     pub traces: Option<Export>,
     /// How to push metrics; `None` for no push. Prometheus can always scrape them.
     pub metrics: Option<Export>,
-    /// How many spans may wait for the exporter.
-    pub span_queue: usize,
+    /// The bounds of the queue of spans.
+    pub span_limits: SpanLimits,
     /// What is to be said once of variables of OpenTelemetry that are set and not supported.
     pub ignored: Vec<String>,
     /// Which calls are traced.
@@ -132,10 +135,10 @@ pub fn start(
     }
     let spans = settings.traces.as_ref();
     let spans = spans
-        .map(|export| export::spans(export, settings.span_queue, resource, &metrics))
+        .map(|export| export::spans(export, settings.span_limits, resource, &metrics))
         .transpose()?;
     let writer = Lines::start(std::io::stderr(), metrics.lines_dropped());
-    subscribe(settings, writer.clone(), spans.as_ref())?;
+    subscribe(settings, writer.clone())?;
     // The default hook waits for whoever reads standard error.
     std::panic::set_hook(Box::new(|panic| {
         error!(%panic, "A task panicked, which is a bug: please report it with the log lines before");
@@ -147,9 +150,11 @@ pub fn start(
             "Variables of OpenTelemetry are set that are not supported, and have no effect"
         );
     }
-    let calls = spans.as_ref().map(|_| {
-        let tracer = CallTracer::new(settings.sampling, settings.user_names, settings.system);
-        Arc::new(tracer)
+    let calls = spans.as_ref().map(|spans| {
+        let scope =
+            InstrumentationScope::builder("switchboard").with_version(env!("CARGO_PKG_VERSION"));
+        let tracer = spans.tracer_with_scope(scope.build());
+        Arc::new(CallTracer::new(tracer, settings, node.clone()))
     });
     let telemetry = Telemetry {
         metrics: Arc::clone(&metrics),
@@ -159,11 +164,7 @@ pub fn start(
     Ok((telemetry, Running { metrics, spans }, LogWriter(writer)))
 }
 
-fn subscribe(
-    settings: &Settings,
-    writer: Lines,
-    spans: Option<&SdkTracerProvider>,
-) -> Result<(), StartError> {
+fn subscribe(settings: &Settings, writer: Lines) -> Result<(), StartError> {
     // Suppressed at every level: at trace, tungstenite logs whole frames, with message bodies and
     // TURN credentials.
     let discreet = filter_fn(|place| !place.target().starts_with("tungstenite"))
@@ -171,29 +172,8 @@ fn subscribe(
     // Strangers can make rustls warn with every handshake.
     let level = format!("rustls=error,{}", settings.log_level);
     let filter = EnvFilter::try_new(level)?.and(discreet);
-    let Some(spans) = spans else {
-        let lines = lines(settings.log_format, writer).with_filter(filter);
-        tracing_subscriber::registry().with(lines).init();
-        return Ok(());
-    };
-    // Without these hints every event below `info` would be checked by both layers: half a
-    // microsecond per signal.
-    let only_calls =
-        filter_fn(|place| place.target() == calls::TARGET).with_max_level_hint(LevelFilter::INFO);
-    let not_calls =
-        filter_fn(|place| place.target() != calls::TARGET).with_max_level_hint(LevelFilter::TRACE);
-    let layer = tracing_opentelemetry::layer()
-        .with_tracer(spans.tracer("switchboard"))
-        .with_location(false)
-        .with_threads(false)
-        .with_target(false)
-        .with_level(false)
-        .with_tracked_inactivity(false)
-        .with_filter(only_calls);
-    tracing_subscriber::registry()
-        .with(lines(settings.log_format, writer).with_filter(filter.and(not_calls)))
-        .with(layer)
-        .init();
+    let lines = lines(settings.log_format, writer).with_filter(filter);
+    tracing_subscriber::registry().with(lines).init();
     Ok(())
 }
 

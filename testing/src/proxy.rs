@@ -37,6 +37,8 @@ struct Line {
     to_client: Mode,
     /// Counts the cuts. A connection remembers the count at its start and ends when it changes.
     cuts: u64,
+    /// Counts the freezes, in the same way: a connection that is older than the last one passes nothing more.
+    freezes: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -46,8 +48,10 @@ enum Direction {
 }
 
 impl Line {
-    fn mode(&self, direction: Direction) -> Mode {
+    /// The mode of a connection that began after so many freezes.
+    fn mode(&self, direction: Direction, born: u64) -> Mode {
         match direction {
+            _ if self.freezes > born => Mode::Blackhole,
             Direction::ToServer => self.to_server,
             Direction::ToClient => self.to_client,
         }
@@ -71,6 +75,7 @@ impl Proxy {
             to_server: Mode::Pass,
             to_client: Mode::Pass,
             cuts: 0,
+            freezes: 0,
         });
         let acceptor = tokio::spawn(accept(listener, line.clone()));
         Ok(Self {
@@ -99,6 +104,11 @@ impl Proxy {
         self.set(mode, mode);
     }
 
+    /// Lets nothing more pass on the open connections, and closes none: their other end has vanished.
+    pub fn freeze_open(&self) {
+        self.line.send_modify(|line| line.freezes += 1);
+    }
+
     /// Resets every open connection.
     pub fn cut(&self) {
         self.line.send_modify(|line| line.cuts += 1);
@@ -124,10 +134,12 @@ async fn accept(listener: TcpListener, line: watch::Sender<Line>) {
 }
 
 async fn forward(mut client: TcpStream, line: watch::Receiver<Line>) {
-    let (upstream, cuts) = {
-        let line = line.borrow();
-        (line.upstream, line.cuts)
-    };
+    let Line {
+        upstream,
+        cuts,
+        freezes,
+        ..
+    } = *line.borrow();
     let Ok(Ok(mut server)) = timeout(CONNECT_WITHIN, TcpStream::connect(upstream)).await else {
         return;
     };
@@ -137,8 +149,13 @@ async fn forward(mut client: TcpStream, line: watch::Receiver<Line>) {
     let was_cut = {
         let (from_client, to_client) = client.split();
         let (from_server, to_server) = server.split();
-        let there = pump(from_client, to_server, line.clone(), Direction::ToServer);
-        let back = pump(from_server, to_client, line, Direction::ToClient);
+        let there = pump(
+            from_client,
+            to_server,
+            line.clone(),
+            (Direction::ToServer, freezes),
+        );
+        let back = pump(from_server, to_client, line, (Direction::ToClient, freezes));
         tokio::select! {
             () = both(there, back) => false,
             _ = cut.wait_for(|line| line.cuts != cuts) => true,
@@ -162,20 +179,20 @@ async fn pump(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     mut line: watch::Receiver<Line>,
-    direction: Direction,
+    (direction, born): (Direction, u64),
 ) {
     let mut buffer = vec![0; 16 * 1024];
     loop {
-        let open = line.wait_for(|line| line.mode(direction) != Mode::Blackhole);
+        let open = line.wait_for(|line| line.mode(direction, born) != Mode::Blackhole);
         if open.await.is_err() {
             return;
         }
         let read = tokio::select! {
             read = from.read(&mut buffer) => read,
-            _ = line.wait_for(|line| line.mode(direction) == Mode::Blackhole) => continue,
+            _ = line.wait_for(|line| line.mode(direction, born) == Mode::Blackhole) => continue,
         };
         let Ok(length @ 1..) = read else { break };
-        let mode = line.borrow().mode(direction);
+        let mode = line.borrow().mode(direction, born);
         if pass_on(&mut to, &buffer[..length], mode).await.is_err() {
             return;
         }

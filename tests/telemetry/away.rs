@@ -1,11 +1,15 @@
 //! A collector that refuses, hangs or is gone costs nothing but spans.
 
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
+
+use serde_json::json;
 
 use crate::setup::{Setup, acked, call, candidate};
 use testing::Client;
-use testing::collector::Mode;
+use testing::collector::{Collector, Mode, ReceivedSpan};
 use testing::eventually;
+use testing::proxy::Proxy;
 
 /// Signals of one round, each acknowledged before the next.
 const SIGNALS: usize = 300;
@@ -36,6 +40,10 @@ async fn signalling_continues(protocol: &'static str) {
     for round in 0..9 {
         setup.collector.set_mode(manners[round % 3]);
         let asked = setup.collector.exports();
+        // Each call has a bounded number of spans.
+        a.send(&json!({"type": "leave", "name": b.name})).await;
+        b.receive_type("leave").await;
+        call(&mut a, &mut b).await;
         times[round % 3].push(talk(&mut a, &mut b, round).await);
         eventually("a node exports", async || {
             // An export without an answer blocks its exporter for a while.
@@ -85,6 +93,120 @@ async fn signalling_continues_without_a_collector_over_grpc() {
 #[tokio::test]
 async fn signalling_continues_without_a_collector_over_http() {
     signalling_continues("http/protobuf").await;
+}
+
+/// The spans of a call arrive within this time of the collector's return.
+const BACK_WITHIN: Duration = Duration::from_secs(15);
+
+/// Every span of this call, of both nodes.
+const SPANS: usize = 8;
+
+async fn a_short_call(setup: &mut Setup, names: [&str; 2]) -> [Client; 2] {
+    let mut a = setup.login(0, names[0]).await;
+    let mut b = setup.login(1, names[1]).await;
+    call(&mut a, &mut b).await;
+    acked(&mut a, &candidate(&b.name, "c1")).await;
+    b.receive_type("candidate").await;
+    acked(&mut b, &candidate(&a.name, "c2")).await;
+    a.receive_type("candidate").await;
+    [a, b]
+}
+
+async fn every_span_arrives(collector: &Collector, since: Instant) {
+    let arrived = collector.wait_for("every span of the call", |spans| {
+        let mut ids: Vec<_> = spans.iter().map(ReceivedSpan::id).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        (ids.len() == SPANS).then_some(())
+    });
+    arrived.await;
+    assert!(since.elapsed() < BACK_WITHIN, "{:?}", since.elapsed());
+}
+
+async fn a_call_is_exported_when_the_collector_is_back(protocol: &'static str, away: Mode) {
+    let mut setup = Setup::of_two(protocol, &[("OTEL_BSP_EXPORT_TIMEOUT", "3000")]).await;
+    setup.collector.set_mode(away);
+    let _call = a_short_call(&mut setup, ["TracedUserA", "TracedUserB"]).await;
+    crate::setup::logged(&setup.nodes[0], &["Cannot export spans"]).await;
+    // Longer than the exporter's own retries.
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    setup.collector.set_mode(Mode::Accept);
+    every_span_arrives(&setup.collector, Instant::now()).await;
+    setup.finish();
+}
+
+#[tokio::test]
+async fn a_call_is_exported_after_a_collector_has_refused_over_grpc() {
+    a_call_is_exported_when_the_collector_is_back("grpc", Mode::Refuse).await;
+}
+
+#[tokio::test]
+async fn a_call_is_exported_after_a_collector_has_refused_over_http() {
+    a_call_is_exported_when_the_collector_is_back("http/protobuf", Mode::Refuse).await;
+}
+
+#[tokio::test]
+async fn a_call_is_exported_after_a_collector_was_silent_over_grpc() {
+    a_call_is_exported_when_the_collector_is_back("grpc", Mode::Hang).await;
+}
+
+#[tokio::test]
+async fn a_call_is_exported_after_a_collector_was_silent_over_http() {
+    a_call_is_exported_when_the_collector_is_back("http/protobuf", Mode::Hang).await;
+}
+
+/// The collector's machine vanishes without a FIN, and another one has its address.
+async fn a_collector_that_has_moved_is_found(protocol: &'static str) {
+    let collectors = [Collector::start().await, Collector::start().await];
+    let [gone, new] = collectors.each_ref().map(|collector| {
+        if protocol == "grpc" {
+            collector.grpc
+        } else {
+            collector.http
+        }
+    });
+    let name = Proxy::start(gone).await.unwrap();
+    let endpoint = format!("http://{}", name.address);
+    let mut setup = Setup::of_two(protocol, &[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)]).await;
+    let _call = a_short_call(&mut setup, ["TracedUserA", "TracedUserB"]).await;
+    every_span_arrives(&collectors[0], Instant::now()).await;
+
+    name.freeze_open();
+    name.set_upstream(new);
+    let _other_call = a_short_call(&mut setup, ["TracedUserC", "TracedUserD"]).await;
+    every_span_arrives(&collectors[1], Instant::now()).await;
+    setup.finish();
+}
+
+#[tokio::test]
+async fn a_collector_that_has_moved_is_found_over_grpc() {
+    a_collector_that_has_moved_is_found("grpc").await;
+}
+
+#[tokio::test]
+async fn a_collector_that_has_moved_is_found_over_http() {
+    a_collector_that_has_moved_is_found("http/protobuf").await;
+}
+
+/// Nodes start before their collector.
+#[tokio::test]
+async fn a_call_is_exported_to_a_collector_that_starts_late() {
+    for protocol in ["grpc", "http/protobuf"] {
+        let name = Proxy::start((Ipv4Addr::LOCALHOST, 1).into()).await.unwrap();
+        let endpoint = format!("http://{}", name.address);
+        let mut setup =
+            Setup::of_two(protocol, &[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)]).await;
+        let _call = a_short_call(&mut setup, ["TracedUserA", "TracedUserB"]).await;
+        crate::setup::logged(&setup.nodes[0], &["Cannot export spans"]).await;
+        let collector = Collector::start().await;
+        name.set_upstream(if protocol == "grpc" {
+            collector.grpc
+        } else {
+            collector.http
+        });
+        every_span_arrives(&collector, Instant::now()).await;
+        setup.finish();
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! One call, as one of its two sessions remembers it.
 
 use std::fmt;
+use std::time::SystemTime;
 
 use crate::broker::{Holder, Sender};
 use crate::model::{NodeId, SessionId, TraceContext};
@@ -90,16 +91,22 @@ pub(super) struct CallTrace {
     pub(super) ended: bool,
     /// A failure of an unsampled call was recorded.
     pub(super) failed: bool,
+    /// When this side's first span of the call started. Unknown after a resume.
+    pub(super) begun: Option<SystemTime>,
+    /// How many signals this side has sent in a sampled call.
+    pub(super) signals: u32,
 }
 
 impl CallTrace {
     /// A trace that this side begins, or that the peer `shared`.
-    pub(super) fn new(context: TraceContext, shared: bool) -> Self {
+    pub(super) fn new(context: TraceContext, shared: bool, begun: Option<SystemTime>) -> Self {
         Self {
             context,
             shared,
             ended: false,
             failed: false,
+            begun,
+            signals: 0,
         }
     }
 }
@@ -151,7 +158,7 @@ impl Call {
             trace: words
                 .next()
                 .and_then(|word| word.parse().ok())
-                .map(|context| CallTrace::new(context, true)),
+                .map(|context| CallTrace::new(context, true, None)),
             reported: 0,
         })
     }

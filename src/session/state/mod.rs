@@ -24,6 +24,7 @@ mod report;
 mod save;
 mod tell;
 mod trace;
+mod trace_events;
 mod view;
 mod watches;
 

@@ -5,7 +5,7 @@ use tracing::info;
 use super::State;
 use super::call::CallTrace;
 use crate::model::{AckStatus, Correlation, Event, PairKind, PeerState, Report, UserName};
-use crate::telemetry::signed;
+use crate::telemetry::{CallEvent, signed};
 
 impl State {
     /// Handles a report. Ignored without a call, and counted once for each state of a call set-up.
@@ -25,13 +25,16 @@ impl State {
         else {
             return;
         };
-        let (what, failure) = match report.state {
-            PeerState::Connected => ("connected", None),
-            PeerState::Failed => ("failed", Some("connection_failed")),
-            PeerState::Disconnected => ("disconnected", None),
+        // The set-up of a call is a span from the offer to the report, so that slow calls can be found by its length.
+        let (what, failure, since) = match report.state {
+            PeerState::Connected => ("connected", None, call.begun),
+            PeerState::Failed => ("failed", Some("connection_failed"), call.begun),
+            PeerState::Disconnected => ("disconnected", None, None),
         };
-        if let Some(span) = tracer.mark(&call.context, what, failure) {
-            span.set("session.id", self.lease.session.to_string());
+        let since = since.filter(|_| !call.ended);
+        let peer = self.address_of(with);
+        let event = self.call_event(&peer, what, failure);
+        if let Some(mut span) = tracer.mark(&call.context, CallEvent { since, ..event }) {
             span.set("switchboard.report.state", report.state.as_str());
             if let Some(after) = report.after {
                 span.set("switchboard.report.ms", signed(after.as_millis()));

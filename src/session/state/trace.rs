@@ -1,15 +1,19 @@
 //! The traces of a session's calls: which spans they have, and with which parents. Without tracing, each function here
 //! only checks an empty option.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
-use tracing::debug;
+use tracing::info;
 
 use super::State;
 use super::call::CallTrace;
 use crate::broker::Sender;
-use crate::model::{LeaveReason, Signal, SignalKind, TraceContext, UserName};
+use crate::model::{Signal, SignalKind, TraceContext, UserName};
 use crate::telemetry::{CallSpan, Message, SignalOutcome};
+
+/// How many signals of one side have spans in a call's trace. A call that trickles candidates for hours stays readable.
+pub(super) const SIGNAL_SPANS: u32 = 200;
 
 /// The trace of a signal, until its outcome is known.
 #[derive(Debug)]
@@ -34,7 +38,7 @@ impl State {
         n: u64,
         client: Option<TraceContext>,
     ) -> Option<Box<Traced>> {
-        let tracer = self.node.telemetry.calls.as_ref()?;
+        let tracer = Arc::clone(self.node.telemetry.calls.as_ref()?);
         let known = self.calls.trace(to);
         let is_over = known.is_none_or(|known| known.ended && signal.kind == SignalKind::Offer);
         let starts_call = signal.kind.starts_call();
@@ -42,6 +46,7 @@ impl State {
         if !starts_call && !is_built {
             return None;
         }
+        let has_span = !is_over && is_built && self.counts_signal(to);
         let message = Message {
             kind: signal.kind.as_str(),
             from: &self.lease.address,
@@ -51,22 +56,37 @@ impl State {
             bytes: signal.body.0.len(),
         };
         if !is_over && let Some(CallTrace { context, .. }) = known {
-            if context.sampled {
+            if has_span {
                 let span = tracer.publish(Some(&context), client.as_ref(), message);
                 return Some(Box::new(Traced::of(span)));
             }
+            let sampled = false;
             // The receiver usually has the trace from the offer, but may have been resumed, or have begun a call of its
             // own.
-            return Some(Box::new(Traced::unbuilt(context)));
+            return Some(Box::new(Traced::unbuilt(TraceContext {
+                sampled,
+                ..context
+            })));
         }
         let before = known.map(|known| known.context);
         let begun = match tracer.unsampled_context(client.as_ref()) {
             Some(context) => Traced::unbuilt(context),
             None => Traced::of(tracer.publish(client.as_ref(), before.as_ref(), message)),
         };
+        let since = begun.span.as_ref().map(CallSpan::started);
         self.calls
-            .set_trace(to, CallTrace::new(begun.context, false));
+            .set_trace(to, CallTrace::new(begun.context, false, since));
         Some(Box::new(begun))
+    }
+
+    /// Counts a signal of a sampled call. False if it is one too many for a span.
+    fn counts_signal(&mut self, to: &UserName) -> bool {
+        let Some(call) = self.calls.trace(to) else {
+            return false;
+        };
+        let signals = call.signals.saturating_add(1);
+        self.calls.set_trace(to, CallTrace { signals, ..call });
+        signals <= SIGNAL_SPANS
     }
 
     /// Records the outcome of a signal, at `at`.
@@ -92,10 +112,13 @@ impl State {
             return;
         };
         if failed {
-            debug!(trace_id = context.trace_id(), session.id = %self.lease.session, signal = kind.as_str(),
-                   code = fate.as_str(), "A signal of a call was refused");
+            let repeats = &self.node.telemetry.repeats;
+            if repeats.is_first("a signal of a call was refused") {
+                info!(trace_id = context.trace_id(), session.id = %self.lease.session, signal = kind.as_str(),
+                      code = fate.as_str(), "A signal of a call was refused");
+            }
         }
-        if let Some(span) = traced.and_then(|traced| traced.span.take()) {
+        if let Some(mut span) = traced.and_then(|traced| traced.span.take()) {
             span.set("switchboard.outcome", fate.as_str());
             if fate == SignalOutcome::Queued {
                 span.event("queued");
@@ -105,7 +128,7 @@ impl State {
             }
             span.end(at);
         } else if failed {
-            self.tell_failure(to, context, call, "signal refused", fate.as_str());
+            self.tell_failure(to, kind, context, call, fate.as_str());
         }
     }
 
@@ -142,118 +165,33 @@ impl State {
                     if !known.shared && !known.ended && known.context.trace < context.trace => {}
                 _ => {
                     let context = span.as_ref().map_or(context, CallSpan::context);
-                    self.calls.set_trace(from, CallTrace::new(context, true));
+                    let begun = span.as_ref().map(CallSpan::started);
+                    self.calls
+                        .set_trace(from, CallTrace::new(context, true, begun));
                 }
             }
         }
         span
     }
 
-    /// Traces a `leave` that is sent.
-    pub(super) fn trace_leave(
-        &self,
-        to: &UserName,
-        call: Option<CallTrace>,
-        reason: LeaveReason,
-        n: u64,
-    ) -> Option<Traced> {
-        let (tracer, call) = (self.node.telemetry.calls.as_ref()?, call?);
-        if !call.context.sampled {
-            return None;
-        }
-        let message = Message {
-            kind: "leave",
-            from: &self.lease.address,
-            to: &self.address_of(to),
-            session: self.lease.session,
-            n,
-            bytes: 0,
-        };
-        let span = tracer.publish(Some(&call.context), None, message);
-        span.set("switchboard.leave.reason", reason.as_str());
-        Some(Traced::of(span))
-    }
-
-    /// Traces the end of a call by its peer. If the peer is lost, the call has failed.
-    pub(super) fn trace_left(
-        &self,
-        sender: &Sender,
-        trace: Option<TraceContext>,
-        call: Option<CallTrace>,
-        n: u64,
-        reason: LeaveReason,
-    ) -> Option<CallSpan> {
-        let tracer = self.node.telemetry.calls.as_ref()?;
-        let failure = matches!(reason, LeaveReason::Lost | LeaveReason::NodeLost);
-        let failure = failure.then(|| reason.as_str());
-        let call = call.map(|call| call.context);
-        if let (Some(context), Some(code)) = (trace.or(call), failure) {
-            debug!(trace_id = context.trace_id(), session.id = %self.lease.session, code, "A call peer is gone");
-        }
-        let Some(context) = trace.or(call).filter(|context| context.sampled) else {
-            return tracer.mark(&call?, "peer gone", failure);
-        };
-        let message = Message {
-            kind: "leave",
-            from: &sender.address,
-            to: &self.lease.address,
-            session: self.lease.session,
-            n,
-            bytes: 0,
-        };
-        let span = tracer.process(&context, message);
-        span.set("switchboard.leave.reason", reason.as_str());
-        if let Some(code) = failure {
-            span.fail(code);
-        }
-        Some(span)
-    }
-
-    /// Marks an event in the traces of all calls.
-    pub fn mark(&self, what: &'static str) {
-        let Some(tracer) = &self.node.telemetry.calls else {
-            return;
-        };
-        for (_, call) in self.calls.traces() {
-            if let Some(span) = tracer.mark(&call.context, what, None) {
-                span.set("session.id", self.lease.session.to_string());
-            }
-        }
-    }
-
-    /// Marks an event, or a failure, in the trace of one call. Returns the trace if it is sampled.
-    pub(super) fn mark_one(
-        &self,
-        peer: &UserName,
-        what: &'static str,
-        failure: Option<&'static str>,
-    ) -> Option<Traced> {
-        let tracer = self.node.telemetry.calls.as_ref()?;
-        let call = self.calls.trace(peer)?;
-        let span = tracer.mark(&call.context, what, failure)?;
-        span.set("session.id", self.lease.session.to_string());
-        span.set(
-            "switchboard.session.generation",
-            i64::from(self.lease.generation),
-        );
-        let context = span.context();
-        call.context.sampled.then_some(Traced::unbuilt(context))
-    }
-
     /// Records the first failure of an unsampled call all the same.
     fn tell_failure(
         &mut self,
         to: &UserName,
+        kind: SignalKind,
         context: TraceContext,
         call: Option<CallTrace>,
-        what: &'static str,
         code: &'static str,
     ) {
         if call.is_some_and(|call| call.failed) {
             return;
         }
         if let Some(tracer) = &self.node.telemetry.calls {
-            tracer.mark(&context, what, Some(code));
+            let peer = self.address_of(to);
+            let event = self.call_event(&peer, "signal refused", Some(code));
+            if let Some(mut span) = tracer.mark(&context, event) {
+                span.set("switchboard.signal", kind.as_str());
+            }
         }
         if let Some(call) = call {
             self.calls.set_trace(
@@ -275,20 +213,20 @@ impl Traced {
 
     /// Records the outcome, and ends the span at `at`, or now.
     pub(super) fn ends(self, fate: SignalOutcome, at: Option<SystemTime>) {
-        if let Some(span) = self.span {
+        if let Some(mut span) = self.span {
             span.set("switchboard.outcome", fate.as_str());
             span.end(at);
         }
     }
 
-    fn of(span: CallSpan) -> Self {
+    pub(super) fn of(span: CallSpan) -> Self {
         Self {
             context: span.context(),
             span: Some(span),
         }
     }
 
-    fn unbuilt(context: TraceContext) -> Self {
+    pub(super) fn unbuilt(context: TraceContext) -> Self {
         Self {
             context,
             span: None,

@@ -208,3 +208,36 @@ async fn a_leave_span_lasts_until_redis_has_answered() {
     assert!(!sent.is_error());
     setup.finish();
 }
+
+/// Without a report a trace would grow for as long as the clients send candidates.
+#[tokio::test]
+async fn a_call_has_a_bounded_number_of_spans() {
+    const CANDIDATES: usize = 250;
+    const WITH_SPAN: usize = 200;
+    let mut setup = Setup::of_two("grpc", &[]).await;
+    let mut a = setup.login(0, "TracedUserA").await;
+    let mut b = setup.login(1, "TracedUserB").await;
+    call(&mut a, &mut b).await;
+    for n in 0..CANDIDATES {
+        acked(&mut a, &candidate(&b.name, &n.to_string())).await;
+        b.receive_type("candidate").await;
+    }
+    a.send(&json!({"type": "leave", "name": b.name})).await;
+    b.receive_type("leave").await;
+    let spans = setup
+        .collector
+        .wait_for("the end of the call", |spans| {
+            let is_over = !named(spans, "process leave").is_empty();
+            (is_over && !named(spans, "publish leave").is_empty()).then(|| spans.to_vec())
+        })
+        .await;
+    assert_eq!(named(&spans, "publish candidate").len(), WITH_SPAN);
+    assert_eq!(named(&spans, "process candidate").len(), WITH_SPAN);
+    let leave = named(&spans, "publish leave")[0];
+    let left_out = (CANDIDATES - WITH_SPAN).to_string();
+    assert_eq!(
+        leave.attribute("switchboard.signals_without_span"),
+        left_out
+    );
+    setup.finish();
+}

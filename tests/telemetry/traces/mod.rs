@@ -74,10 +74,20 @@ fn check_parents(spans: &[ReceivedSpan], at_a: &str, at_b: &str) {
         assert_eq!(received.parent(), sent.id(), "{}", received.line());
         assert_eq!(received.links(), [sent.id()], "{}", received.line());
         assert!(received.span.start_time_unix_nano >= sent.span.start_time_unix_nano);
-        if signal != "offer" {
-            // Each side's spans are children of the span that began the call there.
-            let start = if from == at_a { root } else { reply };
-            assert_eq!(sent.parent(), start.id(), "{}", sent.line());
+        // Each side's spans are children of the span that began the call there.
+        let start = if from == at_a { root } else { reply };
+        match signal {
+            "offer" => assert_eq!(sent.parent(), ""),
+            // The end of a call that was connected is a trace of its own, with a link.
+            "leave" => {
+                assert_eq!(
+                    (sent.parent(), sent.links()),
+                    (String::new(), vec![start.id()])
+                );
+                assert_ne!(sent.trace(), root.trace());
+                assert_eq!(received.trace(), sent.trace());
+            }
+            _ => assert_eq!(sent.parent(), start.id(), "{}", sent.line()),
         }
     }
     for (at, start) in [(at_a, root), (at_b, reply)] {
@@ -85,6 +95,12 @@ fn check_parents(spans: &[ReceivedSpan], at_a: &str, at_b: &str) {
         assert_eq!((end.kind(), end.parent()), (SpanKind::Internal, start.id()));
         assert_eq!(end.attribute("switchboard.report.ms"), "812");
         assert_eq!(end.attribute("switchboard.report.pair"), "srflx");
+        // The set-up lasts from the side's first span to its report.
+        assert_eq!(
+            end.span.start_time_unix_nano,
+            start.span.start_time_unix_nano
+        );
+        assert!(end.end() > start.end(), "{}", end.line());
     }
 }
 
@@ -117,8 +133,10 @@ async fn one_call_is_one_trace(protocol: &'static str) {
     assert_eq!(spans.len(), expected.len(), "nothing else");
     let root = find(&spans, "publish offer", &at_a).unwrap();
     for seen in &spans {
-        assert_eq!(seen.trace(), root.trace(), "{}", seen.line());
+        let is_end = seen.name().ends_with("leave");
+        assert_eq!(seen.trace() == root.trace(), !is_end, "{}", seen.line());
         assert!(!seen.is_error(), "{}", seen.line());
+        assert_eq!(seen.attribute("messaging.client.id"), seen.instance());
         assert_eq!(seen.resource["service.name"], "switchboard");
         assert_eq!(seen.resource["service.version"], env!("CARGO_PKG_VERSION"));
         assert_eq!(seen.resource["k8s.pod.name"], "switchboard-0");
@@ -301,6 +319,16 @@ async fn an_unsampled_call_exports_only_its_failure() {
             seen.line()
         );
         assert_eq!(seen.attribute("error.type"), "connection_failed");
+        // The call's other spans were not exported, so this one has no parent that is missing.
+        assert_eq!(seen.parent(), "", "{}", seen.line());
+        for key in [
+            "session.id",
+            "switchboard.user",
+            "switchboard.peer",
+            "messaging.client.id",
+        ] {
+            assert_ne!(seen.attribute(key), "", "{key}: {}", seen.line());
+        }
     }
     let words = [spans[0].trace(), "could not connect".to_owned()];
     setup::logged(&setup.nodes[0], &[&words[0], &words[1]]).await;
