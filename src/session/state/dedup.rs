@@ -170,7 +170,9 @@ impl Dedup {
             let session = words.next().and_then(|word| word.parse().ok());
             if let Some(last) = session.and_then(|session| known.get_mut(&session)) {
                 for hash in words.filter_map(|word| u64::from_str_radix(word, 16).ok()) {
-                    last.remember(hash);
+                    if !last.ids.contains(&hash) {
+                        last.remember(hash);
+                    }
                 }
             }
         }

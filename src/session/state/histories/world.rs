@@ -50,6 +50,8 @@ pub(super) struct World {
     pub(super) epoch: u64,
     /// The fault of the next send, if there is one.
     pub(super) fault: Option<Fault>,
+    /// The next update of a record is lost.
+    pub(super) loses_update: bool,
 }
 
 /// What happens to the next send.
@@ -78,6 +80,7 @@ impl World {
             last_entry: 0,
             epoch: 0,
             fault: None,
+            loses_update: false,
         };
         for (user, &resumable) in resumable.iter().enumerate() {
             world.users.push(User::default());
@@ -174,9 +177,13 @@ impl World {
                 self.users[user].outcomes.push_back(Answer { outcome, at });
             }
             Effect::Save(number, update) => {
-                let ours = self.save(&lease, user, *update);
+                let saved = if std::mem::take(&mut self.loses_update) {
+                    Err(BrokerError::TimedOut)
+                } else {
+                    Ok(self.save(&lease, user, *update))
+                };
                 let saves = &mut self.users[user].saves;
-                saves.extend(number.map(|number| (number, Ok(ours))));
+                saves.extend(number.map(|number| (number, saved)));
             }
             Effect::Read(last, _) => self.users[user].read = Some(last),
             Effect::StopReading => self.users[user].read = None,
@@ -233,7 +240,7 @@ impl World {
 
     /// Delivers everything that is under way, until all clients have read everything.
     pub(super) fn come_to_rest(&mut self) {
-        self.fault = None;
+        (self.fault, self.loses_update) = (None, false);
         for _ in 0..1000 {
             let mut moves = false;
             for user in 0..self.users.len() {

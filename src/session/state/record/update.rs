@@ -58,7 +58,13 @@ impl Record {
             .chain(self.silent.iter().copied());
         let silent: Vec<String> = silent.map(|id| id.to_string()).collect();
         notes.set.push((SILENT.to_owned(), silent.join(" ")));
-        let ids = std::mem::take(&mut self.ids);
+        let mut ids = Vec::new();
+        if self.frees {
+            // The ids of what leaves the inbox must be in the record, also if an update in flight fails.
+            let underway = self.saving.iter().flat_map(|(_, update)| &update.ids);
+            ids.extend(underway.copied());
+        }
+        ids.append(&mut self.ids);
         if !ids.is_empty() {
             self.ids_told.extend(&ids);
             let (number, told) = (self.ids_fields, HeardId::noted(&self.ids_told));
