@@ -28,7 +28,7 @@ use resumable::{
     a_resumed_session_is_as_it_was_left, a_rewritten_session_confirms_lost_entries,
     a_session_is_resumed_only_with_its_secret, an_inbox_keeps_unconfirmed_entries,
     inbox_limits_are_exact, inbox_limits_count_only_unconfirmed_entries,
-    one_sender_fills_at_most_half_of_an_inbox,
+    no_sender_fills_more_of_an_inbox_than_is_free,
 };
 
 /// Runs each case against each backend.
@@ -68,7 +68,7 @@ conforms! {
     a_resumed_session_is_as_it_was_left,
     an_inbox_keeps_unconfirmed_entries,
     a_full_inbox_refuses_envelopes,
-    one_sender_fills_at_most_half_of_an_inbox,
+    no_sender_fills_more_of_an_inbox_than_is_free,
     inbox_limits_are_exact,
     inbox_limits_count_only_unconfirmed_entries,
     a_rewritten_session_confirms_lost_entries,
