@@ -16,7 +16,8 @@ use harness::Backend;
 use leases::{
     a_claimed_name_starts_with_an_empty_inbox, a_name_has_one_holder,
     a_name_that_another_session_held_meanwhile_is_lost, a_release_returns_unread_entries,
-    an_unrenewed_lease_expires, only_the_holder_renews_and_releases,
+    a_reserved_name_is_for_its_owner, an_unrenewed_lease_expires,
+    only_the_holder_renews_and_releases,
 };
 use names::names_of_a_realm_are_listed;
 use nodes::{
@@ -54,6 +55,7 @@ conforms! {
     a_claimed_name_starts_with_an_empty_inbox,
     only_the_holder_renews_and_releases,
     a_name_that_another_session_held_meanwhile_is_lost,
+    a_reserved_name_is_for_its_owner,
     a_release_returns_unread_entries,
     a_send_reports_its_outcome,
     envelopes_arrive_in_order_before_the_barrier,

@@ -20,7 +20,7 @@ pub(super) async fn claimed(node: &Node, name: &str) -> (Lease, SecretHash) {
     let hash = Secret::random().hash_for(&lease.address);
     let claim = node
         .broker
-        .claim(&lease, None, Some(&hash))
+        .claim(&lease, None, Some(&hash), None)
         .await
         .unwrap();
     assert_eq!(claim, Claim::Won);

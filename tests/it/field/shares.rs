@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 use serde_json::json;
+use switchboard::broker::RESERVED_FOR;
 use testing::http_session::Downlink;
 use testing::proxy::Mode;
 use testing::{Client, Cluster, HttpSession, Proxy, eventually};
@@ -118,4 +119,48 @@ async fn the_flooder_of_a_plain_user_is_refused_and_others_are_not() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn a_name_lost_to_slowness_waits_for_its_client() {
+    let settings = [("session.write_timeout", "500ms")];
+    let [owner, stranger]: [IpAddr; 2] = ["127.0.0.2", "127.0.0.3"].map(|ip| ip.parse().unwrap());
+    for cluster in [
+        Cluster::in_memory(2, &settings).await,
+        Cluster::over_redis(2, &settings).await,
+    ] {
+        let mut user = Client::connect_from(owner, cluster.nodes[0].address).await;
+        assert_eq!(user.try_login("user").await["success"], true);
+        let mut flooder = cluster.login(0, "flooder").await;
+        let deaf = user.stop_reading();
+        eventually("the user is closed", async || {
+            flood_a_little(&mut flooder).await.then_some(())
+        })
+        .await;
+        for node in &cluster.nodes {
+            let mut other = Client::connect_from(stranger, node.address).await;
+            let refused = other.try_login("user").await;
+            assert_eq!(refused["code"], "name_taken", "{refused}");
+            let again = refused["retry_after_ms"].as_u64().unwrap();
+            assert!(u128::from(again) <= RESERVED_FOR.as_millis(), "{refused}");
+        }
+        let mut user = Client::connect_from(owner, cluster.nodes[1].address).await;
+        assert_eq!(user.try_login("user").await["success"], true);
+        user.close().await;
+        eventually("a name that is given back is free", async || {
+            let mut other = Client::connect_from(stranger, cluster.nodes[0].address).await;
+            (other.try_login("user").await["success"] == true).then_some(())
+        })
+        .await;
+        drop(deaf);
+    }
+}
+
+/// Sends one large message. True if nobody has the name.
+async fn flood_a_little(flooder: &mut Client) -> bool {
+    let body = "x".repeat(60_000);
+    flooder
+        .send(&json!({"type": "message", "name": "user", "message": body, "id": 1}))
+        .await;
+    flooder.receive().await["code"] == "user_unavailable"
 }
