@@ -68,7 +68,7 @@
 //!   | --- | --- | --- |
 //!   | a session's mailbox | events and bytes; a sender's part: what is free | the sender is told: inbox full ¹ |
 //!   | a node's inbound queue | 8,192 events | a resumable session reads its inbox, a plain one is told `missed` |
-//!   | a publisher's queue | 8,192 requests | the sender is told: unavailable |
+//!   | a publisher's queue | 8,192 requests and 64 MiB | the sender is told: unavailable |
 //!   | signals parked by a publisher: nobody subscribes | 4,096, `redis.timeout` | the sender is told: unavailable |
 //!   | sends of one session without an outcome | 32 | the client is not read until one is known |
 //!   | a resumable user's inbox | 256 entries, 1 MiB; a sender's part: what is free | the sender is told: inbox full |
