@@ -241,7 +241,7 @@ mod tests {
         let mut heartbeat = Heartbeat::start(CLOCKS);
         heartbeat.logged_in();
         heartbeat.doubted();
-        let wrote = Duration::from_secs(9);
+        let wrote = Duration::from_secs(5);
         tokio::time::advance(wrote).await;
         heartbeat.wrote_for(wrote);
         assert_eq!(
