@@ -6,6 +6,7 @@ CARGO ?= cargo
 # Root needs no sudo, and a container often has none.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 DENY_VERSION := 0.20.2
+FUZZ_VERSION := 0.13.2
 comma := ,
 
 HOST := $(shell rustc --print host-tuple 2>/dev/null)
@@ -13,7 +14,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p;T;q' Cargo.toml)
 BUILDER_IMAGE := $(shell sed -n 's/^BUILDER_IMAGE=//p' .env)
 URL ?= ws://localhost:9090
 
-.PHONY: help setup setup-test setup-lint setup-bench run test lint lint-deploy lint-client fmt bench bench-peerjs bench-storm bench-telemetry torture endure dist demo-call compose-test setup-browser test-browser test-client client-types
+.PHONY: help setup setup-test setup-lint setup-bench run test lint lint-deploy lint-client fmt bench bench-peerjs bench-storm bench-telemetry torture endure dist demo-call compose-test setup-browser test-browser test-client client-types setup-fuzz fuzz
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -84,6 +85,9 @@ target/browser-venv/ready: tests/browser/requirements.txt
 	target/browser-venv/bin/pip install --quiet --disable-pip-version-check -r tests/browser/requirements.txt
 	@touch $@
 
+setup-fuzz: ## Install what fuzzing needs: cargo-fuzz. A C++ compiler must be there.
+	@$(CARGO) fuzz --version >/dev/null 2>&1 || $(CARGO) install cargo-fuzz --locked --version $(FUZZ_VERSION)
+
 run: ## Run one node: clients at :9090, operators at 127.0.0.1:9091.
 	$(CARGO) run --release
 
@@ -147,6 +151,14 @@ bench-peerjs: setup-bench ## Compare with PeerServer, the server of PeerJS. REPS
 
 bench-telemetry: setup-test ## Measure the cost of tracing: off, 1 % of calls, all calls, and with failing collectors. BEFORE=binary adds another build.
 	SUBJECTS=$${SUBJECTS:-switchboard$(if $(BEFORE),$(comma)before),sampled,traced,traced-refused,traced-slow,traced-gone} SCENARIOS=$${SCENARIOS:-w16,calls} $(CARGO) bench --locked --bench relay
+
+# Without a sanitizer, so that the stable compiler suffices: the code has no `unsafe`. What is found stays in fuzz/artifacts.
+fuzz: setup-fuzz ## Fuzz the codecs, the bodies of HTTP requests, and the configuration. SECONDS for each target (30), TARGETS (all).
+	@for target in $(or $(TARGETS),$(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))); do \
+	  echo "fuzz: $$target"; mkdir -p fuzz/corpus/$$target; \
+	  $(CARGO) fuzz run --sanitizer none $$target fuzz/corpus/$$target fuzz/seeds/$$target -- -verbosity=0 -timeout=10 -rss_limit_mb=1024 \
+	    -max_total_time=$(or $(if $(filter command line environment,$(origin SECONDS)),$(SECONDS)),30) || exit 1; \
+	done
 
 endure: setup-test ## Run the long versions of the resume tests: 10 kills, 10 rolling restarts, a minute without Redis, 30 % of pushes dropped.
 	LONG=1 $(CARGO) test --locked --features seeded-bugs --test faults -- --test-threads=1 --nocapture resumed

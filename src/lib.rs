@@ -66,18 +66,21 @@
 //!
 //!   | queue | bound | when it is full |
 //!   | --- | --- | --- |
-//!   | a session's mailbox | events and bytes | the session ends: its client reads too slowly |
+//!   | a session's mailbox | events and bytes; a sender's part: what is free | the sender is told: inbox full ¹ |
 //!   | a node's inbound queue | 8,192 events | a resumable session reads its inbox, a plain one is told `missed` |
-//!   | a publisher's queue | 8,192 requests | the sender is told: unavailable |
+//!   | a publisher's queue | 8,192 requests and 64 MiB | the sender is told: unavailable |
 //!   | signals parked by a publisher: nobody subscribes | 4,096, `redis.timeout` | the sender is told: unavailable |
 //!   | sends of one session without an outcome | 32 | the client is not read until one is known |
-//!   | a resumable user's inbox | 256 entries, 1 MiB; half for one sender | the sender is told: inbox full |
+//!   | a resumable user's inbox | 256 entries, 1 MiB; a sender's part: what is free | the sender is told: inbox full |
 //!   | a session's offline queue | 256 names, 1 MiB; 128 signals, 512 KiB a name | the sender is told: absent |
 //!   | posts of an HTTP session | 256 messages and 1 MiB | the client is told: try again |
 //!   | events of an HTTP session, at its home | 1,024 events and 1 MiB | the oldest goes; an unread one is a reset |
 //!   | questions about HTTP sessions | 1,024 waiting, 1,024 in work | the asking node gets no answer |
 //!   | spans for the collector | 2,048 (`OTEL_BSP_MAX_QUEUE_SIZE`) | the span is dropped and counted |
 //!   | log lines for standard error | 4,096 lines and 4 MiB | the line is dropped and counted; a later one says so |
+//!
+//!   ¹ From another node, whose sender was told that it is delivered: the receiver is told `missed`. Other mail that
+//!   does not fit ends the session: its client reads too slowly.
 //!
 //! - A name has one holder. A session that lost its name is told, and delivers nothing more.
 //! - A POST is answered when the outcome of each message is known. Each message has an id: a client repeats what was

@@ -12,17 +12,24 @@ pub struct InboxLimits {
     pub entries: usize,
     /// Bytes of encoded envelopes.
     pub bytes: usize,
-    /// The total [weight](Self::weight) of one sender's entries.
+    /// The total [weight](Self::weight) of a sender's entries if it is the only one.
     pub sender_weight: usize,
 }
 
 impl InboxLimits {
-    /// The limits of every inbox (README, "Resume"). One sender may fill half of it.
+    /// The limits of every inbox (README, "Resume").
     pub const DEFAULT: Self = Self {
         entries: 256,
         bytes: 1 << 20,
         sender_weight: 128,
     };
+
+    /// Whether a sender's own weight is fair when all entries weigh `all`: no more than what is free. One sender fills
+    /// half of an inbox, two a third each: however many names a flooder has, it leaves room for somebody new
+    /// (Choudhury and Hahne, "Dynamic queue length thresholds", 1998, with a factor of 1).
+    pub fn is_fair(&self, own: usize, all: usize) -> bool {
+        own + all <= 2 * self.sender_weight
+    }
 
     /// The weight of an envelope of so many bytes: one for each 4 KiB begun.
     pub fn weight(bytes: usize) -> usize {

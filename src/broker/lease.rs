@@ -118,7 +118,12 @@ pub enum Claim {
     Won,
     /// This holder has the name.
     Held(Holder),
+    /// The name is free, and reserved for somebody else for so long.
+    Reserved(Duration),
 }
+
+/// How long a name is reserved.
+pub const RESERVED_FOR: Duration = Duration::from_secs(10);
 
 /// The result of a renewal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

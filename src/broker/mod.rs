@@ -22,7 +22,7 @@ pub use delivery::{Entry, Inbound, Inbox, InboxLimits, SendOptions, Sent};
 pub use envelope::{Envelope, Payload};
 pub use error::{BrokerError, UnknownEnvelope};
 pub use health::{Health, StoreHealth};
-pub use lease::{Claim, Flags, Holder, InvalidHolder, Lease, Renewal, Terms};
+pub use lease::{Claim, Flags, Holder, InvalidHolder, Lease, RESERVED_FOR, Renewal, Terms};
 use node::QUESTIONS;
 pub use node::{Epoch, Heartbeat, Nodes, Question, Questions, StoreReport, Topic, Verdict};
 pub use receipt::{Answer, Outcome, Receipt, Receipts};
@@ -69,12 +69,13 @@ use crate::model::{Address, NodeId, Offset, Realm, SecretHash, SessionId, UserNa
 #[async_trait]
 pub trait Broker: Send + Sync + fmt::Debug + 'static {
     /// Claims a name. `over` is a holder that is known to be dead: its lease may be replaced. `secret` is given for a
-    /// resumable session.
+    /// resumable session. `from` proves whose a [reserved](Self::reserve) name is.
     async fn claim(
         &self,
         lease: &Lease,
         over: Option<&Holder>,
         secret: Option<&SecretHash>,
+        from: Option<&SecretHash>,
     ) -> Result<Claim, BrokerError>;
 
     /// Takes a session over from its earlier connection, on whichever node that is. `last` is the last entry that the
@@ -114,6 +115,10 @@ pub trait Broker: Send + Sync + fmt::Debug + 'static {
         holder: &Holder,
         last: Offset,
     ) -> BoxFuture<'static, Result<Vec<Entry>, BrokerError>>;
+
+    /// Reserves a name, which is about to be free, for [`RESERVED_FOR`]. Until then only a claim with this proof wins
+    /// it. Best effort.
+    fn reserve(&self, address: &Address, owner: &SecretHash);
 
     /// Drops the subscription that [`claim`](Self::claim) or [`resume`](Self::resume) made for this lease. Not part of
     /// [`release`](Self::release): a plain session keeps it until the barrier behind its release has come back, and a

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use config::{Value, ValueKind};
 
+use super::layers::{list, quoted};
 use super::reader::Reader;
 use crate::ice::{Ice, Relays, is_relay};
 use crate::model::{IceLogin, IceServer};
@@ -132,13 +133,13 @@ fn check(url: &str) -> Result<(), &'static str> {
 /// The servers as `switchboard config check` prints them: TOML without credentials.
 fn shown(servers: &[IceServer]) -> String {
     let servers = servers.iter().map(|server| {
-        let mut shown = format!("{{ urls = {:?}", server.urls);
+        let mut shown = format!("{{ urls = {}", list(&server.urls));
         if let Some(login) = &server.login {
             // Writing to a String cannot fail.
             let _ = write!(
                 shown,
-                ", username = {:?}, credential = \"(hidden)\"",
-                login.username
+                ", username = {}, credential = \"(hidden)\"",
+                quoted(&login.username)
             );
         }
         shown + " }"

@@ -2,7 +2,7 @@
 //! value sets nothing.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use config::{File, FileFormat, Value, ValueKind};
@@ -205,6 +205,29 @@ fn flat(text: &str) -> Result<Vec<(String, Value)>, String> {
     Ok(all)
 }
 
+/// A text as TOML, with what cannot be seen escaped.
+pub(super) fn quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => quoted.extend(['\\', character]),
+            '\'' => quoted.push(character),
+            _ if character.escape_debug().len() > 1 => {
+                // Writing to a String cannot fail.
+                let _ = write!(quoted, "\\U{:08X}", u32::from(character));
+            }
+            _ => quoted.push(character),
+        }
+    }
+    quoted + "\""
+}
+
+/// A list of texts as TOML.
+pub(super) fn list(texts: &[String]) -> String {
+    let texts: Vec<String> = texts.iter().map(|text| quoted(text)).collect();
+    format!("[{}]", texts.join(", "))
+}
+
 /// A value as TOML.
 pub(super) fn toml(value: &Value) -> String {
     match &value.kind {
@@ -212,7 +235,7 @@ pub(super) fn toml(value: &Value) -> String {
             let values: Vec<String> = values.iter().map(toml).collect();
             format!("[{}]", values.join(", "))
         }
-        ValueKind::String(text) => format!("{text:?}"),
+        ValueKind::String(text) => quoted(text),
         other => other.to_string(),
     }
 }

@@ -123,7 +123,7 @@ impl Config {
             ],
         );
         let log_level = reader.converted("log.level", values::log_level);
-        reader.show("log.level", format!("{log_level:?}"));
+        reader.show("log.level", layers::quoted(&log_level));
         Self {
             telemetry: otel::read(reader, log_format, log_level, backend.system()),
             backend,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use config::{File, FileFormat, Value, ValueKind};
 
-use super::layers::{Layers, Origin, Sources, defaults, toml};
+use super::layers::{Layers, Origin, Sources, defaults, list, toml};
 use super::values;
 
 /// The merged sources, and the mistakes so far.
@@ -149,7 +149,7 @@ impl Reader {
             self.mistake(key, "is not a list of texts");
             return Vec::new();
         };
-        self.show(key, format!("{values:?}"));
+        self.show(key, list(&values));
         values
     }
 

@@ -73,6 +73,11 @@ impl Addresses {
 }
 
 impl AddressLimits {
+    /// The address, or the network that counts as one.
+    pub fn network(&self) -> IpAddr {
+        limited_prefix(self.from)
+    }
+
     /// Acquires a permit for a session without a connection. An address may have as many of them as connections:
     /// clients that lose theirs all at once come back to their sessions, and nobody keeps more names by reconnecting.
     pub fn detach(&self) -> Result<Option<Permit>, TooMany> {

@@ -2,6 +2,7 @@
 //! hash.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use sha2::{Digest as _, Sha256};
 
@@ -24,6 +25,11 @@ impl Secret {
     /// The secret that a client sent; not verified yet.
     pub fn claimed(text: &str) -> Self {
         Self(text.to_owned())
+    }
+
+    /// What shows that a client has an address that it had before. All clients of this network have the same.
+    pub fn of_network(network: IpAddr) -> Self {
+        Self(network.to_string())
     }
 
     /// Derives another secret. The same secret and purpose always give the same result.

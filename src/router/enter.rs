@@ -25,6 +25,7 @@ impl Router {
         self: &Arc<Self>,
         address: Address,
         secret: Secret,
+        from: &Secret,
         grace: Option<Duration>,
         wrong: impl Fn() -> Duration,
     ) -> Result<Claimed, ResumeError> {
@@ -34,7 +35,7 @@ impl Router {
         let mut if_held = IfHeld::Refuse;
         loop {
             let (to, with) = (address.clone(), secret.clone());
-            let refusal = match self.claim(to, Some(with), if_held).await {
+            let refusal = match self.claim(to, Some(with), from, if_held).await {
                 Ok(claimed) => return Ok(claimed),
                 Err(refusal) => refusal,
             };

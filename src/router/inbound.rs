@@ -28,8 +28,9 @@ impl Router {
             Inbound::Direct { session, envelopes } => {
                 if let Some(mailbox) = self.registry.mailbox(session) {
                     for envelope in envelopes {
-                        // A full mailbox ends its session.
-                        let _ = mailbox.post(Mail::Direct(envelope));
+                        if mailbox.post_or_miss(envelope) {
+                            self.local.telemetry.metrics.mailbox_overflowed();
+                        }
                     }
                 }
             }

@@ -68,14 +68,15 @@ pub struct Claimed {
 
 impl Router {
     /// Logs a user in. With a `secret` the session is resumable. Refuses with `NameTaken` if the holder is alive or may
-    /// still resume, and with `Unavailable` if the broker does not answer or the expiry guard holds. Must be polled to
+    /// still resume, or if the name is reserved for somebody else than `from`; with `Unavailable` if the broker does not answer or the expiry guard holds. Must be polled to
     /// completion: a login that is dropped half-way leaves its lease to expire.
     pub async fn login(
         self: &Arc<Self>,
         address: Address,
         secret: Option<Secret>,
+        from: &Secret,
     ) -> Result<Claimed, Refusal> {
-        self.claim(address, secret, IfHeld::Challenge).await
+        self.claim(address, secret, from, IfHeld::Challenge).await
     }
 
     /// Claims a name for a new session, which is resumable if it has a secret.
@@ -83,6 +84,7 @@ impl Router {
         self: &Arc<Self>,
         address: Address,
         secret: Option<Secret>,
+        from: &Secret,
         if_held: IfHeld,
     ) -> Result<Claimed, Refusal> {
         if let Some(retry_after) = self.expiry_guard.remaining() {
@@ -109,7 +111,8 @@ impl Router {
             welcome: false,
         };
         let hash = secret.as_ref().map(|(_, hash)| hash);
-        self.win(&lease, hash, if_held).await?;
+        let from = from.hash_for(&lease.address);
+        self.win(&lease, hash, &from, if_held).await?;
         let confirmed = match self.confirm_claim().await {
             Ok(()) => {
                 let heard = self.confirm_subscription(&lease).await;
@@ -138,18 +141,23 @@ impl Router {
         &self,
         lease: &Lease,
         secret: Option<&SecretHash>,
+        from: &SecretHash,
         if_held: IfHeld,
     ) -> Result<(), Refusal> {
         let mut over = None;
         for _ in 0..TRIES {
             let claim = self
                 .broker
-                .claim(lease, over.as_ref(), secret)
+                .claim(lease, over.as_ref(), secret, Some(from))
                 .await
                 .map_err(unavailable)?;
             let holder = match claim {
                 Claim::Held(holder) => holder,
                 Claim::Won => return Ok(()),
+                Claim::Reserved(left) => {
+                    let retry_after = Some(left);
+                    return Err(Refusal::NameTaken { retry_after });
+                }
             };
             if if_held == IfHeld::Refuse {
                 return Err(Refusal::NameTaken { retry_after: None });

@@ -1,21 +1,24 @@
 //! A session's mailbox: a bounded queue that others post to without waiting, and that only the session reads.
 //!
-//! Its bounds are counts and bytes. It is full when the client reads slower than others send. Dropping a candidate
-//! would produce a call that silently never connects, so nothing is dropped: the session ends with
-//! `CloseReason::TooSlow`.
+//! Its bounds are counts and bytes. It fills when the client reads slower than others send. A sender's signals may take
+//! as much of it as they leave free, so a flood leaves room for others, and for the mail of the node; what is beyond that
+//! is refused. Other mail that does not fit ends the session with `CloseReason::TooSlow`.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crate::broker::{Entry, Envelope, Holder, Question};
+use crate::broker::{Entry, Envelope, Holder, Payload, Question};
 use crate::bugs::{self, Bug};
 use crate::model::{NodeId, UserName};
 
 /// One mail in this many is timed. Two clock reads cost about a hundredth of a relay.
 const TIMED_ONE_IN: u8 = 16;
+
+/// How often a client is told that it may have missed something. Whoever floods it makes it miss something all the time.
+const TOLD_EVERY: Duration = Duration::from_secs(10);
 
 /// Behind how many others a signal counts as one that waits: its body is then copied out of its frame, which may be
 /// much longer.
@@ -64,9 +67,14 @@ pub enum Mail {
     Looked(Vec<(UserName, Option<Holder>)>),
 }
 
-/// The mailbox is full, or its reader is gone.
+/// Why a mail was not posted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct NotPosted;
+pub(super) enum NotPosted {
+    /// The mailbox is full, or its reader is gone.
+    Closed,
+    /// The sender has as much of the mailbox as it may.
+    Share,
+}
 
 /// The sending end.
 #[derive(Clone, Debug)]
@@ -99,6 +107,10 @@ struct State {
     posted: u8,
     /// When the oldest waiting mail was posted, if it is timed.
     since: Option<Instant>,
+    /// A signal was refused, and its sender does not know.
+    missed: bool,
+    /// When the session was last told that it had missed one.
+    told_at: Option<Instant>,
 }
 
 /// Creates a mailbox.
@@ -116,24 +128,25 @@ pub(super) fn mailbox(bounds: Bounds) -> (MailboxSender, MailboxReceiver) {
 }
 
 impl MailboxSender {
-    /// Posts without waiting. A mail that does not fit is refused and marks the mailbox as full, which ends the
-    /// session.
+    /// Posts without waiting. A signal that does not fit is refused; other mail marks the mailbox as full, which ends
+    /// the session.
     pub(super) fn post(&self, mut mail: Mail) -> Result<(), NotPosted> {
         let mut state = self.shared.lock();
         if state.full || state.closed {
-            return Err(NotPosted);
+            return Err(NotPosted::Closed);
         }
-        let bytes = state.bytes + mail.bytes();
-        let Bounds {
-            events,
-            bytes: most,
-        } = self.shared.bounds;
-        // One push may exceed the byte bound by itself, so an empty mailbox accepts any size.
-        let is_bound = !bugs::has(Bug::BottomlessMailbox);
-        if is_bound && (state.queue.len() >= events || (bytes > most && !state.queue.is_empty())) {
-            state.full = true;
-        } else {
-            state.bytes = bytes;
+        if !bugs::has(Bug::BottomlessMailbox) {
+            match &mail {
+                Mail::Direct(envelope) if matches!(envelope.payload, Payload::Signal(_)) => {
+                    if !state.is_fair(envelope, self.shared.bounds) {
+                        return Err(NotPosted::Share);
+                    }
+                }
+                mail => state.full = !state.fits(mail, self.shared.bounds),
+            }
+        }
+        if !state.full {
+            state.bytes += mail.bytes();
             if state.queue.len() >= WAITS_BEHIND
                 && let Mail::Direct(envelope) = &mut mail
             {
@@ -150,7 +163,45 @@ impl MailboxSender {
         if let Some(session) = waiting {
             session.wake();
         }
-        if full { Err(NotPosted) } else { Ok(()) }
+        if full { Err(NotPosted::Closed) } else { Ok(()) }
+    }
+
+    /// Posts a signal whose sender was told that it is delivered: if it is refused, the session is told that it may have
+    /// missed something. True if it is refused.
+    pub(super) fn post_or_miss(&self, envelope: Envelope) -> bool {
+        let missed = self.post(Mail::Direct(envelope)) == Err(NotPosted::Share);
+        if missed {
+            self.shared.lock().missed = true;
+        }
+        missed
+    }
+}
+
+impl State {
+    /// One push may exceed the byte bound by itself, so an empty mailbox accepts any size.
+    fn fits(&self, mail: &Mail, bounds: Bounds) -> bool {
+        let bytes = self.bytes + mail.bytes();
+        self.queue.len() < bounds.events && (bytes <= bounds.bytes || self.queue.is_empty())
+    }
+
+    /// Whether the sender would have no more than what is free, as in an inbox: see `InboxLimits`. This is so while all
+    /// mail fills at most half, and else its part is counted.
+    fn is_fair(&self, envelope: &Envelope, bounds: Bounds) -> bool {
+        let size = envelope.body_len();
+        let (events, bytes) = (self.queue.len() + 1, self.bytes + size);
+        if events == 1 || (2 * events <= bounds.events && 2 * bytes <= bounds.bytes) {
+            return true;
+        }
+        let (mut own, mut own_bytes) = (1, size);
+        for mail in &self.queue {
+            if let Mail::Direct(other) = mail
+                && other.from.session == envelope.from.session
+            {
+                own += 1;
+                own_bytes += other.body_len();
+            }
+        }
+        own + events <= bounds.events && own_bytes + bytes <= bounds.bytes
     }
 }
 
@@ -166,6 +217,12 @@ impl MailboxReceiver {
     pub fn take(&self) -> (VecDeque<Mail>, Option<Instant>) {
         let mut state = self.shared.lock();
         state.bytes = 0;
+        let is_long_ago = |at: Instant| at.elapsed() >= TOLD_EVERY;
+        if state.missed && state.told_at.is_none_or(is_long_ago) {
+            state.missed = false;
+            state.told_at = Some(Instant::now());
+            state.queue.push_back(Mail::Gap);
+        }
         (std::mem::take(&mut state.queue), state.since.take())
     }
 
@@ -223,74 +280,5 @@ impl Mail {
 }
 
 #[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-
-    use super::*;
-    use crate::broker::{Payload, Sender};
-    use crate::model::{Address, Body, Realm, SessionId, Signal, SignalKind};
-
-    #[tokio::test]
-    async fn full_is_told_and_stays_so() {
-        let (mailbox, receiver) = mailbox(Bounds {
-            events: 2,
-            bytes: 100,
-        });
-        mailbox.post(Mail::Gap).unwrap();
-        mailbox.post(Mail::Gap).unwrap();
-        assert_eq!(mailbox.post(Mail::NameLost), Err(NotPosted));
-        receiver.overflowed().await;
-        assert_eq!(receiver.take().0.len(), 2);
-        receiver.filled().await;
-        assert!(
-            receiver.has_overflowed(),
-            "an empty box that was full is not forgotten"
-        );
-        assert_eq!(
-            mailbox.post(Mail::Gap),
-            Err(NotPosted),
-            "what was lost cannot be made good"
-        );
-    }
-
-    #[tokio::test]
-    async fn what_waits_does_not_keep_the_frame_that_it_came_in() {
-        let (mailbox, _receiver) = mailbox(Bounds {
-            events: 1024,
-            bytes: 1 << 20,
-        });
-        let address = Address::new(Realm::default(), UserName::known("a").unwrap());
-        let sender = Sender::new(address, SessionId::random(), 0, NodeId::known("n"));
-        let from = Arc::new(sender);
-        let mut kept = 0;
-        for n in 0..100 {
-            let frame = Bytes::from(vec![b' '; 65_536]);
-            let signal = Signal {
-                kind: SignalKind::Message,
-                body: Body(frame.slice(100..101)),
-            };
-            let envelope = Envelope {
-                from: Arc::clone(&from),
-                n,
-                idempotency_key: None,
-                trace: None,
-                payload: Payload::Signal(signal),
-            };
-            mailbox.post(Mail::Direct(envelope)).unwrap();
-            kept += usize::from(!frame.is_unique());
-        }
-        assert!(kept <= WAITS_BEHIND, "{kept} frames");
-    }
-
-    #[tokio::test]
-    async fn a_closed_letterbox_takes_nothing() {
-        let (mailbox, receiver) = mailbox(Bounds {
-            events: 2,
-            bytes: 100,
-        });
-        mailbox.post(Mail::Gap).unwrap();
-        receiver.filled().await;
-        assert_eq!(receiver.close().len(), 1);
-        assert_eq!(mailbox.post(Mail::Gap), Err(NotPosted));
-    }
-}
+#[path = "mailbox_tests.rs"]
+mod tests;

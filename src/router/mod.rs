@@ -28,6 +28,7 @@ use tokio::time::{Instant, timeout};
 
 use self::challenge::Challenges;
 use self::expiry_guard::ExpiryGuard;
+use self::mailbox::NotPosted;
 use self::presence::Watchers;
 use self::registry::{LocalRoute, Registry};
 use crate::broker::{
@@ -279,8 +280,15 @@ impl Router {
                     generation: 0,
                     flags: <_>::default(),
                 };
-                // A full mailbox ends its session, so the name is as good as free.
-                receipt.settle(Ok(posted.map_or(Sent::Absent, |()| Sent::To(holder))));
+                receipt.settle(Ok(match posted {
+                    Ok(()) => Sent::To(holder),
+                    Err(NotPosted::Share) => {
+                        self.local.telemetry.metrics.mailbox_overflowed();
+                        Sent::Full(holder)
+                    }
+                    // A full mailbox ends its session, so the name is as good as free.
+                    Err(NotPosted::Closed) => Sent::Absent,
+                }));
             }
             LocalRoute::Here(..) | LocalRoute::Arriving => receipt.settle(Ok(Sent::Absent)),
         }

@@ -12,7 +12,7 @@ use super::state::{Action, Input, RETRY_NOTICE};
 use crate::broker::{BrokerError, Entry, Holder, Renewal, Verdict};
 use crate::bugs::{self, Bug};
 use crate::limits::AddressLimits;
-use crate::model::{CloseReason, LeaveReason, Offset};
+use crate::model::{CloseReason, LeaveReason, Offset, Secret};
 use crate::router::{BARRIER_WITHIN, Mail};
 
 /// How the wait for a resume ended.
@@ -64,6 +64,11 @@ impl Runner {
                     return;
                 }
             }
+        }
+        if reason == CloseReason::TooSlow && !self.state.is_resumable() {
+            // Whoever flooded the client must not have its name while it comes back.
+            let owner = Secret::of_network(address.network()).hash_for(self.address());
+            self.router.broker().reserve(self.address(), &owner);
         }
         self.depart(reason.leave_reason()).await;
     }

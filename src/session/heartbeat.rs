@@ -102,6 +102,15 @@ impl Heartbeat {
         self.set_timer();
     }
 
+    /// Grants the time that a write took: meanwhile the client's link carried what was before the ping, and nothing
+    /// that the client sent was read.
+    pub(super) fn wrote_for(&mut self, time: Duration) {
+        self.heard_at += time;
+        self.beaten_at += time;
+        self.alive_by = self.alive_by.map(|by| by + time);
+        self.set_timer();
+    }
+
     /// Waits for the earliest deadline.
     pub(super) async fn due(&mut self) {
         self.timer.as_mut().await;
@@ -221,6 +230,20 @@ mod tests {
         heartbeat.heard();
         assert_eq!(next(&mut heartbeat).await.0, Pulse::Ping, "it answered");
         heartbeat.doubted();
+        assert_eq!(
+            seconds(next(&mut heartbeat).await),
+            (Pulse::Stopped(CloseReason::Silent), 2)
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_of_a_long_write_is_no_silence() {
+        let mut heartbeat = Heartbeat::start(CLOCKS);
+        heartbeat.logged_in();
+        heartbeat.doubted();
+        let wrote = Duration::from_secs(5);
+        tokio::time::advance(wrote).await;
+        heartbeat.wrote_for(wrote);
         assert_eq!(
             seconds(next(&mut heartbeat).await),
             (Pulse::Stopped(CloseReason::Silent), 2)

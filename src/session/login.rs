@@ -112,11 +112,12 @@ impl<S: Socket, D: Codec> Session<S, D> {
         };
         let address = Address::new(self.context.realm.clone(), name);
         let router = Arc::clone(&self.context.router);
+        let from = Secret::of_network(self.context.address.network());
         let entering = match (request.own_secret, request.resume) {
             (Some(secret), _) => {
                 let secret = Secret::claimed(&secret);
                 router
-                    .enter(address, secret, self.context.policy.grace, || {
+                    .enter(address, secret, &from, self.context.policy.grace, || {
                         self.context.address.guesser.wrong()
                     })
                     .await
@@ -130,7 +131,7 @@ impl<S: Socket, D: Codec> Session<S, D> {
                     Some(http) => Some(http.login_secret()),
                     None => request.resumable.then(Secret::random),
                 };
-                let login = router.login(address, secret).await;
+                let login = router.login(address, secret, &from).await;
                 login.map_err(ResumeError::Refused)
             }
         };

@@ -108,23 +108,29 @@ pub(super) fn resource(settings: &Settings, node: &NodeId) -> Resource {
     }
 }
 
+/// An exporter of one signal. The builders of the SDK have no type in common.
+macro_rules! exporter {
+    ($kind:ident, $export:expr) => {
+        match $export.protocol {
+            Protocol::Grpc => $kind::builder()
+                .with_tonic()
+                .with_timeout($export.timeout)
+                .with_channel(channel($export)?)
+                .build()?,
+            Protocol::Http => $kind::builder()
+                .with_http()
+                .with_timeout($export.timeout)
+                .with_http_client(http_client($export)?)
+                .build()?,
+        }
+    };
+}
+
 /// The periodic exporter of metrics, and where to set the counter of its pushes.
 pub(super) fn push(
     export: &Export,
 ) -> Result<(PeriodicReader<CountingPush>, PushCounter), StartError> {
-    let builder = MetricExporter::builder();
-    let inner = match export.protocol {
-        Protocol::Grpc => builder
-            .with_tonic()
-            .with_timeout(export.timeout)
-            .with_channel(channel(export)?)
-            .build()?,
-        Protocol::Http => builder
-            .with_http()
-            .with_timeout(export.timeout)
-            .with_http_client(http_client(export)?)
-            .build()?,
-    };
+    let inner = exporter!(MetricExporter, export);
     let counter: PushCounter = Arc::new(OnceLock::new());
     let exporter = CountingPush::new(inner, Arc::clone(&counter));
     Ok((PeriodicReader::builder(exporter).build(), counter))
@@ -137,19 +143,7 @@ pub(super) fn spans(
     resource: Resource,
     metrics: &Metrics,
 ) -> Result<SdkTracerProvider, StartError> {
-    let builder = SpanExporter::builder();
-    let mut exporter = match export.protocol {
-        Protocol::Grpc => builder
-            .with_tonic()
-            .with_timeout(export.timeout)
-            .with_channel(channel(export)?)
-            .build()?,
-        Protocol::Http => builder
-            .with_http()
-            .with_timeout(export.timeout)
-            .with_http_client(http_client(export)?)
-            .build()?,
-    };
+    let mut exporter = exporter!(SpanExporter, export);
     exporter.set_resource(&resource);
     let queue = SpanQueue::start(exporter, limits, metrics.spans());
     Ok(SdkTracerProvider::builder()

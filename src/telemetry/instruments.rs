@@ -116,7 +116,7 @@ pub(super) const REPORTS: Instrument = instrument(
 pub(super) const MAILBOX_OVERFLOWS: Instrument = instrument(
     "switchboard.mailbox.overflows",
     "{session}",
-    "Sessions whose mailbox was full: what did not fit was dropped, and the session ended",
+    "Signals that found no room in the mailbox of a client, and sessions that ended for that",
 );
 pub(super) const LEASES: Instrument = instrument(
     "switchboard.leases",

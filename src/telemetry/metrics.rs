@@ -263,7 +263,7 @@ impl Metrics {
         }
     }
 
-    /// A session's mailbox was full.
+    /// A signal, or other mail of a session, found no room in its mailbox.
     pub fn mailbox_overflowed(&self) {
         self.overflows.increment(0, 0);
     }

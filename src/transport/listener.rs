@@ -25,6 +25,8 @@ use super::Tls;
 use super::progress::Counted;
 use crate::telemetry::Repeats;
 
+/// How much the kernel takes that it cannot send yet (`TCP_NOTSENT_LOWAT`).
+const UNSENT_BYTES: u32 = 64 * 1024;
 /// Unacknowledged data closes the connection after this long (`TCP_USER_TIMEOUT`).
 const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(20);
 /// Time limit for the TLS handshake.
@@ -85,6 +87,9 @@ async fn accept(
     // The client never answers on an event stream. Without this timeout a vanished client would
     // stay connected for a quarter of an hour.
     let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED_TIMEOUT));
+    // What waits for a slow link then waits in our queues, whose bounds hold; and how fast it goes shows how fast the link
+    // is. The kernel would take megabytes, and a ping behind them would come too late.
+    let _ = SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES);
     let Some(tls) = tls else {
         return serve_connection(stream, from, routes).await;
     };

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
@@ -33,6 +33,8 @@ pub enum Mode {
 #[derive(Clone, Copy, Debug)]
 struct Line {
     upstream: SocketAddr,
+    /// The size of the buffer for what the server sends; `None` for that of the system.
+    keeps: Option<u32>,
     to_server: Mode,
     to_client: Mode,
     /// Counts the cuts. A connection remembers the count at its start and ends when it changes.
@@ -68,10 +70,20 @@ pub struct Proxy {
 
 impl Proxy {
     pub async fn start(upstream: SocketAddr) -> io::Result<Self> {
+        Self::keeping(upstream, None).await
+    }
+
+    /// A proxy that keeps little of what it has not passed on, as a network does.
+    pub async fn narrow(upstream: SocketAddr) -> io::Result<Self> {
+        Self::keeping(upstream, Some(16 * 1024)).await
+    }
+
+    async fn keeping(upstream: SocketAddr, keeps: Option<u32>) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let (line, _) = watch::channel(Line {
             upstream,
+            keeps,
             to_server: Mode::Pass,
             to_client: Mode::Pass,
             cuts: 0,
@@ -136,11 +148,12 @@ async fn accept(listener: TcpListener, line: watch::Sender<Line>) {
 async fn forward(mut client: TcpStream, line: watch::Receiver<Line>) {
     let Line {
         upstream,
+        keeps,
         cuts,
         freezes,
         ..
     } = *line.borrow();
-    let Ok(Ok(mut server)) = timeout(CONNECT_WITHIN, TcpStream::connect(upstream)).await else {
+    let Ok(Ok(mut server)) = timeout(CONNECT_WITHIN, connect(upstream, keeps)).await else {
         return;
     };
     // Only the modes add delay.
@@ -164,6 +177,14 @@ async fn forward(mut client: TcpStream, line: watch::Receiver<Line>) {
     if was_cut {
         let _ = (client.set_zero_linger(), server.set_zero_linger());
     }
+}
+
+async fn connect(upstream: SocketAddr, keeps: Option<u32>) -> io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    if let Some(bytes) = keeps {
+        socket.set_recv_buffer_size(bytes)?;
+    }
+    socket.connect(upstream).await
 }
 
 /// Ends when both directions have, or soon after the first.

@@ -16,7 +16,8 @@ use harness::Backend;
 use leases::{
     a_claimed_name_starts_with_an_empty_inbox, a_name_has_one_holder,
     a_name_that_another_session_held_meanwhile_is_lost, a_release_returns_unread_entries,
-    an_unrenewed_lease_expires, only_the_holder_renews_and_releases,
+    a_reserved_name_is_for_its_owner, an_unrenewed_lease_expires,
+    only_the_holder_renews_and_releases,
 };
 use names::names_of_a_realm_are_listed;
 use nodes::{
@@ -28,7 +29,7 @@ use resumable::{
     a_resumed_session_is_as_it_was_left, a_rewritten_session_confirms_lost_entries,
     a_session_is_resumed_only_with_its_secret, an_inbox_keeps_unconfirmed_entries,
     inbox_limits_are_exact, inbox_limits_count_only_unconfirmed_entries,
-    one_sender_fills_at_most_half_of_an_inbox,
+    no_sender_fills_more_of_an_inbox_than_is_free,
 };
 
 /// Runs each case against each backend.
@@ -54,6 +55,7 @@ conforms! {
     a_claimed_name_starts_with_an_empty_inbox,
     only_the_holder_renews_and_releases,
     a_name_that_another_session_held_meanwhile_is_lost,
+    a_reserved_name_is_for_its_owner,
     a_release_returns_unread_entries,
     a_send_reports_its_outcome,
     envelopes_arrive_in_order_before_the_barrier,
@@ -68,7 +70,7 @@ conforms! {
     a_resumed_session_is_as_it_was_left,
     an_inbox_keeps_unconfirmed_entries,
     a_full_inbox_refuses_envelopes,
-    one_sender_fills_at_most_half_of_an_inbox,
+    no_sender_fills_more_of_an_inbox_than_is_free,
     inbox_limits_are_exact,
     inbox_limits_count_only_unconfirmed_entries,
     a_rewritten_session_confirms_lost_entries,

@@ -79,14 +79,18 @@ impl Name {
     /// Whether the inbox has room for so many more bytes of this sender. `send.lua` counts in the same way.
     pub(super) fn fits(&self, sender: SessionId, size: usize) -> bool {
         let limits = InboxLimits::DEFAULT;
-        let (mut entries, mut bytes, mut weight) = (1, size, InboxLimits::weight(size));
+        let (mut entries, mut bytes) = (1, size);
+        let mut all = InboxLimits::weight(size);
+        let mut own = all;
         for Stored { entry, size } in &self.inbox {
+            let weight = InboxLimits::weight(*size);
             entries += 1;
             bytes += size;
+            all += weight;
             if entry.envelope.from.session == sender {
-                weight += InboxLimits::weight(*size);
+                own += weight;
             }
         }
-        entries <= limits.entries && bytes <= limits.bytes && weight <= limits.sender_weight
+        entries <= limits.entries && bytes <= limits.bytes && limits.is_fair(own, all)
     }
 }

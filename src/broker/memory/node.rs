@@ -32,12 +32,16 @@ impl Broker for MemoryNode {
         lease: &Lease,
         over: Option<&Holder>,
         secret: Option<&SecretHash>,
+        from: Option<&SecretHash>,
     ) -> Result<Claim, BrokerError> {
         let mut state = self.shared.reach()?;
         if let Some(name) = state.live(&lease.address)
             && Some(&name.holder) != over
         {
             return Ok(Claim::Held(name.holder.clone()));
+        }
+        if let Some(left) = state.reserved_from(&lease.address, from) {
+            return Ok(Claim::Reserved(left));
         }
         if over.is_some() || state.taken.contains_key(&lease.address) {
             state.remember_taken(lease);
@@ -120,6 +124,12 @@ impl Broker for MemoryNode {
             name.map_or_else(Vec::new, |name| name.after(last))
         });
         ready(unread).boxed()
+    }
+
+    fn reserve(&self, address: &Address, owner: &SecretHash) {
+        if let Ok(mut state) = self.shared.reach() {
+            state.reserve(address, owner);
+        }
     }
 
     fn unlisten(&self, _: &Lease) {}

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -10,8 +11,8 @@ use tokio::time::Instant;
 use super::name::{Name, Record};
 use crate::broker::inbound::{ConnectionId, InboundQueue};
 use crate::broker::{
-    BrokerError, Entry, Envelope, Flags, Inbound, Lease, Question, Renewal, Resume, Resumed,
-    SendOptions, Sent, Terms,
+    BrokerError, Entry, Envelope, Flags, Inbound, Lease, Question, RESERVED_FOR, Renewal, Resume,
+    Resumed, SendOptions, Sent, Terms,
 };
 use crate::model::{Address, NodeId, Offset, SecretHash, SessionId};
 
@@ -63,6 +64,8 @@ pub(super) struct State {
     /// Names that were claimed over a holder who was believed dead, with the claiming session. If that holder comes
     /// back after the name is free again, it may not take the name back: what was sent to it is gone.
     pub(super) taken: HashMap<Address, SessionId>,
+    /// For whom names are reserved, and until when.
+    reserved: HashMap<Address, (SecretHash, Instant)>,
     pub(super) questions: HashMap<u64, oneshot::Sender<Bytes>>,
     /// How many questions were asked, which makes their numbers.
     pub(super) asked: u64,
@@ -100,6 +103,29 @@ impl State {
             self.taken.clear();
         }
         self.taken.insert(lease.address.clone(), lease.session);
+    }
+
+    pub(super) fn reserve(&mut self, address: &Address, owner: &SecretHash) {
+        let now = Instant::now();
+        self.reserved.retain(|_, (_, until)| *until > now);
+        let reservation = (owner.clone(), now + RESERVED_FOR);
+        self.reserved.insert(address.clone(), reservation);
+    }
+
+    /// For how long the name is reserved for somebody else than `from`. A reservation ends with the claim for which it
+    /// was made.
+    pub(super) fn reserved_from(
+        &mut self,
+        address: &Address,
+        from: Option<&SecretHash>,
+    ) -> Option<Duration> {
+        let (owner, until) = self.reserved.get(address)?;
+        let left = until.saturating_duration_since(Instant::now());
+        if !left.is_zero() && Some(owner) != from {
+            return Some(left);
+        }
+        self.reserved.remove(address);
+        None
     }
 
     /// Moves a session to `node`, and tells the node that had it.

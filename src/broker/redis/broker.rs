@@ -16,7 +16,7 @@ use super::epoch::StoreEpoch;
 use super::keys::{DestinationCache, Keys};
 use super::publisher::Publisher;
 use super::questions::PendingQuestions;
-use super::reply::{self, entries, holder, millis, unexpected};
+use super::reply::{self, entries, millis, unexpected};
 use super::request::Publish;
 use super::scripts::Scripts;
 use super::store::Ttls;
@@ -76,16 +76,17 @@ impl Broker for RedisBroker {
         lease: &Lease,
         over: Option<&Holder>,
         secret: Option<&SecretHash>,
+        from: Option<&SecretHash>,
     ) -> Result<Claim, BrokerError> {
         // Subscribed before the claim: whatever is sent to the new holder must find a subscriber.
         let subscription: Subscription = self
             .subscriptions
             .listen(self.keys.channel(&lease.address), self.timeout)
             .await?;
-        let claim = self.claim_command(lease, over, secret);
+        let claim = self.claim_command(lease, over, secret, from);
         let publisher = self.publisher(&lease.address);
-        match publisher.query(claim).await {
-            Ok(Value::Nil) => {
+        match publisher.query(claim).await.and_then(reply::claim) {
+            Ok(Claim::Won) => {
                 subscription.keep(lease);
                 if bugs::has(Bug::ImmortalRecords) {
                     let key = self.keys.presence(&lease.address);
@@ -93,8 +94,7 @@ impl Broker for RedisBroker {
                 }
                 Ok(Claim::Won)
             }
-            Ok(Value::BulkString(lease)) => Ok(Claim::Held(holder(&lease)?)),
-            Ok(_) => Err(unexpected()),
+            Ok(other) => Ok(other),
             Err(error) => {
                 // Redis may have executed the claim although its reply was lost: give the name back. The release cannot
                 // overtake the claim, since both go through one publisher.
@@ -183,6 +183,11 @@ impl Broker for RedisBroker {
         let release = self.of_holder(&self.scripts.release, address, holder, last);
         let unread = self.publisher(address).query(release);
         async move { unread.await.and_then(entries) }.boxed()
+    }
+
+    fn reserve(&self, address: &Address, owner: &SecretHash) {
+        let reserve = self.reserve_command(address, owner);
+        drop(self.publisher(address).query(reserve));
     }
 
     fn unlisten(&self, lease: &Lease) {

@@ -6,7 +6,7 @@ use super::broker::RedisBroker;
 use super::reply::millis;
 use super::request::Save;
 use super::scripts::Loaded;
-use crate::broker::{Confirmed, Holder, Lease, RecordUpdate};
+use crate::broker::{Confirmed, Holder, Lease, RESERVED_FOR, RecordUpdate};
 use crate::model::{Address, Offset, SecretHash};
 
 impl RedisBroker {
@@ -15,8 +15,12 @@ impl RedisBroker {
         lease: &Lease,
         over: Option<&Holder>,
         secret: Option<&SecretHash>,
+        from: Option<&SecretHash>,
     ) -> Cmd {
-        let mut claim = self.scripts.claim.on(&self.keys.of(&lease.address));
+        let [presence, inbox, record, taken] = self.keys.of(&lease.address);
+        let reservation = self.keys.reservation(&lease.address);
+        let keys = [presence, inbox, record, taken, reservation];
+        let mut claim = self.scripts.claim.on(&keys);
         claim
             .arg(lease.held_by(&self.node).to_string())
             .arg(millis(self.ttls.user))
@@ -25,8 +29,19 @@ impl RedisBroker {
             .arg(secret.map_or("", SecretHash::as_str))
             .arg(lease.session.to_string())
             .arg(millis(self.ttls.record))
-            .arg(self.epoch.name());
+            .arg(self.epoch.name())
+            .arg(from.map_or("", SecretHash::as_str));
         claim
+    }
+
+    pub(super) fn reserve_command(&self, address: &Address, owner: &SecretHash) -> Cmd {
+        let mut reserve = redis::cmd("SET");
+        reserve
+            .arg(self.keys.reservation(address))
+            .arg(owner.as_str())
+            .arg("PX")
+            .arg(millis(RESERVED_FOR));
+        reserve
     }
 
     pub(super) fn resume_command(

@@ -27,6 +27,11 @@ impl Keys {
         ['p', 'i', 's', 't'].map(|kind| self.of_user(kind, &address))
     }
 
+    /// For whom a free name is reserved.
+    pub(super) fn reservation(&self, address: &Address) -> String {
+        self.of_user('r', &address.to_string())
+    }
+
     /// The locator of an HTTP session.
     pub(super) fn home(&self, session: SessionId) -> String {
         self.of_user('l', &session.to_string())

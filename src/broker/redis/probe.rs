@@ -80,7 +80,7 @@ impl Probe {
                 detached: false,
             },
         };
-        broker.claim(&lease, None, Some(&secret)).await?;
+        broker.claim(&lease, None, Some(&secret), None).await?;
         let done = self.live(&mut lease, &secret).await;
         let released = broker
             .release(&address, &lease.held_by(node), Offset::default())

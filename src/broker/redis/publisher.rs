@@ -6,6 +6,8 @@
 //! reached nobody is retried (`parked`).
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 
 use deadpool_redis::Connection;
 use redis::Cmd;
@@ -26,8 +28,9 @@ use super::waiter::PipelineResults;
 use crate::broker::BrokerError;
 use crate::telemetry::{Metrics, RedisTrouble};
 
-/// How many requests may wait for a publisher; more fail as busy.
+/// How many requests may wait for a publisher, and of how many bytes; more fail as busy.
 const QUEUE: usize = 8192;
+const QUEUE_BYTES: usize = 64 << 20;
 /// How many requests leave in one pipeline.
 const BATCH: usize = 256;
 
@@ -35,6 +38,8 @@ const BATCH: usize = 256;
 #[derive(Clone, Debug)]
 pub(super) struct Publisher {
     requests: mpsc::Sender<Request>,
+    /// The bytes of what waits.
+    bytes: Arc<AtomicUsize>,
     metrics: Arc<Metrics>,
 }
 
@@ -48,8 +53,10 @@ impl Publisher {
         let (sender, requests) = mpsc::channel(QUEUE);
         let metrics = Arc::clone(&store.metrics);
         let timeout = store.timeout;
+        let bytes = Arc::new(AtomicUsize::new(0));
         let driver = Driver {
             requests,
+            bytes: Arc::clone(&bytes),
             store,
             scripts,
             own_lease,
@@ -58,6 +65,7 @@ impl Publisher {
         };
         let publisher = Self {
             requests: sender,
+            bytes,
             metrics,
         };
         (publisher, driver.run())
@@ -93,15 +101,27 @@ impl Publisher {
     }
 
     fn enqueue(&self, request: Request) {
-        if let Err(refused) = self.requests.try_send(request) {
-            self.metrics.redis_failed(RedisTrouble::Busy);
-            refused.into_inner().fail(&BrokerError::Busy);
-        }
+        let bytes = request.bytes();
+        let refused = if self.bytes.load(Relaxed) + bytes > QUEUE_BYTES {
+            request
+        } else {
+            // Counted first: the driver may take it at once.
+            self.bytes.fetch_add(bytes, Relaxed);
+            let Err(refused) = self.requests.try_send(request) else {
+                return;
+            };
+            self.bytes.fetch_sub(bytes, Relaxed);
+            refused.into_inner()
+        };
+        self.metrics.redis_failed(RedisTrouble::Busy);
+        refused.fail(&BrokerError::Busy);
     }
 }
 
 struct Driver {
     requests: mpsc::Receiver<Request>,
+    /// The bytes of what waits.
+    bytes: Arc<AtomicUsize>,
     store: Store,
     scripts: Arc<Scripts>,
     /// The key of this node's lease.
@@ -122,6 +142,7 @@ impl Driver {
             self.parked.fail(&error);
             // Requests queued behind a failed one fail too: they must not overtake it if its caller repeats it.
             while let Ok(request) = self.requests.try_recv() {
+                self.bytes.fetch_sub(request.bytes(), Relaxed);
                 request.fail(&error);
             }
         }
@@ -137,7 +158,11 @@ impl Driver {
         loop {
             tokio::select! {
                 connection = &mut connecting => return Some(connection),
-                request = self.requests.recv() => request?.fail(&away),
+                request = self.requests.recv() => {
+                    let request = request?;
+                    self.bytes.fetch_sub(request.bytes(), Relaxed);
+                    request.fail(&away);
+                }
             }
         }
     }
@@ -157,6 +182,8 @@ impl Driver {
             {
                 requests.push(request);
             }
+            let bytes = requests.iter().map(Request::bytes).sum();
+            self.bytes.fetch_sub(bytes, Relaxed);
             let mut batch = Batch::new(&scripts, self.store.ttls, requests.len());
             // Parked messages that are due go first: newer ones to the same destination must stay behind them.
             if !self.parked.is_empty() {

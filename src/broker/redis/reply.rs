@@ -6,7 +6,8 @@ use hashbrown::HashMap;
 use redis::Value;
 
 use crate::broker::{
-    BrokerError, Confirmed, Entry, Envelope, Holder, Lease, Outcome, Renewal, Resume, Resumed, Sent,
+    BrokerError, Claim, Confirmed, Entry, Envelope, Holder, Lease, Outcome, Renewal, Resume,
+    Resumed, Sent,
 };
 use crate::bugs::{self, Bug};
 use crate::model::{Address, Offset};
@@ -32,6 +33,19 @@ fn entry(row: Value) -> Option<Entry> {
         id,
         envelope: Envelope::decode(&bytes.into()).ok()?,
     })
+}
+
+/// The reply of `claim.lua`.
+pub(super) fn claim(value: Value) -> Result<Claim, BrokerError> {
+    match value {
+        Value::Nil => Ok(Claim::Won),
+        Value::BulkString(lease) => holder(&lease).map(Claim::Held),
+        Value::Int(left) => {
+            let left = u64::try_from(left).map_err(|_| unexpected())?;
+            Ok(Claim::Reserved(Duration::from_millis(left)))
+        }
+        _ => Err(unexpected()),
+    }
 }
 
 /// The reply of `resume.lua`, with the holder before the resume.

@@ -73,6 +73,15 @@ impl std::hash::Hash for Destination {
 }
 
 impl Request {
+    /// The bytes of what clients sent; other commands are small.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Publish(message) => message.bytes.len(),
+            Self::Save(save, _) => save.args.iter().map(String::len).sum(),
+            Self::Command(..) => 0,
+        }
+    }
+
     /// Reports that the request was not executed.
     pub(super) fn fail(self, error: &BrokerError) {
         match self {

@@ -18,7 +18,8 @@ pub(super) async fn rerun(
     replies: &mut [Value],
 ) -> Result<(), RedisError> {
     let places: Vec<usize> = (0..replies.len())
-        .filter(|&place| is_unexecuted(&replies[place]) && !is_overtaken(&waiters[place..]))
+        .filter(|&place| is_unexecuted(&replies[place]))
+        .filter(|&place| !is_overtaken(&waiters[place..], &replies[place..]))
         .collect();
     if places.is_empty() {
         return Ok(());
@@ -40,13 +41,38 @@ fn is_unexecuted(reply: &Value) -> bool {
     matches!(reply, Value::ServerError(error) if reaction(error.code()) == Reaction::RunsAgain)
 }
 
-/// Whether something was published later to a receiver of this call: what runs again would arrive behind it.
-fn is_overtaken(waiters: &[Waiter]) -> bool {
+/// Whether something was published later to a receiver of this call: what runs again would arrive behind it. A command
+/// that was executed may be the barrier of a receiver.
+fn is_overtaken(waiters: &[Waiter], replies: &[Value]) -> bool {
     let Some((Waiter::Bundles(bundles), later)) = waiters.split_first() else {
         return false;
     };
-    later.iter().any(|waiter| match waiter {
-        Waiter::Direct(direct, _) => bundles.iter().any(|bundle| bundle.to == direct.to),
-        _ => false,
-    })
+    later
+        .iter()
+        .zip(&replies[1..])
+        .any(|(waiter, reply)| match waiter {
+            Waiter::Direct(direct, _) => bundles.iter().any(|bundle| bundle.to == direct.to),
+            Waiter::Command(_) => !is_unexecuted(reply),
+            _ => false,
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[test]
+    fn what_a_barrier_has_overtaken_does_not_run_again() {
+        let forgotten = || redis::parse_redis_value(b"-NOSCRIPT No matching script.\r\n").unwrap();
+        let command = || Waiter::Command(oneshot::channel().0);
+        let waiters = [Waiter::Bundles(Vec::new()), command()];
+        assert!(is_overtaken(&waiters, &[forgotten(), Value::Int(1)]));
+        assert!(!is_overtaken(&waiters, &[forgotten(), forgotten()]));
+        assert!(
+            !is_overtaken(&waiters[1..], &[forgotten()]),
+            "a command keeps its order"
+        );
+    }
 }

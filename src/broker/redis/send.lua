@@ -2,9 +2,9 @@
 -- resumable one are appended to its inbox, if there is room, and published. One call serves many names, since most of
 -- what a signal costs is the call.
 -- KEYS: presence of each name, then inbox of each name. The names of a user's other keys derive from these: same slot
--- ARGV: ttl ms of an inbox, length of the prefix of keys, limits of an inbox: entries, bytes, weight of one sender;
---       then for each name: channel, only session that may receive or '', '!' to ignore the limits or '', count of
---       envelopes, envelope…
+-- ARGV: ttl ms of an inbox, length of the prefix of keys, limits of an inbox: entries, bytes, weight of a lone
+--       sender; then for each name: channel, only session that may receive or '', '!' to ignore the limits or '', count
+--       of envelopes, envelope…
 -- Returns: for each name nil if nobody holds it, or another session than the only one; the holder's lease if all was
 --          accepted; or the lease and for each envelope d = accepted, f = full, u = no subscriber to the channel
 local call, match, sub, concat = redis.call, string.match, string.sub, table.concat
@@ -20,17 +20,17 @@ local function weight(size)
   return math.max(1, math.ceil(size / LARGE))
 end
 
--- Reads the whole inbox: its bytes, and the weight of one sender.
+-- Reads the whole inbox: its bytes, its weight, and the weight of one sender.
 local function measure(sender)
-  local bytes, share = 0, 0
+  local bytes, all, share = 0, 0, 0
   for _, entry in ipairs(call('XRANGE', inbox, '-', '+')) do
     local envelope = entry[2][2]
-    bytes = bytes + #envelope
+    bytes, all = bytes + #envelope, all + weight(#envelope)
     if match(envelope, '^%S+ (%S+)') == sender then
       share = share + weight(#envelope)
     end
   end
-  return bytes, share
+  return bytes, all, share
 end
 
 -- Returns the running total of bytes up to the last entry, an upper bound of the bytes in the inbox, and whether the
@@ -73,11 +73,13 @@ local function append(envelope, always)
       if length >= most or (exact and bytes + size > most_bytes) then
         return nil
       end
-      -- The weight of an entry is less than its bytes / LARGE + 1. Read the inbox only if that bound is exceeded.
+      -- A sender may have as much as it leaves free: see InboxLimits. All together it is less than that while it is
+      -- within the share of one. The weight of an entry is less than its bytes / LARGE + 1: read the inbox only if
+      -- that bound is exceeded.
       if length + 1 + (bytes + size) / LARGE > most_share then
-        local share
-        bytes, share = measure(match(envelope, '^%S+ (%S+)'))
-        if bytes + size > most_bytes or share + weight(size) > most_share then
+        local all, share
+        bytes, all, share = measure(match(envelope, '^%S+ (%S+)'))
+        if bytes + size > most_bytes or share + all + 2 * weight(size) > 2 * most_share then
           return nil
         end
       end

@@ -203,3 +203,17 @@ fn a_node_may_be_called_like_any_pod() {
         ],
     );
 }
+
+#[test]
+fn what_is_printed_can_be_given_back() {
+    let written = "a\u{7f}\u{200b}\"\\'\u{e9}";
+    let (_, effective) = load(&[("SWITCHBOARD_REDIS__PREFIX", written)]).unwrap();
+    let printed = shown(&effective, "redis.prefix");
+    assert_eq!(printed, r#""a\U0000007F\U0000200B\"\\'é""#);
+    let file = file(&format!("redis.prefix = {printed}\n"));
+    let sources = Sources {
+        file: Some(file.path().to_owned()),
+        ..Sources::default()
+    };
+    assert_eq!(shown(&Config::check(sources).0, "redis.prefix"), printed);
+}

@@ -151,7 +151,7 @@ impl Node {
 
     pub(super) async fn claims(&self, lease: &Lease) {
         assert_eq!(
-            self.broker.claim(lease, None, None).await.unwrap(),
+            self.broker.claim(lease, None, None, None).await.unwrap(),
             Claim::Won
         );
     }

@@ -1,7 +1,7 @@
 //! What every broker promises about leases.
 
 use futures_util::future::join_all;
-use switchboard::broker::{Claim, Lease, Renewal, Sent, StoreReport};
+use switchboard::broker::{Claim, Lease, RESERVED_FOR, Renewal, Sent, StoreReport};
 use switchboard::model::{Offset, Secret, SessionId};
 
 use super::harness::{Backend, envelope_from, lease};
@@ -13,7 +13,7 @@ pub(super) async fn a_name_has_one_holder(backend: &Backend) {
     let leases: Vec<Lease> = (0..100).map(|_| lease("wanted")).collect();
     let claims = leases.iter().enumerate().map(|(number, lease)| {
         let node = [&here, &there][number % 2];
-        async move { node.broker.claim(lease, None, None).await.unwrap() }
+        async move { node.broker.claim(lease, None, None, None).await.unwrap() }
     });
     let claims = join_all(claims).await;
     let winner = claims
@@ -54,7 +54,7 @@ pub(super) async fn a_claimed_name_starts_with_an_empty_inbox(backend: &Backend)
     let holder = first.held_by(&here.id);
     assert_eq!(
         here.broker
-            .claim(&second, Some(&holder), Some(&hash))
+            .claim(&second, Some(&holder), Some(&hash), None)
             .await
             .unwrap(),
         Claim::Won,
@@ -87,7 +87,7 @@ pub(super) async fn a_claimed_name_starts_with_an_empty_inbox(backend: &Backend)
     let third = lease("user");
     let claim = here
         .broker
-        .claim(&third, Some(&holder), None)
+        .claim(&third, Some(&holder), None, None)
         .await
         .unwrap();
     assert_eq!(
@@ -134,13 +134,56 @@ pub(super) async fn only_the_holder_renews_and_releases(backend: &Backend) {
     there.claims(&stranger).await;
 }
 
+/// A name that is free is reserved for whoever has the proof, until it is claimed with it.
+pub(super) async fn a_reserved_name_is_for_its_owner(backend: &Backend) {
+    let (here, there) = (backend.connect().await, backend.connect().await);
+    let (owner, again, stranger) = (lease("user"), lease("user"), lease("user"));
+    let proof = |text| Secret::claimed(text).hash_for(&owner.address);
+    here.claims(&owner).await;
+    here.broker.reserve(&owner.address, &proof("a"));
+    let gives_back = async |lease: &Lease| {
+        let holder = lease.held_by(&here.id);
+        let given_back = here
+            .broker
+            .release(&lease.address, &holder, Offset::default());
+        given_back.await.unwrap();
+    };
+    gives_back(&owner).await;
+    for from in [None, Some(proof("b"))] {
+        let claim = there
+            .broker
+            .claim(&stranger, None, None, from.as_ref())
+            .await;
+        match claim.unwrap() {
+            Claim::Reserved(left) => assert!(!left.is_zero() && left <= RESERVED_FOR),
+            other => panic!("{other:?}"),
+        }
+    }
+    let holders = there
+        .broker
+        .holders(std::slice::from_ref(&owner.address))
+        .await;
+    assert_eq!(holders.unwrap(), [None], "nobody has it");
+    let claim = here
+        .broker
+        .claim(&again, None, None, Some(&proof("a")))
+        .await;
+    assert_eq!(claim.unwrap(), Claim::Won);
+    gives_back(&again).await;
+    there.claims(&stranger).await;
+}
+
 /// A node is cut off. Meanwhile another session claims and releases the name: the node must not take it back.
 pub(super) async fn a_name_that_another_session_held_meanwhile_is_lost(backend: &Backend) {
     let (here, there) = (backend.connect().await, backend.connect().await);
     let (user, other) = (lease("user"), lease("user"));
     here.claims(&user).await;
     let dead = user.held_by(&here.id);
-    let taken = there.broker.claim(&other, Some(&dead), None).await.unwrap();
+    let taken = there
+        .broker
+        .claim(&other, Some(&dead), None, None)
+        .await
+        .unwrap();
     assert_eq!(taken, Claim::Won);
     there
         .broker

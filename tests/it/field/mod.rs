@@ -5,3 +5,4 @@ mod held;
 mod names;
 mod ratio;
 mod shares;
+mod slow_links;
