@@ -1,6 +1,7 @@
 //! The composition root: builds a node from a configuration, and runs it until it has drained.
 
-use std::net::SocketAddr;
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -299,8 +300,9 @@ async fn first_beat(router: &Router) {
     }
 }
 
+/// Listens on the address. On a machine without IPv6, every address is every address of IPv4.
 fn bind(address: SocketAddr, setting: &'static str) -> Result<TcpListener, StartError> {
-    let listen = || {
+    let listen = |address: SocketAddr| {
         let socket = if address.is_ipv4() {
             TcpSocket::new_v4()
         } else {
@@ -310,9 +312,42 @@ fn bind(address: SocketAddr, setting: &'static str) -> Result<TcpListener, Start
         socket.bind(address)?;
         socket.listen(BACKLOG)
     };
-    listen().map_err(|source| StartError::Bind {
+    let without_ipv6 = |error: std::io::Error| match address.ip() {
+        IpAddr::V6(ip) if ip.is_unspecified() && error.kind() != ErrorKind::AddrInUse => listen(
+            SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port()),
+        ),
+        _ => Err(error),
+    };
+    let listener = listen(address).or_else(without_ipv6);
+    listener.map_err(|source| StartError::Bind {
         address,
         setting,
         source,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv6Addr;
+
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_default_address_serves_ipv6_and_ipv4() {
+        let everywhere = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0);
+        let listener = bind(everywhere, "listen").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        for loopback in [IpAddr::V6(Ipv6Addr::LOCALHOST), Ipv4Addr::LOCALHOST.into()] {
+            let (connected, accepted) =
+                tokio::join!(TcpStream::connect((loopback, port)), listener.accept());
+            connected.unwrap();
+            let from = accepted.unwrap().1.ip().to_canonical();
+            assert_eq!(from, loopback, "limits count the address of the client");
+        }
+        let again = bind(SocketAddr::new(everywhere.ip(), port), "listen");
+        let again = again.unwrap_err().to_string();
+        assert!(again.contains("Set listen"), "{again}");
+    }
 }

@@ -13,7 +13,7 @@ TOP = Path(__file__).resolve().parents[2]
 # file in deploy/k8s, the text there, its replacement, what must be reported
 TYPOS = [
     ("base/deployment.yaml", "readOnlyRootFilesystem", "readOnlyRootFileSystem", "readOnlyRootFileSystem"),
-    ("base/deployment.yaml", "minReadySeconds: 5", 'minReadySeconds: "5"', "minReadySeconds"),
+    ("base/deployment.yaml", "minReadySeconds: 30", 'minReadySeconds: "5"', "minReadySeconds"),
     ("base/disruption.yaml", "kind: PodDisruptionBudget", "kind: PodDisruptionBudgte", "has no schema for it"),
     ("base/deployment.yaml", "terminationGracePeriodSeconds: 45", "terminationGracePeriodSeconds: 30", "terminationGracePeriodSeconds 30"),
     ("base/deployment.yaml", "              port: admin", "              port: adnim", "adnim"),

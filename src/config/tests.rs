@@ -49,7 +49,7 @@ fn shown<'a>(effective: &'a str, key: &str) -> &'a str {
 fn the_defaults_are_a_standalone_node() {
     let (config, effective) = load(&[]).unwrap();
     assert!(matches!(config.backend, Backend::Embedded));
-    assert_eq!(config.listen, "0.0.0.0:9090".parse().unwrap());
+    assert_eq!(config.listen, "[::]:9090".parse().unwrap());
     assert_eq!(config.drain_deadline, Duration::from_secs(20));
     assert_eq!(shown(&effective, "presence.ttl"), "\"30s\"");
 }

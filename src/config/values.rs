@@ -1,7 +1,7 @@
 //! Parses the text of a setting. An error text continues a sentence that begins with the setting's name, and says what
 //! to write instead.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use bytesize::ByteSize;
@@ -36,14 +36,14 @@ fn known_address(text: &str) -> Option<SocketAddr> {
         return Some(address);
     }
     let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
-    let ip = match host.to_ascii_lowercase().as_str() {
-        "" | "*" => Ipv4Addr::UNSPECIFIED,
-        "localhost" => Ipv4Addr::LOCALHOST,
+    let ip: IpAddr = match host.to_ascii_lowercase().as_str() {
+        "" | "*" => Ipv6Addr::UNSPECIFIED.into(),
+        "localhost" => Ipv4Addr::LOCALHOST.into(),
         _ => return None,
     };
     let is_number = port.bytes().all(|byte| byte.is_ascii_digit());
     let port = port.parse().ok().filter(|_| is_number)?;
-    Some(SocketAddr::new(ip.into(), port))
+    Some(SocketAddr::new(ip, port))
 }
 
 /// Reads a truth value.
