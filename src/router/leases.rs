@@ -215,6 +215,7 @@ fn count(metrics: &Metrics, results: &[Renewal]) {
     for (renewal, renewed) in [
         (Renewal::Mine, Renewed::Renewed),
         (Renewal::Regained, Renewed::Regained),
+        (Renewal::Restored, Renewed::Regained),
         (Renewal::Replaced, Renewed::Replaced),
         (Renewal::Lost, Renewed::Lost),
     ] {
@@ -243,7 +244,7 @@ fn tell_sessions(
     for (lease, result) in leases.into_iter().zip(results) {
         let mail = match result {
             Renewal::Mine if !is_new_epoch => continue,
-            Renewal::Mine => Mail::NewEpoch(epoch),
+            Renewal::Mine | Renewal::Restored => Mail::NewEpoch(epoch),
             Renewal::Regained => Mail::Regained(epoch),
             Renewal::Replaced => Mail::Overtaken(lease.generation + 1),
             Renewal::Lost => Mail::NameLost,

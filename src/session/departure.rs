@@ -123,6 +123,11 @@ impl Runner {
                     self.on(Input::Regained(self.router.epoch()));
                     node_ttl
                 }
+                // The record may have run out.
+                Ok([Renewal::Restored]) => {
+                    self.on(Input::Mail(Mail::NewEpoch(self.router.epoch())));
+                    node_ttl
+                }
                 Ok(_) => return Err(Wait::Over),
                 Err(_) => RETRY_NOTICE,
             },

@@ -281,7 +281,12 @@ enum Return {
 async fn redis_is_away(how: Return, outage: Duration) {
     let mut failover = Failover::start().await;
     // Sessions without a connection at the start of the outage can still resume after it, though it outlasts the grace.
-    let scenario = Scenario::build(failover.url(), 100, &[("presence.grace", "5s")]).await;
+    // Where nothing is lost the leases run out, too.
+    let settings: &[_] = match how {
+        Return::WithItsData => &[("presence.grace", "2s"), ("presence.ttl", "14s")],
+        Return::Empty | Return::Promoted => &[("presence.grace", "5s")],
+    };
+    let scenario = Scenario::build(failover.url(), 100, settings).await;
     let back = go_away_and_return(how, outage, &mut failover, &scenario).await;
     for node in &scenario.nodes {
         let status = testing::http::status(node.admin, "/livez").await;
@@ -360,7 +365,8 @@ fn outage() -> Duration {
 #[tokio::test]
 async fn redis_returns_with_its_data() {
     let _alone = crate::alone().await;
-    redis_is_away(Return::WithItsData, outage()).await;
+    // Longer than leases last.
+    redis_is_away(Return::WithItsData, outage().max(Duration::from_secs(16))).await;
 }
 
 #[tokio::test]

@@ -192,6 +192,16 @@ impl State {
 
     pub(super) fn renew(&mut self, lease: &Lease, node: &NodeId, terms: Terms) -> Renewal {
         let (now, ours) = (Instant::now(), lease.held_by(node));
+        let known = self.names.get_mut(&lease.address);
+        if let Some(name) = known
+            && name.until <= now
+            && name.holder == ours
+            && name.record.is_some()
+        {
+            // It ran out while the process was stopped.
+            name.until = now + terms.user_ttl;
+            return Renewal::Restored;
+        }
         let live = self.names.get_mut(&lease.address);
         let Some(name) = live.filter(|name| name.until > now) else {
             let taken = self.taken.get(&lease.address);

@@ -3,7 +3,8 @@
 -- ARGV: ttl ms, ttl ms of a resumable session's inbox, ttl ms of its record, deadline (ms of the server's clock),
 --       one lease for each name
 -- Returns: for each name 1 = prolonged, 2 = Redis had lost the lease or the record, and the lease is ours again,
---          3 = a newer connection of the same session holds it, 0 = another session holds it
+--          3 = a newer connection of the same session holds it, 0 = another session holds it, 4 = the lease had run
+--          out, and is ours again: the inbox is kept, so nobody had freed the name and nothing is lost
 local call, match = redis.call, string.match
 local now = call('TIME')
 if now[1] * 1000 + now[2] / 1000 > tonumber(ARGV[4]) then
@@ -45,9 +46,12 @@ for i = 1, #KEYS, 4 do
   end
   if result == 1 or result == 2 then
     if string.sub(lease, -1) ~= '-' then
-      call('PEXPIRE', KEYS[i + 1], ARGV[2])
+      local kept = call('PEXPIRE', KEYS[i + 1], ARGV[2]) == 1
       if call('PEXPIRE', KEYS[i + 2], ARGV[3]) == 0 then
         result = 2
+      end
+      if not held and kept then
+        result = 4
       end
     end
   end

@@ -198,6 +198,7 @@ pub(super) fn renewals(value: Value) -> Result<Vec<Renewal>, BrokerError> {
     let results = array(value)?.into_iter().map(|result| match result {
         Value::Int(1) => Ok(Renewal::Mine),
         Value::Int(2) => Ok(Renewal::Regained),
+        Value::Int(4) => Ok(Renewal::Restored),
         Value::Int(3) => Ok(Renewal::Replaced),
         Value::Int(_) => Ok(Renewal::Lost),
         _ => Err(unexpected()),
