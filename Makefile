@@ -14,7 +14,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p;T;q' Cargo.toml)
 BUILDER_IMAGE := $(shell sed -n 's/^BUILDER_IMAGE=//p' .env)
 URL ?= ws://localhost:9090
 
-.PHONY: help setup setup-test setup-lint setup-bench run test lint lint-deploy lint-client fmt bench bench-peerjs bench-storm bench-telemetry torture endure dist demo-call compose-test setup-browser test-browser test-jaeger test-client client-types setup-fuzz fuzz
+.PHONY: help setup setup-test setup-lint setup-bench run test lint lint-deploy lint-client fmt bench bench-peerjs bench-storm bench-telemetry torture endure dist demo-call compose-test setup-browser test-browser test-client client-types setup-fuzz fuzz bench-abuse test-jaeger
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -187,3 +187,7 @@ torture: setup-test ## Chaos: inject random faults into a cluster and check what
 bench-storm: setup-test ## Soak: kill a node that has a third of 18,000 resumable sessions, and check that they resume. SESSIONS, RESUME_WITHIN.
 	$(CARGO) build $(RELEASE) --bin switchboard --bin soak
 	$(CARGO) run --quiet --locked --release --package testing --bin soak
+
+bench-abuse: setup-test ## Print what abuse costs: bytes at Redis and memory for each byte, and the p99 of bystanders. BEFORE=binary adds another build.
+	$(CARGO) build $(RELEASE) --bin switchboard --bin abuse
+	$(CARGO) run --quiet --locked --release --package testing --bin abuse

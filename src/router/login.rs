@@ -68,8 +68,9 @@ pub struct Claimed {
 
 impl Router {
     /// Logs a user in. With a `secret` the session is resumable. Refuses with `NameTaken` if the holder is alive or may
-    /// still resume, or if the name is reserved for somebody else than `from`; with `Unavailable` if the broker does not answer or the expiry guard holds. Must be polled to
-    /// completion: a login that is dropped half-way leaves its lease to expire.
+    /// still resume, or if the name is reserved for somebody else than `from`, and with `Unavailable` if the broker
+    /// does not answer or the expiry guard holds. Must be polled to completion: a login that is dropped half-way leaves
+    /// its lease to expire.
     pub async fn login(
         self: &Arc<Self>,
         address: Address,

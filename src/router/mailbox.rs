@@ -1,8 +1,8 @@
 //! A session's mailbox: a bounded queue that others post to without waiting, and that only the session reads.
 //!
 //! Its bounds are counts and bytes. It fills when the client reads slower than others send. A sender's signals may take
-//! as much of it as they leave free, so a flood leaves room for others, and for the mail of the node; what is beyond that
-//! is refused. Other mail that does not fit ends the session with `CloseReason::TooSlow`.
+//! as much of it as they leave free, so a flood leaves room for others, and for the mail of the node; what is beyond
+//! that is refused. Other mail that does not fit ends the session with `CloseReason::TooSlow`.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -17,7 +17,8 @@ use crate::model::{NodeId, UserName};
 /// One mail in this many is timed. Two clock reads cost about a hundredth of a relay.
 const TIMED_ONE_IN: u8 = 16;
 
-/// How often a client is told that it may have missed something. Whoever floods it makes it miss something all the time.
+/// How often a client is told that it may have missed something. Whoever floods it makes it miss something all the
+/// time.
 const TOLD_EVERY: Duration = Duration::from_secs(10);
 
 /// Behind how many others a signal counts as one that waits: its body is then copied out of its frame, which may be
@@ -166,8 +167,8 @@ impl MailboxSender {
         if full { Err(NotPosted::Closed) } else { Ok(()) }
     }
 
-    /// Posts a signal whose sender was told that it is delivered: if it is refused, the session is told that it may have
-    /// missed something. True if it is refused.
+    /// Posts a signal whose sender was told that it is delivered: if it is refused, the session is told that it may
+    /// have missed something. True if it is refused.
     pub(super) fn post_or_miss(&self, envelope: Envelope) -> bool {
         let missed = self.post(Mail::Direct(envelope)) == Err(NotPosted::Share);
         if missed {

@@ -87,8 +87,8 @@ async fn accept(
     // The client never answers on an event stream. Without this timeout a vanished client would
     // stay connected for a quarter of an hour.
     let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED_TIMEOUT));
-    // What waits for a slow link then waits in our queues, whose bounds hold; and how fast it goes shows how fast the link
-    // is. The kernel would take megabytes, and a ping behind them would come too late.
+    // What waits for a slow link then waits in our queues, whose bounds hold; and how fast it goes shows how fast the
+    // link is. The kernel would take megabytes, and a ping behind them would come too late.
     let _ = SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES);
     let Some(tls) = tls else {
         return serve_connection(stream, from, routes).await;

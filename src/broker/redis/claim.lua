@@ -15,9 +15,9 @@ local reserved = redis.call('GET', KEYS[5])
 if reserved and reserved ~= ARGV[9] then
   return math.max(1, redis.call('PTTL', KEYS[5]))
 end
-redis.call('DEL', KEYS[5])
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-redis.call('DEL', KEYS[2], KEYS[3])
+-- Behind the SET: Redis refuses no write for want of memory once a script has written.
+redis.call('DEL', KEYS[2], KEYS[3], KEYS[5])
 if held or redis.call('EXISTS', KEYS[4]) == 1 then
   -- The dead holder's node may only be cut off. If it comes back after this claim has ended, its session must not take
   -- the name back (renew.lua): what was sent to the session is gone.
