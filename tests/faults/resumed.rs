@@ -2,6 +2,8 @@
 //!
 //! `make endure` (`LONG=1`) runs them as long as the README claims.
 
+mod spread;
+
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
