@@ -185,6 +185,7 @@ fn logins_and_ice_servers_are_encoded() {
         ice: IceServers::default(),
         resume: None,
         resumed: false,
+        pace: None,
         id: None,
     };
     let resumed = Welcome {
