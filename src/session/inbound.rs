@@ -126,7 +126,12 @@ impl<S: Socket, D: Codec> Session<S, D> {
 
     async fn act(&mut self, command: Command) -> Result<Took, CloseReason> {
         match (command, &mut self.runner) {
-            (Command::Ping { id }, _) => self.tell(Event::Pong { id }),
+            (Command::Ping { id, seq }, runner) => {
+                if let (Some(seq), Some(runner)) = (seq, runner) {
+                    runner.on(Input::Confirm(seq));
+                }
+                self.tell(Event::Pong { id });
+            }
             (Command::Login { request, id }, None) => {
                 Box::pin(self.login(request, id)).await?;
                 return Ok(Took::Long);

@@ -1,5 +1,6 @@
 //! Resumable sessions: they resume on any node, lose nothing, get nothing twice, and their peers do not notice.
 
+mod app_confirms;
 mod ending;
 mod inbox;
 mod repetition;

@@ -23,6 +23,7 @@ enum Step {
     Deliver(usize, u8),
     ReadWire(usize),
     Confirm(usize),
+    AppConfirm(usize),
     Wait(usize),
     Disconnect(usize, bool),
     Resume(usize),
@@ -47,6 +48,7 @@ fn step(users: usize) -> impl Strategy<Value = Step> {
         16 => (user(), 0..5_u8).prop_map(|(user, kind)| Step::Deliver(user, kind)),
         4 => user().prop_map(Step::ReadWire),
         2 => user().prop_map(Step::Confirm),
+        1 => user().prop_map(Step::AppConfirm),
         1 => user().prop_map(Step::Wait),
         1 => (user(), any::<bool>()).prop_map(|(user, dies)| Step::Disconnect(user, dies)),
         2 => user().prop_map(Step::Resume),
@@ -92,6 +94,7 @@ fn run(resumable: &[bool], steps: &[Step], allowed: Allowed) -> World {
             Step::Deliver(user, kind) => drop(world.deliver(user, kind)),
             Step::ReadWire(user) => world.read_wire(user),
             Step::Confirm(user) => world.confirm(user),
+            Step::AppConfirm(user) => world.app_confirms(user),
             Step::Wait(user) => drop(world.wait(user)),
             // A loss of data and the death of a node at once are two faults: a signal may then be received twice.
             Step::Disconnect(user, dies) => {

@@ -68,7 +68,7 @@ pub enum Input {
         /// The request's id, if the client wants an answer.
         id: Option<Correlation>,
     },
-    /// The client has all inbox entries up to this one.
+    /// The client's application has all inbox entries up to this one. From now on, pongs confirm nothing.
     Confirm(Offset),
     /// This ping was written behind all actions so far.
     Pinged(u64),

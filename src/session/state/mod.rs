@@ -171,7 +171,7 @@ impl State {
             } => self.send(to, signal, trace, id, if_absent),
             Input::Leave { whom, id } => self.leave(whom, id),
             Input::Report { with, report, id } => self.report(&with, report, id),
-            Input::Confirm(last) => self.confirm(last),
+            Input::Confirm(last) => self.app_confirms(last),
             Input::Pinged(ping) => self.pinged(ping),
             Input::Ponged(ping) => self.ponged(ping),
             Input::Answer(verdict) => self.answer_challenges(verdict),
@@ -244,6 +244,13 @@ impl State {
         if let Some(last) = record.and_then(|record| record.ponged(ping)) {
             self.confirm(last);
         }
+    }
+
+    fn app_confirms(&mut self, last: Offset) {
+        if let Some(record) = &mut self.record {
+            record.app_confirms();
+        }
+        self.confirm(last);
     }
 
     fn confirm(&mut self, last: Offset) {
