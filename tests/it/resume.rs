@@ -2,6 +2,7 @@
 
 mod app_confirms;
 mod ending;
+mod held_back;
 mod inbox;
 mod repetition;
 

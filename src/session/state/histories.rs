@@ -190,6 +190,7 @@ proptest! {
     fn a_signal_whose_outcome_is_unknown_is_heard_once_when_it_is_repeated(steps in vec(step(3), 0..150)) {
         let world = run(&[true, true, false], &steps, FAULTS);
         nothing_is_lost(&world);
+        order_is_kept(&world);
         calls_agree(&world);
     }
 
@@ -241,6 +242,25 @@ fn a_leave_that_is_lost_is_sent_again_by_the_next_connection() {
         Step::Disconnect(1, false),
     ];
     calls_agree(&run(&[true, true], &steps, FAULTS));
+}
+
+/// Found by the histories above: a signal that was refused at once, behind a notice, was taken for the first one,
+/// because the outcomes of those before it were not known yet.
+#[test]
+fn the_first_signal_that_is_refused_is_the_earliest() {
+    let steps = [
+        Step::Send(0, 2, SignalKind::Offer),
+        Step::Send(0, 1, SignalKind::Answer),
+        Step::Deliver(0, 1),
+        Step::Send(0, 2, SignalKind::Candidate),
+        Step::Disconnect(0, true),
+        Step::Fault(Fault::Lost),
+        Step::Resume(0),
+        Step::Send(0, 2, SignalKind::Offer),
+        Step::Deliver(0, 1),
+        Step::Send(0, 2, SignalKind::Message),
+    ];
+    order_is_kept(&run(&[true, true, false], &steps, FAULTS));
 }
 
 /// Found by the histories above: a late leave ended the call only on the side that had received a repeated offer after

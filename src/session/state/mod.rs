@@ -12,6 +12,7 @@ mod dedup;
 mod deliver;
 mod endings;
 mod events;
+mod held_back;
 mod io;
 mod lost_peers;
 mod notice;
@@ -169,6 +170,7 @@ impl State {
                 id,
                 if_absent,
             } => self.send(to, signal, trace, id, if_absent),
+            Input::Refused { to, id, why } => self.hold_back(&to, id.as_ref(), &why),
             Input::Leave { whom, id } => self.leave(whom, id),
             Input::Report { with, report, id } => self.report(&with, report, id),
             Input::Confirm(last) => self.app_confirms(last),
