@@ -22,6 +22,11 @@ const MOST_BYTES = 16 * 1024 * 1024
 const UNDER_WAY = 200
 /** The longest frame, in bytes of UTF-8, unless the server says otherwise. */
 const FRAME = 65_536
+/**
+ * So long after the last answer what is under way is repeated, although the connection is there: over HTTP answers are
+ * lost with the node that had them, and another goes on.
+ */
+const OVERDUE = 8000
 /** After so many lost connections a message goes alone; after so many more it is given up. */
 const SUSPECT = 3
 const TRIED_ENOUGH = 3
@@ -54,6 +59,8 @@ export class Outbox {
   #flying = 0
   /** @type {Map<string | undefined, number>} To whom something was refused, and when it may be repeated. */
   #refused = new Map()
+  /** Since when an answer is awaited. */
+  #since = 0
   /** Nothing is sent to anybody before this. */
   #notBefore = 0
   /** @type {any} */
@@ -183,6 +190,7 @@ export class Outbox {
     const entry = this.#entries.get(id)
     if (!entry) return
     entry.losses = 0
+    this.#since = this.#clock.now()
     if (type === 'error' && AGAIN.includes(code)) {
       if (!entry.sent) return
       const until = this.#clock.now() + (retryAfter ?? 1000)
@@ -205,8 +213,10 @@ export class Outbox {
     this.#clock.clearTimeout(this.#timer)
     if (!this.#open) return
     const now = this.#clock.now()
+    if (this.#flying && now - this.#since >= OVERDUE) this.#entries.forEach((entry) => this.#landed(entry))
     let wait = this.#notBefore - now
     if (wait <= 0) wait = this.#sendWhatMay(now)
+    if (this.#flying) wait = Math.min(wait, Math.max(0, this.#since + OVERDUE - now))
     if (wait !== Infinity) this.#timer = this.#clock.setTimeout(() => this.pump(), wait)
     this.#changed()
   }
@@ -233,6 +243,7 @@ export class Outbox {
       const pace = this.#pacer.take()
       if (pace > 0) return Math.min(wait, pace)
       entry.sent = entry.tried = true
+      if (!this.#flying) this.#since = now
       this.#flying += 1
       this.#underWay.set(entry.name, (this.#underWay.get(entry.name) ?? 0) + 1)
       this.#send(entry.text)

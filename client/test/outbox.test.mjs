@@ -225,3 +225,16 @@ test('a session that is gone: what was tried is in doubt, what was not goes over
   await goes
   assert.deepEqual(to(server, 'bob'), ['waits'])
 })
+
+test('answers that were lost with the node that had them are asked for again, over the same connection', async () => {
+  const { clock, server, outbox } = set(1)
+  const { settle } = outbox
+  outbox.settle = (answer) => answer.id === 2 || answer.id === 3 || settle.call(outbox, answer)
+  const sent = [0, 1, 2, 3].map((message) => say(outbox, 'bob', message))
+  clock.pass(7000)
+  assert.equal(outbox.size, 2)
+  outbox.settle = settle
+  clock.pass(3000)
+  await Promise.all(sent)
+  assert.deepEqual(to(server, 'bob'), [0, 1, 2, 3])
+})

@@ -4,7 +4,11 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::model::{Address, NodeId, SessionId};
+use crate::model::{Address, Heartbeat, NodeId, SessionId};
+
+/// The longest that a client hears nothing before it asks: in a call or waiting for an answer, and otherwise.
+const BUSY: Duration = Duration::from_secs(4);
+const IDLE: Duration = Duration::from_secs(15);
 
 /// Lifetimes and time-outs that apply to every broker.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +27,32 @@ impl Terms {
     /// The longest time between two renewals of a node's lease that is not a stall: 2 s for a lease of 5 s.
     pub fn longest_gap(&self) -> Duration {
         self.node_ttl * 2 / 5
+    }
+
+    /// How long after the death of its node a resumable session is kept that is in no call. Nobody waits for its user,
+    /// and its client may be idle: it notices later.
+    pub fn grace_if_idle(&self) -> Duration {
+        self.grace + self.idle_longer()
+    }
+
+    /// When a client that hears nothing asks and gives up, so that it comes back in time. It hears nothing from the
+    /// moment its node dies. The session ends when the node's lease has run out, of which a fifth may have passed
+    /// before, and then the grace.
+    pub fn heartbeat(&self) -> Heartbeat {
+        let kept = self.node_ttl * 4 / 5 + self.grace;
+        // Both together are 4/7 of that time. The rest is for the way back.
+        let busy = BUSY.min(kept * 2 / 7);
+        Heartbeat {
+            busy,
+            idle: self.idle_longer().max(busy),
+            answer: busy,
+        }
+    }
+
+    /// How much longer an idle session is kept: as long as its client may be idle, if its lease lasts for so long.
+    fn idle_longer(&self) -> Duration {
+        let shortest_lease = self.user_ttl * 2 / 3;
+        IDLE.min(shortest_lease.saturating_sub(self.grace + self.node_ttl * 7 / 5))
     }
 }
 
@@ -144,6 +174,73 @@ pub enum Renewal {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What a client needs to come back once it has noticed: an attempt that is swallowed, and one that succeeds.
+    const WAY_BACK: Duration = Duration::from_secs(5);
+
+    fn terms([user_ttl, node_ttl, grace]: [u64; 3]) -> Terms {
+        let [user_ttl, node_ttl, grace] = [user_ttl, node_ttl, grace].map(Duration::from_secs);
+        let challenge = Duration::from_secs(2);
+        Terms {
+            user_ttl,
+            node_ttl,
+            challenge,
+            grace,
+        }
+    }
+
+    /// A machine loses power. Its node's lease was renewed a fifth of its time before, the leases of its users a third.
+    #[test]
+    fn who_can_come_back_after_the_death_of_a_machine_does_so_in_time() {
+        for times in [
+            [50, 5, 10],
+            [30, 5, 10],
+            [100, 5, 30],
+            [60, 10, 10],
+            [40, 5, 12],
+        ] {
+            let terms = terms(times);
+            let Heartbeat { busy, idle, answer } = terms.heartbeat();
+            let lease_left = terms.node_ttl * 4 / 5;
+            assert!(
+                busy + answer + WAY_BACK <= lease_left + terms.grace,
+                "{terms:?}"
+            );
+            assert!(
+                idle + answer + WAY_BACK <= lease_left + terms.grace_if_idle(),
+                "{terms:?}"
+            );
+            let noticed_at_the_latest = terms.node_ttl * 7 / 5;
+            assert!(
+                noticed_at_the_latest + terms.grace_if_idle() <= terms.user_ttl * 2 / 3,
+                "{terms:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn by_default_silence_is_noticed_within_8_and_19_seconds() {
+        let seconds = Duration::from_secs;
+        let terms = terms([50, 5, 10]);
+        let (busy, idle, answer) = (seconds(4), seconds(15), seconds(4));
+        assert_eq!(terms.heartbeat(), Heartbeat { busy, idle, answer });
+        assert_eq!(terms.grace_if_idle(), seconds(25));
+    }
+
+    /// Short times are for tests: they need no seconds for the way back.
+    #[test]
+    fn short_times_add_up_too() {
+        for times in [[3, 1, 0], [6, 1, 1], [12, 2, 2]] {
+            let terms = terms(times);
+            let Heartbeat { busy, idle, answer } = terms.heartbeat();
+            let lease_left = terms.node_ttl * 4 / 5;
+            assert!(busy + answer < lease_left + terms.grace, "{terms:?}");
+            assert!(
+                idle + answer < lease_left + terms.grace_if_idle(),
+                "{terms:?}"
+            );
+        }
+    }
 
     #[test]
     fn holder_round_trips_through_text() {

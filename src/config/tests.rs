@@ -51,7 +51,7 @@ fn the_defaults_are_a_standalone_node() {
     assert!(matches!(config.backend, Backend::Embedded));
     assert_eq!(config.listen, "[::]:9090".parse().unwrap());
     assert_eq!(config.drain_deadline, Duration::from_secs(20));
-    assert_eq!(shown(&effective, "presence.ttl"), "\"30s\"");
+    assert_eq!(shown(&effective, "presence.ttl"), "\"50s\"");
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn mistakes_of_all_layers_are_reported_at_once_and_the_settings_are_printed() {
             "{expected} is not in:\n{mistakes}"
         );
     }
-    assert_eq!(shown(&effective, "presence.ttl"), "\"30s\"");
+    assert_eq!(shown(&effective, "presence.ttl"), "\"50s\"");
     let absent = Sources {
         file: Some("/no/such/file.toml".into()),
         flags: vec![("listen".to_owned(), "nowhere".to_owned())],

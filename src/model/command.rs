@@ -77,6 +77,8 @@ pub enum Command {
     Ping {
         /// Echoed in the reply.
         id: Option<Correlation>,
+        /// Confirms like [`Confirm`](Self::Confirm).
+        seq: Option<Offset>,
     },
     /// Confirm all inbox entries up to and including this one. Plain sessions ignore it.
     Confirm {
@@ -110,7 +112,7 @@ impl Command {
             | Self::Leave { id, .. }
             | Self::Presence { id, .. }
             | Self::Report { id, .. }
-            | Self::Ping { id } => id,
+            | Self::Ping { id, .. } => id,
             Self::Confirm { .. } | Self::Heartbeat | Self::Quit => None,
         }
     }

@@ -107,8 +107,32 @@ pub struct Welcome {
     pub resume: Option<Secret>,
     /// Whether an earlier session was resumed.
     pub resumed: bool,
+    /// What the client of a resumable session must keep to. The tutorial's clients get the reply that they know.
+    pub pace: Option<Pace>,
     /// The request's `id`.
     pub id: Option<Correlation>,
+}
+
+/// How soon a client must notice silence, and what it may send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// When to ask whether the server is there.
+    pub heartbeat: Heartbeat,
+    /// Messages per second; 0 for no limit.
+    pub signals_per_second: u32,
+    /// The longest message.
+    pub frame_bytes: usize,
+}
+
+/// When a client that hears nothing asks whether the server is there, and when it gives the connection up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// How long it may hear nothing while it is in a call or waits for an answer.
+    pub busy: Duration,
+    /// How long it may hear nothing otherwise.
+    pub idle: Duration,
+    /// How long the answer may take.
+    pub answer: Duration,
 }
 
 /// The outcome of an acknowledged request.

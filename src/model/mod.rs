@@ -16,7 +16,7 @@ mod signal;
 mod trace;
 
 pub use command::{Command, Correlation, IfAbsent, LeaveTarget, LoginRequest};
-pub use event::{AckStatus, Event, LeaveReason, Welcome};
+pub use event::{AckStatus, Event, Heartbeat, LeaveReason, Pace, Welcome};
 pub use frame::Frame;
 pub use ice::{IceLogin, IceServer, IceServers};
 pub use id::{Address, InvalidAddress, NodeId, Offset, Realm, SessionId};

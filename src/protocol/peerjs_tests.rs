@@ -28,6 +28,7 @@ fn client(sends_leave: bool) -> PeerJs {
         ice: crate::model::IceServers::default(),
         resume: None,
         resumed: false,
+        pace: None,
         id: None,
     };
     let open = peer_js.encode(&Event::Welcome(Box::new(welcome)));

@@ -30,12 +30,14 @@ impl Router {
         wrong: impl Fn() -> Duration,
     ) -> Result<Claimed, ResumeError> {
         let grace = grace.unwrap_or(self.local.terms.grace);
-        let until = Instant::now() + grace.min(self.local.terms.grace) + WAITS_LONGER;
+        // Its client reconnects at once: it is never idle.
+        let kept = self.local.terms.grace;
+        let until = Instant::now() + grace.min(kept) + WAITS_LONGER;
         let refused = |refusal| Err(ResumeError::Refused(refusal));
         let mut if_held = IfHeld::Refuse;
         loop {
             let (to, with) = (address.clone(), secret.clone());
-            let refusal = match self.claim(to, Some(with), from, if_held).await {
+            let refusal = match self.claim(to, Some(with), from, if_held, kept).await {
                 Ok(claimed) => return Ok(claimed),
                 Err(refusal) => refusal,
             };

@@ -26,7 +26,7 @@ impl LocalNode {
         Self {
             id: NodeId::known(id),
             terms: Terms {
-                user_ttl: 30 * second,
+                user_ttl: 50 * second,
                 node_ttl: 5 * second,
                 challenge: 2 * second,
                 grace: 10 * second,

@@ -77,16 +77,20 @@ impl Router {
         secret: Option<Secret>,
         from: &Secret,
     ) -> Result<Claimed, Refusal> {
-        self.claim(address, secret, from, IfHeld::Challenge).await
+        let kept = self.local.terms.grace_if_idle();
+        self.claim(address, secret, from, IfHeld::Challenge, kept)
+            .await
     }
 
-    /// Claims a name for a new session, which is resumable if it has a secret.
+    /// Claims a name for a new session, which is resumable if it has a secret. Sessions of dead nodes are `kept` for so
+    /// long.
     pub(super) async fn claim(
         self: &Arc<Self>,
         address: Address,
         secret: Option<Secret>,
         from: &Secret,
         if_held: IfHeld,
+        kept: Duration,
     ) -> Result<Claimed, Refusal> {
         if let Some(retry_after) = self.expiry_guard.remaining() {
             return Err(Refusal::Unavailable { retry_after });
@@ -113,7 +117,7 @@ impl Router {
         };
         let hash = secret.as_ref().map(|(_, hash)| hash);
         let from = from.hash_for(&lease.address);
-        self.win(&lease, hash, &from, if_held).await?;
+        self.win(&lease, hash, &from, if_held, kept).await?;
         let confirmed = match self.confirm_claim().await {
             Ok(()) => {
                 let heard = self.confirm_subscription(&lease).await;
@@ -144,6 +148,7 @@ impl Router {
         secret: Option<&SecretHash>,
         from: &SecretHash,
         if_held: IfHeld,
+        kept: Duration,
     ) -> Result<(), Refusal> {
         let mut over = None;
         for _ in 0..TRIES {
@@ -164,7 +169,7 @@ impl Router {
                 return Err(Refusal::NameTaken { retry_after: None });
             }
             if !bugs::has(Bug::ClaimsSteal) {
-                self.if_held(&holder).await?;
+                self.if_held(&holder, kept).await?;
             }
             over = Some(holder);
         }
@@ -172,20 +177,16 @@ impl Router {
     }
 
     /// `Ok` if this holder is dead; otherwise why its name cannot be had.
-    async fn if_held(&self, holder: &Holder) -> Result<(), Refusal> {
+    async fn if_held(&self, holder: &Holder, kept: Duration) -> Result<(), Refusal> {
         let nodes = self.broker.nodes(std::slice::from_ref(&holder.node)).await;
         if nodes.map_err(unavailable)?.alive == [false] {
             // The guard may have been set since the login began.
             if let Some(retry_after) = self.expiry_guard.remaining() {
                 return Err(Refusal::Unavailable { retry_after });
             }
-            let left = self
-                .local
-                .terms
-                .grace
-                .checked_sub(self.local.peers.dead_for(&holder.node));
+            let left = kept.checked_sub(self.local.peers.dead_for(&holder.node));
             return match left {
-                // Until the grace is over, only the session itself may come back.
+                // Until then, only the session itself may come back.
                 Some(retry_after) if holder.flags.resumable && !retry_after.is_zero() => {
                     let retry_after = Some(retry_after);
                     Err(Refusal::NameTaken { retry_after })

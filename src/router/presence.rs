@@ -232,7 +232,7 @@ impl Router {
         // A session that may still be resumed counts as present: a resume is no change.
         let awaited = |holder: &Holder| {
             holder.flags.resumable
-                && self.local.peers.dead_for(&holder.node) < self.local.terms.grace
+                && self.local.peers.dead_for(&holder.node) < self.local.terms.grace_if_idle()
         };
         let here = |holder: &Option<Holder>| {
             holder

@@ -9,7 +9,7 @@ use super::state::SessionPolicy;
 use crate::drain::Phase;
 use crate::ice::Ice;
 use crate::limits::{AddressLimits, RateLimit};
-use crate::model::{LoginRequest, Realm, Refusal};
+use crate::model::{LoginRequest, Pace, Realm, Refusal};
 use crate::router::Router;
 
 /// The context of one session.
@@ -25,6 +25,8 @@ pub struct SessionContext {
     pub write_timeout: Duration,
     /// The client's rate limit.
     pub rate: RateLimit,
+    /// What a client of a resumable session is told to keep to.
+    pub pace: Pace,
     /// What it shares with other sessions of its address.
     pub address: AddressLimits,
     /// Tells whether the node drains.

@@ -222,8 +222,8 @@ impl<S: Socket, D: Codec> Session<S, D> {
         };
         let greeting = match runner.state.secret() {
             Some(secret) => {
-                let (ice, secret) = (&self.context.ice, Some(secret.clone()));
-                let welcome = super::login::welcome(ice, runner, false, secret, None);
+                let secret = Some(secret.clone());
+                let welcome = super::login::welcome(&self.context, runner, false, secret, None);
                 Event::Welcome(Box::new(welcome))
             }
             None => Event::LoginRefused {
@@ -270,8 +270,8 @@ impl<S: Socket, D: Codec> Session<S, D> {
         let event = match (runner, secret) {
             (Some(runner), Some(secret)) if request.name == runner.name().as_str() => {
                 let resumed = request.resume.is_some();
-                let ice = &self.context.ice;
-                let welcome = super::login::welcome(ice, runner, resumed, Some(secret), id);
+                let context = &self.context;
+                let welcome = super::login::welcome(context, runner, resumed, Some(secret), id);
                 Event::Welcome(Box::new(welcome))
             }
             _ => Event::LoginRefused {

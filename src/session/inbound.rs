@@ -9,7 +9,9 @@ use super::state::Input;
 use super::{Received, Session, Socket, http};
 use crate::bugs::{self, Bug};
 use crate::limits::TooFast;
-use crate::model::{CloseReason, Command, Correlation, Event, Frame, Refusal, SignalKind};
+use crate::model::{
+    CloseReason, Command, Correlation, Event, Frame, Refusal, SignalKind, UserName,
+};
 use crate::protocol::{Codec, DecodeError};
 
 /// How many frames are handled before the replies are written.
@@ -85,12 +87,11 @@ impl<S: Socket, D: Codec> Session<S, D> {
         if let Err(too_fast) = self.context.rate.check() {
             let refusal = slowed_down(too_fast)?;
             // Decode the frame anyway: a client that waits for the answer to its id gets one.
-            let (id, name) = match self.codec.decode(frame) {
-                Err(DecodeError { id, name, .. }) => (id, name),
-                Ok(Command::Send { id, to, .. }) => (id, Some(to)),
-                Ok(command) => (command.into_id(), None),
-            };
-            self.refuse(refusal, id, name);
+            match self.codec.decode(frame) {
+                Err(DecodeError { id, name, .. }) => self.refuse(refusal, id, name),
+                Ok(Command::Send { id, to, .. }) => self.refuse_signal(refusal, id, to),
+                Ok(command) => self.refuse(refusal, command.into_id(), None),
+            }
             return Ok(Took::NoTime);
         }
         match self.codec.decode(frame) {
@@ -118,15 +119,29 @@ impl<S: Socket, D: Codec> Session<S, D> {
         let refusal = slowed_down(self.context.rate.refuse(retry_after))?;
         match command {
             Command::Login { id, .. } => self.tell(Event::LoginRefused { refusal, id }),
-            Command::Send { id, to, .. } => self.refuse(refusal, id, Some(to)),
+            Command::Send { id, to, .. } => self.refuse_signal(refusal, id, to),
             command => self.refuse(refusal, command.into_id(), None),
         }
         Ok(Took::NoTime)
     }
 
+    fn refuse_signal(&mut self, why: Refusal, id: Option<Correlation>, to: UserName) {
+        self.on(Input::Refused {
+            to: to.clone(),
+            id: id.clone(),
+            why: why.clone(),
+        });
+        self.refuse(why, id, Some(to));
+    }
+
     async fn act(&mut self, command: Command) -> Result<Took, CloseReason> {
         match (command, &mut self.runner) {
-            (Command::Ping { id }, _) => self.tell(Event::Pong { id }),
+            (Command::Ping { id, seq }, runner) => {
+                if let (Some(seq), Some(runner)) = (seq, runner) {
+                    runner.on(Input::Confirm(seq));
+                }
+                self.tell(Event::Pong { id });
+            }
             (Command::Login { request, id }, None) => {
                 Box::pin(self.login(request, id)).await?;
                 return Ok(Took::Long);
@@ -142,13 +157,17 @@ impl<S: Socket, D: Codec> Session<S, D> {
                     if_absent,
                 },
                 Some(runner),
-            ) => runner.on(Input::Send {
-                to,
-                signal,
-                trace,
-                id,
-                if_absent,
-            }),
+            ) => {
+                // A refusal that is known already holds this signal back.
+                runner.settle();
+                runner.on(Input::Send {
+                    to,
+                    signal,
+                    trace,
+                    id,
+                    if_absent,
+                });
+            }
             (Command::Heartbeat, Some(_)) => self.heartbeat.beaten(),
             (Command::Quit, Some(_)) => return Err(CloseReason::ByClient),
             (Command::Report { with, report, id }, Some(runner)) => {

@@ -8,8 +8,7 @@ use tracing::debug;
 
 use super::runner::Runner;
 use super::state::Action;
-use super::{InitialLogin, Session, Socket};
-use crate::ice::Ice;
+use super::{InitialLogin, Session, SessionContext, Socket};
 use crate::model::{
     Address, CloseReason, Correlation, Event, LoginRequest, Refusal, Secret, UserName, Welcome,
 };
@@ -22,7 +21,7 @@ const WRONG_SECRETS: u32 = 5;
 
 /// The reply to a successful login.
 pub(super) fn welcome(
-    ice: &Ice,
+    context: &SessionContext,
     runner: &Runner,
     resumed: bool,
     resume: Option<Secret>,
@@ -33,9 +32,10 @@ pub(super) fn welcome(
         session: runner.session(),
         node: runner.node().clone(),
         grace: runner.state.grace(),
-        ice: ice.servers_for(runner.address()),
+        ice: context.ice.servers_for(runner.address()),
         resume,
         resumed,
+        pace: runner.state.is_resumable().then_some(context.pace),
         id,
     }
 }
@@ -63,7 +63,7 @@ impl<S: Socket, D: Codec> Session<S, D> {
                 count(Ok(()));
                 self.gauge = Some(metrics.logged_in(self.transport(), D::NAME));
                 let secret = runner.state.secret().cloned();
-                let welcome = welcome(&self.context.ice, &runner, resumes, secret, id);
+                let welcome = welcome(&self.context, &runner, resumes, secret, id);
                 debug!(session.id = %runner.session(), resumed = resumes, "A user logged in");
                 if runner.state.is_resumable() && !self.context.max_age.is_zero() {
                     let age = self.context.max_age.mul_f64(rand::random_range(0.5..1.0));

@@ -30,10 +30,11 @@ use axum::http::{HeaderMap, header};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{any, get};
 
-use crate::broker::{Broker, Questions};
+use crate::broker::{Broker, Questions, Terms};
 use crate::drain::Phase;
 use crate::ice::Ice;
 use crate::limits::{Addresses, ConnectionLimit};
+use crate::model::Pace;
 use crate::router::Router;
 use crate::session::Clocks;
 
@@ -66,6 +67,17 @@ pub struct Settings {
     pub peerjs: Option<peerjs::Settings>,
     /// Settings of HTTP sessions.
     pub http: HttpSettings,
+}
+
+impl Settings {
+    /// What clients of resumable sessions are told to keep to, at a node with these terms.
+    fn pace(&self, terms: Terms) -> Pace {
+        Pace {
+            heartbeat: terms.heartbeat(),
+            signals_per_second: self.signals_per_second,
+            frame_bytes: self.frame_bytes,
+        }
+    }
 }
 
 /// The settings of HTTP sessions (section `[http]`).

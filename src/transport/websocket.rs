@@ -86,6 +86,7 @@ pub(super) fn open_session(
         policy: setup.policy,
         write_timeout: endpoints.settings.write_timeout,
         rate: RateLimit::new(endpoints.settings.signals_per_second),
+        pace: endpoints.settings.pace(endpoints.router.local().terms),
         address: endpoints.addresses.of(from.ip()),
         phase: endpoints.phase.clone(),
         max_age: endpoints.settings.max_age,

@@ -20,6 +20,7 @@ mod order;
 mod peerjs;
 mod promoted;
 mod resumed;
+mod silent;
 mod slow;
 mod stalls;
 mod young;

@@ -1,6 +1,8 @@
 //! Resumable sessions: they resume on any node, lose nothing, get nothing twice, and their peers do not notice.
 
+mod app_confirms;
 mod ending;
+mod held_back;
 mod inbox;
 mod repetition;
 

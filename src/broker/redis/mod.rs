@@ -18,6 +18,7 @@ mod config;
 mod connect;
 mod diagnosis;
 mod epoch;
+mod full;
 mod health;
 mod keys;
 mod names;

@@ -72,6 +72,14 @@ impl std::hash::Hash for Destination {
     }
 }
 
+impl Publish {
+    /// The session of the sender, as it is in the envelope.
+    pub(super) fn sender(&self) -> &[u8] {
+        let mut words = self.bytes.split(|byte| *byte == b' ');
+        words.nth(1).unwrap_or_default()
+    }
+}
+
 impl Request {
     /// The bytes of what clients sent; other commands are small.
     pub(super) fn bytes(&self) -> usize {

@@ -123,9 +123,16 @@ for i = 1, names do
     local result, all = {holder}, true
     local parts = {plain and 'P ' or 'S ', plain and match(holder, '^%S+ (%S+)') or holder, '\n'}
     inbox, record, length, large = KEYS[names + i], key(i, 's'), nil, nil
+    local refused = nil
     for n = at + 4, at + 3 + count do
       local envelope = ARGV[n]
-      local place = plain or append(envelope, always)
+      -- What is behind an envelope that found no room must not overtake it if its sender repeats it.
+      local is_behind = refused and refused[match(envelope, '^%S+ (%S+)')]
+      local place = plain or not is_behind and append(envelope, always)
+      if not place then
+        refused = refused or {}
+        refused[match(envelope, '^%S+ (%S+)')] = true
+      end
       if place and not plain then
         parts[#parts + 1] = place
         parts[#parts + 1] = ' '

@@ -136,7 +136,10 @@ impl<'a> Wire<'a> {
             "leave" => self.leave(id),
             "presence" => self.presence(id),
             "report" => self.report(id),
-            "ping" => Ok(Command::Ping { id }),
+            "ping" => Ok(Command::Ping {
+                id,
+                seq: offset(self.seq)?,
+            }),
             "ack" => Ok(Command::Confirm {
                 seq: offset(self.seq)?.ok_or(Refusal::BadMessage("The seq is missing"))?,
             }),

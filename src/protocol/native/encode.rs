@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::model::{
-    AckStatus, Correlation, Event, Frame, IceServer, IceServers, Offset, Refusal, Signal, UserName,
-    Welcome,
+    AckStatus, Correlation, Event, Frame, Heartbeat, IceServer, IceServers, Offset, Pace, Refusal,
+    Signal, UserName, Welcome,
 };
 
 /// Encodes an event. Only values that may need escaping go through `quoted`.
@@ -111,8 +111,28 @@ fn encode_welcome(welcome: &Welcome) -> String {
     if let Some(secret) = &welcome.resume {
         push(&mut json, "resume", &quoted(secret.expose()));
     }
+    if let Some(pace) = &welcome.pace {
+        push_pace(&mut json, pace);
+    }
     push_id(&mut json, welcome.id.as_ref());
     json
+}
+
+fn push_pace(json: &mut String, pace: &Pace) {
+    let Pace {
+        heartbeat: Heartbeat { busy, idle, answer },
+        signals_per_second,
+        frame_bytes,
+    } = pace;
+    let [busy, idle, answer] = [busy, idle, answer].map(Duration::as_millis);
+    let _ = write!(
+        json,
+        r#","heartbeat":{{"busy_ms":{busy},"idle_ms":{idle},"answer_ms":{answer}}}"#
+    );
+    let _ = write!(
+        json,
+        r#","limits":{{"signals_per_second":{signals_per_second},"frame_bytes":{frame_bytes}}}"#
+    );
 }
 
 fn encode_presence(users: &[(UserName, bool)], id: Option<&Correlation>) -> String {
@@ -182,4 +202,32 @@ fn millis_up(time: Duration) -> u128 {
 fn quoted(text: &str) -> String {
     // Serializing a string cannot fail.
     serde_json::to_string(text).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_and_limits_are_told_in_milliseconds_and_bytes() {
+        let second = Duration::from_secs(1);
+        let pace = Pace {
+            heartbeat: Heartbeat {
+                busy: 4 * second,
+                idle: 15 * second,
+                answer: 4 * second,
+            },
+            signals_per_second: 200,
+            frame_bytes: 65536,
+        };
+        let mut json = String::new();
+        push_pace(&mut json, &pace);
+        assert_eq!(
+            json,
+            concat!(
+                r#","heartbeat":{"busy_ms":4000,"idle_ms":15000,"answer_ms":4000}"#,
+                r#","limits":{"signals_per_second":200,"frame_bytes":65536}"#
+            )
+        );
+    }
 }

@@ -53,7 +53,8 @@ fn describe(text: &str) -> String {
         Ok(Command::Presence { names, watch, id }) => {
             format!("presence of {names:?}, watch {watch:?}{}", with(id))
         }
-        Ok(Command::Ping { id }) => format!("ping{}", with(id)),
+        Ok(Command::Ping { id, seq: None }) => format!("ping{}", with(id)),
+        Ok(Command::Ping { seq: Some(seq), .. }) => format!("ping that confirms up to {seq}"),
         Ok(Command::Confirm { seq }) => format!("confirm up to {seq}"),
         Ok(other @ (Command::Heartbeat | Command::Quit)) => format!("{other:?}"),
         Err(DecodeError { refusal, id, name }) => {
@@ -185,6 +186,7 @@ fn logins_and_ice_servers_are_encoded() {
         ice: IceServers::default(),
         resume: None,
         resumed: false,
+        pace: None,
         id: None,
     };
     let resumed = Welcome {

@@ -60,6 +60,9 @@ impl State {
         for name in self.dedup.forgotten.drain(..) {
             record.change(name);
         }
+        if record.frees_silent() {
+            self.save();
+        }
     }
 
     /// Handles an envelope. True if the client is told of it.

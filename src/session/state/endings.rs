@@ -91,8 +91,7 @@ impl State {
         for peer in self.calls.on_node(node) {
             self.mark_one(&peer, "peer's node lost", None);
             if let Some(session) = self.calls.session(&peer) {
-                let address = self.address_of(&peer);
-                self.lost.miss(address, session, node, self.moment.now);
+                self.miss(&peer, session, node);
             }
         }
     }
@@ -152,9 +151,16 @@ impl State {
     /// that lost the lease may get it back.
     pub(super) fn is_absent(&mut self, peer: &UserName) {
         if let Some(PeerLocation { session, node, .. }) = self.calls.peer(peer).cloned() {
-            let address = self.address_of(peer);
-            self.lost.miss(address, session, &node, self.moment.now);
+            self.miss(peer, session, &node);
         }
+    }
+
+    fn miss(&mut self, peer: &UserName, session: SessionId, node: &NodeId) {
+        let call = self.calls.get(peer);
+        let may_be_idle = call.is_some_and(|call| call.heard == 0);
+        let address = self.address_of(peer);
+        self.lost
+            .miss(address, session, node, may_be_idle, self.moment.now);
     }
 
     /// Handles a call peer that is gone without a `leave`. A resumable session sends that `leave` to its own inbox in

@@ -9,8 +9,8 @@ use crate::broker::{
     Answer, BrokerError, Entry, Envelope, Holder, Question, RecordUpdate, SendOptions, Verdict,
 };
 use crate::model::{
-    Address, CloseReason, Correlation, Event, IfAbsent, LeaveReason, LeaveTarget, Offset, Report,
-    Signal, TraceContext, UserName,
+    Address, CloseReason, Correlation, Event, IfAbsent, LeaveReason, LeaveTarget, Offset, Refusal,
+    Report, Signal, TraceContext, UserName,
 };
 use crate::router::Mail;
 use crate::telemetry::CallSpan;
@@ -52,6 +52,15 @@ pub enum Input {
         /// What to do if nobody holds the name.
         if_absent: IfAbsent,
     },
+    /// A signal of the client was refused before it came here.
+    Refused {
+        /// The receiver.
+        to: UserName,
+        /// The request's id, if the client wants an answer.
+        id: Option<Correlation>,
+        /// Why.
+        why: Refusal,
+    },
     /// The client ends calls.
     Leave {
         /// Which calls.
@@ -68,7 +77,7 @@ pub enum Input {
         /// The request's id, if the client wants an answer.
         id: Option<Correlation>,
     },
-    /// The client has all inbox entries up to this one.
+    /// The client's application has all inbox entries up to this one. From now on, pongs confirm nothing.
     Confirm(Offset),
     /// This ping was written behind all actions so far.
     Pinged(u64),

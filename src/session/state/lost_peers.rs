@@ -34,6 +34,8 @@ pub struct LostPeer {
     since: Instant,
     /// When to look the peer up.
     look_at: Instant,
+    /// Its client may not know of the call, and may notice the loss late.
+    may_be_idle: bool,
 }
 
 /// What became of a lost peer.
@@ -68,10 +70,18 @@ impl LostPeer {
             None if node_lives && missing < terms.node_ttl => {
                 PeerFate::Awaited(self.since + terms.node_ttl)
             }
-            Some(holder) if holder.flags.resumable && missing < terms.grace => {
-                PeerFate::Awaited(self.since + terms.grace)
+            Some(holder) if holder.flags.resumable && missing < self.grace(terms) => {
+                PeerFate::Awaited(self.since + self.grace(terms))
             }
             holder => PeerFate::Gone(holder),
+        }
+    }
+
+    fn grace(&self, terms: Terms) -> Duration {
+        if self.may_be_idle {
+            terms.grace_if_idle()
+        } else {
+            terms.grace
         }
     }
 
@@ -88,6 +98,7 @@ impl LostPeers {
         address: Address,
         session: SessionId,
         node: &NodeId,
+        may_be_idle: bool,
         now: Instant,
     ) {
         let known = |peer: &LostPeer| peer.address == address && peer.node == *node;
@@ -98,6 +109,7 @@ impl LostPeers {
                 node: node.clone(),
                 since: now,
                 look_at: now,
+                may_be_idle,
             });
         }
     }
@@ -150,6 +162,7 @@ mod tests {
             node: dead.clone(),
             since: now,
             look_at: now,
+            may_be_idle: false,
         };
         let holder = |node: &NodeId, session, resumable| {
             Some(Holder {
@@ -164,7 +177,7 @@ mod tests {
         };
         let (grace, node_ttl) = (Duration::from_secs(10), Duration::from_secs(5));
         let terms = Terms {
-            user_ttl: Duration::from_secs(30),
+            user_ttl: Duration::from_secs(50),
             node_ttl,
             challenge: Duration::from_secs(2),
             grace,
@@ -199,6 +212,14 @@ mod tests {
         assert_eq!(after(node_ttl, true, None), PeerFate::Gone(None));
         assert_eq!(after(node_ttl, true, stranger), PeerFate::Gone(None));
         let gone = after(grace, false, resumable.clone());
-        assert_eq!(gone, PeerFate::Gone(resumable));
+        assert_eq!(gone, PeerFate::Gone(resumable.clone()));
+        // It has said nothing in this call.
+        let idle = LostPeer {
+            may_be_idle: true,
+            ..peer
+        };
+        let until = now + terms.grace_if_idle();
+        let awaited = idle.fate(false, resumable, terms, now + grace);
+        assert_eq!(awaited, PeerFate::Awaited(until));
     }
 }

@@ -12,6 +12,7 @@ mod dedup;
 mod deliver;
 mod endings;
 mod events;
+mod held_back;
 mod io;
 mod lost_peers;
 mod notice;
@@ -170,9 +171,10 @@ impl State {
                 id,
                 if_absent,
             } => self.send(to, signal, trace, id, if_absent),
+            Input::Refused { to, id, why } => self.hold_back(&to, id.as_ref(), &why),
             Input::Leave { whom, id } => self.leave(whom, id),
             Input::Report { with, report, id } => self.report(&with, report, id),
-            Input::Confirm(last) => self.confirm(last),
+            Input::Confirm(last) => self.app_confirms(last),
             Input::Pinged(ping) => self.pinged(ping),
             Input::Ponged(ping) => self.ponged(ping),
             Input::Answer(verdict) => self.answer_challenges(verdict),
@@ -245,6 +247,13 @@ impl State {
         if let Some(last) = record.and_then(|record| record.ponged(ping)) {
             self.confirm(last);
         }
+    }
+
+    fn app_confirms(&mut self, last: Offset) {
+        if let Some(record) = &mut self.record {
+            record.app_confirms();
+        }
+        self.confirm(last);
     }
 
     fn confirm(&mut self, last: Offset) {

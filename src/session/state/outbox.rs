@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::held_back::{HeldBack, Turn};
 use super::notice::Notice;
 use super::trace::Traced;
 use super::{Effect, State};
@@ -37,6 +38,9 @@ pub(super) struct Outbox {
     /// Notices to send again: their outcome is unknown, or they did not arrive.
     pub(super) unsure: Vec<Notice>,
     pub(super) retry_at: Option<Instant>,
+    pub(super) held_back: HeldBack,
+    /// The `n` of a signal in flight whose outcome decides whether others may follow.
+    pub(super) alone: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -78,7 +82,7 @@ impl Outbox {
 
     /// Whether the limit of sends in flight is reached, counting `lined_up` signals that wait behind them.
     pub(super) fn is_busy(&self, lined_up: usize) -> bool {
-        self.pending.len() + lined_up >= IN_FLIGHT
+        self.alone.is_some() || self.pending.len() + lined_up >= IN_FLIGHT
     }
 
     /// Whether no outcome is open and no notice must be sent again.
@@ -143,14 +147,15 @@ impl State {
     ) {
         let kind = signal.kind;
         if self.outbox.owes(&to) {
-            self.count(kind, SignalOutcome::Unavailable);
             // The signal must not overtake a `leave`.
             let retry_after = RETRY_SEND;
-            return self.tell_in_order(Event::Refused {
-                refusal: Refusal::Unavailable { retry_after },
-                id,
-                name: Some(to),
-            });
+            let why = Refusal::Unavailable { retry_after };
+            self.hold_back(&to, id.as_ref(), &why);
+            return self.refuse_to_send(to, kind, id, why);
+        }
+        let turn = self.turn(&to, id.as_ref());
+        if let Turn::Held(why) = turn {
+            return self.refuse_to_send(to, kind, id, why);
         }
         let starts_call = signal.kind.starts_call();
         if starts_call && !self.calls.has_room(&to) {
@@ -181,7 +186,21 @@ impl State {
             sent.body = Some(signal.body);
             self.line_up(sent);
         } else {
+            self.outbox.alone = (turn == Turn::Alone).then_some(n);
             self.post(sent, signal, None);
+        }
+    }
+
+    fn refuse_to_send(
+        &mut self,
+        to: UserName,
+        kind: SignalKind,
+        id: Option<Correlation>,
+        why: Refusal,
+    ) {
+        self.count(kind, SignalOutcome::of(&why));
+        if let Some(event) = self.refused(to, id, why) {
+            self.tell_in_order(event);
         }
     }
 

@@ -33,6 +33,7 @@ impl State {
     }
 
     fn signal_settled(&mut self, sent: Outgoing, outcome: &Outcome, at: Option<SystemTime>) {
+        self.outbox.alone.take_if(|n| *n == sent.n);
         let is_absent = matches!(outcome, Ok(Sent::Absent));
         let parked = if is_absent {
             self.park(sent)
@@ -55,6 +56,7 @@ impl State {
             self.line_moves(&sent.to, reached, told.as_ref().err().cloned());
         }
         if let Err(refusal) = told {
+            self.hold_back_after(&sent.to, sent.id.as_ref(), sent.n, &refusal);
             let told = self.refused(sent.to, sent.id, refusal);
             self.actions.extend(told.map(Action::Tell));
         }

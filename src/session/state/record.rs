@@ -1,9 +1,8 @@
 //! The record of a resumable session: what its next connection must know, and what the client has not confirmed.
 //!
-//! Over a WebSocket confirmation is free: frames are ordered, so the pong to a ping confirms everything that was
-//! written before the ping. Each inbox entry is decided about once: the next connection tells the client, or keeps
-//! silent, as this one did.
+//! Each inbox entry is decided about once: the next connection tells the client, or keeps silent, as this one did.
 
+mod confirm;
 mod fields;
 mod update;
 
@@ -15,11 +14,6 @@ use self::update::{Unwritten, Update};
 use super::dedup::HeardId;
 use crate::broker::Confirmed;
 use crate::model::{Offset, Secret, SecretHash, UserName};
-
-/// After how many unconfirmed entries the client is pinged, so that it confirms them.
-const ASK_AFTER: usize = 64;
-/// After how many bytes of bodies: a quarter of an inbox, so that long messages do not fill it between two heartbeats.
-const ASK_AFTER_BYTES: usize = 256 * 1024;
 
 /// The record of one resumable session, as this connection keeps it.
 #[derive(Debug)]
@@ -45,6 +39,8 @@ pub(super) struct Record {
     changed: HashSet<UserName>,
     /// The next update trims confirmed entries from the inbox.
     frees: bool,
+    /// How many of them the client was not told of.
+    silent_freed: usize,
     /// Updates in flight, and the number of the last one.
     saving: Vec<(u64, Update)>,
     saves: u64,
@@ -58,6 +54,12 @@ pub(super) struct Record {
     ids_told: Vec<HeardId>,
     ids_fields: u64,
     missed: Missed,
+    /// The last entry before the client was told that it may have missed something: an application that confirms a
+    /// later one knows.
+    told_after: Offset,
+    /// The client's application confirms what it has. Then a pong confirms nothing: a browser answers pings for a page
+    /// that is frozen or gone.
+    app_confirms: bool,
     /// Leaves whose outcome is not known: the next connection sends them again.
     leaves: HashMap<UserName, Leaving>,
     /// Users whose leave has arrived, which the record does not say yet.
@@ -107,6 +109,7 @@ impl Record {
             seen: Offset::default(),
             changed: HashSet::new(),
             frees: false,
+            silent_freed: 0,
             saving: Vec::new(),
             saves: 0,
             underway: HashSet::new(),
@@ -115,6 +118,8 @@ impl Record {
             ids_told: Vec::new(),
             ids_fields: 0,
             missed: Missed::Nothing,
+            told_after: Offset::default(),
+            app_confirms: false,
             leaves: HashMap::new(),
             left: HashSet::new(),
         }
@@ -158,6 +163,9 @@ impl Record {
         silent: bool,
     ) {
         self.unconfirmed.push_back(Unconfirmed { id, silent });
+        if self.app_confirms {
+            self.confirm_silent();
+        }
         self.ids.extend(repeatable);
         if !self.changed.contains(from) {
             self.changed.insert(from.clone());
@@ -200,81 +208,10 @@ impl Record {
         self.changed.insert(user);
     }
 
-    /// Whether to ping the client, so that its pong confirms what it has.
-    pub(super) fn asks(&self) -> bool {
-        if self.missed == Missed::Told || self.unasked_bytes >= ASK_AFTER_BYTES {
-            return true;
-        }
-        let unconfirmed = &self.unconfirmed;
-        unconfirmed.len() >= ASK_AFTER
-            && unconfirmed[unconfirmed.len() - ASK_AFTER].id > self.asked_at
-    }
-
-    /// Records a ping that was sent behind everything before.
-    pub(super) fn pinged(&mut self, ping: u64) {
-        self.unasked_bytes = 0;
-        if self.missed == Missed::Told {
-            self.missed = Missed::Asked(ping);
-        }
-        if let Some(last) = self
-            .unconfirmed
-            .back()
-            .filter(|last| last.id > self.asked_at)
-        {
-            self.asked_at = last.id;
-            self.marks.push_back((ping, last.id));
-        }
-    }
-
-    /// Handles a pong. Returns the last entry that it confirms, if it confirms any.
-    pub(super) fn ponged(&mut self, ping: u64) -> Option<Offset> {
-        if let Missed::Asked(asked) = self.missed
-            && asked <= ping
-        {
-            // The next update says so.
-            self.missed = Missed::Nothing;
-        }
-        let answered = self.marks.iter().take_while(|(sent, _)| *sent <= ping);
-        let has = answered.map(|(_, id)| *id).last();
-        self.marks.retain(|(sent, _)| *sent > ping);
-        has
-    }
-
-    /// Confirms all entries up to this one.
-    pub(super) fn confirm(&mut self, last: Offset) {
-        while let Some(entry) = self.unconfirmed.front().filter(|entry| entry.id <= last) {
-            self.frees = true;
-            self.confirmed.all = entry.id;
-            if !entry.silent {
-                self.confirmed.told = entry.id;
-            }
-            self.silent.remove(&entry.id);
-            self.unconfirmed.pop_front();
-        }
-    }
-
-    /// Whether the store must be told of confirmed entries.
-    pub(super) fn frees(&self) -> bool {
-        self.frees
-    }
-
-    /// Forgets the pings of the lost connection.
-    pub(super) fn detached(&mut self) {
-        self.marks.clear();
-    }
-
-    /// Records that the session may have missed something.
-    pub(super) fn has_missed(&mut self) {
-        self.missed = Missed::Untold;
-    }
-
-    /// Whether to tell the client now that it may have missed something. True once. Called when the inbox is read.
-    pub(super) fn tells_missed(&mut self) -> bool {
-        let tells = self.missed == Missed::Untold;
-        if tells {
-            self.missed = Missed::Told;
-        }
-        tells
+    /// The last entry that was handled.
+    fn dealt_with(&self) -> Offset {
+        let last = self.unconfirmed.back();
+        last.map_or(self.confirmed.all, |last| last.id)
     }
 }
 

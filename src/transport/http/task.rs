@@ -143,6 +143,7 @@ impl Task {
             clocks: settings.clocks,
             write_timeout: settings.write_timeout,
             rate: RateLimit::new(settings.signals_per_second),
+            pace: settings.pace(self.node.router.local().terms),
             address: self.address.clone(),
             phase: self.node.phase.clone(),
             max_age: Duration::ZERO,

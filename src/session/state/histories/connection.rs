@@ -31,7 +31,18 @@ impl World {
         }
     }
 
-    /// The client has read everything, and answers a ping.
+    /// The client's application confirms what it has.
+    pub(super) fn app_confirms(&mut self, user: usize) {
+        let it = &mut self.users[user];
+        let last = it.client.last.filter(|_| it.is_connected);
+        if let Some(last) = last {
+            it.client.app_confirms = true;
+            self.on(user, Input::Confirm(last));
+        }
+    }
+
+    /// The client answers a ping. It has read everything before, unless a browser answers for an application that
+    /// confirms what it has read.
     pub(super) fn confirm(&mut self, user: usize) {
         if !self.users[user].is_connected {
             return;
@@ -39,7 +50,9 @@ impl World {
         self.users[user].pings += 1;
         let ping = self.users[user].pings;
         self.on(user, Input::Pinged(ping));
-        self.read_wire(user);
+        if !self.users[user].client.app_confirms {
+            self.read_wire(user);
+        }
         self.on(user, Input::Ponged(ping));
     }
 

@@ -164,7 +164,11 @@ impl World {
                 envelope,
                 ..
             } => {
-                let fault = self.fault.take();
+                // Requests queued behind a failed one fail too, until its sender knows.
+                let outcomes = &self.users[user].outcomes;
+                let is_behind = outcomes.iter().any(|answer| answer.outcome.is_err());
+                let behind = is_behind.then_some(Fault::Lost);
+                let fault = behind.or(self.fault.take());
                 let sent = match fault {
                     Some(Fault::Lost) => None,
                     _ => Some(self.send(&to, &options, *envelope)),

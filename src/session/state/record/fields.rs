@@ -13,6 +13,8 @@ use crate::model::{Offset, Secret, SecretHash, SessionId, UserName};
 pub(super) const DECIDED: &str = "decided";
 pub(super) const SILENT: &str = "silent";
 pub(super) const MISSED: &str = "missed";
+/// Whether the client's application confirms what it has.
+pub(super) const APP_CONFIRMS: &str = "app";
 /// Prefix of the field of a user: the last signal from it, and the call with it.
 pub(super) const USER: &str = "u:";
 /// Prefix of the field of a user to whom a leave is under way.
@@ -60,6 +62,7 @@ impl Record {
                 }
                 MISSED if value == "0" => {}
                 MISSED => record.has_missed(),
+                APP_CONFIRMS => record.app_confirms = true,
                 field if field.starts_with(IDS) => {
                     let (number, text) = value.split_once(' ').unwrap_or_default();
                     ids.push((number.parse::<u64>().unwrap_or_default(), text));

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use super::confirm::{ASK_AFTER, FREE_SILENT};
 use super::fields::USER;
 use super::*;
 use crate::broker::{Confirmed, Flags, Lease, RecordUpdate, Resumed};
@@ -146,4 +147,51 @@ fn the_client_is_asked_after_so_many_entries_or_bytes() {
     assert!(record.asks(), "an inbox has room for 16 of them");
     record.pinged(2);
     assert!(!record.asks(), "it is on its way");
+}
+
+#[test]
+fn once_the_application_confirms_pongs_confirm_nothing() {
+    let (mut record, calls, heard) = (record(), calls(), Dedup::default());
+    let deal = |record: &mut Record, number| record.dealt(id(number), &name("b"), None, false);
+    deal(&mut record, 1);
+    record.pinged(1);
+    record.app_confirms();
+    assert_eq!(record.ponged(1), None);
+    deal(&mut record, 2);
+    record.pinged(2);
+    assert_eq!(record.ponged(2), None);
+    let notes = record.notes(&calls, &heard).0;
+    let mut next = resumed(&notes, id(1));
+    deal(&mut next, 2);
+    next.pinged(1);
+    assert_eq!(next.ponged(1), None, "the next connection knows");
+}
+
+#[test]
+fn an_application_that_confirms_something_later_knows_that_it_may_have_missed_something() {
+    let mut record = record();
+    record.app_confirms();
+    record.dealt(id(1), &name("b"), None, false);
+    record.has_missed();
+    assert!(record.tells_missed());
+    record.dealt(id(2), &name("b"), None, false);
+    record.confirm(id(1));
+    assert_eq!(record.missed, Missed::Told, "that was before");
+    record.confirm(id(2));
+    assert_eq!(record.missed, Missed::Nothing);
+}
+
+/// Otherwise repetitions would fill the inbox of an application that waits for news.
+#[test]
+fn entries_of_which_no_application_can_know_need_no_confirmation() {
+    let mut record = record();
+    record.app_confirms();
+    record.dealt(id(1), &name("b"), None, false);
+    for number in 2..=FREE_SILENT as u64 + 1 {
+        record.dealt(id(number), &name("b"), None, true);
+    }
+    assert!(!record.frees_silent(), "the first one is in the way");
+    record.confirm(id(1));
+    assert!(record.frees_silent());
+    assert!(record.unconfirmed.is_empty());
 }

@@ -2,7 +2,9 @@
 
 use super::super::calls::Calls;
 use super::super::dedup::{Dedup, HeardId};
-use super::fields::{DECIDED, IDS, IDS_A_FIELD, IDS_FIELDS, LEAVE, MISSED, SILENT, USER, written};
+use super::fields::{
+    APP_CONFIRMS, DECIDED, IDS, IDS_A_FIELD, IDS_FIELDS, LEAVE, MISSED, SILENT, USER, written,
+};
 use super::{Missed, Record};
 use crate::broker::RecordUpdate;
 use crate::model::{Offset, UserName};
@@ -45,11 +47,7 @@ impl Record {
                 None => notes.unset.push(field),
             }
         }
-        let dealt = self
-            .unconfirmed
-            .back()
-            .map_or(self.confirmed.all, |last| last.id);
-        let decided = self.decided.max(dealt);
+        let decided = self.decided.max(self.dealt_with());
         notes.set.push((DECIDED.to_owned(), decided.to_string()));
         let silent = self.unconfirmed.iter().filter(|entry| entry.silent);
         // This connection may not have reached all entries that an earlier one decided about.
@@ -86,6 +84,10 @@ impl Record {
             .extend(left.iter().map(|user| format!("{LEAVE}{user}")));
         let missed = u8::from(self.missed != Missed::Nothing);
         notes.set.push((MISSED.to_owned(), missed.to_string()));
+        if self.app_confirms {
+            notes.set.push((APP_CONFIRMS.to_owned(), "1".to_owned()));
+        }
+        self.silent_freed = 0;
         notes.confirmed = std::mem::take(&mut self.frees).then_some(self.confirmed);
         let anew = false;
         let update = Update {

@@ -1,0 +1,190 @@
+//! Order across a refusal: while the client has not repeated a signal that was refused for now, its later ones to the
+//! same user must not overtake it. So a client that repeats in order keeps order.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::State;
+use crate::model::{Correlation, Refusal, UserName};
+
+/// To how many users signals are held back at once. More replace the oldest.
+const USERS: usize = 64;
+/// How long the client has to repeat the first one.
+const REPEAT_WITHIN: Duration = Duration::from_secs(10);
+
+/// In place of the number of a signal that was refused before it got one: later than all that have one.
+const UNNUMBERED: u64 = u64::MAX;
+
+/// For each user, the first signal that was refused and is not repeated.
+#[derive(Debug, Default)]
+pub(super) struct HeldBack {
+    /// Oldest first.
+    firsts: VecDeque<First>,
+}
+
+#[derive(Debug)]
+struct First {
+    to: UserName,
+    /// Its number, which says what came first: outcomes are known later than other refusals.
+    n: u64,
+    id: Correlation,
+    why: Refusal,
+    until: Instant,
+}
+
+/// What the refused signals before it mean for a signal.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Nothing.
+    Free,
+    /// It repeats one for which there was no room. Those behind it wait for its outcome, since a shorter one may fit.
+    Alone,
+    /// It must not overtake one that was refused for this reason.
+    Held(Refusal),
+}
+
+impl HeldBack {
+    /// Records that a signal was refused, unless an earlier one to this user was.
+    fn refuse(&mut self, refused: First, now: Instant) {
+        self.firsts.retain(|first| now < first.until);
+        let known = self.firsts.iter_mut().find(|first| first.to == refused.to);
+        match known {
+            Some(first) if first.n <= refused.n => {}
+            Some(first) => *first = refused,
+            None => {
+                if self.firsts.len() == USERS {
+                    self.firsts.pop_front();
+                }
+                self.firsts.push_back(refused);
+            }
+        }
+    }
+
+    /// Whether the signal with this id may be sent now.
+    fn turn(&mut self, to: &UserName, id: &Correlation, now: Instant) -> Turn {
+        let Some(at) = self.firsts.iter().position(|first| first.to == *to) else {
+            return Turn::Free;
+        };
+        let first = &self.firsts[at];
+        if first.id != *id && now < first.until {
+            return Turn::Held(first.why.clone());
+        }
+        let is_alone = first.id == *id && matches!(first.why, Refusal::InboxFull { .. });
+        self.firsts.remove(at);
+        if is_alone { Turn::Alone } else { Turn::Free }
+    }
+}
+
+impl State {
+    /// Holds back what follows a signal that was refused for now before it got a number.
+    pub(super) fn hold_back(&mut self, to: &UserName, id: Option<&Correlation>, why: &Refusal) {
+        self.hold_back_after(to, id, UNNUMBERED, why);
+    }
+
+    /// Holds back what follows the signal of this number, which was refused for now.
+    pub(super) fn hold_back_after(
+        &mut self,
+        to: &UserName,
+        id: Option<&Correlation>,
+        n: u64,
+        why: &Refusal,
+    ) {
+        let is_for_now = matches!(
+            why,
+            Refusal::Unavailable { .. } | Refusal::InboxFull { .. } | Refusal::RateLimited { .. }
+        );
+        if let (true, true, Some(id)) = (is_for_now, self.is_resumable(), id) {
+            let now = self.moment.now;
+            let refused = First {
+                to: to.clone(),
+                n,
+                id: id.clone(),
+                why: why.clone(),
+                until: now + REPEAT_WITHIN,
+            };
+            self.outbox.held_back.refuse(refused, now);
+        }
+    }
+
+    /// Whether a signal may be sent now. One without an id cannot be repeated, and is never held back.
+    pub(super) fn turn(&mut self, to: &UserName, id: Option<&Correlation>) -> Turn {
+        let now = self.moment.now;
+        id.map_or(Turn::Free, |id| self.outbox.held_back.turn(to, id, now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WHY: Refusal = Refusal::Unavailable {
+        retry_after: Duration::from_secs(1),
+    };
+
+    fn name(text: &str) -> UserName {
+        UserName::parse(text).unwrap()
+    }
+
+    fn id(text: &str) -> Correlation {
+        Correlation(text.into())
+    }
+
+    fn first(to: &str, n: u64, why: &Refusal, now: Instant) -> First {
+        First {
+            to: name(to),
+            n,
+            id: id(&n.to_string()),
+            why: why.clone(),
+            until: now + REPEAT_WITHIN,
+        }
+    }
+
+    #[test]
+    fn what_follows_is_held_back_until_the_first_is_repeated() {
+        let (mut held, now) = (HeldBack::default(), Instant::now());
+        // The outcome of the first one came last.
+        held.refuse(first("a", 2, &WHY, now), now);
+        held.refuse(first("a", 1, &WHY, now), now);
+        held.refuse(first("a", 3, &WHY, now), now);
+        assert_eq!(held.turn(&name("b"), &id("3"), now), Turn::Free);
+        assert_eq!(held.turn(&name("a"), &id("2"), now), Turn::Held(WHY));
+        assert_eq!(held.turn(&name("a"), &id("4"), now), Turn::Held(WHY));
+        assert_eq!(held.turn(&name("a"), &id("1"), now), Turn::Free);
+        assert_eq!(held.turn(&name("a"), &id("2"), now), Turn::Free);
+    }
+
+    #[test]
+    fn nobody_waits_longer_than_ten_seconds() {
+        let (mut held, now) = (HeldBack::default(), Instant::now());
+        held.refuse(first("a", 1, &WHY, now), now);
+        let later = now + REPEAT_WITHIN - Duration::from_millis(1);
+        assert_eq!(held.turn(&name("a"), &id("2"), later), Turn::Held(WHY));
+        assert_eq!(
+            held.turn(&name("a"), &id("2"), now + REPEAT_WITHIN),
+            Turn::Free
+        );
+    }
+
+    #[test]
+    fn a_repetition_that_needs_room_goes_alone() {
+        let (mut held, now) = (HeldBack::default(), Instant::now());
+        let full = Refusal::InboxFull {
+            retry_after: Duration::from_secs(1),
+        };
+        held.refuse(first("a", 1, &full, now), now);
+        assert_eq!(held.turn(&name("a"), &id("1"), now), Turn::Alone);
+    }
+
+    #[test]
+    fn more_users_than_the_bound_replace_the_oldest() {
+        let (mut held, now) = (HeldBack::default(), Instant::now());
+        for user in 0..=USERS {
+            held.refuse(first(&format!("u{user}"), 1, &WHY, now), now);
+        }
+        assert_eq!(held.firsts.len(), USERS);
+        assert_eq!(held.turn(&name("u0"), &id("2"), now), Turn::Free);
+        assert_eq!(held.turn(&name("u1"), &id("2"), now), Turn::Held(WHY));
+    }
+}
