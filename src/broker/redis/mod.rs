@@ -17,6 +17,7 @@ mod commands;
 mod config;
 mod connect;
 mod diagnosis;
+mod driver;
 mod epoch;
 mod full;
 mod health;

@@ -56,23 +56,7 @@ impl Record {
             .chain(self.silent.iter().copied());
         let silent: Vec<String> = silent.map(|id| id.to_string()).collect();
         notes.set.push((SILENT.to_owned(), silent.join(" ")));
-        let mut ids = Vec::new();
-        if self.frees {
-            // The ids of what leaves the inbox must be in the record, also if an update in flight fails.
-            let underway = self.saving.iter().flat_map(|(_, update)| &update.ids);
-            ids.extend(underway.copied());
-        }
-        ids.append(&mut self.ids);
-        if !ids.is_empty() {
-            self.ids_told.extend(&ids);
-            let (number, told) = (self.ids_fields, HeardId::noted(&self.ids_told));
-            let field = format!("{IDS}{}", number % IDS_FIELDS);
-            notes.set.push((field, format!("{number} {told}")));
-            if self.ids_told.len() >= IDS_A_FIELD {
-                self.ids_told.clear();
-                self.ids_fields += 1;
-            }
-        }
+        let ids = self.note_ids(&mut notes);
         for (user, leaving) in &self.leaves {
             notes
                 .set
@@ -97,6 +81,28 @@ impl Record {
             anew,
         };
         (notes, update)
+    }
+
+    /// Writes the received ids that are not in the record yet. Returns them.
+    fn note_ids(&mut self, notes: &mut RecordUpdate) -> Vec<HeardId> {
+        let mut ids = Vec::new();
+        if self.frees {
+            // The ids of what leaves the inbox must be in the record, also if an update in flight fails.
+            let underway = self.saving.iter().flat_map(|(_, update)| &update.ids);
+            ids.extend(underway.copied());
+        }
+        ids.append(&mut self.ids);
+        if !ids.is_empty() {
+            self.ids_told.extend(&ids);
+            let (number, told) = (self.ids_fields, HeardId::noted(&self.ids_told));
+            let field = format!("{IDS}{}", number % IDS_FIELDS);
+            notes.set.push((field, format!("{number} {told}")));
+            if self.ids_told.len() >= IDS_A_FIELD {
+                self.ids_told.clear();
+                self.ids_fields += 1;
+            }
+        }
+        ids
     }
 
     /// An update that writes everything, for a store that may have lost it.
