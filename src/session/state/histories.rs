@@ -64,6 +64,10 @@ fn step(users: usize) -> impl Strategy<Value = Step> {
 
 /// What may go wrong in a history.
 #[derive(Clone, Copy, Debug, Default)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each allows one kind of fault"
+)]
 struct Allowed {
     faults: bool,
     losses: bool,

@@ -151,6 +151,29 @@ mod tests {
     use crate::broker::Flags;
     use crate::model::Realm;
 
+    fn terms() -> Terms {
+        Terms {
+            user_ttl: Duration::from_secs(50),
+            node_ttl: Duration::from_secs(5),
+            challenge: Duration::from_secs(2),
+            grace: Duration::from_secs(10),
+        }
+    }
+
+    #[allow(clippy::unnecessary_wraps, reason = "as the store answers")]
+    fn holder(node: &NodeId, session: SessionId, resumable: bool) -> Option<Holder> {
+        let flags = Flags {
+            resumable,
+            detached: false,
+        };
+        Some(Holder {
+            node: node.clone(),
+            session,
+            generation: 2,
+            flags,
+        })
+    }
+
     #[test]
     fn a_peer_is_gone_resumed_or_awaited() {
         let (dead, other) = (NodeId::known("dead"), NodeId::known("other"));
@@ -164,24 +187,8 @@ mod tests {
             look_at: now,
             may_be_idle: false,
         };
-        let holder = |node: &NodeId, session, resumable| {
-            Some(Holder {
-                node: node.clone(),
-                session,
-                generation: 2,
-                flags: Flags {
-                    resumable,
-                    detached: false,
-                },
-            })
-        };
-        let (grace, node_ttl) = (Duration::from_secs(10), Duration::from_secs(5));
-        let terms = Terms {
-            user_ttl: Duration::from_secs(50),
-            node_ttl,
-            challenge: Duration::from_secs(2),
-            grace,
-        };
+        let terms = terms();
+        let (grace, node_ttl) = (terms.grace, terms.node_ttl);
         let after = |time, lives, holder| peer.fate(lives, holder, terms, now + time);
         let fate = |lives, holder| after(Duration::ZERO, lives, holder);
         let plain = holder(&dead, session, false);

@@ -12,6 +12,7 @@ use crate::session::state::Input;
 
 /// One user's client.
 #[derive(Debug, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "four independent facts")]
 pub(super) struct Client {
     pub(super) is_resumable: bool,
     /// The last inbox entry that it has.

@@ -186,8 +186,8 @@ impl World {
                 } else {
                     Ok(self.save(&lease, user, *update))
                 };
-                let saves = &mut self.users[user].saves;
-                saves.extend(number.map(|number| (number, saved)));
+                let results = &mut self.users[user].saves;
+                results.extend(number.map(|number| (number, saved)));
             }
             Effect::Read(last, _) => self.users[user].read = Some(last),
             Effect::StopReading => self.users[user].read = None,
