@@ -12,6 +12,7 @@
 
 mod alone;
 mod crowd;
+mod held_back;
 mod holders;
 mod http;
 mod http_home;
@@ -23,6 +24,7 @@ mod resumed;
 mod silent;
 mod slow;
 mod stalls;
+mod talker;
 
 use tokio::sync::{Mutex, MutexGuard};
 
