@@ -13,7 +13,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p;T;q' Cargo.toml)
 BUILDER_IMAGE := $(shell sed -n 's/^BUILDER_IMAGE=//p' .env)
 URL ?= ws://localhost:9090
 
-.PHONY: help setup setup-test setup-lint setup-bench run test lint lint-deploy lint-client fmt bench bench-peerjs bench-storm bench-telemetry torture endure dist demo-call compose-test setup-browser test-browser test-client client-types
+.PHONY: help setup setup-test setup-lint setup-bench run test lint lint-deploy lint-client fmt bench bench-peerjs bench-storm bench-telemetry torture endure dist demo-call compose-test setup-browser test-browser interruptions test-client client-types
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -131,6 +131,11 @@ test-browser: setup-browser ## Run the tests that need Chromium. SHORT=1: one ca
 	$(CARGO) build --locked --bin switchboard
 	SHORT=$(SHORT) node --test --test-force-exit --test-concurrency=1 --test-reporter=spec $(or $(TESTS),$(if $(SHORT),tests/browser/short.test.mjs,$(sort $(wildcard tests/browser/*.test.mjs))))
 
+interruptions: setup-browser ## Print how long signalling is interrupted by what happens in the field. BEFORE=commit compares with the client library of that commit.
+	$(CARGO) build --locked --bin switchboard
+	@if [ -n "$(BEFORE)" ]; then mkdir -p target/before && git archive $(BEFORE) client | tar -x -C target/before; fi
+	node tests/browser/interruptions.mjs $(if $(BEFORE),target/before/client) client
+
 demo-call: ## Keep a call of two resumable users going while you kill nodes. URL=ws://... (ws://localhost:9090), SECONDS=n (until Ctrl-C).
 	$(CARGO) run --locked --quiet --example demo-call -- $(URL) $(if $(filter command line environment,$(origin SECONDS)),$(SECONDS))
 
@@ -148,8 +153,8 @@ bench-peerjs: setup-bench ## Compare with PeerServer, the server of PeerJS. REPS
 bench-telemetry: setup-test ## Measure the cost of tracing: off, 1 % of calls, all calls, and with failing collectors. BEFORE=binary adds another build.
 	SUBJECTS=$${SUBJECTS:-switchboard$(if $(BEFORE),$(comma)before),sampled,traced,traced-refused,traced-slow,traced-gone} SCENARIOS=$${SCENARIOS:-w16,calls} $(CARGO) bench --locked --bench relay
 
-endure: setup-test ## Run the long versions of the resume tests: 10 kills, 10 rolling restarts, a minute without Redis, 30 % of pushes dropped.
-	LONG=1 $(CARGO) test --locked --features seeded-bugs --test faults -- --test-threads=1 --nocapture resumed
+endure: setup-test ## Run the long versions of the resume tests: 10 kills, 10 rolling restarts, a minute without Redis, 30 % of pushes dropped, 80 times an empty Redis.
+	LONG=1 ROUNDS=$${ROUNDS:-20} $(CARGO) test --locked --features seeded-bugs --test faults -- --test-threads=1 --nocapture resumed emptied
 
 # One build for the server and for what runs it: the kit takes the server binary that is beside its own.
 RELEASE := --locked --release --package switchboard --package testing

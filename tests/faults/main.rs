@@ -12,6 +12,7 @@
 
 mod alone;
 mod crowd;
+mod emptied;
 mod held_back;
 mod holders;
 mod http;
