@@ -14,7 +14,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p;T;q' Cargo.toml)
 BUILDER_IMAGE := $(shell sed -n 's/^BUILDER_IMAGE=//p' .env)
 URL ?= ws://localhost:9090
 
-.PHONY: help setup setup-test setup-lint setup-bench run test lint lint-deploy lint-client fmt bench bench-peerjs bench-storm bench-telemetry torture endure dist demo-call compose-test setup-browser test-browser test-client client-types setup-fuzz fuzz bench-abuse test-jaeger
+.PHONY: help setup setup-test setup-lint setup-bench run test lint lint-deploy lint-client fmt bench bench-peerjs bench-storm bench-telemetry torture endure dist demo-call compose-test setup-browser test-browser interruptions test-client client-types setup-fuzz fuzz bench-abuse test-jaeger
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -149,6 +149,11 @@ test-jaeger: setup-browser $(JAEGER_BIN) ## Show a call of two browsers in a rea
 	$(CARGO) build --locked --bin switchboard
 	node --test --test-force-exit --test-reporter=spec tests/jaeger/call.test.mjs
 
+interruptions: setup-browser ## Print how long signalling is interrupted by what happens in the field. BEFORE=commit compares with the client library of that commit.
+	$(CARGO) build --locked --bin switchboard
+	@if [ -n "$(BEFORE)" ]; then mkdir -p target/before && git archive $(BEFORE) client | tar -x -C target/before; fi
+	node tests/browser/interruptions.mjs $(if $(BEFORE),target/before/client) client
+
 demo-call: ## Keep a call of two resumable users going while you kill nodes. URL=ws://... (ws://localhost:9090), SECONDS=n (until Ctrl-C).
 	$(CARGO) run --locked --quiet --example demo-call -- $(URL) $(if $(filter command line environment,$(origin SECONDS)),$(SECONDS))
 
@@ -174,8 +179,8 @@ fuzz: setup-fuzz ## Fuzz the codecs, the bodies of HTTP requests, and the config
 	    -max_total_time=$(or $(if $(filter command line environment,$(origin SECONDS)),$(SECONDS)),30) || exit 1; \
 	done
 
-endure: setup-test ## Run the long versions of the resume tests: 10 kills, 10 rolling restarts, a minute without Redis, 30 % of pushes dropped.
-	LONG=1 $(CARGO) test --locked --features seeded-bugs --test faults -- --test-threads=1 --nocapture resumed
+endure: setup-test ## Run the long versions of the resume tests: 10 kills, 10 rolling restarts, a minute without Redis, 30 % of pushes dropped, 80 times an empty Redis.
+	LONG=1 ROUNDS=$${ROUNDS:-20} $(CARGO) test --locked --features seeded-bugs --test faults -- --test-threads=1 --nocapture resumed emptied young
 
 # One build for the server and for what runs it: the kit takes the server binary that is beside its own.
 RELEASE := --locked --release --package switchboard --package testing

@@ -12,6 +12,8 @@
 
 mod alone;
 mod crowd;
+mod emptied;
+mod held_back;
 mod holders;
 mod http;
 mod http_home;
@@ -23,6 +25,7 @@ mod resumed;
 mod silent;
 mod slow;
 mod stalls;
+mod talker;
 mod young;
 
 use tokio::sync::{Mutex, MutexGuard};

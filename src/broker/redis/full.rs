@@ -1,5 +1,5 @@
-//! Order across a full inbox: what its sender has queued behind an envelope that found no room is refused too. Otherwise
-//! it could find room, and overtake the one before it when its sender repeats that.
+//! Order across a full inbox: what a sender has queued behind an envelope that found no room is refused too.
+//! Otherwise it could find room, and overtake the one before it when its sender repeats that.
 
 use std::sync::Arc;
 

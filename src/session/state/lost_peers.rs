@@ -150,6 +150,7 @@ mod tests {
     use super::*;
     use crate::broker::Flags;
     use crate::model::Realm;
+    use crate::router::LocalNode;
 
     fn terms() -> Terms {
         Terms {
@@ -219,14 +220,32 @@ mod tests {
         assert_eq!(after(node_ttl, true, None), PeerFate::Gone(None));
         assert_eq!(after(node_ttl, true, stranger), PeerFate::Gone(None));
         let gone = after(grace, false, resumable.clone());
-        assert_eq!(gone, PeerFate::Gone(resumable.clone()));
-        // It has said nothing in this call.
+        assert_eq!(gone, PeerFate::Gone(resumable));
+    }
+
+    #[test]
+    fn a_peer_that_may_be_idle_is_awaited_for_longer() {
+        let (node, session) = (NodeId::known("dead"), SessionId::random());
+        let (terms, now) = (LocalNode::for_tests("n").terms, Instant::now());
         let idle = LostPeer {
+            address: Address::new(Realm::default(), UserName::parse("a").unwrap()),
+            session,
+            node: node.clone(),
+            since: now,
+            look_at: now,
             may_be_idle: true,
-            ..peer
         };
-        let until = now + terms.grace_if_idle();
-        let awaited = idle.fate(false, resumable, terms, now + grace);
-        assert_eq!(awaited, PeerFate::Awaited(until));
+        let flags = Flags {
+            resumable: true,
+            detached: false,
+        };
+        let holder = Holder {
+            node,
+            session,
+            generation: 2,
+            flags,
+        };
+        let fate = idle.fate(false, Some(holder), terms, now + terms.grace);
+        assert_eq!(fate, PeerFate::Awaited(now + terms.grace_if_idle()));
     }
 }

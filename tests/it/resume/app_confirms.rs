@@ -1,5 +1,5 @@
-//! An application confirms what it has: then the pongs of its browser confirm nothing, since a browser answers pings for
-//! a page that is frozen or gone.
+//! An application confirms what it has: then the pongs of its browser confirm nothing, since a browser answers pings
+//! for a page that is frozen or gone.
 
 use std::time::Duration;
 

@@ -29,8 +29,6 @@ pub(super) struct Client {
     /// It was told that it may have missed something.
     pub(super) is_told_missed: bool,
     pub(super) data_was_lost: bool,
-    /// Its application confirms what it has.
-    pub(super) app_confirms: bool,
 }
 
 /// A signal that the client sent.

@@ -36,7 +36,7 @@ impl World {
         let it = &mut self.users[user];
         let last = it.client.last.filter(|_| it.is_connected);
         if let Some(last) = last {
-            it.client.app_confirms = true;
+            it.app_confirms = true;
             self.on(user, Input::Confirm(last));
         }
     }
@@ -50,7 +50,7 @@ impl World {
         self.users[user].pings += 1;
         let ping = self.users[user].pings;
         self.on(user, Input::Pinged(ping));
-        if !self.users[user].client.app_confirms {
+        if !self.users[user].app_confirms {
             self.read_wire(user);
         }
         self.on(user, Input::Ponged(ping));

@@ -26,6 +26,8 @@ pub(super) struct User {
     pub(super) find: Option<Vec<FoundPeer>>,
     pub(super) pings: u64,
     pub(super) is_connected: bool,
+    /// Its client's application confirms what it has.
+    pub(super) app_confirms: bool,
 }
 
 /// What the store keeps of one name.

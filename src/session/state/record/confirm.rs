@@ -1,7 +1,7 @@
 //! What the client has.
 //!
-//! Over a WebSocket confirmation is free: frames are ordered, so the pong to a ping confirms everything that was written
-//! before the ping. It is free until the client's application confirms something itself, and never again.
+//! Over a WebSocket confirmation is free: frames are ordered, so the pong to a ping confirms everything that was
+//! written before the ping. It is free until the client's application confirms something itself, and never again.
 
 use super::{Missed, Record};
 use crate::model::Offset;

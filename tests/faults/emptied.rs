@@ -1,0 +1,92 @@
+//! Redis is killed and comes back empty within moments: nobody who is present counts as absent, and no call ends.
+//!
+//! `ROUNDS=20` repeats each outage so often (`make endure`).
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use testing::{Node, Redis};
+
+use crate::talker::{Talker, pair};
+
+const PAIRS: usize = 30;
+/// 60 talkers send 1,000 messages a second.
+const EVERY: Duration = Duration::from_millis(60);
+/// The guard of a new epoch is over, and lost peers are decided about.
+const CALM: Duration = Duration::from_secs(7);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_comes_back_empty_at_once_and_everybody_stays_present() {
+    let _alone = crate::alone().await;
+    let rounds = std::env::var("ROUNDS").map_or(1, |rounds| rounds.parse().unwrap());
+    let mut redis = Redis::start().await;
+    let nodes = [
+        Node::start(Some(&redis), &[]).await,
+        Node::start(Some(&redis), &[]).await,
+    ];
+    let mut talkers = Vec::new();
+    for number in 0..PAIRS {
+        let names = [format!("a{number}"), format!("b{number}")];
+        let at = [nodes[0].address, nodes[1].address];
+        let calls = number % 3 == 0;
+        talkers.extend(pair(at, [&names[0], &names[1]], EVERY, calls).await);
+    }
+    for (round, millis) in (0..rounds).flat_map(|round| [200, 500, 900, 2000].map(|ms| (round, ms)))
+    {
+        let before = sum(&talkers);
+        redis.kill().await;
+        sleep(Duration::from_millis(millis)).await;
+        redis.restart_empty().await;
+        for talker in &talkers {
+            talker.continues().await;
+        }
+        sleep(CALM).await;
+        let [begun, repeats, refused, leaves] = sum(&talkers);
+        println!(
+            "round {round}, {millis} ms: {} messages, {} refused for now, {refused} for good, {leaves} calls ended",
+            begun - before[0],
+            repeats - before[1]
+        );
+        assert_eq!([refused, leaves], [0, 0], "{:?}", wrong(&talkers));
+    }
+    for talker in &talkers {
+        talker.settle().await;
+        let heard = talker.log().heard;
+        let different: HashSet<&u64> = heard.iter().collect();
+        assert_eq!(
+            different.len(),
+            heard.len(),
+            "{} heard something twice",
+            talker.name
+        );
+    }
+}
+
+/// Messages that were begun, refused for now, refused for good, and calls that ended.
+fn sum(talkers: &[Talker]) -> [u64; 4] {
+    let mut sum = [0; 4];
+    for talker in talkers {
+        let log = talker.log();
+        let of_one = [
+            log.begun,
+            log.repeats,
+            log.refused.len() as u64,
+            log.leaves.len() as u64,
+        ];
+        for (sum, one) in sum.iter_mut().zip(of_one) {
+            *sum += one;
+        }
+    }
+    sum
+}
+
+fn wrong(talkers: &[Talker]) -> Vec<(String, serde_json::Value)> {
+    let of_one = |talker: &Talker| {
+        let log = talker.log();
+        let first = log.refused.into_iter().chain(log.leaves).next();
+        first.map(|first| (talker.name.clone(), first))
+    };
+    talkers.iter().filter_map(of_one).collect()
+}
