@@ -162,8 +162,8 @@ pub enum Renewal {
     Mine,
     /// The store had lost the lease, or still had the one before our resume. It is ours again.
     Regained,
-    /// The lease of a resumable session had run out, because Redis did not answer for so long. It is ours again, and the
-    /// inbox was kept: nothing is lost.
+    /// The lease of a resumable session had run out, because Redis did not answer for so long. It is ours again, and
+    /// the inbox was kept: nothing is lost.
     Restored,
     /// A newer connection of the same session holds the name.
     Replaced,
