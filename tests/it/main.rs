@@ -10,6 +10,7 @@ mod support {
     }
 }
 
+mod book;
 mod calls;
 mod conformance;
 mod defences;
@@ -26,6 +27,7 @@ mod peerjs;
 mod presence;
 mod redis_refuses;
 mod resume;
+mod schema;
 mod tidy;
 mod tls;
 mod transcripts;
