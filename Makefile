@@ -7,6 +7,7 @@ CARGO ?= cargo
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 DENY_VERSION := 0.20.2
 FUZZ_VERSION := 0.13.2
+MDBOOK_VERSION := 0.5.4
 comma := ,
 
 HOST := $(shell rustc --print host-tuple 2>/dev/null)
@@ -14,7 +15,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p;T;q' Cargo.toml)
 BUILDER_IMAGE := $(shell sed -n 's/^BUILDER_IMAGE=//p' .env)
 URL ?= ws://localhost:9090
 
-.PHONY: help setup setup-test setup-lint setup-bench run test lint lint-deploy lint-client fmt bench bench-peerjs bench-storm bench-telemetry torture endure dist demo-call compose-test setup-browser test-browser interruptions test-client client-types setup-fuzz fuzz bench-abuse test-jaeger
+.PHONY: help setup setup-test setup-lint setup-bench run test lint lint-deploy lint-client fmt bench bench-peerjs bench-storm bench-telemetry torture endure docs reference screenshots lint-chart lint-workflows dist examples demo-call compose-test setup-browser test-browser test-client client-types interruptions setup-fuzz fuzz bench-abuse test-jaeger
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -97,7 +98,7 @@ test: setup-test test-client ## Run all Rust tests, over memory and over real Re
 	$(CARGO) test --locked --test faults -- --test-threads=1 --nocapture
 	$(CARGO) test --locked --test deploy -- --test-threads=1 --nocapture
 
-lint: setup-lint lint-deploy lint-client ## Check format, lints, docs, licences and sources, deploy/, and the types of the client library.
+lint: setup-lint lint-deploy lint-client lint-chart lint-workflows ## Check format, lints, docs, licences and sources, deploy/, and the types of the client library.
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --lib --no-deps --document-private-items
@@ -107,6 +108,8 @@ lint-deploy: setup-test target/lint/ready ## Check the Dockerfile, the compose f
 	target/lint/bin/hadolint deploy/docker/Dockerfile
 	target/lint/bin/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	haproxy -c -q -f deploy/haproxy/haproxy.cfg
+	target/lint/bin/openapi-spec-validator docs/src/schema/openapi.json
+	target/lint/bin/check-jsonschema --check-metaschema docs/src/schema/client-message.json docs/src/schema/server-message.json
 	PATH=$(CURDIR)/target/lint/bin:$$PATH target/lint/bin/python .ci/manifests/check.py
 	PATH=$(CURDIR)/target/lint/bin:$$PATH target/lint/bin/python .ci/manifests/test_check.py
 
@@ -120,6 +123,28 @@ lint-client: tests/browser/node_modules/ready ## Check the client library's type
 	tests/browser/node_modules/.bin/tsc -p client/tsconfig.json
 	node client/types.mjs check
 	tests/browser/node_modules/.bin/tsc --noEmit --strict --target es2022 --module nodenext --lib es2022,dom,esnext.disposable client/switchboard.d.ts tests/browser/types/use.ts
+
+lint-chart: target/lint/ready ## Check the Helm chart, and that it gives what Kustomize gives.
+	PATH=$(CURDIR)/target/lint/bin:$$PATH target/lint/bin/python .ci/manifests/helm.py
+
+lint-workflows: target/lint/ready ## Check the workflows in .github/. Needs Go for actionlint, and is left out without it.
+	@if command -v go >/dev/null; then .ci/go-tool.sh target/lint/bin github.com/rhysd/actionlint/cmd/actionlint@v1.7.12 && target/lint/bin/actionlint; \
+	else echo "There is no Go: the workflows are not checked"; fi
+
+docs: target/tools/mdbook-$(MDBOOK_VERSION) ## Build the book in target/book, after checking its links and its generated pages.
+	$(CARGO) test --locked --test it -- book::links book::reference
+	target/tools/bin/mdbook build docs
+
+target/tools/mdbook-$(MDBOOK_VERSION):
+	$(CARGO) install mdbook --locked --version $(MDBOOK_VERSION) --root target/tools
+	@touch $@
+
+reference: ## Write the generated pages of the book anew: settings, and the types of the client library.
+	WRITE_REFERENCE=1 $(CARGO) test --locked --test it book::reference
+
+screenshots: setup-browser ## Take the pictures in docs/src/images anew, in Chromium.
+	$(CARGO) build --locked --bin switchboard
+	node tests/browser/screenshots.mjs
 
 fmt: ## Format the code.
 	$(CARGO) fmt --all
@@ -156,6 +181,10 @@ interruptions: setup-browser ## Print how long signalling is interrupted by what
 
 demo-call: ## Keep a call of two resumable users going while you kill nodes. URL=ws://... (ws://localhost:9090), SECONDS=n (until Ctrl-C).
 	$(CARGO) run --locked --quiet --example demo-call -- $(URL) $(if $(filter command line environment,$(origin SECONDS)),$(SECONDS))
+
+examples: ## Run a node at :9090, and serve the pages of examples/ at http://localhost:8000.
+	$(CARGO) build --locked --release --bin switchboard
+	@trap 'kill 0' EXIT; target/release/switchboard & python3 -m http.server --bind 127.0.0.1 --directory examples 8000
 
 compose-test: ## Run docker-compose.yml on this machine's Docker engine, and kill, stop, scale and replace its services.
 	@docker compose version >/dev/null || { echo "A Docker engine with Compose v2 is needed: https://docs.docker.com/engine/install/"; exit 1; }

@@ -45,7 +45,7 @@ export type CallState = 'calling' | 'ringing' | 'connecting' | 'connected' | 'in
 /**
  * Why a call ended. By a person: `hangup`, `declined`, `busy`, `cancelled`, `timeout`, or what an app says to
  * `hangup()`. By what happened: `unavailable` (nobody of that name is here), `failed` (no way between the browsers),
- * `closed`, `lost`, `node_lost`, `replaced`, `kicked` (what became of the other's session, see the server's README).
+ * `closed`, `lost`, `node_lost`, `replaced`, `kicked` (what became of the other's session, see the server's docs, "Messages").
  */
 export type EndReason =
   | 'hangup' | 'declined' | 'busy' | 'cancelled' | 'timeout'

@@ -17,7 +17,7 @@ pub struct InboxLimits {
 }
 
 impl InboxLimits {
-    /// The limits of every inbox (README, "Resume").
+    /// The limits of every inbox (docs/src/protocol/messages.md).
     pub const DEFAULT: Self = Self {
         entries: 256,
         bytes: 1 << 20,

@@ -144,7 +144,7 @@ pub enum AckStatus {
     Queued,
 }
 
-/// Why a call ended (README, "The tutorial's core").
+/// Why a call ended (docs/src/protocol/messages.md).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LeaveReason {
     /// The peer asked for it.

@@ -1,4 +1,4 @@
-//! Names of users: which texts are names (README, "The tutorial's core").
+//! Names of users: which texts are names (docs/src/concepts.md).
 //!
 //! A name is of PRECIS `FreeformClass` (RFC 8264), so spaces, symbols and the scripts of the world are fine and what
 //! nobody sees is not. Nothing is mapped: two names that differ in a byte are two names.

@@ -18,7 +18,7 @@ pub enum Blame {
     Broker,
 }
 
-/// A refused request; the session continues (README, "Errors").
+/// A refused request; the session continues (docs/src/protocol/errors.md).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// An unknown `type`; holds its value.
@@ -86,7 +86,7 @@ impl Refusal {
         "too_many",
     ];
 
-    /// The machine-readable code (README, "Errors").
+    /// The machine-readable code (docs/src/protocol/errors.md).
     pub fn code(&self) -> &'static str {
         match self {
             Self::UnknownType(_) => "unknown_type",
@@ -149,7 +149,7 @@ impl Refusal {
     }
 }
 
-/// Why a connection ends (README, "Close codes").
+/// Why a connection ends (docs/src/protocol/errors.md).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CloseReason {
     /// The client closed cleanly.

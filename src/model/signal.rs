@@ -31,7 +31,7 @@ impl SignalKind {
         }
     }
 
-    /// Whether sending this puts the two users in a call (README, "The tutorial's core").
+    /// Whether sending this puts the two users in a call (docs/src/protocol/messages.md).
     pub fn starts_call(self) -> bool {
         matches!(self, Self::Offer | Self::Answer)
     }

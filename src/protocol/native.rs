@@ -1,4 +1,4 @@
-//! The native codec: the tutorial's JSON protocol with its additions (README, "The protocol").
+//! The native codec: the tutorial's JSON protocol with its additions (docs/src/protocol).
 //!
 //! Only the top level of a message is parsed. Each field keeps its raw text, so a body is forwarded
 //! byte for byte, and an error can name the request's `id` even if another field is wrong.

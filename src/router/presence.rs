@@ -17,7 +17,7 @@ use super::{Holder, Router};
 use crate::broker::{BrokerError, Lease};
 use crate::model::{Address, NodeId, Realm, Refusal, SessionId, UserName};
 
-/// How many names one session may watch, or query at once (README, "Presence").
+/// How many names one session may watch, or query at once (docs/src/protocol/messages.md).
 const NAMES: usize = 256;
 
 /// How much the watches of one session may take, in bytes…

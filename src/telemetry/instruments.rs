@@ -1,5 +1,5 @@
-//! The instruments of a node: name, unit, help text and label values. The README has the same
-//! table.
+//! The instruments of a node: name, unit, help text and label values. docs/src/observability.md has
+//! the same table.
 
 use crate::model::{CloseReason, LeaveReason, PairKind, PeerState, Refusal, SignalKind};
 

@@ -111,7 +111,9 @@ impl Rejection {
                 "Unsupported content type: send application/json or application/x-ndjson"
             }
             Self::TooFast => "This session has too many unprocessed messages: try again later",
-            Self::Refused(_) => "The body is not valid: send JSON as the README describes it",
+            Self::Refused(_) => {
+                "The body is not a valid message: see docs/src/protocol/messages.md"
+            }
             Self::Bad(what) => what,
             Self::Unavailable => {
                 "No answer in time: try again. Repeat a POST with the same Idempotency-Key"

@@ -15,7 +15,7 @@ after(async () => {
 })
 
 async function open(node, name) {
-  const page = await openPage(browser, `${files.http}/pages/tutorial.html?server=${node.url}`)
+  const page = await openPage(browser, `${files.http}/examples/tutorial.html?server=${node.url}`)
   await page.waitForFunction(() => globalThis.conn.readyState === 1)
   await page.fill('#usernameInput', name)
   await page.click('#loginBtn')

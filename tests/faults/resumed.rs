@@ -1,6 +1,6 @@
 //! Calls of resumable sessions survive killed nodes, deploys, and a Redis that loses acknowledged writes.
 //!
-//! `make endure` (`LONG=1`) runs them as long as the README claims.
+//! `make endure` (`LONG=1`) runs them as long as docs/src/guarantees.md claims.
 
 mod spread;
 

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
+mod book;
 mod calls;
 mod conformance;
 mod defences;
@@ -18,6 +19,7 @@ mod peerjs;
 mod presence;
 mod redis_refuses;
 mod resume;
+mod schema;
 mod tidy;
 mod tls;
 mod transcripts;

@@ -8,7 +8,7 @@ use testing::Cluster;
 
 #[tokio::test]
 async fn a_watcher_on_another_node_gets_each_change_once_and_soon() {
-    // With the default interval the README promises 3 s.
+    // With the default interval the book promises 3 s.
     for cluster in [
         Cluster::in_memory(2, &[]).await,
         Cluster::over_redis(2, &[]).await,

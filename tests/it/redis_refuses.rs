@@ -5,7 +5,7 @@ use testing::cluster::Backend;
 use testing::ports::free_address;
 use testing::{Client, Cluster, Redis, eventually, http};
 
-/// What a node's user needs, as the error message and the deployment guide give it.
+/// What a node's user needs, as the error message and the book give it.
 const RIGHTS: &str = "~sb:* &sb:* +@all -@dangerous -@admin +info";
 
 /// Runs commands on a connection that was made before Redis refuses others.
@@ -18,6 +18,12 @@ async fn run(connection: &mut MultiplexedConnection, commands: &[&str]) {
         }
         let _: redis::Value = command.query_async(connection).await.unwrap();
     }
+}
+
+#[test]
+fn the_book_gives_these_rights() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/src/redis.md");
+    assert!(std::fs::read_to_string(page).unwrap().contains(RIGHTS));
 }
 
 /// A user of Redis with these rights, and the URL of a node that logs in as it.

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! A@0> {…}        A sends this; its first message connects it to node 0
-//! A< {…}          A receives this; "*" stands for any value
+//! A< {…}          A receives this; "*" stands for any value, and … as the last field for further ones
+//!                 "$x" is any value, and the same one wherever it comes again, also in what is sent
 //! A= {…}          A receives exactly these bytes
 //! A@0 logs in N   A logs in as N
 //! A binary {…}    A sends this in a binary frame
@@ -17,6 +18,8 @@ use tokio_tungstenite::tungstenite::Message;
 
 use testing::Client;
 use testing::Cluster;
+
+use crate::schema;
 
 #[tokio::test]
 async fn on_one_node() {
@@ -53,12 +56,8 @@ async fn play_all(cluster: &Cluster) {
     );
     for transcript in transcripts {
         let name = transcript.file_stem().unwrap().to_str().unwrap().to_owned();
-        play(
-            cluster,
-            &name,
-            &std::fs::read_to_string(transcript).unwrap(),
-        )
-        .await;
+        let text = std::fs::read_to_string(transcript).unwrap();
+        play(cluster, &format!("{name}.txt"), &text).await;
     }
 }
 
@@ -73,13 +72,15 @@ fn find(folder: &Path, into: &mut Vec<PathBuf>) {
     }
 }
 
-async fn play(cluster: &Cluster, name: &str, transcript: &str) {
+/// Plays a transcript; `name` says where it is from.
+pub async fn play(cluster: &Cluster, name: &str, transcript: &str) {
     let mut peers = HashMap::new();
+    let mut values = HashMap::new();
     for (number, line) in transcript.lines().enumerate() {
         if line.starts_with('#') || line.is_empty() {
             continue;
         }
-        let at = format!("{name}.txt:{}: {line}", number + 1);
+        let at = format!("{name}:{}: {line}", number + 1);
         let (who, what) = line.split_at(
             line.find([' ', '>', '<', '='])
                 .unwrap_or_else(|| panic!("{at}")),
@@ -104,13 +105,16 @@ async fn play(cluster: &Cluster, name: &str, transcript: &str) {
         let peer = peers.get_mut(who).unwrap_or_else(|| panic!("{at}: who?"));
         let what = what.trim_start();
         if let Some(text) = what.strip_prefix("> ") {
-            peer.send_text(text).await;
+            let text = filled_in(text.trim(), &values);
+            schema::describes_if_taken(&text, &at);
+            peer.send_text(&text).await;
         } else if let Some(text) = what.strip_prefix("= ") {
             assert_eq!(peer.receive_text().await, text, "{at}");
         } else if let Some(text) = what.strip_prefix("< ") {
             let heard = peer.receive().await;
+            schema::describes(&heard, &at);
             assert!(
-                matches(&serde_json::from_str(text).unwrap(), &heard),
+                matches(&expected(text), &heard, &mut values),
                 "{at}\nreceived {heard}"
             );
         } else if let Some(name) = what.strip_prefix("logs in ") {
@@ -129,15 +133,39 @@ async fn play(cluster: &Cluster, name: &str, transcript: &str) {
     }
 }
 
-/// Whether a received message equals the expected one, where "*" stands for any value.
-fn matches(expected: &Value, heard: &Value) -> bool {
+/// The field that `…` becomes.
+const FURTHER: &str = "…";
+
+/// The message that a line expects.
+pub fn expected(text: &str) -> Value {
+    let text = text.replace(",…}", ",\"…\":0}");
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+/// A text with the values that were received for `"$x"`.
+fn filled_in(text: &str, values: &HashMap<String, Value>) -> String {
+    values.iter().fold(text.to_owned(), |text, (name, value)| {
+        text.replace(&format!("\"{name}\""), &value.to_string())
+    })
+}
+
+/// Whether a received message equals the expected one, where "*" stands for any value, "$x" for one that may be known,
+/// and `…` for further fields.
+fn matches(expected: &Value, heard: &Value, values: &mut HashMap<String, Value>) -> bool {
     match (expected, heard) {
         (Value::String(any), _) if any == "*" => true,
+        (Value::String(name), _) if name.starts_with('$') => {
+            values.entry(name.clone()).or_insert_with(|| heard.clone()) == heard
+        }
         (Value::Object(expected), Value::Object(heard)) => {
-            expected.len() == heard.len()
-                && expected
-                    .iter()
-                    .all(|(key, value)| heard.get(key).is_some_and(|heard| matches(value, heard)))
+            let has_further = expected.contains_key(FURTHER);
+            let mut named = expected.iter().filter(|(key, _)| *key != FURTHER);
+            (has_further || expected.len() == heard.len())
+                && named.all(|(key, value)| {
+                    heard
+                        .get(key)
+                        .is_some_and(|heard| matches(value, heard, values))
+                })
         }
         _ => expected == heard,
     }

@@ -155,14 +155,14 @@ async fn metrics_are_well_formed_documented_and_correct() {
     // A resumed peer that asks too late whether the call continues gets a second leave.
     let leaves = "switchboard_signals_total{kind=\"leave\",outcome=\"delivered\"}";
     assert!(number(&callers, leaves) >= 1.0);
-    // The README documents exactly these.
+    // The book documents exactly these.
     let known: BTreeSet<String> = families(&callers)
         .union(&families(&others))
         .cloned()
         .collect();
-    let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
-    let readme = std::fs::read_to_string(readme).unwrap();
-    let documented: BTreeSet<String> = readme
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/src/observability.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let documented: BTreeSet<String> = page
         .lines()
         .filter_map(|line| line.strip_prefix("| `switchboard_"))
         .map(|rest| format!("switchboard_{}", rest.split('`').next().unwrap()))

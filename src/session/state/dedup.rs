@@ -13,7 +13,7 @@ use crate::model::{Correlation, SessionId, UserName};
 
 /// How many senders are remembered before those that are in no call with us may be forgotten.
 const STRANGERS: usize = 1024;
-/// How many ids of one sender are remembered (README, "Resume").
+/// How many ids of one sender are remembered (docs/src/protocol/messages.md).
 const IDS: usize = 256;
 /// How many of them are saved again after a loss of data. More are not needed: a client repeats only what was not
 /// acknowledged.

@@ -1,5 +1,5 @@
-//! Runs thousands of random histories of a few sessions. Whatever happens, in whatever order, the guarantees of README
-//! hold.
+//! Runs thousands of random histories of a few sessions. Whatever happens, in whatever order, the guarantees of
+//! docs/src/guarantees.md hold.
 
 mod client;
 mod connection;

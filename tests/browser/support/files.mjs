@@ -10,7 +10,7 @@ import { CLIENT, ROOT } from './cluster.mjs'
 const TYPES = { '.html': 'text/html; charset=utf-8', '.js': 'text/javascript', '.mjs': 'text/javascript', '.css': 'text/css', '.json': 'application/json' }
 
 /**
- * `pages` maps paths to their HTML; everything else is read from `client/` (under `/client/`) and `tests/browser/pages/` (under `/pages/`).
+ * `pages` maps paths to their HTML; everything else is read from `client/` (under `/client/`) and `examples/` (under `/examples/`).
  * An origin of localhost is a secure one, so that a page may use a camera.
  */
 export async function startFiles(pages = {}, { host = '127.0.0.1' } = {}) {
@@ -20,7 +20,7 @@ export async function startFiles(pages = {}, { host = '127.0.0.1' } = {}) {
     const send = (type, body) => res.writeHead(200, { 'Content-Type': type, 'Cache-Control': 'no-cache' }).end(body)
     if (path in pages) return send(TYPES['.html'], pages[path])
     if (path === '/blank') return send(TYPES['.html'], '<!doctype html><title>blank</title>')
-    const file = path.startsWith('/client/') ? join(CLIENT, path.slice(8)) : path.startsWith('/pages/') ? join(ROOT, 'tests/browser', path) : undefined
+    const file = path.startsWith('/client/') ? join(CLIENT, path.slice(8)) : path.startsWith('/examples/') ? join(ROOT, path) : undefined
     const body = file && (await readFile(file).catch(() => undefined))
     if (body === undefined) return res.writeHead(404).end()
     send(TYPES[extname(file)] ?? 'application/octet-stream', body)
