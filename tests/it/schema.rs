@@ -148,7 +148,7 @@ prop_compose! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(30_000))]
+    #![proptest_config(ProptestConfig { cases: 30_000, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn the_codec_takes_exactly_what_fits_the_schema(message in messages()) {
         prop_assert_eq!(fits(&CLIENT, &CLIENT, &message), is_taken(&message.to_string()), "{}", message);
