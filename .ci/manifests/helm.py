@@ -16,10 +16,10 @@ CHART = TOP / "deploy/helm"
 
 # components of deploy/k8s, and the values that stand for them
 WAYS = [
-    ([], []),
+    ([], ["replicas=null"]),
     (["hpa"], ["autoscaling.enabled=true"]),
-    (["servicemonitor", "gateway"], ["serviceMonitor.enabled=true", "httpRoute.enabled=true"]),
-    (["ingress"], ["ingress.enabled=true"]),
+    (["servicemonitor", "gateway"], ["replicas=null", "serviceMonitor.enabled=true", "httpRoute.enabled=true"]),
+    (["ingress"], ["replicas=null", "ingress.enabled=true"]),
 ]
 # values that the schema must refuse
 TYPOS = ["replica=4", "replicas=many", "settings.REDIS_URL=x", "terminationGracePeriodSeconds=10", "ingress.hosts=a"]
