@@ -129,7 +129,7 @@ async fn a_call_is_exported_when_the_collector_is_back(protocol: &'static str, a
     let _call = a_short_call(&mut setup, ["TracedUserA", "TracedUserB"]).await;
     crate::setup::logged(&setup.nodes[0], &["Cannot export spans"]).await;
     // Longer than the exporter's own retries.
-    tokio::time::sleep(Duration::from_secs(8)).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
     setup.collector.set_mode(Mode::Accept);
     every_span_arrives(&setup.collector, Instant::now()).await;
     setup.finish();
