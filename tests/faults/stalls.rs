@@ -320,6 +320,14 @@ async fn redis_has_no_memory_left() {
     );
 
     redis.ask("CONFIG SET maxmemory 0").await;
+    // What follows a refused signal is refused until that is repeated, so that order holds
+    // (docs/src/protocol/messages.md, "Resume").
+    let (from, to) = &mut resumable;
+    for n in 0..5 {
+        let answer = from.send_message(&to.name, &format!("full {n}")).await;
+        assert_eq!(answer["status"], "delivered", "{answer}");
+        assert_eq!(to.receive_type("message").await["name"], from.name.as_str());
+    }
     for (from, to) in [&mut plain, &mut resumable] {
         let answer = from.send_message(&to.name, "room again").await;
         assert_eq!(answer["status"], "delivered", "{answer}");
