@@ -76,7 +76,7 @@
 //!   | posts of an HTTP session | 256 messages and 1 MiB | the client is told: try again |
 //!   | events of an HTTP session, at its home | 1,024 events and 1 MiB | the oldest goes; an unread one is a reset |
 //!   | questions about HTTP sessions | 1,024 waiting, 1,024 in work | the asking node gets no answer |
-//!   | spans for the collector | 2,048 (`OTEL_BSP_MAX_QUEUE_SIZE`) | the span is dropped and counted |
+//!   | spans for the collector | 8,192 (`OTEL_BSP_MAX_QUEUE_SIZE`), 5 minutes | the oldest is dropped and counted |
 //!   | log lines for standard error | 4,096 lines and 4 MiB | the line is dropped and counted; a later one says so |
 //!
 //!   ¹ From another node, whose sender was told that it is delivered: the receiver is told `missed`. Other mail that

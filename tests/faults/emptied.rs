@@ -20,7 +20,7 @@ const CALM: Duration = Duration::from_secs(7);
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_comes_back_empty_at_once_and_everybody_stays_present() {
     let _alone = crate::alone().await;
-    let rounds = std::env::var("ROUNDS").map_or(1, |rounds| rounds.parse().unwrap());
+    let rounds = crate::rounds(1);
     let mut redis = Redis::start().await;
     let nodes = [
         Node::start(Some(&redis), &[]).await,
