@@ -212,11 +212,12 @@ endure: setup-test ## Run the long versions of the resume tests: 10 kills, 10 ro
 	LONG=1 ROUNDS=$${ROUNDS:-20} $(CARGO) test --locked --features seeded-bugs --test faults -- --test-threads=1 --nocapture resumed emptied young
 
 # One build for the server and for what runs it: the kit takes the server binary that is beside its own.
-RELEASE := --locked --release --package switchboard --package testing
+PROFILE ?= release
+RELEASE := --locked --profile $(PROFILE) --package switchboard --package testing
 
-torture: setup-test ## Chaos: inject random faults into a cluster and check what its clients saw. SEEDS=n (1), SEED=first, BUG=name|all.
+torture: setup-test ## Chaos: inject random faults into a cluster and check what its clients saw. SEEDS=n (1), SEED=first, BUG=name|all, PROFILE=dev.
 	$(CARGO) build $(RELEASE) --features seeded-bugs --bin switchboard --bin chaos
-	$(CARGO) run --quiet --locked --release --features seeded-bugs --package testing --bin chaos
+	$(CARGO) run --quiet $(RELEASE) --features seeded-bugs --bin chaos
 
 bench-storm: setup-test ## Soak: kill a node that has a third of 18,000 resumable sessions, and check that they resume. SESSIONS, RESUME_WITHIN.
 	$(CARGO) build $(RELEASE) --bin switchboard --bin soak

@@ -61,6 +61,7 @@ async fn redis_comes_back_empty_at_once_and_everybody_stays_present() {
             "{} heard something twice",
             talker.name
         );
+        assert!(heard.is_sorted(), "{} heard out of order", talker.name);
     }
 }
 

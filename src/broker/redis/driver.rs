@@ -13,7 +13,6 @@ use tracing::debug;
 
 use super::batch::Batch;
 use super::diagnosis::error_text;
-use super::full::refuse_behind;
 use super::parked::Parked;
 use super::reply::HolderCache;
 use super::request::Request;
@@ -178,14 +177,14 @@ impl Driver {
                 if results.has_absent() {
                     self.check_own_lease(connection).await;
                 }
-                let refused = self.check_refusals(&results);
+                let checked = self.check_refusals(&results);
                 results.settle();
-                if !results.full.is_empty() {
+                if !results.refused.is_empty() {
                     self.take_queue();
                     let waiting = std::mem::take(&mut self.backlog).into_iter();
                     let behind = |request: Request| {
                         let bytes = request.bytes();
-                        let kept = refuse_behind(&results.full, request);
+                        let kept = results.refused.refuse_behind(request);
                         if kept.is_none() {
                             self.bytes.fetch_sub(bytes, Relaxed);
                         }
@@ -196,7 +195,7 @@ impl Driver {
                 for (message, holder) in results.undelivered {
                     self.parked.park(message, holder, Instant::now());
                 }
-                return refused;
+                return checked;
             }
             Ok(Err(error)) => {
                 self.store.metrics.redis_failed(RedisTrouble::Connection);

@@ -6,7 +6,7 @@ use redis::Value;
 
 use super::bundle::Bundle;
 use super::diagnosis::{Reaction, reaction, reply_text};
-use super::full::FullInbox;
+use super::refused::Refused;
 use super::reply::{self, HolderCache};
 use super::request::{Publish, ReplySender};
 use crate::broker::{BrokerError, Holder, Outcome, Receipt, Sent};
@@ -31,8 +31,8 @@ pub(super) struct PipelineResults {
     settled: Vec<(Receipt, Outcome)>,
     /// Envelopes that were not delivered since nobody was subscribed, in order.
     pub(super) undelivered: Vec<(Publish, Holder)>,
-    /// The inboxes that were full, and for whom.
-    pub(super) full: Vec<FullInbox>,
+    /// Whose envelopes were refused.
+    pub(super) refused: Refused,
     /// An error that concerns more than one command.
     pub(super) error: Option<BrokerError>,
     /// Whether a new connection may fix the error: connecting loads the scripts and finds the primary.
@@ -63,9 +63,7 @@ impl PipelineResults {
             match outcome {
                 Ok(Sent::NoSubscriber(holder)) => self.undelivered.push((message, holder)),
                 outcome => {
-                    if let Ok(Sent::Full(holder)) = &outcome {
-                        self.full.push(FullInbox::of(&message, holder.clone()));
-                    }
+                    self.refused.note(&message, &outcome);
                     is_delivered |= matches!(outcome, Ok(Sent::To(_)));
                     self.settled.push((message.receipt, outcome));
                 }
