@@ -156,8 +156,9 @@ dist: ## Build a static binary for this kind of machine, and an archive of it, i
 	tar -czf dist/switchboard-$(VERSION)-$(HOST).tar.gz --owner=0 --group=0 \
 	  -C dist switchboard -C .. LICENSE CHANGELOG.md src/config/default.toml deploy/systemd
 
+# Built as for the Rust tests, since their dependencies have more features: `.ci/run` compiles everything once.
 test-browser: setup-browser ## Run the tests that need Chromium. SHORT=1: one call only. TESTS='tests/browser/calls.test.mjs': these files only.
-	$(CARGO) build --locked --bin switchboard
+	$(CARGO) test --locked --no-run --test it
 	SHORT=$(SHORT) node --test --test-force-exit --test-concurrency=1 --test-reporter=spec $(or $(TESTS),$(if $(SHORT),tests/browser/short.test.mjs,$(sort $(wildcard tests/browser/*.test.mjs))))
 
 # A commit of Jaeger 2, as an ordinary Go tool: 7 minutes of CPU, once.

@@ -9,6 +9,7 @@
 //! | [`call`] | one side of a call that keeps going through faults, and counts what arrives |
 //! | [`proxy`], [`round_robin`], [`failover`] | bad networks, a load balancer, a Redis primary with a replica |
 //! | [`collector`] | an OTLP receiver that keeps what it gets |
+//! | [`dns`] | a name server that fails in the ways of name servers |
 //!
 //! The functions panic when something is not as a test needs it: a failed expectation is a failed test. Those named
 //! `try_…` return an error or
@@ -26,6 +27,7 @@
 pub mod call;
 pub mod cluster;
 pub mod collector;
+pub mod dns;
 pub mod failover;
 pub mod http;
 pub mod http_session;

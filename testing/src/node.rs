@@ -3,13 +3,14 @@
 use std::io::{self, BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::dns::WITH_RESOLVER;
 use crate::process::Process;
 use crate::redis_server::Redis;
 use crate::{PATIENCE, eventually, http};
@@ -50,6 +51,8 @@ pub struct Launch {
     pub environment: Vec<(String, String)>,
     /// The limit of open files.
     pub open_files: Option<usize>,
+    /// In place of `/etc/resolv.conf`. Takes root's capabilities.
+    pub resolver: Option<PathBuf>,
 }
 
 /// Why a node does not listen.
@@ -180,7 +183,7 @@ impl Launch {
     fn spawn(&self, args: &[&str], stderr: Stdio) -> Result<Process, LaunchError> {
         let binary = self.binary.clone().unwrap_or_else(binary);
         let program = binary.to_str().expect("the binary's path is UTF-8");
-        let process = Process::start_with_open_files(self.open_files, program, |command| {
+        let configure = |command: &mut Command| {
             command.args(args).stderr(stderr);
             if let Some(url) = &self.redis_url {
                 command.args(["--redis-url", url]);
@@ -191,7 +194,15 @@ impl Launch {
             for (key, value) in &self.environment {
                 command.env(key, value);
             }
-        });
+        };
+        let process = match &self.resolver {
+            Some(resolver) => {
+                let resolver = resolver.to_str().expect("its path is UTF-8");
+                let wrapper = ["unshare", "--mount", "sh", "-c", WITH_RESOLVER, resolver];
+                Process::start_within(&wrapper, program, configure)
+            }
+            None => Process::start_with_open_files(self.open_files, program, configure),
+        };
         process.map_err(LaunchError::Spawn)
     }
 }

@@ -22,7 +22,7 @@ impl Process {
     ///
     /// `setpriv` asks the kernel to kill the process if the test is killed and cannot clean up.
     pub fn start(program: &str, configure: impl FnOnce(&mut Command)) -> io::Result<Self> {
-        Self::spawn(program, &[program], configure)
+        Self::start_within(&[], program, configure)
     }
 
     /// Like [`start`](Self::start); `files` raises the limit of open files.
@@ -34,8 +34,7 @@ impl Process {
         let Some(files) = files.map(|files| files.to_string()) else {
             return Self::start(program, configure);
         };
-        let wrapped = ["sh", "-c", WITH_OPEN_FILES, &files, program];
-        Self::spawn(program, &wrapped, configure)
+        Self::start_within(&["sh", "-c", WITH_OPEN_FILES, &files], program, configure)
     }
 
     /// Whether this process may raise its children's limit of open files this far.
@@ -47,15 +46,17 @@ impl Process {
         Ok(status.success())
     }
 
-    fn spawn(
+    /// Like [`start`](Self::start), by a command that becomes the program.
+    pub fn start_within(
+        wrapper: &[&str],
         program: &str,
-        wrapped: &[&str],
         configure: impl FnOnce(&mut Command),
     ) -> io::Result<Self> {
         let mut command = Command::new("setpriv");
         command
             .args(["--pdeathsig", "KILL", "--"])
-            .args(wrapped)
+            .args(wrapper)
+            .arg(program)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());

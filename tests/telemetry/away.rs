@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use serde_json::json;
 
 use crate::setup::{Setup, acked, call, candidate};
 use testing::collector::{Collector, Mode};
+use testing::dns::{Answer, NameServer};
 use testing::eventually;
 use testing::proxy::Proxy;
 use testing::{Client, Node};
@@ -227,6 +229,30 @@ async fn a_call_is_exported_to_a_collector_that_starts_late() {
         every_span_arrives(&collector, Instant::now(), None).await;
         setup.finish();
     }
+}
+
+/// Nodes start before their collector has a name. Those of each protocol and failure at the same time.
+#[tokio::test]
+async fn a_call_is_exported_to_a_collector_whose_name_is_late() {
+    let failures = [Answer::NoSuchName, Answer::ServerFailure, Answer::Nothing];
+    let cases = failures.map(|failure| ["grpc", "http/protobuf"].map(|by| (failure, by)));
+    let tests = cases.into_iter().flatten();
+    join_all(tests.map(|(failure, protocol)| a_late_name(failure, protocol))).await;
+}
+
+async fn a_late_name(failure: Answer, protocol: &'static str) {
+    let server = match NameServer::start(failure).await {
+        Ok(server) => server,
+        Err(error) => return println!("{protocol} not run, since it takes root: {error}"),
+    };
+    let mut setup = Setup::of_two_by_name(protocol, &server).await;
+    let _call = a_short_call(&mut setup, ["TracedUserA", "TracedUserB"]).await;
+    crate::setup::logged(&setup.nodes[0], &["Cannot export spans"]).await;
+    server.answer(Answer::Localhost);
+    let since = Instant::now();
+    every_span_arrives(&setup.collector, since, None).await;
+    println!("{failure:?}, {protocol}: {:.1?} after it", since.elapsed());
+    setup.finish();
 }
 
 #[tokio::test]

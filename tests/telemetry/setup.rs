@@ -1,10 +1,14 @@
 //! Nodes that export to a collector, and the check that no user data reaches spans and logs.
 
+use std::path::PathBuf;
+
 use serde_json::{Value, json};
 
 use testing::Client;
 use testing::collector::{Collector, ReceivedSpan};
+use testing::dns::{self, NameServer};
 use testing::eventually;
+use testing::node::Launch;
 use testing::{Node, Redis};
 
 /// Markers in the bodies, tokens and names of these tests. None may reach a log or a span.
@@ -26,20 +30,37 @@ pub struct Setup {
     /// Names that must not be in a span.
     pub names: Vec<String>,
     environment: Vec<(&'static str, String)>,
+    /// In place of the machine's `resolv.conf`.
+    resolver: Option<PathBuf>,
     settings: Vec<(&'static str, &'static str)>,
 }
 
 impl Setup {
     /// Two nodes that export over `grpc` or `http/protobuf`.
     pub async fn of_two(protocol: &'static str, more: &[(&'static str, &str)]) -> Self {
+        Self::of_two_with(protocol, more, None).await
+    }
+
+    /// The same, whose nodes ask this name server for the collector's address.
+    pub async fn of_two_by_name(protocol: &'static str, server: &NameServer) -> Self {
+        Self::of_two_with(protocol, &[], Some(server)).await
+    }
+
+    async fn of_two_with(
+        protocol: &'static str,
+        more: &[(&'static str, &str)],
+        server: Option<&NameServer>,
+    ) -> Self {
         let collector = Collector::start().await;
         let address = if protocol == "grpc" {
             collector.grpc
         } else {
             collector.http
         };
+        let host = server.map_or(address.ip().to_string(), |_| dns::NAME.to_owned());
+        let endpoint = format!("http://{host}:{}", address.port());
         let mut environment = vec![
-            ("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{address}")),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint),
             ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol.to_owned()),
             ("OTEL_BSP_SCHEDULE_DELAY", "100".to_owned()),
             ("OTEL_METRIC_EXPORT_INTERVAL", "500".to_owned()),
@@ -54,6 +75,7 @@ impl Setup {
             secrets: Vec::new(),
             names: Vec::new(),
             environment,
+            resolver: server.map(|server| server.resolver().to_owned()),
             settings: vec![
                 ("log.level", "info,switchboard=trace"),
                 ("drain.window", "500ms"),
@@ -71,7 +93,13 @@ impl Setup {
             .iter()
             .map(|(key, value)| (*key, value.as_str()))
             .collect();
-        let node = Node::start_in(Some(&self.redis), &self.settings, &environment).await;
+        let mut launch = Launch::new(Some(&self.redis), &self.settings).environment(&environment);
+        launch.resolver.clone_from(&self.resolver);
+        let node = launch
+            .start()
+            .await
+            .unwrap_or_else(|error| panic!("{error}"));
+        node.becomes_ready().await;
         self.nodes.push(node);
     }
 
