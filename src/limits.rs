@@ -1,10 +1,13 @@
-//! Limits for one client: its message rate, its number of connections, and its wrong secrets.
+//! Limits for one client: its message rate, its number of connections, and its wrong secrets. And one for the node:
+//! its number of sessions.
 
 mod address;
 mod guesses;
+mod memory;
 
 pub use address::{AddressLimits, Addresses};
 pub use guesses::{Guesser, Guesses};
+pub use memory::sessions_that_fit;
 
 use std::collections::HashMap;
 use std::net::IpAddr;

@@ -30,7 +30,7 @@ use crate::router::Bounds;
 use crate::session::Clocks;
 use crate::telemetry::{self, LogFormat};
 use crate::transport::{HttpSettings, Origins, TlsFiles};
-use crate::{router, transport};
+use crate::{limits, router, transport};
 
 /// Every setting with its default and its explanation: the operator's manual.
 pub const DEFAULTS: &str = include_str!("default.toml");
@@ -94,6 +94,7 @@ struct Limits {
     signals_per_second: u32,
     signals_per_second_per_ip: u32,
     connections_per_ip: u32,
+    sessions: usize,
     origins: Origins,
 }
 
@@ -154,6 +155,7 @@ impl Config {
                 ),
                 connections_per_ip: reader
                     .number("limits.connections_per_ip", "a number; 0 for no limit"),
+                sessions: reader.number("limits.sessions", "a number; 0 for as many as fit"),
                 origins: read_origins(reader),
             },
             http: HttpSettings {
@@ -182,6 +184,10 @@ impl Config {
         router::Settings {
             mailbox: self.session.mailbox,
             watch_every: self.presence.watch_every,
+            sessions: match self.limits.sessions {
+                0 => limits::sessions_that_fit().unwrap_or(usize::MAX),
+                sessions => sessions,
+            },
         }
     }
 

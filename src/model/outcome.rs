@@ -60,7 +60,7 @@ pub enum Refusal {
     Unauthorized(&'static str),
     /// The session cannot be resumed.
     ResumeFailed,
-    /// The node is shutting down; another node will accept the login.
+    /// The node is shutting down, or full; another node will accept the login.
     Draining,
     /// A limit per session is exceeded; the text names it.
     TooMany(&'static str),
@@ -133,7 +133,9 @@ impl Refusal {
             Self::ResumeFailed => {
                 "This session has ended and cannot be resumed: log in without resume".into()
             }
-            Self::Draining => "This node is shutting down: reconnect to reach another node".into(),
+            Self::Draining => {
+                "This node takes no new users: reconnect to reach another node".into()
+            }
         }
     }
 

@@ -67,6 +67,11 @@ pub struct Claimed {
 }
 
 impl Router {
+    /// Whether this node has as many sessions as it may.
+    pub fn is_full(&self) -> bool {
+        self.registry.logged_in() >= self.settings.sessions
+    }
+
     /// Logs a user in. With a `secret` the session is resumable. Refuses with `NameTaken` if the holder is alive or may
     /// still resume, or if the name is reserved for somebody else than `from`, and with `Unavailable` if the broker
     /// does not answer or the expiry guard holds. Must be polled to completion: a login that is dropped half-way leaves

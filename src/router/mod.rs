@@ -69,6 +69,8 @@ pub struct Settings {
     pub mailbox: Bounds,
     /// How often the presence of watched users is read.
     pub watch_every: Duration,
+    /// The most sessions of this node.
+    pub sessions: usize,
 }
 
 /// The router's part of the status page and of the readiness probe.

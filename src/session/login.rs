@@ -98,7 +98,9 @@ impl<S: Socket, D: Codec> Session<S, D> {
         &mut self,
         request: LoginRequest,
     ) -> Result<Result<Runner, Refusal>, CloseReason> {
-        if self.context.phase.is_draining() {
+        // Who resumes may be in a call, and has little time to find another node.
+        let is_full = request.resume.is_none() && self.context.router.is_full();
+        if is_full || self.context.phase.is_draining() {
             return Ok(Err(Refusal::Draining));
         }
         if request.token.is_some() {

@@ -259,3 +259,25 @@ async fn too_many_presence_names_are_refused() {
         .await;
     assert_eq!(one.receive().await["users"], json!({"one more": false}));
 }
+
+#[tokio::test]
+async fn a_full_node_takes_back_its_sessions_and_nobody_new() {
+    let cluster = Cluster::in_memory(2, &[("limits.sessions", "2")]).await;
+    let first = cluster.login(0, "first").await;
+    let _second = cluster.login(0, "second").await;
+
+    let mut newcomer = cluster.connect(0).await;
+    let refused = newcomer.try_login("newcomer").await;
+    assert_eq!(refused["code"], "draining", "{refused}");
+    // It is told to try another node, and finds one.
+    let mut newcomer = cluster.login(1, "newcomer").await;
+
+    let elsewhere = cluster.login_resumable(1, "elsewhere").await;
+    let lost = cluster.disconnect(&mut newcomer, elsewhere).await;
+    let _here = cluster.resume(0, &lost).await;
+
+    // Two of the three must go before there is room again.
+    first.close().await;
+    let mut third = cluster.connect(0).await;
+    assert_eq!(third.try_login("third").await["code"], "draining");
+}
