@@ -196,7 +196,7 @@ func (s *Session) hear(c *connection, f frame, size int) {
 }
 
 func (s *Session) enter(f frame) {
-	s.node, s.resume, s.ice = f.Node, f.Resume, f.ICEServers
+	s.id, s.node, s.resume, s.ice = f.Session, f.Node, f.Resume, f.ICEServers
 	if f.Heartbeat != nil {
 		s.beat = *f.Heartbeat
 	}

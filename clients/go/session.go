@@ -21,6 +21,7 @@ const (
 	draining   = 1012
 	givenUp    = 4900 // a close code of ours, which leaves the session as it is
 	openWithin = 4 * time.Second
+	stable     = 5 * time.Second // A connection of this age was a good one: the waits begin anew.
 	// What the app has taken is confirmed after so many messages or bytes, and with each ping.
 	confirmMessages = 32
 	confirmBytes    = 128 * 1024
@@ -52,6 +53,7 @@ type Session struct {
 	confirmed  string // … and that the server was told of
 	messages   int    // taken since then
 	bytes      int
+	id         string
 	node       string
 	ice        []ICEServer
 	beat       heartbeat
@@ -99,6 +101,13 @@ func (s *Session) Close() {
 
 // Name is the session's user.
 func (s *Session) Name() string { return s.name }
+
+// ID is the public id of the session.
+func (s *Session) ID() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.id
+}
 
 // Node is the node that the session is connected to, if it is.
 func (s *Session) Node() string {
@@ -158,12 +167,23 @@ func (s *Session) Send(ctx context.Context, name string, message any) (string, e
 
 // Signal sends an offer, answer, candidate or message.
 func (s *Session) Signal(ctx context.Context, kind, name string, body any) (string, error) {
-	e, err := s.request(name, map[string]any{"type": kind, "name": name, kind: body})
+	sent, err := s.Post(kind, name, body)
 	if err != nil {
 		return "", err
 	}
-	reply, err := s.await(ctx, e)
-	return reply.Status, err
+	return sent(ctx)
+}
+
+// Post does not wait for the answer, as Signal does, but returns what does. What is posted first is sent first.
+func (s *Session) Post(kind, name string, body any) (func(context.Context) (string, error), error) {
+	e, err := s.request(name, map[string]any{"type": kind, "name": name, kind: body})
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context) (string, error) {
+		reply, err := s.await(ctx, e)
+		return reply.Status, err
+	}, nil
 }
 
 // Presence tells who of these is here.
@@ -223,6 +243,7 @@ func (s *Session) run() {
 	defer close(s.finished)
 	failures := 0
 	for turn := 0; ; turn++ {
+		began := time.Now()
 		entered, code := s.connect(s.urls[turn%len(s.urls)])
 		if reason, isEnd := stops[code]; isEnd {
 			s.stop(&Error{Code: reason, Message: "the server closed the connection"})
@@ -236,7 +257,7 @@ func (s *Session) run() {
 		if ended != nil {
 			return
 		}
-		if entered {
+		if entered && time.Since(began) > stable {
 			failures = 0
 		} else {
 			failures++

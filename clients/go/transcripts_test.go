@@ -272,22 +272,20 @@ func (p *play) step(kind string, what any) error {
 		answer := make(chan string, 1)
 		p.sent = append(p.sent, answer)
 		to := what.([]any)
-		text := object{"type": "message", "name": to[0], "message": to[1]}
 		if p.session == nil {
 			return fmt.Errorf("it is not logged in")
 		}
-		e, err := p.session.request(to[0].(string), text)
+		sent, err := p.session.Post("message", to[0].(string), to[1])
 		if err != nil {
 			answer <- err.(*Error).Code
 			return nil
 		}
 		go func() {
-			reply, err := p.session.await(p.ctx, e)
+			status, err := sent(p.ctx)
 			if refusal, isError := err.(*Error); isError {
-				answer <- refusal.Code
-			} else {
-				answer <- reply.Status
+				status = refusal.Code
 			}
+			answer <- status
 		}()
 	case "answers":
 		expected := what.([]any)

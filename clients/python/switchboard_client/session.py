@@ -21,6 +21,8 @@ GIVEN_UP = 4900  # a close code of ours, which leaves the session as it is
 # What a login reply leaves out.
 HEARTBEAT = {"busy_ms": 4000, "idle_ms": 15_000, "answer_ms": 4000}
 OPEN_WITHIN = 4
+# A connection of this age was a good one: the waits begin anew.
+STABLE = 5
 # What the app has taken is confirmed after so many messages or bytes, and with each ping.
 CONFIRM_MESSAGES, CONFIRM_BYTES = 32, 128 * 1024
 # What may wait for the app; then nothing more is read.
@@ -144,6 +146,7 @@ class Session:
     async def _run(self):
         failures = 0
         for url in itertools.cycle(self._urls):
+            began = time.monotonic()
             logged_in, code = await self._connection(url)
             if self._ended:
                 return
@@ -151,7 +154,7 @@ class Session:
                 return self._stop(SwitchboardError(STOP[code], f"The server closed the connection ({code})"))
             if code == NAME_LOST:
                 self._lose()
-            failures = 0 if logged_in else failures + 1
+            failures = 0 if logged_in and time.monotonic() - began > STABLE else failures + 1
             least, most = self._reconnect
             # A random time, so that the clients of a node that died do not come back in one moment.
             delay = random.random() * min(most, least * 2 ** min(failures, 30))
