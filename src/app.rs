@@ -19,7 +19,7 @@ use crate::drain::Phase;
 use crate::model::NodeId;
 use crate::router::Router;
 use crate::telemetry::{Telemetry, View};
-use crate::transport::{self, Endpoints, NodeView, Tls};
+use crate::transport::{self, Endpoints, Front, NodeView, Tls};
 
 /// The backlog of a listener: after a deploy all clients reconnect at once.
 const BACKLOG: u32 = 4096;
@@ -33,7 +33,7 @@ pub struct App {
     phase: Phase,
     drain: Drain,
     endpoints: (TcpListener, axum::Router),
-    tls: Option<Tls>,
+    front: Front,
     admin: (TcpListener, axum::Router),
     inbox: Inbox,
     drivers: Drivers,
@@ -156,7 +156,10 @@ impl App {
                 deadline: config.drain_deadline,
             },
             endpoints: (bind(config.listen, "listen")?, endpoints.routes()),
-            tls: config.tls.clone().map(Tls::load).transpose()?,
+            front: Front {
+                tls: config.tls.clone().map(Tls::load).transpose()?,
+                proxies: Arc::new(config.proxies()),
+            },
             admin: (bind(config.admin_listen, "admin.listen")?, admin),
             inbox,
             drivers: Drivers(drivers),
@@ -186,12 +189,12 @@ impl App {
             phase,
             drain,
             endpoints,
-            tls,
+            front,
             admin,
             inbox,
             drivers,
         } = self;
-        let mut services = start_services(&router, inbox, drivers, tls, endpoints, admin).await;
+        let mut services = start_services(&router, inbox, drivers, front, endpoints, admin).await;
         let as_asked = tokio::select! {
             () = stop.cancelled() => true,
             ended = services.join_next() => {
@@ -224,7 +227,7 @@ async fn start_services(
     router: &Arc<Router>,
     inbox: Inbox,
     drivers: Drivers,
-    tls: Option<Tls>,
+    front: Front,
     endpoints: (TcpListener, axum::Router),
     admin: (TcpListener, axum::Router),
 ) -> JoinSet<&'static str> {
@@ -239,11 +242,16 @@ async fn start_services(
         service(name, driver);
     }
     let repeats = &router.telemetry().repeats;
-    let serve = |(listener, routes), tls| {
-        Box::pin(transport::serve(listener, routes, tls, Arc::clone(repeats)))
+    let serve = |(listener, routes), front| {
+        Box::pin(transport::serve(
+            listener,
+            routes,
+            front,
+            Arc::clone(repeats),
+        ))
     };
     service("inbox", Box::pin(Arc::clone(router).listen(inbox)));
-    service("admin listener", serve(admin, None));
+    service("admin listener", serve(admin, Front::default()));
     if timeout(BROKER_WITHIN, first_beat(router)).await.is_err() {
         warn!(
             "Redis does not answer: nobody can log in until it does. Check that it runs and that redis.url is right"
@@ -262,10 +270,10 @@ async fn start_services(
     let summed = Arc::clone(repeats);
     service("log", Box::pin(async move { summed.sum_up().await }));
     service("presence watch", Box::pin(Arc::clone(router).watch()));
-    if let Some(tls) = tls.clone() {
+    if let Some(tls) = front.tls.clone() {
         service("certificate reload", Box::pin(tls.watch_files()));
     }
-    service("listener", serve(endpoints, tls));
+    service("listener", serve(endpoints, front));
     services
 }
 

@@ -24,6 +24,7 @@ impl Backend {
 
 pub(super) fn read(reader: &mut Reader) -> Backend {
     let url = read_url(reader);
+    let tls = read_tls(reader, url.as_ref());
     let mode = reader.one_of(
         "redis.mode",
         &[
@@ -55,6 +56,7 @@ pub(super) fn read(reader: &mut Reader) -> Backend {
     };
     Backend::Redis(redis::Config {
         url,
+        tls,
         prefix,
         publishers,
         timeout,
@@ -63,10 +65,18 @@ pub(super) fn read(reader: &mut Reader) -> Backend {
 
 fn read_url(reader: &mut Reader) -> Option<redis::Url> {
     let url = reader.secret("redis.url");
+    let (username, password) = (
+        reader.text("redis.username"),
+        reader.secret("redis.password"),
+    );
     if url.is_empty() {
         return None;
     }
-    match redis::Url::parse(&url) {
+    if password.is_empty() && !username.is_empty() {
+        reader.mistake("redis.username", "is without a redis.password: set both");
+    }
+    let login = (!password.is_empty()).then_some((username.as_str(), password.as_str()));
+    match redis::Url::parse(&url).and_then(|url| url.with_login(login)) {
         Ok(url) => {
             reader.show("redis.url", format!("\"{url}\""));
             Some(url)
@@ -75,5 +85,33 @@ fn read_url(reader: &mut Reader) -> Option<redis::Url> {
             reader.mistake("redis.url", &what);
             None
         }
+    }
+}
+
+fn read_tls(reader: &mut Reader, url: Option<&redis::Url>) -> redis::TlsFiles {
+    let keys = ["redis.ca", "redis.certificate", "redis.key"];
+    let paths = keys.map(|key| {
+        let path = reader.text(key);
+        if path.is_empty() {
+            return None;
+        }
+        if url.is_some_and(|url| !url.is_tls()) {
+            reader.mistake(key, "is of no use: redis.url must begin with rediss://");
+        }
+        if let Err(error) = std::fs::File::open(&path) {
+            reader.mistake(key, &format!("cannot be read: {error}"));
+        }
+        Some(path.into())
+    });
+    let [ca, certificate, key] = paths;
+    if certificate.is_some() != key.is_some() {
+        reader.mistake(
+            "redis.certificate",
+            "and redis.key belong together: set both, or neither",
+        );
+    }
+    redis::TlsFiles {
+        ca,
+        own: certificate.zip(key),
     }
 }

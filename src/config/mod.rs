@@ -19,9 +19,11 @@ pub use backend::Backend;
 pub use effective::Mistakes;
 pub use layers::Sources;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
+
+use ipnet::IpNet;
 
 use self::reader::Reader;
 use crate::broker::Terms;
@@ -29,7 +31,7 @@ use crate::ice::Ice;
 use crate::router::Bounds;
 use crate::session::Clocks;
 use crate::telemetry::{self, LogFormat};
-use crate::transport::{HttpSettings, Origins, TlsFiles};
+use crate::transport::{HttpSettings, Origins, TlsFiles, TrustedProxies};
 use crate::{limits, router, transport};
 
 /// Every setting with its default and its explanation: the operator's manual.
@@ -93,8 +95,10 @@ struct Session {
 struct Limits {
     signals_per_second: u32,
     signals_per_second_per_ip: u32,
+    logins_per_minute_per_ip: u32,
     connections_per_ip: u32,
     sessions: usize,
+    proxies: TrustedProxies,
     origins: Origins,
 }
 
@@ -153,10 +157,15 @@ impl Config {
                     "limits.signals_per_second_per_ip",
                     "a number; 0 for no limit",
                 ),
+                logins_per_minute_per_ip: reader.number(
+                    "limits.logins_per_minute_per_ip",
+                    "a number; 0 for no limit",
+                ),
                 connections_per_ip: reader
                     .number("limits.connections_per_ip", "a number; 0 for no limit"),
                 sessions: reader.number("limits.sessions", "a number; 0 for as many as fit"),
                 origins: read_origins(reader),
+                proxies: read_proxies(reader),
             },
             http: HttpSettings {
                 session_ttl: reader.duration("http.session_ttl"),
@@ -191,6 +200,11 @@ impl Config {
         }
     }
 
+    /// The proxies that may say where a client comes from.
+    pub fn proxies(&self) -> TrustedProxies {
+        self.limits.proxies.clone()
+    }
+
     /// The settings of the transport.
     pub fn transport(&self) -> transport::Settings {
         transport::Settings {
@@ -200,6 +214,7 @@ impl Config {
             frame_bytes: self.session.frame_bytes,
             signals_per_second: self.limits.signals_per_second,
             signals_per_second_per_ip: self.limits.signals_per_second_per_ip,
+            logins_per_minute_per_ip: self.limits.logins_per_minute_per_ip,
             connections_per_ip: self.limits.connections_per_ip,
             origins: self.limits.origins.clone(),
             http: self.http,
@@ -244,6 +259,23 @@ fn read_origins(reader: &mut Reader) -> Origins {
             Origins::default()
         }
     }
+}
+
+fn read_proxies(reader: &mut Reader) -> TrustedProxies {
+    let mut networks = Vec::new();
+    for word in reader.list("limits.trusted_proxies") {
+        let address = word.parse::<IpAddr>().map(IpNet::from).ok();
+        match address.or_else(|| word.parse().ok()) {
+            Some(network) => networks.push(network),
+            None => {
+                let what = "is neither an address nor a network such as 10.0.0.0/8";
+                let key = "limits.trusted_proxies";
+                reader.mistake(key, &format!("is wrong: {word:?} {what}"));
+            }
+        }
+    }
+    let headers = [("X-Forwarded-For", false), ("Forwarded", true)];
+    TrustedProxies::new(networks, reader.one_of("limits.forwarded_header", &headers))
 }
 
 fn read_tls(reader: &mut Reader) -> Option<TlsFiles> {

@@ -4,7 +4,7 @@
 pub(super) const PREFIX: &str = "SWITCHBOARD_";
 
 /// What other servers call a setting, and the name that it has here.
-const ELSEWHERE: [(&str, &str); 12] = [
+const ELSEWHERE: [(&str, &str); 11] = [
     ("addr", "listen"),
     ("address", "listen"),
     ("bind", "listen"),
@@ -15,7 +15,6 @@ const ELSEWHERE: [(&str, &str); 12] = [
     ("redis", "redis.url"),
     ("redis.addr", "redis.url"),
     ("redis.host", "redis.url"),
-    ("redis.password", "redis.url"),
     ("turn.secret", "ice.turn_secret"),
 ];
 

@@ -77,7 +77,7 @@ impl Reader {
     }
 
     /// Reads a text.
-    pub(super) fn text(&mut self, key: &'static str) -> String {
+    pub(super) fn text(&mut self, key: &str) -> String {
         if let Ok(text) = self.value(key).into_string() {
             return text;
         }
@@ -85,10 +85,24 @@ impl Reader {
         String::new()
     }
 
-    /// Reads a text that is never printed.
+    /// Reads a text that is never printed. It may be in a file, which the setting of the same name with `_file` names.
     pub(super) fn secret(&mut self, key: &'static str) -> String {
         self.secrets.push(key);
-        self.text(key)
+        let text = self.text(key);
+        let in_file = format!("{key}_file");
+        let path = self.text(&in_file);
+        if path.is_empty() {
+            return text;
+        }
+        if !text.is_empty() {
+            self.mistake(&in_file, &format!("is set, and {key} too: set one of them"));
+        }
+        match std::fs::read_to_string(&path) {
+            Ok(secret) if !secret.trim().is_empty() => return secret.trim().to_owned(),
+            Ok(_) => self.mistake(&in_file, "is an empty file"),
+            Err(error) => self.mistake(&in_file, &format!("cannot be read: {error}")),
+        }
+        String::new()
     }
 
     /// Reads a number that `what` describes.

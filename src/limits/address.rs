@@ -2,8 +2,12 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use governor::clock::{Clock as _, DefaultClock};
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
 use super::{ConnectionLimit, Guesser, Guesses, Permit, RateLimit, TooMany, limited_prefix};
 
@@ -22,7 +26,12 @@ pub struct Addresses {
     per_second: u32,
     /// Held for a map operation.
     rates: Arc<Mutex<Rates>>,
+    /// `None` for no limit.
+    logins: Option<Arc<Logins>>,
 }
+
+/// How many logins of each address were lately.
+type Logins = DefaultKeyedRateLimiter<IpAddr>;
 
 /// The rate of each address, and when it was last asked for.
 type Rates = HashMap<IpAddr, (Instant, Arc<RateLimit>)>;
@@ -35,17 +44,20 @@ pub struct AddressLimits {
     pub guesser: Guesser,
     detached: ConnectionLimit,
     rate: Option<Arc<RateLimit>>,
+    logins: Option<Arc<Logins>>,
 }
 
 impl Addresses {
-    /// An address may have this many sessions without a connection, and messages of this cost per second; 0 for no
-    /// limit.
-    pub fn new(detached: u32, per_second: u32) -> Self {
+    /// An address may have this many sessions without a connection, messages of this cost per second, and logins per
+    /// minute; 0 for no limit.
+    pub fn new(detached: u32, per_second: u32, logins: u32) -> Self {
+        let quota = NonZeroU32::new(logins).map(Quota::per_minute);
         Self {
             guesses: Guesses::default(),
             detached: ConnectionLimit::new(detached),
             per_second,
             rates: Arc::default(),
+            logins: quota.map(|quota| Arc::new(RateLimiter::keyed(quota))),
         }
     }
 
@@ -56,6 +68,7 @@ impl Addresses {
             guesser: self.guesses.of(from),
             detached: self.detached.clone(),
             rate: (self.per_second > 0).then(|| self.rate(limited_prefix(from))),
+            logins: self.logins.clone(),
         }
     }
 
@@ -84,6 +97,18 @@ impl AddressLimits {
         self.detached.acquire(self.from)
     }
 
+    /// Counts a login, and refuses it above the limit of the address; the error says for how long.
+    pub fn check_login(&self) -> Result<(), Duration> {
+        let Some(logins) = &self.logins else {
+            return Ok(());
+        };
+        if logins.len() >= ADDRESSES {
+            logins.retain_recent();
+        }
+        let checked = logins.check_key(&self.network());
+        checked.map_err(|not_until| not_until.wait_time_from(DefaultClock::default().now()))
+    }
+
     /// Counts a message of this cost, and refuses it above the limit of the address; the error says for how long.
     pub fn check(&self, cost: u32) -> Result<(), Duration> {
         self.rate
@@ -98,7 +123,7 @@ mod tests {
 
     #[test]
     fn all_connections_of_an_address_share_its_rate() {
-        let addresses = Addresses::new(0, 50);
+        let addresses = Addresses::new(0, 50, 0);
         let of = |address: &str| addresses.of(address.parse().unwrap());
         let (one, other) = (of("2001:db8::1"), of("2001:db8::2"));
         let accepted = (0..200).filter(|n| [&one, &other][n % 2].check(1).is_ok());
@@ -117,8 +142,19 @@ mod tests {
     }
 
     #[test]
+    fn all_connections_of_an_address_share_its_logins() {
+        let addresses = Addresses::new(0, 0, 3);
+        let login = |address: &str| addresses.of(address.parse().unwrap()).check_login();
+        let accepted = (0..9).filter(|n| login(&format!("2001:db8::{n}")).is_ok());
+        assert_eq!(accepted.count(), 3);
+        let retry_after = login("2001:db8::1").unwrap_err();
+        assert!(retry_after > Duration::from_secs(19) && retry_after <= Duration::from_secs(20));
+        assert_eq!(login("2001:db8:0:1::1"), Ok(()));
+    }
+
+    #[test]
     fn addresses_without_sessions_are_forgotten() {
-        let addresses = Addresses::new(0, 50);
+        let addresses = Addresses::new(0, 50, 0);
         let held = addresses.of(IpAddr::from([127, 0, 0, 1]));
         let long_ago = Instant::now().checked_sub(FORGET_AFTER * 2).unwrap();
         for number in 0..2 * u32::try_from(ADDRESSES).unwrap() {

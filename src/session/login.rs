@@ -103,6 +103,11 @@ impl<S: Socket, D: Codec> Session<S, D> {
         if is_full || self.context.phase.is_draining() {
             return Ok(Err(Refusal::Draining));
         }
+        if request.resume.is_none()
+            && let Err(retry_after) = self.context.address.check_login()
+        {
+            return Ok(Err(Refusal::RateLimited { retry_after }));
+        }
         if request.token.is_some() {
             return Ok(Err(Refusal::Unauthorized(
                 "This server does not check tokens: log in without one",
@@ -180,7 +185,9 @@ impl<S: Socket, D: Codec> Session<S, D> {
             None => Ok(()),
             // Another node, or a later attempt, may succeed.
             Some(Refusal::Draining) => Err(CloseReason::Draining),
-            Some(Refusal::Unavailable { .. }) => Err(CloseReason::Overloaded),
+            Some(Refusal::Unavailable { .. } | Refusal::RateLimited { .. }) => {
+                Err(CloseReason::Overloaded)
+            }
             Some(_) => Err(CloseReason::NotAdmitted),
         }
     }

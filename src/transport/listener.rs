@@ -23,6 +23,7 @@ use tracing::{debug, info, warn};
 
 use super::Tls;
 use super::progress::Counted;
+use super::proxies::TrustedProxies;
 use crate::telemetry::Repeats;
 
 /// How much the kernel takes that it cannot send yet (`TCP_NOTSENT_LOWAT`).
@@ -38,16 +39,26 @@ const HEAD_BYTES: usize = 16 * 1024;
 /// Pause before the next `accept` when the process has no file descriptor left.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
-/// Accepts connections until the future is dropped. With `tls`, only TLS connections.
-pub async fn serve(listener: TcpListener, routes: Router, tls: Option<Tls>, repeats: Arc<Repeats>) {
+/// What is in front of the routes. The default is nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Front {
+    /// If set, only TLS connections are accepted.
+    pub tls: Option<Tls>,
+    /// Who may say where a connection or a request comes from.
+    pub proxies: Arc<TrustedProxies>,
+}
+
+/// Accepts connections until the future is dropped.
+pub async fn serve(listener: TcpListener, routes: Router, front: Front, repeats: Arc<Repeats>) {
     // Dropped with this loop. No wait is needed: requests are short, and the drain tracks upgraded
     // connections.
     let connections = TaskTracker::new();
     loop {
         match listener.accept().await {
             Ok((stream, from)) => {
-                let (routes, tls, repeats) = (routes.clone(), tls.clone(), Arc::clone(&repeats));
-                connections.spawn(accept(stream, from, routes, tls, repeats));
+                let (routes, front, repeats) =
+                    (routes.clone(), front.clone(), Arc::clone(&repeats));
+                connections.spawn(accept(stream, from, routes, front, repeats));
             }
             Err(error) if is_connection_error(&error) => {
                 debug!(%error, "A client closed its connection before it was accepted");
@@ -75,10 +86,10 @@ fn is_connection_error(error: &std::io::Error) -> bool {
 }
 
 async fn accept(
-    stream: TcpStream,
+    mut stream: TcpStream,
     from: SocketAddr,
     routes: Router,
-    tls: Option<Tls>,
+    Front { tls, proxies }: Front,
     repeats: Arc<Repeats>,
 ) {
     // Nagle's algorithm with the client's delayed acknowledgement adds 44 ms to a call setup
@@ -90,11 +101,16 @@ async fn accept(
     // What waits for a slow link then waits in our queues, whose bounds hold; and how fast it goes shows how fast the
     // link is. The kernel would take megabytes, and a ping behind them would come too late.
     let _ = SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES);
+    let from = match timeout(HEADERS_TIMEOUT, proxies.source(&mut stream, from)).await {
+        Ok(Ok(from)) => from,
+        Ok(Err(error)) => return debug!(%error, "A connection of a proxy ended"),
+        Err(_) => return debug!("A proxy did not send its header in time"),
+    };
     let Some(tls) = tls else {
-        return serve_connection(stream, from, routes).await;
+        return serve_connection(stream, from, routes, proxies).await;
     };
     match timeout(HANDSHAKE_TIMEOUT, tls.acceptor().accept(stream)).await {
-        Ok(Ok(stream)) => serve_connection(stream, from, routes).await,
+        Ok(Ok(stream)) => serve_connection(stream, from, routes, proxies).await,
         // Such as a client that does not trust the certificate. One that only connects and goes is a probe.
         Ok(Err(error)) if error.kind() == ErrorKind::InvalidData => {
             if repeats.is_first("a TLS handshake failed") {
@@ -110,12 +126,14 @@ async fn serve_connection(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     from: SocketAddr,
     routes: Router,
+    proxies: Arc<TrustedProxies>,
 ) {
     let routes = TowerToHyperService::new(routes);
     let (stream, received) = Counted::new(stream);
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let mut request: Request<Incoming> = request;
-        request.extensions_mut().insert(from);
+        let client = proxies.client(from, request.headers());
+        request.extensions_mut().insert(client);
         request.extensions_mut().insert(received.clone());
         let response = hyper::service::Service::call(&routes, request);
         async move { Ok::<_, Infallible>(response.await.unwrap_or_else(|never| match never {})) }

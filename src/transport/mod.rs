@@ -13,15 +13,17 @@ mod origins;
 mod pages;
 pub mod peerjs;
 mod progress;
+mod proxies;
 mod reject;
 mod request;
 mod tls;
 mod websocket;
 mod whoami;
 
-pub use listener::serve;
+pub use listener::{Front, serve};
 pub use ops::{NodeView, admin_routes};
 pub use origins::Origins;
+pub use proxies::TrustedProxies;
 pub use tls::{Tls, TlsError, TlsFiles};
 
 use std::sync::Arc;
@@ -53,6 +55,8 @@ pub struct Settings {
     pub signals_per_second: u32,
     /// The cost of messages per second from one address; 0 means no limit.
     pub signals_per_second_per_ip: u32,
+    /// Logins per minute from one address; 0 means no limit.
+    pub logins_per_minute_per_ip: u32,
     /// Connections from one address (one /64 of IPv6); 0 means no limit.
     pub connections_per_ip: u32,
     /// Which web pages may connect.
@@ -121,6 +125,7 @@ impl Endpoints {
         let addresses = Addresses::new(
             settings.connections_per_ip,
             settings.signals_per_second_per_ip,
+            settings.logins_per_minute_per_ip,
         );
         let front_page = settings.pages.then(pages::front_page).map(Arc::new);
         let settings = Arc::new(settings);

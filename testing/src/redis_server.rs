@@ -13,6 +13,18 @@ use crate::process::Process;
 const STARTS_WITHIN: Duration = Duration::from_secs(10);
 const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 
+/// The page of the book that gives the rights of a node.
+const PAGE: &str = include_str!("../../docs/src/redis.md");
+/// The user of the nodes, and its password.
+const USER: [&str; 2] = ["node", "secret-of-the-node"];
+
+/// What a node's user needs, as the book gives it.
+pub fn rights_of_a_node() -> String {
+    let after = PAGE.split_once("user switchboard on >PASSWORD ").unwrap().1;
+    let rights = after.split_once("```").unwrap().0.replace('\\', "");
+    rights.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 /// A running Redis. It ends when this value is dropped.
 #[derive(Debug)]
 pub struct Redis {
@@ -56,6 +68,10 @@ impl Redis {
                 .args(["--repl-diskless-sync-delay", "0"])
                 .arg("--dir")
                 .arg(directory.path())
+                .args(["--user", USER[0], "on", &format!(">{}", USER[1])])
+                // Tests of other prefixes have their keys too.
+                .args(["~other:*", "&other:*", "~test:*", "&test:*"])
+                .args(rights_of_a_node().split(' '))
                 .args(options.split_whitespace());
         })?;
         let mut redis = Self {
@@ -92,12 +108,14 @@ impl Redis {
             .expect("the port is free again");
     }
 
+    /// The URL for a node, whose user has no more rights than it needs.
     pub fn url(&self) -> String {
-        format!("redis://{}", self.address)
+        format!("redis://{}:{}@{}", USER[0], USER[1], self.address)
     }
 
+    /// A connection with every right.
     pub async fn connection(&self) -> redis::aio::MultiplexedConnection {
-        let client = redis::Client::open(self.url()).unwrap();
+        let client = redis::Client::open(format!("redis://{}", self.address)).unwrap();
         client.get_multiplexed_async_connection().await.unwrap()
     }
 

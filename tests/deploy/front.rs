@@ -7,9 +7,10 @@ use std::time::Duration;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::{Instant, sleep};
 
-use crate::haproxy::Haproxy;
+use crate::haproxy::{Haproxy, Tells};
 use testing::Client;
 use testing::call::{Endpoints, Party, assert_received};
+use testing::websocket::{self, Options};
 use testing::{Node, Redis};
 use testing::{eventually, http};
 
@@ -240,4 +241,36 @@ async fn a_killed_node_loses_nothing_of_resumable_clients() {
         sessions[0],
         cluster.longest_silence(),
     );
+}
+
+/// Limits per address hold for the clients behind it, whichever address they write themselves.
+#[tokio::test]
+async fn nodes_know_where_clients_come_from() {
+    let settings = [
+        ("limits.trusted_proxies", "127.0.0.1"),
+        ("limits.connections_per_ip", "1"),
+    ];
+    let forged = [
+        ("X-Forwarded-For", "192.0.2.1"),
+        ("Forwarded", "for=192.0.2.1"),
+    ];
+    for tells in [Tells::Header, Tells::ProxyProtocol] {
+        let node = Node::start(None, &settings).await;
+        let front = Haproxy::telling(tells, std::slice::from_ref(&node)).await;
+        let open = async |client: &str| {
+            let options = Options {
+                from: Some(client.parse().unwrap()),
+                headers: &forged,
+                ..Options::default()
+            };
+            websocket::connect(front.address, "/ws", options).await
+        };
+        let held = open("127.0.0.5").await.unwrap();
+        assert!(
+            open("127.0.0.5").await.is_err(),
+            "{tells:?}: one for each address"
+        );
+        assert!(open("127.0.0.6").await.is_ok(), "{tells:?}: another client");
+        drop(held);
+    }
 }

@@ -7,6 +7,25 @@ use testing::{eventually, http};
 
 const SHIPPED: &str = include_str!("../../deploy/haproxy/haproxy.cfg");
 
+/// How the nodes learn where a client comes from.
+#[derive(Clone, Copy, Debug)]
+pub enum Tells {
+    Nothing,
+    Header,
+    ProxyProtocol,
+}
+
+impl Tells {
+    /// The line of the shipped file that is a comment.
+    fn line(self) -> &'static str {
+        match self {
+            Self::Nothing => "",
+            Self::Header => "#  option forwardfor\n",
+            Self::ProxyProtocol => "#  default-server send-proxy-v2\n",
+        }
+    }
+}
+
 #[derive(Debug)]
 pub struct Haproxy {
     /// Where clients connect.
@@ -26,8 +45,13 @@ pub struct Server {
 
 impl Haproxy {
     pub async fn before(nodes: &[Node]) -> Self {
+        Self::telling(Tells::Nothing, nodes).await
+    }
+
+    /// One that tells the nodes where clients come from.
+    pub async fn telling(tells: Tells, nodes: &[Node]) -> Self {
         for _ in 0..5 {
-            if let Some(started) = Self::try_before(nodes).await {
+            if let Some(started) = Self::try_before(tells, nodes).await {
                 return started;
             }
         }
@@ -35,7 +59,7 @@ impl Haproxy {
     }
 
     /// `None` if another process took a port meanwhile.
-    async fn try_before(nodes: &[Node]) -> Option<Self> {
+    async fn try_before(tells: Tells, nodes: &[Node]) -> Option<Self> {
         let (address, operators) = (free(), free());
         let servers: Vec<String> = nodes
             .iter()
@@ -45,7 +69,8 @@ impl Haproxy {
                 format!("  server node{number} {client} port {admin}")
             })
             .collect();
-        let config: Vec<String> = SHIPPED
+        let shipped = SHIPPED.replace(tells.line(), tells.line().trim_start_matches('#'));
+        let config: Vec<String> = shipped
             .lines()
             .map(
                 |line| match line.split_whitespace().collect::<Vec<_>>()[..] {
@@ -56,7 +81,7 @@ impl Haproxy {
                 },
             )
             .collect();
-        let changed = config.iter().zip(SHIPPED.lines());
+        let changed = config.iter().zip(shipped.lines());
         let changed = changed.filter(|(ours, shipped)| ours != shipped).count();
         assert_eq!(
             changed, 3,

@@ -3,10 +3,8 @@
 use redis::aio::MultiplexedConnection;
 use testing::cluster::Backend;
 use testing::ports::free_address;
+use testing::redis_server::rights_of_a_node;
 use testing::{Client, Cluster, Redis, eventually, http};
-
-/// What a node's user needs, as the error message and the book give it.
-const RIGHTS: &str = "~sb:* &sb:* +@all -@dangerous -@admin +info";
 
 /// Runs commands on a connection that was made before Redis refuses others.
 async fn run(connection: &mut MultiplexedConnection, commands: &[&str]) {
@@ -18,12 +16,6 @@ async fn run(connection: &mut MultiplexedConnection, commands: &[&str]) {
         }
         let _: redis::Value = command.query_async(connection).await.unwrap();
     }
-}
-
-#[test]
-fn the_book_gives_these_rights() {
-    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/src/redis.md");
-    assert!(std::fs::read_to_string(page).unwrap().contains(RIGHTS));
 }
 
 /// A user of Redis with these rights, and the URL of a node that logs in as it.
@@ -75,7 +67,7 @@ async fn is_told_and_mended(
 /// A user without some rights gets them.
 async fn lacks(rights: &str, words: &[&str]) {
     let redis = Redis::start().await;
-    let ((spoil, url), (mend, _)) = (user(&redis, rights), user(&redis, RIGHTS));
+    let ((spoil, url), (mend, _)) = (user(&redis, rights), user(&redis, &rights_of_a_node()));
     is_told_and_mended(redis, &url, words, &[&spoil], &[&mend]).await;
 }
 
@@ -112,7 +104,7 @@ async fn a_user_without_subscribe() {
 #[tokio::test]
 async fn a_wrong_password() {
     let redis = Redis::start().await;
-    let (mend, url) = user(&redis, RIGHTS);
+    let (mend, url) = user(&redis, &rights_of_a_node());
     let spoil = mend.replace("secret", "other");
     is_told_and_mended(
         redis,

@@ -8,14 +8,14 @@ use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
 use super::broker::RedisBroker;
-use super::config::Config;
+use super::config::{Config, ConnectError};
 use super::epoch::StoreEpoch;
 use super::keys::{DestinationCache, Keys};
 use super::probe::Probe;
 use super::publisher::Publisher;
 use super::questions::PendingQuestions;
 use super::scripts::Scripts;
-use super::store::{ConnectError, Store, Ttls};
+use super::store::{Store, Ttls};
 use super::subscriber::{MessageHandler, Subscriber};
 use super::subscriptions::Subscriptions;
 use crate::broker::inbound::InboundQueue;

@@ -48,8 +48,7 @@ const TABLE: &[(&str, Reaction, &str)] = &[
     (
         "NOPERM",
         Reaction::Fails,
-        "Give the user of redis.url its rights: ACL SETUSER <user> ~<redis.prefix>* &<redis.prefix>* +@all \
-         -@dangerous -@admin +info",
+        "Give the user of redis.url its rights with ACL SETUSER: docs/src/redis.md lists them",
     ),
     (
         "OOM",

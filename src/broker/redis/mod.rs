@@ -39,6 +39,5 @@ mod subscriptions;
 mod url;
 mod waiter;
 
-pub use config::{Config, Url};
+pub use config::{Config, ConnectError, TlsFiles, Url};
 pub use connect::connect;
-pub use store::ConnectError;

@@ -6,14 +6,10 @@ use std::time::Duration;
 
 use deadpool_redis::{Connection, Manager, Pool, PoolError, Runtime};
 use redis::aio::MultiplexedConnection;
-use redis::io::tcp::TcpSettings;
-use redis::{
-    AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo as _, ProtocolVersion,
-    PushInfo, RedisError,
-};
+use redis::{AsyncConnectionConfig, Client, ConnectionInfo, ProtocolVersion, PushInfo, RedisError};
 use tokio::time::{sleep, timeout};
 
-use super::config::Config;
+use super::config::{Config, ConnectError};
 use super::diagnosis::{CLUSTER, error_text};
 use super::epoch::{Run, StoreEpoch, info_line};
 use super::health::HealthMonitor;
@@ -50,17 +46,6 @@ pub(super) struct Ttls {
     pub(super) prefix: usize,
 }
 
-/// Redis cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
-    /// The URL is not a Redis URL.
-    #[error("redis.url is not a Redis URL such as redis://localhost:6379: {0}")]
-    Url(RedisError),
-    /// The pool cannot be made.
-    #[error("cannot create the connection pool for Redis: {0}")]
-    Pool(#[from] deadpool_redis::BuildError),
-}
-
 impl Store {
     /// Prepares the pool and the client; connects nothing.
     pub(super) fn prepare(
@@ -69,13 +54,7 @@ impl Store {
         epoch: Arc<StoreEpoch>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, ConnectError> {
-        let info = config
-            .url
-            .expose()
-            .into_connection_info()
-            .map_err(ConnectError::Url)?;
-        let tcp = TcpSettings::default().set_nodelay(true);
-        let info = info.set_tcp_settings(tcp);
+        let info = config.connection_info()?;
         let settings = connection_config(config.timeout);
         let manager =
             Manager::new_with_config(info.clone(), settings).map_err(ConnectError::Url)?;

@@ -1,6 +1,7 @@
 //! The URL of a Redis, as operators write it. An error goes on after the setting's name, says what to write instead,
 //! and never has the password.
 
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use redis::IntoConnectionInfo as _;
 
 use super::Url;
@@ -31,6 +32,32 @@ impl Url {
             format!("is not a Redis URL such as redis://localhost:6379: {error}")
         })?;
         Ok(url)
+    }
+
+    /// The same with this user and password, as they are.
+    pub fn with_login(self, login: Option<(&str, &str)>) -> Result<Self, String> {
+        let Some((username, password)) = login else {
+            return Ok(self);
+        };
+        match self.expose().split_once("://") {
+            Some((scheme, rest)) if !rest.contains('@') && !scheme.contains("unix") => {
+                let encoded = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
+                let (username, password) = (encoded(username), encoded(password));
+                Ok(Self::new(&format!(
+                    "{scheme}://{username}:{password}@{rest}"
+                )))
+            }
+            _ => Err(
+                "has a user and a password, or cannot have them, and redis.password is set"
+                    .to_owned(),
+            ),
+        }
+    }
+
+    /// Whether it asks for TLS.
+    pub fn is_tls(&self) -> bool {
+        let scheme = self.expose().split_once("://").unwrap_or_default().0;
+        ["rediss", "valkeys"].contains(&scheme.to_ascii_lowercase().as_str())
     }
 }
 

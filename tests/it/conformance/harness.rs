@@ -65,6 +65,7 @@ impl Backend {
             Self::Redis(redis) => {
                 let config = broker::redis::Config {
                     url: broker::redis::Url::new(&redis.url()),
+                    tls: broker::redis::TlsFiles::default(),
                     prefix: "test:".to_owned(),
                     publishers: 2,
                     timeout: Duration::from_secs(2),
