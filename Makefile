@@ -15,7 +15,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p;T;q' Cargo.toml)
 BUILDER_IMAGE := $(shell sed -n 's/^BUILDER_IMAGE=//p' .env)
 URL ?= ws://localhost:9090
 
-.PHONY: help setup setup-test setup-lint setup-bench run test lint lint-deploy lint-client fmt bench bench-peerjs bench-storm bench-telemetry torture endure docs reference screenshots lint-chart lint-workflows dist examples demo-call compose-test setup-browser test-browser test-client client-types interruptions setup-fuzz fuzz bench-abuse test-jaeger
+.PHONY: help setup setup-test setup-lint setup-bench run test lint lint-deploy lint-client fmt bench bench-peerjs bench-storm bench-telemetry torture endure docs reference screenshots lint-chart lint-workflows dist examples demo-call compose-test setup-browser test-browser test-client test-clients client-types interruptions setup-fuzz fuzz bench-abuse test-jaeger
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -170,6 +170,14 @@ $(CURDIR)/target/jaeger/jaeger:
 	mkdir -p target/jaeger && cd target/jaeger && { [ -f go.mod ] || go mod init jaeger; } && \
 	  go get -tool github.com/jaegertracing/jaeger/cmd/jaeger@$(JAEGER_VERSION) && \
 	  go build -trimpath -ldflags='-s -w' -o jaeger github.com/jaegertracing/jaeger/cmd/jaeger
+
+# The client for Go is left out where there is no Go.
+test-clients: setup-browser ## The clients for Python and Go: clients/transcripts.json, the death of nodes, and calls with Chromium.
+	cd clients/python && PYTHONPATH=. $(CURDIR)/target/browser-venv/bin/python -m unittest tests.test_transcripts
+	@if command -v go >/dev/null; then cd clients/go && test -z "$$(gofmt -l . ../../examples/pion)" && go vet ./... && go test ./...; \
+	else echo "There is no Go: the client for it is not tested"; fi
+	$(CARGO) build --locked --bin switchboard
+	node --test --test-force-exit --test-reporter=spec tests/browser/clients.test.mjs
 
 test-jaeger: setup-browser $(JAEGER_BIN) ## Show a call of two browsers in a real Jaeger. JAEGER_BIN names its binary; without it, it is built (Go).
 	$(CARGO) build --locked --bin switchboard
