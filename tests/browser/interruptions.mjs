@@ -47,11 +47,17 @@ const mute = (seconds) => [
     network.rules.silent = false
   },
 ]
+// Playwright's pages are always visible, and Chromium freezes only those that are not: so the page is told as a frozen
+// one is, and its JavaScript is stopped.
 const frozen = async ({ roams }) => {
   const devtools = await roams.context().newCDPSession(roams)
-  await devtools.send('Page.setWebLifecycleState', { state: 'frozen' })
+  await devtools.send('Debugger.enable')
+  await roams.evaluate(() => document.dispatchEvent(new Event('freeze')))
+  await devtools.send('Debugger.pause')
   await sleep(25_000)
-  await devtools.send('Page.setWebLifecycleState', { state: 'active' })
+  await devtools.send('Debugger.resume')
+  await devtools.send('Debugger.disable')
+  await roams.evaluate(() => document.dispatchEvent(new Event('resume')))
 }
 const asleep = async ({ roamer }) => {
   roamer.signal('SIGSTOP')
