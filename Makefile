@@ -157,7 +157,7 @@ dist: ## Build a static binary for this kind of machine, and an archive of it, i
 	  -C dist switchboard -C .. LICENSE CHANGELOG.md src/config/default.toml deploy/systemd
 
 # Built as for the Rust tests, since their dependencies have more features: `.ci/run` compiles everything once.
-test-browser: setup-browser ## Run the tests that need Chromium. SHORT=1: one call only. TESTS='tests/browser/calls.test.mjs': these files only.
+test-browser: setup-browser ## Run the tests that need Chromium. SHORT=1: one call only. TESTS='tests/browser/calls.test.mjs': these files only. SHOTS=folder: keep pictures of each state of the page.
 	$(CARGO) test --locked --no-run --test it
 	SHORT=$(SHORT) node --test --test-force-exit --test-concurrency=1 --test-reporter=spec $(or $(TESTS),$(if $(SHORT),tests/browser/short.test.mjs,$(sort $(wildcard tests/browser/*.test.mjs))))
 
@@ -183,7 +183,7 @@ test-jaeger: setup-browser $(JAEGER_BIN) ## Show a call of two browsers in a rea
 	$(CARGO) build --locked --bin switchboard
 	node --test --test-force-exit --test-reporter=spec tests/jaeger/call.test.mjs
 
-interruptions: setup-browser ## Print how long signalling is interrupted by what happens in the field. BEFORE=commit compares with the client library of that commit.
+interruptions: setup-browser ## Print how long media and signalling are interrupted by what happens in the field. ONLY=words: rows with them. BEFORE=commit compares with the client library of that commit.
 	$(CARGO) build --locked --bin switchboard
 	@if [ -n "$(BEFORE)" ]; then mkdir -p target/before && git archive $(BEFORE) client | tar -x -C target/before; fi
 	node tests/browser/interruptions.mjs $(if $(BEFORE),target/before/client) client

@@ -1,4 +1,4 @@
-import { SwitchboardError } from './errors.js'
+import { asError } from './errors.js'
 
 /** Where a server is. @typedef {{ socket: string, base: string }} Address */
 
@@ -24,5 +24,5 @@ function resolved(url) {
     const given = new URL(text, globalThis.location?.href)
     if (/^(ws|http)s?:$/.test(given.protocol)) return given
   } catch {} // Neither an address nor relative to one.
-  throw new SwitchboardError('bad_url', `${text} is no address of a server: it begins with ws, wss, http or https`)
+  throw asError({ code: 'bad_url' })
 }

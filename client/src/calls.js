@@ -1,7 +1,6 @@
 import { Call } from './call.js'
 import { systemClock } from './clock.js'
 import { SwitchboardError } from './errors.js'
-import { NoCalls } from './no_calls.js'
 import { Pairing, isOurs } from './pairing.js'
 import { ignore } from './util.js'
 
@@ -38,7 +37,7 @@ const PEOPLE = 256
  */
 
 /** The calls of a client, and which of them a signal belongs to. */
-export class Calls extends NoCalls {
+export class Calls {
   /** By the other's name. @type {Map<string, Call>} */
   map = new Map()
   #port
@@ -54,11 +53,11 @@ export class Calls extends NoCalls {
    * @param {{ rtc?: Partial<PeerConfiguration>, calls?: CallSettings, RTCPeerConnection?: any }} options
    */
   constructor(port, options) {
-    super()
     this.#port = port
     this.#options = options
   }
 
+  /** Whether silence is to be noticed soon. */
   get isBusy() {
     return this.map.size > 0
   }
@@ -76,7 +75,7 @@ export class Calls extends NoCalls {
     return this.#begin(name, 'outgoing', options)._join(options)
   }
 
-  /** @param {any} message */
+  /** Takes a signal, if it is part of a call. @param {any} message @returns {boolean} */
   heard({ type, name, reason, message, ...rest }) {
     if (type === 'offer' || type === 'answer' || type === 'candidate') this.#signal(type, name, rest[type])
     else if (type === 'leave') this.#leave(name, reason ?? 'hangup')
@@ -85,24 +84,27 @@ export class Calls extends NoCalls {
     return true
   }
 
-  /** @param {boolean} networkChanged */
+  /** The page was asleep, or its network has changed. @param {boolean} networkChanged */
   awake(networkChanged) {
     for (const call of this.map.values()) call._awake(networkChanged)
   }
 
-  /** @param {boolean} resumed */
+  /** The session goes on over another connection: the same one, or another. @param {boolean} resumed */
   back(resumed) {
     for (const call of this.map.values()) call._back(resumed)
   }
 
+  /** The session is gone. */
   orphaned() {
     for (const call of this.map.values()) call._orphan('lost')
   }
 
+  /** Signals were lost. */
   repeat() {
     for (const call of this.map.values()) call._repeat()
   }
 
+  /** There are new ICE servers. */
   configured() {
     for (const call of this.map.values()) call._configure()
   }

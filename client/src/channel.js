@@ -9,9 +9,9 @@ import { deferred } from './util.js'
  * What may wait for the channel, in bytes; and how much the browser is given at once, so that a close need not wait for
  * more.
  */
-const MOST_WAITING = 16 * 1024 * 1024
-const BUFFERED = 1024 * 1024
-const LOW = 256 * 1024
+const MOST_WAITING = 16_777_216
+const BUFFERED = 1_048_576
+const LOW = 262_144
 /** What a peer takes that does not say. */
 const MESSAGE = 65_536
 

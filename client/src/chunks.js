@@ -3,24 +3,24 @@
  * two of this library, on channels that are ordered and reliable.
  */
 
+import { encoded } from './util.js'
+
 const MARK = '\u0000switchboard:'
 /** The size of a piece: what every browser takes, and no other message waits long for. */
-const PIECE = 64 * 1024
+const PIECE = 65_536
 /** The largest message that is put together. */
-const MOST_JOINED = 64 * 1024 * 1024
+const MOST_JOINED = 67_108_864
 
-const encode = new TextEncoder()
-const decode = new TextDecoder()
 
 /** @param {import('./types.js').Sendable} data @returns {number} in bytes */
 export const sizeOf = (data) =>
-  typeof data === 'string' ? encode.encode(data).length : 'size' in data ? data.size : data.byteLength
+  typeof data === 'string' ? encoded(data).length : 'size' in data ? data.size : data.byteLength
 
 /** @param {string | ArrayBuffer | ArrayBufferView} data @returns {(string | ArrayBufferView)[]} */
 export function pieces(data) {
   const isText = typeof data === 'string'
   const all = isText
-    ? encode.encode(data)
+    ? encoded(data)
     : 'buffer' in data
       ? new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
       : new Uint8Array(data)
@@ -50,7 +50,7 @@ export class Joiner {
     current.at += piece.length
     if (current.at < current.all.length) return undefined
     this.#current = undefined
-    return { data: current.text ? decode.decode(current.all) : current.all.buffer }
+    return { data: current.text ? new TextDecoder().decode(current.all) : current.all.buffer }
   }
 
   /** Of the message that is being put together. */

@@ -4,7 +4,7 @@
  */
 
 const MESSAGES = 32
-const BYTES = 128 * 1024
+const BYTES = 131_072
 
 export class Confirmation {
   #send

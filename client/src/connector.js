@@ -1,6 +1,5 @@
 import { Backoff } from './backoff.js'
 import { GIVEN_UP } from './codes.js'
-import { diagnose, watchPolicy } from './diagnose.js'
 import { asError, isFinal } from './errors.js'
 import { openLink } from './link.js'
 import { Liveness } from './liveness.js'
@@ -70,10 +69,10 @@ export class Connector {
   constructor(address, world, { transports, reconnect }, port) {
     this.#address = address
     this.#world = world
-    this.#transports = transports.filter((kind) => (kind === 'websocket' ? world.WebSocket : world.fetch))
+    this.#transports = transports.filter((kind) => (kind === 'websocket' ? world.WebSocket : world.http))
     this.#port = port
     this.#backoff = new Backoff(world.clock, reconnect)
-    this.#policy = watchPolicy(address, this.#life.signal)
+    this.#policy = world.watchPolicy?.(address, this.#life.signal)
     try {
       this.#good = /** @type {any} */ (sessionStorage.getItem('switchboard'))
     } catch {} // There is none, or it is forbidden.
@@ -211,8 +210,9 @@ export class Connector {
     }
     const last = failures.at(-1)
     const isKnown = this.#established || failures.some(({ why }) => isFinal(why.code)) || this.#attempt.signal.aborted
-    if (last && !isKnown) last.why = (await diagnose(this.#address, this.#world, this.#life.signal)) ?? last.why
-    if (last && this.#policy()) last.why = { code: 'blocked_by_csp' }
+    if (last && !isKnown)
+      last.why = (await this.#world.diagnose?.(this.#address, this.#world, this.#life.signal)) ?? last.why
+    if (last && this.#policy?.()) last.why = { code: 'blocked_by_csp' }
     throw Object.assign(new Error('No transport answers'), { failures })
   }
 

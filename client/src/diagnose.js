@@ -12,7 +12,6 @@ const PATIENCE = 3000
  * @returns {Promise<import('./errors.js').Why | undefined>}
  */
 export async function diagnose(address, { fetch, clock }, life) {
-  if (!fetch) return undefined
   const leave = new AbortController()
   const ask = async () => {
     try {

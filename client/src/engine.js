@@ -5,14 +5,12 @@ import { Confirmation } from './confirm.js'
 import { Connector, told } from './connector.js'
 import { teller } from './debug.js'
 import { SwitchboardError, asError } from './errors.js'
-import { worldOf } from './link.js'
 import { Login } from './login.js'
-import { NoCalls } from './no_calls.js'
 import { Outbox } from './outbox.js'
 import { watchPage } from './page.js'
 import { Watches } from './presence.js'
-import { Store } from './store.js'
 import { bytes, deferred } from './util.js'
+import { worldOf } from './world.js'
 
 /** @import { ClientState, IceServer, Reachability, SessionEventMap, SessionOptions, TransportKind } from './types.js' */
 /** @import { Deferred } from './util.js' */
@@ -35,7 +33,8 @@ export class Engine {
   transport
   /** @type {IceServer[]} */
   iceServers = []
-  calls = new NoCalls()
+  /** For who takes calls. @type {import('./calls.js').Calls | undefined} */
+  calls
   watches
   login
   debug
@@ -51,6 +50,7 @@ export class Engine {
   /** @type {Connector | undefined} */
   #connector
   #outbox
+  /** @type {import('./store.js').Store | undefined} */
   #store
   /** @param {string} text */
   #say = (text) => this.#connector?.link?.send(text)
@@ -70,10 +70,12 @@ export class Engine {
     this.debug = teller(systemClock, options.debug)
     this.#world = worldOf(options, systemClock)
     this.#outbox = new Outbox(systemClock, this.#say, () => this.busyChanged())
-    this.#store = new Store(options.persist, this.#address.base, () => {
-      const { resume } = this.login
-      return { name: this.name, resume, last: this.#confirmation.last, outbox: this.#outbox.state }
-    })
+    const { Store } = this.#world
+    if (Store && options.persist)
+      this.#store = new Store(this.#address.base, () => {
+        const { resume } = this.login
+        return { name: this.name, resume, last: this.#confirmation.last, outbox: this.#outbox.state }
+      })
     this.watches = new Watches(
       (message) => this.request(message),
       (users) => fire('presence', { users }),
@@ -118,14 +120,14 @@ export class Engine {
       awake: (why) => {
         this.debug('awake', { why })
         connector.awake(why)
-        this.calls.awake(why !== 'visible')
+        this.calls?.awake(why !== 'visible')
       },
       freeze: () => {
-        this.#store.keep()
+        this.#store?.keep()
         connector.freeze(FROZEN)
       },
       thaw: () =>
-        this.#store.isTaken()
+        this.#store?.isTaken()
           ? this.stop(new SwitchboardError('replaced', 'Another page has the session'))
           : connector.thaw(),
       gone: () => this.#leavePage(),
@@ -141,7 +143,7 @@ export class Engine {
   stop(error) {
     if (!this.#connector) return
     const reason = error ?? new SwitchboardError('closed', 'The client was closed')
-    this.calls.stopped(reason.code, !error)
+    this.calls?.stopped(reason.code, !error)
     this.#connector.stop()
     this.#connector = undefined
     this.#confirmation = new Confirmation(this.#say)
@@ -156,16 +158,15 @@ export class Engine {
   }
 
   #leavePage() {
-    const { persist } = this.#options
-    if (persist) this.calls.stopped('closed', true)
-    if (this.#store.keep()) this.#connector?.stop(RELOADED)
+    if (this.#store) this.calls?.stopped('closed', true)
+    if (this.#store?.keep()) this.#connector?.stop(RELOADED)
     // A WebSocket closes with its page; over HTTP the server has to be told.
     else this.#connector?.link?.farewell?.()
   }
 
   /** The session of the page before. @param {string} name */
   takeUp(name) {
-    const kept = this.#store.take(name)
+    const kept = this.#store?.take(name)
     if (!kept) return
     this.login.resume = kept.resume
     this.#confirmation.last = kept.last
@@ -230,7 +231,7 @@ export class Engine {
     if (!again) return
     // Watches end with the connection.
     this.watches.again()
-    this.calls.back(resumed)
+    this.calls?.back(resumed)
   }
 
   /** The session is gone for good, and another will have its name. */
@@ -238,7 +239,7 @@ export class Engine {
     this.login.resume = undefined
     this.#confirmation = new Confirmation(this.#say)
     this.#outbox.forget()
-    this.calls.orphaned()
+    this.calls?.orphaned()
   }
 
   // What is said and heard.
@@ -251,7 +252,7 @@ export class Engine {
     else if (type === 'presence') this.watches.learn(message.users)
     else if (type === 'ice_servers') this.#setIceServers(message.iceServers)
     else if (type === 'status') message.missed && this.#missed()
-    else if (!this.calls.heard(message) && type === 'message') this.#fire('message', { name, message: message.message })
+    else if (!this.calls?.heard(message) && type === 'message') this.#fire('message', { name, message: message.message })
     // goaway: the close follows, and says the same. Errors without an id are of nothing that we sent.
     if (seq !== undefined) this.#confirmation.handed(seq, bytes(text))
   }
@@ -259,7 +260,7 @@ export class Engine {
   /** Signals may be lost. What is not acknowledged is sent again in any case, since the server answers each request. */
   #missed() {
     this.debug('missed')
-    this.calls.repeat()
+    this.calls?.repeat()
     this.watches.again()
   }
 
@@ -267,7 +268,7 @@ export class Engine {
   #setIceServers(iceServers = []) {
     if (JSON.stringify(iceServers) === JSON.stringify(this.iceServers)) return
     this.iceServers = iceServers
-    this.calls.configured()
+    this.calls?.configured()
     this.#fire('iceservers', { iceServers: this.iceServers })
   }
 
@@ -292,6 +293,6 @@ export class Engine {
   }
 
   busyChanged() {
-    if (this.#connector) this.#connector.busy = this.#outbox.isWaiting || this.calls.isBusy
+    if (this.#connector) this.#connector.busy = this.#outbox.isWaiting || Boolean(this.calls?.isBusy)
   }
 }

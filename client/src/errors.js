@@ -23,12 +23,12 @@ export class SwitchboardError extends Error {
 
 /** Sentences that help, for what cannot get better by itself. */
 const HINTS = {
-  forbidden: 'The server does not let pages of this origin connect: see its setting limits.origins',
-  not_found: 'There is no Switchboard at this address: is the path right?',
-  blocked_by_csp: "The page's Content-Security-Policy forbids it: connect-src must name the server",
-  insecure: 'A page of https cannot reach a server without TLS: use wss or https',
+  forbidden: 'The server refuses this origin: see its setting limits.origins',
+  not_found: 'No Switchboard is at this address: is the path right?',
+  blocked_by_csp: "The page's Content-Security-Policy must name the server in connect-src",
+  insecure: 'A page of https needs a server of wss or https',
   bad_url: 'The address of a server begins with ws, wss, http or https',
-  no_transport: 'None of the transports is available here: in Node.js, give a WebSocket',
+  no_transport: 'No transport is available here: in Node.js, give a WebSocket',
 }
 
 /** @param {string | number} code */
@@ -39,7 +39,7 @@ export function asError(why) {
   if (why instanceof SwitchboardError) return why
   // Browsers say no more of a connection that did not come about.
   const code = why.code === 1006 ? 'unreachable' : String(why.code)
-  const words = { ...HINTS, unreachable: 'Nobody answers, or something on the way refuses the connection' }
+  const words = { ...HINTS, unreachable: 'Nobody answers, or something on the way refuses' }
   const hint = words[/** @type {keyof typeof words} */ (code)]
   return new SwitchboardError(code, hint ?? (why.message || `The connection has ended: ${code}`), why.retryAfter)
 }

@@ -8,7 +8,7 @@ import { bytes, ignore, sleep, unique } from './util.js'
 /** The size of a POST, in bytes. */
 const POST = 50_000
 /** How long a request is tried again before the link is given up. */
-const PERSISTENCE = 8000
+const PERSISTENCE = 6000
 
 /**
  * What a reader of events is given.

@@ -19,27 +19,20 @@
  * What transports need of the world.
  * @typedef {object} World
  * @property {any} WebSocket
- * @property {typeof fetch} fetch
  * @property {import('./clock.js').Clock} clock
+ *
+ * And what an app may do without, or what needs `fetch`.
+ * @property {any} [fetch]
+ * @property {typeof import('./http.js').http} [http]
+ * @property {typeof import('./diagnose.js').diagnose} [diagnose]
+ * @property {typeof import('./diagnose.js').watchPolicy} [watchPolicy]
+ * @property {typeof import('./store.js').Store} [Store]
  */
 
-import { http } from './http.js'
 import { deferred, ignore } from './util.js'
 import { webSocket } from './websocket.js'
 
 export const PING = '{"type":"ping"}'
-
-/**
- * What there is here, unless the app has something better.
- * @param {import('./types.js').SessionOptions} options
- * @param {import('./clock.js').Clock} clock
- * @returns {World}
- */
-export const worldOf = ({ WebSocket = globalThis.WebSocket, fetch = globalThis.fetch?.bind(globalThis) }, clock) => ({
-  WebSocket,
-  fetch,
-  clock,
-})
 
 /**
  * @param {import('./types.js').TransportKind} kind
@@ -69,7 +62,7 @@ export function openLink(kind, address, world, heard) {
   }
   /** @type {Link} */
   const link = { kind, ready: ready.promise, ended: ended.promise, send: ignore, close: ignore }
-  const made = kind === 'websocket' ? webSocket(address, world, port) : http(kind, address, world, port)
-  made.send(PING)
+  const made = kind === 'websocket' ? webSocket(address, world, port) : world.http?.(kind, address, world, port)
+  made?.send(PING)
   return Object.assign(link, made)
 }

@@ -17,7 +17,7 @@ import { bytes, deferred } from './util.js'
 const AGAIN = ['unavailable', 'inbox_full', 'rate_limited']
 /** What may wait: messages, and bytes. */
 const MOST_ENTRIES = 1000
-const MOST_BYTES = 16 * 1024 * 1024
+const MOST_BYTES = 16_777_216
 /** What may be under way at once. The server remembers the outcomes of 256. */
 const UNDER_WAY = 200
 /** The longest frame, in bytes of UTF-8, unless the server says otherwise. */
@@ -146,9 +146,7 @@ export class Outbox {
       this.#landed(entry)
       entry.losses += 1
       if (entry.losses < SUSPECT + TRIED_ENOUGH) continue
-      const words =
-        'Each connection that it was sent over was lost: a proxy may not take it. Whether it arrived is not known'
-      this.#finish(entry, () => entry.answer.reject(new SwitchboardError('unavailable', words)))
+      this.#finish(entry, () => entry.answer.reject(unknown('Each connection with it was lost: a proxy may not take it')))
     }
   }
 
@@ -156,8 +154,7 @@ export class Outbox {
   forget() {
     for (const entry of [...this.#entries.values()]) {
       if (!entry.tried) continue
-      const error = new SwitchboardError('unavailable', 'Whether it was delivered is not known')
-      this.#finish(entry, () => entry.answer.reject(error))
+      this.#finish(entry, () => entry.answer.reject(unknown('The session was lost')))
     }
   }
 
@@ -284,6 +281,9 @@ export class Outbox {
     tell()
   }
 }
+
+/** @param {string} why */
+const unknown = (why) => new SwitchboardError('unavailable', `${why}. It may have arrived`)
 
 /** @param {number} limit */
 const tooLarge = (limit) =>

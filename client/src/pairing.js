@@ -19,10 +19,13 @@
  * @property {Bye} [reply] what the other should know
  */
 
+import { unique } from './util.js'
+
 /** How many legs are remembered: those of the other's that are over, and ours that may not have been heard of. */
 const MOST_LEGS = 64
 
-const instance = Math.random().toString(36).slice(2, 10)
+/** This page. @type {string | undefined} */
+let instance
 let legs = 0
 
 /** Whether it is a leg of this edition. @param {string | undefined} leg */
@@ -45,7 +48,7 @@ export class Pairing {
   #told = new Set()
 
   /** @param {string} [of] a page: tests have several */
-  constructor(of = instance) {
+  constructor(of = (instance ??= unique())) {
     this.#instance = of
   }
 

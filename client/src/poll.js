@@ -1,8 +1,8 @@
 import { sleep } from './util.js'
 
 /** Seconds that the server may wait for an event, and milliseconds until a poll that is not answered is given up. */
-const WAIT = 25
-const MUTE = 35_000
+const WAIT = 8
+const MUTE = 16_000
 /** Milliseconds between polls that do not wait. */
 const PAUSE = 1000
 

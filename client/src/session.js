@@ -83,7 +83,7 @@ export class Session extends Emitter {
    */
   async login(name, options) {
     const taken = this._engine.login.begin(name)
-    if (this.#options.persist) this._engine.takeUp(name)
+    this._engine.takeUp(name)
     this._engine.start()
     this._engine.enter()
     return this.#within(taken, options)

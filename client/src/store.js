@@ -15,25 +15,22 @@ const KEY = 'switchboard:session'
  */
 
 export class Store {
-  #isOn
   #url
   #session
 
   /**
-   * @param {boolean | undefined} isOn
    * @param {string} url
    * @param {() => { name?: string, resume?: string, last?: string, outbox: Outbox['state'] }} session as it is now
    */
-  constructor(isOn, url, session) {
-    this.#isOn = isOn
+  constructor(url, session) {
     this.#url = url
     this.#session = session
   }
 
-  /** @returns {boolean} whether it was asked for, and there is something to keep */
+  /** @returns {boolean} whether there is something to keep */
   keep() {
     const session = this.#session()
-    if (!this.#isOn || !session.name || !session.resume) return false
+    if (!session.name || !session.resume) return false
     try {
       sessionStorage.setItem(KEY, JSON.stringify({ url: this.#url, ...session }))
       return true
@@ -47,7 +44,6 @@ export class Store {
    * @returns {Kept | undefined}
    */
   take(name) {
-    if (!this.#isOn) return undefined
     try {
       const kept = JSON.parse(sessionStorage.getItem(KEY) ?? 'null')
       if (kept?.url !== this.#url || kept.name !== name) return undefined
@@ -61,6 +57,6 @@ export class Store {
   /** Whether a page that was loaded while this one was frozen has taken the session. */
   isTaken() {
     const { name, resume } = this.#session()
-    return Boolean(this.#isOn && name && resume && !this.take(name))
+    return Boolean(name && resume && !this.take(name))
   }
 }

@@ -53,10 +53,11 @@ export function abortable(promise, signal, aborted = ignore) {
   })
 }
 
-const encoder = new TextEncoder()
+/** A text on the wire. @param {string} text */
+export const encoded = (text) => new TextEncoder().encode(text)
 
 /** The length of a text on the wire. @param {string} text */
-export const bytes = (text) => encoder.encode(text).length
+export const bytes = (text) => encoded(text).length
 
 /** Of a greeting, say, it is nothing. @param {string} text @returns {any} */
 export function parse(text) {

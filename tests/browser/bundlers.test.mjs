@@ -40,6 +40,8 @@ before(async () => {
     join(app, 'signalling.js'),
     `import { Session } from 'switchboard-client'\nglobalThis.Client = Session\n`,
   )
+  for (const name of ['Client', 'Session'])
+    writeFileSync(join(app, `lite-${name}.js`), `import { ${name} } from 'switchboard-client/lite'\nglobalThis.Client = ${name}\n`)
   ;[node, browser] = await Promise.all([startNode(), launchBrowser()])
 })
 after(async () => {
@@ -89,16 +91,20 @@ const BUNDLERS = {
 
 for (const [name, bundle] of Object.entries(BUNDLERS)) {
   test(`${name}: what it makes of the package logs in, and leaves calls out for who takes none`, async () => {
-    const [calls, signalling] = [await bundle(join(app, 'calls.js')), await bundle(join(app, 'signalling.js'))]
-    const size = (text) => gzipSync(text, { level: 9 }).length / 1024
-    console.log(
-      `# ${name}: ${size(calls).toFixed(1)} KiB gzipped with calls, ${size(signalling).toFixed(1)} KiB for signalling only`,
-    )
-    assert.match(calls, /RTCPeerConnection/)
-    assert.doesNotMatch(signalling, /RTCPeerConnection|addIceCandidate|createDataChannel/)
-    assert.ok(size(calls) < 16.5 && size(signalling) < 10.5, 'not larger than it was')
+    const entries = ['calls', 'signalling', 'lite-Client', 'lite-Session']
+    const codes = []
+    for (const entry of entries) codes.push(await bundle(join(app, `${entry}.js`)))
+    const [calls, signalling, lite, liteSignalling] = codes
+    const sizes = codes.map((text) => gzipSync(text, { level: 9 }).length / 1024)
+    console.log(`# ${name}: ${entries.map((entry, i) => `${entry} ${sizes[i].toFixed(2)} KiB`).join(', ')}, gzipped`)
+    for (const code of [calls, lite]) assert.match(code, /RTCPeerConnection/)
+    for (const code of [signalling, liteSignalling])
+      assert.doesNotMatch(code, /RTCPeerConnection|addIceCandidate|createDataChannel/)
+    for (const code of [lite, liteSignalling]) assert.doesNotMatch(code, /v1\/events|sendBeacon|securitypolicyviolation/)
+    const most = [15.7, 9.7, 13.8, 7.7]
+    assert.ok(sizes.every((size, i) => size < most[i]), 'not larger than it was')
     const files = await startFiles({ '/app': '<!doctype html><title>app</title>' })
-    for (const code of [calls, signalling]) {
+    for (const code of codes) {
       const page = await openPage(browser, `${files.http}/app`)
       await page.addScriptTag({ content: code, type: 'module' })
       await eventually(() => page.evaluate(() => Boolean(globalThis.Client)))

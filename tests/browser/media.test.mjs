@@ -131,3 +131,19 @@ test('messages of a channel, of any size and before it is open: in order, whole,
   await eventually(() => bob.evaluate(() => globalThis.got.length === 65), 20_000)
   assert.deepEqual([...alice.errors, ...bob.errors], [])
 })
+
+test('a message over what the other’s browser takes, sent before the channel is open: it opens, and what follows arrives', async () => {
+  const [gus, hal] = await Promise.all(
+    ['gus', 'hal'].map((name, i) => openCaller(browser, files, cluster.nodes[i].url, name)),
+  )
+  await gus.evaluate(() => {
+    const call = page.note(client.call('hal', { channels: ['chat'] }))
+    const channel = call.channel('chat')
+    channel.addEventListener('open', () => (globalThis.opened = true))
+    channel.send('x'.repeat(300_000))
+    channel.send('after')
+  })
+  await eventually(() => gus.evaluate(() => globalThis.opened), 10_000, 'it opens')
+  await eventually(() => hal.evaluate(() => page.heard.some(([, data]) => data === 'after')), 10_000, 'what follows')
+  assert.deepEqual([...gus.errors, ...hal.errors], [])
+})

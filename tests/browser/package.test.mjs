@@ -21,7 +21,7 @@ after(async () => {
 
 test('the package has the module, its types, a README and the licence, and the version of the server', () => {
   const [packed] = JSON.parse(execFileSync('npm', ['pack', '--dry-run', '--json'], { cwd: `${ROOT}client`, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }))
-  assert.deepEqual(packed.files.map(({ path }) => path).sort(), ['LICENSE', 'README.md', 'dist/switchboard.js', 'package.json', 'react/index.d.ts', 'react/index.js', 'switchboard.d.ts'])
+  assert.deepEqual(packed.files.map(({ path }) => path).sort(), ['LICENSE', 'README.md', 'dist/lite.js', 'dist/switchboard.js', 'package.json', 'react/index.d.ts', 'react/index.js', 'switchboard.d.ts'])
   const cargo = /^version = "(.*)"/m.exec(readFileSync(`${ROOT}Cargo.toml`, 'utf8'))[1]
   assert.deepEqual([packed.version, version], [cargo, cargo])
   const manifest = JSON.parse(readFileSync(`${ROOT}client/package.json`))

@@ -6,10 +6,17 @@ import { createServer } from 'node:http'
 import { createRequire } from 'node:module'
 import { after, afterEach, before, describe, test } from 'node:test'
 
-import { eventually, launchBrowser, openPage, startCluster, startNode, startProxy } from './support/index.mjs'
+import { eventually, launchBrowser, openPage, startCluster, startNetwork, startNode, startProxy } from './support/index.mjs'
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
-const PHONE = { viewport: { width: 390, height: 844 }, hasTouch: true, isMobile: true }
+const phone = (width, height) => ({ viewport: { width, height }, hasTouch: true, isMobile: true })
+const PHONE = phone(390, 844)
+const SIZES = [
+  ['desk', { viewport: { width: 1280, height: 800 } }],
+  ['phone', PHONE],
+  ['small phone', phone(320, 568)],
+]
+const LONG = 'Somebody with a very long name indeed, longer than fits'
 
 let cluster, one, two, browser
 const pages = []
@@ -88,7 +95,9 @@ async function inCall(kind = 'video', { annOptions, bobOptions } = {}) {
 }
 
 /** What axe-core finds against it, in this state. */
-async function isAccessible(page, what) {
+async function isAccessible(page, what, look) {
+  // To be looked at: SHOTS=folder
+  if (process.env.SHOTS) await page.screenshot({ path: `${process.env.SHOTS}/${look} ${what}.png` })
   await page.evaluate(AXE)
   const { violations } = await page.evaluate(() =>
     // eslint-disable-next-line no-undef
@@ -496,43 +505,98 @@ describe('for everybody', () => {
   })
 
   for (const colorScheme of ['light', 'dark']) {
-    for (const [size, options] of [
-      ['desk', { viewport: { width: 1280, height: 800 } }],
-      ['phone', PHONE],
-    ]) {
-      test(`labels, roles, contrast and width, ${size}, ${colorScheme}`, async () => {
-        const look = { ...options, colorScheme, reducedMotion: 'reduce' }
-        const ann = await open(`${one.http}/`, look)
-        await isAccessible(ann, 'the door')
-        await ann.fill('#name', 'Ann')
-        await ann.press('#name', 'Enter')
-        const bob = await logIn(two, 'Bob', look)
-        await add(ann, 'Bob')
-        await ann.fill('#who', 'Somebody with a very long name indeed, longer than fits')
-        await ann.press('#who', 'Enter')
-        await says(ann, '#people', /not here/)
-        await isAccessible(ann, 'the list')
-        await button(ann, 'Bob', 'video').click()
-        await bob.waitForSelector('#ring[open]')
-        await isAccessible(bob, 'it rings')
-        await bob.click('#accept')
-        await says(ann, '#call-state', /^Connected$/)
-        await ann.fill('#words', 'Hello')
-        await ann.press('#words', 'Enter')
-        await isAccessible(ann, 'in a call')
-        await ann.click('#hangup')
-        await says(ann, '#log', /Bob/)
-        await isAccessible(ann, 'after a call')
-        const moving = await bob.evaluate(() => document.getAnimations().length)
-        assert.equal(moving, 0, 'nothing moves for those who do not want it')
+    for (const [size, options] of SIZES) {
+      const look = { ...options, colorScheme, reducedMotion: 'reduce' }
+      const sees = (page, what) => isAccessible(page, what, `${size} ${colorScheme}`)
+      test(`labels, roles, contrast and width in each state, ${size}, ${colorScheme}`, async (test) => {
+        const network = await startNetwork(one)
+        // After the pages, so that their end is told and names are free.
+        test.after(() => network.stop())
+        const [ann, bob] = await arrive({ look, sees, door: network.http })
+        await converseInSight({ ann, bob, sees, network })
+      })
+
+      test(`labels, roles, contrast and width of the doctor, ${size}, ${colorScheme}`, async () => {
         const doctor = await open(`${one.http}/doctor?watch=1`, look)
-        await isAccessible(doctor, 'the doctor')
+        await sees(doctor, 'the doctor')
         await doctor.click('#again')
-        await isAccessible(doctor, 'the doctor at work')
+        await sees(doctor, 'the doctor at work')
         await doctor.waitForSelector('body[data-done]', { timeout: 60_000 })
         doctor.expects = /Failed to load resource/
-        await isAccessible(doctor, 'the doctor, when it has examined')
+        await sees(doctor, 'the doctor, when it has examined')
       })
     }
   }
 })
+
+/** Ann and Bob log in, each state looked at. */
+async function arrive({ look, sees, door }) {
+  const bob = await logIn(two, LONG, look)
+  await sees(bob, 'nobody yet')
+  const ann = await open(`${door}/`, look)
+  await sees(ann, 'the door')
+  await ann.fill('#name', LONG)
+  await ann.press('#name', 'Enter')
+  await says(ann, '#login-error', /already/)
+  await sees(ann, 'refused')
+  await ann.goto(`${door}/?#name=Ann&call=${encodeURIComponent(LONG)}`)
+  await ann.waitForSelector('#ask[open]')
+  await sees(ann, 'it asks')
+  await ann.keyboard.press('Escape')
+  await ann.fill('#name', 'Ann')
+  await ann.press('#name', 'Enter')
+  await ann.waitForSelector('#home:not([hidden])')
+  await add(ann, LONG)
+  await ann.fill('#who', 'Somebody who is not here')
+  await ann.press('#who', 'Enter')
+  await says(ann, '#people', /not here/)
+  await sees(ann, 'the list')
+  return [ann, bob]
+}
+
+/** A call that is declined, one by audio, and one with everything. */
+async function converseInSight({ ann, bob, sees, network }) {
+  await button(ann, LONG, 'audio').click()
+  await bob.waitForSelector('#ring[open]')
+  await bob.click('#decline')
+  await says(ann, '#notices', /declined/)
+  await sees(ann, 'declined')
+  await button(ann, LONG, 'video').click()
+  await bob.waitForSelector('#ring[open]')
+  await says(ann, '#call-state', /Ringing/)
+  await sees(ann, 'it rings there')
+  await sees(bob, 'it rings')
+  await bob.click('#accept-audio')
+  for (const page of [ann, bob]) await says(page, '#call-state', /^Connected$/)
+  await says(ann, '#path-peer', /^two/)
+  await sees(ann, 'in a call without the other\'s picture')
+  await bob.click('#camera')
+  await ann.waitForSelector('#blank', { state: 'hidden' })
+  for (const words of ['Hello', 'A long one, of which nobody knows yet where the line will end. '.repeat(4)]) {
+    await ann.fill('#words', words)
+    await ann.press('#words', 'Enter')
+  }
+  await says(bob, '#messages', /A long one/)
+  await sees(bob, 'in a call')
+  network.rules.silent = true
+  network.cut()
+  ann.expects = /WebSocket|ERR_/
+  await says(ann, '#connection', /lost/)
+  await ann.focus('#words')
+  await sees(ann, 'in a call, its own connection lost')
+  for (const selector of ['#connection', '#remote']) assert.ok(await inSight(ann, selector), `${selector} is in sight`)
+  network.rules.silent = false
+  await says(ann, '#connection', /^Ann at/)
+  await ann.click('#hangup')
+  await says(ann, '#log', /Somebody/)
+  await sees(ann, 'after a call')
+  const moving = await bob.evaluate(() => document.getAnimations().length)
+  assert.equal(moving, 0, 'nothing moves for those who do not want it')
+}
+
+/** Whether part of it can be seen without scrolling. */
+const inSight = (page, selector) =>
+  page.$eval(selector, (one) => {
+    const { top, bottom } = one.getBoundingClientRect()
+    return bottom > 8 && top < innerHeight - 8
+  })

@@ -23,8 +23,8 @@ async fn opening_a_session_returns_its_token() {
         let session = opened.json();
         let id = session["session"].as_str().unwrap();
         assert_eq!(opened.header("location"), format!("/v1/sessions/{id}"));
-        assert_eq!(session["expires_in"], 20);
-        assert_eq!(session["keepalive"], 15);
+        assert_eq!(session["expires_in"], 11);
+        assert_eq!(session["keepalive"], 4);
         assert_eq!(session["events"], "/v1/events");
         assert_eq!(session["messages"], "/v1/messages");
     }

@@ -2,6 +2,7 @@
 
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { readFileSync, readdirSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 
@@ -63,4 +64,27 @@ export function start(command, args, { env = {}, cwd } = {}) {
       await ended
     },
   }
+}
+
+/** Those that a process has begun, and they in turn. */
+function descendants(pid) {
+  const children = {}
+  for (const entry of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
+    try {
+      const parent = readFileSync(`/proc/${entry}/stat`, 'utf8').split(') ')[1].split(' ')[1]
+      ;(children[parent] ??= []).push(Number(entry))
+    } catch {} // It has ended meanwhile.
+  }
+  const all = [pid]
+  for (const one of all) all.push(...(children[one] ?? []))
+  return all.slice(1)
+}
+
+/** What `make` makes, and `signal(name)` for the processes that it began, such as those of a browser. */
+export async function begunBy(make) {
+  const before = descendants(process.pid)
+  const made = await make()
+  const [first] = descendants(process.pid).filter((pid) => !before.includes(pid))
+  const signal = (name) => [first, ...descendants(first)].forEach((pid) => process.kill(pid, name))
+  return { made, signal }
 }
