@@ -11,7 +11,7 @@
 # With two machines or more it drains one of its nodes. PAIRS (100) pairs of users send a message every EVERY (200) ms.
 # Some of it: STEPS="start call force" (objects start call demo restart scale drain force redis chart).
 set -uo pipefail
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/../.." || exit
 
 : "${SWITCHBOARD_IMAGE:=switchboard:local}" "${CLIENT_IMAGE:=node:22-alpine}" "${PAIRS:=100}" "${EVERY:=200}"
 : "${STEPS:=objects start call demo restart scale drain force redis chart}"
@@ -46,17 +46,16 @@ way() {
 }
 image() { printf 'images: [{name: %s, newName: "%s", newTag: "%s"}]' "$1" "${2%:*}" "${2##*:}"; }
 
-# ready [COUNT]: the rollout is over, and those that it replaced have gone.
+# The rollout is over, every pod is ready, and those that were replaced have gone.
 ready() {
   local count
-  k rollout status deployment/switchboard --timeout=300s >/dev/null || { fault "the nodes do not get ready"; nodes; }
-  count=${1:-$(k get deployment switchboard --output 'jsonpath={.spec.replicas}')}
+  k rollout status deployment/switchboard --timeout=300s >/dev/null || fault "the nodes do not get ready"
+  count=$(k get deployment switchboard --output 'jsonpath={.spec.replicas}')
   for _ in {1..180}; do
-    [[ $(nodes --no-headers | wc -l) == "$count" ]] && return
+    [[ $(nodes --no-headers | awk '{print $2, $3}' | sort | uniq -c | xargs) == "$count 1/1 Running" ]] && return
     sleep 0.5
   done
-  fault "there are not $count pods"
-  nodes
+  fault "there are not $count nodes: $(nodes --no-headers)"
 }
 
 client() {
@@ -88,7 +87,6 @@ under_load() {
 
 objects() {
   say "every overlay and component, on the API server; warnings count as errors"
-  kubectl apply --kustomize deploy/k8s/namespace >/dev/null
   local path name
   for path in deploy/k8s/overlays/*/ deploy/k8s/components/*/ deploy/k8s/demo/; do
     name=$(basename "$path")
@@ -96,6 +94,8 @@ objects() {
       */components/*) way "$name" base "components: [../../components/$name]" ;;
       *) way "$name" "${path#deploy/k8s/}" ;;
     esac
+    # The overlay dev has it, and takes it along.
+    apply --kustomize deploy/k8s/namespace >/dev/null
     if apply --kustomize "$ways/$name" >"$ways/log" 2>&1; then
       echo "$name: $(grep -c serverside-applied "$ways/log") objects"
       kubectl diff --server-side --kustomize "$ways/$name" >"$ways/log" 2>&1 || fault "$name is different when it is applied again: $(cat "$ways/log")"
@@ -188,7 +188,7 @@ force() { under_load "a pod is deleted by force" kills; }
 
 loses_redis() {
   k delete pod redis-0 >/dev/null
-  k rollout status statefulset/redis --timeout=120s >/dev/null
+  for _ in {1..240}; do k wait --for=condition=Ready pod/redis-0 --timeout=60s >/dev/null 2>&1 && break; sleep 0.2; done
   ready
   sleep 10
 }
@@ -197,7 +197,7 @@ redis() { under_load "Redis' pod is deleted, with all that it knew" loses_redis;
 chart() {
   say "deploy/helm, and a call between clients of two pods"
   kubectl delete namespace switchboard --ignore-not-found >/dev/null
-  kubectl apply --kustomize deploy/k8s/namespace >/dev/null
+  apply --kustomize deploy/k8s/namespace >/dev/null
   k apply --filename deploy/k8s/overlays/dev/redis.yaml >/dev/null
   k create secret generic switchboard-redis --from-literal=url=redis://redis:6379 >/dev/null
   helm template switchboard deploy/helm --namespace switchboard --set replicas=2 \
