@@ -141,7 +141,12 @@ call() {
 
 demo() {
   say "deploy/k8s/demo: a call, and the pod of one side is deleted"
-  way demo demo "$(image node "$CLIENT_IMAGE")\npatches: [{target: {kind: Job}, patch: '[{op: replace, path: /spec/template/spec/containers/0/env/1/value, value: \"40\"}]'}]"
+  way demo demo "$(image node "$CLIENT_IMAGE")"
+  cat >>"$ways/demo/kustomization.yaml" <<'SHORT'
+patches:
+  - target: {kind: Job}
+    patch: '[{"op": "replace", "path": "/spec/template/spec/containers/0/env/1/value", "value": "40"}]'
+SHORT
   apply --kustomize "$ways/demo" >/dev/null || fault "the demo"
   local pod
   for _ in {1..120}; do
