@@ -15,7 +15,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p;T;q' Cargo.toml)
 BUILDER_IMAGE := $(shell sed -n 's/^BUILDER_IMAGE=//p' .env)
 URL ?= ws://localhost:9090
 
-.PHONY: help setup setup-test setup-lint setup-bench run test lint lint-deploy lint-client fmt bench bench-peerjs bench-storm bench-telemetry torture endure docs reference screenshots lint-chart lint-workflows dist examples demo-call compose-test setup-browser test-browser test-client test-clients client-types interruptions setup-fuzz fuzz bench-abuse test-jaeger
+.PHONY: help setup setup-test setup-lint setup-bench run test lint lint-deploy lint-client fmt bench bench-peerjs bench-storm bench-telemetry torture endure docs reference screenshots lint-chart lint-workflows dist examples demo-call compose-test setup-browser test-browser test-client test-clients client-types interruptions setup-fuzz fuzz bench-abuse test-jaeger test-k8s
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -139,8 +139,12 @@ target/tools/mdbook-$(MDBOOK_VERSION):
 	$(CARGO) install mdbook --locked --version $(MDBOOK_VERSION) --root target/tools
 	@touch $@
 
-reference: ## Write the generated pages of the book anew: settings, and the types of the client library.
+reference: deploy/k8s/components/alerts/prometheusrule.yaml ## Write anew what is generated: pages of the book (settings, the types of the client library), and the rules of the Prometheus operator.
 	WRITE_REFERENCE=1 $(CARGO) test --locked --test it book::reference
+
+deploy/k8s/components/alerts/prometheusrule.yaml: deploy/prometheus/switchboard.rules.yml
+	@{ printf '%s\n' '# Written by `make reference`, from $<.' 'apiVersion: monitoring.coreos.com/v1' 'kind: PrometheusRule' \
+	  'metadata:' '  name: switchboard' 'spec:'; sed -n '/^groups:/,$$ { s/./  &/; p }' $<; } >$@
 
 screenshots: setup-browser ## Take the pictures in docs/src/images anew, in Chromium.
 	$(CARGO) build --locked --bin switchboard
@@ -182,6 +186,9 @@ test-clients: setup-browser ## The clients for Python and Go: clients/transcript
 test-jaeger: setup-browser $(JAEGER_BIN) ## Show a call of two browsers in a real Jaeger. JAEGER_BIN names its binary; without it, it is built (Go).
 	$(CARGO) build --locked --bin switchboard
 	node --test --test-force-exit --test-reporter=spec tests/jaeger/call.test.mjs
+
+test-k8s: target/lint/ready ## Run deploy/k8s and deploy/helm on the cluster that kubectl's context names, and break it under load. tests/k8s/run.sh says which images it needs.
+	PATH=$$PATH:$(CURDIR)/target/lint/bin tests/k8s/run.sh
 
 interruptions: setup-browser ## Print how long media and signalling are interrupted by what happens in the field. ONLY=words: rows with them. BEFORE=commit compares with the client library of that commit.
 	$(CARGO) build --locked --bin switchboard

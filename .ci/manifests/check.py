@@ -49,6 +49,7 @@ def mistakes(top, only=None):
     images = pinned_images(top)
     for name, objects in renders(top, only, found):
         found += [f"{name}: {mistake}" for mistake in check_objects(objects, settings, routes, images)]
+        found += [f"{name}: {mistake}" for mistake in check_rules(objects, top)]
     return found + [f"docker-compose.yml: {mistake}" for mistake in check_compose(top, settings, images)]
 
 
@@ -97,6 +98,7 @@ def renders(top, only, found):
             text = f"resources: [../../base]\ncomponents: [../../components/{component.name}]\n"
             (way / "kustomization.yaml").write_text(text)
             ways.append((f"components/{component.name}", way))
+        ways.append(("demo", k8s / "demo"))
         for name, way in ways:
             if only not in (None, name):
                 continue
@@ -138,6 +140,14 @@ def schema_mistakes(object):
             yield f"Kubernetes {version} has no schema for it: {error}"
 
 
+def check_rules(objects, top):
+    """Checks that the Prometheus operator gets the rules that Prometheus gets elsewhere."""
+    rules = yaml.safe_load((top / "deploy/prometheus/switchboard.rules.yml").read_text())
+    for object in objects:
+        if object["kind"] == "PrometheusRule" and object["spec"] != rules:
+            yield f"{describe(object)} differs from deploy/prometheus/switchboard.rules.yml: make reference"
+
+
 def describe(object):
     return f"{object['kind']} {object['metadata']['name']}"
 
@@ -162,7 +172,7 @@ class Cluster:
         self.by_kind = {}
         for object in objects:
             self.by_kind.setdefault(object["kind"], {})[object["metadata"]["name"]] = object
-        self.workloads = [*self.all("Deployment"), *self.all("StatefulSet")]
+        self.workloads = [*self.all("Deployment"), *self.all("StatefulSet"), *self.all("Job")]
 
     def all(self, kind):
         return self.by_kind.get(kind, {}).values()
@@ -187,7 +197,7 @@ class Cluster:
         by_kind = {
             "Service": self.check_service, "PodDisruptionBudget": self.check_budget, "NetworkPolicy": self.check_policy,
             "HorizontalPodAutoscaler": self.check_scaler, "ScaledObject": self.check_scaler, "Ingress": self.check_ingress,
-            "HTTPRoute": self.check_route, "ServiceMonitor": self.check_monitor,
+            "HTTPRoute": self.check_route, "ServiceMonitor": self.check_monitor, "Gateway": self.check_gateway, "Certificate": self.check_certificate,
         }
         for kind, check in by_kind.items():
             for object in self.all(kind):
@@ -197,7 +207,7 @@ class Cluster:
     def check_workload(self, workload):
         template, spec = workload["spec"]["template"], workload["spec"]["template"]["spec"]
         labels = template["metadata"]["labels"]
-        if not fits(workload["spec"]["selector"], labels):
+        if workload["kind"] != "Job" and not fits(workload["spec"]["selector"], labels):
             yield f"its selector does not take its own pods ({labels})"
         for spread in spec.get("topologySpreadConstraints", []):
             if not fits(spread["labelSelector"], labels):
@@ -232,6 +242,12 @@ class Cluster:
 
     def check_references(self, workload):
         spec = workload["spec"]["template"]["spec"]
+        priority = spec.get("priorityClassName")
+        if priority and not self.has("PriorityClass", priority):
+            yield f"there is no PriorityClass {priority}"
+        for volume in spec.get("volumes", []):
+            if "configMap" in volume and not self.has("ConfigMap", volume["configMap"]["name"]):
+                yield f"there is no ConfigMap {volume['configMap']['name']}"
         account = spec.get("serviceAccountName", "default")
         if account != "default" and not self.has("ServiceAccount", account):
             yield f"there is no ServiceAccount {account}"
@@ -342,12 +358,24 @@ class Cluster:
                 service = path["backend"]["service"]
                 yield from self.public_backend(service["name"], *service["port"].values())
                 matches.append((path["pathType"], path.get("path", "/")))
+        for tls in ingress["spec"].get("tls", []):
+            yield from self.check_tls(tls["secretName"], tls["hosts"])
         yield from self.check_paths(matches)
 
     def check_route(self, route):
         matches = []
+        for parent in route["spec"]["parentRefs"]:
+            # A Gateway in another namespace is the operator's.
+            if "namespace" in parent:
+                continue
+            listeners = self.by_kind.get("Gateway", {}).get(parent["name"], {"spec": {"listeners": []}})["spec"]["listeners"]
+            listener = next((each for each in listeners if each["name"] == parent["sectionName"]), None)
+            if listener is None:
+                yield f"there is no Gateway {parent['name']} with a listener {parent['sectionName']}"
+            elif listener["hostname"] not in route["spec"]["hostnames"]:
+                yield f"its hosts are {shown(route['spec']['hostnames'])}, the listener's is {listener['hostname']}"
         for rule in route["spec"]["rules"]:
-            for backend in rule["backendRefs"]:
+            for backend in rule.get("backendRefs", []):
                 yield from self.public_backend(backend["name"], backend["port"])
             # The schema allows matches on the path only; a rule without a match accepts every path.
             for match in rule.get("matches", [{}]):
@@ -381,9 +409,30 @@ class Cluster:
         services = [service for service in self.all("Service") if fits(monitor["spec"]["selector"], service["metadata"].get("labels", {}))]
         if len(services) != 1:
             yield f"its selector takes {len(services)} Services"
+        # Without jobLabel the job is the Service's name.
+        jobs = {service["metadata"]["labels"].get(monitor["spec"].get("jobLabel"), service["metadata"]["name"]) for service in services}
+        if jobs != {"switchboard"}:
+            yield f"the job is {shown(jobs)}, but rules and dashboard are about the job switchboard"
         for endpoint in monitor["spec"]["endpoints"]:
             for service in services:
                 yield from self.backend(service["metadata"]["name"], endpoint["port"])
+
+    def check_gateway(self, gateway):
+        for listener in gateway["spec"]["listeners"]:
+            for reference in listener.get("tls", {}).get("certificateRefs", []):
+                yield from self.check_tls(reference["name"], [listener["hostname"]])
+
+    def check_tls(self, secret, hosts):
+        """Checks that this Secret is one that the operator or cert-manager makes, for these hosts."""
+        if secret not in EXTERNAL_SECRETS:
+            yield f"there is no Secret {secret}"
+        for certificate in self.all("Certificate"):
+            if missing := set(hosts) - set(certificate["spec"]["dnsNames"]):
+                yield f"Certificate {certificate['metadata']['name']} is not for {shown(missing)}"
+
+    def check_certificate(self, certificate):
+        if certificate["spec"]["secretName"] not in EXTERNAL_SECRETS:
+            yield f"nothing uses the Secret {certificate['spec']['secretName']}"
 
 
 def takes(kind, value, path):

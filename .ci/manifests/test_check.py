@@ -31,6 +31,19 @@ TYPOS = [
     ("components/hpa/autoscaler.yaml", "stabilizationWindowSeconds: 900", "stabilisationWindowSeconds: 900", "stabilisationWindowSeconds"),
     ("components/keda/scaledobject.yaml", "minReplicaCount", "minReplicasCount", "minReplicasCount"),
     ("components/servicemonitor/servicemonitor.yaml", "port: admin", "port: metrics", "no port metrics"),
+    ("components/servicemonitor/servicemonitor.yaml", "  jobLabel: app.kubernetes.io/part-of\n", "", "the job is switchboard-admin"),
+    ("components/alerts/prometheusrule.yaml", "for: 1m", "for: 2m", "differs from deploy/prometheus/switchboard.rules.yml"),
+    ("components/certificate/certificate.yaml", "rotationPolicy", "rotationpolicy", "rotationpolicy"),
+    ("components/certificate/certificate.yaml", "secretName: switchboard-tls", "secretName: switchboard-tsl", "nothing uses the Secret"),
+    ("components/gateway-tls/gateway.yaml", "        mode: Terminate", "        mod: Terminate", "mod"),
+    ("components/gateway-tls/gateway.yaml", "name: switchboard-tls", "name: switchboard-tsl", "there is no Secret switchboard-tsl"),
+    ("components/gateway-tls/gateway.yaml", "sectionName: http", "sectionName: htp", "with a listener htp"),
+    ("components/gateway-tls/gateway.yaml", "hostname: signal.example.org", "hostname: signal.example.com", "the listener's is signal.example.com"),
+    ("components/gateway-tls/gateway.yaml", "scheme: https", "scheme: wss", "wss"),
+    ("components/userns/kustomization.yaml", "hostUsers", "hostusers", "hostusers"),
+    ("components/priority/priority.yaml", "name: switchboard", "name: switchbord", "there is no PriorityClass switchboard"),
+    ("demo/job.yaml", "backoffLimit", "backofLimit", "backofLimit"),
+    ("demo/job.yaml", "            name: demo-call", "            name: demo-cal", "there is no ConfigMap demo-cal"),
     ("components/gateway/httproute.yaml", "port: 9090", "port: 9009", "no port 9009"),
     ("components/gateway/httproute.yaml", "type: PathPrefix", "type: Exact", "/v1/whoami"),
     ("components/gateway/httproute.yaml", "value: /", "value: /v1", "/client/switchboard.js"),
@@ -69,7 +82,7 @@ def plant(typo):
         path.write_text(text.replace(right, wrong))
         # dev contains everything that the base has.
         folder, name, *_ = file.split("/")
-        told = "\n".join(check.mistakes(top, f"{folder}/{name}" if folder in ("overlays", "components") else "overlays/dev"))
+        told = "\n".join(check.mistakes(top, f"{folder}/{name}" if folder in ("overlays", "components") else "demo" if folder == "demo" else "overlays/dev"))
     if word not in told:
         return f"{wrong!r} in {file} is not noticed as {word!r}:\n{told}"
     return None
