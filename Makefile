@@ -160,9 +160,11 @@ dist: ## Build a static binary for this kind of machine, and an archive of it, i
 	tar -czf dist/switchboard-$(VERSION)-$(HOST).tar.gz --owner=0 --group=0 \
 	  -C dist switchboard -C .. LICENSE CHANGELOG.md src/config/default.toml deploy/systemd
 
-# Built as for the Rust tests, since their dependencies have more features: `.ci/run` compiles everything once.
+# A node as the Rust tests build it, whose dependencies have more features: `.ci/run` compiles everything once.
+TESTED_NODE := $(CARGO) test --locked --no-run --test it
+
 test-browser: setup-browser ## Run the tests that need Chromium. SHORT=1: one call only. TESTS='tests/browser/calls.test.mjs': these files only. SHOTS=folder: keep pictures of each state of the page.
-	$(CARGO) test --locked --no-run --test it
+	$(TESTED_NODE)
 	SHORT=$(SHORT) node --test --test-force-exit --test-concurrency=1 --test-reporter=spec $(or $(TESTS),$(if $(SHORT),tests/browser/short.test.mjs,$(sort $(wildcard tests/browser/*.test.mjs))))
 
 # A commit of Jaeger 2, as an ordinary Go tool: 7 minutes of CPU, once.
@@ -180,7 +182,7 @@ test-clients: setup-browser ## The clients for Python and Go: clients/transcript
 	cd clients/python && PYTHONPATH=. $(CURDIR)/target/browser-venv/bin/python -m unittest tests.test_transcripts
 	@if command -v go >/dev/null; then cd clients/go && test -z "$$(gofmt -l . ../../examples/pion)" && go vet ./... && go test ./...; \
 	else echo "There is no Go: the client for it is not tested"; fi
-	$(CARGO) build --locked --bin switchboard
+	$(TESTED_NODE)
 	node --test --test-force-exit --test-reporter=spec tests/browser/clients.test.mjs
 
 test-jaeger: setup-browser $(JAEGER_BIN) ## Show a call of two browsers in a real Jaeger. JAEGER_BIN names its binary; without it, it is built (Go).
