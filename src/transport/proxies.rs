@@ -32,8 +32,8 @@ impl Default for TrustedProxies {
 }
 
 impl TrustedProxies {
-    /// Proxies in these networks. They write `Forwarded` (RFC 7239) or else `X-Forwarded-For`, and leave the other one as
-    /// the client sent it.
+    /// Proxies in these networks. They write `Forwarded` (RFC 7239) or else `X-Forwarded-For`, and leave the other one
+    /// as the client sent it.
     pub fn new(networks: Vec<IpNet>, writes_forwarded: bool) -> Self {
         let header = if writes_forwarded {
             header::FORWARDED
@@ -50,8 +50,8 @@ impl TrustedProxies {
             .any(|network| network.contains(&address))
     }
 
-    /// The address of who has sent this request. Each proxy appends from whom it got the request, so the last one that is
-    /// no proxy is the client; what is before it comes from the client.
+    /// The address of who has sent this request. Each proxy appends from whom it got the request, so the last one that
+    /// is no proxy is the client; what is before it comes from the client.
     pub(super) fn client(&self, from: SocketAddr, headers: &HeaderMap) -> SocketAddr {
         if !self.trusts(from.ip()) {
             return from;

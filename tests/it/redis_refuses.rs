@@ -119,7 +119,7 @@ async fn a_wrong_password() {
 #[tokio::test]
 async fn no_password() {
     let redis = Redis::start().await;
-    let url = redis.url();
+    let url = format!("redis://{}", redis.address);
     let (spoil, mend) = (
         "CONFIG SET requirepass secret",
         "CONFIG SET requirepass \"\"",

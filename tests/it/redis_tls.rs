@@ -1,8 +1,9 @@
 //! A Redis that speaks TLS only, with an authority of its own, and asks for a certificate.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use serde_json::json;
 
 use testing::ports::free_address;
@@ -14,12 +15,16 @@ struct Files {
 }
 
 impl Files {
-    fn new() -> Self {
+    fn of(host: IpAddr) -> Self {
         let mut authority = CertificateParams::new(Vec::new()).unwrap();
+        // Certificates with the same name at both ends would count as self-signed.
+        authority
+            .distinguished_name
+            .push(DnType::CommonName, "authority");
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let authority =
             CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
-        let own = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        let own = CertificateParams::new(vec![host.to_string()]).unwrap();
         let key = KeyPair::generate().unwrap();
         let certificate = own.signed_by(&key, &authority).unwrap();
         let files = Self {
@@ -42,10 +47,10 @@ fn text(path: &Path) -> &str {
 
 #[tokio::test]
 async fn nodes_talk_to_a_redis_that_wants_a_certificate() {
-    let files = Files::new();
+    let encrypted = free_address().unwrap();
+    let files = Files::of(encrypted.ip());
     let [ca, certificate, key, password] =
         ["ca.pem", "cert.pem", "key.pem", "password"].map(|name| files.path(name));
-    let encrypted = free_address().unwrap();
     let options = format!(
         "--tls-port {} --tls-ca-cert-file {} --tls-cert-file {} --tls-key-file {} --tls-auth-clients yes",
         encrypted.port(),
