@@ -44,7 +44,7 @@ export class Pairing {
   #heard = null
   /** Legs of the other's that are over. @type {Set<string>} */
   #over = new Set()
-  /** Legs of the other's that were told so. @type {Set<string>} */
+  /** Pairs, of a leg of the other's and one of ours, that the other was told to be over. @type {Set<string>} */
   #told = new Set()
 
   /** @param {string} [of] a page: tests have several */
@@ -83,7 +83,7 @@ export class Pairing {
   hear(type, { leg, peer, heard }) {
     const { current } = this
     if (leg === undefined) return { to: current ? 'current' : type === 'offer' ? 'new' : 'none' }
-    if (this.#over.has(leg)) return { to: 'none' }
+    if (this.#over.has(leg) && peer === undefined) return { to: 'none' }
     if (peer !== undefined) return this.#addressed(leg, peer)
     if (current?.peer === leg) return { to: 'current' }
     if (type !== 'offer') return { to: 'none' }
@@ -107,7 +107,7 @@ export class Pairing {
   /** The other knows of our leg. @param {string} leg @param {string} peer @returns {Verdict} */
   #addressed(leg, peer) {
     const { current } = this
-    if (current?.leg === peer && (current.peer ?? leg) === leg) {
+    if (current?.leg === peer && (current.peer ?? leg) === leg && !this.#over.has(leg)) {
       this.#bind(current, leg)
       return { to: 'current' }
     }
@@ -148,8 +148,9 @@ export class Pairing {
 
   /** @param {string} leg @param {Bye} reply @returns {Verdict} */
   #isOver(leg, reply) {
-    if (this.#told.has(leg)) return { to: 'none' }
-    remember(this.#told, leg)
+    const pair = `${leg} ${reply.leg}`
+    if (this.#told.has(pair)) return { to: 'none' }
+    remember(this.#told, pair)
     return { to: 'none', reply }
   }
 }

@@ -211,3 +211,18 @@ test('a signal to a leg that is over is answered once by saying so', () => {
   })
   assert.deepEqual(pairing.hear('candidate', { leg: 'b', peer: pair.leg }), { to: 'none' })
 })
+
+test('who speaks of a call that is over is told so, once for each pair of legs', () => {
+  const bob = new Pairing('b')
+  const pair = bob.begin()
+  bob.stamp('offer', pair)
+  assert.equal(bob.hear('answer', { leg: 'a.1', peer: pair.leg }).to, 'current')
+  bob.end(pair)
+  // Of an older leg of ours first: that says nothing of the last one.
+  for (const peer of ['b.old', pair.leg]) {
+    const reply = { bye: 'hangup', leg: peer, peer: 'a.1' }
+    assert.deepEqual(bob.hear('candidate', { leg: 'a.1', peer }), { to: 'none', reply })
+    assert.deepEqual(bob.hear('candidate', { leg: 'a.1', peer }), { to: 'none' })
+  }
+  assert.deepEqual(bob.hear('offer', { leg: 'a.1', heard: null }), { to: 'none' })
+})
