@@ -1,6 +1,7 @@
 //! The configuration: `default.toml`, then a file, then the environment, then flags. All mistakes
 //! are reported together.
 
+mod auth;
 mod backend;
 mod check;
 mod effective;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::reader::Reader;
+use crate::auth::{self as tokens, Auth};
 use crate::broker::Terms;
 use crate::ice::Ice;
 use crate::router::Bounds;
@@ -61,6 +63,8 @@ pub struct Config {
     pub drain_window: Duration,
     /// After this long a drain ends, even if sessions are left.
     pub drain_deadline: Duration,
+    /// Who needs a token, and the keys that verify tokens.
+    pub auth: tokens::Settings,
     /// Logs, metrics and traces.
     pub telemetry: telemetry::Settings,
     presence: Presence,
@@ -162,6 +166,7 @@ impl Config {
                 stream_age: reader.duration("http.stream_age"),
             },
             peerjs: peerjs::read(reader),
+            auth: auth::read(reader),
             ice: Arc::new(ice::read(reader)),
             pages: reader.boolean("pages.enabled"),
         }
@@ -186,7 +191,7 @@ impl Config {
     }
 
     /// The settings of the transport.
-    pub fn transport(&self) -> transport::Settings {
+    pub fn transport(&self, auth: Arc<Auth>) -> transport::Settings {
         transport::Settings {
             clocks: self.session.clocks,
             write_timeout: self.session.write_timeout,
@@ -199,6 +204,7 @@ impl Config {
             http: self.http,
             peerjs: self.peerjs.clone(),
             ice: Arc::clone(&self.ice),
+            auth,
             pages: self.pages,
             tls: self.tls.is_some(),
         }

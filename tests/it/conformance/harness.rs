@@ -197,6 +197,7 @@ pub(super) async fn outcome(receipts: &Receipts) -> Outcome {
 pub(super) fn lease(name: &str) -> Lease {
     let address = Address::new(Realm::default(), UserName::parse(name).unwrap());
     Lease {
+        callable_by: None,
         address,
         session: SessionId::random(),
         generation: 0,
