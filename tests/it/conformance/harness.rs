@@ -163,6 +163,7 @@ impl Node {
         envelope: Envelope,
     ) -> Outcome {
         let options = SendOptions {
+            in_call: false,
             only,
             always: false,
             direct: None,

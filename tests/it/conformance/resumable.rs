@@ -240,6 +240,7 @@ pub(super) async fn a_full_inbox_refuses_envelopes(backend: &Backend) {
         .await;
     assert!(matches!(full, Ok(Sent::Full(_))), "{full:?}");
     let urgent = SendOptions {
+        in_call: false,
         only: Some(user.session),
         always: true,
         direct: None,
@@ -305,6 +306,7 @@ pub(super) async fn inbox_limits_are_exact(backend: &Backend) {
         let (sender, size) = (from.session, envelope.encode().len());
         let is_urgent = n % 29 == 0;
         let options = SendOptions {
+            in_call: false,
             only: Some(user.session),
             always: is_urgent,
             direct: None,
