@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use crate::auth::{Auth, AuthError, Mode};
 use crate::broker::memory::MemoryBroker;
 use crate::broker::{self, Connected, Inbox};
 use crate::config::{Backend, Config};
@@ -74,6 +75,9 @@ pub enum StartError {
     /// The TLS certificate cannot be used.
     #[error(transparent)]
     Tls(#[from] transport::TlsError),
+    /// Tokens cannot be checked.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
     /// Redis cannot be used.
     #[error(transparent)]
     Redis(#[from] broker::redis::ConnectError),
@@ -142,7 +146,14 @@ impl App {
             .telemetry()
             .metrics
             .observe(kind, view_of(&router, &phase));
-        let (settings, of) = (config.transport(), Arc::clone(&router));
+        let auth = Arc::new(Auth::new(config.auth.clone())?);
+        if auth.mode() == Mode::Open {
+            info!(
+                "Names are first come: anybody may take any name that is free. Set auth.mode to check tokens"
+            );
+        }
+        drivers.extend(auth.services());
+        let (settings, of) = (config.transport(auth), Arc::clone(&router));
         let endpoints = Endpoints::new(settings, of, broker, phase.clone());
         drivers.push(("http questions", Box::pin(endpoints.answer(questions))));
         let view = NodeView::new(Arc::clone(&router), phase.clone(), kind);

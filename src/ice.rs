@@ -52,9 +52,23 @@ impl Ice {
         }
     }
 
-    /// The servers for this user, with fresh credentials.
-    pub fn servers_for(&self, user: &Address) -> IceServers {
-        self.at(SystemTime::now(), user)
+    /// The servers for this user, with fresh credentials. A user who may not relay gets no TURN servers.
+    pub fn servers_for(&self, user: &Address, may_relay: bool) -> IceServers {
+        if may_relay {
+            return self.at(SystemTime::now(), user);
+        }
+        let servers = self.servers.iter().filter_map(|server| {
+            let urls = server.urls.iter().filter(|url| !is_relay(url)).cloned();
+            let urls: Vec<String> = urls.collect();
+            (!urls.is_empty()).then(|| IceServer {
+                urls: urls.into(),
+                login: None,
+            })
+        });
+        IceServers {
+            servers: servers.collect(),
+            ttl: None,
+        }
     }
 
     /// How long after a login a client gets fresh credentials: half of their lifetime.
@@ -191,6 +205,25 @@ mod tests {
             assert_eq!((told.ttl, ice.renewed_after()), (None, None));
             assert_eq!(told.servers, ice.servers);
         }
+    }
+
+    #[test]
+    fn who_may_not_relay_gets_no_relay() {
+        let own = IceLogin {
+            username: "u".to_owned(),
+            credential: "p".to_owned(),
+        };
+        let servers = vec![
+            server(&["stun:a"], None),
+            server(&["stun:b", "turn:b"], None),
+            server(&["turns:c"], Some(own)),
+        ];
+        let told = Ice::new(servers, Some(relays())).servers_for(&user("alice"), false);
+        assert_eq!(told.ttl, None);
+        assert_eq!(
+            told.servers,
+            [server(&["stun:a"], None), server(&["stun:b"], None)]
+        );
     }
 
     #[test]

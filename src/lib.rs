@@ -44,6 +44,7 @@
 //! | [`model`] | plain values: ids, signals, commands, events, the two kinds of "no" (a refusal, a close reason) |
 //! | [`protocol`] | pure codecs between frames and commands or events: native and PeerJS |
 //! | [`transport`] | everything HTTP: WebSockets, event streams, polls, PeerJS routes, pages, TLS, admin routes |
+//! | [`auth`] | who a client is: tokens, the keys that verify them, and what they allow |
 //! | [`session`] | one client's session: its task, its state, its end |
 //! | [`router`] | one node's knowledge: names, mailboxes, logins, leases, other nodes, presence, the expiry guard |
 //! | [`broker`] | presence and delivery between nodes: a trait with its promises, in memory and over Redis |
@@ -105,6 +106,8 @@
 //! is here.
 
 pub mod model;
+
+pub mod auth;
 
 pub mod protocol;
 

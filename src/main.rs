@@ -199,7 +199,10 @@ async fn serve(config: Config, node: NodeId, telemetry: Telemetry) -> ExitCode {
         Ok(app) => app,
         Err(error) => {
             error!("{error}");
-            let wrong_setting = matches!(error, StartError::Tls(_) | StartError::Redis(_));
+            let wrong_setting = matches!(
+                error,
+                StartError::Tls(_) | StartError::Auth(_) | StartError::Redis(_)
+            );
             return ExitCode::from(if wrong_setting {
                 EX_CONFIG
             } else {

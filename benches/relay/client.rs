@@ -57,7 +57,7 @@ impl Client {
             };
         }
         client.upgrade(door, "/").await?;
-        let mut kind = "";
+        let mut kind = String::new();
         if subject.is_resumable() {
             // Like the client library, checks first that both directions work.
             client.queue(&frame(r#"{"type":"ping"}"#));
@@ -66,7 +66,10 @@ impl Client {
             if answer != r#"{"type":"pong"}"# {
                 return Err(format!("a ping was answered {answer}").into());
             }
-            kind = r#","resumable":true"#;
+            kind += r#","resumable":true"#;
+        }
+        if let Some(token) = subject.token() {
+            kind = format!(r#"{kind},"token":"{token}""#);
         }
         client.queue(&frame(&format!(
             r#"{{"type":"login","name":"{name}"{kind}}}"#

@@ -9,6 +9,7 @@
 //! - `before` and `before-resumable` are the same with the binary that `BEFORE` names. They are in the default if it is
 //!   set.
 //! - `peerserver` is the server of PeerJS, `peerjs` our nodes with PeerJS clients.
+//! - `tokens` needs a token of each client: `idle` tells what its check adds to a login.
 //! - `sampled` traces one call in a hundred, `traced` all; both also with a collector that fails: `traced-refused`,
 //!   `-slow`, `-gone`.
 //!

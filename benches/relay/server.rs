@@ -3,10 +3,12 @@
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use testing::node::{Launch, binary};
 use testing::ports::free_address;
+use testing::tokens::{Issuer, claims};
 use testing::{Process, Redis};
 
 use crate::Outcome;
@@ -27,11 +29,32 @@ pub(crate) enum Subject {
     PeerServer,
     /// Two nodes and their Redis, with PeerJS clients.
     PeerJs,
+    /// Two nodes and their Redis that need a token (EdDSA) of each client.
+    Tokens,
     /// Two nodes of another binary, whose path is in `BEFORE`.
     Before { resumable: bool },
     /// Two nodes and their Redis that trace one call in a hundred, or all.
     Traced { all: bool, collector: Manner },
 }
+
+/// A token, and the file with the key that verifies it.
+struct Issued {
+    token: String,
+    key: String,
+    _folder: tempfile::TempDir,
+}
+
+static ISSUED: LazyLock<Issued> = LazyLock::new(|| {
+    let issuer = Issuer::new("EdDSA");
+    let folder = tempfile::tempdir().expect("a folder for a key");
+    let path = folder.path().join("key.pem");
+    std::fs::write(&path, issuer.pem()).expect("a file for a key");
+    Issued {
+        token: issuer.sign(&claims("*")),
+        key: path.to_string_lossy().into_owned(),
+        _folder: folder,
+    }
+});
 
 impl Subject {
     pub(crate) fn name(self) -> &'static str {
@@ -41,6 +64,7 @@ impl Subject {
             Self::Switchboard { resumable: true } => "resumable",
             Self::PeerServer => "peerserver",
             Self::PeerJs => "peerjs",
+            Self::Tokens => "tokens",
             Self::Before { resumable: false } => "before",
             Self::Before { resumable: true } => "before-resumable",
             Self::Traced {
@@ -91,6 +115,7 @@ impl Subject {
             Self::Switchboard { resumable: true },
             Self::PeerServer,
             Self::PeerJs,
+            Self::Tokens,
             Self::Before { resumable: false },
             Self::Before { resumable: true },
         ]
@@ -102,6 +127,11 @@ impl Subject {
 
     pub(crate) fn speaks_peerjs(self) -> bool {
         matches!(self, Self::PeerServer | Self::PeerJs)
+    }
+
+    /// The token that its clients log in with: anybody's, so that one is enough.
+    pub(crate) fn token(self) -> Option<&'static str> {
+        (self == Self::Tokens).then(|| &*ISSUED.token)
     }
 
     /// Whether its clients log in as the client library does, and their signals carry ids.
@@ -130,6 +160,13 @@ impl Subject {
                 // The clients of this benchmark send no heartbeats.
                 let patient = [("SWITCHBOARD_PEERJS__ALIVE_TIMEOUT", "1h")];
                 start_switchboard(binary(), &patient).await
+            }
+            Self::Tokens => {
+                let needed = [
+                    ("SWITCHBOARD_AUTH__MODE", "required"),
+                    ("SWITCHBOARD_AUTH__JWT__KEYS", &*ISSUED.key),
+                ];
+                start_switchboard(binary(), &needed).await
             }
             Self::Before { .. } => {
                 let before = std::env::var("BEFORE");

@@ -209,12 +209,15 @@ export class Engine {
     const goesOn =
       stop === 'too_large'
         ? this.#outbox.dropLongest(why.message)
-        : stop === 'not_logged_in' && this.login.name !== undefined
+        : stop === 'not_logged_in'
+          ? this.login.name !== undefined
+          : why.code === 4003 && this.login.renews
     if (stop && !goesOn) {
       this.stop(new SwitchboardError(stop, why.message || stop))
       return false
     }
-    if (why.code === 4001) this.#lose()
+    // The token ended before there was a new one; the next login brings one.
+    if (why.code === 4001 || why.code === 4003) this.#lose()
     this.#outbox.lost()
     this.#set(this.state === 'connecting' ? 'connecting' : 'reconnecting')
     return true
@@ -251,10 +254,15 @@ export class Engine {
     else if (id !== undefined) this.#outbox.settle(message)
     else if (type === 'presence') this.watches.learn(message.users)
     else if (type === 'ice_servers') this.#setIceServers(message.iceServers)
+    else if (type === 'token_expires') this.#renew()
     else if (type === 'status') message.missed && this.#missed()
     else if (!this.calls?.heard(message) && type === 'message') this.#fire('message', { name, message: message.message })
     // goaway: the close follows, and says the same. Errors without an id are of nothing that we sent.
     if (seq !== undefined) this.#confirmation.handed(seq, bytes(text))
+  }
+
+  #renew() {
+    if (this.#connector) this.login.renew(this.#connector.life)
   }
 
   /** Signals may be lost. What is not acknowledged is sent again in any case, since the server answers each request. */

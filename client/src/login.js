@@ -5,6 +5,9 @@ import { deferred, sleep } from './util.js'
 /** @import { Link } from './link.js' */
 /** @import { Deferred } from './util.js' */
 
+/** Milliseconds until an app is asked again that had no new token. */
+const RENEW_AGAIN = 5000
+
 /** Who we want to be. @typedef {{ name: string, established: boolean } & Deferred<any>} Identity */
 /**
  * @typedef {{ transport: import('./types.js').TransportKind, error: SwitchboardError, final: boolean, retryIn?: number
@@ -109,9 +112,31 @@ export class Login {
     }
   }
 
+  /** Whether there is a new token for each login. */
+  get renews() {
+    return typeof this.#token === 'function'
+  }
+
+  /**
+   * The token ends soon: sends a new one, unless another connection logs in with one meanwhile.
+   * @param {AbortSignal} life
+   */
+  async renew(life) {
+    const link = this.#port.link()
+    while (this.renews && link && link === this.#port.link()) {
+      const token = await this.#newToken().catch(() => undefined)
+      if (token === undefined) await sleep(this.#clock, RENEW_AGAIN, life)
+      else if (link === this.#port.link()) return link.send(JSON.stringify({ type: 'token', token }))
+    }
+  }
+
+  async #newToken() {
+    return typeof this.#token === 'function' ? await this.#token() : this.#token
+  }
+
   /** @param {Link} link @param {Identity} identity @returns {Promise<any>} */
   async #ask(link, { name }) {
-    const token = typeof this.#token === 'function' ? await this.#token() : this.#token
+    const token = await this.#newToken()
     // By now another connection may be there, which waits for an answer of its own.
     if (link !== this.#port.link()) return
     const resume = this.resume && { resume: this.resume, last: this.#port.last() }

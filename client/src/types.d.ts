@@ -86,8 +86,8 @@ export interface SessionOptions extends ConnectOptions {
   /** Log in with this name at once. */
   name?: string
   /**
-   * Given to the server at each login. A function is asked each time, so it may fetch a new one. If it fails, the first
-   * login fails with `unauthorized`; at a reconnect it is asked again.
+   * Given to the server at each login. A function is asked each time, so it may fetch a new one, and also a minute before
+   * the server's time for it is over. If it fails, the first login fails with `unauthorized`; later it is asked again.
    */
   token?: string | (() => string | undefined | Promise<string | undefined>)
   /** Which transports to try, in this order. All by default. */

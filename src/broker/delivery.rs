@@ -3,7 +3,7 @@
 use tokio::sync::mpsc;
 
 use super::{Envelope, Holder, Question};
-use crate::model::{Offset, SessionId};
+use crate::model::{Offset, SessionId, UserName};
 
 /// How much of a resumable session's inbox may wait for its client's confirmation.
 #[derive(Clone, Copy, Debug)]
@@ -44,11 +44,18 @@ pub struct SendOptions {
     pub only: Option<SessionId>,
     /// Accept it even if the inbox is full.
     pub always: bool,
+    /// The sender is in a call with the holder, so it need not be among those who may call it.
+    pub in_call: bool,
     /// Publish directly to this plain session, which is known to hold the name, without looking its lease up.
     pub direct: Option<Holder>,
 }
 
 impl SendOptions {
+    /// Whether an envelope of this user may reach the holder.
+    pub fn let_reach(&self, holder: &Holder, from: &UserName) -> bool {
+        self.always || self.in_call || holder.lets_call(from)
+    }
+
     /// The only session that may receive the envelope, if there is one.
     pub fn meant(&self) -> Option<SessionId> {
         let direct = self.direct.as_ref().map(|holder| holder.session);
@@ -66,6 +73,8 @@ pub enum Sent {
     /// Nobody is subscribed to the channel of this plain holder: its node is reconnecting, or dead. Nothing was
     /// delivered.
     NoSubscriber(Holder),
+    /// The holder may not be called by the sender.
+    NotCallable,
     /// Nobody holds the name, or a session other than the one that was meant.
     Absent,
 }

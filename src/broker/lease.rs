@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::model::{Address, Heartbeat, NodeId, SessionId};
+use crate::model::{Address, Heartbeat, NamePattern, Names, NodeId, SessionId, UserName};
 
 /// The longest that a client hears nothing before it asks: in a call or waiting for an answer, and otherwise.
 const BUSY: Duration = Duration::from_secs(4);
@@ -65,6 +65,8 @@ pub struct Lease {
     pub session: SessionId,
     /// Grows with each resume of the session.
     pub generation: u32,
+    /// Who may call the user; `None` for everybody.
+    pub callable_by: Option<Names>,
     /// The kind of session.
     pub flags: Flags,
 }
@@ -78,7 +80,8 @@ pub struct Flags {
     pub detached: bool,
 }
 
-/// A lease as other nodes see it. The displayed text is the stored one: `NODE SESSION GENERATION FLAGS`.
+/// A lease as other nodes see it. The displayed text is the stored one: `NODE SESSION GENERATION FLAGS`, with
+/// `c=PATTERN,PATTERN` before the flags if only these may call the user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
     /// The node of the session.
@@ -87,8 +90,29 @@ pub struct Holder {
     pub session: SessionId,
     /// Grows with each resume of the session.
     pub generation: u32,
+    /// Who may call the user; `None` for everybody.
+    pub callable_by: Option<Names>,
     /// The kind of session.
     pub flags: Flags,
+}
+
+/// The prefix of the word with those who may call the user.
+const CALLABLE_BY: &str = "c=";
+
+/// The stored form of those who may call a user: a word, and a space behind it. Empty for everybody.
+pub(super) fn callable_word(names: Option<&Names>) -> String {
+    names.map_or_else(String::new, |names| {
+        let names: Vec<String> = names.iter().map(NamePattern::encoded).collect();
+        format!("{CALLABLE_BY}{} ", names.join(","))
+    })
+}
+
+impl Holder {
+    /// Whether this user may call the holder, and may know that it is here.
+    pub fn lets_call(&self, caller: &UserName) -> bool {
+        let names = self.callable_by.as_ref();
+        names.is_none_or(|names| names.cover(caller))
+    }
 }
 
 impl Lease {
@@ -98,6 +122,7 @@ impl Lease {
             node: node.clone(),
             session: self.session,
             generation: self.generation,
+            callable_by: self.callable_by.clone(),
             flags: self.flags,
         }
     }
@@ -112,8 +137,11 @@ impl fmt::Display for Holder {
         };
         write!(
             f,
-            "{} {} {} {flags}",
-            self.node, self.session, self.generation
+            "{} {} {} {}{flags}",
+            self.node,
+            self.session,
+            self.generation,
+            callable_word(self.callable_by.as_ref())
         )
     }
 }
@@ -129,14 +157,24 @@ impl FromStr for Holder {
     fn from_str(text: &str) -> Result<Self, InvalidHolder> {
         let mut words = text.split(' ');
         let mut word = || words.next().ok_or(InvalidHolder);
+        let node = NodeId::known(word()?);
+        let session = word()?.parse().map_err(|_| InvalidHolder)?;
+        let generation = word()?.parse().map_err(|_| InvalidHolder)?;
+        let (mut flags, mut callable_by) = (word()?, None);
+        if let Some(names) = flags.strip_prefix(CALLABLE_BY) {
+            let names = names.split(',').filter(|name| !name.is_empty());
+            callable_by = Some(names.map(NamePattern::decoded).collect());
+            flags = word()?;
+        }
         Ok(Self {
-            node: NodeId::known(word()?),
-            session: word()?.parse().map_err(|_| InvalidHolder)?,
-            generation: word()?.parse().map_err(|_| InvalidHolder)?,
-            flags: word().map(|flags| Flags {
+            node,
+            session,
+            generation,
+            callable_by,
+            flags: Flags {
                 resumable: flags.contains('r'),
                 detached: flags.contains('d'),
-            })?,
+            },
         })
     }
 }
@@ -244,7 +282,7 @@ mod tests {
 
     #[test]
     fn holder_round_trips_through_text() {
-        for flags in ["-", "r", "rd"] {
+        for flags in ["-", "r", "rd", "c= -", "c=bob,team-*,a%2A%2C%20%C3%BC rd"] {
             let text = format!("node-1.00c0ffee {:032x} 7 {flags}", 42);
             assert_eq!(text.parse::<Holder>().unwrap().to_string(), text);
         }

@@ -38,7 +38,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
-use crate::model::{Address, NodeId, Offset, Realm, SecretHash, SessionId, UserName};
+use crate::model::{Address, Names, NodeId, Offset, Realm, SecretHash, SessionId, UserName};
 
 /// Presence and delivery between nodes. `tests/it/conformance.rs` checks every implementation against these promises:
 ///
@@ -78,13 +78,15 @@ pub trait Broker: Send + Sync + fmt::Debug + 'static {
         from: Option<&SecretHash>,
     ) -> Result<Claim, BrokerError>;
 
-    /// Takes a session over from its earlier connection, on whichever node that is. `last` is the last entry that the
-    /// client has seen, if it knows. `guarded` means that the store may have lost data and holders are still rewriting
-    /// their records: an unknown session is then [`Resume::Later`], not [`Resume::Gone`].
+    /// Takes a session over from its earlier connection, on whichever node that is. From now on only `callable_by` may
+    /// call it. `last` is the last entry that the client has seen, if it knows. `guarded` means that the store may have
+    /// lost data and holders are still rewriting their records: an unknown session is then [`Resume::Later`], not
+    /// [`Resume::Gone`].
     async fn resume(
         &self,
         address: &Address,
         secret: &SecretHash,
+        callable_by: Option<&Names>,
         last: Option<Offset>,
         guarded: bool,
     ) -> Result<Resume, BrokerError>;

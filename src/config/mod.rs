@@ -1,6 +1,7 @@
 //! The configuration: `default.toml`, then a file, then the environment, then flags. All mistakes
 //! are reported together.
 
+mod auth;
 mod backend;
 mod check;
 mod effective;
@@ -26,6 +27,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use self::reader::Reader;
+use crate::auth::{self as tokens, Auth};
 use crate::broker::Terms;
 use crate::ice::Ice;
 use crate::router::Bounds;
@@ -63,6 +65,8 @@ pub struct Config {
     pub drain_window: Duration,
     /// After this long a drain ends, even if sessions are left.
     pub drain_deadline: Duration,
+    /// Who needs a token, and the keys that verify tokens.
+    pub auth: tokens::Settings,
     /// Logs, metrics and traces.
     pub telemetry: telemetry::Settings,
     presence: Presence,
@@ -173,6 +177,7 @@ impl Config {
                 stream_age: reader.duration("http.stream_age"),
             },
             peerjs: peerjs::read(reader),
+            auth: auth::read(reader),
             ice: Arc::new(ice::read(reader)),
             pages: reader.boolean("pages.enabled"),
         }
@@ -206,7 +211,7 @@ impl Config {
     }
 
     /// The settings of the transport.
-    pub fn transport(&self) -> transport::Settings {
+    pub fn transport(&self, auth: Arc<Auth>) -> transport::Settings {
         transport::Settings {
             clocks: self.session.clocks,
             write_timeout: self.session.write_timeout,
@@ -220,6 +225,7 @@ impl Config {
             http: self.http,
             peerjs: self.peerjs.clone(),
             ice: Arc::clone(&self.ice),
+            auth,
             pages: self.pages,
             tls: self.tls.is_some(),
         }

@@ -1,6 +1,7 @@
 use super::names::variable_of;
 use super::*;
 
+mod auth;
 mod ice;
 mod naming;
 mod otel;

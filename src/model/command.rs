@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Offset, Report, Signal, TraceContext, UserName};
+use super::{Offset, Report, Secret, Signal, TraceContext, UserName};
 
 /// The `id` of a request, echoed in its reply exactly as the client wrote it (JSON text).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -85,6 +85,13 @@ pub enum Command {
         /// The last received offset.
         seq: Offset,
     },
+    /// Replace the token of the session before it expires.
+    Renew {
+        /// The new token.
+        token: Secret,
+        /// Echoed in the reply.
+        id: Option<Correlation>,
+    },
     /// Prove that the client is alive, in protocols that require it (PeerJS).
     Heartbeat,
     /// Log out and close the connection.
@@ -112,6 +119,7 @@ impl Command {
             | Self::Leave { id, .. }
             | Self::Presence { id, .. }
             | Self::Report { id, .. }
+            | Self::Renew { id, .. }
             | Self::Ping { id, .. } => id,
             Self::Confirm { .. } | Self::Heartbeat | Self::Quit => None,
         }

@@ -71,6 +71,18 @@ pub enum Event {
     },
     /// Fresh ICE servers, before the credentials of the previous ones expire.
     IceServers(IceServers),
+    /// The session's token expires; the client sends a new one, or is disconnected then.
+    TokenExpires {
+        /// The time until then.
+        within: Duration,
+    },
+    /// The session has a new token.
+    TokenRenewed {
+        /// How long it is valid.
+        valid_for: Duration,
+        /// The request's `id`.
+        id: Option<Correlation>,
+    },
     /// The broker became unreachable, or is reachable again.
     Status {
         /// Whether it is reachable.

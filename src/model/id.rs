@@ -51,7 +51,7 @@ pub struct InvalidAddress;
 
 /// Everything outside `A-Za-z0-9._@+~-` is percent-encoded, so a name cannot contain parts of a
 /// Redis key, a pattern, a hash tag or another realm.
-const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
+pub(super) const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'.')
     .remove(b'_')
     .remove(b'@')

@@ -3,6 +3,7 @@
 //! None of them is ever serialized. Each border (`protocol`, `broker::envelope`, `transport`)
 //! converts to wire structs of its own, so a changed field of one protocol does not affect another.
 
+mod claims;
 mod command;
 mod event;
 mod frame;
@@ -15,6 +16,7 @@ mod secret;
 mod signal;
 mod trace;
 
+pub use claims::{CLOCK_SKEW, Claims, NamePattern, Names};
 pub use command::{Command, Correlation, IfAbsent, LeaveTarget, LoginRequest};
 pub use event::{AckStatus, Event, Heartbeat, LeaveReason, Pace, Welcome};
 pub use frame::Frame;

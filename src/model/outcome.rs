@@ -58,6 +58,13 @@ pub enum Refusal {
     InvalidName(InvalidName),
     /// The proof of the name is missing or wrong; the text says which.
     Unauthorized(&'static str),
+    /// The token does not allow it; the text says what.
+    Forbidden(&'static str),
+    /// The keys that verify tokens cannot be fetched.
+    KeysUnavailable {
+        /// When to try again.
+        retry_after: Duration,
+    },
     /// The session cannot be resumed.
     ResumeFailed,
     /// The node is shutting down, or full; another node will accept the login.
@@ -68,7 +75,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every code.
-    pub const CODES: [&'static str; 15] = [
+    pub const CODES: [&'static str; 16] = [
         "unknown_type",
         "bad_json",
         "bad_message",
@@ -81,6 +88,7 @@ impl Refusal {
         "name_taken",
         "invalid_name",
         "unauthorized",
+        "forbidden",
         "resume_failed",
         "draining",
         "too_many",
@@ -96,11 +104,12 @@ impl Refusal {
             Self::AlreadyLoggedIn => "already_logged_in",
             Self::UserUnavailable => "user_unavailable",
             Self::RateLimited { .. } => "rate_limited",
-            Self::Unavailable { .. } => "unavailable",
+            Self::Unavailable { .. } | Self::KeysUnavailable { .. } => "unavailable",
             Self::InboxFull { .. } => "inbox_full",
             Self::NameTaken { .. } => "name_taken",
             Self::InvalidName(_) => "invalid_name",
             Self::Unauthorized(_) => "unauthorized",
+            Self::Forbidden(_) => "forbidden",
             Self::ResumeFailed => "resume_failed",
             Self::Draining => "draining",
             Self::TooMany(_) => "too_many",
@@ -112,9 +121,10 @@ impl Refusal {
         match self {
             Self::UnknownType(word) => format!("Command not found: {word}").into(),
             Self::BadJson => "Command not found: undefined".into(),
-            Self::BadMessage(what) | Self::Unauthorized(what) | Self::TooMany(what) => {
-                (*what).into()
-            }
+            Self::BadMessage(what)
+            | Self::Unauthorized(what)
+            | Self::Forbidden(what)
+            | Self::TooMany(what) => (*what).into(),
             Self::NotLoggedIn => "Log in first".into(),
             Self::AlreadyLoggedIn => {
                 "This connection is logged in already: open another connection for another name"
@@ -124,6 +134,10 @@ impl Refusal {
             Self::RateLimited { .. } => "Too many messages: send fewer per second".into(),
             Self::Unavailable { .. } => {
                 "The server's broker did not answer in time: try again, with the same id".into()
+            }
+            Self::KeysUnavailable { .. } => {
+                "The server cannot fetch the keys of its tokens (auth.jwt.jwks_url): try again"
+                    .into()
             }
             Self::InboxFull { .. } => {
                 "This user's inbox is full: try again later, with the same id".into()
@@ -144,6 +158,7 @@ impl Refusal {
         match self {
             Self::RateLimited { retry_after }
             | Self::Unavailable { retry_after }
+            | Self::KeysUnavailable { retry_after }
             | Self::InboxFull { retry_after } => Some(*retry_after),
             Self::NameTaken { retry_after } => *retry_after,
             _ => None,
@@ -180,6 +195,8 @@ pub enum CloseReason {
     TooFast,
     /// The login in the connection's URL was refused, and the client was told why.
     NotAdmitted,
+    /// The token's time is over, and the client sent no new one.
+    TokenExpired,
 }
 
 impl CloseReason {
@@ -192,6 +209,7 @@ impl CloseReason {
             Self::Overloaded => Some(1013),
             Self::Replaced => Some(4000),
             Self::NameLost => Some(4001),
+            Self::TokenExpired => Some(4003),
             Self::TooSlow => Some(4008),
             Self::NoLogin => Some(4009),
             Self::Silent | Self::Expired => Some(4010),
@@ -200,7 +218,7 @@ impl CloseReason {
     }
 
     /// All reasons.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::ByClient,
         Self::Dropped,
         Self::TooLarge,
@@ -214,6 +232,7 @@ impl CloseReason {
         Self::Expired,
         Self::TooFast,
         Self::NotAdmitted,
+        Self::TokenExpired,
     ];
 
     /// The label in metrics.
@@ -232,6 +251,7 @@ impl CloseReason {
             Self::Expired => "expired",
             Self::TooFast => "too_fast",
             Self::NotAdmitted => "not_admitted",
+            Self::TokenExpired => "token_expired",
         }
     }
 
@@ -251,6 +271,7 @@ impl CloseReason {
             Self::Expired => "no request within http.session_ttl",
             Self::TooFast => "kept exceeding the rate limit",
             Self::NotAdmitted => "the login was refused",
+            Self::TokenExpired => "the token has expired",
         }
     }
 
@@ -258,7 +279,7 @@ impl CloseReason {
     pub fn leave_reason(self) -> LeaveReason {
         match self {
             Self::ByClient | Self::Draining | Self::NotAdmitted => LeaveReason::Closed,
-            Self::TooLarge | Self::TooFast => LeaveReason::Kicked,
+            Self::TooLarge | Self::TooFast | Self::TokenExpired => LeaveReason::Kicked,
             Self::Replaced => LeaveReason::Replaced,
             Self::Dropped
             | Self::Overloaded
@@ -285,7 +306,8 @@ impl CloseReason {
             | Self::NameLost
             | Self::NoLogin
             | Self::Expired
-            | Self::NotAdmitted => false,
+            | Self::NotAdmitted
+            | Self::TokenExpired => false,
         }
     }
 

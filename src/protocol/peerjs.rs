@@ -127,6 +127,7 @@ impl Codec for PeerJs {
                     Refusal::UserUnavailable
                     | Refusal::InboxFull { .. }
                     | Refusal::TooMany(_)
+                    | Refusal::Forbidden(_)
                     | Refusal::RateLimited { .. }
                     | Refusal::Unavailable { .. },
                 ) => Some(self.forward("EXPIRE", name, b"")),
@@ -145,6 +146,8 @@ impl Codec for PeerJs {
             | Event::Pong { .. }
             | Event::GoAway { .. }
             | Event::IceServers(_)
+            | Event::TokenExpires { .. }
+            | Event::TokenRenewed { .. }
             | Event::Status { .. } => None,
         }
     }
@@ -196,7 +199,9 @@ fn type_and_payload(signal: &Signal) -> Option<(&'static str, &[u8])> {
 fn login_refusal(refusal: &Refusal) -> Option<String> {
     let (kind, message): (_, Cow<'_, str>) = match refusal {
         Refusal::NameTaken { .. } => ("ID-TAKEN", "ID is taken".into()),
-        Refusal::Draining | Refusal::Unavailable { .. } => return None,
+        Refusal::Draining | Refusal::Unavailable { .. } | Refusal::KeysUnavailable { .. } => {
+            return None;
+        }
         refusal => ("ERROR", refusal.message()),
     };
     Some(format!(

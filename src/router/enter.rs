@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 use super::Router;
 use super::login::{Claimed, IfHeld};
 use super::resume::{Proof, ResumeError};
-use crate::model::{Address, Refusal, Secret};
+use crate::model::{Address, Names, Refusal, Secret};
 
 /// The pause between two attempts at a name whose holder has no connection.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -24,6 +24,7 @@ impl Router {
     pub async fn enter(
         self: &Arc<Self>,
         address: Address,
+        callable_by: Option<Names>,
         secret: Secret,
         from: &Secret,
         grace: Option<Duration>,
@@ -36,8 +37,8 @@ impl Router {
         let refused = |refusal| Err(ResumeError::Refused(refusal));
         let mut if_held = IfHeld::Refuse;
         loop {
-            let (to, with) = (address.clone(), secret.clone());
-            let refusal = match self.claim(to, Some(with), from, if_held, kept).await {
+            let (seat, with) = ((address.clone(), callable_by.clone()), secret.clone());
+            let refusal = match self.claim(seat, Some(with), from, if_held, kept).await {
                 Ok(claimed) => return Ok(claimed),
                 Err(refusal) => refusal,
             };
@@ -50,7 +51,8 @@ impl Router {
                 _ => return refused(refusal),
             }
             let proof = Proof::Secret(secret.clone());
-            match self.resume(address.clone(), proof, None).await {
+            let (to, callers) = (address.clone(), callable_by.clone());
+            match self.resume(to, callers, proof, None).await {
                 Ok(claimed) => return Ok(claimed),
                 unheard @ Err(ResumeError::Unheard(..)) => return unheard,
                 Err(ResumeError::WrongSecret) if if_held == IfHeld::Refuse => {

@@ -10,7 +10,7 @@ use super::mailbox::{MailboxReceiver, mailbox};
 use super::{Registry, Router};
 use crate::broker::{BrokerError, Claim, Flags, Holder, Lease, Resumed, Verdict};
 use crate::bugs::{self, Bug};
-use crate::model::{Address, Offset, Refusal, Secret, SecretHash, SessionId};
+use crate::model::{Address, Names, Offset, Refusal, Secret, SecretHash, SessionId};
 
 /// How long a barrier may take before the login fails.
 pub const BARRIER_WITHIN: Duration = Duration::from_secs(2);
@@ -72,18 +72,20 @@ impl Router {
         self.registry.logged_in() >= self.settings.sessions
     }
 
-    /// Logs a user in. With a `secret` the session is resumable. Refuses with `NameTaken` if the holder is alive or may
-    /// still resume, or if the name is reserved for somebody else than `from`, and with `Unavailable` if the broker
-    /// does not answer or the expiry guard holds. Must be polled to completion: a login that is dropped half-way leaves
-    /// its lease to expire.
+    /// Logs a user in, whom only `callable_by` may call. With a `secret` the session is resumable. Refuses with
+    /// `NameTaken` if the holder is alive or may still resume, or if the name is reserved for somebody else than
+    /// `from`, and with `Unavailable` if the broker does not answer or the expiry guard holds. Must be polled to
+    /// completion: a login that is dropped half-way leaves its lease to expire.
     pub async fn login(
         self: &Arc<Self>,
         address: Address,
+        callable_by: Option<Names>,
         secret: Option<Secret>,
         from: &Secret,
     ) -> Result<Claimed, Refusal> {
         let kept = self.local.terms.grace_if_idle();
-        self.claim(address, secret, from, IfHeld::Challenge, kept)
+        let seat = (address, callable_by);
+        self.claim(seat, secret, from, IfHeld::Challenge, kept)
             .await
     }
 
@@ -91,7 +93,7 @@ impl Router {
     /// long.
     pub(super) async fn claim(
         self: &Arc<Self>,
-        address: Address,
+        (address, callable_by): (Address, Option<Names>),
         secret: Option<Secret>,
         from: &Secret,
         if_held: IfHeld,
@@ -109,6 +111,7 @@ impl Router {
             address,
             session: SessionId::random(),
             generation: 0,
+            callable_by,
             flags: Flags {
                 resumable: secret.is_some(),
                 detached: false,

@@ -178,11 +178,11 @@ impl Router {
         self.local.peers.living()
     }
 
-    /// The connected users of a realm, on any node, in alphabetical order. Returns an arbitrary subset if there are
-    /// more than `most`. Scans every name in the store: call it rarely.
+    /// The connected users of a realm whom everybody may call, on any node, in alphabetical order. Returns an arbitrary
+    /// subset if there are more than `most`. Scans every name in the store: call it rarely.
     pub async fn names(&self, realm: &Realm, most: usize) -> Result<Vec<UserName>, BrokerError> {
         let mut found = self.broker.names(realm, most).await?;
-        found.retain(|(_, holder)| !holder.flags.detached);
+        found.retain(|(_, holder)| !holder.flags.detached && holder.callable_by.is_none());
         let nodes: HashSet<&NodeId> = found.iter().map(|(_, holder)| &holder.node).collect();
         let nodes: Vec<NodeId> = nodes.into_iter().cloned().collect();
         let alive = self.broker.nodes(&nodes).await?.alive;
@@ -272,16 +272,20 @@ impl Router {
     pub fn route(&self, to: &Address, options: SendOptions, envelope: Envelope, receipt: Receipt) {
         match self.registry.find(to) {
             LocalRoute::Elsewhere => self.broker.send(to, options, envelope, receipt),
-            LocalRoute::Here(session, mailbox)
+            LocalRoute::Here(session, callable_by, mailbox)
                 if options.meant().is_none_or(|meant| meant == session) =>
             {
-                let posted = mailbox.post(Mail::Direct(envelope));
                 let holder = Holder {
+                    callable_by,
                     node: self.local.id.clone(),
                     session,
                     generation: 0,
                     flags: <_>::default(),
                 };
+                if !options.let_reach(&holder, &envelope.from.address.name) {
+                    return receipt.settle(Ok(Sent::NotCallable));
+                }
+                let posted = mailbox.post(Mail::Direct(envelope));
                 receipt.settle(Ok(match posted {
                     Ok(()) => Sent::To(holder),
                     Err(NotPosted::Share) => {

@@ -15,7 +15,7 @@ use tracing::debug;
 use super::mailbox::Mail;
 use super::{Holder, Router};
 use crate::broker::{BrokerError, Lease};
-use crate::model::{Address, NodeId, Realm, Refusal, SessionId, UserName};
+use crate::model::{Address, NodeId, Refusal, SessionId, UserName};
 
 /// How many names one session may watch, or query at once (docs/src/protocol/messages.md).
 const NAMES: usize = 256;
@@ -43,7 +43,8 @@ pub(super) struct Watchers {
 
 #[derive(Debug)]
 struct Watch {
-    realm: Realm,
+    /// Who watches.
+    watcher: Address,
     users: HashMap<UserName, bool>,
 }
 
@@ -74,7 +75,7 @@ impl Watchers {
             watch
                 .users
                 .keys()
-                .map(|name| Address::new(watch.realm.clone(), name.clone()))
+                .map(|name| Address::new(watch.watcher.realm.clone(), name.clone()))
         });
         all.collect::<BTreeSet<_>>().into_iter().collect()
     }
@@ -99,18 +100,21 @@ impl Router {
             .map(|name| Address::new(realm.clone(), name.clone()))
             .collect();
         let here = self.here(&addresses).await;
+        let seen =
+            |here: Option<Holder>| here.is_some_and(|holder| holder.lets_call(&lease.address.name));
         let unknown = |retry_after| Refusal::Unavailable { retry_after };
         let here = here.map_err(|_| unknown(Duration::from_secs(1)))?;
         if let Some(retry_after) = self.expiry_guard.remaining() {
             return Err(unknown(retry_after));
         }
+        let here = here.into_iter().map(seen);
         let users: Vec<_> = names.into_iter().zip(here).collect();
         match watch {
             None => {}
             Some(true) => {
                 let mut told = self.watches.lock();
                 let fresh = || Watch {
-                    realm: realm.clone(),
+                    watcher: lease.address.clone(),
                     users: HashMap::new(),
                 };
                 let watch = told.entry(session).or_insert_with(fresh);
@@ -187,15 +191,19 @@ impl Router {
         }
     }
 
-    fn tell_watchers(&self, here: &HashMap<Address, bool>) {
+    fn tell_watchers(&self, here: &HashMap<Address, Option<Holder>>) {
         let mut news = Vec::new();
         for (session, watch) in self.watches.lock().iter_mut() {
             let mut changed = Vec::new();
             for (name, told) in &mut watch.users {
-                let now = here.get(&Address::new(watch.realm.clone(), name.clone()));
-                if let Some(now) = now.filter(|now| *now != told) {
-                    *told = *now;
-                    changed.push((name.clone(), *now));
+                let address = Address::new(watch.watcher.realm.clone(), name.clone());
+                let now = here.get(&address).map(|holder| {
+                    let holder = holder.as_ref();
+                    holder.is_some_and(|holder| holder.lets_call(&watch.watcher.name))
+                });
+                if let Some(now) = now.filter(|now| now != told) {
+                    *told = now;
+                    changed.push((name.clone(), now));
                 }
             }
             if !changed.is_empty() {
@@ -215,8 +223,8 @@ impl Router {
         Ok(holders)
     }
 
-    /// Whether each of these has a lease whose node is alive.
-    async fn here(&self, addresses: &[Address]) -> Result<Vec<bool>, BrokerError> {
+    /// The holder of each of these, if its node is alive.
+    async fn here(&self, addresses: &[Address]) -> Result<Vec<Option<Holder>>, BrokerError> {
         let holders = self.holders(addresses).await?;
         let nodes: BTreeSet<NodeId> = holders
             .iter()
@@ -234,11 +242,10 @@ impl Router {
             holder.flags.resumable
                 && self.local.peers.dead_for(&holder.node) < self.local.terms.grace_if_idle()
         };
-        let here = |holder: &Option<Holder>| {
-            holder
-                .as_ref()
-                .is_some_and(|holder| alive.get(&holder.node) == Some(&true) || awaited(holder))
-        };
-        Ok(holders.iter().map(here).collect())
+        let here = |holder: &Holder| alive.get(&holder.node) == Some(&true) || awaited(holder);
+        Ok(holders
+            .into_iter()
+            .map(|holder| holder.filter(here))
+            .collect())
     }
 }

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use super::mailbox::{Mail, MailboxSender};
 use crate::broker::Lease;
 use crate::bugs::{self, Bug};
-use crate::model::{Address, SessionId};
+use crate::model::{Address, Names, SessionId};
 
 /// Behind a sync lock: every critical section is a few map operations. Nobody posts or waits while holding it.
 #[derive(Debug, Default)]
@@ -34,6 +34,8 @@ struct Entry {
 struct LocalHolder {
     session: SessionId,
     generation: u32,
+    /// Who may call the user; `None` for everybody.
+    callable_by: Option<Names>,
     /// A resumable session is reached through its inbox only.
     resumable: bool,
     /// Set when the barrier has come back. Until then the login is not complete, and the user counts as absent.
@@ -44,8 +46,8 @@ struct LocalHolder {
 /// Where to deliver to a user.
 #[derive(Debug)]
 pub(super) enum LocalRoute {
-    /// To this plain session of this node.
-    Here(SessionId, MailboxSender),
+    /// To this plain session of this node, which only these may call.
+    Here(SessionId, Option<Names>, MailboxSender),
     /// Nowhere yet: the user's login on this node is not complete.
     Arriving,
     /// Through the broker: the user is elsewhere, or has an inbox.
@@ -88,6 +90,7 @@ impl Registry {
             let seated = LocalHolder {
                 session: lease.session,
                 generation: lease.generation,
+                callable_by: lease.callable_by.clone(),
                 resumable: lease.flags.resumable,
                 reachable: false,
                 mailbox: entry.mailbox.clone(),
@@ -169,7 +172,8 @@ impl Registry {
         match self.lock().holders.get(address) {
             Some(holder) if holder.resumable => LocalRoute::Elsewhere,
             Some(holder) if holder.reachable => {
-                LocalRoute::Here(holder.session, holder.mailbox.clone())
+                let callable_by = holder.callable_by.clone();
+                LocalRoute::Here(holder.session, callable_by, holder.mailbox.clone())
             }
             Some(_) => LocalRoute::Arriving,
             None => LocalRoute::Elsewhere,

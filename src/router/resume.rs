@@ -7,7 +7,7 @@ use super::Router;
 use super::login::{Claimed, Unheard, unavailable};
 use super::mailbox::mailbox;
 use crate::broker::Resume;
-use crate::model::{Address, CloseReason, Offset, Refusal, Secret, SecretHash};
+use crate::model::{Address, CloseReason, Names, Offset, Refusal, Secret, SecretHash};
 
 /// When to retry a resume that came too early after a loss of data.
 const RETRY_LATER: Duration = Duration::from_millis(250);
@@ -39,6 +39,7 @@ impl Router {
     pub async fn resume(
         self: &Arc<Self>,
         address: Address,
+        callable_by: Option<Names>,
         proof: Proof,
         last: Option<Offset>,
     ) -> Result<Claimed, ResumeError> {
@@ -52,7 +53,9 @@ impl Router {
         };
         // If the store lost data, the session's holder gets time to rewrite the record.
         let guarded = !self.is_intact().await;
-        let resume = self.broker.resume(&address, &hash, last, guarded).await;
+        let callers = callable_by.as_ref();
+        let resume = self.broker.resume(&address, &hash, callers, last, guarded);
+        let resume = resume.await;
         let resumed = match resume.map_err(refused)? {
             Resume::Won(resumed) => resumed,
             Resume::Later => {

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::heartbeat::Clocks;
-use super::http::HttpSession;
+use super::progress::HttpSession;
 use super::state::SessionPolicy;
+use crate::auth::Auth;
 use crate::drain::Phase;
 use crate::ice::Ice;
 use crate::limits::{AddressLimits, RateLimit};
-use crate::model::{LoginRequest, Pace, Realm, Refusal};
+use crate::model::{Claims, LoginRequest, Pace, Realm, Refusal};
 use crate::router::Router;
 
 /// The context of one session.
@@ -17,7 +18,7 @@ use crate::router::Router;
 pub struct SessionContext {
     /// The router of this node.
     pub router: Arc<Router>,
-    /// The tenant that the session belongs to.
+    /// The realm of the door; a token may choose another.
     pub realm: Realm,
     /// Ping intervals and time-outs.
     pub clocks: Clocks,
@@ -37,6 +38,10 @@ pub struct SessionContext {
     pub http: Option<Box<HttpSession>>,
     /// The ICE servers to announce.
     pub ice: Arc<Ice>,
+    /// Checks tokens.
+    pub auth: Arc<Auth>,
+    /// What the token says that came with the request.
+    pub admitted: Option<Arc<Claims>>,
     /// How the session begins.
     pub initial_login: InitialLogin,
     /// How sessions of this protocol behave.

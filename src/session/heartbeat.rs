@@ -7,6 +7,9 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::model::CloseReason;
 
+/// How long before the end of its token a client is told.
+const TOKEN_TOLD_BEFORE: Duration = Duration::from_mins(1);
+
 /// Ping intervals and time-outs.
 #[derive(Clone, Copy, Debug)]
 pub struct Clocks {
@@ -35,6 +38,9 @@ pub(super) struct Heartbeat {
     login_by: Option<Instant>,
     /// When the ICE servers must be announced again.
     renew_at: Option<Instant>,
+    /// When to tell the client that its token expires, and when the session ends.
+    token_told_at: Option<Instant>,
+    token_ends_at: Option<Instant>,
     /// The deadline of a sign of life, while the session is challenged.
     alive_by: Option<Instant>,
     timer: Pin<Box<Sleep>>,
@@ -49,6 +55,8 @@ pub(super) enum Pulse {
     Ping,
     /// Announce the ICE servers again.
     Renew,
+    /// Tell the client that its token expires so soon.
+    TokenExpires(Duration),
     /// End the session for this reason.
     Stopped(CloseReason),
 }
@@ -65,6 +73,8 @@ impl Heartbeat {
             beaten_at: now,
             login_by,
             renew_at: None,
+            token_told_at: None,
+            token_ends_at: None,
             alive_by: None,
             timer,
         };
@@ -91,6 +101,14 @@ impl Heartbeat {
     /// Sets when the ICE servers must be announced again; `None` if they do not expire.
     pub(super) fn renews_in(&mut self, time: Option<Duration>) {
         self.renew_at = time.map(|time| Instant::now() + time);
+        self.set_timer();
+    }
+
+    /// Sets how long the client's token is valid; `None` if it has none.
+    pub(super) fn token_ends_in(&mut self, time: Option<Duration>) {
+        self.token_ends_at = time.map(|time| Instant::now() + time);
+        self.token_told_at =
+            time.map(|time| Instant::now() + time.saturating_sub(TOKEN_TOLD_BEFORE));
         self.set_timer();
     }
 
@@ -121,6 +139,8 @@ impl Heartbeat {
         let now = Instant::now();
         let pulse = if self.login_by.is_some_and(|by| now >= by) {
             Pulse::Stopped(CloseReason::NoLogin)
+        } else if self.token_ends_at.is_some_and(|at| now >= at) {
+            Pulse::Stopped(CloseReason::TokenExpired)
         } else if now >= self.silent_at() || self.alive_by.is_some_and(|by| now >= by) {
             Pulse::Stopped(CloseReason::Silent)
         } else if now >= self.ping_at() {
@@ -129,6 +149,11 @@ impl Heartbeat {
         } else if self.renew_at.is_some_and(|at| now >= at) {
             self.renew_at = None;
             Pulse::Renew
+        } else if let Some(ends_at) = self.token_ends_at
+            && self.token_told_at.is_some_and(|at| now >= at)
+        {
+            self.token_told_at = None;
+            Pulse::TokenExpires(ends_at - now)
         } else {
             Pulse::Steady
         };
@@ -150,121 +175,19 @@ impl Heartbeat {
     }
 
     fn set_timer(&mut self) {
-        let next = [self.login_by, self.renew_at, self.alive_by]
-            .into_iter()
-            .flatten();
+        let next = [
+            self.login_by,
+            self.renew_at,
+            self.alive_by,
+            self.token_told_at,
+            self.token_ends_at,
+        ];
+        let next = next.into_iter().flatten();
         let next = next.fold(self.silent_at().min(self.ping_at()), Instant::min);
         self.timer.as_mut().reset(next);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const CLOCKS: Clocks = Clocks {
-        ping_every: Duration::from_secs(10),
-        silent_after: Duration::from_secs(20),
-        login_within: Duration::from_mins(2),
-        doubt: Duration::from_secs(2),
-        beats_within: None,
-    };
-
-    async fn next(heartbeat: &mut Heartbeat) -> (Pulse, Duration) {
-        let since = Instant::now();
-        loop {
-            heartbeat.due().await;
-            let pulse = heartbeat.beat();
-            if pulse != Pulse::Steady {
-                return (pulse, since.elapsed());
-            }
-        }
-    }
-
-    fn seconds((pulse, time): (Pulse, Duration)) -> (Pulse, u128) {
-        (pulse, time.as_millis().div_ceil(1000))
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_silent_client_is_pinged_and_then_left() {
-        let mut heartbeat = Heartbeat::start(CLOCKS);
-        assert_eq!(seconds(next(&mut heartbeat).await), (Pulse::Ping, 10));
-        assert_eq!(
-            next(&mut heartbeat).await.0,
-            Pulse::Stopped(CloseReason::Silent)
-        );
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_client_that_never_logs_in_is_left() {
-        let mut heartbeat = Heartbeat::start(CLOCKS);
-        for _ in 0..11 {
-            assert_eq!(next(&mut heartbeat).await.0, Pulse::Ping);
-            heartbeat.heard();
-        }
-        assert_eq!(
-            next(&mut heartbeat).await.0,
-            Pulse::Stopped(CloseReason::NoLogin)
-        );
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_runs_out_is_told_anew_once_for_each_time() {
-        let mut heartbeat = Heartbeat::start(CLOCKS);
-        heartbeat.logged_in();
-        heartbeat.renews_in(Some(Duration::from_secs(15)));
-        assert_eq!(seconds(next(&mut heartbeat).await), (Pulse::Ping, 10));
-        heartbeat.heard();
-        assert_eq!(seconds(next(&mut heartbeat).await), (Pulse::Renew, 5));
-        assert_eq!(seconds(next(&mut heartbeat).await), (Pulse::Ping, 5));
-        heartbeat.heard();
-        heartbeat.renews_in(None);
-        assert_eq!(seconds(next(&mut heartbeat).await), (Pulse::Ping, 10));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_doubted_client_has_two_seconds() {
-        let mut heartbeat = Heartbeat::start(CLOCKS);
-        heartbeat.logged_in();
-        heartbeat.doubted();
-        heartbeat.heard();
-        assert_eq!(next(&mut heartbeat).await.0, Pulse::Ping, "it answered");
-        heartbeat.doubted();
-        assert_eq!(
-            seconds(next(&mut heartbeat).await),
-            (Pulse::Stopped(CloseReason::Silent), 2)
-        );
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_time_of_a_long_write_is_no_silence() {
-        let mut heartbeat = Heartbeat::start(CLOCKS);
-        heartbeat.logged_in();
-        heartbeat.doubted();
-        let wrote = Duration::from_secs(5);
-        tokio::time::advance(wrote).await;
-        heartbeat.wrote_for(wrote);
-        assert_eq!(
-            seconds(next(&mut heartbeat).await),
-            (Pulse::Stopped(CloseReason::Silent), 2)
-        );
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_client_must_give_the_sign_of_life_of_its_language_whatever_else_it_says() {
-        let mut heartbeat = Heartbeat::start(Clocks {
-            beats_within: Some(Duration::from_secs(15)),
-            ..CLOCKS
-        });
-        heartbeat.logged_in();
-        assert_eq!(seconds(next(&mut heartbeat).await), (Pulse::Ping, 10));
-        heartbeat.beaten();
-        heartbeat.heard();
-        assert_eq!(seconds(next(&mut heartbeat).await), (Pulse::Ping, 10));
-        heartbeat.heard();
-        assert_eq!(
-            seconds(next(&mut heartbeat).await),
-            (Pulse::Stopped(CloseReason::Silent), 5)
-        );
-    }
-}
+#[path = "heartbeat_tests.rs"]
+mod tests;

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use super::progress::{HttpSession, Progress, ResumePoint};
 use super::runner::Runner;
 use super::state::Action;
 use super::{Session, Socket};
 use crate::model::{
-    Address, CloseReason, Command, Correlation, Event, LoginRequest, Offset, Refusal, Secret,
-    SecretHash, UserName,
+    Address, Claims, CloseReason, Command, Correlation, Event, LoginRequest, Names, Offset,
+    Refusal, Secret, UserName,
 };
 use crate::protocol::Codec;
 use crate::router::{Claimed, Proof, ResumeError};
@@ -20,35 +21,6 @@ use crate::router::{Claimed, Proof, ResumeError};
 const RESUME_WITHIN: Duration = Duration::from_secs(30);
 /// Suggested delay before a repeated login. Only the client knows the secret of such a login.
 const LOGIN_RETRY: Duration = Duration::from_millis(100);
-
-/// A session that any node can continue.
-#[derive(Debug)]
-pub struct HttpSession {
-    /// The secret of the login is derived from this one, so every node derives the same.
-    pub secret: Secret,
-    /// How far the session came on another node; `None` for a new session.
-    pub resume_from: Option<ResumePoint>,
-}
-
-/// How far a session came on another node.
-#[derive(Clone, Debug)]
-pub struct ResumePoint {
-    /// The progress that the node recorded.
-    pub progress: Progress,
-    /// The last inbox entry that the client is known to have.
-    pub last: Option<Offset>,
-    /// The client may not have the login reply yet, so it is sent again.
-    pub greet: bool,
-}
-
-/// What another node needs to continue a session.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// The logged-in user, with the stored hash of the session's secret.
-    pub user: Option<(UserName, SecretHash)>,
-    /// Inbox entries up to this offset were confirmed before this node took over.
-    pub confirmed: Offset,
-}
 
 /// The part of a session that only HTTP sessions have.
 #[derive(Debug)]
@@ -107,6 +79,10 @@ impl HttpState {
             let hash = runner.state.secret_hash()?;
             Some((runner.name().clone(), hash.clone()))
         });
+        if let Some(runner) = runner {
+            self.current.realm = runner.address().realm.clone();
+            self.current.claims = runner.state.claims().cloned();
+        }
         self.current.user = user.or_else(|| self.current.user.take());
         (self.current != self.reported).then(|| {
             self.reported.clone_from(&self.current);
@@ -145,6 +121,8 @@ impl<S: Socket, D: Codec> Session<S, D> {
             progress:
                 Progress {
                     user: Some((name, hash)),
+                    realm,
+                    claims,
                     ..
                 },
             last,
@@ -153,15 +131,18 @@ impl<S: Socket, D: Codec> Session<S, D> {
         else {
             return Ok(());
         };
-        let address = Address::new(self.context.realm.clone(), name);
+        let address = Address::new(realm, name);
         let secret = http.login_secret();
         let proof = if secret.hash_for(&address) == hash {
             Proof::Secret(secret)
         } else {
             Proof::Hash(hash)
         };
-        let claimed = self.claim_again(address, &proof, last).await?;
-        self.go_on_with(claimed);
+        let callers = claims
+            .as_ref()
+            .and_then(|claims| claims.callable_by.clone());
+        let claimed = self.claim_again(address, callers, &proof, last).await?;
+        self.go_on_with(claimed, claims);
         if greet {
             self.greet();
         }
@@ -173,13 +154,15 @@ impl<S: Socket, D: Codec> Session<S, D> {
     async fn claim_again(
         &mut self,
         address: Address,
+        callers: Option<Names>,
         proof: &Proof,
         mut last: Option<Offset>,
     ) -> Result<Claimed, CloseReason> {
         let begun = Instant::now();
         let router = Arc::clone(&self.context.router);
         loop {
-            match router.resume(address.clone(), proof.clone(), last).await {
+            let resuming = router.resume(address.clone(), callers.clone(), proof.clone(), last);
+            match resuming.await {
                 Ok(claimed) => return Ok(claimed),
                 Err(ResumeError::Unheard(claimed, reason)) => {
                     self.runner = Some(self.runner_of(*claimed));
@@ -200,7 +183,7 @@ impl<S: Socket, D: Codec> Session<S, D> {
     }
 
     /// Goes on with a session that was claimed.
-    fn go_on_with(&mut self, claimed: Claimed) {
+    fn go_on_with(&mut self, claimed: Claimed, claims: Option<Arc<Claims>>) {
         let metrics = &self.context.router.telemetry().metrics;
         self.gauge = Some(metrics.logged_in(self.transport(), D::NAME));
         self.heartbeat.logged_in();
@@ -213,6 +196,7 @@ impl<S: Socket, D: Codec> Session<S, D> {
             http.current.confirmed = runner.state.confirmed();
         }
         self.runner = Some(runner);
+        self.grant(claims);
     }
 
     /// Answers a login whose answer the client may not have.

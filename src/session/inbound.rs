@@ -182,6 +182,7 @@ impl<S: Socket, D: Codec> Session<S, D> {
                 }
                 return Ok(Took::Long);
             }
+            (Command::Renew { token, id }, Some(_)) => self.renew(token, id),
             (Command::Confirm { seq }, Some(runner)) => runner.on(Input::Confirm(seq)),
         }
         Ok(Took::NoTime)
@@ -192,6 +193,7 @@ impl<S: Socket, D: Codec> Session<S, D> {
 fn cost(command: &Command) -> u32 {
     match command {
         Command::Login { .. } => LOGIN_COST,
+        Command::Renew { .. } => OFFER_COST,
         Command::Send { signal, .. } if signal.kind == SignalKind::Offer => OFFER_COST,
         Command::Presence { names, .. } => {
             u32::try_from(1 + names.len() / NAMES_A_COST).unwrap_or(u32::MAX)

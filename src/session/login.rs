@@ -10,7 +10,8 @@ use super::runner::Runner;
 use super::state::Action;
 use super::{InitialLogin, Session, SessionContext, Socket};
 use crate::model::{
-    Address, CloseReason, Correlation, Event, LoginRequest, Refusal, Secret, UserName, Welcome,
+    Address, Claims, CloseReason, Correlation, Event, LoginRequest, Refusal, Secret, UserName,
+    Welcome,
 };
 use crate::protocol::Codec;
 use crate::router::{Claimed, Proof, ResumeError};
@@ -32,7 +33,9 @@ pub(super) fn welcome(
         session: runner.session(),
         node: runner.node().clone(),
         grace: runner.state.grace(),
-        ice: context.ice.servers_for(runner.address()),
+        ice: context
+            .ice
+            .servers_for(runner.address(), runner.state.may_relay()),
         resume,
         resumed,
         pace: runner.state.is_resumable().then_some(context.pace),
@@ -59,17 +62,21 @@ impl<S: Socket, D: Codec> Session<S, D> {
         let tried = self.try_login(request).await;
         let mut why_not = None;
         let told = match tried.inspect_err(|reason| metrics.resume(Err(reason.label())))? {
-            Ok(runner) => {
+            Ok((runner, claims)) => {
                 count(Ok(()));
                 self.gauge = Some(metrics.logged_in(self.transport(), D::NAME));
+                self.runner = Some(runner);
+                self.grant(claims);
+                let Some(runner) = &self.runner else {
+                    unreachable!("the session has begun")
+                };
                 let secret = runner.state.secret().cloned();
-                let welcome = welcome(&self.context, &runner, resumes, secret, id);
+                let welcome = welcome(&self.context, runner, resumes, secret, id);
                 debug!(session.id = %runner.session(), resumed = resumes, "A user logged in");
                 if runner.state.is_resumable() && !self.context.max_age.is_zero() {
                     let age = self.context.max_age.mul_f64(rand::random_range(0.5..1.0));
                     self.goes_at.get_or_insert_with(|| Instant::now() + age);
                 }
-                self.runner = Some(runner);
                 self.heartbeat.logged_in();
                 self.heartbeat.renews_in(self.context.ice.renewed_after());
                 Event::Welcome(Box::new(welcome))
@@ -97,53 +104,45 @@ impl<S: Socket, D: Codec> Session<S, D> {
     async fn try_login(
         &mut self,
         request: LoginRequest,
-    ) -> Result<Result<Runner, Refusal>, CloseReason> {
-        // Who resumes may be in a call, and has little time to find another node.
-        let is_full = request.resume.is_none() && self.context.router.is_full();
-        if is_full || self.context.phase.is_draining() {
-            return Ok(Err(Refusal::Draining));
-        }
-        if request.resume.is_none()
-            && let Err(retry_after) = self.context.address.check_login()
-        {
-            return Ok(Err(Refusal::RateLimited { retry_after }));
-        }
-        if request.token.is_some() {
-            return Ok(Err(Refusal::Unauthorized(
-                "This server does not check tokens: log in without one",
-            )));
-        }
-        let name = match UserName::parse(&request.name) {
-            Ok(name) => name,
-            Err(why) => return Ok(Err(Refusal::InvalidName(why))),
+    ) -> Result<Result<(Runner, Option<Arc<Claims>>), Refusal>, CloseReason> {
+        let (address, claims) = match self.allowed(&request).await {
+            Ok(allowed) => allowed,
+            Err(refusal) => return Ok(Err(refusal)),
         };
-        let address = Address::new(self.context.realm.clone(), name);
+        let callers = claims
+            .as_ref()
+            .and_then(|claims| claims.callable_by.clone());
         let router = Arc::clone(&self.context.router);
         let from = Secret::of_network(self.context.address.network());
         let entering = match (request.own_secret, request.resume) {
             (Some(secret), _) => {
                 let secret = Secret::claimed(&secret);
                 router
-                    .enter(address, secret, &from, self.context.policy.grace, || {
-                        self.context.address.guesser.wrong()
-                    })
+                    .enter(
+                        address,
+                        callers,
+                        secret,
+                        &from,
+                        self.context.policy.grace,
+                        || self.context.address.guesser.wrong(),
+                    )
                     .await
             }
             (None, Some(secret)) => {
                 let secret = Proof::Secret(Secret::claimed(&secret));
-                router.resume(address, secret, request.last).await
+                router.resume(address, callers, secret, request.last).await
             }
             (None, None) => {
                 let secret = match &self.http {
                     Some(http) => Some(http.login_secret()),
                     None => request.resumable.then(Secret::random),
                 };
-                let login = router.login(address, secret, &from).await;
+                let login = router.login(address, callers, secret, &from).await;
                 login.map_err(ResumeError::Refused)
             }
         };
         match entering {
-            Ok(claimed) => Ok(Ok(self.runner_of(claimed))),
+            Ok(claimed) => Ok(Ok((self.runner_of(claimed), claims))),
             Err(ResumeError::Refused(refusal)) => Ok(Err(refusal)),
             Err(ResumeError::Unheard(claimed, reason)) => {
                 self.runner = Some(self.runner_of(*claimed));
@@ -159,6 +158,36 @@ impl<S: Socket, D: Codec> Session<S, D> {
                 Ok(Err(Refusal::ResumeFailed))
             }
         }
+    }
+
+    /// The address that a login asks for, and what its token says, if both fit.
+    async fn allowed(
+        &mut self,
+        request: &LoginRequest,
+    ) -> Result<(Address, Option<Arc<Claims>>), Refusal> {
+        if self.context.phase.is_draining() {
+            return Err(Refusal::Draining);
+        }
+        // Who resumes may be in a call, and has little time to find another node.
+        if request.resume.is_none() {
+            if self.context.router.is_full() {
+                return Err(Refusal::Draining);
+            }
+            let checked = self.context.address.check_login();
+            checked.map_err(|retry_after| Refusal::RateLimited { retry_after })?;
+        }
+        let (token, admitted) = (request.token.as_deref(), self.context.admitted.as_ref());
+        let claims = self.context.auth.admit(token, admitted).await?;
+        let name = UserName::parse(&request.name).map_err(Refusal::InvalidName)?;
+        let mut realm = self.context.realm.clone();
+        if let Some(claims) = &claims {
+            claims.may_be(&name)?;
+            realm = claims.realm_at(&realm)?;
+            // Released first: the login that failed before may have been of the same owner.
+            self.owners = None;
+            self.owners = self.context.auth.connect(claims)?;
+        }
+        Ok((Address::new(realm, name), claims))
     }
 
     /// Begins the session as its connection asks: with the login that came with it, or with the first message. A login
@@ -185,7 +214,11 @@ impl<S: Socket, D: Codec> Session<S, D> {
             None => Ok(()),
             // Another node, or a later attempt, may succeed.
             Some(Refusal::Draining) => Err(CloseReason::Draining),
-            Some(Refusal::Unavailable { .. } | Refusal::RateLimited { .. }) => {
+            Some(
+                Refusal::Unavailable { .. }
+                | Refusal::KeysUnavailable { .. }
+                | Refusal::RateLimited { .. },
+            ) => {
                 Err(CloseReason::Overloaded)
             }
             Some(_) => Err(CloseReason::NotAdmitted),

@@ -9,14 +9,16 @@ mod login;
 mod outbound;
 mod pending;
 mod presence;
+mod progress;
 mod run;
 mod runner;
 mod socket;
 pub mod state;
+mod token;
 
 pub use context::{InitialLogin, SessionContext};
 pub use heartbeat::Clocks;
-pub use http::{HttpSession, Progress, ResumePoint};
+pub use progress::{HttpSession, Progress, ResumePoint};
 pub use run::run;
 pub use socket::{Gone, Received, Sending, Socket};
 
@@ -31,6 +33,8 @@ use self::heartbeat::{Heartbeat, Pulse};
 use self::http::HttpState;
 use self::runner::{Runner, SessionEvent, due};
 use self::state::{Action, Input};
+use self::token::{Renewal, Renewed, renewed};
+use crate::auth::OwnersPermit;
 use crate::broker::Verdict;
 use crate::model::{CloseReason, Correlation, Event, Refusal, UserName};
 use crate::protocol::Codec;
@@ -52,6 +56,10 @@ struct Session<S, D> {
     pings: u64,
     /// How many wrong secrets the client has sent.
     wrong_secrets: u32,
+    /// Counts the connections of the token's owner, if the token limits them.
+    owners: Option<OwnersPermit>,
+    /// A new token that is being verified.
+    renewal: Option<Renewal>,
     /// Set by a seeded bug only.
     is_deaf: bool,
     /// When the connection ends, if it must.
@@ -68,6 +76,7 @@ enum Wake {
     Clock,
     Received(Option<Received>),
     Event(SessionEvent),
+    Renewed(Renewed),
 }
 
 impl<S: Socket, D: Codec> Session<S, D> {
@@ -85,6 +94,8 @@ impl<S: Socket, D: Codec> Session<S, D> {
             gauge: None,
             pings: 0,
             wrong_secrets: 0,
+            owners: None,
+            renewal: None,
             is_deaf: false,
             goes_at: None,
             is_told_to_go: false,
@@ -121,6 +132,7 @@ impl<S: Socket, D: Codec> Session<S, D> {
                 () = self.heartbeat.due() => Wake::Clock,
                 received = self.socket.next(), if !busy => Wake::Received(received),
                 event = next_event(&mut self.runner) => Wake::Event(event),
+                renewed = renewed(&mut self.renewal) => Wake::Renewed(renewed),
             };
             let acted = match wake {
                 Wake::Drain => {
@@ -138,6 +150,10 @@ impl<S: Socket, D: Codec> Session<S, D> {
                 Wake::Received(received) => self.receive(received).await,
                 Wake::Event(event) => {
                     self.handle(event);
+                    Ok(())
+                }
+                Wake::Renewed(renewed) => {
+                    self.take_token(renewed);
                     Ok(())
                 }
             };
@@ -214,10 +230,16 @@ impl<S: Socket, D: Codec> Session<S, D> {
             }
             Pulse::Renew => {
                 if let Some(runner) = &self.runner {
-                    let servers = self.context.ice.servers_for(runner.address());
+                    let may_relay = runner.state.may_relay();
+                    let ice = &self.context.ice;
+                    let servers = ice.servers_for(runner.address(), may_relay);
                     self.tell(Event::IceServers(servers));
                 }
                 self.heartbeat.renews_in(self.context.ice.renewed_after());
+                Ok(())
+            }
+            Pulse::TokenExpires(within) => {
+                self.tell(Event::TokenExpires { within });
                 Ok(())
             }
             Pulse::Stopped(CloseReason::Silent) => match self.socket.next().now_or_never() {

@@ -14,7 +14,11 @@ impl Runner {
         remembers: bool,
     ) -> Result<Vec<(UserName, bool)>, Refusal> {
         let lease = self.state.lease().clone();
-        let users = self.router.presence(&lease, names, watch).await?;
+        // Of those whom it may not call, a client learns nothing: they are never here.
+        let (names, hidden): (Vec<_>, Vec<_>) = names
+            .into_iter()
+            .partition(|name| self.state.may_reach(name));
+        let mut users = self.router.presence(&lease, names, watch).await?;
         if let Some(watch) = watch.filter(|_| remembers) {
             let names = users.iter().map(|(name, _)| name);
             let update = self.state.watch(names, watch);
@@ -23,6 +27,7 @@ impl Runner {
                 retry_after: RETRY_SEND,
             })?;
         }
+        users.extend(hidden.into_iter().map(|name| (name, false)));
         Ok(users)
     }
 }

@@ -17,6 +17,8 @@ pub enum SignalOutcome {
     Full,
     /// Unknown: the broker did not answer.
     Unavailable,
+    /// A token does not allow it.
+    Forbidden,
 }
 
 /// The transport of a session, in the order of the label values.
@@ -30,13 +32,14 @@ pub enum Transport {
 
 impl SignalOutcome {
     /// All outcomes.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Delivered,
         Self::Queued,
         Self::Waiting,
         Self::Absent,
         Self::Full,
         Self::Unavailable,
+        Self::Forbidden,
     ];
 
     /// The outcome of a refused signal.
@@ -44,6 +47,7 @@ impl SignalOutcome {
         match refusal {
             Refusal::UserUnavailable => Self::Absent,
             Refusal::InboxFull { .. } => Self::Full,
+            Refusal::Forbidden(_) => Self::Forbidden,
             _ => Self::Unavailable,
         }
     }
@@ -57,6 +61,7 @@ impl SignalOutcome {
             Self::Absent => "user_unavailable",
             Self::Full => "inbox_full",
             Self::Unavailable => "unavailable",
+            Self::Forbidden => "forbidden",
         }
     }
 }

@@ -2,7 +2,7 @@
 //! WebSocket.
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
@@ -41,5 +41,22 @@ pub(super) async fn apply(
         header::ACCESS_CONTROL_EXPOSE_HEADERS,
         HeaderValue::from_static("location, retry-after"),
     );
+    response
+}
+
+/// Adds CORS headers if the origin may connect.
+pub(super) fn allow(
+    endpoints: &Endpoints,
+    headers: &HeaderMap,
+    answer: impl IntoResponse,
+) -> Response {
+    let mut response = answer.into_response();
+    let answer = response.headers_mut();
+    answer.append(header::VARY, header::ORIGIN.into());
+    if let Some(origin) = headers.get(header::ORIGIN)
+        && endpoints.allows_origin(headers)
+    {
+        answer.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+    }
     response
 }

@@ -11,9 +11,11 @@ use serde::Serialize;
 use tokio::time::sleep;
 
 use super::Endpoints;
+use super::admission::looks_like_token;
 use super::http::Token;
 use super::reject::Rejection;
 use super::request::{bearer, parameter};
+use crate::auth::Mode;
 use crate::model::{Address, IceServers, Realm, Secret, UserName};
 
 /// Delay before a wrong secret is answered, as at a login: it slows down guessing.
@@ -71,10 +73,22 @@ pub(super) async fn ice_servers(
     if let Some(token) = Token::parse(secret) {
         let user = endpoints.homes.verify(&token).await?;
         let user = user.ok_or(Rejection::Unauthorized)?;
-        return Ok(answer(&endpoints, &Address::new(Realm::default(), user)));
+        let (user, may_relay) = user;
+        return Ok(answer(&endpoints, &user, may_relay));
     }
     let name = parameter(&uri, "name").ok_or(Rejection::NoName)?;
     let name = UserName::parse(&name).map_err(|_| Rejection::NoName)?;
+    if endpoints.settings.auth.mode() != Mode::Open && looks_like_token(secret) {
+        let door = Realm::default();
+        let admitted = endpoints.admit_login(Some(secret.to_owned()), &door, Some(name.as_str()));
+        let claims = admitted.await?.ok_or(Rejection::Unauthorized)?;
+        let realm = claims.realm_at(&door).unwrap_or(door);
+        return Ok(answer(&endpoints, &Address::new(realm, name), claims.turn));
+    }
+    // What the token of the session allows is not known here.
+    if endpoints.settings.auth.mode() == Mode::Required {
+        return Err(Rejection::Unauthorized);
+    }
     let user = Address::new(Realm::default(), name);
     let known = endpoints
         .router
@@ -84,10 +98,11 @@ pub(super) async fn ice_servers(
         sleep(WRONG_SECRET_DELAY).await;
         return Err(Rejection::Unauthorized);
     }
-    Ok(answer(&endpoints, &user))
+    Ok(answer(&endpoints, &user, true))
 }
 
-fn answer(endpoints: &Endpoints, user: &Address) -> Response {
-    let body: IceServersBody = endpoints.settings.ice.servers_for(user).into();
+fn answer(endpoints: &Endpoints, user: &Address, may_relay: bool) -> Response {
+    let servers = endpoints.settings.ice.servers_for(user, may_relay);
+    let body: IceServersBody = servers.into();
     ([(header::CACHE_CONTROL, "no-store")], Json(body)).into_response()
 }

@@ -1,5 +1,6 @@
 //! Everything HTTP: the routes for clients and the routes for operators.
 
+mod admission;
 mod cors;
 mod expiry;
 mod headers;
@@ -32,6 +33,7 @@ use axum::http::{HeaderMap, header};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{any, get};
 
+use crate::auth::Auth;
 use crate::broker::{Broker, Questions, Terms};
 use crate::drain::Phase;
 use crate::ice::Ice;
@@ -63,6 +65,8 @@ pub struct Settings {
     pub origins: Origins,
     /// The ICE servers that clients get at login.
     pub ice: Arc<Ice>,
+    /// Checks tokens.
+    pub auth: Arc<Auth>,
     /// Whether the web pages at `/` and `/doctor` are served.
     pub pages: bool,
     /// Whether the client listener uses TLS.

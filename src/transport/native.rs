@@ -11,8 +11,8 @@ use axum::response::{IntoResponse, Response};
 
 use super::progress::ReceivedBytes;
 use super::reject::Rejection;
-use super::websocket::{SessionSetup, asks_for_websocket, open_session};
-use super::{Endpoints, pages};
+use super::websocket::{SessionSetup, asks_for_websocket, enter as enter_door, open_session};
+use super::{Endpoints, admission, cors, pages};
 use crate::model::Realm;
 use crate::protocol::Native;
 use crate::session::InitialLogin;
@@ -42,8 +42,19 @@ pub(super) async fn enter(
         (Err(_), "/ws") => return Rejection::NotAnUpgrade.into_response(),
         _ => return Rejection::NotFound.into_response(),
     };
+    let permit = match enter_door(&endpoints, from, &headers) {
+        Ok(permit) => permit,
+        Err(rejection) => return rejection.into_response(),
+    };
+    let token = admission::token_of(&headers, &uri, "token");
+    let admitted = match endpoints.admit(token).await {
+        Ok(admitted) => admitted,
+        Err(rejection) => return cors::allow(&endpoints, &headers, rejection),
+    };
     let setup = SessionSetup {
         realm: Realm::default(),
+        admitted,
+        permit,
         initial_login: InitialLogin::ByMessage,
         policy: SessionPolicy::default(),
         clocks: endpoints.settings.clocks,

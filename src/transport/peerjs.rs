@@ -7,18 +7,20 @@ use std::time::{Duration, Instant};
 
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::extract::{Path, RawQuery, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use axum::{Extension, Json, Router};
+use serde::Deserialize;
 use tokio::sync::Mutex;
 
-use super::Endpoints;
 use super::progress::ReceivedBytes;
 use super::reject::Rejection;
 use super::websocket::{self, SessionSetup};
-use crate::model::{LoginRequest, Realm, Refusal};
+use super::{Endpoints, admission, cors};
+use crate::model::{LoginRequest, Realm, Refusal, UserName};
 use crate::protocol::PeerJs;
 use crate::session::state::SessionPolicy;
 use crate::session::{Clocks, InitialLogin};
@@ -56,6 +58,8 @@ const INFO: &str = concat!(
     r#""description":"A server side element to broker connections between PeerJS clients.","#,
     r#""website":"https://peerjs.com/"}"#
 );
+/// The parameter with a token; `token` is a secret that the client chose.
+const JWT: &str = "jwt";
 const NOT_SUPPLIED: Refusal =
     Refusal::Unauthorized("No id, token, or key supplied to websocket server");
 const INVALID_KEY: Refusal = Refusal::Unauthorized("Invalid key provided");
@@ -71,13 +75,9 @@ pub(super) type Lists = Arc<Mutex<HashMap<Realm, (Instant, Arc<Vec<String>>)>>>;
 /// The routes below `settings.path`.
 pub(super) fn routes(settings: &Settings) -> Router<Endpoints> {
     let base = &settings.path;
-    let mut routes = Router::new()
-        .route(&format!("{base}peerjs"), any(enter))
-        .route(&format!("{base}{{key}}/id"), get(id).options(preflight))
-        .route(
-            &format!("{base}{{key}}/peers"),
-            get(peers).options(preflight),
-        );
+    // Their client puts its path before each of these, so a token may be the segment before them.
+    let with_token = of_path(&format!("{base}{{jwt}}/")).route_layer(from_fn(needs_token));
+    let mut routes = of_path(base).merge(with_token);
     // At `/` the native route answers, with the same information.
     if base != "/" {
         for path in [base.as_str(), base.trim_end_matches('/')] {
@@ -87,13 +87,33 @@ pub(super) fn routes(settings: &Settings) -> Router<Endpoints> {
     routes
 }
 
+fn of_path(path: &str) -> Router<Endpoints> {
+    Router::new()
+        .route(&format!("{path}peerjs"), any(enter))
+        .route(&format!("{path}{{key}}/id"), get(id).options(preflight))
+        .route(
+            &format!("{path}{{key}}/peers"),
+            get(peers).options(preflight),
+        )
+}
+
+/// Lets no other word stand where a token may be: a client with a wrong path gets 404.
+async fn needs_token(request: Request, next: Next) -> Response {
+    let mut segments = request.uri().path().split('/');
+    if segments.any(admission::looks_like_token) {
+        next.run(request).await
+    } else {
+        Rejection::NotFound.into_response()
+    }
+}
+
 /// The information that the original `PeerServer` returns at its root.
 pub(super) fn info(endpoints: &Endpoints, headers: &HeaderMap) -> Response {
     let json = (
         [(header::CONTENT_TYPE, "application/json; charset=utf-8")],
         INFO,
     );
-    with_cors(endpoints, headers, json)
+    cors::allow(endpoints, headers, json)
 }
 
 async fn about(State(endpoints): State<Endpoints>, headers: HeaderMap) -> Response {
@@ -103,24 +123,27 @@ async fn about(State(endpoints): State<Endpoints>, headers: HeaderMap) -> Respon
 /// A random id.
 async fn id(
     State(endpoints): State<Endpoints>,
-    Path(key): Path<String>,
+    Path(parts): Path<Parts>,
     headers: HeaderMap,
 ) -> Response {
+    let key = parts.key;
     if realm(&endpoints, &key).is_none() {
-        return with_cors(&endpoints, &headers, StatusCode::NOT_FOUND);
+        return cors::allow(&endpoints, &headers, StatusCode::NOT_FOUND);
     }
     let text = [(header::CONTENT_TYPE, "text/html; charset=utf-8")];
-    with_cors(&endpoints, &headers, (text, uuid()))
+    cors::allow(&endpoints, &headers, (text, uuid()))
 }
 
 /// All ids of the cluster for one key.
 async fn peers(
     State(endpoints): State<Endpoints>,
-    Path(key): Path<String>,
+    Path(parts): Path<Parts>,
+    uri: Uri,
     headers: HeaderMap,
 ) -> Response {
+    let key = parts.key;
     let Some(realm) = realm(&endpoints, &key) else {
-        return with_cors(&endpoints, &headers, StatusCode::NOT_FOUND);
+        return cors::allow(&endpoints, &headers, StatusCode::NOT_FOUND);
     };
     let allowed = endpoints
         .peerjs()
@@ -128,32 +151,53 @@ async fn peers(
     if !allowed {
         let text = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
         let refused = (StatusCode::UNAUTHORIZED, text, "Unauthorized");
-        return with_cors(&endpoints, &headers, refused);
+        return cors::allow(&endpoints, &headers, refused);
     }
+    let token = admission::token_of(&headers, &uri, JWT);
+    let claims = match endpoints.admit_login(token, &realm, None).await {
+        Ok(claims) => claims,
+        Err(rejection) => return cors::allow(&endpoints, &headers, rejection),
+    };
+    let answer = |list: &[String]| {
+        let may_call = |id: &&String| {
+            let name = UserName::known(id);
+            claims
+                .as_ref()
+                .is_none_or(|claims| name.is_ok_and(|name| claims.may_call(&name)))
+        };
+        let visible: Vec<&String> = list.iter().filter(may_call).collect();
+        cors::allow(&endpoints, &headers, listed(&visible))
+    };
     let mut lists = endpoints.lists.lock().await;
     if let Some((made, list)) = lists.get(&realm)
         && made.elapsed() < LIST_TTL
     {
-        return with_cors(&endpoints, &headers, listed(list));
+        return answer(list);
     }
     match endpoints.router.names(&realm, MAX_LISTED).await {
         Ok(names) => {
             let list: Vec<String> = names.iter().map(ToString::to_string).collect();
             let list = Arc::new(list);
             lists.insert(realm, (Instant::now(), Arc::clone(&list)));
-            with_cors(&endpoints, &headers, listed(&list))
+            answer(&list)
         }
-        Err(_) => with_cors(&endpoints, &headers, Rejection::Unavailable),
+        Err(_) => cors::allow(&endpoints, &headers, Rejection::Unavailable),
     }
 }
 
-fn listed(list: &[String]) -> impl IntoResponse {
+/// The segments of a path.
+#[derive(Deserialize)]
+struct Parts {
+    key: String,
+}
+
+fn listed(list: &[&String]) -> impl IntoResponse + use<> {
     let json = [(header::CONTENT_TYPE, "application/json; charset=utf-8")];
     (json, Json(list)).into_response()
 }
 
 async fn preflight(State(endpoints): State<Endpoints>, headers: HeaderMap) -> Response {
-    let mut response = with_cors(&endpoints, &headers, StatusCode::NO_CONTENT);
+    let mut response = cors::allow(&endpoints, &headers, StatusCode::NO_CONTENT);
     let answer = response.headers_mut();
     answer.insert(
         header::ACCESS_CONTROL_ALLOW_METHODS,
@@ -167,25 +211,12 @@ async fn preflight(State(endpoints): State<Endpoints>, headers: HeaderMap) -> Re
     response
 }
 
-/// Adds CORS headers if the origin may connect.
-fn with_cors(endpoints: &Endpoints, headers: &HeaderMap, answer: impl IntoResponse) -> Response {
-    let mut response = answer.into_response();
-    let answer = response.headers_mut();
-    answer.append(header::VARY, header::ORIGIN.into());
-    if let Some(origin) = headers.get(header::ORIGIN)
-        && endpoints.allows_origin(headers)
-    {
-        answer.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-    }
-    response
-}
-
 /// Upgrades to a WebSocket that is logged in by its URL.
 async fn enter(
     State(endpoints): State<Endpoints>,
     Extension(from): Extension<SocketAddr>,
     Extension(received): Extension<ReceivedBytes>,
-    RawQuery(query): RawQuery,
+    uri: Uri,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
@@ -193,15 +224,30 @@ async fn enter(
         return if websocket::asks_for_websocket(&headers) {
             Rejection::BadUpgrade.into_response()
         } else {
-            with_cors(&endpoints, &headers, Rejection::NotFound)
+            cors::allow(&endpoints, &headers, Rejection::NotFound)
         };
     };
     let Some(peerjs) = endpoints.peerjs() else {
         return Rejection::NotFound.into_response();
     };
-    let (realm, initial_login) = initial_login(peerjs, query.as_deref().unwrap_or_default());
+    let permit = match websocket::enter(&endpoints, from, &headers) {
+        Ok(permit) => permit,
+        Err(rejection) => return rejection.into_response(),
+    };
+    let (realm, initial_login) = initial_login(peerjs, uri.query().unwrap_or_default());
+    let mut admitted = None;
+    if let InitialLogin::Given(request) = &initial_login {
+        let token = admission::token_of(&headers, &uri, JWT);
+        let id = Some(request.name.as_str());
+        admitted = match endpoints.admit_login(token, &realm, id).await {
+            Ok(admitted) => admitted,
+            Err(rejection) => return cors::allow(&endpoints, &headers, rejection),
+        };
+    }
     let setup = SessionSetup {
         realm,
+        admitted,
+        permit,
         initial_login,
         policy: SessionPolicy {
             grace: Some(peerjs.grace),

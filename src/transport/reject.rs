@@ -1,5 +1,7 @@
 //! Every reason to reject an HTTP request, with its status, code and message.
 
+use std::borrow::Cow;
+
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
@@ -24,6 +26,8 @@ pub(super) enum Rejection {
     NotFound,
     /// The token or secret is missing or wrong.
     Unauthorized,
+    /// The token of the request does not admit its client.
+    Token(Refusal),
     /// The query has no valid `name`.
     NoName,
     /// The session has ended, or never existed.
@@ -69,14 +73,16 @@ impl Rejection {
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
             Self::MediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
             Self::TooFast => (StatusCode::TOO_MANY_REQUESTS, "rate_limited"),
+            Self::Token(refusal) => (status_of(refusal), refusal.code()),
             Self::Refused(refusal) => (StatusCode::BAD_REQUEST, refusal.code()),
             Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
         }
     }
 
     /// The text for people. It goes into JSON as it is, so it must not need escaping.
-    fn message(&self) -> &'static str {
-        match self {
+    fn message(&self) -> Cow<'static, str> {
+        let fixed = match self {
+            Self::Token(refusal) => return refusal.message(),
             Self::Origin => {
                 "This page's origin may not connect. The operator can allow it in limits.origins"
             }
@@ -118,7 +124,17 @@ impl Rejection {
             Self::Unavailable => {
                 "No answer in time: try again. Repeat a POST with the same Idempotency-Key"
             }
-        }
+        };
+        fixed.into()
+    }
+}
+
+/// The status of a request whose token does not admit its client.
+fn status_of(refusal: &Refusal) -> StatusCode {
+    match refusal {
+        Refusal::Forbidden(_) => StatusCode::FORBIDDEN,
+        Refusal::KeysUnavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::UNAUTHORIZED,
     }
 }
 
@@ -144,7 +160,10 @@ impl IntoResponse for Rejection {
                     header::HeaderValue::from_static("upgrade"),
                 );
             }
-            Self::Unauthorized => {
+            Self::Token(Refusal::KeysUnavailable { .. }) => {
+                headers.insert(header::RETRY_AFTER, 2.into());
+            }
+            Self::Unauthorized | Self::Token(Refusal::Unauthorized(_)) => {
                 headers.insert(
                     header::WWW_AUTHENTICATE,
                     header::HeaderValue::from_static("Bearer"),

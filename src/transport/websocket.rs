@@ -7,14 +7,14 @@ use std::task::{Context, Poll};
 
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
 use axum::http::{HeaderMap, HeaderValue, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use futures_util::{Sink, Stream};
 
 use super::Endpoints;
 use super::progress::{Progress, ReceivedBytes};
 use super::reject::Rejection;
 use crate::limits::{Permit, RateLimit};
-use crate::model::{CloseReason, Frame, Realm};
+use crate::model::{Claims, CloseReason, Frame, Realm};
 use crate::protocol::Codec;
 use crate::session::state::SessionPolicy;
 use crate::session::{self, Clocks, Gone, InitialLogin, Received, Sending, SessionContext};
@@ -44,6 +44,10 @@ fn first_protocol(headers: &HeaderMap) -> Option<HeaderValue> {
 /// The parts of a session that differ between the native and the PeerJS endpoint.
 pub(super) struct SessionSetup {
     pub(super) realm: Realm,
+    /// What the token of the request says.
+    pub(super) admitted: Option<Arc<Claims>>,
+    /// Released with the connection.
+    pub(super) permit: Option<Permit>,
     pub(super) initial_login: InitialLogin,
     pub(super) policy: SessionPolicy,
     pub(super) clocks: Clocks,
@@ -53,8 +57,23 @@ pub(super) struct SessionSetup {
     pub(super) received: ReceivedBytes,
 }
 
-/// Upgrades the request and runs a session on the WebSocket, unless the node drains, the origin is
-/// not allowed, or the address has too many connections.
+/// Lets a request in, unless the node drains, the origin is not allowed, or the address has too many connections.
+pub(super) fn enter(
+    endpoints: &Endpoints,
+    from: SocketAddr,
+    headers: &HeaderMap,
+) -> Result<Option<Permit>, Rejection> {
+    if endpoints.phase.is_draining() {
+        return Err(Rejection::Draining);
+    }
+    if !endpoints.allows_origin(headers) {
+        return Err(Rejection::Origin);
+    }
+    let permit = endpoints.connections.acquire(from.ip());
+    permit.map_err(|_| Rejection::TooMany)
+}
+
+/// Upgrades the request and runs a session on the WebSocket.
 pub(super) fn open_session(
     endpoints: &Endpoints,
     from: SocketAddr,
@@ -63,19 +82,11 @@ pub(super) fn open_session(
     codec: impl Codec,
     setup: SessionSetup,
 ) -> Response {
-    if endpoints.phase.is_draining() {
-        return Rejection::Draining.into_response();
-    }
-    if !endpoints.allows_origin(headers) {
-        return Rejection::Origin.into_response();
-    }
-    let Ok(permit) = endpoints.connections.acquire(from.ip()) else {
-        return Rejection::TooMany.into_response();
-    };
     // A browser closes the connection if it offered subprotocols and the server chooses none.
     if let Some(protocol) = first_protocol(headers) {
         upgrade.set_selected_protocol(protocol);
     }
+    let permit = setup.permit;
     let progress = Progress::new(setup.received, setup.clocks.silent_after);
     // Boxed because the upgrade future stores its input twice.
     let context = Box::new(SessionContext {
@@ -92,6 +103,8 @@ pub(super) fn open_session(
         max_age: endpoints.settings.max_age,
         http: None,
         ice: Arc::clone(&endpoints.settings.ice),
+        auth: Arc::clone(&endpoints.settings.auth),
+        admitted: setup.admitted,
     });
     // Tracked before the upgrade is answered, so that a drain waits for this session.
     let tracked = endpoints.phase.track();

@@ -17,6 +17,8 @@ pub(super) struct Whoami {
     node: String,
     version: &'static str,
     draining: bool,
+    /// Who needs a token: open, optional or required.
+    auth: &'static str,
     /// The node's clock in Unix seconds. TURN credentials expire by this clock.
     time: u64,
     /// The address of the client or of the last proxy.
@@ -55,6 +57,7 @@ pub(super) async fn whoami(
         node: endpoints.router.node().to_string(),
         version: env!("CARGO_PKG_VERSION"),
         draining: endpoints.phase.is_draining(),
+        auth: endpoints.settings.auth.mode().as_str(),
         time: now.unwrap_or_default().as_secs(),
         address: from.ip().to_canonical(),
         port: from.port(),

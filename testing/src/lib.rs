@@ -40,6 +40,7 @@ pub mod redis_server;
 pub mod round_robin;
 mod signals;
 mod tls_listener;
+pub mod tokens;
 pub mod websocket;
 
 use std::time::Duration;

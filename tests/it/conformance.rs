@@ -10,7 +10,7 @@ mod resumable;
 use delivery::{
     a_plain_session_receives_envelopes_after_the_gap, a_send_reports_its_outcome,
     envelopes_arrive_in_order_before_the_barrier,
-    missed_pushes_are_announced_and_stay_in_the_inbox,
+    missed_pushes_are_announced_and_stay_in_the_inbox, only_those_whom_a_lease_names_reach_it,
 };
 use harness::Backend;
 use leases::{
@@ -58,6 +58,7 @@ conforms! {
     a_reserved_name_is_for_its_owner,
     a_release_returns_unread_entries,
     a_send_reports_its_outcome,
+    only_those_whom_a_lease_names_reach_it,
     envelopes_arrive_in_order_before_the_barrier,
     missed_pushes_are_announced_and_stay_in_the_inbox,
     a_plain_session_receives_envelopes_after_the_gap,

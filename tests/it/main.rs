@@ -24,4 +24,5 @@ mod resume;
 mod schema;
 mod tidy;
 mod tls;
+mod tokens;
 mod transcripts;

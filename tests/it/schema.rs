@@ -54,7 +54,7 @@ fn is_taken(text: &str) -> bool {
     }
 }
 
-const TYPES: [&str; 12] = [
+const TYPES: [&str; 13] = [
     "login",
     "offer",
     "answer",
@@ -65,6 +65,7 @@ const TYPES: [&str; 12] = [
     "report",
     "ping",
     "ack",
+    "token",
     "status",
     "",
 ];
@@ -124,6 +125,7 @@ fn needed(kind: &str) -> Value {
         "presence" => json!({"names": ["b"]}),
         "report" => json!({"name": "b", "state": "failed"}),
         "ack" => json!({"seq": "17-2"}),
+        "token" => json!({"token": "b"}),
         _ => json!({}),
     }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 /// Which rooms each room may use (lib.rs, "Arrows"). `app` and `main` see everything.
 const ARROWS: &[(&str, &[&str])] = &[
     ("model", &[]),
+    ("auth", &["model"]),
     ("bugs", &[]),
     ("protocol", &["model"]),
     ("broker", &["bugs", "model", "telemetry"]),
@@ -15,6 +16,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "session",
         &[
+            "auth",
             "bugs",
             "protocol",
             "drain",
@@ -31,6 +33,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "transport",
         &[
+            "auth",
             "bugs",
             "protocol",
             "drain",
@@ -49,6 +52,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "config",
         &[
+            "auth",
             "bugs",
             "transport",
             "router",
@@ -66,11 +70,15 @@ const BORDERS: &[(&str, &[&str])] = &[
     ("redis::", &["broker/redis"]),
     ("deadpool_redis", &["broker/redis"]),
     ("axum", &["transport", "app.rs"]),
-    ("serde_json", &["protocol", "transport/http/wire.rs"]),
+    (
+        "serde_json",
+        &["protocol", "auth", "transport/http/wire.rs"],
+    ),
+    ("jsonwebtoken", &["auth"]),
     ("governor", &["limits"]),
     ("ipnet", &["config", "transport/proxies.rs"]),
     ("ppp", &["transport/proxies.rs"]),
-    ("hmac::", &["ice.rs"]),
+    ("hmac::", &["ice.rs", "auth"]),
     ("opentelemetry", &["telemetry"]),
     ("prometheus::", &["telemetry"]),
 ];

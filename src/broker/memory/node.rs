@@ -16,7 +16,7 @@ use crate::broker::{
     Broker, BrokerError, Claim, Confirmed, Entry, Envelope, Heartbeat, Holder, Inbound, Lease,
     Nodes, Question, Receipt, RecordUpdate, Renewal, Resume, SendOptions, StoreReport, Topic,
 };
-use crate::model::{Address, NodeId, Offset, Realm, SecretHash, SessionId, UserName};
+use crate::model::{Address, Names, NodeId, Offset, Realm, SecretHash, SessionId, UserName};
 
 /// A node's handle of the shared store.
 #[derive(Debug)]
@@ -59,12 +59,19 @@ impl Broker for MemoryNode {
         &self,
         address: &Address,
         secret: &SecretHash,
+        callable_by: Option<&Names>,
         last: Option<Offset>,
         guarded: bool,
     ) -> Result<Resume, BrokerError> {
         let mut state = self.shared.reach()?;
         Ok(
-            match state.resume(address, secret, last, &self.id, self.shared.terms) {
+            match state.resume(
+                address,
+                secret,
+                last,
+                (&self.id, callable_by),
+                self.shared.terms,
+            ) {
                 Resume::Gone if guarded && !state.has_record(address) => Resume::Later,
                 resume => resume,
             },

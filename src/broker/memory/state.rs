@@ -14,7 +14,7 @@ use crate::broker::{
     BrokerError, Entry, Envelope, Flags, Inbound, Lease, Question, RESERVED_FOR, Renewal, Resume,
     Resumed, SendOptions, Sent, Terms,
 };
-use crate::model::{Address, NodeId, Offset, SecretHash, SessionId};
+use crate::model::{Address, Names, NodeId, Offset, SecretHash, SessionId};
 
 /// How many [taken](State::taken) names are remembered before all are forgotten.
 const TAKEN: usize = 256;
@@ -134,7 +134,7 @@ impl State {
         address: &Address,
         secret: &SecretHash,
         last: Option<Offset>,
-        node: &NodeId,
+        (node, callable_by): (&NodeId, Option<&Names>),
         terms: Terms,
     ) -> Resume {
         let (now, entries) = (Instant::now(), self.entries);
@@ -156,6 +156,7 @@ impl State {
             address: address.clone(),
             session: name.holder.session,
             generation: name.holder.generation + 1,
+            callable_by: callable_by.cloned(),
             flags: Flags {
                 resumable: true,
                 detached: false,
@@ -243,6 +244,9 @@ impl State {
             .is_some_and(|session| session != holder.session)
         {
             return Sent::Absent;
+        }
+        if !options.let_reach(&holder, &envelope.from.address.name) {
+            return Sent::NotCallable;
         }
         let size = envelope.encode().len();
         let is_full =

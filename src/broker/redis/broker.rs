@@ -26,7 +26,7 @@ use crate::broker::{
     Receipt, RecordUpdate, Renewal, Resume, SendOptions, StoreReport, Terms, Topic,
 };
 use crate::bugs::{self, Bug};
-use crate::model::{Address, NodeId, Offset, Realm, SecretHash, SessionId, UserName};
+use crate::model::{Address, Names, NodeId, Offset, Realm, SecretHash, SessionId, UserName};
 
 /// One node's connection to Redis. `commands` builds the commands; `renewals`, `names` and `nodes` have the longer
 /// methods.
@@ -112,12 +112,13 @@ impl Broker for RedisBroker {
         &self,
         address: &Address,
         secret: &SecretHash,
+        callable_by: Option<&Names>,
         last: Option<Offset>,
         guarded: bool,
     ) -> Result<Resume, BrokerError> {
         let channel = self.keys.channel(address);
         let subscription: Subscription = self.subscriptions.listen(channel, self.timeout).await?;
-        let resume = self.resume_command(address, secret, last, guarded);
+        let resume = self.resume_command(address, secret, callable_by, last, guarded);
         let (resume, before) =
             reply::resume(address, self.publisher(address).query(resume).await?)?;
         if let Resume::Won(resumed) = &resume {

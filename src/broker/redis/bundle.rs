@@ -27,7 +27,11 @@ impl Bundle {
         let only = self.options.only.map(|session| session.to_string());
         call.arg(&self.to.channel)
             .arg(only.unwrap_or_default())
-            .arg(if self.options.always { "!" } else { "" })
+            .arg(match (self.options.always, self.options.in_call) {
+                (true, _) => "!",
+                (false, true) => "+",
+                (false, false) => "",
+            })
             .arg(self.envelopes.len());
         for (bytes, _) in &self.envelopes {
             call.arg(bytes);

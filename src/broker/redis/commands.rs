@@ -6,8 +6,9 @@ use super::broker::RedisBroker;
 use super::reply::millis;
 use super::request::Save;
 use super::scripts::Loaded;
+use crate::broker::lease::callable_word;
 use crate::broker::{Confirmed, Holder, Lease, RESERVED_FOR, RecordUpdate};
-use crate::model::{Address, Offset, SecretHash};
+use crate::model::{Address, Names, Offset, SecretHash};
 
 impl RedisBroker {
     pub(super) fn claim_command(
@@ -48,6 +49,7 @@ impl RedisBroker {
         &self,
         address: &Address,
         secret: &SecretHash,
+        callable_by: Option<&Names>,
         last: Option<Offset>,
         guarded: bool,
     ) -> Cmd {
@@ -61,7 +63,8 @@ impl RedisBroker {
             .arg(self.deadline())
             .arg(last.map(|last| last.to_string()).unwrap_or_default())
             .arg(self.epoch.name())
-            .arg(u8::from(guarded));
+            .arg(u8::from(guarded))
+            .arg(callable_word(callable_by));
         resume
     }
 

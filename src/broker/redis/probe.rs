@@ -72,6 +72,7 @@ impl Probe {
         let address = Address::new(Realm::new(REALM), name);
         let secret = Secret::random().hash_for(&address);
         let mut lease = Lease {
+            callable_by: None,
             address: address.clone(),
             session,
             generation: 0,
@@ -99,7 +100,10 @@ impl Probe {
         let names = std::slice::from_ref(&lease.address);
         broker.holders(names).await?;
         broker.verify(&lease.address, secret).await?;
-        if let Resume::Won(resumed) = broker.resume(&lease.address, secret, None, false).await? {
+        if let Resume::Won(resumed) = broker
+            .resume(&lease.address, secret, None, None, false)
+            .await?
+        {
             broker.unlisten(lease);
             *lease = resumed.lease;
         }

@@ -82,6 +82,7 @@ pub(super) fn resume(
             address: address.clone(),
             session: ours.session,
             generation: ours.generation,
+            callable_by: ours.callable_by,
             flags: ours.flags,
         },
         confirmed,
@@ -162,6 +163,7 @@ fn outcome(holder: &Holder, code: &Value) -> Outcome {
     match &code[..] {
         b"d" => Ok(Sent::To(holder)),
         b"f" => Ok(Sent::Full(holder)),
+        b"n" => Ok(Sent::NotCallable),
         b"u" if bugs::has(Bug::PublishCountsTheFrozen) => Ok(Sent::To(holder)),
         b"u" => Ok(Sent::NoSubscriber(holder)),
         _ => Err(unexpected()),

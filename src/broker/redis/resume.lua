@@ -2,7 +2,8 @@
 -- KEYS: presence, inbox, session record
 -- ARGV: node, hash of the secret, ttl ms, ttl ms of the record, ttl ms of the inbox, deadline (ms of the server's
 --       clock), id of the last entry that the client has seen or '', name of the epoch, 1 while the session's holder
---       may not have rewritten its record in this epoch yet
+--       may not have rewritten its record in this epoch yet, word of the lease with those who may call the user and a
+--       space, or ''
 -- Returns: 'gone', 'wrong', 'later' if the holder may yet rewrite the record, or {lease, lease before, confirmed id,
 --          id of the last confirmed entry that the client was told, 1 if the record is of an earlier epoch,
 --          field, value…}
@@ -52,9 +53,9 @@ end
 -- Higher than any generation that Redis may have lost, since receivers order a session's envelopes by it: the seconds
 -- since 2025. Further resumes in one second count on.
 local later = math.max(math.max(tonumber(generation), tonumber(known[3])) + 1, now[1] - 1735689600)
-local lease = ARGV[1] .. ' ' .. known[1] .. ' ' .. string.format('%d', later) .. ' r'
+local lease = ARGV[1] .. ' ' .. known[1] .. ' ' .. string.format('%d', later) .. ' ' .. ARGV[10] .. 'r'
 call('SET', KEYS[1], lease, 'PX', ARGV[3])
-call('HSET', KEYS[3], 'generation', string.match(lease, '(%d+) r$'))
+call('HSET', KEYS[3], 'generation', string.format('%d', later))
 call('PEXPIRE', KEYS[3], ARGV[4])
 call('PEXPIRE', KEYS[2], ARGV[5])
 local answer = {lease, held, confirmed, told, is_old and 1 or 0}

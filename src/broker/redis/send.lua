@@ -3,10 +3,11 @@
 -- what a signal costs is the call.
 -- KEYS: presence of each name, then inbox of each name. The names of a user's other keys derive from these: same slot
 -- ARGV: ttl ms of an inbox, length of the prefix of keys, limits of an inbox: entries, bytes, weight of a lone
---       sender; then for each name: channel, only session that may receive or '', '!' to ignore the limits or '', count
---       of envelopes, envelope…
+--       sender; then for each name: channel, only session that may receive or '', '!' to ignore the limits and who may
+--       call or '+' from who is in a call with the user or '', count of envelopes, envelope…
 -- Returns: for each name nil if nobody holds it, or another session than the only one; the holder's lease if all was
---          accepted; or the lease and for each envelope d = accepted, f = full, u = no subscriber to the channel
+--          accepted; or the lease and for each envelope d = accepted, f = full, u = no subscriber to the channel,
+--          n = the sender is not among those who may call the user
 local call, match, sub, concat = redis.call, string.match, string.sub, table.concat
 local LARGE = 4096
 local names, inbox_ttl, prefix = #KEYS / 2, ARGV[1], tonumber(ARGV[2])
@@ -111,9 +112,22 @@ local function key(i, kind)
   return sub(KEYS[i], 1, prefix) .. kind .. sub(KEYS[i], prefix + 2)
 end
 
+-- Whether one of these patterns covers the name of the envelope's sender.
+local function may_call(names, envelope)
+  local sender = match(envelope, '^%S+ %S+ %S+ %S+ [^/ ]*/(%S+)') or ''
+  for name in string.gmatch(names, '[^,]+') do
+    local start = match(name, '^(.*)%*$')
+    if name == sender or (start and sub(sender, 1, #start) == start) then
+      return true
+    end
+  end
+  return false
+end
+
 local at = 6
 for i = 1, names do
-  local holder, channel, only, always = held[i], ARGV[at], ARGV[at + 1], ARGV[at + 2] == '!'
+  local holder, channel, only, way = held[i], ARGV[at], ARGV[at + 1], ARGV[at + 2]
+  local always = way == '!'
   local count = tonumber(ARGV[at + 3])
   if not holder or (only ~= '' and not string.find(holder, only, 1, true)) then
     held[i] = false
@@ -124,12 +138,14 @@ for i = 1, names do
     local parts = {plain and 'P ' or 'S ', plain and match(holder, '^%S+ (%S+)') or holder, '\n'}
     inbox, record, length, large = KEYS[names + i], key(i, 's'), nil, nil
     local refused = nil
+    local callers = way == '' and string.find(holder, ' c=', 1, true) and match(holder, ' c=(%S*) ')
     for n = at + 4, at + 3 + count do
       local envelope = ARGV[n]
       -- What is behind an envelope that found no room must not overtake it if its sender repeats it.
       local is_behind = refused and refused[match(envelope, '^%S+ (%S+)')]
-      local place = plain or not is_behind and append(envelope, always)
-      if not place then
+      local forbidden = callers and not may_call(callers, envelope)
+      local place = not forbidden and (plain or not is_behind and append(envelope, always))
+      if not place and not forbidden then
         refused = refused or {}
         refused[match(envelope, '^%S+ (%S+)')] = true
       end
@@ -141,12 +157,12 @@ for i = 1, names do
         parts[#parts + 1] = envelope
       end
       all = all and place
-      result[#result + 1] = place and 'd' or 'f'
+      result[#result + 1] = forbidden and 'n' or place and 'd' or 'f'
     end
     if #parts > 3 and call('PUBLISH', channel, concat(parts)) == 0 and plain then
       all = false
       for n = 2, #result do
-        result[n] = 'u'
+        result[n] = result[n] == 'd' and 'u' or result[n]
       end
     end
     held[i] = all and holder or result

@@ -53,7 +53,7 @@ fn a_numeric_secret_stays_a_text() {
     let credential = |secret| {
         let servers = ("SWITCHBOARD_ICE__SERVERS", "turn:a");
         let (config, _) = load(&[servers, ("SWITCHBOARD_ICE__TURN_SECRET", secret)]).unwrap();
-        let servers = config.ice.servers_for(&user).servers;
+        let servers = config.ice.servers_for(&user, true).servers;
         servers[0].login.clone().unwrap().username
     };
     // The pseudonym in the user name depends on the secret.

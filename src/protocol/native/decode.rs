@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use crate::model::{
     Body, Command, Correlation, IfAbsent, LeaveTarget, LoginRequest, Offset, PairKind, PeerState,
-    Refusal, Report, Signal, SignalKind, UserName,
+    Refusal, Report, Secret, Signal, SignalKind, UserName,
 };
 
 /// The longest string `id`, in bytes after unescaping.
@@ -136,6 +136,14 @@ impl<'a> Wire<'a> {
             "leave" => self.leave(id),
             "presence" => self.presence(id),
             "report" => self.report(id),
+            "token" => {
+                const WRONG: Refusal = Refusal::BadMessage("Invalid token: send a string");
+                let token = self.token.and_then(|raw| string(raw.get())).ok_or(WRONG)?;
+                Ok(Command::Renew {
+                    token: Secret::claimed(&token),
+                    id,
+                })
+            }
             "ping" => Ok(Command::Ping {
                 id,
                 seq: offset(self.seq)?,

@@ -37,6 +37,8 @@ pub(super) fn encode(event: &Event) -> Frame {
             push_ice(&mut json, servers);
             json
         }
+        Event::TokenExpires { within } => encode_token("token_expires", *within, None),
+        Event::TokenRenewed { valid_for, id } => encode_token("token", *valid_for, id.as_ref()),
         Event::Ack { id, status } => {
             let status = match status {
                 AckStatus::Delivered => "delivered",
@@ -133,6 +135,13 @@ fn push_pace(json: &mut String, pace: &Pace) {
         json,
         r#","limits":{{"signals_per_second":{signals_per_second},"frame_bytes":{frame_bytes}}}"#
     );
+}
+
+/// A token lasts for so long.
+fn encode_token(kind: &str, lasts: Duration, id: Option<&Correlation>) -> String {
+    let mut json = format!(r#"{{"type":"{kind}","expires_in_ms":{}"#, lasts.as_millis());
+    push_id(&mut json, id);
+    json
 }
 
 fn encode_presence(users: &[(UserName, bool)], id: Option<&Correlation>) -> String {

@@ -87,6 +87,7 @@ impl Calls {
             node,
         } = call.peer.clone()?;
         Some(Holder {
+            callable_by: None,
             node,
             session,
             generation,

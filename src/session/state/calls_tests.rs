@@ -11,6 +11,7 @@ struct Fixture {
 
 fn holder(session: SessionId, generation: u32, node: &NodeId) -> Holder {
     Holder {
+        callable_by: None,
         node: node.clone(),
         session,
         generation,

@@ -168,6 +168,7 @@ mod tests {
             detached: false,
         };
         Some(Holder {
+            callable_by: None,
             node: node.clone(),
             session,
             generation: 2,
@@ -240,6 +241,7 @@ mod tests {
             detached: false,
         };
         let holder = Holder {
+            callable_by: None,
             node,
             session,
             generation: 2,

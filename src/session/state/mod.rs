@@ -52,8 +52,8 @@ use self::record::Record;
 use crate::broker::{Lease, Question, Resumed, Sender, Verdict};
 use crate::bugs::{self, Bug};
 use crate::model::{
-    AckStatus, Address, Correlation, Event, LeaveReason, LeaveTarget, NodeId, Offset, Secret,
-    SecretHash, UserName,
+    AckStatus, Address, Claims, Correlation, Event, LeaveReason, LeaveTarget, NodeId, Offset,
+    Secret, SecretHash, UserName,
 };
 use crate::router::LocalNode;
 
@@ -75,6 +75,8 @@ pub struct State {
     outbox: Outbox,
     lost: LostPeers,
     policy: SessionPolicy,
+    /// What the client's token says, if it has one.
+    claims: Option<Arc<Claims>>,
     /// Signals to absent users, if the policy lets them wait.
     offline: Option<Box<OfflineQueue>>,
     /// What the next connection must know; `None` for a plain session.
@@ -119,6 +121,7 @@ impl State {
             outbox: Outbox::of(lease.generation),
             lost: LostPeers::default(),
             policy: SessionPolicy::default(),
+            claims: None,
             offline: None,
             record,
             watched: BTreeSet::new(),
@@ -282,10 +285,6 @@ impl State {
         for question in self.challenges.drain(..) {
             self.effects.push(Effect::Answer(question, verdict));
         }
-    }
-
-    fn is_patient(&self) -> bool {
-        !self.policy.offline_ttl.is_zero()
     }
 
     fn address_of(&self, name: &UserName) -> Address {

@@ -27,6 +27,9 @@ const SUBSCRIBES_WITHIN: Duration = Duration::from_secs(2);
 /// When the client should repeat a signal whose outcome is unknown, or that found no room.
 pub(in crate::session) const RETRY_SEND: Duration = Duration::from_secs(1);
 
+/// The receiver is not among those whom the token names.
+const NOT_CALLABLE: Refusal = Refusal::Forbidden("Your token does not let you call this user");
+
 /// What one session has sent.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
@@ -146,6 +149,9 @@ impl State {
         if_absent: IfAbsent,
     ) {
         let kind = signal.kind;
+        if !self.may_reach(&to) {
+            return self.refuse_to_send(to, kind, id, NOT_CALLABLE);
+        }
         if self.outbox.owes(&to) {
             // The signal must not overtake a `leave`.
             let retry_after = RETRY_SEND;
@@ -236,6 +242,7 @@ impl State {
         let options = SendOptions {
             only,
             always: false,
+            in_call: self.calls.peer(&sent.to).is_some(),
             direct: self.calls.plain_peer(&sent.to).filter(|_| is_to_peer),
         };
         self.effects.push(Effect::Send {
@@ -262,6 +269,7 @@ impl State {
         let options = SendOptions {
             only: notice.only,
             always: true,
+            in_call: false,
             direct: None,
         };
         self.effects.push(Effect::Send {
@@ -281,15 +289,6 @@ impl State {
         self.outbox.retry_at = None;
         for notice in std::mem::take(&mut self.outbox.unsure) {
             self.send_notice(notice, None);
-        }
-    }
-
-    /// Queues an event behind the outcomes that are not known yet.
-    pub(super) fn tell_in_order(&mut self, event: Event) {
-        if self.outbox.pending.is_empty() {
-            self.tell(event);
-        } else {
-            self.outbox.pending.push_back(Pending::Told(event));
         }
     }
 }

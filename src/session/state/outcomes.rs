@@ -13,6 +13,9 @@ use crate::broker::{Answer, Outcome, Payload, Sent};
 use crate::model::{AckStatus, Correlation, Event, IfAbsent, LeaveReason, Refusal, UserName};
 use crate::telemetry::SignalOutcome;
 
+/// The receiver's token names those who may call it.
+const NOT_CALLABLE_BY_YOU: Refusal = Refusal::Forbidden("This user may not be called by you");
+
 impl State {
     /// Handles the outcome of the earliest send.
     pub(super) fn settle(&mut self, Answer { outcome, at }: Answer) {
@@ -115,6 +118,10 @@ impl State {
             }
             // Including a plain session on a dead node.
             Ok(Sent::Absent | Sent::NoSubscriber(_)) => Err(self.nobody(to, n, starts_call)),
+            Ok(Sent::NotCallable) => {
+                self.has_failed(to, n, starts_call);
+                Err(NOT_CALLABLE_BY_YOU)
+            }
             Ok(Sent::Full(_)) => {
                 self.has_failed(to, n, starts_call);
                 Err(Refusal::InboxFull { retry_after })
@@ -176,7 +183,7 @@ impl State {
                 notice.unheard_since.get_or_insert(now);
                 false
             }
-            Ok(Sent::Absent | Sent::NoSubscriber(_) | Sent::Full(_)) => {
+            Ok(Sent::Absent | Sent::NoSubscriber(_) | Sent::Full(_) | Sent::NotCallable) => {
                 let since = *notice.absent_since.get_or_insert(now);
                 let noticed = self.is_noticed_since(since);
                 // A notice to ourselves has arrived only when we have received it.

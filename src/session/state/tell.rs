@@ -1,5 +1,6 @@
 //! Events for the client.
 
+use super::outbox::Pending;
 use super::{Action, State};
 use crate::bugs::{self, Bug};
 use crate::model::{AckStatus, Correlation, Event, LeaveReason, Offset, UserName};
@@ -8,6 +9,15 @@ impl State {
     /// Sends the client an event.
     pub(super) fn tell(&mut self, event: Event) {
         self.actions.push(Action::Tell(event));
+    }
+
+    /// Queues an event behind the outcomes that are not known yet.
+    pub(super) fn tell_in_order(&mut self, event: Event) {
+        if self.outbox.pending.is_empty() {
+            self.tell(event);
+        } else {
+            self.outbox.pending.push_back(Pending::Told(event));
+        }
     }
 
     /// Tells the client that signals to it may be lost.

@@ -1,12 +1,13 @@
 //! Read access to a session's state.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::{SessionPolicy, State};
 use crate::broker::Lease;
-use crate::model::{Offset, Secret, SecretHash};
+use crate::model::{Claims, Offset, Secret, SecretHash, UserName};
 
 impl State {
     /// Whether there are actions to take.
@@ -41,6 +42,28 @@ impl State {
     /// Sets the policy of the session's protocol.
     pub fn set_policy(&mut self, policy: SessionPolicy) {
         self.policy = policy;
+    }
+
+    /// Sets what the client's token says; `None` if it has none.
+    pub fn set_claims(&mut self, claims: Option<Arc<Claims>>) {
+        self.claims = claims;
+    }
+
+    /// What the client's token says.
+    pub fn claims(&self) -> Option<&Arc<Claims>> {
+        self.claims.as_ref()
+    }
+
+    /// Whether the token lets the client send to this user, or ask about them. Whoever is in a call with the client
+    /// may be answered.
+    pub fn may_reach(&self, name: &UserName) -> bool {
+        let claims = self.claims.as_ref();
+        claims.is_none_or(|claims| claims.may_call(name)) || self.calls.get(name).is_some()
+    }
+
+    /// Whether the client gets credentials for relays.
+    pub fn may_relay(&self) -> bool {
+        self.claims.as_ref().is_none_or(|claims| claims.turn)
     }
 
     /// The session's lease.
@@ -89,6 +112,11 @@ impl State {
     /// The last inbox entry that was handled.
     pub fn read_to(&self) -> Offset {
         self.catch_up.last()
+    }
+
+    /// Whether signals wait for absent users.
+    pub(super) fn is_patient(&self) -> bool {
+        !self.policy.offline_ttl.is_zero()
     }
 
     /// Whether no outcome is open.

@@ -23,7 +23,7 @@ use crate::broker::{Broker, Questions};
 use crate::bugs::{self, Bug};
 use crate::drain::Phase;
 use crate::limits::{Addresses, ConnectionLimit, Permit};
-use crate::model::{NodeId, Offset, Secret, UserName};
+use crate::model::{Address, Claims, NodeId, Offset, Secret};
 use crate::router::Router;
 
 /// Time limit for a request that waits for the session.
@@ -80,16 +80,17 @@ impl Homes {
         permit.map_err(|_| Denied::TooMany)
     }
 
-    /// Opens a session, with a login if the client sent one. The permit is released when the
-    /// session ends here.
+    /// Opens a session, with a login if the client sent one. `admitted` is what the token of the request says. The
+    /// permit is released when the session ends here.
     pub(super) async fn open(
         &self,
         from: IpAddr,
         login: Option<Bytes>,
         permit: Option<Permit>,
+        admitted: Option<Arc<Claims>>,
     ) -> Result<Token, Denied> {
         let token = Token::random();
-        let home = self.start_home(&token, from, None, permit);
+        let home = self.start_home(&token, from, None, permit, admitted);
         let opened = match login {
             None => home.settled(0, ANSWER_WITHIN).await,
             Some(login) => {
@@ -101,17 +102,21 @@ impl Homes {
         Ok(token)
     }
 
-    /// The user who is logged in with this token, if any.
+    /// The user who is logged in with this token, if any, and whether it may relay.
     pub(in crate::transport) async fn verify(
         &self,
         token: &Token,
-    ) -> Result<Option<UserName>, Denied> {
+    ) -> Result<Option<(Address, bool)>, Denied> {
         let progress = match self.home(token)? {
             Some(home) if home.lock().is_over() => return Err(Denied::Gone),
             Some(home) if home.lock().is_here() => home.lock().progress.clone(),
             _ => self.0.locator(token).await?.progress.into(),
         };
-        Ok(progress.user.map(|(name, _)| name))
+        let may_relay = progress.claims.is_none_or(|claims| claims.turn);
+        let user = progress
+            .user
+            .map(|(name, _)| Address::new(progress.realm, name));
+        Ok(user.map(|user| (user, may_relay)))
     }
 
     /// Whether the token is that of a session, which may have ended lately.
@@ -280,7 +285,7 @@ impl Homes {
             last,
             is_dead,
         };
-        Ok(self.start_home(token, from, Some(takeover), permit))
+        Ok(self.start_home(token, from, Some(takeover), permit, None))
     }
 
     /// Creates a home on this node and spawns its task.
@@ -290,6 +295,7 @@ impl Homes {
         from: IpAddr,
         takeover: Option<Takeover>,
         permit: Option<Permit>,
+        admitted: Option<Arc<Claims>>,
     ) -> Arc<Home> {
         let home = self.0.add_home(token);
         let task = Task {
@@ -297,6 +303,7 @@ impl Homes {
             token: token.clone(),
             home: Arc::clone(&home),
             address: self.0.addresses.of(from),
+            admitted,
         };
         tokio::spawn(task.run(takeover, permit));
         home

@@ -12,6 +12,7 @@ mod stream;
 mod task;
 mod token;
 mod wire;
+mod wire_claims;
 
 pub(super) use homes::Homes;
 pub(super) use routes::routes;

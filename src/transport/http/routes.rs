@@ -12,9 +12,9 @@ use axum::{Extension, Router};
 use bytes::Bytes;
 use tokio::time::{Instant, timeout};
 
-use super::super::Endpoints;
 use super::super::reject::Rejection;
 use super::super::request::parameter;
+use super::super::{Endpoints, admission};
 use super::buffer::{EventId, Unread};
 use super::posts::MAX_MESSAGES;
 use super::stream::EventStream;
@@ -43,15 +43,20 @@ pub(in crate::transport) fn routes() -> Router<Endpoints> {
 async fn open(
     State(endpoints): State<Endpoints>,
     Extension(from): Extension<SocketAddr>,
+    headers: HeaderMap,
+    uri: Uri,
     request: Body,
 ) -> Result<Response, Rejection> {
     if endpoints.phase.is_draining() {
         return Err(Rejection::Draining);
     }
     let permit = endpoints.homes.acquire(from.ip())?;
+    let jwt = admission::token_of(&headers, &uri, "token");
+    let admitted = endpoints.admit(jwt).await?;
     let login = body(request, endpoints.settings.frame_bytes).await?;
     let login = posted::initial_login(&login)?;
-    let token = endpoints.homes.open(from.ip(), login, permit).await?;
+    let opened = endpoints.homes.open(from.ip(), login, permit, admitted);
+    let token = opened.await?;
     let (public, secret) = (token.session(), token.expose());
     let lives = endpoints.settings.http.session_ttl.as_secs();
     let keepalive = endpoints.settings.http.keepalive.as_secs();

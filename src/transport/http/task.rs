@@ -16,7 +16,7 @@ use super::state::{Stage, State};
 use super::token::Token;
 use super::wire::{Denied, Handover, Locator, Reply, Request};
 use crate::limits::{AddressLimits, Permit, RateLimit};
-use crate::model::{CloseReason, NodeId, Offset, Realm};
+use crate::model::{Claims, CloseReason, NodeId, Offset, Realm};
 use crate::protocol::Native;
 use crate::session::state::SessionPolicy;
 use crate::session::{self, HttpSession, InitialLogin, Progress, ResumePoint, SessionContext};
@@ -33,6 +33,8 @@ pub(super) struct Task {
     pub(super) home: Arc<Home>,
     /// The limits of the address from which the session was opened, or moved here.
     pub(super) address: AddressLimits,
+    /// What the token of the request says that opened the session.
+    pub(super) admitted: Option<Arc<Claims>>,
 }
 
 /// A session whose home was another node, or this node earlier.
@@ -148,6 +150,8 @@ impl Task {
             phase: self.node.phase.clone(),
             max_age: Duration::ZERO,
             ice: Arc::clone(&settings.ice),
+            auth: Arc::clone(&settings.auth),
+            admitted: self.admitted.clone(),
             initial_login: InitialLogin::ByMessage,
             policy: SessionPolicy::default(),
             http: Some(Box::new(HttpSession {

@@ -2,6 +2,7 @@
 //!
 //! Ids, names and hashes are strings here: model types are never serialized.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,8 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use super::super::reject::Rejection;
 use super::buffer::{Buffer, EventId, Unread};
+use super::wire_claims::StoredClaims;
 use crate::broker::BrokerError;
-use crate::model::{NodeId, Offset, SecretHash, UserName};
+use crate::model::{NodeId, Offset, Realm, SecretHash, UserName};
 use crate::session::Progress;
 
 /// A question of one node to another about a session.
@@ -103,6 +105,10 @@ pub(super) struct Handover {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct StoredProgress {
     user: Option<(String, String)>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    realm: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    claims: Option<StoredClaims>,
 }
 
 /// Encodes a question, a reply or a locator.
@@ -156,15 +162,25 @@ impl From<&Progress> for StoredProgress {
         let user = progress.user.as_ref();
         Self {
             user: user.map(|(name, proof)| (name.to_string(), proof.as_str().to_owned())),
+            realm: progress.realm.as_str().to_owned(),
+            claims: progress.claims.as_deref().map(StoredClaims::from),
         }
     }
 }
 
 impl From<StoredProgress> for Progress {
-    fn from(StoredProgress { user }: StoredProgress) -> Self {
+    fn from(
+        StoredProgress {
+            user,
+            realm,
+            claims,
+        }: StoredProgress,
+    ) -> Self {
         let name = |name: &str| UserName::known(name).ok();
         Self {
             user: user.and_then(|(user, proof)| Some((name(&user)?, SecretHash::known(&proof)))),
+            realm: Realm::new(&realm),
+            claims: claims.map(|claims| Arc::new(claims.into())),
             confirmed: Offset::default(),
         }
     }
@@ -173,14 +189,28 @@ impl From<StoredProgress> for Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Address, Realm, Secret};
+    use crate::model::{Address, NamePattern, Secret};
 
     #[test]
     fn locators_round_trip() {
         let name = |text| UserName::parse(text).unwrap();
         let proof = Secret::random().hash_for(&Address::new(Realm::default(), name("a b")));
+        let claims = Claims {
+            subject: NamePattern::new("a*"),
+            realm: None,
+            call: Some(["b", "c-*"].into_iter().collect()),
+            callable_by: Some([].into_iter().collect()),
+            signals_per_second: Some(7),
+            connections: None,
+            turn: false,
+            expires: 1_900_000_000,
+            issued: None,
+            id: Some("j".into()),
+        };
         let full = Progress {
             user: Some((name("a b/ü"), proof.clone())),
+            realm: Realm::new("acme"),
+            claims: Some(Arc::new(claims)),
             confirmed: Offset::default(),
         };
         for progress in [full, Progress::default()] {

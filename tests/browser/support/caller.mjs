@@ -4,17 +4,20 @@ import { openPage } from './chromium.mjs'
 
 /**
  * A page that has logged in. In it: `client`, `library`, `calls` (by name), `ends` (`[name, reason]`), `heard` (what came by any `chat` channel), and
- * `answer` (how an incoming call is taken: `'accept'`, `'hold'`, or a reason to decline). `media` is what `getUserMedia` is asked for, if anything.
+ * `answer` (how an incoming call is taken: `'accept'`, `'hold'`, or a reason to decline). `media` is what `getUserMedia` is asked for, if anything; `token`
+ * is asked for a token whenever the library needs one.
  */
-export async function openCaller(browser, files, url, name, { media, options = {}, answer = 'accept' } = {}) {
+export async function openCaller(browser, files, url, name, { media, token, options = {}, answer = 'accept' } = {}) {
   const page = await openPage(browser, `${files.http}/blank`)
+  if (token) await page.exposeFunction('newToken', token)
   await page.evaluate(setUp, { url, name, media, options, answer })
   return page
 }
 
 async function setUp({ url, name, media, options, answer }) {
   const library = await import('/client/switchboard.js')
-  const client = new library.Client(url, options)
+  const { newToken } = globalThis
+  const client = new library.Client(url, newToken ? { token: newToken, ...options } : options)
   const page = { library, client, url, answer, media, name, ends: [], heard: [], states: [], calls: {} }
   Object.assign(globalThis, page, { page })
   page.stream = async () => media && (page.own ??= await navigator.mediaDevices.getUserMedia(media))

@@ -43,6 +43,55 @@ pub(super) async fn a_send_reports_its_outcome(backend: &Backend) {
     assert_eq!(there.receives_push().await.1.envelope, leave);
 }
 
+pub(super) async fn only_those_whom_a_lease_names_reach_it(backend: &Backend) {
+    let (here, there) = (backend.connect().await, backend.connect().await);
+    for resumable in [false, true] {
+        let mut user = lease(if resumable { "resumable" } else { "plain" });
+        user.flags.resumable = resumable;
+        user.callable_by = Some(["friend", "team-*", "a*,b ü*"].into_iter().collect());
+        there.claims(&user).await;
+        let holder = user.held_by(&there.id);
+        let found = here.broker.holders(std::slice::from_ref(&user.address));
+        assert_eq!(found.await.unwrap(), [Some(holder.clone())]);
+        for (name, reaches) in [
+            ("friend", true),
+            ("friends", false),
+            ("frien", false),
+            ("team-7", true),
+            ("team", false),
+            ("a*,b üb", true),
+            ("axb", false),
+            ("b ü", false),
+        ] {
+            let sender = lease(name);
+            let message = |n| envelope_from(&sender, &here.id, n);
+            let sent = here.sends(&user.address, None, message(1)).await;
+            let expected = if reaches {
+                Sent::To(holder.clone())
+            } else {
+                Sent::NotCallable
+            };
+            assert_eq!(sent, Ok(expected), "{name}");
+            for (always, in_call) in [(true, false), (false, true)] {
+                let options = SendOptions {
+                    always,
+                    in_call,
+                    ..SendOptions::default()
+                };
+                let receipts = Receipts::default();
+                let receipt = receipts.issue(false, false);
+                here.broker
+                    .send(&user.address, options, message(2), receipt);
+                assert_eq!(
+                    outcome(&receipts).await,
+                    Ok(Sent::To(holder.clone())),
+                    "{name}"
+                );
+            }
+        }
+    }
+}
+
 pub(super) async fn envelopes_arrive_in_order_before_the_barrier(backend: &Backend) {
     let (here, mut there) = (backend.connect().await, backend.connect().await);
     let (user, sender) = (lease("user"), lease("sender"));

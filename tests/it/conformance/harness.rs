@@ -164,6 +164,7 @@ impl Node {
         envelope: Envelope,
     ) -> Outcome {
         let options = SendOptions {
+            in_call: false,
             only,
             always: false,
             direct: None,
@@ -198,6 +199,7 @@ pub(super) async fn outcome(receipts: &Receipts) -> Outcome {
 pub(super) fn lease(name: &str) -> Lease {
     let address = Address::new(Realm::default(), UserName::parse(name).unwrap());
     Lease {
+        callable_by: None,
         address,
         session: SessionId::random(),
         generation: 0,

@@ -11,6 +11,7 @@ use super::harness::{Backend, Node, envelope_from, lease};
 /// A resumable session that `node` has claimed.
 pub(super) async fn claimed(node: &Node, name: &str) -> (Lease, SecretHash) {
     let lease = Lease {
+        callable_by: None,
         flags: Flags {
             resumable: true,
             detached: false,
@@ -29,7 +30,11 @@ pub(super) async fn claimed(node: &Node, name: &str) -> (Lease, SecretHash) {
 
 impl Node {
     async fn resumes(&self, lease: &Lease, hash: &SecretHash, last: Option<Offset>) -> Resumed {
-        match self.broker.resume(&lease.address, hash, last, false).await {
+        match self
+            .broker
+            .resume(&lease.address, hash, None, last, false)
+            .await
+        {
             Ok(Resume::Won(resumed)) => *resumed,
             other => panic!("expected a resume, got: {other:?}"),
         }
@@ -78,7 +83,10 @@ pub(super) async fn a_session_is_resumed_only_with_its_secret(backend: &Backend)
         (&user.address, &foreign, Resume::Wrong, false),
         (&nobody, &hash, Resume::Gone, false),
     ] {
-        let resume = broker.resume(address, hash, None, false).await.unwrap();
+        let resume = broker
+            .resume(address, hash, None, None, false)
+            .await
+            .unwrap();
         assert_eq!(resume, expected);
         assert_eq!(broker.verify(address, hash).await.unwrap(), is_valid);
     }
@@ -86,7 +94,7 @@ pub(super) async fn a_session_is_resumed_only_with_its_secret(backend: &Backend)
     let last = there.resumes(&user, &hash, None).await.lease;
     let release = broker.release(&last.address, &last.held_by(&there.id), Offset::default());
     release.await.unwrap();
-    let resume = broker.resume(&user.address, &hash, None, false).await;
+    let resume = broker.resume(&user.address, &hash, None, None, false).await;
     assert_eq!(resume.unwrap(), Resume::Gone);
     let is_valid = broker.verify(&user.address, &hash).await.unwrap();
     assert!(!is_valid, "the secret of an ended session is not valid");
@@ -123,6 +131,7 @@ pub(super) async fn a_resume_replaces_earlier_connections(backend: &Backend) {
         .release(&user.address, &early, Offset::default());
     release.await.unwrap();
     let last = Lease {
+        callable_by: None,
         generation: generations[3],
         ..user.clone()
     };
@@ -196,7 +205,7 @@ pub(super) async fn an_inbox_keeps_unconfirmed_entries(backend: &Backend) {
 
     let too_old = there
         .broker
-        .resume(&user.address, &hash, Some(all[56].id), false)
+        .resume(&user.address, &hash, None, Some(all[56].id), false)
         .await
         .unwrap();
     assert_eq!(
@@ -231,6 +240,7 @@ pub(super) async fn a_full_inbox_refuses_envelopes(backend: &Backend) {
         .await;
     assert!(matches!(full, Ok(Sent::Full(_))), "{full:?}");
     let urgent = SendOptions {
+        in_call: false,
         only: Some(user.session),
         always: true,
         direct: None,
@@ -296,6 +306,7 @@ pub(super) async fn inbox_limits_are_exact(backend: &Backend) {
         let (sender, size) = (from.session, envelope.encode().len());
         let is_urgent = n % 29 == 0;
         let options = SendOptions {
+            in_call: false,
             only: Some(user.session),
             always: is_urgent,
             direct: None,

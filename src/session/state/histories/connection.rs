@@ -121,6 +121,7 @@ impl World {
         stored.holder.flags.detached = false;
         let holder = stored.holder.clone();
         let lease = Lease {
+            callable_by: None,
             address: address(user),
             session: holder.session,
             generation: holder.generation,

@@ -108,6 +108,7 @@ impl World {
             },
         );
         let lease = Lease {
+            callable_by: None,
             address: address.clone(),
             session,
             generation: 0,

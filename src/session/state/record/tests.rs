@@ -34,6 +34,7 @@ fn id(millis: u64) -> Offset {
 fn resumed(notes: &RecordUpdate, last: Offset) -> Record {
     let resumed = Resumed {
         lease: Lease {
+            callable_by: None,
             address: Address::new(Realm::default(), name("a")),
             session: SessionId::random(),
             generation: 1,

@@ -24,7 +24,7 @@ export function checks(facts) {
       'Server',
       whoami.ok ? 'ok' : 'fail',
       whoami.ok
-        ? `version ${whoami.view.version}, HTTP/${whoami.view.http_version}, answered in ${ms(whoami.ms)}; met ${list(whoami.nodes)}`
+        ? `version ${whoami.view.version}, HTTP/${whoami.view.http_version}, answered in ${ms(whoami.ms)}; met ${list(whoami.nodes)}${whoami.view.auth === 'open' ? '; names are first come: it checks no tokens' : ''}`
         : whoami.status
           ? `answered ${whoami.status}`
           : 'no answer',

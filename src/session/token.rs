@@ -1,0 +1,96 @@
+//! The token of a session: what its client may do, and until when.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+
+use super::{Session, Socket};
+use crate::limits::RateLimit;
+use crate::model::{Claims, Correlation, Event, Refusal, Secret};
+use crate::protocol::Codec;
+
+/// What a new token says or why it is refused, and the request's id.
+pub(super) type Renewed = (Result<Arc<Claims>, Refusal>, Option<Correlation>);
+/// A new token that is being verified. The session goes on meanwhile.
+pub(super) type Renewal = BoxFuture<'static, Renewed>;
+
+/// Waits for the new token, if one is being verified.
+pub(super) async fn renewed(renewal: &mut Option<Renewal>) -> Renewed {
+    match renewal {
+        Some(verifying) => {
+            let verified = verifying.await;
+            *renewal = None;
+            verified
+        }
+        None => pending().await,
+    }
+}
+
+impl<S: Socket, D: Codec> Session<S, D> {
+    /// Lets the client do what its token says; `None` if it has none.
+    pub(super) fn grant(&mut self, claims: Option<Arc<Claims>>) {
+        let valid_for = claims.as_ref();
+        let valid_for = valid_for.map(|claims| claims.valid_for(SystemTime::now()));
+        self.heartbeat.token_ends_in(valid_for);
+        let own = claims.as_ref().and_then(|claims| claims.signals_per_second);
+        if let Some(signals_per_second) =
+            own.filter(|own| *own != self.context.pace.signals_per_second)
+        {
+            self.context.rate = RateLimit::new(signals_per_second);
+            self.context.pace.signals_per_second = signals_per_second;
+        }
+        if let Some(runner) = &mut self.runner {
+            runner.state.set_claims(claims);
+        }
+    }
+
+    /// Verifies a new token, one at a time.
+    pub(super) fn renew(&mut self, token: Secret, id: Option<Correlation>) {
+        if self.renewal.is_some() {
+            let refusal = Refusal::TooMany("The token before this one is still being checked");
+            return self.refuse(refusal, id, None);
+        }
+        let auth = Arc::clone(&self.context.auth);
+        let verifying = async move {
+            let claims = auth.admit(Some(token.expose()), None).await;
+            // Nobody needs no token here.
+            let claims = claims.and_then(|claims| claims.ok_or(Refusal::Unauthorized("No token")));
+            (claims, id)
+        };
+        self.renewal = Some(verifying.boxed());
+    }
+
+    /// Replaces the token. The name, its realm and who may call it stay what they are.
+    pub(super) fn take_token(&mut self, (verified, id): Renewed) {
+        let Some(runner) = &self.runner else {
+            return;
+        };
+        let address = runner.address();
+        let callable_by = runner
+            .state
+            .claims()
+            .and_then(|claims| claims.callable_by.as_ref());
+        let verified = verified.and_then(|claims| {
+            claims.may_be(&address.name)?;
+            if claims.realm_at(&self.context.realm)? != address.realm
+                || claims.callable_by.as_ref() != callable_by
+            {
+                return Err(Refusal::Forbidden(
+                    "The token has another realm or callable_by than the login: log in again",
+                ));
+            }
+            Ok(claims)
+        });
+        match verified {
+            Ok(claims) => {
+                let valid_for = claims.valid_for(SystemTime::now());
+                self.grant(Some(claims));
+                self.tell(Event::TokenRenewed { valid_for, id });
+            }
+            Err(refusal) => self.refuse(refusal, id, None),
+        }
+    }
+}
