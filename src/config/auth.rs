@@ -49,7 +49,8 @@ pub(super) fn read(reader: &mut Reader) -> Settings {
 
 fn read_sources(reader: &mut Reader) -> Vec<KeySource> {
     let mut sources = Vec::new();
-    let secret = reader.secret("auth.jwt.hmac_secret");
+    // Its file is read again when it changes.
+    let secret = reader.hidden("auth.jwt.hmac_secret");
     let file = reader.text("auth.jwt.hmac_secret_file");
     if !secret.is_empty() {
         if secret.len() < SECRET_BYTES {

@@ -85,10 +85,16 @@ impl Reader {
         String::new()
     }
 
-    /// Reads a text that is never printed. It may be in a file, which the setting of the same name with `_file` names.
-    pub(super) fn secret(&mut self, key: &'static str) -> String {
+    /// Reads a text that is never printed.
+    pub(super) fn hidden(&mut self, key: &'static str) -> String {
         self.secrets.push(key);
-        let text = self.text(key);
+        self.text(key)
+    }
+
+    /// Like [`hidden`](Self::hidden), for a text that may be in a file, which the setting of the same name with `_file`
+    /// names.
+    pub(super) fn secret(&mut self, key: &'static str) -> String {
+        let text = self.hidden(key);
         let in_file = format!("{key}_file");
         let path = self.text(&in_file);
         if path.is_empty() {

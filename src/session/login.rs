@@ -218,9 +218,7 @@ impl<S: Socket, D: Codec> Session<S, D> {
                 Refusal::Unavailable { .. }
                 | Refusal::KeysUnavailable { .. }
                 | Refusal::RateLimited { .. },
-            ) => {
-                Err(CloseReason::Overloaded)
-            }
+            ) => Err(CloseReason::Overloaded),
             Some(_) => Err(CloseReason::NotAdmitted),
         }
     }
