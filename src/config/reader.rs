@@ -91,6 +91,24 @@ impl Reader {
         self.text(key)
     }
 
+    /// Reads a secret, from the setting or from the first line of the file that the other setting names.
+    pub(super) fn secret_or_file(&mut self, key: &'static str, file: &'static str) -> String {
+        let (secret, path) = (self.secret(key), self.text(file));
+        if path.is_empty() {
+            return secret;
+        }
+        if !secret.is_empty() {
+            self.mistake(file, &format!("is set, and so is {key}: set one of them"));
+        }
+        match std::fs::read_to_string(&path) {
+            Ok(text) => text.lines().next().unwrap_or_default().trim().to_owned(),
+            Err(error) => {
+                self.mistake(file, &format!("is wrong: cannot read the file: {error}"));
+                String::new()
+            }
+        }
+    }
+
     /// Reads a number that `what` describes.
     pub(super) fn number<T: FromStr + fmt::Display>(&mut self, key: &'static str, what: &str) -> T {
         let read = |text: &str| values::number(text).ok_or_else(|| format!("is not {what}"));

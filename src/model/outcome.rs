@@ -178,6 +178,8 @@ pub enum CloseReason {
     TooFast,
     /// The login in the connection's URL was refused, and the client was told why.
     NotAdmitted,
+    /// An operator ended the session.
+    Kicked,
 }
 
 impl CloseReason {
@@ -190,6 +192,7 @@ impl CloseReason {
             Self::Overloaded => Some(1013),
             Self::Replaced => Some(4000),
             Self::NameLost => Some(4001),
+            Self::Kicked => Some(4005),
             Self::TooSlow => Some(4008),
             Self::NoLogin => Some(4009),
             Self::Silent | Self::Expired => Some(4010),
@@ -198,7 +201,7 @@ impl CloseReason {
     }
 
     /// All reasons.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::ByClient,
         Self::Dropped,
         Self::TooLarge,
@@ -212,6 +215,7 @@ impl CloseReason {
         Self::Expired,
         Self::TooFast,
         Self::NotAdmitted,
+        Self::Kicked,
     ];
 
     /// The label in metrics.
@@ -230,6 +234,7 @@ impl CloseReason {
             Self::Expired => "expired",
             Self::TooFast => "too_fast",
             Self::NotAdmitted => "not_admitted",
+            Self::Kicked => "kicked",
         }
     }
 
@@ -249,6 +254,7 @@ impl CloseReason {
             Self::Expired => "no request within http.session_ttl",
             Self::TooFast => "kept exceeding the rate limit",
             Self::NotAdmitted => "the login was refused",
+            Self::Kicked => "an operator ended this session",
         }
     }
 
@@ -256,7 +262,7 @@ impl CloseReason {
     pub fn leave_reason(self) -> LeaveReason {
         match self {
             Self::ByClient | Self::Draining | Self::NotAdmitted => LeaveReason::Closed,
-            Self::TooLarge | Self::TooFast => LeaveReason::Kicked,
+            Self::TooLarge | Self::TooFast | Self::Kicked => LeaveReason::Kicked,
             Self::Replaced => LeaveReason::Replaced,
             Self::Dropped
             | Self::Overloaded
@@ -283,14 +289,15 @@ impl CloseReason {
             | Self::NameLost
             | Self::NoLogin
             | Self::Expired
-            | Self::NotAdmitted => false,
+            | Self::NotAdmitted
+            | Self::Kicked => false,
         }
     }
 
     /// Who caused it.
     pub fn blame(self) -> Blame {
         match self {
-            Self::Draining | Self::Overloaded => Blame::Node,
+            Self::Draining | Self::Overloaded | Self::Kicked => Blame::Node,
             Self::NameLost => Blame::Broker,
             _ => Blame::Client,
         }

@@ -1,5 +1,6 @@
 //! Everything HTTP: the routes for clients and the routes for operators.
 
+mod admin;
 mod cors;
 mod expiry;
 mod headers;
@@ -8,6 +9,7 @@ mod ice_servers;
 mod library;
 mod listener;
 mod native;
+mod node_view;
 mod ops;
 mod origins;
 mod pages;
@@ -20,7 +22,8 @@ mod websocket;
 mod whoami;
 
 pub use listener::serve;
-pub use ops::{NodeView, admin_routes};
+pub use node_view::NodeView;
+pub use ops::admin_routes;
 pub use origins::Origins;
 pub use tls::{Tls, TlsError, TlsFiles};
 

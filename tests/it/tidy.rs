@@ -66,7 +66,14 @@ const BORDERS: &[(&str, &[&str])] = &[
     ("redis::", &["broker/redis"]),
     ("deadpool_redis", &["broker/redis"]),
     ("axum", &["transport", "app.rs"]),
-    ("serde_json", &["protocol", "transport/http/wire.rs"]),
+    (
+        "serde_json",
+        &[
+            "protocol",
+            "transport/http/wire.rs",
+            "transport/admin/wire.rs",
+        ],
+    ),
     ("governor", &["limits.rs"]),
     ("hmac::", &["ice.rs"]),
     ("opentelemetry", &["telemetry"]),
