@@ -15,7 +15,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p;T;q' Cargo.toml)
 BUILDER_IMAGE := $(shell sed -n 's/^BUILDER_IMAGE=//p' .env)
 URL ?= ws://localhost:9090
 
-.PHONY: help setup setup-test setup-lint setup-bench run test lint lint-deploy lint-client fmt bench bench-peerjs bench-storm bench-telemetry torture endure docs reference screenshots lint-chart lint-workflows dist examples demo-call compose-test setup-browser test-browser test-client test-clients client-types interruptions setup-fuzz fuzz bench-abuse test-jaeger test-k8s
+.PHONY: help setup setup-test setup-lint setup-bench run test lint lint-deploy lint-client fmt bench bench-peerjs bench-storm bench-telemetry torture endure docs reference screenshots lint-chart lint-workflows dist examples demo-call compose-test setup-browser test-browser test-client test-clients client-types interruptions setup-fuzz fuzz bench-abuse test-jaeger test-k8s test-operators
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -84,6 +84,16 @@ target/browser-venv/ready: tests/browser/requirements.txt
 	  else echo "Install Python 3.10 or newer, with venv and pip"; exit 1; fi; }
 	python3 -m venv target/browser-venv
 	target/browser-venv/bin/pip install --quiet --disable-pip-version-check -r tests/browser/requirements.txt
+	@touch $@
+
+target/operators-venv/ready: tests/operators/requirements.txt
+	@python3 -c 'import ensurepip, venv' 2>/dev/null || { \
+	  if command -v apt-get >/dev/null; then \
+	    $(SUDO) apt-get update -qq && \
+	    $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv; \
+	  else echo "Install Python 3.10 or newer, with venv and pip"; exit 1; fi; }
+	python3 -m venv target/operators-venv
+	target/operators-venv/bin/pip install --quiet --disable-pip-version-check -r tests/operators/requirements.txt
 	@touch $@
 
 setup-fuzz: ## Install what fuzzing needs: cargo-fuzz. A C++ compiler must be there.
@@ -166,6 +176,10 @@ TESTED_NODE := $(CARGO) test --locked --no-run --test it
 test-browser: setup-browser ## Run the tests that need Chromium. SHORT=1: one call only. TESTS='tests/browser/calls.test.mjs': these files only. SHOTS=folder: keep pictures of each state of the page.
 	$(TESTED_NODE)
 	SHORT=$(SHORT) node --test --test-force-exit --test-concurrency=1 --test-reporter=spec $(or $(TESTS),$(if $(SHORT),tests/browser/short.test.mjs,$(sort $(wildcard tests/browser/*.test.mjs))))
+
+test-operators: setup-test target/operators-venv/ready ## Hold the admin API to its OpenAPI description, with Schemathesis.
+	$(TESTED_NODE)
+	target/operators-venv/bin/python tests/operators/test_admin.py
 
 # A commit of Jaeger 2, as an ordinary Go tool: 7 minutes of CPU, once.
 JAEGER_VERSION := v1.76.0

@@ -32,6 +32,8 @@ const BROKER_WITHIN: Duration = Duration::from_secs(5);
 pub struct App {
     router: Arc<Router>,
     phase: Phase,
+    /// Cancelled when an operator asks the node to drain.
+    drains: CancellationToken,
     drain: Drain,
     endpoints: (TcpListener, axum::Router),
     front: Front,
@@ -129,6 +131,7 @@ impl App {
             broker,
             inbox,
             questions,
+            admin_questions,
             epoch,
             health,
             mut drivers,
@@ -156,11 +159,16 @@ impl App {
         let (settings, of) = (config.transport(auth), Arc::clone(&router));
         let endpoints = Endpoints::new(settings, of, broker, phase.clone());
         drivers.push(("http questions", Box::pin(endpoints.answer(questions))));
-        let view = NodeView::new(Arc::clone(&router), phase.clone(), kind);
-        let admin = transport::admin_routes(view, &config.admin_hosts);
+        let drains = CancellationToken::new();
+        let view = NodeView::new(Arc::clone(&router), phase.clone(), kind, drains.clone());
+        let answering = view.clone().answer_all(admin_questions);
+        drivers.push(("admin questions", Box::pin(answering)));
+        let key = config.admin_token.as_ref();
+        let admin = transport::admin_routes(view, &config.admin_hosts, key);
         Ok(Self {
             router,
             phase,
+            drains,
             drain: Drain {
                 // The rest of the deadline is for ending the last sessions.
                 window: config.drain_window.min(config.drain_deadline / 2),
@@ -198,6 +206,7 @@ impl App {
         let Self {
             router,
             phase,
+            drains,
             drain,
             endpoints,
             front,
@@ -208,6 +217,7 @@ impl App {
         let mut services = start_services(&router, inbox, drivers, front, endpoints, admin).await;
         let as_asked = tokio::select! {
             () = stop.cancelled() => true,
+            () = drains.cancelled() => true,
             ended = services.join_next() => {
                 let service = ended.and_then(Result::ok).unwrap_or("unknown (it panicked)");
                 error!(service, "A service of this node ended unexpectedly, which is a bug: the node drains and stops. \

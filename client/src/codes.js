@@ -11,5 +11,6 @@ export const STOP = {
   http_413: 'too_large',
   4000: 'replaced',
   4003: 'forbidden',
+  4005: 'kicked',
   4009: 'not_logged_in',
 }

@@ -44,7 +44,7 @@ pub struct SendOptions {
     pub only: Option<SessionId>,
     /// Accept it even if the inbox is full.
     pub always: bool,
-    /// The sender is in a call with the holder, so it need not be among those who may call it.
+    /// The sender is in a call with the holder, or an operator, so it need not be among those who may call it.
     pub in_call: bool,
     /// Publish directly to this plain session, which is known to hold the name, without looking its lease up.
     pub direct: Option<Holder>,

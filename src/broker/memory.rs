@@ -38,9 +38,11 @@ impl MemoryBroker {
         let (inbound, inbox) = InboundQueue::new(Some(CONNECTION));
         let inbound = Arc::new(inbound);
         let (http, questions) = mpsc::channel(QUESTIONS);
+        let (admin, admin_questions) = mpsc::channel(QUESTIONS);
         let node = Node {
             inbound: Arc::clone(&inbound),
             http,
+            admin,
             until: Instant::now() + self.shared.terms.node_ttl,
         };
         let epoch = {
@@ -56,6 +58,7 @@ impl MemoryBroker {
             }),
             inbox,
             questions,
+            admin_questions,
             epoch,
             health: StoreHealth::good(),
             drivers: vec![("gap announcer", announcer)],

@@ -26,7 +26,7 @@ pub use lease::{Claim, Flags, Holder, InvalidHolder, Lease, RESERVED_FOR, Renewa
 use node::QUESTIONS;
 pub use node::{Epoch, Heartbeat, Nodes, Question, Questions, StoreReport, Topic, Verdict};
 pub use receipt::{Answer, Outcome, Receipt, Receipts};
-pub use record::{Confirmed, RecordUpdate, Resume, Resumed};
+pub use record::{Confirmed, RecordUpdate, Resume, Resumed, SINCE};
 pub use sender::Sender;
 use sender::SenderCache;
 
@@ -154,6 +154,9 @@ pub trait Broker: Send + Sync + fmt::Debug + 'static {
     /// Reads which of these nodes are alive and what is known of the store, all at one moment.
     async fn nodes(&self, nodes: &[NodeId]) -> Result<Nodes, BrokerError>;
 
+    /// The nodes that live now, this one among them, in no order.
+    async fn members(&self) -> Result<Vec<NodeId>, BrokerError>;
+
     /// Asks a node (another or this one) a question and waits at most `within` for its answer. `None` if no such node
     /// is subscribed, which is known at once, or if no answer comes in time; the question may have been received all
     /// the same.
@@ -196,6 +199,8 @@ pub struct Connected {
     pub inbox: Inbox,
     /// Receives what other nodes ask about HTTP sessions.
     pub questions: Questions,
+    /// Receives what operators ask of this node by other nodes.
+    pub admin_questions: Questions,
     /// Changes when the store may have lost data.
     pub epoch: Epoch,
     /// Changes when the store can be used, or no longer.

@@ -65,6 +65,8 @@ pub enum Topic {
     Session,
     /// An HTTP session whose home is that node: the transport answers.
     Http,
+    /// What operators ask of that node: the transport answers.
+    Admin,
 }
 
 /// A question from one node to another. The broker does not interpret its body.

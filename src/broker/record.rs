@@ -3,6 +3,10 @@
 use super::Lease;
 use crate::model::{Offset, SecretHash};
 
+/// The field of a record that says when the session began, in seconds since 1970. [`claim`](super::Broker::claim)
+/// writes it.
+pub const SINCE: &str = "since";
+
 /// The result of a resume.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Resume {

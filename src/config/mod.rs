@@ -30,6 +30,7 @@ use self::reader::Reader;
 use crate::auth::{self as tokens, Auth};
 use crate::broker::Terms;
 use crate::ice::Ice;
+use crate::model::Secret;
 use crate::router::Bounds;
 use crate::session::Clocks;
 use crate::telemetry::{self, LogFormat};
@@ -38,6 +39,9 @@ use crate::{limits, router, transport};
 
 /// Every setting with its default and its explanation: the operator's manual.
 pub const DEFAULTS: &str = include_str!("default.toml");
+
+/// The shortest key of the admin API.
+const ADMIN_TOKEN_LEAST: usize = 16;
 
 /// Time limit for a client to prove that it is alive when somebody else wants its name…
 const DOUBT: Duration = Duration::from_secs(2);
@@ -57,6 +61,8 @@ pub struct Config {
     pub workers: usize,
     /// The address of the admin listener.
     pub admin_listen: SocketAddr,
+    /// The key of the admin API; `None` if it is not served.
+    pub admin_token: Option<Secret>,
     /// Public names for which the admin listener answers.
     pub admin_hosts: Vec<String>,
     /// The broker.
@@ -145,6 +151,7 @@ impl Config {
             ),
             admin_listen: reader.address("admin.listen"),
             admin_hosts: reader.list("admin.hosts"),
+            admin_token: read_admin_token(reader),
             drain_window: reader.duration("drain.window"),
             drain_deadline: reader.duration("drain.deadline"),
             presence: Presence {
@@ -282,6 +289,20 @@ fn read_proxies(reader: &mut Reader) -> TrustedProxies {
     }
     let headers = [("X-Forwarded-For", false), ("Forwarded", true)];
     TrustedProxies::new(networks, reader.one_of("limits.forwarded_header", &headers))
+}
+
+fn read_admin_token(reader: &mut Reader) -> Option<Secret> {
+    let token = reader.secret("admin.token");
+    if token.is_empty() {
+        return None;
+    }
+    let is_visible = token.bytes().all(|byte| byte.is_ascii_graphic());
+    if token.len() < ADMIN_TOKEN_LEAST || !is_visible {
+        let wrong =
+            "must have at least 16 visible ASCII characters, as `openssl rand -hex 32` prints";
+        reader.mistake("admin.token", wrong);
+    }
+    Some(Secret::claimed(&token))
 }
 
 fn read_tls(reader: &mut Reader) -> Option<TlsFiles> {

@@ -169,7 +169,7 @@ pub enum LeaveReason {
     NodeLost,
     /// A newer session took the peer's name.
     Replaced,
-    /// The peer was disconnected for breaking a limit.
+    /// The peer was disconnected for breaking a limit, or by an operator.
     Kicked,
 }
 

@@ -197,6 +197,8 @@ pub enum CloseReason {
     NotAdmitted,
     /// The token's time is over, and the client sent no new one.
     TokenExpired,
+    /// An operator ended the session.
+    Kicked,
 }
 
 impl CloseReason {
@@ -210,6 +212,7 @@ impl CloseReason {
             Self::Replaced => Some(4000),
             Self::NameLost => Some(4001),
             Self::TokenExpired => Some(4003),
+            Self::Kicked => Some(4005),
             Self::TooSlow => Some(4008),
             Self::NoLogin => Some(4009),
             Self::Silent | Self::Expired => Some(4010),
@@ -218,7 +221,7 @@ impl CloseReason {
     }
 
     /// All reasons.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::ByClient,
         Self::Dropped,
         Self::TooLarge,
@@ -233,6 +236,7 @@ impl CloseReason {
         Self::TooFast,
         Self::NotAdmitted,
         Self::TokenExpired,
+        Self::Kicked,
     ];
 
     /// The label in metrics.
@@ -252,6 +256,7 @@ impl CloseReason {
             Self::TooFast => "too_fast",
             Self::NotAdmitted => "not_admitted",
             Self::TokenExpired => "token_expired",
+            Self::Kicked => "kicked",
         }
     }
 
@@ -272,6 +277,7 @@ impl CloseReason {
             Self::TooFast => "kept exceeding the rate limit",
             Self::NotAdmitted => "the login was refused",
             Self::TokenExpired => "the token has expired",
+            Self::Kicked => "an operator ended this session",
         }
     }
 
@@ -279,7 +285,9 @@ impl CloseReason {
     pub fn leave_reason(self) -> LeaveReason {
         match self {
             Self::ByClient | Self::Draining | Self::NotAdmitted => LeaveReason::Closed,
-            Self::TooLarge | Self::TooFast | Self::TokenExpired => LeaveReason::Kicked,
+            Self::TooLarge | Self::TooFast | Self::TokenExpired | Self::Kicked => {
+                LeaveReason::Kicked
+            }
             Self::Replaced => LeaveReason::Replaced,
             Self::Dropped
             | Self::Overloaded
@@ -307,14 +315,15 @@ impl CloseReason {
             | Self::NoLogin
             | Self::Expired
             | Self::NotAdmitted
-            | Self::TokenExpired => false,
+            | Self::TokenExpired
+            | Self::Kicked => false,
         }
     }
 
     /// Who caused it.
     pub fn blame(self) -> Blame {
         match self {
-            Self::Draining | Self::Overloaded => Blame::Node,
+            Self::Draining | Self::Overloaded | Self::Kicked => Blame::Node,
             Self::NameLost => Blame::Broker,
             _ => Blame::Client,
         }

@@ -47,6 +47,8 @@ pub enum Mail {
     NodeLost(NodeId),
     /// Another session holds the name now.
     NameLost,
+    /// An operator ends the session.
+    Kicked,
     /// A newer connection has taken the session over. Carries its generation.
     Replaced(u32),
     /// The same, read from the store: that connection may be gone again.

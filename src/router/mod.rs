@@ -1,5 +1,6 @@
 //! Routes signals by name: to the mailbox of a session on this node, or through the broker.
 
+mod admin;
 mod challenge;
 mod enter;
 mod expiry_guard;
@@ -13,10 +14,11 @@ mod presence;
 mod registry;
 mod resume;
 
+pub use admin::{CallView, Client, UserView};
 pub use local_node::LocalNode;
 pub use login::{BARRIER_WITHIN, Claimed};
 pub use mailbox::{Bounds, Mail, MailboxReceiver};
-pub use node_monitor::NodeMonitor;
+pub use node_monitor::{CallSide, NodeMonitor};
 pub use resume::{Proof, ResumeError};
 
 use std::collections::HashSet;
@@ -159,7 +161,7 @@ impl Router {
         let store = self.health.borrow().clone();
         Health {
             sessions: self.registry.logged_in(),
-            calls: self.local.peers.calls(),
+            calls: self.local.peers.sides(),
             broker_reached: self.expiry_guard.reached(),
             broker_queue: self.broker.waiting() as u64,
             ready: self.expiry_guard.ready() && store.is_usable(),

@@ -1,21 +1,32 @@
 //! Watches the other nodes that sessions of this node have to do with. The heartbeat reads their leases.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use hashbrown::HashMap;
 use tokio::time::Instant;
 
-use crate::model::{NodeId, SessionId};
+use crate::model::{NodeId, SessionId, UserName};
 
 /// The nodes that call peers are on, and the nodes that signals were lately sent to.
 #[derive(Debug, Default)]
 pub struct NodeMonitor {
     /// Held for map operations only.
     nodes: Mutex<HashMap<NodeId, Known>>,
-    /// Call sides of all sessions of this node.
-    calls: AtomicU64,
+    /// The calls of each session of this node, by its generation too: two of its connections may be here for a moment.
+    /// Held for map operations only.
+    sides: Mutex<Sides>,
+}
+
+type Sides = HashMap<(SessionId, u32), HashMap<UserName, CallSide>>;
+
+/// One side of a call, as the node of that side knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallSide {
+    /// The session of the call peer, once it is known.
+    pub peer: Option<SessionId>,
+    /// When the call began, or came to this node.
+    pub since: SystemTime,
 }
 
 #[derive(Debug)]
@@ -34,15 +45,61 @@ impl NodeMonitor {
         *known(&mut nodes, node).calls.entry(session).or_default() += 1;
     }
 
-    /// Adjusts the number of call sides on this node.
-    pub fn count(&self, more: usize, less: usize) {
-        self.calls.fetch_add(more as u64, Ordering::Relaxed);
-        self.calls.fetch_sub(less as u64, Ordering::Relaxed);
+    /// A session of this node is in a call with this user, of whom this session is known.
+    pub fn calls(&self, session: (SessionId, u32), user: &UserName, peer: Option<SessionId>) {
+        let mut sides = self.lock_sides();
+        let calls = sides.entry(session).or_default();
+        if let Some(side) = calls.get_mut(user) {
+            side.peer = peer;
+        } else {
+            let since = SystemTime::now();
+            calls.insert(user.clone(), CallSide { peer, since });
+        }
+    }
+
+    /// A call of a session of this node is over.
+    pub fn hangs_up(&self, session: (SessionId, u32), user: &UserName) {
+        let mut sides = self.lock_sides();
+        if let Some(calls) = sides.get_mut(&session) {
+            calls.remove(user);
+            if calls.is_empty() {
+                sides.remove(&session);
+            }
+        }
+    }
+
+    /// All calls of a session of this node are over, or go on elsewhere.
+    pub fn forget(&self, session: (SessionId, u32)) {
+        self.lock_sides().remove(&session);
     }
 
     /// The number of call sides on this node.
-    pub fn calls(&self) -> u64 {
-        self.calls.load(Ordering::Relaxed)
+    pub fn sides(&self) -> u64 {
+        let sides = self.lock_sides();
+        sides.values().map(|calls| calls.len() as u64).sum()
+    }
+
+    /// The number of calls of a session of this node.
+    pub fn sides_of(&self, session: (SessionId, u32)) -> usize {
+        self.lock_sides().get(&session).map_or(0, HashMap::len)
+    }
+
+    /// The call peers of a session of this node, and since when.
+    pub fn peers_of(&self, session: (SessionId, u32)) -> Vec<(UserName, SystemTime)> {
+        let sides = self.lock_sides();
+        let calls = sides.get(&session).into_iter().flatten();
+        calls
+            .map(|(user, side)| (user.clone(), side.since))
+            .collect()
+    }
+
+    /// Calls `with` on each call side of this node.
+    pub fn each_side(&self, mut with: impl FnMut(SessionId, &UserName, &CallSide)) {
+        for ((session, _), calls) in self.lock_sides().iter() {
+            for (user, side) in calls {
+                with(*session, user, side);
+            }
+        }
     }
 
     /// The nodes that are not known to be dead.
@@ -109,6 +166,10 @@ impl NodeMonitor {
             known.dead_since.get_or_insert_with(Instant::now);
             known.calls.keys().copied().collect()
         }
+    }
+
+    fn lock_sides(&self) -> MutexGuard<'_, Sides> {
+        self.sides.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<NodeId, Known>> {

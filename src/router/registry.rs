@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use hashbrown::HashMap;
 use tokio::sync::oneshot;
 
+use super::Client;
 use super::mailbox::{Mail, MailboxSender};
 use crate::broker::Lease;
 use crate::bugs::{self, Bug};
@@ -26,6 +27,8 @@ struct State {
 struct Entry {
     lease: Lease,
     mailbox: MailboxSender,
+    /// Known once the login is complete.
+    client: Option<Client>,
     /// Notified when the session's barrier comes back.
     barrier: Option<oneshot::Sender<()>>,
 }
@@ -61,6 +64,7 @@ impl Registry {
         let entry = Entry {
             lease: lease.clone(),
             mailbox,
+            client: None,
             barrier: None,
         };
         let before = {
@@ -153,6 +157,31 @@ impl Registry {
         if known.is_some_and(|known| known.lease.generation == lease.generation) {
             state.sessions.remove(&lease.session);
         }
+    }
+
+    /// Records how the client of a session is connected.
+    pub(super) fn describe(&self, lease: &Lease, client: Client) {
+        let mut state = self.lock();
+        let entry = state.sessions.get_mut(&lease.session);
+        if let Some(entry) = entry.filter(|entry| entry.lease.generation == lease.generation) {
+            entry.client = Some(client);
+        }
+    }
+
+    /// Calls `with` on each session that is logged in.
+    pub(super) fn each(&self, mut with: impl FnMut(&Lease, Client)) {
+        for entry in self.lock().sessions.values() {
+            if let Some(client) = entry.client {
+                with(&entry.lease, client);
+            }
+        }
+    }
+
+    /// The lease of a session that is logged in, and how its client is connected.
+    pub(super) fn described(&self, session: SessionId) -> Option<(Lease, Client)> {
+        let state = self.lock();
+        let entry = state.sessions.get(&session)?;
+        Some((entry.lease.clone(), entry.client?))
     }
 
     /// Marks the session as detached and calls `with` on the changed lease. The lock is held meanwhile, as in

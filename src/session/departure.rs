@@ -21,6 +21,8 @@ enum Wait {
     Resumed,
     /// The grace is over, or another session holds the name.
     Over,
+    /// An operator ended the session.
+    Kicked,
     /// The node stops.
     Stopped,
     /// The store names this newer holder, but its node does not know the session.
@@ -53,6 +55,7 @@ impl Runner {
                 Wait::Resumed => return self.vanish(),
                 Wait::Stopped => return self.router.leave_behind(),
                 Wait::Over => {}
+                Wait::Kicked => return self.depart(LeaveReason::Kicked).await,
                 Wait::Unheld(holder) => {
                     let (router, address) = (Arc::clone(&self.router), self.address().clone());
                     self.depart(reason.leave_reason()).await;
@@ -97,6 +100,7 @@ impl Runner {
                 match action {
                     Action::End(CloseReason::Replaced) => return Wait::Resumed,
                     Action::End(CloseReason::NameLost) => return Wait::Over,
+                    Action::End(CloseReason::Kicked) => return Wait::Kicked,
                     // No client is connected, and a full mailbox does no harm: everything is in the inbox.
                     Action::End(_) | Action::Tell(_) | Action::Ping | Action::EndSpan(_) => {}
                     Action::Challenge => self.on(Input::Answer(Verdict::Detached)),

@@ -191,7 +191,8 @@ impl<S: Socket, D: Codec> Session<S, D> {
         // now.
         let runs_out = self.context.ice.renewed_after();
         self.heartbeat.renews_in(runs_out.map(|_| Duration::ZERO));
-        let runner = self.runner_of(claimed);
+        let mut runner = self.runner_of(claimed);
+        runner.describe(self.transport(), D::NAME);
         if let Some(http) = &mut self.http {
             http.current.confirmed = runner.state.confirmed();
         }

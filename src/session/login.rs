@@ -62,7 +62,8 @@ impl<S: Socket, D: Codec> Session<S, D> {
         let tried = self.try_login(request).await;
         let mut why_not = None;
         let told = match tried.inspect_err(|reason| metrics.resume(Err(reason.label())))? {
-            Ok((runner, claims)) => {
+            Ok((mut runner, claims)) => {
+                runner.describe(self.transport(), D::NAME);
                 count(Ok(()));
                 self.gauge = Some(metrics.logged_in(self.transport(), D::NAME));
                 self.runner = Some(runner);

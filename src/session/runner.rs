@@ -1,6 +1,7 @@
 //! Runs one session's [`State`]: waits for inputs, and executes the effects at the broker and the node.
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt as _;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -9,7 +10,8 @@ use super::pending::{Pending, find, next_save};
 use super::state::{Action, Effect, Input, Moment, SessionPolicy, State};
 use crate::broker::Receipts;
 use crate::model::{Address, NodeId, SessionId, UserName};
-use crate::router::{Claimed, MailboxReceiver, Router};
+use crate::router::{Claimed, Client, MailboxReceiver, Router};
+use crate::telemetry::Transport;
 
 /// A logged-in session. Dropping it removes the session from this node; its lease expires.
 #[derive(Debug)]
@@ -82,6 +84,18 @@ impl Runner {
     /// This node's id.
     pub(super) fn node(&self) -> &NodeId {
         self.router.node()
+    }
+
+    /// Tells the node how the client is connected.
+    pub(super) fn describe(&mut self, transport: Transport, protocol: &'static str) {
+        let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+        let since = Duration::from_secs(self.state.since(now.as_secs()));
+        let client = Client {
+            transport,
+            protocol,
+            since: SystemTime::UNIX_EPOCH + since,
+        };
+        self.router.describe(self.state.lease(), client);
     }
 
     /// Waits until something happens. Cancel-safe.

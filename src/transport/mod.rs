@@ -1,5 +1,6 @@
 //! Everything HTTP: the routes for clients and the routes for operators.
 
+mod admin;
 mod admission;
 mod cors;
 mod expiry;
@@ -9,6 +10,7 @@ mod ice_servers;
 mod library;
 mod listener;
 mod native;
+mod node_view;
 mod ops;
 mod origins;
 mod pages;
@@ -22,7 +24,8 @@ mod websocket;
 mod whoami;
 
 pub use listener::{Front, serve};
-pub use ops::{NodeView, admin_routes};
+pub use node_view::NodeView;
+pub use ops::admin_routes;
 pub use origins::Origins;
 pub use proxies::TrustedProxies;
 pub use tls::{Tls, TlsError, TlsFiles};

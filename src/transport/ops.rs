@@ -1,7 +1,6 @@
-//! Routes for operators on the admin listener: `/livez`, `/readyz`, `/status` and `/metrics`.
+//! Routes for operators on the admin listener: `/livez`, `/readyz`, `/status`, `/metrics`, and the admin API.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use axum::Json;
 use axum::extract::State;
@@ -11,30 +10,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Serialize;
 
+use super::admin;
 use super::headers;
-use crate::drain::Phase;
-use crate::router::Router;
-
-/// The state behind the admin routes.
-#[derive(Clone, Debug)]
-pub struct NodeView {
-    router: Arc<Router>,
-    phase: Phase,
-    broker: &'static str,
-    started: Instant,
-}
-
-impl NodeView {
-    /// Creates the state of a node that starts now. `broker` names the kind of broker.
-    pub fn new(router: Arc<Router>, phase: Phase, broker: &'static str) -> Self {
-        Self {
-            router,
-            phase,
-            broker,
-            started: Instant::now(),
-        }
-    }
-}
+use super::node_view::NodeView;
+use crate::model::Secret;
 
 #[derive(Serialize)]
 struct Status {
@@ -64,14 +43,16 @@ struct BrokerStatus {
     queue: u64,
 }
 
-/// The routes of the admin listener, for requests to addresses, private names and these hosts.
-pub fn admin_routes(view: NodeView, hosts: &[String]) -> axum::Router {
+/// The routes of the admin listener, for requests to addresses, private names and these hosts. With a `key`, the admin
+/// API is among them.
+pub fn admin_routes(view: NodeView, hosts: &[String], key: Option<&Secret>) -> axum::Router {
     let hosts: Arc<[String]> = hosts.into();
     axum::Router::new()
         .route("/livez", get(async || "alive\n"))
         .route("/readyz", get(readyz))
         .route("/status", get(status))
         .route("/metrics", get(metrics))
+        .merge(key.map(admin::routes).unwrap_or_default())
         .layer(from_fn_with_state(hosts, headers::check_host))
         .layer(from_fn(headers::secure))
         .with_state(view)
@@ -79,10 +60,10 @@ pub fn admin_routes(view: NodeView, hosts: &[String]) -> axum::Router {
 
 async fn readyz(State(view): State<NodeView>) -> Response {
     let unready = |why: String| (StatusCode::SERVICE_UNAVAILABLE, why).into_response();
-    if view.phase.is_draining() {
+    if view.is_draining() {
         return unready("draining\n".into());
     }
-    let health = view.router.health();
+    let health = view.router().health();
     match health.trouble {
         _ if health.ready => "ready\n".into_response(),
         Some(trouble) => unready(format!("Redis cannot be used: {trouble}\n")),
@@ -91,24 +72,24 @@ async fn readyz(State(view): State<NodeView>) -> Response {
 }
 
 async fn metrics(State(view): State<NodeView>) -> Response {
-    let (kind, text) = view.router.telemetry().metrics.exposition();
+    let (kind, text) = view.router().telemetry().metrics.exposition();
     ([(header::CONTENT_TYPE, kind)], text).into_response()
 }
 
 async fn status(State(view): State<NodeView>) -> Json<Status> {
-    let (health, draining) = (view.router.health(), view.phase.is_draining());
-    let seen = view.router.nodes_seen();
+    let (health, draining) = (view.router().health(), view.is_draining());
+    let seen = view.router().nodes_seen();
     Json(Status {
-        node: view.router.node().to_string(),
+        node: view.router().node().to_string(),
         version: env!("CARGO_PKG_VERSION"),
-        uptime_seconds: view.started.elapsed().as_secs(),
+        uptime_seconds: view.uptime().as_secs(),
         draining,
         ready: health.ready && !draining,
         sessions: health.sessions,
         calls: health.calls,
         nodes_seen: seen.iter().map(ToString::to_string).collect(),
         broker: BrokerStatus {
-            kind: view.broker,
+            kind: view.broker_kind(),
             reached: health.broker_reached,
             trouble: health.trouble.map(|trouble| trouble.to_string()),
             warnings: health.warnings.iter().map(ToString::to_string).collect(),

@@ -28,6 +28,16 @@ pub(super) enum Rejection {
     Unauthorized,
     /// The token of the request does not admit its client.
     Token(Refusal),
+    /// The key for operators is missing.
+    NoAdminKey,
+    /// The key for operators is wrong.
+    WrongAdminKey,
+    /// Nobody has the name.
+    NoUser,
+    /// The user's inbox is full.
+    InboxFull,
+    /// The body must be JSON.
+    JsonOnly,
     /// The query has no valid `name`.
     NoName,
     /// The session has ended, or never existed.
@@ -66,17 +76,27 @@ impl Rejection {
             Self::BadUpgrade | Self::NoName | Self::Bad(_) => {
                 (StatusCode::BAD_REQUEST, "bad_request")
             }
-            Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized"),
+            Self::Unauthorized | Self::NoAdminKey => (StatusCode::UNAUTHORIZED, "unauthorized"),
+            Self::WrongAdminKey => (StatusCode::FORBIDDEN, "forbidden"),
+            Self::NoUser => (StatusCode::NOT_FOUND, "user_unavailable"),
+            Self::InboxFull => (StatusCode::CONFLICT, "inbox_full"),
             Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),
             Self::SessionGone => (StatusCode::NOT_FOUND, "session_gone"),
             Self::Replaced => (StatusCode::CONFLICT, "replaced"),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
-            Self::MediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
+            Self::MediaType | Self::JsonOnly => {
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type")
+            }
             Self::TooFast => (StatusCode::TOO_MANY_REQUESTS, "rate_limited"),
             Self::Token(refusal) => (status_of(refusal), refusal.code()),
             Self::Refused(refusal) => (StatusCode::BAD_REQUEST, refusal.code()),
             Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
         }
+    }
+
+    /// The machine-readable code of the body.
+    pub(super) fn code(&self) -> &'static str {
+        self.status_and_code().1
     }
 
     /// The text for people. It goes into JSON as it is, so it must not need escaping.
@@ -106,6 +126,11 @@ impl Rejection {
             Self::Unauthorized => {
                 "Invalid or expired session token: send it as Authorization: Bearer"
             }
+            Self::NoAdminKey => "Send the key in admin.token as Authorization: Bearer",
+            Self::WrongAdminKey => "This is not the key in admin.token",
+            Self::NoUser => "Nobody of that name is here",
+            Self::InboxFull => "This user's inbox is full: try again later",
+            Self::JsonOnly => "Unsupported content type: send application/json",
             Self::NoName => "The user name of the session is missing or invalid: send it as ?name=",
             Self::SessionGone => "This session has ended: open another with POST /v1/sessions",
             Self::Replaced => "A newer request reads the events of this session",
@@ -163,7 +188,7 @@ impl IntoResponse for Rejection {
             Self::Token(Refusal::KeysUnavailable { .. }) => {
                 headers.insert(header::RETRY_AFTER, 2.into());
             }
-            Self::Unauthorized | Self::Token(Refusal::Unauthorized(_)) => {
+            Self::Unauthorized | Self::NoAdminKey | Self::Token(Refusal::Unauthorized(_)) => {
                 headers.insert(
                     header::WWW_AUTHENTICATE,
                     header::HeaderValue::from_static("Bearer"),

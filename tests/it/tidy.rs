@@ -72,7 +72,12 @@ const BORDERS: &[(&str, &[&str])] = &[
     ("axum", &["transport", "app.rs"]),
     (
         "serde_json",
-        &["protocol", "auth", "transport/http/wire.rs"],
+        &[
+            "protocol",
+            "auth",
+            "transport/http/wire.rs",
+            "transport/admin/wire.rs",
+        ],
     ),
     ("jsonwebtoken", &["auth"]),
     ("governor", &["limits"]),

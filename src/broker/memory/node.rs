@@ -1,7 +1,7 @@
 //! One node at the shared store: the in-memory implementation of [`Broker`].
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -14,9 +14,16 @@ use super::name::Record;
 use super::state::Shared;
 use crate::broker::{
     Broker, BrokerError, Claim, Confirmed, Entry, Envelope, Heartbeat, Holder, Inbound, Lease,
-    Nodes, Question, Receipt, RecordUpdate, Renewal, Resume, SendOptions, StoreReport, Topic,
+    Nodes, Question, Receipt, RecordUpdate, Renewal, Resume, SINCE, SendOptions, StoreReport,
+    Topic,
 };
 use crate::model::{Address, Names, NodeId, Offset, Realm, SecretHash, SessionId, UserName};
+
+/// The seconds since 1970, as the record of a session keeps when it began.
+fn since() -> u64 {
+    let since = SystemTime::UNIX_EPOCH.elapsed();
+    since.unwrap_or_default().as_secs()
+}
 
 /// A node's handle of the shared store.
 #[derive(Debug)]
@@ -49,7 +56,7 @@ impl Broker for MemoryNode {
         let record = secret.map(|hash| Record {
             hash: hash.clone(),
             confirmed: Confirmed::default(),
-            fields: HashMap::new(),
+            fields: HashMap::from([(SINCE.to_owned(), since().to_string())]),
         });
         state.put(lease, &self.id, self.shared.terms, record);
         Ok(Claim::Won)
@@ -206,6 +213,12 @@ impl Broker for MemoryNode {
         })
     }
 
+    async fn members(&self) -> Result<Vec<NodeId>, BrokerError> {
+        let (state, now) = (self.shared.reach()?, Instant::now());
+        let living = state.nodes.iter().filter(|(_, node)| node.until > now);
+        Ok(living.map(|(id, _)| id.clone()).collect())
+    }
+
     async fn ask(
         &self,
         node: &NodeId,
@@ -228,6 +241,7 @@ impl Broker for MemoryNode {
             let is_received = match topic {
                 Topic::Session => node.inbound.post(Inbound::Challenge(question)),
                 Topic::Http => node.http.try_send(question).is_ok(),
+                Topic::Admin => node.admin.try_send(question).is_ok(),
             };
             if !is_received {
                 return Ok(None);

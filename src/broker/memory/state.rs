@@ -79,6 +79,7 @@ pub(super) struct State {
 pub(super) struct Node {
     pub(super) inbound: Arc<InboundQueue>,
     pub(super) http: mpsc::Sender<Question>,
+    pub(super) admin: mpsc::Sender<Question>,
     /// When its lease expires.
     pub(super) until: Instant,
 }

@@ -8,10 +8,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use redis::{Cmd, Value};
+use redis::Value;
 use tokio::time::timeout;
 
 use super::channel;
+use super::commands::publish;
 use super::epoch::StoreEpoch;
 use super::keys::{DestinationCache, Keys};
 use super::publisher::Publisher;
@@ -238,6 +239,10 @@ impl Broker for RedisBroker {
         self.read_nodes(nodes).await
     }
 
+    async fn members(&self) -> Result<Vec<NodeId>, BrokerError> {
+        self.read_members().await
+    }
+
     async fn ask(
         &self,
         node: &NodeId,
@@ -293,8 +298,4 @@ impl Broker for RedisBroker {
             .query(redis::cmd("DEL").arg(self.keys.node(&self.node)).clone())
             .await;
     }
-}
-
-fn publish(channel: String, payload: impl redis::ToRedisArgs) -> Cmd {
-    redis::cmd("PUBLISH").arg(channel).arg(payload).clone()
 }

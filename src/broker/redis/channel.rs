@@ -28,8 +28,8 @@ pub(super) enum ChannelMessage {
     Barrier(SessionId),
     /// `T`: the node's own probe, which shows that the subscription works.
     Probe,
-    /// `Q ASKER NUMBER\nBODY` about a session, `H ASKER NUMBER\nBODY` about an HTTP session: a question of another
-    /// node.
+    /// `Q ASKER NUMBER\nBODY` about a session, `H ASKER NUMBER\nBODY` about an HTTP session, `M ASKER NUMBER\nBODY`
+    /// for operators: a question of another node.
     Question(Topic, Question),
     /// `A NUMBER\nBODY`: the answer to our question with this number.
     Answer(u64, Bytes),
@@ -41,7 +41,7 @@ impl ChannelMessage {
         match payload.first()? {
             b'S' => Self::decode_push(payload, caches),
             b'P' => Self::decode_direct(payload, caches),
-            b'Q' | b'H' | b'A' => Self::decode_question(payload),
+            b'Q' | b'H' | b'M' | b'A' => Self::decode_question(payload),
             kind => {
                 let text = std::str::from_utf8(&payload).ok()?;
                 let mut words = text.split(' ').skip(1);
@@ -68,6 +68,7 @@ impl ChannelMessage {
             "A" => return Some(Self::Answer(words.next()?.parse().ok()?, body)),
             "Q" => Topic::Session,
             "H" => Topic::Http,
+            "M" => Topic::Admin,
             _ => return None,
         };
         let question = Question {
@@ -134,6 +135,7 @@ pub(super) fn question(topic: Topic, asker: &NodeId, number: u64, body: &[u8]) -
     let word = match topic {
         Topic::Session => 'Q',
         Topic::Http => 'H',
+        Topic::Admin => 'M',
     };
     [format!("{word} {asker} {number}\n").as_bytes(), body].concat()
 }
@@ -166,7 +168,7 @@ mod tests {
     #[test]
     fn messages_round_trip() {
         let (asker, body) = (NodeId::known("n.1"), Bytes::from_static(b"what\n\xff"));
-        for topic in [Topic::Session, Topic::Http] {
+        for topic in [Topic::Session, Topic::Http, Topic::Admin] {
             let expected = Question {
                 asker: asker.clone(),
                 number: 7,
@@ -211,7 +213,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn damaged_messages_never_panic(payload: Vec<u8>, text in "[SBPQHAR][ 0-9a-f.\\-\n]{0,40}") {
+        fn damaged_messages_never_panic(payload: Vec<u8>, text in "[SBPQHMAR][ 0-9a-f.\\-\n]{0,40}") {
             let _ = decode(payload);
             let _ = decode(text);
         }

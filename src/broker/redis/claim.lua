@@ -25,7 +25,7 @@ if held or redis.call('EXISTS', KEYS[4]) == 1 then
 end
 if ARGV[5] ~= '' then
   redis.call('HSET', KEYS[3], 'session', ARGV[6], 'hash', ARGV[5], 'generation', 0, 'confirmed', '0-0',
-    'epoch', ARGV[8])
+    'epoch', ARGV[8], 'since', now[1])
   redis.call('PEXPIRE', KEYS[3], ARGV[7])
 end
 return false

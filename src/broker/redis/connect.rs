@@ -55,7 +55,8 @@ pub fn connect(
     let inbound = Arc::new(inbound);
     let (subscriptions, health) = (Arc::<Subscriptions>::default(), Arc::clone(&store.health));
     let (http, questions) = mpsc::channel(QUESTIONS);
-    let pending = Arc::new(PendingQuestions::new(http));
+    let (admin, admin_questions) = mpsc::channel(QUESTIONS);
+    let pending = Arc::new(PendingQuestions::new(http, admin));
     let subscriber = Subscriber {
         store,
         subscriptions: Arc::clone(&subscriptions),
@@ -92,6 +93,7 @@ pub fn connect(
         broker,
         inbox,
         questions,
+        admin_questions,
         epoch: watch,
         health: told,
         drivers,

@@ -1,7 +1,7 @@
 -- Prolongs a node's own lease. If it is gone, creates it with a new token, which shows that Redis has lost it. Also
 -- publishes what the node reports of the store, for nodes that start: whether the store knows every live user.
--- KEYS: node lease, report of the store
--- ARGV: new token, ttl ms, name of the epoch, report: 'known', 'guarded' or '' for none
+-- KEYS: node lease, report of the store, nodes that beat lately
+-- ARGV: new token, ttl ms, name of the epoch, report: 'known', 'guarded' or '' for none, node
 -- Returns: {ms of the server's clock, the token of the lease}
 local now = redis.call('TIME')
 local millis = now[1] * 1000 + math.floor(now[2] / 1000)
@@ -12,6 +12,9 @@ if not token then
 else
   redis.call('PEXPIRE', KEYS[1], ARGV[2])
 end
+redis.call('ZADD', KEYS[3], millis, ARGV[5])
+redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', millis - ARGV[2])
+redis.call('PEXPIRE', KEYS[3], ARGV[2])
 -- A node that has just lost its lease cannot know that every user is known.
 if token and ARGV[4] == 'known' then
   redis.call('SET', KEYS[2], known, 'PX', ARGV[2])

@@ -47,6 +47,11 @@ impl Keys {
         format!("{}e:{{n}}", self.prefix)
     }
 
+    /// The nodes that beat lately, in the slot of their leases.
+    pub(super) fn members(&self) -> String {
+        format!("{}m:{{n}}", self.prefix)
+    }
+
     /// A user's presence lease.
     pub(super) fn presence(&self, address: &Address) -> String {
         self.of_user('p', &address.to_string())

@@ -16,7 +16,8 @@ impl RedisBroker {
     ) -> Result<Heartbeat, BrokerError> {
         let (sent_at, epoch) = (self.epoch.mark(), self.epoch.count());
         let own_key = self.keys.node(&self.node);
-        let mut heartbeat = self.scripts.heartbeat.on([&own_key, &self.keys.epoch()]);
+        let keys = [&own_key, &self.keys.epoch(), &self.keys.members()];
+        let mut heartbeat = self.scripts.heartbeat.on(keys);
         heartbeat
             .arg(format!("{:016x}", rand::random::<u64>()))
             .arg(millis(self.terms.node_ttl))
@@ -25,7 +26,8 @@ impl RedisBroker {
                 StoreReport::Nothing => "",
                 StoreReport::Guarded => "guarded",
                 StoreReport::Known => "known",
-            });
+            })
+            .arg(self.node.as_str());
         let mut read = redis::cmd("MGET");
         read.arg(own_key);
         for node in watched {
@@ -47,6 +49,21 @@ impl RedisBroker {
             own,
             alive: alive.collect(),
         })
+    }
+
+    /// Reads which nodes live.
+    pub(super) async fn read_members(&self) -> Result<Vec<NodeId>, BrokerError> {
+        let mut read = redis::cmd("ZRANGE");
+        read.arg(self.keys.members()).arg(0).arg(-1);
+        let values = array(self.node_publisher.query(read).await?)?;
+        let node = |value: Value| match value {
+            Value::BulkString(text) => Some(NodeId::known(&String::from_utf8_lossy(&text))),
+            _ => None,
+        };
+        let beaten: Vec<NodeId> = values.into_iter().filter_map(node).collect();
+        let alive = self.read_nodes(&beaten).await?.alive;
+        let living = beaten.into_iter().zip(alive).filter(|(_, alive)| *alive);
+        Ok(living.map(|(node, _)| node).collect())
     }
 
     /// Reads which nodes are alive, and what they report of the store.

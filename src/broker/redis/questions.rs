@@ -19,6 +19,8 @@ pub(super) struct PendingQuestions {
     count: AtomicU64,
     /// Receives other nodes' questions about HTTP sessions.
     http: mpsc::Sender<Question>,
+    /// Receives what operators ask by other nodes.
+    admin: mpsc::Sender<Question>,
 }
 
 /// A question that waits for its answer. Dropping it stops waiting.
@@ -40,11 +42,12 @@ impl Drop for PendingQuestion {
 }
 
 impl PendingQuestions {
-    pub(super) fn new(http: mpsc::Sender<Question>) -> Self {
+    pub(super) fn new(http: mpsc::Sender<Question>, admin: mpsc::Sender<Question>) -> Self {
         Self {
             pending: Mutex::default(),
             count: AtomicU64::default(),
             http,
+            admin,
         }
     }
 
@@ -91,6 +94,7 @@ impl PendingQuestions {
                 let _ = inbound.post(Inbound::Challenge(question));
             }
             ChannelMessage::Question(Topic::Http, question) => drop(self.http.try_send(question)),
+            ChannelMessage::Question(Topic::Admin, question) => drop(self.admin.try_send(question)),
             ChannelMessage::Answer(number, body) => {
                 let answer = self.lock().remove(&number);
                 let _ = answer.map(|answer| answer.send(body));

@@ -17,10 +17,11 @@ pub(super) enum Ending {
 impl Calls {
     /// We send an offer or an answer.
     pub(super) fn start(&mut self, peer: &UserName, n: u64) {
+        let owner = self.owner();
         let call = self.peers.entry(peer.clone());
         let nodes = &self.node.peers;
         let call = call.or_insert_with(|| {
-            nodes.count(1, 0);
+            nodes.calls(owner, peer, None);
             Call {
                 since: n,
                 ..Call::default()

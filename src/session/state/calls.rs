@@ -16,14 +16,17 @@ const CALLS: usize = 512;
 #[derive(Debug)]
 pub(super) struct Calls {
     owner: SessionId,
+    generation: u32,
     pub(super) node: Arc<LocalNode>,
     pub(super) peers: HashMap<UserName, Call>,
 }
 
 impl Calls {
-    pub(super) fn new(owner: SessionId, node: Arc<LocalNode>) -> Self {
+    /// No calls of a session of this generation.
+    pub(super) fn new((owner, generation): (SessionId, u32), node: Arc<LocalNode>) -> Self {
         Self {
             owner,
+            generation,
             node,
             peers: HashMap::new(),
         }
@@ -122,7 +125,7 @@ impl Calls {
 
     pub(super) fn remove(&mut self, peer: &UserName) -> Option<Call> {
         let call = self.peers.remove(peer)?;
-        self.node.peers.count(0, 1);
+        self.node.peers.hangs_up(self.owner(), peer);
         self.unbind(&call);
         Some(call)
     }
@@ -133,11 +136,15 @@ impl Calls {
         {
             self.node.peers.bind(node, self.owner);
         }
+        let session = call.peer.as_ref().map(|at| at.session);
+        self.node.peers.calls(self.owner(), peer, session);
         if let Some(before) = self.peers.insert(peer.clone(), call) {
             self.unbind(&before);
-        } else {
-            self.node.peers.count(1, 0);
         }
+    }
+
+    pub(super) fn owner(&self) -> (SessionId, u32) {
+        (self.owner, self.generation)
     }
 
     fn unbind(&self, call: &Call) {
@@ -151,7 +158,7 @@ impl Calls {
 
 impl Drop for Calls {
     fn drop(&mut self) {
-        self.node.peers.count(0, self.peers.len());
+        self.node.peers.forget(self.owner());
         for call in self.peers.values() {
             self.unbind(call);
         }

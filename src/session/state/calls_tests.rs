@@ -28,7 +28,10 @@ fn at(session: SessionId, generation: u32, node: &NodeId) -> PeerLocation {
 }
 
 fn fixture() -> Fixture {
-    let calls = Calls::new(SessionId::random(), Arc::new(LocalNode::for_tests("here")));
+    let calls = Calls::new(
+        (SessionId::random(), 0),
+        Arc::new(LocalNode::for_tests("here")),
+    );
     let bob = UserName::parse("bob").unwrap();
     Fixture {
         calls,

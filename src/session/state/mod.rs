@@ -114,7 +114,7 @@ impl State {
         );
         let record = secret.map(|(secret, hash)| Box::new(Record::new(secret, hash)));
         Self {
-            calls: Calls::new(lease.session, Arc::clone(&node)),
+            calls: Calls::new((lease.session, lease.generation), Arc::clone(&node)),
             sender: Arc::new(sender),
             dedup: Dedup::default(),
             catch_up: CatchUp::default(),

@@ -21,6 +21,8 @@ pub(super) struct Record {
     /// `None` on a node that took an HTTP session over: only the client knows it.
     secret: Option<Secret>,
     hash: SecretHash,
+    /// When the session began, in seconds since 1970; 0 if that is not known.
+    since: u64,
     /// Entries that the client may not have, oldest first.
     unconfirmed: VecDeque<Unconfirmed>,
     /// Pings in flight, each with the last entry that its pong confirms.
@@ -99,6 +101,7 @@ impl Record {
         Self {
             secret,
             hash,
+            since: 0,
             unconfirmed: VecDeque::new(),
             marks: VecDeque::new(),
             asked_at: Offset::default(),
@@ -127,6 +130,11 @@ impl Record {
 
     pub(super) fn secret(&self) -> Option<&Secret> {
         self.secret.as_ref()
+    }
+
+    /// When the session began, in seconds since 1970.
+    pub(super) fn since(&mut self) -> &mut u64 {
+        &mut self.since
     }
 
     pub(super) fn hash(&self) -> &SecretHash {

@@ -10,6 +10,18 @@ use crate::broker::Lease;
 use crate::model::{Claims, Offset, Secret, SecretHash, UserName};
 
 impl State {
+    /// When the session began, in seconds since 1970, as its record says; `now` if it does not.
+    pub fn since(&mut self, now: u64) -> u64 {
+        let Some(record) = &mut self.record else {
+            return now;
+        };
+        let since = record.since();
+        if *since == 0 {
+            *since = now;
+        }
+        *since
+    }
+
     /// Whether there are actions to take.
     pub fn has_actions(&self) -> bool {
         !self.actions.is_empty()

@@ -6,7 +6,7 @@ use super::super::call::Call;
 use super::super::calls::Calls;
 use super::super::dedup::Dedup;
 use super::Record;
-use crate::broker::Resumed;
+use crate::broker::{Resumed, SINCE};
 use crate::model::{Offset, Secret, SecretHash, SessionId, UserName};
 
 /// The last decided entry, the silent entries, and whether something was missed.
@@ -63,6 +63,7 @@ impl Record {
                 MISSED if value == "0" => {}
                 MISSED => record.has_missed(),
                 APP_CONFIRMS => record.app_confirms = true,
+                SINCE => record.since = value.parse().unwrap_or_default(),
                 field if field.starts_with(IDS) => {
                     let (number, text) = value.split_once(' ').unwrap_or_default();
                     ids.push((number.parse::<u64>().unwrap_or_default(), text));

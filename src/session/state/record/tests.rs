@@ -14,7 +14,10 @@ fn name(text: &str) -> UserName {
 }
 
 fn calls() -> Calls {
-    Calls::new(SessionId::random(), Arc::new(LocalNode::for_tests("n")))
+    Calls::new(
+        (SessionId::random(), 0),
+        Arc::new(LocalNode::for_tests("n")),
+    )
 }
 
 fn record() -> Record {

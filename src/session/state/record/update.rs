@@ -6,7 +6,7 @@ use super::fields::{
     APP_CONFIRMS, DECIDED, IDS, IDS_A_FIELD, IDS_FIELDS, LEAVE, MISSED, SILENT, USER, written,
 };
 use super::{Missed, Record};
-use crate::broker::RecordUpdate;
+use crate::broker::{RecordUpdate, SINCE};
 use crate::model::{Offset, UserName};
 
 /// The contents of an update in flight. If it fails, the next update writes them.
@@ -118,6 +118,7 @@ impl Record {
         self.changed.extend(heard.names().cloned());
         let (mut notes, mut update) = self.notes(calls, heard);
         notes.confirmed = Some(self.confirmed);
+        notes.set.push((SINCE.to_owned(), self.since.to_string()));
         // New entries get higher offsets, so that they are not taken for lost ones.
         notes.anew = Some((self.hash.clone(), last.max(self.decided).next()));
         update.anew = true;
