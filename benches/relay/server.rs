@@ -29,7 +29,7 @@ pub(crate) enum Subject {
     PeerServer,
     /// Two nodes and their Redis, with PeerJS clients.
     PeerJs,
-    /// Two nodes and their Redis that need a token (EdDSA) of each client.
+    /// Two nodes and their Redis that need a token (`EdDSA`) of each client.
     Tokens,
     /// Two nodes of another binary, whose path is in `BEFORE`.
     Before { resumable: bool },

@@ -49,6 +49,7 @@ pub fn claims(sub: &str) -> Value {
 
 /// Claims with others added, or replaced; `null` removes one.
 #[must_use]
+#[allow(clippy::needless_pass_by_value, reason = "tests write it in place")]
 pub fn with(mut claims: Value, others: Value) -> Value {
     let all = claims.as_object_mut().unwrap();
     for (name, value) in others.as_object().unwrap() {

@@ -36,6 +36,7 @@ fn describe(text: &str) -> String {
                 with(id)
             )
         }
+        Ok(Command::Renew { token, id }) => format!("token {}{}", token.expose(), with(id)),
         Ok(Command::Report {
             with: peer,
             report,

@@ -189,7 +189,7 @@ impl From<StoredProgress> for Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Address, NamePattern, Secret};
+    use crate::model::{Address, Claims, NamePattern, Secret};
 
     #[test]
     fn locators_round_trip() {
@@ -199,7 +199,7 @@ mod tests {
             subject: NamePattern::new("a*"),
             realm: None,
             call: Some(["b", "c-*"].into_iter().collect()),
-            callable_by: Some([].into_iter().collect()),
+            callable_by: Some(std::iter::empty::<&str>().collect()),
             signals_per_second: Some(7),
             connections: None,
             turn: false,

@@ -77,7 +77,7 @@ async fn what_comes_with_a_request_is_refused_before_the_upgrade() {
         let refused = Client::upgrade(address, &path, &[]).await.err();
         assert_eq!(refused, Some(status), "{path}");
         let headers = [
-            &testing::http::UPGRADE[..],
+            testing::http::UPGRADE,
             &[("origin", "https://app.example.org")],
         ];
         let answer = request(address, "GET", &path, &headers.concat(), "").await;
