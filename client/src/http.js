@@ -36,6 +36,8 @@ export function http(kind, address, world, port) {
   /** Given to us by the server. @type {{ session: string, token: string, keepalive: number } | undefined} */
   let door
   let after = ''
+  /** When the reader heard something last. */
+  let heardAt = 0
   /** @type {string[]} */
   const waiting = []
   let posting = false
@@ -64,8 +66,12 @@ export function http(kind, address, world, port) {
     const error = new SwitchboardError(code ?? `http_${response.status}`, message, seconds ? seconds * 1000 : undefined)
     throw Object.assign(error, { status: response.status })
   }
-  /** Does something again until it works; what cannot work ends the link. @param {() => Promise<unknown>} action */
-  const persist = async (action) => {
+  /**
+   * Does something again until it works; what cannot work ends the link.
+   * @param {() => Promise<unknown>} action
+   * @param {() => number} [worked] when it worked last: a stream may break after hours
+   */
+  const persist = async (action, worked = () => 0) => {
     for (let failures = 0, since = clock.now(); ; failures++) {
       try {
         return await action()
@@ -74,7 +80,7 @@ export function http(kind, address, world, port) {
         if (leave.signal.aborted) return
         const { status = 0 } = error
         const final = status >= 400 && status < 500 && status !== 429 && status !== 409
-        if (final || clock.now() - since > PERSISTENCE) return close(GIVEN_UP, error.code ?? 'lost')
+        if (final || clock.now() - Math.max(since, worked()) > PERSISTENCE) return close(GIVEN_UP, error.code ?? 'lost')
         port.stumble(reasonOf(error))
         await sleep(clock, error.retryAfter ?? clock.random() * Math.min(2000, 200 * 2 ** failures), leave.signal)
       }
@@ -92,7 +98,10 @@ export function http(kind, address, world, port) {
       // A browser has few connections to a host, for all tabs: without one to spare, no request is left open.
       const slot = await takeSlot(address.base)
       const reading = reader(slot !== undefined)
-      await persist(() => (kind === 'sse' && slot ? stream(reading) : poll(reading)))
+      await persist(
+        () => (kind === 'sse' && slot ? stream(reading) : poll(reading)),
+        () => heardAt,
+      )
       slot?.()
     }
   }
@@ -102,7 +111,10 @@ export function http(kind, address, world, port) {
     ask,
     mayWait,
     giveUp: (why) => close(GIVEN_UP, why),
-    alive: () => port.hear(),
+    alive() {
+      heardAt = clock.now()
+      port.hear()
+    },
     heard(id, message, text) {
       if (id) after = id
       port.hear(message, text)

@@ -12,10 +12,10 @@ macro_rules! modules {
 
 /// Each after those that it needs. Each name at the top of a module is there once in all of them.
 const MODULES: &[&str] = modules![
+    "util.js",
     "chunks.js",
     "errors.js",
     "events.js",
-    "util.js",
     "channel.js",
     "channels.js",
     "media.js",

@@ -171,7 +171,11 @@ async fn a_client_that_does_not_come_back_is_lost() {
 
 #[tokio::test]
 async fn a_late_reader_gets_a_reset() {
-    let settings = [("limits.signals_per_second", "0")];
+    // The visitor is silent for as long as a slow machine takes for all the messages.
+    let settings = [
+        ("limits.signals_per_second", "0"),
+        ("http.session_ttl", "60s"),
+    ];
     let cluster = Cluster::over_redis(2, &settings).await;
     let mut peer = cluster.login(0, "peer").await;
     let mut visitor = HttpSession::login(cluster.nodes[1].address, Downlink::Poll, "late").await;
