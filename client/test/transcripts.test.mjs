@@ -113,6 +113,7 @@ class Play {
   sent = []
   calls = {}
   connectable = true
+  refusedAt = 0
 
   async run(steps) {
     const [WebSocket, RTCPeerConnection] = [socketsOf(this), peersOf(this)]
@@ -128,12 +129,14 @@ class Play {
       ({ code }) => code,
     )
     try {
-      for (const [number, { times = 1, ...step }] of steps.entries()) {
+      for (const [number, { times = 1, after_ms: after = 0, ...step }] of steps.entries()) {
         for (let repetition = 1; repetition <= times; repetition++) {
           const [[kind, what]] = Object.entries(step)
           await this[kind](filled(what, repetition)).catch((error) => {
             throw new Error(`step ${number + 1}, ${JSON.stringify(step)}: ${error.message}`, { cause: error })
           })
+          // Timers of Node.js may be a millisecond early.
+          assert.ok(performance.now() + 2 >= this.refusedAt + after, `step ${number + 1}: too soon`)
         }
       }
     } finally {
@@ -173,6 +176,7 @@ class Play {
     assert.ok(this.matches(expected, frame), `sent ${JSON.stringify(frame)}`)
   }
   async server(message) {
+    if (message.retry_after_ms) this.refusedAt = performance.now()
     this.now.say(Object.fromEntries(Object.entries(message).map(([key, one]) => [key, this.known[one] ?? one])))
   }
   async closes(code) {

@@ -49,6 +49,7 @@ type play struct {
 	callsOf     map[string]*Call
 	rang        chan *Call
 	connectable atomic.Bool
+	refusedAt   time.Time
 }
 
 func TestTranscripts(t *testing.T) {
@@ -92,16 +93,23 @@ func run(t *testing.T, steps []json.RawMessage) {
 		}
 	}()
 	for number, text := range steps {
-		times := struct{ Times int }{1}
+		times := struct {
+			Times int
+			After int `json:"after_ms"`
+		}{Times: 1}
 		step := object{}
 		if json.Unmarshal(text, &times) != nil || json.Unmarshal(text, &step) != nil {
 			t.Fatalf("step %d is not understood", number+1)
 		}
 		delete(step, "times")
+		delete(step, "after_ms")
 		for repetition := 1; repetition <= times.Times; repetition++ {
 			for kind, what := range step {
 				if err := p.step(kind, p.filled(what, repetition)); err != nil {
 					t.Fatalf("step %d, %s: %v", number+1, text, err)
+				}
+				if time.Since(p.refusedAt) < time.Duration(times.After)*time.Millisecond {
+					t.Fatalf("step %d, %s: too soon", number+1, text)
 				}
 			}
 		}
@@ -256,6 +264,9 @@ func (p *play) step(kind string, what any) error {
 	case "sends":
 		return p.sends(what.(object))
 	case "server":
+		if what.(object)["retry_after_ms"] != nil {
+			p.refusedAt = time.Now()
+		}
 		return p.write(what.(object))
 	case "closes":
 		_ = p.now.socket.Close(websocket.StatusCode(int(what.(float64))), "")
