@@ -33,7 +33,7 @@ const ROBOTS = {
   pion: (...args) => start(`${BUILT}/pion`, args),
 }
 
-const told = (program, what, within = 160_000) =>
+const told = (program, what, within = 120_000) =>
   eventually(() => (program.running || what.test(program.output) ? what.exec(program.output) : assert.fail(program.output)), within, what)
 
 const pairs = [
