@@ -8,8 +8,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { Client } from '../src/index.js'
 
 const { sessions, calls } = JSON.parse(readFileSync(new URL('../../clients/transcripts.json', import.meta.url)))
-const LOGGED_IN = { type: 'login', success: true, name: 'alice', session: 's1', node: 'one', iceServers: [], resumed: false }
-Object.assign(LOGGED_IN, { grace_ms: 10_000, resume: 'secret' })
+const LOGGED_IN = { type: 'login', success: true, name: 'alice', session: '0'.repeat(31) + '1', node: 'one' }
+Object.assign(LOGGED_IN, { iceServers: [], resumed: false, grace_ms: 10_000, resume: 'secret' })
 
 /** Things that come, and are waited for. */
 class Queue {
@@ -20,7 +20,7 @@ class Queue {
     else this.#items.push(item)
   }
   /** `undefined` if nothing comes in time. */
-  async next(within = 5000) {
+  async next(within = 15_000) {
     if (this.#items.length) return this.#items.shift()
     return new Promise((resolve) => {
       const take = (item) => (clearTimeout(timer), resolve(item))
@@ -113,6 +113,7 @@ class Play {
   sent = []
   calls = {}
   connectable = true
+  refusedAt = 0
 
   async run(steps) {
     const [WebSocket, RTCPeerConnection] = [socketsOf(this), peersOf(this)]
@@ -128,12 +129,14 @@ class Play {
       ({ code }) => code,
     )
     try {
-      for (const [number, { times = 1, ...step }] of steps.entries()) {
+      for (const [number, { times = 1, after_ms: after = 0, ...step }] of steps.entries()) {
         for (let repetition = 1; repetition <= times; repetition++) {
           const [[kind, what]] = Object.entries(step)
           await this[kind](filled(what, repetition)).catch((error) => {
             throw new Error(`step ${number + 1}, ${JSON.stringify(step)}: ${error.message}`, { cause: error })
           })
+          // Timers of Node.js may be a millisecond early.
+          assert.ok(performance.now() + 2 >= this.refusedAt + after, `step ${number + 1}: too soon`)
         }
       }
     } finally {
@@ -169,10 +172,11 @@ class Play {
     assert.ok(this.now, 'it does not')
   }
   async sends(expected) {
-    const frame = await this.nextFrame(5000, expected.type !== 'ping')
+    const frame = await this.nextFrame(15_000, expected.type !== 'ping')
     assert.ok(this.matches(expected, frame), `sent ${JSON.stringify(frame)}`)
   }
   async server(message) {
+    if (message.retry_after_ms) this.refusedAt = performance.now()
     this.now.say(Object.fromEntries(Object.entries(message).map(([key, one]) => [key, this.known[one] ?? one])))
   }
   async closes(code) {
@@ -226,7 +230,7 @@ class Play {
     this.connectable = false
   }
   async state([name, state]) {
-    for (const until = Date.now() + 5000; this.calls[name]?.state !== state; await sleep(1))
+    for (const until = Date.now() + 15_000; this.calls[name]?.state !== state; await sleep(1))
       assert.ok(Date.now() < until, `it is ${this.calls[name]?.state}`)
   }
 }

@@ -33,7 +33,7 @@ const ROBOTS = {
   pion: (...args) => start(`${BUILT}/pion`, args),
 }
 
-const told = (program, what, within = 30_000) =>
+const told = (program, what, within = 120_000) =>
   eventually(() => (program.running || what.test(program.output) ? what.exec(program.output) : assert.fail(program.output)), within, what)
 
 const pairs = [
@@ -72,10 +72,10 @@ for (const make of Object.keys(ROBOTS)) {
       const program = ROBOTS[make](`${two.url},${one.url}`, robot, ...(caller === make ? [me] : []))
       await told(program, /I am robot/)
       if (caller === 'Chromium') await alice.evaluate((robot) => page.dial(robot), robot)
-      await eventually(async () => (await stateOf(alice, robot)) === 'connected', 20_000)
+      await eventually(async () => (await stateOf(alice, robot)) === 'connected', 60_000)
       const echoes = async (text) => {
         await alice.evaluate(([robot, text]) => page.calls[robot].channel('chat').send(text), [robot, text])
-        await eventually(async () => (await alice.evaluate(() => page.heard.map(([, data]) => data))).includes(`${robot} heard ${text}`))
+        await eventually(async () => (await alice.evaluate(() => page.heard.map(([, data]) => data))).includes(`${robot} heard ${text}`), 60_000)
       }
       await echoes('hello')
       await two.kill()
@@ -98,9 +98,9 @@ for (const make of Object.keys(ROBOTS)) {
       const program = ROBOTS[make](two.url, robot, me)
       await told(program, /I am/)
       await alice.evaluate((robot) => page.calls[robot] || page.dial(robot), robot)
-      await eventually(async () => (await stateOf(alice, robot)) === 'connected', 20_000)
+      await eventually(async () => (await stateOf(alice, robot)) === 'connected', 60_000)
       await alice.evaluate((robot) => page.calls[robot].channel('chat').send('hello'), robot)
-      await eventually(async () => (await alice.evaluate(() => page.heard)).some(([, data]) => data === `${robot} heard hello`))
+      await eventually(async () => (await alice.evaluate(() => page.heard)).some(([, data]) => data === `${robot} heard hello`), 60_000)
       assert.deepEqual(await alice.evaluate(() => page.ends), [])
       await program.kill()
       await alice.context().close()

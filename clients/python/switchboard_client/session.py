@@ -61,6 +61,7 @@ class Session:
         self._outgoing = None  # of the connection that there is
         self._online = None
         self._ended = None
+        self._closing = None  # a task that nobody holds may be collected
         self._task = None
 
     async def open(self):
@@ -274,12 +275,12 @@ class Session:
             self._lose()
             self._login(self._outgoing)
         elif code == "draining":
-            asyncio.ensure_future(socket.close(GIVEN_UP))
+            self._closing = asyncio.ensure_future(socket.close(GIVEN_UP))
         elif retry is not None and (self._online.done() or code != "name_taken"):
             asyncio.get_running_loop().call_later(retry / 1000, self._login, self._outgoing)
         else:
             self._stop(SwitchboardError(code, reply.get("message", ""), retry))
-            asyncio.ensure_future(socket.close(1000))
+            self._closing = asyncio.ensure_future(socket.close(1000))
 
     def _lose(self):
         """The session is gone, and another one will have its name."""

@@ -2,18 +2,21 @@
 
 import asyncio
 import json
+import time
 import unittest
 from pathlib import Path
 
 from websockets.asyncio.server import serve
 from websockets.exceptions import ConnectionClosed
 
-from switchboard_client import Calls, Session, SwitchboardError
+from switchboard_client import Calls, Session, SwitchboardError, session
 
 TRANSCRIPTS = json.loads((Path(__file__).parents[2] / "transcripts.json").read_text())
-LOGGED_IN = {"type": "login", "success": True, "name": "alice", "session": "s1", "node": "one", "iceServers": [],
-             "resumed": False, "grace_ms": 10000, "resume": "secret"}
-WITHIN = 5
+LOGGED_IN = {"type": "login", "success": True, "name": "alice", "session": "0" * 31 + "1", "node": "one",
+             "iceServers": [], "resumed": False, "grace_ms": 10000, "resume": "secret"}
+WITHIN = 15
+# On a machine that is busy even the other end of this process is late.
+session.OPEN_WITHIN = WITHIN
 
 
 class Connection:
@@ -63,6 +66,7 @@ class Play:
         self.events = asyncio.Queue()
         self.calls_of = {}
         self.connectable = True
+        self.refused_at = 0.0
 
     async def run(self, steps):
         servers = [await serve(self.accept(address), "127.0.0.1", 0) for address in "AB"]
@@ -77,6 +81,7 @@ class Play:
                     (kind, what), *_ = step.items()
                     try:
                         await asyncio.wait_for(getattr(self, "step_" + kind)(self.filled(what, repetition)), WITHIN)
+                        assert time.monotonic() >= self.refused_at + step.get("after_ms", 0) / 1000, "too soon"
                     except (AssertionError, asyncio.TimeoutError) as error:
                         raise AssertionError(f"step {number}, {step}: {error!r}") from error
         finally:
@@ -152,6 +157,8 @@ class Play:
         assert self.matches(expected, frame), f"sent {frame}"
 
     async def step_server(self, message):
+        if "retry_after_ms" in message:
+            self.refused_at = time.monotonic()
         await self.connection.socket.send(json.dumps(self.known_in(message)))
 
     async def step_closes(self, code):
