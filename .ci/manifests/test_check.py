@@ -24,7 +24,7 @@ TYPOS = [
     ("base/disruption.yaml", "name: switchboard\n", "name: switchbord\n", "PodDisruptionBudget"),
     ("base/network.yaml", "        - port: 53\n          protocol: UDP\n        - port: 53\n          protocol: TCP", "        - port: 35", "without port 53"),
     ("base/kustomization.yaml", "SWITCHBOARD_DRAIN__DEADLINE", "SWITCHBOARD_DRAIN__DEADLNE", "SWITCHBOARD_DRAIN__DEADLNE is not a setting"),
-    ("overlays/dev/redis.yaml", "serviceName: redis", "serviceName: rdis", "there is no Service rdis"),
+    ("overlays/dev/redis.yaml", "serviceName: redis-pods", "serviceName: rdis", "there is no Service rdis"),
     ("overlays/dev/jaeger.yaml", "containerPort: 16686", "containerport: 16686", "containerPort"),
     ("overlays/prod/kustomization.yaml", "../../components/hpa", "../../components/hap", "overlays/prod"),
     ("components/hpa/autoscaler.yaml", "    kind: Deployment\n    name: switchboard", "    kind: Deployment\n    name: switchbord", "there is no Deployment switchbord"),
