@@ -5,6 +5,7 @@
 
 mod command;
 mod event;
+mod fact;
 mod frame;
 mod ice;
 mod id;
@@ -17,6 +18,7 @@ mod trace;
 
 pub use command::{Command, Correlation, IfAbsent, LeaveTarget, LoginRequest};
 pub use event::{AckStatus, Event, Heartbeat, LeaveReason, Pace, Welcome};
+pub use fact::{CallFact, CallNews, Fact, What};
 pub use frame::Frame;
 pub use ice::{IceLogin, IceServer, IceServers};
 pub use id::{Address, InvalidAddress, NodeId, Offset, Realm, SessionId};

@@ -44,6 +44,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("telemetry", &["model"]),
+    ("webhooks", &["broker", "model", "router", "telemetry"]),
     ("healthcheck", &[]),
     // Only the settings of each room, never its behaviour.
     (
@@ -57,6 +58,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "model",
             "session",
             "telemetry",
+            "webhooks",
         ],
     ),
 ];
@@ -72,10 +74,11 @@ const BORDERS: &[(&str, &[&str])] = &[
             "protocol",
             "transport/http/wire.rs",
             "transport/admin/wire.rs",
+            "webhooks/payload.rs",
         ],
     ),
     ("governor", &["limits.rs"]),
-    ("hmac::", &["ice.rs"]),
+    ("hmac::", &["ice.rs", "webhooks"]),
     ("opentelemetry", &["telemetry"]),
     ("prometheus::", &["telemetry"]),
 ];

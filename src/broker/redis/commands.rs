@@ -9,11 +9,6 @@ use super::scripts::Loaded;
 use crate::broker::{Confirmed, Holder, Lease, RESERVED_FOR, RecordUpdate};
 use crate::model::{Address, Offset, SecretHash};
 
-/// Publishes to a channel.
-pub(super) fn publish(channel: String, payload: impl redis::ToRedisArgs) -> Cmd {
-    redis::cmd("PUBLISH").arg(channel).arg(payload).clone()
-}
-
 impl RedisBroker {
     pub(super) fn claim_command(
         &self,
