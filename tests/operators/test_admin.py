@@ -31,9 +31,9 @@ def check(kind, settings):
     log = node.lines()
     assert KEY not in log
     audited = [json.loads(line) for line in log.splitlines() if '"target":"audit"' in line]
-    assert any(line["fields"]["action"] == "drain" for line in audited), log[-2000:]
-    assert any(line["fields"]["action"] == "kick" for line in audited), log[-2000:]
-    assert all(line["fields"]["from"] for line in audited)
+    assert any(line["action"] == "drain" for line in audited), log[-2000:]
+    assert any(line["action"] == "kick" for line in audited), log[-2000:]
+    assert all(line["from"] for line in audited)
 
 
 def main():
