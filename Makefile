@@ -118,7 +118,7 @@ lint-deploy: setup-test target/lint/ready ## Check the Dockerfile, the compose f
 	target/lint/bin/hadolint deploy/docker/Dockerfile
 	target/lint/bin/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	haproxy -c -q -f deploy/haproxy/haproxy.cfg
-	target/lint/bin/openapi-spec-validator docs/src/schema/openapi.json
+	target/lint/bin/openapi-spec-validator docs/src/schema/openapi.json docs/src/schema/admin.json
 	target/lint/bin/check-jsonschema --check-metaschema docs/src/schema/client-message.json docs/src/schema/server-message.json
 	PATH=$(CURDIR)/target/lint/bin:$$PATH target/lint/bin/python .ci/manifests/check.py
 	PATH=$(CURDIR)/target/lint/bin:$$PATH target/lint/bin/python .ci/manifests/test_check.py
@@ -177,9 +177,10 @@ test-browser: setup-browser ## Run the tests that need Chromium. SHORT=1: one ca
 	$(TESTED_NODE)
 	SHORT=$(SHORT) node --test --test-force-exit --test-concurrency=1 --test-reporter=spec $(or $(TESTS),$(if $(SHORT),tests/browser/short.test.mjs,$(sort $(wildcard tests/browser/*.test.mjs))))
 
-test-operators: setup-test target/operators-venv/ready ## Hold the admin API to its OpenAPI description, with Schemathesis.
+test-operators: setup-test target/operators-venv/ready ## Hold the admin API to its OpenAPI description, with Schemathesis, and the webhooks to what they promise, with standardwebhooks.
 	$(TESTED_NODE)
 	target/operators-venv/bin/python tests/operators/test_admin.py
+	target/operators-venv/bin/python tests/operators/test_webhooks.py
 
 # A commit of Jaeger 2, as an ordinary Go tool: 7 minutes of CPU, once.
 JAEGER_VERSION := v1.76.0

@@ -48,13 +48,15 @@
 //! | [`session`] | one client's session: its task, its state, its end |
 //! | [`router`] | one node's knowledge: names, mailboxes, logins, leases, other nodes, presence, the expiry guard |
 //! | [`broker`] | presence and delivery between nodes: a trait with its promises, in memory and over Redis |
+//! | [`webhooks`] | tells a receiver what happens to sessions and calls |
 //! | [`telemetry`] | log lines, metrics, one trace for each call |
 //!
 //! `transport → session → router → broker → model` and `session → protocol → model`. `transport` also sees `protocol`
 //! (to choose the codec of a path), `router` (to hand it on, and to show it to operators), `broker` (to locate HTTP
-//! sessions and to ask their homes), `drain`, `ice` and `limits`; `session` also sees `broker` (its inbox and record),
-//! `limits`, `ice` and `drain`. `broker` and those above it report to `telemetry`, which knows only `model`. `config`
-//! knows the settings of each room, never its behaviour. Only [`app`] sees everything. `tests/it/tidy.rs` checks this.
+//! sessions and to ask their homes), `drain`, `ice` and `limits`; `webhooks` sees `router` and `broker`; `session`
+//! also sees `broker` (its inbox and record), `limits`, `ice` and `drain`. `broker` and those above it report to
+//! `telemetry`, which knows only `model`. `config` knows the settings of each room, never its behaviour. Only [`app`]
+//! sees everything. `tests/it/tidy.rs` checks this.
 //!
 //! ## Invariants
 //!
@@ -77,6 +79,8 @@
 //!   | posts of an HTTP session | 256 messages and 1 MiB | the client is told: try again |
 //!   | events of an HTTP session, at its home | 1,024 events and 1 MiB | the oldest goes; an unread one is a reset |
 //!   | questions about HTTP sessions | 1,024 waiting, 1,024 in work | the asking node gets no answer |
+//!   | facts for webhooks, at their node | 8,192 | the fact is lost and counted |
+//!   | events for webhooks | 100,000 in Redis, 10,000 in memory | the oldest is lost and counted |
 //!   | spans for the collector | 8,192 (`OTEL_BSP_MAX_QUEUE_SIZE`), 5 minutes | the oldest is dropped and counted |
 //!   | log lines for standard error | 4,096 lines and 4 MiB | the line is dropped and counted; a later one says so |
 //!
@@ -99,11 +103,11 @@
 //!
 //! ## Tasks
 //!
-//! Tasks begin in two places. [`app`] runs the services, and the node drains if one of them ends: the broker's
-//! drivers (publishers, node channel, subscriber, probe, gap announcer), the answers to HTTP questions, the inbound
-//! pump, the two lease renewers, the presence watch, the certificate watcher, the log's sums, the two listeners.
-//! [`transport`] runs one task for each connection, which becomes its session, and one for each HTTP session whose home
-//! is here.
+//! Tasks begin in two places. [`app`] runs the services, and the node drains if one of them ends: the broker's drivers
+//! (publishers, node channel, subscriber, probe, gap announcer), the answers to HTTP questions, the inbound pump, the
+//! two lease renewers, the presence watch, the certificate watcher, the log's sums, the answers for operators, the
+//! recorder and the teller of webhooks, the two listeners. [`transport`] runs one task for each connection, which
+//! becomes its session, and one for each HTTP session whose home is here.
 
 pub mod model;
 
@@ -128,6 +132,8 @@ pub mod drain;
 pub mod telemetry;
 
 pub mod config;
+
+pub mod webhooks;
 
 mod bugs;
 

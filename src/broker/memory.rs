@@ -3,6 +3,8 @@
 //! A deployment without Redis connects one node, tests connect up to three. It keeps the promises that Redis keeps,
 //! expiry included, so tests of everything above the broker run on it too.
 
+mod events;
+mod log;
 mod name;
 mod node;
 mod state;
@@ -16,7 +18,7 @@ use tokio::time::Instant;
 use self::node::MemoryNode;
 use self::state::{CONNECTION, Node, Shared};
 use super::inbound::InboundQueue;
-use super::{Connected, QUESTIONS, StoreHealth, Terms};
+use super::{Connected, EventLog, QUESTIONS, StoreHealth, Terms};
 use crate::model::NodeId;
 
 /// The store. Clones share it.
@@ -51,11 +53,13 @@ impl MemoryBroker {
             state.epoch.subscribe()
         };
         let announcer = async move { inbound.announce().await }.boxed();
+        let broker = Arc::new(MemoryNode {
+            shared: self.shared.clone(),
+            id,
+        });
         Connected {
-            broker: Arc::new(MemoryNode {
-                shared: self.shared.clone(),
-                id,
-            }),
+            events: Arc::clone(&broker) as Arc<dyn EventLog>,
+            broker,
             inbox,
             questions,
             admin_questions,

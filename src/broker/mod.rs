@@ -8,6 +8,7 @@ mod envelope;
 #[cfg(test)]
 mod envelope_tests;
 mod error;
+pub mod events;
 mod health;
 mod inbound;
 mod lease;
@@ -21,6 +22,7 @@ mod sender;
 pub use delivery::{Entry, Inbound, Inbox, InboxLimits, SendOptions, Sent};
 pub use envelope::{Envelope, Payload};
 pub use error::{BrokerError, UnknownEnvelope};
+pub use events::{Event, EventLog, Orphan};
 pub use health::{Health, StoreHealth};
 pub use lease::{Claim, Flags, Holder, InvalidHolder, Lease, RESERVED_FOR, Renewal, Terms};
 use node::QUESTIONS;
@@ -201,6 +203,8 @@ pub struct Connected {
     pub questions: Questions,
     /// Receives what operators ask of this node by other nodes.
     pub admin_questions: Questions,
+    /// The log of events, for webhooks.
+    pub events: Arc<dyn EventLog>,
     /// Changes when the store may have lost data.
     pub epoch: Epoch,
     /// Changes when the store can be used, or no longer.

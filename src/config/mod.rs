@@ -15,6 +15,7 @@ mod reader;
 #[cfg(test)]
 mod tests;
 mod values;
+mod webhooks;
 
 pub use backend::Backend;
 pub use effective::Mistakes;
@@ -67,6 +68,8 @@ pub struct Config {
     pub admin_hosts: Vec<String>,
     /// The broker.
     pub backend: Backend,
+    /// The receiver of webhooks: its URL and the secret; `None` if there is none.
+    pub webhooks: Option<(String, Secret)>,
     /// A draining node asks its sessions to leave over this long.
     pub drain_window: Duration,
     /// After this long a drain ends, even if sessions are left.
@@ -152,6 +155,7 @@ impl Config {
             admin_listen: reader.address("admin.listen"),
             admin_hosts: reader.list("admin.hosts"),
             admin_token: read_admin_token(reader),
+            webhooks: webhooks::read(reader),
             drain_window: reader.duration("drain.window"),
             drain_deadline: reader.duration("drain.deadline"),
             presence: Presence {

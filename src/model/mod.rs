@@ -6,6 +6,7 @@
 mod claims;
 mod command;
 mod event;
+mod fact;
 mod frame;
 mod ice;
 mod id;
@@ -19,6 +20,7 @@ mod trace;
 pub use claims::{CLOCK_SKEW, Claims, NamePattern, Names};
 pub use command::{Command, Correlation, IfAbsent, LeaveTarget, LoginRequest};
 pub use event::{AckStatus, Event, Heartbeat, LeaveReason, Pace, Welcome};
+pub use fact::{CallFact, CallNews, Fact, What};
 pub use frame::Frame;
 pub use ice::{IceLogin, IceServer, IceServers};
 pub use id::{Address, InvalidAddress, NodeId, Offset, Realm, SessionId};

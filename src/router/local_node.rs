@@ -1,6 +1,6 @@
 //! What the sessions of a node share: who the node is, its terms, its telemetry, and the nodes of their peers.
 
-use super::NodeMonitor;
+use super::{Facts, NodeMonitor};
 use crate::broker::Terms;
 use crate::model::NodeId;
 use crate::telemetry::Telemetry;
@@ -16,6 +16,8 @@ pub struct LocalNode {
     pub telemetry: Telemetry,
     /// The other nodes that sessions of this node have to do with.
     pub peers: NodeMonitor,
+    /// Where sessions tell what happened to them.
+    pub facts: Facts,
 }
 
 impl LocalNode {
@@ -33,6 +35,7 @@ impl LocalNode {
             },
             telemetry: Telemetry::default(),
             peers: NodeMonitor::default(),
+            facts: Facts::default(),
         }
     }
 }

@@ -4,6 +4,7 @@ mod admin;
 mod challenge;
 mod enter;
 mod expiry_guard;
+mod facts;
 mod inbound;
 mod leases;
 mod local_node;
@@ -15,6 +16,7 @@ mod registry;
 mod resume;
 
 pub use admin::{CallView, Client, UserView};
+pub use facts::{Facts, ToldFacts};
 pub use local_node::LocalNode;
 pub use login::{BARRIER_WITHIN, Claimed};
 pub use mailbox::{Bounds, Mail, MailboxReceiver};
@@ -102,7 +104,7 @@ impl Router {
         (epoch, health): (Epoch, broker::Health),
         terms: Terms,
         settings: Settings,
-        telemetry: Telemetry,
+        (telemetry, facts): (Telemetry, Facts),
     ) -> Self {
         Self {
             expiry_guard: ExpiryGuard::new(terms, epoch.clone()),
@@ -111,6 +113,7 @@ impl Router {
                 terms,
                 telemetry,
                 peers: NodeMonitor::default(),
+                facts,
             }),
             broker,
             epoch,
@@ -197,8 +200,8 @@ impl Router {
         Ok(names)
     }
 
-    /// Leaves a session to be resumed elsewhere. [`close`](Self::close) then keeps the node's lease: only when it
-    /// expires do other nodes end the calls of a session that nobody resumed.
+    /// Leaves a session to be resumed elsewhere: if nobody resumes it, other nodes end its calls when this node's lease
+    /// expires, which [`close`](Self::close) then keeps.
     pub fn leave_behind(&self) {
         self.left_behind.store(true, Ordering::Relaxed);
     }
@@ -245,7 +248,7 @@ impl Router {
         drop(self.registry.detach(&mut lease, renew));
     }
 
-    /// Waits until everything that was published to the name before has arrived, for at most [`BARRIER_WITHIN`].
+    /// Waits until everything that was published to the name before has arrived, at most [`BARRIER_WITHIN`].
     pub async fn wait_behind(&self, lease: &Lease) {
         let back = self.registry.expect_barrier(lease);
         if self.broker.barrier(lease).await.is_ok() {
@@ -269,8 +272,7 @@ impl Router {
     }
 
     /// Sends to a name: directly to a reachable plain session of this node, otherwise through the broker. A resumable
-    /// session always receives through the broker, because its inbox must store the envelope; so each receiver has one
-    /// path, and order is kept.
+    /// session always receives through the broker, whose inbox stores the envelope: so each receiver has one path.
     pub fn route(&self, to: &Address, options: SendOptions, envelope: Envelope, receipt: Receipt) {
         match self.registry.find(to) {
             LocalRoute::Elsewhere => self.broker.send(to, options, envelope, receipt),

@@ -195,6 +195,7 @@ impl Runner {
 
     /// Leaves the session to a newer connection: tells nobody, and frees nothing.
     fn vanish(mut self) {
+        self.tell_moved();
         self.router.remove(self.state.lease());
         self.on(Input::Answer(Verdict::Alive));
         self.router.broker().unlisten(self.state.lease());
@@ -227,6 +228,7 @@ impl Runner {
         self.router.broker().unlisten(&lease);
         self.read_the_rest(unread);
         self.leave_all(reason).await;
+        self.tell_end(reason);
         self.router.remove(&lease);
         self.on(Input::Answer(Verdict::Gone));
     }

@@ -64,6 +64,9 @@ impl<S: Socket, D: Codec> Session<S, D> {
         let told = match tried.inspect_err(|reason| metrics.resume(Err(reason.label())))? {
             Ok((mut runner, claims)) => {
                 runner.describe(self.transport(), D::NAME);
+                if !runner.is_resumed() {
+                    runner.tell_begin();
+                }
                 count(Ok(()));
                 self.gauge = Some(metrics.logged_in(self.transport(), D::NAME));
                 self.runner = Some(runner);

@@ -2,6 +2,7 @@
 
 mod context;
 mod departure;
+mod facts;
 mod heartbeat;
 mod http;
 mod inbound;

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::pending::{Pending, find, next_save};
 use super::state::{Action, Effect, Input, Moment, SessionPolicy, State};
 use crate::broker::Receipts;
-use crate::model::{Address, NodeId, SessionId, UserName};
+use crate::model::{Address, NodeId, SessionId, UserName, What};
 use crate::router::{Claimed, Client, MailboxReceiver, Router};
 use crate::telemetry::Transport;
 
@@ -21,6 +21,8 @@ pub(super) struct Runner {
     pub(super) mailbox: MailboxReceiver,
     pub(super) receipts: Receipts,
     pending: Pending,
+    /// Whether an earlier connection began the session.
+    is_resumed: bool,
     /// When the mail that is being written was posted, if it is timed.
     since: Option<std::time::Instant>,
 }
@@ -46,6 +48,7 @@ impl Runner {
             resumed,
             epoch,
         } = claimed;
+        let is_resumed = resumed.is_some();
         let (node, moment) = (Arc::clone(router.local()), moment(&router));
         let mut state = match (resumed, secret) {
             (Some((resumed, last)), Some(secret)) => {
@@ -60,8 +63,12 @@ impl Runner {
             mailbox,
             receipts: Receipts::default(),
             pending: Pending::default(),
+            is_resumed,
             since: None,
         };
+        if is_resumed {
+            runner.tell_begin();
+        }
         runner.run();
         runner
     }
@@ -84,6 +91,11 @@ impl Runner {
     /// This node's id.
     pub(super) fn node(&self) -> &NodeId {
         self.router.node()
+    }
+
+    /// Whether an earlier connection began the session.
+    pub(super) fn is_resumed(&self) -> bool {
+        self.is_resumed
     }
 
     /// Tells the node how the client is connected.
@@ -224,6 +236,7 @@ impl Runner {
                 drop(broker.release(&address, &holder, <_>::default()));
             }
             Effect::Answer(question, verdict) => self.router.answer(&question, verdict),
+            Effect::Tell(fact) => self.tell(What::Call(*fact)),
         }
     }
 }

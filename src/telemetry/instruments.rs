@@ -70,6 +70,11 @@ pub(super) const FABRIC_QUEUE: Instrument = instrument(
     "{job}",
     "Signals and questions that wait for a publisher",
 );
+pub(super) const WEBHOOKS_WAITING: Instrument = instrument(
+    "switchboard.webhooks.waiting",
+    "{event}",
+    "Events that wait for the receiver of webhooks, at the node that tells them; 0 at the others",
+);
 pub(super) const BUILD: Instrument = instrument(
     "switchboard.build.info",
     "",
@@ -149,6 +154,13 @@ pub(super) const LINES_DROPPED: Instrument = instrument(
     "Log lines that were dropped, because whoever reads standard error was too slow",
 );
 
+pub(super) const WEBHOOKS: Instrument = instrument(
+    "switchboard.webhooks",
+    "{event}",
+    "Events for the receiver of webhooks, by what became of them; failed ones are tried again, \
+     dead and lost ones are not",
+);
+
 // === Histograms ===
 
 pub(super) const SETUP: Instrument = instrument(
@@ -185,6 +197,7 @@ pub(super) const DIALECTS: &[&str] = &["native", "peerjs"];
 pub(super) const GAP_SCOPES: &[&str] = &["all", "session"];
 pub(super) const SPAN_RESULTS: &[&str] = &["exported", "failed", "dropped"];
 pub(super) const PUSH_RESULTS: &[&str] = &["exported", "failed"];
+pub(super) const WEBHOOK_RESULTS: &[&str] = &["delivered", "failed", "dead", "lost"];
 pub(super) const LOGIN_RESULTS: &[&str] = &[
     "ok",
     "already_logged_in",

@@ -81,6 +81,19 @@ pub enum Renewed {
     Failed,
 }
 
+/// What became of an event for webhooks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Webhook {
+    /// The receiver took it.
+    Delivered,
+    /// The receiver did not take it; it is tried again.
+    Failed,
+    /// The receiver did not take it for a day.
+    Dead,
+    /// It found no room.
+    Lost,
+}
+
 /// The kind of a Redis error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RedisTrouble {

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
@@ -16,7 +17,7 @@ use prometheus::{Encoder as _, TextEncoder};
 use super::counters::{Counters, GaugeGuard, Gauges};
 use super::counting::CountingPush;
 use super::instruments::{self, Instrument};
-use super::labels::{RedisTrouble, Renewed, SignalOutcome, Transport};
+use super::labels::{RedisTrouble, Renewed, SignalOutcome, Transport, Webhook};
 use crate::model::{CloseReason, LeaveReason, PairKind, PeerState, Refusal, Report, SignalKind};
 
 /// The index of a label value; 0 if it is unknown.
@@ -70,6 +71,8 @@ pub struct Metrics {
     leases: Counters,
     gaps: Counters,
     troubles: Counters,
+    webhooks: Counters,
+    webhooks_waiting: Arc<AtomicU64>,
     spans: Arc<Counters>,
     pushes: Arc<Counters>,
     lines_dropped: Arc<Counters>,
@@ -132,6 +135,8 @@ impl Metrics {
             leases: by_result(instruments::LEASES, &RENEWALS),
             gaps: by(instruments::GAPS, "scope", instruments::GAP_SCOPES.to_vec()),
             troubles: by(instruments::REDIS_ERRORS, "kind", TROUBLES.to_vec()),
+            webhooks: by_result(instruments::WEBHOOKS, instruments::WEBHOOK_RESULTS),
+            webhooks_waiting: Arc::default(),
             spans: Arc::new(by_result(instruments::SPANS, instruments::SPAN_RESULTS)),
             pushes: Arc::new(by_result(instruments::PUSHES, instruments::PUSH_RESULTS)),
             lines_dropped: Arc::new(by(instruments::LINES_DROPPED, "", vec![""])),
@@ -174,6 +179,14 @@ impl Metrics {
             u64::from(view.broker_usable)
         });
         gauge(instruments::FABRIC_QUEUE, |view| view.broker_queue);
+        let waiting = Arc::clone(&self.webhooks_waiting);
+        let _ = self
+            .meter
+            .u64_observable_gauge(instruments::WEBHOOKS_WAITING.name)
+            .with_unit(instruments::WEBHOOKS_WAITING.unit)
+            .with_description(instruments::WEBHOOKS_WAITING.help)
+            .with_callback(move |observer| observer.observe(waiting.load(Ordering::Relaxed), &[]))
+            .build();
         let labels = [
             KeyValue::new("version", env!("CARGO_PKG_VERSION")),
             KeyValue::new("fabric", broker),
@@ -281,6 +294,17 @@ impl Metrics {
     /// Something went wrong with Redis.
     pub fn redis_failed(&self, trouble: RedisTrouble) {
         self.troubles.increment(trouble as usize, 0);
+    }
+
+    /// Something became of events for webhooks.
+    pub fn webhooks(&self, result: Webhook, count: u64) {
+        self.webhooks.add(result as usize, 0, count);
+    }
+
+    /// So many events wait for the receiver of webhooks.
+    pub fn webhooks_wait(&self, waiting: usize) {
+        self.webhooks_waiting
+            .store(waiting as u64, Ordering::Relaxed);
     }
 
     /// A pipeline was answered.

@@ -14,7 +14,7 @@ mod span_queue;
 pub use calls::{CallEvent, CallSpan, CallTracer, Message, UserNames, signed};
 pub use counters::GaugeGuard;
 pub use export::{Export, Protocol, Sampling};
-pub use labels::{RedisTrouble, Renewed, SignalOutcome, Transport};
+pub use labels::{RedisTrouble, Renewed, SignalOutcome, Transport, Webhook};
 pub use metrics::{Metrics, View};
 pub use repeats::Repeats;
 pub use span_queue::SpanLimits;

@@ -1,6 +1,7 @@
 //! The promises of the broker (`switchboard::broker::Broker`), tested against every implementation.
 
 mod delivery;
+mod events;
 mod harness;
 mod leases;
 mod names;
@@ -11,6 +12,11 @@ use delivery::{
     a_plain_session_receives_envelopes_after_the_gap, a_send_reports_its_outcome,
     envelopes_arrive_in_order_before_the_barrier,
     missed_pushes_are_announced_and_stay_in_the_inbox, only_those_whom_a_lease_names_reach_it,
+};
+use events::{
+    a_session_begins_and_ends_once, both_sides_tell_of_one_call,
+    events_wait_in_order_until_they_are_told, one_node_tells_events,
+    two_who_call_at_once_are_in_one_call,
 };
 use harness::Backend;
 use leases::{
@@ -76,4 +82,9 @@ conforms! {
     inbox_limits_count_only_unconfirmed_entries,
     a_rewritten_session_confirms_lost_entries,
     names_of_a_realm_are_listed,
+    a_session_begins_and_ends_once,
+    both_sides_tell_of_one_call,
+    two_who_call_at_once_are_in_one_call,
+    events_wait_in_order_until_they_are_told,
+    one_node_tells_events,
 }

@@ -47,6 +47,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("telemetry", &["model"]),
+    ("webhooks", &["broker", "model", "router", "telemetry"]),
     ("healthcheck", &[]),
     // Only the settings of each room, never its behaviour.
     (
@@ -61,6 +62,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "model",
             "session",
             "telemetry",
+            "webhooks",
         ],
     ),
 ];
@@ -77,13 +79,14 @@ const BORDERS: &[(&str, &[&str])] = &[
             "auth",
             "transport/http/wire.rs",
             "transport/admin/wire.rs",
+            "webhooks/payload.rs",
         ],
     ),
     ("jsonwebtoken", &["auth"]),
     ("governor", &["limits"]),
     ("ipnet", &["config", "transport/proxies.rs"]),
     ("ppp", &["transport/proxies.rs"]),
-    ("hmac::", &["ice.rs", "auth"]),
+    ("hmac::", &["ice.rs", "auth", "webhooks"]),
     ("opentelemetry", &["telemetry"]),
     ("prometheus::", &["telemetry"]),
 ];

@@ -93,7 +93,7 @@ class Node:
 
     def login(self, name):
         """Opens an HTTP session, which lives for a while without a request. Returns its token."""
-        status, text = request("POST", f"{self.url}/v1/sessions", {"type": "login", "name": name})
+        status, text = request("POST", f"{self.url}/v1/sessions", {"login": {"name": name}})
         assert status == 201, text
         return json.loads(text)["token"]
 

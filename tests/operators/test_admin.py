@@ -18,10 +18,11 @@ def check(kind, settings):
     assert [user["name"] for user in json.loads(text)["users"]] == ["alice", "bob"], text
     command = [
         str(ROOT / "target/operators-venv/bin/schemathesis"), "run", str(SCHEMA), "--url", node.admin,
-        "--header", f"Authorization: Bearer {KEY}", "--exclude-operation-id", "drainNode", "--max-examples", "25",
-        "--checks", "all", "--phases", "examples,coverage,fuzzing,stateful", "--seed", "1", "--no-color",
+        "--header", f"Authorization: Bearer {KEY}", "--exclude-operation-id", "drainNode", "--max-examples", "10",
+        "--checks", "all", "--phases", "examples,coverage,fuzzing", "--seed", "1", "--no-color",
     ]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    # Schemathesis keeps what it found where it runs.
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT / "target")
     assert ran.returncode == 0, ran.stdout[-12000:] + ran.stderr[-2000:]
     print(kind, *[line for line in ran.stdout.splitlines() if "generated" in line or "passed" in line], sep="\n  ")
     status, text = request("POST", f"{node.admin}/v1/node/drain", key=KEY)
@@ -30,9 +31,9 @@ def check(kind, settings):
     log = node.lines()
     assert KEY not in log
     audited = [json.loads(line) for line in log.splitlines() if '"target":"audit"' in line]
-    assert any(line["fields"]["action"] == "drain" for line in audited), log[-2000:]
-    assert any(line["fields"]["action"] == "kick" for line in audited), log[-2000:]
-    assert all(line["fields"]["from"] for line in audited)
+    assert any(line["action"] == "drain" for line in audited), log[-2000:]
+    assert any(line["action"] == "kick" for line in audited), log[-2000:]
+    assert all(line["from"] for line in audited)
 
 
 def main():

@@ -54,6 +54,9 @@ impl Scenario {
             ("redis.timeout", "3s"),
             ("limits.signals_per_second", "0"),
             ("session.mailbox_events", "16"),
+            // Nobody is there.
+            ("webhooks.url", "http://127.0.0.1:1/"),
+            ("webhooks.secret", "whsec_c3dpdGNoYm9hcmQgdGVzdHMgc2VjcmV0"),
         ];
         let mut nodes = Vec::new();
         for _ in 0..2 {
@@ -228,6 +231,7 @@ async fn faults_of_clients(scenario: &mut Scenario, a: &mut Client, b: &mut Clie
         .await;
     caller.receive_type("error").await;
     scenario.alarms("SwitchboardSpansLost").await;
+    scenario.alarms("SwitchboardWebhooksFail").await;
 
     // Sends more to a client that does not read than the socket buffers hold.
     let body = "x".repeat(60_000);

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use super::events::Events;
 use super::name::{Name, Record};
 use crate::broker::inbound::{ConnectionId, InboundQueue};
 use crate::broker::{
@@ -71,6 +72,8 @@ pub(super) struct State {
     pub(super) asked: u64,
     /// Locators of HTTP sessions, and when each expires.
     pub(super) locators: HashMap<SessionId, (Bytes, Instant)>,
+    /// For webhooks.
+    pub(super) events: Events,
     /// Set by tests.
     pub(super) is_unreachable: bool,
 }

@@ -12,13 +12,12 @@ use redis::Value;
 use tokio::time::timeout;
 
 use super::channel;
-use super::commands::publish;
 use super::epoch::StoreEpoch;
 use super::keys::{DestinationCache, Keys};
 use super::publisher::Publisher;
 use super::questions::PendingQuestions;
 use super::reply::{self, entries, millis, unexpected};
-use super::request::Publish;
+use super::request::{Publish, publish};
 use super::scripts::Scripts;
 use super::store::Ttls;
 use super::subscriptions::{Subscription, Subscriptions};

@@ -10,11 +10,6 @@ use crate::broker::lease::callable_word;
 use crate::broker::{Confirmed, Holder, Lease, RESERVED_FOR, RecordUpdate};
 use crate::model::{Address, Names, Offset, SecretHash};
 
-/// Publishes to a channel.
-pub(super) fn publish(channel: String, payload: impl redis::ToRedisArgs) -> Cmd {
-    redis::cmd("PUBLISH").arg(channel).arg(payload).clone()
-}
-
 impl RedisBroker {
     pub(super) fn claim_command(
         &self,

@@ -19,7 +19,7 @@ use super::store::{Store, Ttls};
 use super::subscriber::{MessageHandler, Subscriber};
 use super::subscriptions::Subscriptions;
 use crate::broker::inbound::InboundQueue;
-use crate::broker::{Connected, QUESTIONS, Terms};
+use crate::broker::{Connected, EventLog, QUESTIONS, Terms};
 use crate::model::NodeId;
 use crate::telemetry::Metrics;
 
@@ -90,6 +90,7 @@ pub fn connect(
     };
     drivers.push(("redis probe", probe.run().boxed()));
     Ok(Connected {
+        events: Arc::clone(&broker) as Arc<dyn EventLog>,
         broker,
         inbox,
         questions,

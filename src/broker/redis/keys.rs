@@ -52,6 +52,21 @@ impl Keys {
         format!("{}m:{{n}}", self.prefix)
     }
 
+    /// A part of the log of events.
+    pub(super) fn events(&self, part: &str) -> String {
+        format!("{}{{w}}:{part}", self.prefix)
+    }
+
+    /// What is open on a node, for webhooks.
+    pub(super) fn opened(&self, node: &NodeId) -> String {
+        format!("{}{{w}}:o:{node}", self.prefix)
+    }
+
+    /// The end of a session, or the state of a call, for webhooks.
+    pub(super) fn happened(&self, of: &str) -> String {
+        format!("{}{{w}}:x:{of}", self.prefix)
+    }
+
     /// A user's presence lease.
     pub(super) fn presence(&self, address: &Address) -> String {
         self.of_user('p', &address.to_string())

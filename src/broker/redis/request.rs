@@ -58,6 +58,11 @@ pub(super) struct Destination {
     pub(super) channel: String,
 }
 
+/// Publishes to a channel.
+pub(super) fn publish(channel: String, payload: impl redis::ToRedisArgs) -> Cmd {
+    redis::cmd("PUBLISH").arg(channel).arg(payload).clone()
+}
+
 impl PartialEq for Destination {
     fn eq(&self, other: &Self) -> bool {
         self.presence == other.presence

@@ -14,6 +14,8 @@ pub(super) struct Scripts {
     pub(super) read: Loaded,
     pub(super) resume: Loaded,
     pub(super) save: Loaded,
+    pub(super) fact: Loaded,
+    pub(super) lead: Loaded,
 }
 
 /// One script with its hash.
@@ -38,6 +40,8 @@ impl Default for Scripts {
             read: script(include_str!("read.lua")),
             resume: script(include_str!("resume.lua")),
             save: script(include_str!("save.lua")),
+            fact: script(include_str!("fact.lua")),
+            lead: script(include_str!("lead.lua")),
         }
     }
 }
@@ -54,9 +58,14 @@ impl Scripts {
             read,
             resume,
             save,
+            fact,
+            lead,
         } = self;
         let mut load = Pipeline::new();
-        for script in [claim, renew, release, send, heartbeat, read, resume, save] {
+        let all = [
+            claim, renew, release, send, heartbeat, read, resume, save, fact, lead,
+        ];
+        for script in all {
             load.cmd("SCRIPT").arg("LOAD").arg(script.text);
         }
         load

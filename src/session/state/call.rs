@@ -41,6 +41,14 @@ impl From<&Sender> for PeerLocation {
 }
 
 impl Call {
+    /// The call as far as the peer knows it that has heard this. An offer behind it begins the next call.
+    pub(super) fn up_to(self, heard: u64) -> Self {
+        Self {
+            renewed: self.renewed.min(heard),
+            ..self
+        }
+    }
+
     pub(super) fn is_with(&self, session: SessionId) -> bool {
         self.peer
             .as_ref()

@@ -11,7 +11,9 @@ use super::tell::left;
 use super::{Action, State};
 use crate::broker::{Entry, Envelope, Payload, Sender};
 use crate::bugs::{self, Bug};
-use crate::model::{Event, LeaveReason, Offset, SessionId, Signal, TraceContext, UserName};
+use crate::model::{
+    CallNews, Event, LeaveReason, Offset, SessionId, Signal, TraceContext, UserName,
+};
 
 impl State {
     /// Delivers entries of the inbox that were read from where the session has read to.
@@ -98,8 +100,12 @@ impl State {
             // meant for it.
             Payload::Leave { reason, heard } => {
                 let call = self.calls.trace(from);
+                let before = self.call_before(from);
                 let over = self.calls.end(from, session, n, heard) == Ending::Over;
                 if over {
+                    let before = before.map(|before| before.up_to(heard));
+                    self.call_is_over(from, before, reason);
+                    self.call_happens(from, CallNews::Started);
                     self.node.telemetry.metrics.left(reason);
                     self.tell_left(from, reason, seq);
                     let span = self.trace_left(&sender, trace, call, n, reason);
@@ -129,12 +135,17 @@ impl State {
     ) {
         let (from, at) = (&sender.address.name, PeerLocation::from(sender));
         let starts_call = signal.kind.starts_call();
+        let before = self.call_before(from);
         if starts_call && self.calls.join(from, at.clone(), n) {
+            self.call_is_over(from, before, LeaveReason::Lost);
             self.node.telemetry.metrics.left(LeaveReason::Lost);
             self.actions
                 .push(Action::Tell(left(from, LeaveReason::Lost, None)));
         }
         self.calls.heard(from, at, n);
+        if starts_call {
+            self.call_goes_on(from, signal.kind);
+        }
         let span = self.trace_heard(sender, trace, n, &signal);
         let from = if bugs::has(Bug::MislabelsSenders) {
             self.lease.address.name.clone()

@@ -8,12 +8,13 @@ use super::notice::Notice;
 use super::record::Leaving;
 use super::{Effect, FoundPeer, State};
 use crate::broker::{Holder, Payload, Sender};
-use crate::model::{Correlation, LeaveReason, NodeId, SessionId, UserName};
+use crate::model::{CallNews, Correlation, LeaveReason, NodeId, SessionId, UserName};
 
 impl State {
     /// Tells each call peer where this session is. A peer that does not have the call answers with a leave, which makes
     /// up for a leave that was lost.
     pub(super) fn sync_all(&mut self) {
+        self.calls_are_here();
         for peer in self.calls.peers() {
             let only = self.calls.session(&peer);
             let n = self.outbox.next();
@@ -59,6 +60,7 @@ impl State {
         let Some(call) = self.calls.remove(peer) else {
             return;
         };
+        self.call_happened(peer, &call, CallNews::Ended(reason));
         let n = self.outbox.next();
         let only = call.peer.map(|peer| peer.session);
         let payload = Payload::Leave { reason, heard };
@@ -141,6 +143,7 @@ impl State {
                     self.node.telemetry.metrics.left(reason);
                     self.mark_one(peer.name(), "peer gone", Some(reason.as_str()));
                     self.tell_left(peer.name(), reason, None);
+                    self.call_happens(peer.name(), CallNews::Ended(reason));
                     self.leave_one(peer.name(), LeaveReason::Lost, None);
                 }
             }

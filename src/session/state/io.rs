@@ -9,8 +9,8 @@ use crate::broker::{
     Answer, BrokerError, Entry, Envelope, Holder, Question, RecordUpdate, SendOptions, Verdict,
 };
 use crate::model::{
-    Address, CloseReason, Correlation, Event, IfAbsent, LeaveReason, LeaveTarget, Offset, Refusal,
-    Report, Signal, TraceContext, UserName,
+    Address, CallFact, CloseReason, Correlation, Event, IfAbsent, LeaveReason, LeaveTarget, Offset,
+    Refusal, Report, Signal, TraceContext, UserName,
 };
 use crate::router::Mail;
 use crate::telemetry::CallSpan;
@@ -168,4 +168,6 @@ pub enum Effect {
     Release(Address, Holder),
     /// Answer a challenge.
     Answer(Question, Verdict),
+    /// Tell what happened to a call.
+    Tell(Box<CallFact>),
 }

@@ -12,6 +12,7 @@ mod dedup;
 mod deliver;
 mod endings;
 mod events;
+mod happenings;
 mod held_back;
 mod io;
 mod lost_peers;

@@ -91,9 +91,14 @@ impl State {
                     return Err(self.nobody(to, n, starts_call));
                 }
                 let known = self.calls.peer(to).cloned();
+                let before = self.call_before(to);
                 if self.calls.reached(to, holder, n, starts_call) {
+                    self.call_is_over(to, before, LeaveReason::Lost);
                     self.node.telemetry.metrics.left(LeaveReason::Lost);
                     self.tell_left(to, LeaveReason::Lost, None);
+                }
+                if starts_call {
+                    self.call_goes_on(to, sent.kind);
                 }
                 // The save of the attempt covers the other cases.
                 let is_news = self.calls.peer(to) != known.as_ref();

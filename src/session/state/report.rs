@@ -4,7 +4,9 @@ use tracing::info;
 
 use super::State;
 use super::call::CallTrace;
-use crate::model::{AckStatus, Correlation, Event, PairKind, PeerState, Report, UserName};
+use crate::model::{
+    AckStatus, CallNews, Correlation, Event, PairKind, PeerState, Report, UserName,
+};
 use crate::telemetry::{CallEvent, signed};
 
 impl State {
@@ -13,6 +15,9 @@ impl State {
         if self.calls.reports(with, report.state) {
             self.node.telemetry.metrics.reported(report);
             self.trace_report(with, report);
+            if let (PeerState::Connected, Some(pair)) = (report.state, report.pair) {
+                self.call_happens(with, CallNews::Connected(pair));
+            }
         }
         if let Some(id) = id {
             let status = AckStatus::Delivered;

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{SessionPolicy, State};
 use crate::broker::Lease;
-use crate::model::{Claims, Offset, Secret, SecretHash, UserName};
+use crate::model::{Claims, Offset, Secret, SecretHash, SessionId, UserName};
 
 impl State {
     /// When the session began, in seconds since 1970, as its record says; `now` if it does not.
@@ -20,6 +20,12 @@ impl State {
             *since = now;
         }
         *since
+    }
+
+    /// The sessions of the call peers that are known.
+    pub fn call_sessions(&self) -> Vec<SessionId> {
+        let peers = self.calls.peers().into_iter();
+        peers.filter_map(|peer| self.calls.session(&peer)).collect()
     }
 
     /// Whether there are actions to take.

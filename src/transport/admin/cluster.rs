@@ -136,7 +136,9 @@ impl NodeView {
             items.truncate(left);
             page.items.extend(items);
             if is_more {
-                let place = page.items.last().map(Item::place).unwrap_or_default();
+                // A node of which nothing had room begins the next page.
+                let last = page.items.last().filter(|_| left > 0);
+                let place = last.map(Item::place).unwrap_or_default();
                 page.next = Some(BASE64_URL_SAFE_NO_PAD.encode(format!("{node} {place}")));
                 break;
             }

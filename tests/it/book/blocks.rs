@@ -21,7 +21,7 @@ pub(super) const NOT_RUN: &[(&str, &str)] = &[
 
 /// Languages of blocks that nothing runs, because they are no commands and no messages.
 const SHOWN: &[&str] = &[
-    "text", "acl", "nginx", "ini", "html", "js", "ts", "rust", "json",
+    "text", "acl", "nginx", "ini", "html", "js", "ts", "rust", "json", "python",
 ];
 
 #[test]

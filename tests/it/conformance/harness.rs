@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use switchboard::broker::memory::MemoryBroker;
 use switchboard::broker::{
-    self, Answer, Broker, Claim, Connected, Entry, Envelope, Flags, Inbound, Inbox, Lease, Outcome,
-    Payload, Questions, Receipts, SendOptions, Sender, StoreReport, Terms,
+    self, Answer, Broker, Claim, Connected, Entry, Envelope, EventLog, Flags, Inbound, Inbox,
+    Lease, Outcome, Payload, Questions, Receipts, SendOptions, Sender, StoreReport, Terms,
 };
 use switchboard::model::{
     Address, Body, NodeId, Offset, Realm, SessionId, Signal, SignalKind, UserName,
@@ -38,6 +38,7 @@ pub(super) struct Node {
     pub(super) broker: Arc<dyn Broker>,
     inbox: Inbox,
     pub(super) questions: Questions,
+    pub(super) events: Arc<dyn EventLog>,
     /// Entries of the last push that the test has not taken yet.
     pushed: VecDeque<(SessionId, Entry)>,
     _drivers: JoinSet<()>,
@@ -58,6 +59,7 @@ impl Backend {
             broker,
             inbox,
             questions,
+            events,
             drivers,
             ..
         } = match self {
@@ -90,6 +92,7 @@ impl Backend {
             broker,
             inbox,
             questions,
+            events,
             pushed: VecDeque::new(),
             _drivers: running,
         };

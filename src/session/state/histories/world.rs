@@ -204,7 +204,7 @@ impl World {
                 };
                 self.users[user].find = Some(peers.into_iter().map(find).collect());
             }
-            Effect::LookUp(_) | Effect::Release(..) | Effect::Answer(..) => {}
+            Effect::LookUp(_) | Effect::Release(..) | Effect::Answer(..) | Effect::Tell(_) => {}
         }
     }
 
