@@ -270,10 +270,10 @@ fn webhooks_of(
         return Vec::new();
     };
     let metrics = Arc::clone(&router.telemetry().metrics);
-    let recorder = webhooks::record_all(facts, Arc::clone(&events), metrics);
+    let recording = webhooks::record_all(facts, Arc::clone(&events), metrics);
     let teller = Teller::new(events, Arc::clone(router), receiver);
     vec![
-        ("webhook recorder", Box::pin(recorder)),
+        ("webhook recorder", Box::pin(recording)),
         ("webhooks", Box::pin(teller.run())),
     ]
 }

@@ -165,23 +165,7 @@ impl Config {
                 watch_every: reader.duration("presence.watch_every"),
             },
             session: read_session(reader),
-            limits: Limits {
-                signals_per_second: reader
-                    .number("limits.signals_per_second", "a number; 0 for no limit"),
-                signals_per_second_per_ip: reader.number(
-                    "limits.signals_per_second_per_ip",
-                    "a number; 0 for no limit",
-                ),
-                logins_per_minute_per_ip: reader.number(
-                    "limits.logins_per_minute_per_ip",
-                    "a number; 0 for no limit",
-                ),
-                connections_per_ip: reader
-                    .number("limits.connections_per_ip", "a number; 0 for no limit"),
-                sessions: reader.number("limits.sessions", "a number; 0 for as many as fit"),
-                origins: read_origins(reader),
-                proxies: read_proxies(reader),
-            },
+            limits: read_limits(reader),
             http: HttpSettings {
                 session_ttl: reader.duration("http.session_ttl"),
                 keepalive: reader.duration("http.keepalive"),
@@ -262,6 +246,24 @@ fn read_session(reader: &mut Reader) -> Session {
     }
 }
 
+fn read_limits(reader: &mut Reader) -> Limits {
+    Limits {
+        signals_per_second: reader.number("limits.signals_per_second", "a number; 0 for no limit"),
+        signals_per_second_per_ip: reader.number(
+            "limits.signals_per_second_per_ip",
+            "a number; 0 for no limit",
+        ),
+        logins_per_minute_per_ip: reader.number(
+            "limits.logins_per_minute_per_ip",
+            "a number; 0 for no limit",
+        ),
+        connections_per_ip: reader.number("limits.connections_per_ip", "a number; 0 for no limit"),
+        sessions: reader.number("limits.sessions", "a number; 0 for as many as fit"),
+        origins: read_origins(reader),
+        proxies: read_proxies(reader),
+    }
+}
+
 fn read_origins(reader: &mut Reader) -> Origins {
     let words = reader.list("limits.origins");
     match Origins::parse(&words) {
@@ -282,13 +284,12 @@ fn read_proxies(reader: &mut Reader) -> TrustedProxies {
     let mut networks = Vec::new();
     for word in reader.list("limits.trusted_proxies") {
         let address = word.parse::<IpAddr>().map(IpNet::from).ok();
-        match address.or_else(|| word.parse().ok()) {
-            Some(network) => networks.push(network),
-            None => {
-                let what = "is neither an address nor a network such as 10.0.0.0/8";
-                let key = "limits.trusted_proxies";
-                reader.mistake(key, &format!("is wrong: {word:?} {what}"));
-            }
+        if let Some(network) = address.or_else(|| word.parse().ok()) {
+            networks.push(network);
+        } else {
+            let what = "is neither an address nor a network such as 10.0.0.0/8";
+            let key = "limits.trusted_proxies";
+            reader.mistake(key, &format!("is wrong: {word:?} {what}"));
         }
     }
     let headers = [("X-Forwarded-For", false), ("Forwarded", true)];

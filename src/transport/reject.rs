@@ -68,7 +68,7 @@ impl Rejection {
     /// The status, and the machine-readable code of the body.
     fn status_and_code(&self) -> (StatusCode, &'static str) {
         match self {
-            Self::Origin => (StatusCode::FORBIDDEN, "forbidden"),
+            Self::Origin | Self::WrongAdminKey => (StatusCode::FORBIDDEN, "forbidden"),
             Self::Host => (StatusCode::MISDIRECTED_REQUEST, "forbidden"),
             Self::TooMany => (StatusCode::TOO_MANY_REQUESTS, "too_many"),
             Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
@@ -77,7 +77,6 @@ impl Rejection {
                 (StatusCode::BAD_REQUEST, "bad_request")
             }
             Self::Unauthorized | Self::NoAdminKey => (StatusCode::UNAUTHORIZED, "unauthorized"),
-            Self::WrongAdminKey => (StatusCode::FORBIDDEN, "forbidden"),
             Self::NoUser => (StatusCode::NOT_FOUND, "user_unavailable"),
             Self::InboxFull => (StatusCode::CONFLICT, "inbox_full"),
             Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),

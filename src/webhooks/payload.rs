@@ -35,7 +35,8 @@ struct User {
 
 #[derive(Serialize)]
 struct Call<'a> {
-    call: &'a str,
+    #[serde(rename = "call")]
+    id: &'a str,
     caller: User,
     callee: User,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -84,7 +85,7 @@ pub(super) fn body(event: &Event) -> Option<String> {
             pair: more("pair"),
         });
         Data::Call(Box::new(Call {
-            call: more("call")?,
+            id: more("call")?,
             caller: users.next()?,
             callee: users.next()?,
             started_at: time_of("started").map(time),

@@ -65,6 +65,56 @@ async fn only_the_key_opens_the_admin_api() {
     assert_eq!(response.unwrap().status, 404, "there is no key");
 }
 
+/// Alice and the resumable bob are in a call, carol is here over HTTP, and dave is parked.
+async fn shows_all(cluster: &Cluster, node: usize) {
+    let page = get(cluster, node, "/v1/users").await;
+    let user = |name: &str| {
+        let users = page["users"].as_array().unwrap().iter();
+        users
+            .clone()
+            .find(|user| user["name"] == name)
+            .unwrap()
+            .clone()
+    };
+    assert_eq!(page["users"].as_array().unwrap().len(), 4, "{page}");
+    assert_eq!(page["unanswered"], serde_json::json!([]));
+    let alice = user("alice");
+    assert_eq!(alice["node"], cluster.nodes[0].id.as_str());
+    assert_eq!(alice["state"], "connected");
+    assert_eq!(
+        (&alice["transport"], &alice["protocol"]),
+        (&"websocket".into(), &"native".into())
+    );
+    assert_eq!(
+        (&alice["calls"], &alice["resumable"]),
+        (&1.into(), &false.into())
+    );
+    assert_eq!(user("carol")["transport"], "http");
+    assert_eq!(user("dave")["state"], "parked");
+    let bob = get(cluster, node, "/v1/users/bob").await;
+    assert_eq!(bob["node"], cluster.nodes[1].id.as_str());
+    assert_eq!(bob["peers"][0]["name"], "alice");
+    assert!(bob["since"].as_str().unwrap().ends_with('Z'), "{bob}");
+    let calls = get(cluster, node, "/v1/calls").await;
+    assert_eq!(calls["calls"].as_array().unwrap().len(), 1, "{calls}");
+    let mut users: Vec<&str> = calls["calls"][0]["users"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|user| user.as_str().unwrap())
+        .collect();
+    users.sort_unstable();
+    assert_eq!(users, ["alice", "bob"]);
+    let nodes = get(cluster, node, "/v1/nodes").await;
+    let nodes = nodes["nodes"].as_array().unwrap();
+    assert_eq!(nodes.len(), 2);
+    assert!(
+        nodes
+            .iter()
+            .all(|node| node["answered"] == true && node["ready"] == true)
+    );
+}
+
 #[tokio::test]
 async fn any_node_shows_the_users_calls_and_nodes_of_all() {
     for cluster in clusters().await {
@@ -82,52 +132,7 @@ async fn any_node_shows_the_users_calls_and_nodes_of_all() {
         let parked = cluster.login_resumable(1, "dave").await;
         cluster.disconnect(&mut bob, parked).await;
         for node in [0, 1] {
-            let page = get(&cluster, node, "/v1/users").await;
-            let user = |name: &str| {
-                let users = page["users"].as_array().unwrap().iter();
-                users
-                    .clone()
-                    .find(|user| user["name"] == name)
-                    .unwrap()
-                    .clone()
-            };
-            assert_eq!(page["users"].as_array().unwrap().len(), 4, "{page}");
-            assert_eq!(page["unanswered"], serde_json::json!([]));
-            let alice = user("alice");
-            assert_eq!(alice["node"], cluster.nodes[0].id.as_str());
-            assert_eq!(alice["state"], "connected");
-            assert_eq!(
-                (&alice["transport"], &alice["protocol"]),
-                (&"websocket".into(), &"native".into())
-            );
-            assert_eq!(
-                (&alice["calls"], &alice["resumable"]),
-                (&1.into(), &false.into())
-            );
-            assert_eq!(user("carol")["transport"], "http");
-            assert_eq!(user("dave")["state"], "parked");
-            let bob = get(&cluster, node, "/v1/users/bob").await;
-            assert_eq!(bob["node"], cluster.nodes[1].id.as_str());
-            assert_eq!(bob["peers"][0]["name"], "alice");
-            assert!(bob["since"].as_str().unwrap().ends_with('Z'), "{bob}");
-            let calls = get(&cluster, node, "/v1/calls").await;
-            assert_eq!(calls["calls"].as_array().unwrap().len(), 1, "{calls}");
-            let mut users: Vec<&str> = calls["calls"][0]["users"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .map(|user| user.as_str().unwrap())
-                .collect();
-            users.sort_unstable();
-            assert_eq!(users, ["alice", "bob"]);
-            let nodes = get(&cluster, node, "/v1/nodes").await;
-            let nodes = nodes["nodes"].as_array().unwrap();
-            assert_eq!(nodes.len(), 2);
-            assert!(
-                nodes
-                    .iter()
-                    .all(|node| node["answered"] == true && node["ready"] == true)
-            );
+            shows_all(&cluster, node).await;
             let (status, nobody) = call(&cluster, node, "GET", "/v1/users/nobody", "").await;
             assert_eq!((status, &nobody["code"]), (404, &"user_unavailable".into()));
         }

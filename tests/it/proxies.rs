@@ -101,10 +101,10 @@ async fn limits_are_for_the_client_behind_the_proxy() {
     let mut open = async |client: &str| {
         let mut stream = TcpStream::connect(node.address).await.unwrap();
         stream.write_all(upgrade(client).as_bytes()).await.unwrap();
-        let mut head = [0; 12];
-        stream.read_exact(&mut head).await.unwrap();
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).await.unwrap();
         held.push(stream);
-        String::from_utf8_lossy(&head[9..]).into_owned()
+        String::from_utf8_lossy(&answer[9..]).into_owned()
     };
     assert_eq!(open("192.0.2.1").await, "101");
     assert_eq!(open("192.0.2.1").await, "429");

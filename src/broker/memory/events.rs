@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use tokio::time::Instant;
 
 use crate::broker::Event;
-use crate::model::{Address, CallFact, CallNews, Fact, NodeId, SessionId, What};
+use crate::model::{Address, CallFact, CallNews, Fact, LeaveReason, NodeId, SessionId, What};
 
 /// How many events wait at most. The oldest of more is lost, and counted.
 const WAITING: usize = 10_000;
@@ -94,7 +94,20 @@ impl Events {
         state.touched = count;
         // Before the end, only the offer that began the call counts: a later one may begin the next call.
         state.latest[side] = state.latest[side].max(call.n);
-        if let CallNews::Ended(reason) = call.what {
+        match call.what {
+            CallNews::Ended(reason) => self.end_call(key, latest, reason, fact.at),
+            _ => self.open_call(key, fact, call),
+        }
+    }
+
+    fn end_call(
+        &mut self,
+        key: [SessionId; 2],
+        latest: [u64; 2],
+        reason: LeaveReason,
+        at: SystemTime,
+    ) {
+        if let Some(state) = self.calls.get_mut(&key) {
             for (known, now) in state.latest.iter_mut().zip(latest) {
                 *known = now.max(*known);
             }
@@ -110,10 +123,13 @@ impl Events {
                 ];
                 let more = more.map(|(name, value)| (name.to_owned(), value)).into();
                 let id = format!("msg_call_ended_{}", open.id);
-                self.add("call.ended", id, (open.users, open.sessions), fact.at, more);
+                self.add("call.ended", id, (open.users, open.sessions), at, more);
             }
-            return;
         }
+    }
+
+    fn open_call(&mut self, key: [SessionId; 2], fact: &Fact, call: &CallFact) {
+        let state = self.calls.entry(key).or_default();
         let is_new = state.open.is_none();
         let open = state.open.get_or_insert_with(|| {
             let mut users = vec![fact.address.clone(), fact.peer_address(call)];

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use super::broker::RedisBroker;
 use super::config::{Config, ConnectError};
 use super::epoch::StoreEpoch;
+use super::health::HealthMonitor;
 use super::keys::{DestinationCache, Keys};
 use super::probe::Probe;
 use super::publisher::Publisher;
@@ -19,7 +20,7 @@ use super::store::{Store, Ttls};
 use super::subscriber::{MessageHandler, Subscriber};
 use super::subscriptions::Subscriptions;
 use crate::broker::inbound::InboundQueue;
-use crate::broker::{Connected, EventLog, QUESTIONS, Terms};
+use crate::broker::{Connected, EventLog, QUESTIONS, Questions, Terms};
 use crate::model::NodeId;
 use crate::telemetry::Metrics;
 
@@ -47,16 +48,14 @@ pub fn connect(
         drivers.push((name, driver.boxed()));
         publisher
     };
-    let publishers = 0..config.publishers.max(1);
-    let publishers = publishers.map(|_| publisher("publisher")).collect();
+    let lanes = 0..config.publishers.max(1);
+    let publishers = lanes.map(|_| publisher("publisher")).collect();
     let node_publisher = publisher("node channel");
 
     let (inbound, inbox) = InboundQueue::new(None);
     let inbound = Arc::new(inbound);
     let (subscriptions, health) = (Arc::<Subscriptions>::default(), Arc::clone(&store.health));
-    let (http, questions) = mpsc::channel(QUESTIONS);
-    let (admin, admin_questions) = mpsc::channel(QUESTIONS);
-    let pending = Arc::new(PendingQuestions::new(http, admin));
+    let (pending, questions, admin_questions) = questions_of_nodes();
     let subscriber = Subscriber {
         store,
         subscriptions: Arc::clone(&subscriptions),
@@ -66,8 +65,10 @@ pub fn connect(
         publisher: node_publisher.clone(),
     };
     drivers.push(("subscriber", subscriber.run().boxed()));
-    let announcer = async move { inbound.announce().await };
-    drivers.push(("gap announcer", announcer.boxed()));
+    drivers.push((
+        "gap announcer",
+        async move { inbound.announce().await }.boxed(),
+    ));
     let watch = epoch.watch();
     let broker = Arc::new(RedisBroker {
         node,
@@ -84,11 +85,7 @@ pub fn connect(
         epoch,
     });
     let told = health.watch();
-    let probe = Probe {
-        broker: Arc::clone(&broker),
-        health,
-    };
-    drivers.push(("redis probe", probe.run().boxed()));
+    drivers.push(("redis probe", probe(&broker, health)));
     Ok(Connected {
         events: Arc::clone(&broker) as Arc<dyn EventLog>,
         broker,
@@ -99,6 +96,18 @@ pub fn connect(
         health: told,
         drivers,
     })
+}
+
+fn probe(broker: &Arc<RedisBroker>, health: Arc<HealthMonitor>) -> BoxFuture<'static, ()> {
+    let broker = Arc::clone(broker);
+    Probe { broker, health }.run().boxed()
+}
+
+fn questions_of_nodes() -> (Arc<PendingQuestions>, Questions, Questions) {
+    let (http, questions) = mpsc::channel(QUESTIONS);
+    let (admin, admin_questions) = mpsc::channel(QUESTIONS);
+    let pending = Arc::new(PendingQuestions::new(http, admin));
+    (pending, questions, admin_questions)
 }
 
 fn ttls(config: &Config, terms: Terms) -> Ttls {

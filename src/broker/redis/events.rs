@@ -173,7 +173,7 @@ fn of_call(fact: &Fact, call: &CallFact) -> Words {
     };
     let (own, peer) = (&fact.address, &fact.peer_address(call));
     // Who began it comes first.
-    let [caller, callee] = if call.began {
+    let [first, second] = if call.began {
         [(own, fact.session), (peer, call.with)]
     } else {
         [(peer, call.with), (own, fact.session)]
@@ -182,8 +182,8 @@ fn of_call(fact: &Fact, call: &CallFact) -> Words {
     Words {
         what,
         field: Open::field(fact.session, call.with),
-        users: format!("{} {}", caller.0, callee.0),
-        sessions: format!("{} {}", caller.1, callee.1),
+        users: format!("{} {}", first.0, second.0),
+        sessions: format!("{} {}", first.1, second.1),
         id: call.id(fact.session),
         reason,
         of: format!("{lesser}:{greater}"),
@@ -278,10 +278,10 @@ fn event(row: Value) -> Option<Event> {
                 event.users = value
                     .split(' ')
                     .filter_map(|user| user.parse().ok())
-                    .collect()
+                    .collect();
             }
             "sessions" => {
-                event.sessions = value.split(' ').filter_map(|id| id.parse().ok()).collect()
+                event.sessions = value.split(' ').filter_map(|id| id.parse().ok()).collect();
             }
             "at" => event.at += Duration::from_millis(value.parse().ok()?),
             _ => event.more.push((name, value)),

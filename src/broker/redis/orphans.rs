@@ -67,9 +67,8 @@ impl Open {
 
 /// The nodes of a set.
 pub(super) fn nodes(value: Value) -> Result<Vec<NodeId>, BrokerError> {
-    let values = match value {
-        Value::Set(values) | Value::Array(values) => values,
-        _ => return Err(unexpected()),
+    let (Value::Set(values) | Value::Array(values)) = value else {
+        return Err(unexpected());
     };
     let node = |value| match value {
         Value::BulkString(text) => Some(NodeId::known(&String::from_utf8_lossy(&text))),

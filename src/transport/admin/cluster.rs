@@ -80,7 +80,7 @@ impl NodeView {
         };
         let page = self.page(from, most, Ask::Users, take).await?;
         Ok(Users {
-            users: page.items,
+            page: page.items,
             next: page.next,
             unanswered: page.unanswered,
         })
@@ -101,7 +101,7 @@ impl NodeView {
         };
         let page = self.page(from, most, ask, take).await?;
         Ok(Calls {
-            calls: page.items,
+            page: page.items,
             next: page.next,
             unanswered: page.unanswered,
         })
@@ -150,7 +150,7 @@ impl NodeView {
     fn node(&self) -> Node {
         let (health, draining) = (self.router().health(), self.is_draining());
         Node {
-            node: self.router().node().to_string(),
+            id: self.router().node().to_string(),
             answered: true,
             version: Some(env!("CARGO_PKG_VERSION").to_owned()),
             uptime_seconds: Some(self.uptime().as_secs()),
@@ -168,7 +168,7 @@ impl NodeView {
             stream::iter(members).map(async |node| match self.ask(&node, Ask::Node).await {
                 Some(Reply::Node(node)) => node,
                 _ => Node {
-                    node: node.to_string(),
+                    id: node.to_string(),
                     ..Node::default()
                 },
             });

@@ -40,7 +40,8 @@ pub(super) enum Reply {
 /// A node.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Node {
-    pub(super) node: String,
+    #[serde(rename = "node")]
+    pub(super) id: String,
     /// Whether it answered. If not, only its name is known.
     pub(super) answered: bool,
     pub(super) version: Option<String>,
@@ -94,7 +95,8 @@ pub(super) struct Call {
 /// A page of users.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Users {
-    pub(super) users: Vec<User>,
+    #[serde(rename = "users")]
+    pub(super) page: Vec<User>,
     /// Where the next page begins; `None` at the end.
     pub(super) next: Option<String>,
     /// Nodes that did not answer: their users are missing.
@@ -104,7 +106,8 @@ pub(super) struct Users {
 /// A page of calls.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Calls {
-    pub(super) calls: Vec<Call>,
+    #[serde(rename = "calls")]
+    pub(super) page: Vec<Call>,
     /// Where the next page begins; `None` at the end.
     pub(super) next: Option<String>,
     /// Nodes that did not answer: their calls are missing.
