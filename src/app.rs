@@ -14,14 +14,14 @@ use tracing::{error, info, warn};
 
 use crate::auth::{Auth, AuthError, Mode};
 use crate::broker::memory::MemoryBroker;
-use crate::broker::{self, Connected, EventLog, Inbox};
+use crate::broker::{self, Connected, Inbox};
 use crate::config::{Backend, Config};
 use crate::drain::Phase;
 use crate::model::NodeId;
-use crate::router::{Facts, Router, ToldFacts};
+use crate::router::Router;
 use crate::telemetry::{Telemetry, View};
 use crate::transport::{self, Endpoints, Front, NodeView, Tls};
-use crate::webhooks::{self, Receiver, Teller};
+use crate::webhooks::Webhooks;
 
 /// The backlog of a listener: after a deploy all clients reconnect at once.
 const BACKLOG: u32 = 4096;
@@ -138,7 +138,7 @@ impl App {
             health,
             mut drivers,
         } = connected;
-        let (facts, recorded) = facts(config, &telemetry);
+        let (facts, webhooks) = Webhooks::prepare(config.webhooks.as_ref(), &telemetry.metrics);
         let router = Arc::new(Router::new(
             node,
             Arc::clone(&broker),
@@ -147,7 +147,7 @@ impl App {
             config.router(),
             (telemetry, facts),
         ));
-        drivers.extend(webhooks_of(recorded, events, &router));
+        drivers.extend(webhooks.drivers(events, &router));
         let phase = Phase::default();
         router
             .telemetry()
@@ -246,36 +246,6 @@ impl App {
         router.telemetry().repeats.finish();
         as_asked && empty
     }
-}
-
-/// Where sessions tell what happened to them. If there is a receiver of webhooks: what they tell, and the receiver.
-fn facts(config: &Config, telemetry: &Telemetry) -> (Facts, Option<(ToldFacts, Receiver)>) {
-    let receiver = config.webhooks.as_ref();
-    // A valid configuration has a valid receiver.
-    let receiver = receiver.and_then(|(url, secret)| Receiver::new(url, secret.expose()).ok());
-    let Some(receiver) = receiver else {
-        return (Facts::default(), None);
-    };
-    let (facts, told) = Facts::wanted(Arc::clone(&telemetry.metrics));
-    (facts, Some((told, receiver)))
-}
-
-/// Records what sessions tell, and tells the receiver of webhooks.
-fn webhooks_of(
-    recorded: Option<(ToldFacts, Receiver)>,
-    events: Arc<dyn EventLog>,
-    router: &Arc<Router>,
-) -> Vec<(&'static str, BoxFuture<'static, ()>)> {
-    let Some((facts, receiver)) = recorded else {
-        return Vec::new();
-    };
-    let metrics = Arc::clone(&router.telemetry().metrics);
-    let recording = webhooks::record_all(facts, Arc::clone(&events), metrics);
-    let teller = Teller::new(events, Arc::clone(router), receiver);
-    vec![
-        ("webhook recorder", Box::pin(recording)),
-        ("webhooks", Box::pin(teller.run())),
-    ]
 }
 
 /// Starts all services of a node. Each returns its name when it ends. The admin listener starts first, so that probes

@@ -10,20 +10,22 @@ mod receiver;
 mod recorder;
 
 pub use receiver::{Receiver, WrongReceiver};
-pub use recorder::record_all;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{info, warn};
 
 use self::queue::Queue;
+use self::recorder::record_all;
 use crate::broker::{BrokerError, Event, EventLog};
-use crate::router::Router;
-use crate::telemetry::Webhook;
+use crate::model::Secret;
+use crate::router::{Facts, Router, ToldFacts};
+use crate::telemetry::{Metrics, Webhook};
 
 /// How often new events are looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -34,6 +36,41 @@ const LEAD_FOR: Duration = Duration::from_secs(5);
 const REAP_EVERY: Duration = Duration::from_secs(2);
 /// How many events are told at once.
 const AT_ONCE: usize = 16;
+
+/// What a node needs for its webhooks, if it has a receiver.
+#[derive(Debug)]
+pub struct Webhooks(Option<(ToldFacts, Receiver)>);
+
+impl Webhooks {
+    /// Where sessions tell what happens to them, and what is made of it.
+    pub fn prepare(settings: Option<&(String, Secret)>, metrics: &Arc<Metrics>) -> (Facts, Self) {
+        // A valid configuration has a valid receiver.
+        let receiver = settings.and_then(|(url, secret)| Receiver::new(url, secret.expose()).ok());
+        let Some(receiver) = receiver else {
+            return (Facts::default(), Self(None));
+        };
+        let (facts, told) = Facts::wanted(Arc::clone(metrics));
+        (facts, Self(Some((told, receiver))))
+    }
+
+    /// Futures that must run: one records what sessions tell, the other tells the receiver.
+    pub fn drivers(
+        self,
+        events: Arc<dyn EventLog>,
+        router: &Arc<Router>,
+    ) -> Vec<(&'static str, BoxFuture<'static, ()>)> {
+        let Some((told, receiver)) = self.0 else {
+            return Vec::new();
+        };
+        let metrics = Arc::clone(&router.telemetry().metrics);
+        let recording = record_all(told, Arc::clone(&events), metrics);
+        let teller = Teller::new(events, Arc::clone(router), receiver);
+        vec![
+            ("webhook recorder", Box::pin(recording)),
+            ("webhooks", Box::pin(teller.run())),
+        ]
+    }
+}
 
 /// Tells the events of the log to the receiver.
 #[derive(Debug)]
