@@ -18,7 +18,11 @@ const AGAIN: Duration = Duration::from_millis(250);
 
 /// Service: records facts. One whose outcome is not known is recorded again, with those behind it: that changes
 /// nothing.
-pub async fn record_all(mut facts: ToldFacts, log: Arc<dyn EventLog>, metrics: Arc<Metrics>) {
+pub(super) async fn record_all(
+    mut facts: ToldFacts,
+    log: Arc<dyn EventLog>,
+    metrics: Arc<Metrics>,
+) {
     let mut some = Vec::new();
     while facts.take(AT_ONCE, &mut some).await {
         while !some.is_empty() {
