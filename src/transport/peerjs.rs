@@ -87,12 +87,12 @@ pub(super) fn routes(settings: &Settings) -> Router<Endpoints> {
     routes
 }
 
-fn of_path(path: &str) -> Router<Endpoints> {
+fn of_path(base: &str) -> Router<Endpoints> {
     Router::new()
-        .route(&format!("{path}peerjs"), any(enter))
-        .route(&format!("{path}{{key}}/id"), get(id).options(preflight))
+        .route(&format!("{base}peerjs"), any(enter))
+        .route(&format!("{base}{{key}}/id"), get(id).options(preflight))
         .route(
-            &format!("{path}{{key}}/peers"),
+            &format!("{base}{{key}}/peers"),
             get(peers).options(preflight),
         )
 }
