@@ -2,7 +2,7 @@
 
 use super::connection::Cut;
 use super::world::Fault;
-use super::{FAULTS, Step, calls_agree, order_is_kept, run};
+use super::{FAULTS, Step, calls_agree, nothing_is_lost, order_is_kept, run};
 use crate::model::SignalKind;
 
 /// Found by the histories: the second leave claimed that nothing was received in its call, and so did not end the
@@ -82,4 +82,47 @@ fn an_answer_that_a_call_is_over_is_sent_again_by_the_next_connection() {
         Step::Disconnect(1, Cut::Noticed),
     ];
     calls_agree(&run(&[true, true, false], &steps, FAULTS));
+}
+
+/// Found by the histories: an update that freed an entry was lost. The next one, which left with the connection, freed
+/// nothing, and no longer said that the entry was a repetition.
+#[test]
+fn a_repetition_that_a_lost_update_freed_is_not_told() {
+    let updates = super::Allowed {
+        updates: true,
+        ..FAULTS
+    };
+    let steps = [
+        Step::Send(0, 1, SignalKind::Candidate),
+        Step::Send(0, 1, SignalKind::Candidate),
+        Step::Deliver(1, 0),
+        Step::Disconnect(0, Cut::Noticed),
+        Step::Resume(0),
+        Step::LoseUpdate,
+        Step::Deliver(1, 0),
+        Step::Deliver(1, 0),
+        Step::ReadWire(1),
+        Step::Confirm(1),
+        Step::Disconnect(1, Cut::Noticed),
+    ];
+    nothing_is_lost(&run(&[true, true, false], &steps, updates));
+}
+
+/// Found by the histories: that the application confirms was not in the record when the connection broke. The next one
+/// took the browser's pong for a confirmation of what the application had not seen.
+#[test]
+fn the_next_connection_knows_that_the_application_confirms() {
+    let steps = [
+        Step::Send(1, 0, SignalKind::Offer),
+        Step::Send(0, 1, SignalKind::Offer),
+        Step::Deliver(1, 0),
+        Step::Send(0, 1, SignalKind::Offer),
+        Step::Confirm(1),
+        Step::AppConfirm(1),
+        Step::Disconnect(1, Cut::Unnoticed),
+        Step::Resume(1),
+        Step::Confirm(1),
+        Step::Disconnect(1, Cut::Noticed),
+    ];
+    nothing_is_lost(&run(&[true, true], &steps, super::Allowed::default()));
 }

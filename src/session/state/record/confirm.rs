@@ -65,6 +65,8 @@ impl Record {
 
     /// Records that the client's application confirms what it has.
     pub(in crate::session::state) fn app_confirms(&mut self) {
+        // Saved at once: the next connection must not take a browser's pong for the application's confirmation.
+        self.frees |= !self.app_confirms;
         self.app_confirms = true;
         self.marks.clear();
         if let Missed::Asked(_) = self.missed {

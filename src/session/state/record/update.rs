@@ -15,6 +15,8 @@ pub(in crate::session::state) struct Update {
     users: Vec<UserName>,
     ids: Vec<HeardId>,
     left: Vec<UserName>,
+    /// It frees entries of the inbox.
+    frees: bool,
     anew: bool,
 }
 
@@ -37,6 +39,8 @@ impl Record {
         if self.unwritten == Unwritten::Something {
             self.unwritten = Unwritten::Nothing;
         }
+        // What is freed is not among the silent entries below. If the update in flight fails, it is freed by this one.
+        self.frees |= self.saving.iter().any(|(_, update)| update.frees);
         self.changed.extend(self.underway.iter().cloned());
         let users: Vec<UserName> = self.changed.drain().collect();
         let mut notes = RecordUpdate::default();
@@ -72,13 +76,14 @@ impl Record {
             notes.set.push((APP_CONFIRMS.to_owned(), "1".to_owned()));
         }
         self.silent_freed = 0;
-        notes.confirmed = std::mem::take(&mut self.frees).then_some(self.confirmed);
-        let anew = false;
+        let frees = std::mem::take(&mut self.frees);
+        notes.confirmed = frees.then_some(self.confirmed);
         let update = Update {
             users,
             ids,
             left,
-            anew,
+            frees,
+            anew: false,
         };
         (notes, update)
     }
@@ -121,7 +126,7 @@ impl Record {
         notes.set.push((SINCE.to_owned(), self.since.to_string()));
         // New entries get higher offsets, so that they are not taken for lost ones.
         notes.anew = Some((self.hash.clone(), last.max(self.decided).next()));
-        update.anew = true;
+        (update.frees, update.anew) = (true, true);
         (notes, update)
     }
 
