@@ -250,7 +250,7 @@ RELEASE := --locked --profile $(PROFILE) --package switchboard --package testing
 
 torture: setup-test ## Chaos: inject random faults into a cluster and check what its clients saw. SEEDS=n (1), SEED=first, BUG=name|all, PROFILE=dev.
 	$(CARGO) build $(RELEASE) --features seeded-bugs --bin switchboard --bin chaos
-	$(CARGO) run --quiet $(RELEASE) --features seeded-bugs --bin chaos
+	$(CARGO) run --quiet --locked --profile $(PROFILE) --features seeded-bugs --package testing --bin chaos
 
 bench-storm: setup-test ## Soak: kill a node that has a third of 18,000 resumable sessions, and check that they resume. SESSIONS, RESUME_WITHIN.
 	$(CARGO) build $(RELEASE) --bin switchboard --bin soak

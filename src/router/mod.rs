@@ -23,7 +23,6 @@ pub use mailbox::{Bounds, Mail, MailboxReceiver};
 pub use node_monitor::{CallSide, NodeMonitor};
 pub use resume::{Proof, ResumeError};
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -39,7 +38,7 @@ use crate::broker::{
     self, Broker, BrokerError, Entry, Envelope, Epoch, Holder, Lease, Question, Receipt,
     SendOptions, Sent, Terms, Verdict,
 };
-use crate::model::{Address, NodeId, Offset, Realm, SessionId, UserName};
+use crate::model::{Address, NodeId, Offset, SessionId};
 use crate::telemetry::Telemetry;
 
 /// Holds the names of one node's sessions and routes their signals. Shared through an `Arc`. The node must run its
@@ -181,23 +180,6 @@ impl Router {
     /// The other nodes that sessions of this node have to do with, without those known to be dead.
     pub fn nodes_seen(&self) -> Vec<NodeId> {
         self.local.peers.living()
-    }
-
-    /// The connected users of a realm whom everybody may call, on any node, in alphabetical order. Returns an arbitrary
-    /// subset if there are more than `most`. Scans every name in the store: call it rarely.
-    pub async fn names(&self, realm: &Realm, most: usize) -> Result<Vec<UserName>, BrokerError> {
-        let mut found = self.broker.names(realm, most).await?;
-        found.retain(|(_, holder)| !holder.flags.detached && holder.callable_by.is_none());
-        let nodes: HashSet<&NodeId> = found.iter().map(|(_, holder)| &holder.node).collect();
-        let nodes: Vec<NodeId> = nodes.into_iter().cloned().collect();
-        let alive = self.broker.nodes(&nodes).await?.alive;
-        let dead = nodes.into_iter().zip(alive).filter(|(_, alive)| !alive);
-        let dead: HashSet<NodeId> = dead.map(|(node, _)| node).collect();
-        let lives =
-            |(name, holder): (UserName, Holder)| (!dead.contains(&holder.node)).then_some(name);
-        let mut names: Vec<UserName> = found.into_iter().filter_map(lives).collect();
-        names.sort();
-        Ok(names)
     }
 
     /// Leaves a session to be resumed elsewhere: if nobody resumes it, other nodes end its calls when this node's lease

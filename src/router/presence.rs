@@ -15,7 +15,7 @@ use tracing::debug;
 use super::mailbox::Mail;
 use super::{Holder, Router};
 use crate::broker::{BrokerError, Lease};
-use crate::model::{Address, NodeId, Refusal, SessionId, UserName};
+use crate::model::{Address, NodeId, Realm, Refusal, SessionId, UserName};
 
 /// How many names one session may watch, or query at once (docs/src/protocol/messages.md).
 const NAMES: usize = 256;
@@ -82,6 +82,23 @@ impl Watchers {
 }
 
 impl Router {
+    /// The connected users of a realm whom everybody may call, on any node, in alphabetical order. Returns an arbitrary
+    /// subset if there are more than `most`. Scans every name in the store: call it rarely.
+    pub async fn names(&self, realm: &Realm, most: usize) -> Result<Vec<UserName>, BrokerError> {
+        let mut found = self.broker.names(realm, most).await?;
+        found.retain(|(_, holder)| !holder.flags.detached && holder.callable_by.is_none());
+        let nodes: HashSet<&NodeId> = found.iter().map(|(_, holder)| &holder.node).collect();
+        let nodes: Vec<NodeId> = nodes.into_iter().cloned().collect();
+        let alive = self.broker.nodes(&nodes).await?.alive;
+        let dead = nodes.into_iter().zip(alive).filter(|(_, alive)| !alive);
+        let dead: HashSet<NodeId> = dead.map(|(node, _)| node).collect();
+        let lives =
+            |(name, holder): (UserName, Holder)| (!dead.contains(&holder.node)).then_some(name);
+        let mut names: Vec<UserName> = found.into_iter().filter_map(lives).collect();
+        names.sort();
+        Ok(names)
+    }
+
     /// Answers which of these users are present. `watch` adds them to the session's watches (`Some(true)`), removes
     /// them, or changes nothing (`None`). Refuses with `TooMany` above 256 names, and with `Unavailable` if the broker
     /// does not answer or the expiry guard holds.

@@ -9,6 +9,7 @@ mod world;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 
 use self::connection::Cut;
 use self::world::{Fault, World, address};
@@ -16,6 +17,8 @@ use crate::model::SignalKind;
 
 /// How many histories of each kind to run.
 const HISTORIES: u32 = 3000;
+/// Chooses them.
+const SEED: u64 = 1;
 
 /// One step of a history.
 #[derive(Clone, Copy, Debug)]
@@ -108,8 +111,11 @@ fn run(resumable: &[bool], steps: &[Step], allowed: Allowed) -> World {
             Step::Confirm(user) => world.confirm(user),
             Step::AppConfirm(user) => world.app_confirms(user),
             Step::Wait(user) => drop(world.wait(user)),
-            // A loss of data and the death of a node at once are two faults: a signal may then be received twice.
-            Step::Disconnect(user, Cut::NodeDies) if allowed.losses || allowed.frees => {
+            // A loss of data and the loss of what a node knows at once are two faults: a signal may then be received
+            // twice.
+            Step::Disconnect(user, Cut::NodeDies | Cut::Unnoticed)
+                if allowed.losses || allowed.frees =>
+            {
                 world.disconnect(user, Cut::Noticed);
             }
             Step::Disconnect(user, cut) => world.disconnect(user, cut),
@@ -189,8 +195,22 @@ fn calls_agree(world: &World) {
     }
 }
 
+/// The same histories each time: one that fails by chance would be a bug to investigate, not a fault of the change under
+/// test. `PROPTEST_RNG_SEED` chooses others, as the nightly run does.
+fn config() -> ProptestConfig {
+    let mut config = ProptestConfig {
+        cases: HISTORIES,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
+    if matches!(config.rng_seed, RngSeed::Random) {
+        config.rng_seed = RngSeed::Fixed(SEED);
+    }
+    config
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: HISTORIES, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn resumable_sessions_lose_nothing_and_keep_order(steps in vec(step(2), 0..120)) {
