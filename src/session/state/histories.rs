@@ -195,8 +195,8 @@ fn calls_agree(world: &World) {
     }
 }
 
-/// The same histories each time: one that fails by chance would be a bug to investigate, not a fault of the change under
-/// test. `PROPTEST_RNG_SEED` chooses others, as the nightly run does.
+/// The same histories each time: one that fails by chance would be a bug to investigate, not a fault of the change
+/// under test. `PROPTEST_RNG_SEED` chooses others, as the nightly run does.
 fn config() -> ProptestConfig {
     let mut config = ProptestConfig {
         cases: HISTORIES,
