@@ -114,7 +114,8 @@ test('a call without a report has a bounded number of spans', async () => {
   const [one, two] = [await socket(nodes[0], 'carol'), await socket(nodes[1], 'dave')]
   one.send(JSON.stringify({ type: 'offer', name: 'dave', offer: {} }))
   await eventually(() => two.said.some(({ type }) => type === 'offer'))
-  // The tutorial's client gives no ids: nobody waits for the outcome of its offer while it rings.
+  // The tutorial's client gives no ids: nobody waits for the outcome of a candidate while it rings.
+  one.send(JSON.stringify({ type: 'candidate', name: 'dave', candidate: 'without an id' }))
   await sleep(RINGS)
   two.send(JSON.stringify({ type: 'answer', name: 'carol', answer: {} }))
   for (let n = 1; n <= 300; n++) {
