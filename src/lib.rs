@@ -53,10 +53,10 @@
 //!
 //! `transport → session → router → broker → model` and `session → protocol → model`. `transport` also sees `protocol`
 //! (to choose the codec of a path), `router` (to hand it on, and to show it to operators), `broker` (to locate HTTP
-//! sessions and to ask their homes), `drain`, `ice` and `limits`; `webhooks` sees `router` and `broker`; `session`
-//! also sees `broker` (its inbox and record), `limits`, `ice` and `drain`. `broker` and those above it report to
-//! `telemetry`, which knows only `model`. `config` knows the settings of each room, never its behaviour. Only [`app`]
-//! sees everything. `tests/it/tidy.rs` checks this.
+//! sessions and to ask their homes), `auth` (to refuse before the upgrade), `drain`, `ice` and `limits`; `webhooks`
+//! sees `router` and `broker`; `session` also sees `auth`, `broker` (its inbox and record), `limits`, `ice` and
+//! `drain`. `broker` and those above it report to `telemetry`, which knows only `model`. `config` knows the settings of
+//! each room, never its behaviour. Only [`app`] sees everything. `tests/it/tidy.rs` checks this.
 //!
 //! ## Invariants
 //!

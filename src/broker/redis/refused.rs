@@ -71,3 +71,49 @@ impl Refused {
         refusal.concerns(message).then_some(refusal)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::{Receipts, SendOptions};
+
+    fn message(receipts: &Receipts, to: &str, sender: &str, only: Option<SessionId>) -> Publish {
+        let to = Destination {
+            presence: to.to_owned(),
+            inbox: String::new(),
+            channel: String::new(),
+        };
+        Publish {
+            to: Arc::new(to),
+            options: SendOptions {
+                only,
+                ..SendOptions::default()
+            },
+            bytes: format!("1 {sender} body").into_bytes(),
+            receipt: receipts.issue(false, false),
+        }
+    }
+
+    #[test]
+    fn what_is_behind_an_envelope_that_found_nobody_is_refused_too() {
+        let (earlier, receipts) = (Receipts::default(), Receipts::default());
+        let mut refused = Refused::default();
+        refused.note(&message(&earlier, "bob", "alice", None), &Ok(Sent::Absent));
+
+        let behind = message(&receipts, "bob", "alice", None);
+        assert!(refused.refuse_behind(Request::Publish(behind)).is_none());
+        let outcome = receipts.take().map(|answer| answer.outcome);
+        assert!(matches!(outcome, Some(Ok(Sent::Absent))), "{outcome:?}");
+
+        let session = Some(SessionId::random());
+        for (to, sender, only) in [
+            ("carol", "alice", None),
+            ("bob", "dave", None),
+            // That another session is absent says nothing about this one.
+            ("bob", "alice", session),
+        ] {
+            let other = message(&receipts, to, sender, only);
+            assert!(refused.refuse_behind(Request::Publish(other)).is_some());
+        }
+    }
+}
