@@ -19,14 +19,14 @@ pub(super) struct Refused {
 struct Refusal {
     /// The only session that could receive it, if there was one.
     meant: Option<SessionId>,
-    sent: Sent,
+    outcome: Outcome,
 }
 
 impl Refusal {
-    /// A full inbox has no room for whoever is meant. An absent session is not an absent user.
+    /// A full inbox and a store that refuses concern whoever is meant. An absent session is not an absent user.
     fn concerns(&self, message: &Publish) -> bool {
-        let is_general = matches!(self.sent, Sent::Full(_));
-        is_general || self.meant == message.options.meant()
+        let is_absent = matches!(self.outcome, Ok(Sent::Absent));
+        !is_absent || self.meant == message.options.meant()
     }
 }
 
@@ -37,14 +37,14 @@ impl Refused {
 
     /// Notes the outcome of an envelope, if its sender may repeat it.
     pub(super) fn note(&mut self, message: &Publish, outcome: &Outcome) {
-        let Ok(sent @ (Sent::Full(_) | Sent::Absent)) = outcome else {
+        let (Ok(Sent::Full(_) | Sent::Absent) | Err(_)) = outcome else {
             return;
         };
         let senders = self.destinations.entry(Arc::clone(&message.to));
         let refusal = senders.or_default().entry(message.sender().to_vec());
         refusal.or_insert_with(|| Refusal {
             meant: message.options.meant(),
-            sent: sent.clone(),
+            outcome: outcome.clone(),
         });
     }
 
@@ -55,7 +55,7 @@ impl Refused {
         };
         match self.before(&message) {
             Some(refusal) => {
-                message.receipt.settle(Ok(refusal.sent.clone()));
+                message.receipt.settle(refusal.outcome.clone());
                 None
             }
             None => Some(Request::Publish(message)),
@@ -75,7 +75,7 @@ impl Refused {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::{Receipts, SendOptions};
+    use crate::broker::{BrokerError, Receipts, SendOptions};
 
     fn message(receipts: &Receipts, to: &str, sender: &str, only: Option<SessionId>) -> Publish {
         let to = Destination {
@@ -92,6 +92,19 @@ mod tests {
             bytes: format!("1 {sender} body").into_bytes(),
             receipt: receipts.issue(false, false),
         }
+    }
+
+    #[test]
+    fn what_is_behind_an_envelope_that_the_store_did_not_take_is_refused_too() {
+        let (earlier, receipts) = (Receipts::default(), Receipts::default());
+        let mut refused = Refused::default();
+        let first = message(&earlier, "bob", "alice", Some(SessionId::random()));
+        refused.note(&first, &Err(BrokerError::NoMemory));
+
+        let behind = message(&receipts, "bob", "alice", None);
+        assert!(refused.refuse_behind(Request::Publish(behind)).is_none());
+        let outcome = receipts.take().map(|answer| answer.outcome);
+        assert_eq!(outcome, Some(Err(BrokerError::NoMemory)));
     }
 
     #[test]

@@ -152,11 +152,10 @@ impl Waiter {
                 return;
             }
         };
-        for bundle in bundles {
-            let failed = bundle
-                .into_messages()
-                .map(|message| (message.receipt, Err(error.clone())));
-            results.settled.extend(failed);
+        for message in bundles.into_iter().flat_map(Bundle::into_messages) {
+            let outcome = Err(error.clone());
+            results.refused.note(&message, &outcome);
+            results.settled.push((message.receipt, outcome));
         }
     }
 }
