@@ -84,6 +84,8 @@ impl<S: Socket, D: Codec> Session<S, D> {
         if self.is_deaf {
             return Ok(Took::NoTime);
         }
+        // What follows a refused signal must be held back, so refusals that are known come first.
+        self.handle(SessionEvent::Outcome);
         if let Err(too_fast) = self.context.rate.check() {
             let refusal = slowed_down(too_fast)?;
             // Decode the frame anyway: a client that waits for the answer to its id gets one.

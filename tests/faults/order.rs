@@ -1,15 +1,20 @@
-//! Accepted signals arrive once and in order while the subscriber's connection is cut repeatedly.
+//! Accepted signals arrive once and in order while the connections to Redis are cut repeatedly.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 
 use testing::Client;
 use testing::eventually;
 use testing::{Node, Redis};
+
+use crate::talker::pair;
 
 const SENDERS: usize = 50;
 const EACH: usize = 2000;
@@ -81,6 +86,50 @@ async fn numbered_candidates_arrive_in_order_while_the_subscriber_is_cut() {
     // The publishers' connections were not cut.
     assert!(accepted > SENDERS * EACH * 9 / 10, "{accepted}");
     println!("{accepted} of {} accepted", SENDERS * EACH);
+}
+
+/// Each cut refuses signals, which their senders repeat: none of the later ones may be accepted before them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn repeated_messages_arrive_in_order_while_the_publishers_are_cut() {
+    const PAIRS: usize = 30;
+    let _alone = crate::alone().await;
+    let redis = Redis::start().await;
+    let nodes = [
+        Node::start(Some(&redis), &[]).await,
+        Node::start(Some(&redis), &[]).await,
+    ];
+    let mut talkers = Vec::new();
+    for number in 0..PAIRS {
+        let names = [format!("a{number}"), format!("b{number}")];
+        let at = [nodes[0].address, nodes[1].address];
+        let every = Duration::from_millis(10);
+        talkers.extend(pair(at, [&names[0], &names[1]], every, false).await);
+    }
+    let mut connection = redis.connection().await;
+    for cut in 0..crate::rounds(200) {
+        eventually("a connection is cut", async || {
+            let mut kill = redis::cmd("CLIENT");
+            kill.arg(&["KILL", "TYPE", "normal"]);
+            let cut = kill.query_async(&mut connection).await;
+            (cut.unwrap_or(0) > 0).then_some(())
+        })
+        .await;
+        // Refused messages are repeated in bursts, and some of these meet the next cut.
+        sleep(Duration::from_millis(u64::from(cut % 50))).await;
+    }
+    let mut repeats = 0;
+    for talker in &talkers {
+        talker.settle().await;
+        let log = talker.log();
+        assert!(log.refused.is_empty(), "{}: {:?}", talker.name, log.refused);
+        repeats += log.repeats;
+        let different: HashSet<&u64> = log.heard.iter().collect();
+        assert_eq!(different.len(), log.heard.len(), "{}: twice", talker.name);
+        let turned = log.heard.windows(2).find(|pair| pair[0] > pair[1]);
+        assert_eq!(turned, None, "{}: out of order", talker.name);
+    }
+    assert!(repeats > 0, "nothing was refused");
+    println!("{repeats} messages were refused for now and repeated");
 }
 
 /// Sends all numbers with a bounded window of unacknowledged ones; the numbers that were accepted.

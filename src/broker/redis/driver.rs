@@ -71,12 +71,16 @@ impl Driver {
             // Removed from the pool, which would hand it out again.
             drop(Connection::take(connection));
             self.parked.fail(&error);
-            // Requests queued behind a failed one fail too: they must not overtake it if its caller repeats it.
-            self.take_queue();
-            for request in self.backlog.drain(..) {
-                self.bytes.fetch_sub(request.bytes(), Relaxed);
-                request.fail(&error);
-            }
+            self.fail_queue(&error);
+        }
+    }
+
+    /// Fails what is queued behind a failed request: it must not overtake that one if its caller repeats it.
+    fn fail_queue(&mut self, error: &BrokerError) {
+        self.take_queue();
+        for request in self.backlog.drain(..) {
+            self.bytes.fetch_sub(request.bytes(), Relaxed);
+            request.fail(error);
         }
     }
 
@@ -95,7 +99,10 @@ impl Driver {
         let away = BrokerError::unreachable(&away);
         loop {
             tokio::select! {
-                connection = &mut connecting => return Some(connection),
+                connection = &mut connecting => {
+                    self.fail_queue(&away);
+                    return Some(connection);
+                }
                 request = self.requests.recv() => {
                     let request = request?;
                     self.bytes.fetch_sub(request.bytes(), Relaxed);
