@@ -103,7 +103,7 @@ run: ## Run one node: clients at :9090, operators at 127.0.0.1:9091.
 	$(CARGO) run --release
 
 test: setup-test test-client ## Run all Rust tests, over memory and over real Redis servers (tests/README.md says which suite is for what).
-	$(CARGO) test --locked --lib --bins --test it
+	$(CARGO) test --locked $(TESTED) --lib --bins --test it --test transcripts
 	$(CARGO) test --locked --test telemetry -- --test-threads=1 --nocapture
 	$(CARGO) test --locked --test faults -- --test-threads=1 --nocapture
 	$(CARGO) test --locked --test deploy -- --test-threads=1 --nocapture
@@ -171,7 +171,8 @@ dist: ## Build a static binary for this kind of machine, and an archive of it, i
 	  -C dist switchboard -C .. LICENSE CHANGELOG.md src/config/default.toml deploy/systemd
 
 # A node as the Rust tests build it, whose dependencies have more features: `.ci/run` compiles everything once.
-TESTED_NODE := $(CARGO) test --locked --no-run --test it
+TESTED := --package switchboard --package switchboard-client
+TESTED_NODE := $(CARGO) test --locked $(TESTED) --no-run --test it
 
 test-browser: setup-browser ## Run the tests that need Chromium. SHORT=1: one call only. TESTS='tests/browser/calls.test.mjs': these files only. SHOTS=folder: keep pictures of each state of the page.
 	$(TESTED_NODE)
@@ -193,11 +194,11 @@ $(CURDIR)/target/jaeger/jaeger:
 	  go build -trimpath -ldflags='-s -w' -o jaeger github.com/jaegertracing/jaeger/cmd/jaeger
 
 # The client for Go is left out where there is no Go.
-test-clients: setup-browser ## The clients for Python and Go: clients/transcripts.json, the death of nodes, and calls with Chromium.
+test-clients: setup-browser ## The clients for Python, Go and Rust: clients/transcripts.json, the death of nodes, and calls with Chromium.
 	cd clients/python && PYTHONPATH=. $(CURDIR)/target/browser-venv/bin/python -m unittest tests.test_transcripts
 	@if command -v go >/dev/null; then cd clients/go && test -z "$$(gofmt -l . ../../examples/pion)" && go vet ./... && go test ./...; \
 	else echo "There is no Go: the client for it is not tested"; fi
-	$(TESTED_NODE)
+	$(CARGO) test --locked $(TESTED) --no-run --test it --example talker
 	node --test --test-force-exit --test-reporter=spec tests/browser/clients.test.mjs
 
 test-jaeger: setup-browser $(JAEGER_BIN) ## Show a call of two browsers in a real Jaeger. JAEGER_BIN names its binary; without it, it is built (Go).

@@ -1,31 +1,27 @@
 //! Two users in a call that outlives nodes: `make demo-call`, and then kill one.
 //!
-//! Both users log in with resumable sessions, call each other, and then send each other a number each second, in a
-//! candidate. They print what they receive. After a lost connection they resume on whichever node the load balancer
-//! picks, and nothing is lost or repeated: the last lines say so. The file also shows how little code a client needs to
-//! resume.
+//! Both users log in, call each other, and then send each other a number each second, in a candidate. They print what
+//! they receive. After a lost connection they resume on whichever node the load balancer picks, and nothing is lost or
+//! repeated: the last lines say so. The client library (`clients/rust`) does all of it.
 //!
-//! `cargo run --example demo-call -- [URL] [SECONDS]`: without SECONDS, until Ctrl-C.
+//! `cargo run --example demo-call -- [URL,…] [SECONDS]`: without SECONDS, until Ctrl-C.
 
 #![allow(clippy::print_stdout)]
 
+use std::pin::Pin;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use futures_util::{SinkExt as _, StreamExt as _};
-use serde_json::{Value, json};
-use tokio::net::TcpStream;
+use futures_util::future::OptionFuture;
+use serde_json::json;
+use switchboard_client::{Error, Inbox, Message, Options, Session};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
-use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
-
-/// How long an answer may take before the connection counts as lost.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// How long to go on trying to come in at all, and to come back.
-const GIVE_UP: [Duration; 2] = [Duration::from_secs(15), Duration::from_mins(1)];
+/// How long to try to log in.
+const LOG_IN_WITHIN: Duration = Duration::from_secs(15);
+/// How long to wait for what the other has sent.
+const END_WITHIN: Duration = Duration::from_mins(1);
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -35,299 +31,180 @@ async fn main() -> ExitCode {
         .unwrap_or_else(|| "ws://localhost:9090".to_owned());
     let seconds = arguments.next().and_then(|seconds| seconds.parse().ok());
     let (stop, stopped) = watch::channel(false);
-    let begun = Instant::now();
-    let ((said_one, ends_one), (said_other, ends_other)) =
-        (watch::channel(None), watch::channel(None));
-    let client = |name, peer, calls, ends, peer_ends| Client {
-        url: url.clone(),
-        name,
-        peer,
-        calls,
-        ends,
-        peer_ends,
-        begun,
-        stopped: stopped.clone(),
-        node: "nowhere".to_owned(),
-        secret: None,
-        last: None,
-        said: 0,
-        open: None,
-        is_refused: false,
-        heard: Vec::new(),
-        resumes: 0,
-    };
-    let ending = async {
+    tokio::spawn(async move {
         match seconds {
             Some(seconds) => sleep(Duration::from_secs(seconds)).await,
             None => drop(tokio::signal::ctrl_c().await),
         }
         stop.send_replace(true);
-    };
-    let (one, other, ()) = tokio::join!(
-        client("UserA", "UserB", true, said_one, ends_other).lives(),
-        client("UserB", "UserA", false, said_other, ends_one).lives(),
-        ending
-    );
-    match (one, other) {
-        (Ok(one), Ok(other)) => {
-            let fine = [other.has_heard(&one), one.has_heard(&other)];
-            ExitCode::from(u8::from(fine.contains(&false)))
-        }
-        (one, other) => {
-            for trouble in [one.err(), other.err()].into_iter().flatten() {
-                eprintln!("{trouble}");
-            }
+    });
+    match call(&url, stopped).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("{url}: {error}");
             ExitCode::FAILURE
         }
     }
 }
 
-struct Client {
-    url: String,
-    name: &'static str,
-    peer: &'static str,
-    /// Whether this side offers.
-    calls: bool,
-    /// How many signals there will have been, when it has stopped.
-    ends: watch::Sender<Option<u64>>,
-    peer_ends: watch::Receiver<Option<u64>>,
-    begun: Instant,
-    stopped: watch::Receiver<bool>,
-    /// Which node it is at.
-    node: String,
-    /// What resumes the session, and the last signal that was heard in it.
-    secret: Option<String>,
-    last: Option<String>,
-    /// How many signals it has sent. The last stays open until its outcome is known: after a refusal or a resume it is
-    /// sent again under the same id, and delivered once.
-    said: u64,
-    open: Option<Value>,
-    is_refused: bool,
-    heard: Vec<u64>,
-    resumes: usize,
+/// Whether each side has heard all that the other has said.
+async fn call(url: &str, stopped: watch::Receiver<bool>) -> Result<bool, Error> {
+    let begun = Instant::now();
+    let (one, other) = tokio::join!(
+        User::log_in(url, "UserA", "UserB", begun),
+        User::log_in(url, "UserB", "UserA", begun)
+    );
+    let (mut one, mut other) = (one?, other?);
+    let (said_one, said_other) =
+        tokio::join!(one.talk(true, stopped.clone()), other.talk(false, stopped));
+    let (said_one, said_other) = (said_one?, said_other?);
+    let (one_fine, other_fine) = tokio::join!(one.hears_all(said_other), other.hears_all(said_one));
+    tokio::join!(one.session.close(), other.session.close());
+    Ok(one_fine && other_fine)
 }
 
-impl Client {
-    /// Talks, and comes back after every loss, until it is stopped.
-    async fn lives(mut self) -> Result<Self, String> {
-        let mut lost_at = Instant::now();
-        let mut told = String::new();
-        loop {
-            match self.enters().await {
-                Ok(socket) => {
-                    told.clear();
-                    if self.talks(socket).await {
-                        return Ok(self);
-                    }
-                    lost_at = Instant::now();
-                }
-                Err(why) => {
-                    if lost_at.elapsed() > GIVE_UP[usize::from(self.secret.is_some())] {
-                        return Err(format!(
-                            "{} cannot come in at {}: {why}",
-                            self.name, self.url
-                        ));
-                    }
-                    if told != why {
-                        self.tells(&format!("cannot come in: {why}"));
-                        told = why;
-                    }
-                }
-            }
-            // At random, so that the clients of a node which dies do not come back all at once.
-            sleep(Duration::from_millis(rand::random_range(0..300))).await;
-        }
-    }
+struct User {
+    session: Session,
+    inbox: Inbox,
+    peer: &'static str,
+    begun: Instant,
+    /// Which node it is at, and on how many others it has resumed.
+    node: Option<String>,
+    resumes: usize,
+    heard: Vec<u64>,
+}
 
-    /// Connects, and logs in or resumes.
-    async fn enters(&mut self) -> Result<Socket, String> {
-        let connecting = connect_async_with_config(&self.url, None, true);
-        let (mut socket, _) = timeout(PATIENCE, connecting)
-            .await
-            .map_err(|_| "no answer")?
-            .map_err(|error| error.to_string())?;
-        let mut login = json!({"type": "login", "name": self.name});
-        match &self.secret {
-            None => login["resumable"] = true.into(),
-            Some(secret) => login["resume"] = secret.as_str().into(),
-        }
-        if let Some(last) = &self.last {
-            login["last"] = last.as_str().into();
-        }
-        says(&mut socket, &login)
-            .await
-            .ok_or("the connection is lost")?;
-        let reply = loop {
-            let message = timeout(PATIENCE, hears(&mut socket)).await;
-            let message = message.ok().flatten().ok_or("no reply to the login")?;
-            if message["type"] == "login" {
-                break message;
-            }
+fn no_answer() -> Error {
+    Error {
+        code: "unavailable".to_owned(),
+        message: "no node answers".to_owned(),
+        retry_after: None,
+    }
+}
+
+/// The outcome of a signal that is sent.
+type Sending = Pin<Box<dyn Future<Output = Result<String, Error>>>>;
+
+impl User {
+    async fn log_in(
+        url: &str,
+        name: &str,
+        peer: &'static str,
+        begun: Instant,
+    ) -> Result<Self, Error> {
+        let urls: Vec<&str> = url.split(',').collect();
+        let opening = Session::open(&urls, name, Options::default());
+        let opened = timeout(LOG_IN_WITHIN, opening).await;
+        let (session, inbox) = opened.map_err(|_| no_answer())??;
+        let user = Self {
+            node: session.node(),
+            session,
+            inbox,
+            peer,
+            begun,
+            resumes: 0,
+            heard: Vec::new(),
         };
-        if reply["success"] != true {
-            let pause = reply["retry_after_ms"].as_u64().unwrap_or(500);
-            sleep(Duration::from_millis(pause.min(2000))).await;
-            return Err(format!("{}: {}", reply["code"], reply["message"]));
-        }
-        self.node = text(&reply["node"]);
-        self.secret = reply["resume"].as_str().map(str::to_owned);
-        if reply["resumed"] == true {
-            self.resumes += 1;
-            self.tells("is back: its session is resumed");
-            if let Some(signal) = &self.open {
-                says(&mut socket, signal)
-                    .await
-                    .ok_or("the connection is lost")?;
-            }
-        } else {
-            self.tells("has logged in");
-        }
-        Ok(socket)
+        user.tell("has logged in");
+        Ok(user)
     }
 
-    /// Says and hears until the connection is lost; true if it ended as it should.
-    async fn talks(&mut self, mut socket: Socket) -> bool {
+    /// Says a number each second until it is stopped: how many there were.
+    async fn talk(&mut self, calls: bool, stopped: watch::Receiver<bool>) -> Result<u64, Error> {
         let mut second = interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while !self.is_over() {
+        let (mut said, mut sending) = (0, None::<Sending>);
+        loop {
             tokio::select! {
-                _ = second.tick() => {
-                    if self.says_something(&mut socket).await.is_none() {
-                        break;
+                _ = second.tick(), if sending.is_none() => {
+                    if *stopped.borrow() {
+                        return Ok(said);
+                    }
+                    // Who is called answers first.
+                    if calls || !self.heard.is_empty() {
+                        said += 1;
+                        sending = Some(self.say(said, calls));
                     }
                 }
-                message = hears(&mut socket) => match message {
-                    Some(message) => self.understands(&message),
-                    None => break,
-                },
+                Some(sent) = OptionFuture::from(sending.as_mut()) => {
+                    sent?;
+                    sending = None;
+                }
+                message = self.inbox.next() => self.hear(&message?),
+                node = self.session.node_other_than(self.node.clone()) => self.move_to(node),
             }
         }
-        if self.is_over() {
-            let _ = socket.close(None).await;
-            return true;
-        }
-        self.tells("has lost its connection");
-        false
     }
 
-    /// It has stopped, so has the other, and each has heard all.
-    fn is_over(&self) -> bool {
-        let heard = u64::try_from(self.heard.len()).unwrap_or(u64::MAX);
-        self.open.is_none()
-            && self.ends.borrow().is_some()
-            && self.peer_ends.borrow().is_some_and(|said| heard >= said)
-    }
-
-    /// Something new, or again what was refused.
-    async fn says_something(&mut self, socket: &mut Socket) -> Option<()> {
-        if let Some(signal) = &self.open {
-            if std::mem::take(&mut self.is_refused) {
-                says(socket, signal).await?;
-            }
-            return Some(());
-        }
-        if *self.stopped.borrow() {
-            self.ends.send_replace(Some(self.said));
-            return Some(());
-        }
-        // The one who is called answers first.
-        if !self.calls && self.heard.is_empty() {
-            return Some(());
-        }
-        self.said += 1;
-        let kind = match (self.said, self.calls) {
+    fn say(&self, number: u64, calls: bool) -> Sending {
+        let kind = match (number, calls) {
             (1, true) => "offer",
             (1, false) => "answer",
             _ => "candidate",
         };
-        let signal =
-            json!({"type": kind, "name": self.peer, kind: {"number": self.said}, "id": self.said});
-        self.open = Some(signal.clone());
-        says(socket, &signal).await
+        Box::pin(
+            self.session
+                .signal(kind, self.peer, json!({"number": number})),
+        )
     }
 
-    /// Takes in what was heard.
-    fn understands(&mut self, message: &Value) {
-        if let Some(seq) = message["seq"].as_str() {
-            self.last = Some(seq.to_owned());
-        }
-        match message["type"].as_str().unwrap_or_default() {
+    fn hear(&mut self, message: &Message) {
+        match message.kind.as_str() {
             kind @ ("offer" | "answer" | "candidate") => {
-                let number = message[kind]["number"].as_u64().unwrap_or_default();
+                let number = message.body["number"].as_u64().unwrap_or_default();
                 self.heard.push(number);
-                self.tells(&format!("hears {kind} {number} of {}", self.peer));
+                self.tell(&format!("hears {kind} {number} of {}", self.peer));
             }
-            "ack" if message["id"] == self.said => self.open = None,
-            "error" => {
-                self.tells(&format!(
-                    "is told {}: {}",
-                    message["code"], message["message"]
-                ));
-                self.is_refused = true;
-            }
-            "goaway" => self.tells(&format!(
-                "is asked to go elsewhere within {} ms",
-                message["reconnect_in_ms"]
-            )),
-            "leave" => self.tells(&format!(
+            "leave" => self.tell(&format!(
                 "hears that {} has left: {}",
-                self.peer, message["reason"]
+                self.peer, message.body
             )),
-            "status" => {
-                let missed = if message["missed"] == true {
-                    ", and that something may have been lost"
-                } else {
-                    ""
-                };
-                self.tells(&format!(
-                    "hears that Redis is {}{missed}",
-                    message["fabric"]
-                ));
-            }
+            "missed" => self.tell("hears that something may be lost"),
             _ => {}
         }
     }
 
-    /// Whether it heard all that the other said, once and in order; says so.
-    fn has_heard(&self, other: &Self) -> bool {
-        let fine = (1..=other.said).eq(self.heard.iter().copied());
-        let verdict = if fine {
+    fn move_to(&mut self, node: Option<String>) {
+        self.node = node;
+        if self.node.is_some() {
+            self.resumes += 1;
+            self.tell("is back: its session is resumed");
+        } else {
+            self.tell("has lost its connection");
+        }
+    }
+
+    /// Whether it hears all that the other has said, once and in order; says so.
+    async fn hears_all(&mut self, said: u64) -> bool {
+        let all = async {
+            while (self.heard.len() as u64) < said {
+                match self.inbox.next().await {
+                    Ok(message) => self.hear(&message),
+                    Err(_) => return,
+                }
+            }
+        };
+        drop(timeout(END_WITHIN, all).await);
+        let is_fine = (1..=said).eq(self.heard.iter().copied());
+        let verdict = if is_fine {
             "all of it, once and in order"
         } else {
             "NOT ALL OF IT, ONCE AND IN ORDER"
         };
         println!(
-            "{} said {} signals; {}, who resumed {} times, heard {}: {verdict}",
-            other.name,
-            other.said,
-            self.name,
+            "{} said {said} signals; {}, who resumed {} times, heard {}: {verdict}",
+            self.peer,
+            self.session.name(),
             self.resumes,
             self.heard.len()
         );
-        fine
+        is_fine
     }
 
-    fn tells(&self, what: &str) {
+    fn tell(&self, what: &str) {
         let seconds = self.begun.elapsed().as_secs_f32();
-        println!("{seconds:6.1} s  {} at {}  {what}", self.name, self.node);
+        let node = self.node.as_deref().unwrap_or("no node");
+        println!("{seconds:6.1} s  {} at {node}  {what}", self.session.name());
     }
-}
-
-async fn says(socket: &mut Socket, message: &Value) -> Option<()> {
-    socket.send(Message::text(message.to_string())).await.ok()
-}
-
-/// The next message; `None` when the connection is lost.
-async fn hears(socket: &mut Socket) -> Option<Value> {
-    loop {
-        match socket.next().await?.ok()? {
-            Message::Text(text) => return serde_json::from_str(&text).ok(),
-            Message::Close(_) => return None,
-            _ => {}
-        }
-    }
-}
-
-fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_default().to_owned()
 }

@@ -1,4 +1,4 @@
-// The clients for Python and Go at real nodes: through the death of a node, and in calls with Chromium.
+// The clients for Python, Go and Rust at real nodes: through the death of a node, and in calls with Chromium.
 
 import assert from 'node:assert/strict'
 import { execFileSync, spawnSync } from 'node:child_process'
@@ -27,6 +27,7 @@ after(async () => {
 const TALKERS = {
   Python: (...args) => start(PYTHON, [`${ROOT}clients/python/tests/talker.py`, ...args], { env }),
   Go: (...args) => start(`${BUILT}/talker`, args),
+  Rust: (...args) => start(`${ROOT}target/debug/examples/talker`, args),
 }
 const ROBOTS = {
   aiortc: (...args) => start(PYTHON, [`${ROOT}examples/aiortc/robot.py`, ...args], { env }),
@@ -38,7 +39,8 @@ const told = (program, what, within = 120_000) =>
 
 const pairs = [
   ['Python', 'Go'],
-  ['Go', 'Python'],
+  ['Go', 'Rust'],
+  ['Rust', 'Python'],
 ]
 for (const [from, to] of pairs) {
   test(`${from} says 500 numbers to ${to} while kill -9 takes the nodes of both, one after the other`, { skip }, async () => {
