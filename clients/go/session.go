@@ -14,7 +14,8 @@ import (
 )
 
 // Close codes after which no other connection helps. After any other a new one resumes the session.
-var stops = map[websocket.StatusCode]string{1000: "closed", 1009: "too_large", 4000: "replaced", 4003: "forbidden"}
+var stops = map[websocket.StatusCode]string{1000: "closed", 1009: "too_large", 4000: "replaced", 4003: "forbidden",
+	4005: "kicked", 4009: "not_logged_in"}
 
 const (
 	nameLost   = 4001

@@ -14,7 +14,9 @@ from .errors import SwitchboardError
 from .outbox import Outbox
 
 # Close codes after which no other connection helps. After any other a new one resumes the session.
-STOP = {1000: "closed", 1009: "too_large", 4000: "replaced", 4003: "forbidden"}
+STOP = {
+    1000: "closed", 1009: "too_large", 4000: "replaced", 4003: "forbidden", 4005: "kicked", 4009: "not_logged_in",
+}
 NAME_LOST = 4001
 DRAINING = 1012
 GIVEN_UP = 4900  # a close code of ours, which leaves the session as it is
