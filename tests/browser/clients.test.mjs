@@ -2,12 +2,14 @@
 
 import assert from 'node:assert/strict'
 import { execFileSync, spawnSync } from 'node:child_process'
+import { existsSync } from 'node:fs'
 import { after, before, test } from 'node:test'
 
 import { ROOT, eventually, launchBrowser, openCaller, start, startCluster, startFiles, stateOf } from './support/index.mjs'
 
 const PYTHON = `${ROOT}target/browser-venv/bin/python`
 const BUILT = `${ROOT}target/clients`
+const STR0M = `${BUILT}/str0m/debug/robot`
 const skip = spawnSync('go', ['version']).status !== 0 && 'there is no Go'
 const env = { PYTHONPATH: `${ROOT}clients/python` }
 
@@ -32,6 +34,12 @@ const TALKERS = {
 const ROBOTS = {
   aiortc: (...args) => start(PYTHON, [`${ROOT}examples/aiortc/robot.py`, ...args], { env }),
   pion: (...args) => start(`${BUILT}/pion`, args),
+  str0m: (...args) => start(STR0M, args),
+}
+const SKIPS = {
+  pion: skip,
+  // A dependency that takes minutes to compile, for nobody else.
+  str0m: !existsSync(STR0M) && 'it is not built: cargo build --manifest-path examples/str0m/Cargo.toml --target-dir target/clients/str0m',
 }
 
 const told = (program, what, within = 120_000) =>
@@ -67,7 +75,7 @@ for (const [from, to] of pairs) {
 
 for (const make of Object.keys(ROBOTS)) {
   for (const caller of ['Chromium', make]) {
-    test(`examples/${make}: ${caller} calls, a data channel both ways, through the death of a node`, { skip: make === 'pion' && skip }, async () => {
+    test(`examples/${make}: ${caller} calls, a data channel both ways, through the death of a node`, { skip: SKIPS[make] }, async () => {
       const [one, two] = cluster.nodes
       const [me, robot] = [`alice-${make}-${caller}`, `robot-${make}-${caller}`]
       const alice = await openCaller(browser, files, one.url, me)
@@ -92,7 +100,7 @@ for (const make of Object.keys(ROBOTS)) {
     })
   }
 
-  test(`examples/${make}: it and Chromium call each other at the same moment, and get one call`, { skip: make === 'pion' && skip }, async () => {
+  test(`examples/${make}: it and Chromium call each other at the same moment, and get one call`, { skip: SKIPS[make] }, async () => {
     const [one, two] = cluster.nodes
     // Whichever name is smaller.
     for (const [me, robot] of [[`a-${make}`, `b-${make}`], [`d-${make}`, `c-${make}`]]) {
