@@ -165,6 +165,7 @@ fn check_endpoint(value: &str) -> Result<(), String> {
     match url {
         Some(url) if ["http", "https"].contains(&url.scheme()) && url.has_host() => Ok(()),
         Some(_) => Err(format!("{WRONG}: it must begin with http:// or https://")),
+        None if value.contains("://") => Err(format!("{WRONG}: it names no host")),
         None if Url::parse(&format!("http://{value}")).is_ok() => {
             let place = value.rsplit_once('@').map_or(value, |(_, place)| place);
             Err(format!("{WRONG}: write http://{place}, or https://{place}"))

@@ -98,9 +98,14 @@ pub fn shipped() -> BTreeMap<String, String> {
 
 /// The address of this machine for containers.
 pub fn gateway() -> String {
-    let asked = "docker network inspect bridge --format '{{(index .IPAM.Config 0).Gateway}}'";
+    let asked = "docker network inspect bridge --format '{{with index .IPAM.Config 0}}{{or .Gateway .Subnet}}{{end}}'";
     let output = shell(asked).output().unwrap();
-    text(&output.stdout).trim().to_owned()
+    let known = text(&output.stdout).trim().to_owned();
+    // Docker 20 does not tell the gateway, which is the first address of the network.
+    match known.strip_suffix(".0/16") {
+        Some(network) => format!("{network}.1"),
+        None => known,
+    }
 }
 
 /// Whether a shell command succeeds.

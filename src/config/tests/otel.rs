@@ -86,6 +86,11 @@ const MISTAKES: &[(&str, &str, &str)] = &[
         "write http://localhost:4318, or https://",
     ),
     (
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "http://:4318",
+        "it names no host",
+    ),
+    (
         "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
         "grpc://localhost:4317",
         "must begin with http:// or https://",
