@@ -76,24 +76,14 @@ tests/browser/peerjs/node_modules/ready: tests/browser/peerjs/package-lock.json 
 	@cd tests/browser/peerjs && npm ci --no-audit --no-fund
 	@touch $@
 
-target/browser-venv/ready: tests/browser/requirements.txt
+target/browser-venv/ready target/operators-venv/ready: target/%-venv/ready: tests/%/requirements.txt
 	@python3 -c 'import ensurepip, venv' 2>/dev/null || { \
 	  if command -v apt-get >/dev/null; then \
 	    $(SUDO) apt-get update -qq && \
 	    $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv; \
 	  else echo "Install Python 3.10 or newer, with venv and pip"; exit 1; fi; }
-	python3 -m venv target/browser-venv
-	target/browser-venv/bin/pip install --quiet --disable-pip-version-check -r tests/browser/requirements.txt
-	@touch $@
-
-target/operators-venv/ready: tests/operators/requirements.txt
-	@python3 -c 'import ensurepip, venv' 2>/dev/null || { \
-	  if command -v apt-get >/dev/null; then \
-	    $(SUDO) apt-get update -qq && \
-	    $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv; \
-	  else echo "Install Python 3.10 or newer, with venv and pip"; exit 1; fi; }
-	python3 -m venv target/operators-venv
-	target/operators-venv/bin/pip install --quiet --disable-pip-version-check -r tests/operators/requirements.txt
+	python3 -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
 setup-fuzz: ## Install what fuzzing needs: cargo-fuzz. A C++ compiler must be there.
