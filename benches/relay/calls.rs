@@ -16,24 +16,15 @@ use crate::stage::{Stage, Tally};
 const CANDIDATES: usize = 8;
 
 pub(crate) async fn run(pair: Pair, subject: Subject, stage: Arc<Stage>) -> Outcome<Tally> {
-    let Pair {
-        mut caller,
-        mut called,
-        names: [from, to],
-    } = pair;
-    let there = Route {
-        subject,
-        from: &from,
-        to: &to,
-    };
-    let back = Route {
-        subject,
-        from: &to,
-        to: &from,
-    };
+    let [there, back] = pair.routes(subject);
     let mut asking = Part::new(there.offer(), &there);
     let mut answering = Part::new(back.answer(), &back);
     let mut leave = there.leave();
+    let Pair {
+        mut caller,
+        mut called,
+        ..
+    } = pair;
     let mut tally = Tally::default();
 
     while stage.goes_on().await {

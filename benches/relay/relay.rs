@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use crate::Outcome;
 use crate::client::{either_readable, expect};
-use crate::message::{Message, Route};
+use crate::message::Message;
 use crate::scenario::{AFTERMATH, Pair};
 use crate::server::Subject;
 use crate::stage::{Stage, Tally};
@@ -19,20 +19,16 @@ pub(crate) async fn run(
     window: usize,
     stage: Arc<Stage>,
 ) -> Outcome<Tally> {
-    let Pair {
-        mut caller,
-        mut called,
-        names: [from, to],
-    } = pair;
+    let [there, _] = pair.routes(subject);
     let Message {
         mut sent,
         mut received,
-    } = Route {
-        subject,
-        from: &from,
-        to: &to,
-    }
-    .candidate(1);
+    } = there.candidate(1);
+    let Pair {
+        mut caller,
+        mut called,
+        ..
+    } = pair;
     let mut tally = Tally::default();
     let mut in_flight = VecDeque::with_capacity(window);
     while stage.goes_on().await {
