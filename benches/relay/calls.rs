@@ -7,7 +7,7 @@ use std::time::Instant;
 use tokio::time::sleep;
 
 use crate::Outcome;
-use crate::client::{Client, either_readable, expect};
+use crate::client::{Client, answer_pings_until, either_readable, expect};
 use crate::message::{Message, Route};
 use crate::scenario::{AFTERMATH, Pair};
 use crate::server::Subject;
@@ -27,7 +27,7 @@ pub(crate) async fn run(pair: Pair, subject: Subject, stage: Arc<Stage>) -> Outc
     } = pair;
     let mut tally = Tally::default();
 
-    while stage.goes_on().await {
+    while answer_pings_until([&mut caller, &mut called], stage.goes_on()).await? {
         let begun = Instant::now();
         asking.speak(&mut caller);
         caller.flush().await?;

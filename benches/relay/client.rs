@@ -4,6 +4,7 @@
 use std::future::poll_fn;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::task::Poll;
 
 use tokio::net::TcpStream;
@@ -313,6 +314,26 @@ fn cut_seq(text: &[u8]) -> Option<(usize, (u64, u64))> {
     let (signal, seq) = std::str::from_utf8(text).ok()?.rsplit_once(r#","seq":""#)?;
     let (time, place) = seq.strip_suffix("\"}")?.split_once('-')?;
     Some((signal.len(), (time.parse().ok()?, place.parse().ok()?)))
+}
+
+/// Waits for something else; both answer pings until then.
+pub(crate) async fn answer_pings_until<T>(
+    [one, other]: [&mut Client; 2],
+    wait: impl Future<Output = T>,
+) -> Outcome<T> {
+    let mut wait = pin!(wait);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut wait => return Ok(done),
+            () = either_readable(one, other) => {
+                for client in [&mut *one, &mut *other] {
+                    client.expect_silence()?;
+                    client.flush().await?;
+                }
+            }
+        }
+    }
 }
 
 /// Waits until one of the two is readable.

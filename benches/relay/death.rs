@@ -23,16 +23,15 @@ struct Ward {
 
 /// A table.
 pub(crate) async fn run(subjects: &[Subject], pairs: usize) -> Outcome<String> {
-    let mut wards = Vec::new();
-    for &subject in subjects {
-        let ward = Ward::set_up(subject, pairs).await;
-        wards.push(ward.map_err(|error| format!("{}: {error}", subject.name()))?);
-    }
+    let told = subjects.iter().map(async |&subject| {
+        let ward = Ward::set_up(subject, pairs).await?;
+        ward.lose_a_node().await
+    });
+    let told = join_all(told).await;
     let mut table = format!(
         "### Death: {pairs} calls, and kill -9 of the node of all who are called\n\n\
          | server | callers that are told |\n| --- | --- |\n"
     );
-    let told = join_all(wards.into_iter().map(Ward::lose_a_node)).await;
     for (subject, told) in subjects.iter().zip(told) {
         let told = told.map_err(|error| format!("death, {}: {error}", subject.name()))?;
         let _ = writeln!(table, "| {} | {told} |", subject.name());

@@ -7,7 +7,7 @@ use std::time::Instant;
 use tokio::time::sleep;
 
 use crate::Outcome;
-use crate::client::{either_readable, expect};
+use crate::client::{answer_pings_until, either_readable, expect};
 use crate::message::Message;
 use crate::scenario::{AFTERMATH, Pair};
 use crate::server::Subject;
@@ -31,7 +31,7 @@ pub(crate) async fn run(
     } = pair;
     let mut tally = Tally::default();
     let mut in_flight = VecDeque::with_capacity(window);
-    while stage.goes_on().await {
+    while answer_pings_until([&mut caller, &mut called], stage.goes_on()).await? {
         for _ in 0..window {
             caller.queue(sent.bytes());
             sent.advance();
