@@ -8,6 +8,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 DENY_VERSION := 0.20.2
 FUZZ_VERSION := 0.13.2
 MDBOOK_VERSION := 0.5.4
+CENTRIFUGO_VERSION := 6.9.1
 comma := ,
 
 HOST := $(shell rustc --print host-tuple 2>/dev/null)
@@ -15,7 +16,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p;T;q' Cargo.toml)
 BUILDER_IMAGE := $(shell sed -n 's/^BUILDER_IMAGE=//p' .env)
 URL ?= ws://localhost:9090
 
-.PHONY: help setup setup-test setup-lint setup-bench run test lint lint-deploy lint-client fmt bench bench-peerjs bench-storm bench-telemetry torture endure docs reference screenshots lint-chart lint-workflows dist examples demo-call compose-test setup-browser test-browser test-client test-clients client-types interruptions setup-fuzz fuzz bench-abuse test-jaeger test-k8s test-operators
+.PHONY: help setup setup-test setup-lint setup-bench run test lint lint-deploy lint-client fmt bench bench-peerjs bench-peers setup-bench-peers bench-storm bench-telemetry torture endure docs reference screenshots lint-chart lint-workflows dist examples demo-call compose-test setup-browser test-browser test-client test-clients client-types interruptions setup-fuzz fuzz bench-abuse test-jaeger test-k8s test-operators
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -76,24 +77,14 @@ tests/browser/peerjs/node_modules/ready: tests/browser/peerjs/package-lock.json 
 	@cd tests/browser/peerjs && npm ci --no-audit --no-fund
 	@touch $@
 
-target/browser-venv/ready: tests/browser/requirements.txt
+target/browser-venv/ready target/operators-venv/ready: target/%-venv/ready: tests/%/requirements.txt
 	@python3 -c 'import ensurepip, venv' 2>/dev/null || { \
 	  if command -v apt-get >/dev/null; then \
 	    $(SUDO) apt-get update -qq && \
 	    $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv; \
 	  else echo "Install Python 3.10 or newer, with venv and pip"; exit 1; fi; }
-	python3 -m venv target/browser-venv
-	target/browser-venv/bin/pip install --quiet --disable-pip-version-check -r tests/browser/requirements.txt
-	@touch $@
-
-target/operators-venv/ready: tests/operators/requirements.txt
-	@python3 -c 'import ensurepip, venv' 2>/dev/null || { \
-	  if command -v apt-get >/dev/null; then \
-	    $(SUDO) apt-get update -qq && \
-	    $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv; \
-	  else echo "Install Python 3.10 or newer, with venv and pip"; exit 1; fi; }
-	python3 -m venv target/operators-venv
-	target/operators-venv/bin/pip install --quiet --disable-pip-version-check -r tests/operators/requirements.txt
+	python3 -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
 setup-fuzz: ## Install what fuzzing needs: cargo-fuzz. A C++ compiler must be there.
@@ -230,6 +221,15 @@ bench: setup-bench ## Compare plain and resumable sessions with the tutorial's s
 
 bench-peerjs: setup-bench ## Compare with PeerServer, the server of PeerJS. REPS, SECONDS, PAIRS, IDLE, SCENARIOS.
 	SUBJECTS=peerserver,peerjs $(CARGO) bench --locked --bench relay
+
+setup-bench-peers: setup-bench ## Install what bench-peers needs besides: npm packages, and Centrifugo, which is built with Go.
+	@command -v go >/dev/null || { echo "Install Go 1.26 or newer: Centrifugo is built from source"; exit 1; }
+	@cd benches/peers && { [ -d node_modules/socket.io ] || npm ci --no-audit --no-fund; }
+	.ci/go-tool.sh target/peers github.com/centrifugal/centrifugo/v6@v$(CENTRIFUGO_VERSION)
+
+bench-peers: setup-bench-peers ## Compare with servers of other makes, two nodes each where they scale, and kill a node of each. REPS, SECONDS, PAIRS, IDLE, SCENARIOS, SUBJECTS.
+	SUBJECTS=$${SUBJECTS:-tutorial,switchboard,resumable,peerserver,by-hand,socketio,centrifugo,centrifugo-recovery} \
+	  SCENARIOS=$${SCENARIOS:-w1,w16,calls,idle,death} IDLE=$${IDLE:-2000} $(CARGO) bench --locked --bench relay
 
 bench-telemetry: setup-test ## Measure the cost of tracing: off, 1 % of calls, all calls, and with failing collectors. BEFORE=binary adds another build.
 	SUBJECTS=$${SUBJECTS:-switchboard$(if $(BEFORE),$(comma)before),sampled,traced,traced-refused,traced-slow,traced-gone} SCENARIOS=$${SCENARIOS:-w16,calls} $(CARGO) bench --locked --bench relay

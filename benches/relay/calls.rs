@@ -7,7 +7,7 @@ use std::time::Instant;
 use tokio::time::sleep;
 
 use crate::Outcome;
-use crate::client::{Client, either_readable, expect};
+use crate::client::{Client, answer_pings_until, either_readable, expect};
 use crate::message::{Message, Route};
 use crate::scenario::{AFTERMATH, Pair};
 use crate::server::Subject;
@@ -16,27 +16,18 @@ use crate::stage::{Stage, Tally};
 const CANDIDATES: usize = 8;
 
 pub(crate) async fn run(pair: Pair, subject: Subject, stage: Arc<Stage>) -> Outcome<Tally> {
-    let Pair {
-        mut caller,
-        mut called,
-        names: [from, to],
-    } = pair;
-    let there = Route {
-        subject,
-        from: &from,
-        to: &to,
-    };
-    let back = Route {
-        subject,
-        from: &to,
-        to: &from,
-    };
+    let [there, back] = pair.routes(subject);
     let mut asking = Part::new(there.offer(), &there);
     let mut answering = Part::new(back.answer(), &back);
     let mut leave = there.leave();
+    let Pair {
+        mut caller,
+        mut called,
+        ..
+    } = pair;
     let mut tally = Tally::default();
 
-    while stage.goes_on().await {
+    while answer_pings_until([&mut caller, &mut called], stage.goes_on()).await? {
         let begun = Instant::now();
         asking.speak(&mut caller);
         caller.flush().await?;

@@ -4,26 +4,18 @@
 use std::future::poll_fn;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::task::Poll;
 
 use tokio::net::TcpStream;
 
 use crate::Outcome;
+use crate::frame::{self, frame, next_frame};
 use crate::message::{Numbered, ZERO};
 use crate::server::Subject;
+use crate::wrap::{Inside, Wrap};
 
 const INBOX: usize = 64 * 1024;
-/// Length codes: the length follows in two bytes, or in eight (RFC 6455, section 5.2).
-const IN_TWO: u8 = 0x7E;
-const IN_EIGHT: u8 = 0x7F;
-const TEXT: u8 = 0x81;
-const CLOSE: u8 = 0x88;
-const PING: u8 = 0x89;
-const PONG: u8 = 0x8A;
-/// Marks a client's frame as masked.
-const MASKED: u8 = 0x80;
-/// The mask that changes nothing.
-const MASK: [u8; 4] = [0; 4];
 
 /// A logged-in connection.
 pub(crate) struct Client {
@@ -33,6 +25,9 @@ pub(crate) struct Client {
     outbox: Vec<u8>,
     /// Set in a resumable session.
     resumable: Option<Resumable>,
+    wrap: Wrap,
+    /// How many bytes of a frame with several lines are unread.
+    lines: usize,
 }
 
 impl Client {
@@ -45,24 +40,34 @@ impl Client {
             unread: 0..0,
             outbox: Vec::new(),
             resumable: None,
+            wrap: Wrap::None,
+            lines: 0,
         };
-        if subject.speaks_peerjs() {
+        if subject.wrap() != Wrap::None {
+            subject.wrap().login(&mut client, door, name).await?;
+            client.wrap = subject.wrap();
+        } else if subject.speaks_peerjs() {
             let path = format!("/peerjs?key=peerjs&id={name}&token=of-{name}");
             client.upgrade(door, &path).await?;
             let answer = client.receive().await?;
-            return if answer == r#"{"type":"OPEN"}"# {
-                Ok(client)
-            } else {
-                Err(format!("login of {name} was answered {answer}").into())
-            };
+            if answer != r#"{"type":"OPEN"}"# {
+                return Err(format!("login of {name} was answered {answer}").into());
+            }
+        } else {
+            client.upgrade(door, "/").await?;
+            client.login_natively(subject, name).await?;
         }
-        client.upgrade(door, "/").await?;
+        Ok(client)
+    }
+
+    /// As the tutorial's clients do, or our library.
+    async fn login_natively(&mut self, subject: Subject, name: &str) -> Outcome<()> {
         let mut kind = String::new();
         if subject.is_resumable() {
             // Like the client library, checks first that both directions work.
-            client.queue(&frame(r#"{"type":"ping"}"#));
-            client.flush().await?;
-            let answer = client.receive().await?;
+            self.queue(&frame(r#"{"type":"ping"}"#));
+            self.flush().await?;
+            let answer = self.receive().await?;
             if answer != r#"{"type":"pong"}"# {
                 return Err(format!("a ping was answered {answer}").into());
             }
@@ -71,13 +76,13 @@ impl Client {
         if let Some(token) = subject.token() {
             kind = format!(r#"{kind},"token":"{token}""#);
         }
-        client.queue(&frame(&format!(
+        self.queue(&frame(&format!(
             r#"{{"type":"login","name":"{name}"{kind}}}"#
         )));
-        client.flush().await?;
-        let mut answer = client.receive().await?;
+        self.flush().await?;
+        let mut answer = self.receive().await?;
         if answer == "Hello world" {
-            answer = client.receive().await?;
+            answer = self.receive().await?;
         }
         if !answer.contains(r#""success":true"#) {
             return Err(format!("login of {name} was answered {answer}").into());
@@ -91,11 +96,11 @@ impl Client {
             )
             .into());
         }
-        client.resumable = has_secret.then(Resumable::new);
-        Ok(client)
+        self.resumable = has_secret.then(Resumable::new);
+        Ok(())
     }
 
-    async fn upgrade(&mut self, door: SocketAddr, path: &str) -> Outcome<()> {
+    pub(crate) async fn upgrade(&mut self, door: SocketAddr, path: &str) -> Outcome<()> {
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: {door}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
@@ -118,12 +123,13 @@ impl Client {
         }
     }
 
-    /// Waits for a text.
-    async fn receive(&mut self) -> Outcome<String> {
+    /// Waits for a text, and answers pings.
+    pub(crate) async fn receive(&mut self) -> Outcome<String> {
         loop {
             if let Some(text) = self.next_text()? {
                 return Ok(String::from_utf8_lossy(text).into_owned());
             }
+            self.flush().await?;
             self.stream.readable().await?;
             self.fill()?;
         }
@@ -182,17 +188,26 @@ impl Client {
     }
 
     /// The next complete text that was read. Pings on the way are answered with the next flush. In a resumable
-    /// session, acks on the way
-    /// are checked, and the text comes without its `seq`.
+    /// session, acks on the way are checked, and the text comes without its `seq`.
     pub(crate) fn next_text(&mut self) -> Outcome<Option<&[u8]>> {
-        while let Some((kind, payload)) = next_frame(&self.inbox[self.unread.clone()]) {
-            let payload = self.unread.start + payload.start..self.unread.start + payload.end;
+        while let Some((kind, mut payload)) = self.next_part() {
             if payload.end > self.unread.end {
                 break;
             }
             self.unread.start = payload.end;
             match kind {
-                TEXT => {
+                frame::TEXT if self.wrap != Wrap::None => {
+                    self.first_line(&mut payload);
+                    match self.wrap.inside(&self.inbox[payload.clone()])? {
+                        Inside::Said(place) => {
+                            let said = payload.start + place.start..payload.start + place.end;
+                            return Ok(Some(&self.inbox[said]));
+                        }
+                        Inside::Question(answer) => self.outbox.extend(frame(answer)),
+                        Inside::Nothing => {}
+                    }
+                }
+                frame::TEXT => {
                     let text = &mut self.inbox[payload.clone()];
                     let length = match &mut self.resumable {
                         Some(resumable) => resumable.take(text)?,
@@ -202,15 +217,11 @@ impl Client {
                         return Ok(Some(&self.inbox[payload.start..payload.start + length]));
                     }
                 }
-                PING => {
-                    // Control frames have at most 125 bytes.
-                    self.outbox
-                        .extend_from_slice(&[PONG, MASKED | u8::try_from(payload.len())?]);
-                    self.outbox.extend_from_slice(&MASK);
-                    self.outbox.extend_from_slice(&self.inbox[payload]);
+                frame::PING => {
+                    frame::pong(&self.inbox[payload], &mut self.outbox)?;
                 }
-                PONG => {}
-                CLOSE => {
+                frame::PONG => {}
+                frame::CLOSE => {
                     return Err(format!(
                         "closed by the server: {:?}",
                         self.inbox[payload].escape_ascii().to_string()
@@ -221,6 +232,27 @@ impl Client {
             }
         }
         Ok(None)
+    }
+
+    /// The next frame, or what is left of one with several lines.
+    fn next_part(&self) -> Option<(u8, std::ops::Range<usize>)> {
+        let start = self.unread.start;
+        if self.lines > 0 {
+            return Some((frame::TEXT, start..start + self.lines));
+        }
+        let (kind, payload) = next_frame(&self.inbox[self.unread.clone()])?;
+        Some((kind, start + payload.start..start + payload.end))
+    }
+
+    /// Leaves the other lines for later.
+    fn first_line(&mut self, payload: &mut std::ops::Range<usize>) {
+        let mut bytes = self.inbox[payload.clone()].iter();
+        self.lines = 0;
+        if let Some(end) = bytes.position(|byte| *byte == b'\n') {
+            self.unread.start = payload.start + end + 1;
+            self.lines = payload.end - self.unread.start;
+            payload.end = payload.start + end;
+        }
     }
 
     /// Fails if the server said anything but pings.
@@ -284,6 +316,26 @@ fn cut_seq(text: &[u8]) -> Option<(usize, (u64, u64))> {
     Some((signal.len(), (time.parse().ok()?, place.parse().ok()?)))
 }
 
+/// Waits for something else; both answer pings until then.
+pub(crate) async fn answer_pings_until<T>(
+    [one, other]: [&mut Client; 2],
+    wait: impl Future<Output = T>,
+) -> Outcome<T> {
+    let mut wait = pin!(wait);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut wait => return Ok(done),
+            () = either_readable(one, other) => {
+                for client in [&mut *one, &mut *other] {
+                    client.expect_silence()?;
+                    client.flush().await?;
+                }
+            }
+        }
+    }
+}
+
 /// Waits until one of the two is readable.
 pub(crate) async fn either_readable(one: &Client, other: &Client) {
     poll_fn(|context| {
@@ -296,37 +348,6 @@ pub(crate) async fn either_readable(one: &Client, other: &Client) {
         }
     })
     .await;
-}
-
-/// The first byte and the range of the payload of a frame, once its header is complete.
-fn next_frame(bytes: &[u8]) -> Option<(u8, std::ops::Range<usize>)> {
-    let (start, length) = match *bytes.get(1)? {
-        IN_TWO => (
-            4,
-            usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?])),
-        ),
-        // Longer than the inbox, so `fill` fails.
-        IN_EIGHT => (10, INBOX),
-        length => (2, usize::from(length)),
-    };
-    Some((bytes[0], start..start + length))
-}
-
-/// A text as a client's frame.
-pub(crate) fn frame(text: &str) -> Vec<u8> {
-    let mut frame = vec![TEXT];
-    match u8::try_from(text.len()) {
-        Ok(length) if length < IN_TWO => frame.push(MASKED | length),
-        _ => {
-            let length = u16::try_from(text.len())
-                .unwrap_or_else(|_| panic!("the benchmark sends no longer texts"));
-            frame.push(MASKED | IN_TWO);
-            frame.extend_from_slice(&length.to_be_bytes());
-        }
-    }
-    frame.extend_from_slice(&MASK);
-    frame.extend_from_slice(text.as_bytes());
-    frame
 }
 
 /// Fails unless a text is the expected one; then expects the one after it.

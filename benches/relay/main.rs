@@ -2,7 +2,8 @@
 //! turns of half a second.
 //!
 //! Environment: `REPS` (3), `SECONDS` (5, the measured window), `PAIRS` (200), `IDLE` (3000), `SCENARIOS`
-//! (`w1,w16,calls,idle`) and `SUBJECTS` (`tutorial,switchboard,resumable`), the first of which is the reference:
+//! (`w1,w16,calls,idle`; `death` kills a node and tells what the other side hears) and `SUBJECTS`
+//! (`tutorial,switchboard,resumable`), the first of which is the reference:
 //!
 //! - `switchboard` has plain sessions. `resumable` has those of the client library: a `resume` secret, an id and an ack
 //!   for each signal, a `seq` on each that arrives; pongs confirm.
@@ -10,6 +11,8 @@
 //!   set.
 //! - `peerserver` is the server of PeerJS, `peerjs` our nodes with PeerJS clients.
 //! - `tokens` needs a token of each client: `idle` tells what its check adds to a login.
+//! - `by-hand` (`ws` and `ioredis`), `socketio`, `centrifugo` and `centrifugo-recovery` are two nodes of other makes
+//!   and a Redis, with clients that speak to them as their libraries do.
 //! - `sampled` traces one call in a hundred, `traced` all; both also with a collector that fails: `traced-refused`,
 //!   `-slow`, `-gone`.
 //!
@@ -22,15 +25,19 @@
 mod calls;
 mod client;
 mod collector;
+mod death;
+mod frame;
 mod gauge;
 mod idle;
 mod message;
+mod peers;
 mod relay;
 mod report;
 mod scenario;
 mod server;
 mod stage;
 mod turns;
+mod wrap;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -93,6 +100,10 @@ async fn run_all() -> Outcome<()> {
 
     println!("{}\n", report::machine()?);
     for scenario in scenarios {
+        if scenario == Scenario::Death {
+            println!("{}", death::run(&subjects, load.pairs).await?);
+            continue;
+        }
         let mut results: Vec<_> = subjects.iter().map(|_| Vec::new()).collect();
         for repetition in 1..=repetitions {
             let measured = scenario.run(&subjects, &load).await;

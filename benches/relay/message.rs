@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
-use crate::client::frame;
+use crate::frame::frame;
 use crate::server::Subject;
+use crate::wrap::Wrap;
 
 /// The placeholder of a number.
 pub(crate) const ZERO: &str = "0000000000";
@@ -97,7 +98,13 @@ impl Route<'_> {
         if self.subject.speaks_peerjs() {
             return self.payload(kind, start, end, bytes);
         }
-        let head = format!(r#"{{"type":"{kind}","name":"{to}","{kind}":{start}"#);
+        // Nobody but the sender itself could say who it is where the server knows nothing of what is said.
+        let first = if self.is_told_by_sender() {
+            self.from
+        } else {
+            to
+        };
+        let head = format!(r#"{{"type":"{kind}","name":"{first}","{kind}":{start}"#);
         let id = self.id();
         let padding = padding(bytes - head.len() - end.len() - id.len() - 1);
         let sent = format!("{head}{padding}{end}{id}}}");
@@ -105,9 +112,22 @@ impl Route<'_> {
             (Subject::Tutorial, "answer" | "candidate") => String::new(),
             _ => format!(r#","name":"{}""#, self.from),
         };
-        let received = format!(r#"{{"type":"{kind}","{kind}":{start}{padding}{end}{named}}}"#);
+        let received = if self.is_told_by_sender() {
+            sent.clone()
+        } else {
+            format!(r#"{{"type":"{kind}","{kind}":{start}{padding}{end}{named}}}"#)
+        };
+        self.message(&sent, received)
+    }
+
+    fn is_told_by_sender(&self) -> bool {
+        self.subject.wrap() == Wrap::Centrifugo
+    }
+
+    fn message(&self, sent: &str, received: String) -> Message {
+        let (before, after) = self.subject.wrap().around(self.to);
         Message {
-            sent: Numbered::new(frame(&sent)),
+            sent: Numbered::new(frame(&format!("{before}{sent}{after}"))),
             received: Numbered::new(received.into_bytes()),
         }
     }
@@ -147,18 +167,17 @@ impl Route<'_> {
                 ),
             };
         }
+        let sender = format!(r#"{{"type":"leave","name":"{from}"}}"#);
+        if self.is_told_by_sender() {
+            return self.message(&sender.clone(), sender);
+        }
         let sent = format!(r#"{{"type":"leave","name":"{to}"{}}}"#, self.id());
         let received = match self.subject {
             Subject::Tutorial => r#"{"type":"leave"}"#.to_owned(),
-            _ => format!(
-                r#"{{"type":"leave","name":"{}","reason":"hangup"}}"#,
-                self.from
-            ),
+            Subject::Peer(_) => sender,
+            _ => format!(r#"{{"type":"leave","name":"{from}","reason":"hangup"}}"#),
         };
-        Message {
-            sent: Numbered::new(frame(&sent)),
-            received: Numbered::new(received.into_bytes()),
-        }
+        self.message(&sent, received)
     }
 }
 

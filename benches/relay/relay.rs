@@ -7,8 +7,8 @@ use std::time::Instant;
 use tokio::time::sleep;
 
 use crate::Outcome;
-use crate::client::{either_readable, expect};
-use crate::message::{Message, Route};
+use crate::client::{answer_pings_until, either_readable, expect};
+use crate::message::Message;
 use crate::scenario::{AFTERMATH, Pair};
 use crate::server::Subject;
 use crate::stage::{Stage, Tally};
@@ -19,23 +19,19 @@ pub(crate) async fn run(
     window: usize,
     stage: Arc<Stage>,
 ) -> Outcome<Tally> {
-    let Pair {
-        mut caller,
-        mut called,
-        names: [from, to],
-    } = pair;
+    let [there, _] = pair.routes(subject);
     let Message {
         mut sent,
         mut received,
-    } = Route {
-        subject,
-        from: &from,
-        to: &to,
-    }
-    .candidate(1);
+    } = there.candidate(1);
+    let Pair {
+        mut caller,
+        mut called,
+        ..
+    } = pair;
     let mut tally = Tally::default();
     let mut in_flight = VecDeque::with_capacity(window);
-    while stage.goes_on().await {
+    while answer_pings_until([&mut caller, &mut called], stage.goes_on()).await? {
         for _ in 0..window {
             caller.queue(sent.bytes());
             sent.advance();

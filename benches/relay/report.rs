@@ -111,6 +111,7 @@ fn title(scenario: Scenario, load: &Load) -> (String, &'static str) {
             "call",
         ),
         Scenario::Idle => (format!("Logins: {idle}"), "login"),
+        Scenario::Death => ("Death".to_owned(), "death"),
     }
 }
 
@@ -215,7 +216,7 @@ fn median(values: &[f64]) -> f64 {
 /// The median, and in parentheses the range of all runs.
 fn spread(values: &[f64], places: usize) -> String {
     let least = values.iter().copied().fold(f64::INFINITY, f64::min);
-    let most = values.iter().copied().fold(0.0, f64::max);
+    let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     format!(
         "{} ({}…{})",
         decimals(median(values), places),

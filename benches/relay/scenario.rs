@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use crate::client::Client;
+use crate::client::{Client, expect};
 use crate::gauge::Usage;
-use crate::server::Subject;
+use crate::message::Route;
+use crate::server::{Servers, Subject};
 use crate::turns::under_load;
 use crate::{Outcome, calls, idle, relay};
 
@@ -26,6 +27,8 @@ pub(crate) enum Scenario {
     Calls,
     /// Logins, and the memory of idle connections.
     Idle,
+    /// Not measured but told: the death of a node.
+    Death,
 }
 
 /// The results of one run.
@@ -44,11 +47,13 @@ impl Scenario {
         match name.trim() {
             "calls" => Ok(Self::Calls),
             "idle" => Ok(Self::Idle),
+            "death" => Ok(Self::Death),
             other => match other.strip_prefix('w').map(str::parse) {
                 Some(Ok(window @ 1..=256)) => Ok(Self::Relay(window)),
-                _ => Err(
-                    format!("SCENARIOS={other}: it is a list of w1 to w256, calls and idle").into(),
-                ),
+                _ => Err(format!(
+                    "SCENARIOS={other}: it is a list of w1 to w256, calls, idle and death"
+                )
+                .into()),
             },
         }
     }
@@ -58,6 +63,7 @@ impl Scenario {
             Self::Relay(window) => format!("w{window}"),
             Self::Calls => "calls".to_owned(),
             Self::Idle => "idle".to_owned(),
+            Self::Death => "death".to_owned(),
         }
     }
 
@@ -70,15 +76,55 @@ impl Scenario {
                 under_load(subjects, load, run).await
             }
             Self::Calls => under_load(subjects, load, calls::run).await,
+            Self::Death => Err("it is told in a table of its own".into()),
         }
     }
 }
 
-/// Logs in two users, one at each endpoint.
+/// Two users, one at each endpoint.
 pub(crate) struct Pair {
     pub(crate) caller: Client,
     pub(crate) called: Client,
     pub(crate) names: [String; 2],
+}
+
+impl Pair {
+    pub(crate) async fn login(servers: &Servers, subject: Subject, number: usize) -> Outcome<Self> {
+        let names = [format!("caller{number:05}"), format!("called{number:05}")];
+        Ok(Self {
+            caller: Client::login(servers.endpoints[0], subject, &names[0]).await?,
+            called: Client::login(servers.endpoints[1], subject, &names[1]).await?,
+            names,
+        })
+    }
+
+    /// The way from the caller, and the way back.
+    pub(crate) fn routes(&self, subject: Subject) -> [Route<'_>; 2] {
+        let [from, to] = &self.names;
+        [
+            Route { subject, from, to },
+            Route {
+                subject,
+                from: to,
+                to: from,
+            },
+        ]
+    }
+
+    /// An offer and its answer.
+    pub(crate) async fn begin_call(&mut self, subject: Subject) -> Outcome<()> {
+        let [there, back] = self.routes(subject);
+        let (mut offer, mut answer) = (there.offer(), back.answer());
+        self.caller.queue(offer.sent.bytes());
+        self.caller.flush().await?;
+        expect(&mut offer.received, self.called.receive().await?.as_bytes())?;
+        self.called.queue(answer.sent.bytes());
+        self.called.flush().await?;
+        expect(
+            &mut answer.received,
+            self.caller.receive().await?.as_bytes(),
+        )
+    }
 }
 
 /// The median and the 99th percentile, in milliseconds.

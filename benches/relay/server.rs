@@ -13,6 +13,8 @@ use testing::{Process, Redis};
 
 use crate::Outcome;
 use crate::collector::{self, Manner};
+use crate::peers::Peer;
+use crate::wrap::Wrap;
 
 const TUTORIAL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/tutorial");
 const PEERSERVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peerserver");
@@ -33,6 +35,8 @@ pub(crate) enum Subject {
     Tokens,
     /// Two nodes of another binary, whose path is in `BEFORE`.
     Before { resumable: bool },
+    /// Two nodes of another make and their Redis.
+    Peer(Peer),
     /// Two nodes and their Redis that trace one call in a hundred, or all.
     Traced { all: bool, collector: Manner },
 }
@@ -65,6 +69,7 @@ impl Subject {
             Self::PeerServer => "peerserver",
             Self::PeerJs => "peerjs",
             Self::Tokens => "tokens",
+            Self::Peer(peer) => peer.name(),
             Self::Before { resumable: false } => "before",
             Self::Before { resumable: true } => "before-resumable",
             Self::Traced {
@@ -120,6 +125,7 @@ impl Subject {
             Self::Before { resumable: true },
         ]
         .into_iter()
+        .chain(Peer::ALL.map(Self::Peer))
         .chain(traced);
         all.find(|subject| subject.name() == name.trim())
             .ok_or_else(|| format!("SUBJECTS={name}: there is no such subject").into())
@@ -142,6 +148,13 @@ impl Subject {
         )
     }
 
+    pub(crate) fn wrap(self) -> Wrap {
+        match self {
+            Self::Peer(peer) => peer.wrap(),
+            _ => Wrap::None,
+        }
+    }
+
     /// The same subject with the other binary.
     pub(crate) fn before(self) -> Option<Self> {
         match self {
@@ -155,6 +168,7 @@ impl Subject {
         match self {
             Self::Tutorial => start_node_js("the tutorial's server", TUTORIAL).await,
             Self::PeerServer => start_node_js("PeerServer", PEERSERVER).await,
+            Self::Peer(peer) => peer.start().await,
             Self::Switchboard { .. } => start_switchboard(binary(), &[]).await,
             Self::PeerJs => {
                 // The clients of this benchmark send no heartbeats.
@@ -202,10 +216,11 @@ pub(crate) struct Servers {
     /// Where the caller of each pair connects, and where the callee does.
     pub(crate) endpoints: [SocketAddr; 2],
     // Keep the processes alive.
-    _node_js: Option<Process>,
-    _nodes: Vec<testing::Node>,
-    _redis: Option<Redis>,
+    pub(crate) _others: Vec<Process>,
+    pub(crate) _nodes: Vec<testing::Node>,
+    pub(crate) _redis: Option<Redis>,
 }
+
 /// Fails if a program or an npm package is missing.
 pub(crate) fn check(subjects: &[Subject]) -> Outcome<()> {
     for (subject, directory, package) in [
@@ -217,6 +232,17 @@ pub(crate) fn check(subjects: &[Subject]) -> Outcome<()> {
             return Err(format!(
                 "{} lacks its npm package `{package}`: run `make setup-bench` first (npm ci in {directory})",
                 subject.name()
+            )
+            .into());
+        }
+    }
+    for peer in Peer::ALL {
+        let needed = peer.needs();
+        if subjects.contains(&Subject::Peer(peer)) && !needed.exists() {
+            let needed = needed.display();
+            return Err(format!(
+                "{} lacks {needed}: run `make setup-bench-peers` first",
+                peer.name()
             )
             .into());
         }
@@ -261,7 +287,7 @@ async fn start_node_js(what: &str, directory: &str) -> Outcome<Servers> {
             pid: process.id(),
         }],
         endpoints: [address, address],
-        _node_js: Some(process),
+        _others: vec![process],
         _nodes: Vec::new(),
         _redis: None,
     })
@@ -291,7 +317,7 @@ async fn start_switchboard(binary: PathBuf, environment: &[(&str, &str)]) -> Out
             server(&redis.process, false),
         ],
         endpoints: [nodes[0].address, nodes[1].address],
-        _node_js: None,
+        _others: Vec::new(),
         _nodes: nodes.into(),
         _redis: Some(redis),
     })

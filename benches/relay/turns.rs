@@ -8,7 +8,6 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::Outcome;
-use crate::client::Client;
 use crate::gauge::{Reading, Usage};
 use crate::scenario::{Load, Measured, Pair, percentiles};
 use crate::server::{Servers, Subject};
@@ -76,12 +75,7 @@ impl Stand {
         let servers = subject.start().await?;
         let mut pairs = Vec::with_capacity(load.pairs);
         for number in 0..load.pairs {
-            let names = [format!("caller{number:05}"), format!("called{number:05}")];
-            pairs.push(Pair {
-                caller: Client::login(servers.endpoints[0], subject, &names[0]).await?,
-                called: Client::login(servers.endpoints[1], subject, &names[1]).await?,
-                names,
-            });
+            pairs.push(Pair::login(&servers, subject, number).await?);
         }
         let stage = Arc::new(Stage::new());
         let mut running = JoinSet::new();

@@ -11,6 +11,14 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
 }
 
+/// What the body is, without parameters and in small letters; empty if the request does not say.
+pub(super) fn media_type(headers: &HeaderMap) -> String {
+    let kind = headers.get(header::CONTENT_TYPE);
+    let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default();
+    kind.trim().to_ascii_lowercase()
+}
+
 /// A query parameter that is not empty, decoded as `application/x-www-form-urlencoded` (what HTML
 /// forms and `URLSearchParams` write).
 pub(super) fn parameter(uri: &Uri, name: &str) -> Option<String> {

@@ -1,5 +1,6 @@
 //! The JSON Schemas and the `OpenAPI` description in docs/src/schema, held to the codec and to a live node.
 
+mod clients;
 mod keywords;
 
 use std::sync::LazyLock;

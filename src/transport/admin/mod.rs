@@ -23,7 +23,7 @@ use self::cluster::Cursor;
 use self::wire::{Calls, Message, Nodes, User, Users};
 use super::node_view::NodeView;
 use super::reject::Rejection;
-use super::request::{bearer, parameter};
+use super::request::{bearer, media_type, parameter};
 use crate::broker::Sent;
 use crate::model::{Address, Body, Realm, Secret, Signal, SignalKind, UserName};
 
@@ -146,10 +146,7 @@ async fn message(
     body: Bytes,
 ) -> Result<Response, Rejection> {
     let address = address(&name, &uri)?;
-    let kind = headers.get(header::CONTENT_TYPE);
-    let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let kind = kind.split(';').next().unwrap_or_default().trim();
-    if !kind.eq_ignore_ascii_case("application/json") {
+    if media_type(&headers) != "application/json" {
         return Err(Rejection::JsonOnly);
     }
     let wrong = Rejection::Bad(

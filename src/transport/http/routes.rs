@@ -13,7 +13,7 @@ use bytes::Bytes;
 use tokio::time::{Instant, timeout};
 
 use super::super::reject::Rejection;
-use super::super::request::parameter;
+use super::super::request::{media_type, parameter};
 use super::super::{Endpoints, admission};
 use super::buffer::{EventId, Unread};
 use super::posts::MAX_MESSAGES;
@@ -105,14 +105,12 @@ async fn messages(
             }
         },
     };
-    let kind = text(&headers, "content-type").unwrap_or_default();
-    let kind = kind.split(';').next().unwrap_or_default().trim();
     let permit = endpoints.posts.acquire(from.ip());
     let _permit = permit.map_err(|_| Rejection::TooMany)?;
     // A stranger's body is not received.
     endpoints.homes.authorize(&token).await?;
     let longest = endpoints.settings.frame_bytes;
-    let messages = match kind.to_ascii_lowercase().as_str() {
+    let messages = match media_type(&headers).as_str() {
         "application/json" => vec![posted::message(body(request, longest).await?)?],
         "application/x-ndjson" | "application/ndjson" => {
             posted::messages(&body(request, MAX_BATCH_FACTOR * longest).await?)?
