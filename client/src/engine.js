@@ -235,6 +235,7 @@ export class Engine {
     // Watches end with the connection.
     this.watches.again()
     this.calls?.back(resumed)
+    if (!resumed) this.#fire('missed', {})
   }
 
   /** The session is gone for good, and another will have its name. */
@@ -270,6 +271,7 @@ export class Engine {
     this.debug('missed')
     this.calls?.repeat()
     this.watches.again()
+    this.#fire('missed', {})
   }
 
   /** @param {IceServer[]} [iceServers] */
