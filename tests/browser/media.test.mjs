@@ -54,29 +54,30 @@ for (const [name, { mine, theirs, skip }] of Object.entries({
   'Firefox, shown in Chromium': { mine: () => firefox, theirs: () => browser, skip: without },
 })) {
   test(`hold and resume, three times, in ${name}: what is shown has its tracks again, and moves`, { skip }, async () => {
-    const [alice, bob] = await pair(['ann', 'ben'], { media }, [mine(), theirs()])
-    await eventually(async () => (await tracks(bob, 'ann')) === 2 && (await frames(bob, 'ann')) > 2, 20_000)
+    const [ann, ben] = [`ann of ${name}`, `ben of ${name}`]
+    const [alice, bob] = await pair([ann, ben], { media }, [mine(), theirs()])
+    await eventually(async () => (await tracks(bob, ann)) === 2 && (await frames(bob, ann)) > 2, 20_000)
     for (let i = 0; i < 3; i++) {
       // As other libraries do it, and as this one does.
       const turn = (on) =>
         alice.evaluate(
-          ([on, i]) => {
-            const call = page.calls.ben
+          ([on, i, ben]) => {
+            const call = page.calls[ben]
             if (i === 2) return call.hold(on)
             for (const one of call.pc.getTransceivers()) one.direction = on ? 'recvonly' : 'sendrecv'
           },
-          [on, i],
+          [on, i, ben],
         )
       await turn(true)
-      await eventually(async () => (await tracks(bob, 'ann')) === 0, 10_000, 'nothing comes')
+      await eventually(async () => (await tracks(bob, ann)) === 0, 10_000, 'nothing comes')
       await turn(false)
       await eventually(
-        async () => (await tracks(bob, 'ann')) === 2,
+        async () => (await tracks(bob, ann)) === 2,
         10_000,
         'both tracks are in the stream that is shown',
       )
-      const seen = await frames(bob, 'ann')
-      await eventually(async () => (await frames(bob, 'ann')) > seen)
+      const seen = await frames(bob, ann)
+      await eventually(async () => (await frames(bob, ann)) > seen)
     }
     assert.deepEqual([...alice.errors, ...bob.errors], [])
     await Promise.all([alice, bob].map((page) => page.context().close()))
