@@ -88,7 +88,7 @@ test('a page that is frozen for longer than its session is kept: both sides are 
     document.dispatchEvent(new Event('freeze'))
     return client.session
   })
-  assert.equal(await bob.send('frozen', 'lost', within()), 'queued')
+  await eventually(async () => (await bob.send('frozen', 'lost', within())) === 'queued')
   // Whoever watches is told that what was queued is gone; whoever sends is refused.
   await eventually(() => seen.join() === 'false', 10_000)
   await assert.rejects(bob.send('frozen', 'refused', within()), { code: 'user_unavailable' })
