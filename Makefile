@@ -57,13 +57,18 @@ setup-bench: setup-test ## Install what the benchmarks need: the npm packages of
 	@cd benches/tutorial && { [ -d node_modules/ws ] || npm ci --no-audit --no-fund; }
 	@cd benches/peerserver && { [ -d node_modules/peer ] || npm ci --no-audit --no-fund; }
 
-setup-browser: setup-test target/browser-venv/ready tests/browser/node_modules/ready tests/browser/peerjs/node_modules/ready ## Install what the browser tests need: Chromium, coturn, Node.js packages, and aiortc in target/browser-venv.
+setup-browser: setup-test target/browser-venv/ready tests/browser/node_modules/ready tests/browser/peerjs/node_modules/ready ## Install what the browser tests need: Chromium, coturn, Node.js packages, aiortc in target/browser-venv, and Firefox where apt has it.
 	@missing=; command -v chromium >/dev/null || command -v google-chrome >/dev/null || missing+=" chromium"; command -v turnserver >/dev/null || missing+=" coturn"; command -v openssl >/dev/null || missing+=" openssl"; \
 	if [ -n "$$missing" ]; then \
 	  if command -v apt-get >/dev/null; then \
 	    $(SUDO) apt-get update -qq && \
 	    $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; \
 	  else echo "Install these with your package manager:$$missing"; exit 1; fi; \
+	fi
+	@if ! command -v firefox-esr >/dev/null && ! command -v firefox >/dev/null; then \
+	  if command -v apt-cache >/dev/null && apt-cache show firefox-esr >/dev/null 2>&1; then \
+	    $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends firefox-esr; \
+	  else echo "There is no Firefox: what runs in it is left out"; fi; \
 	fi
 
 tests/browser/node_modules/ready: tests/browser/package-lock.json

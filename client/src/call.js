@@ -70,6 +70,7 @@ export class Call extends CallMedia {
         console.warn(`switchboard: negotiation with ${name}:`, error)
         if (this.setupTime === undefined) this._end('failed', true)
       },
+      foundNetwork: () => this.#recovery.found(),
       beforeAnswer: () => {
         const stream = this.#answer
         this.#answer = undefined

@@ -12,6 +12,11 @@ const FIRST_ANSWER = 4000
 const FIRST_ANSWER_AGAIN = 1500
 /** How long an answer may take when the network may have changed. */
 const ANSWER_IN_HASTE = 1500
+/** So long after a change of network a browser may break off what it begins. */
+const CHANGING = 1000
+const CHANGING_PAUSE = 100
+/** What is begun then may be lost, and repeated by the machine only after a second. */
+const CHANGING_ANSWER = 500
 /** So long after the best transport failed it is tried again. */
 const UPGRADE = 60_000
 /** A connection of this age was a good one: the next one that is lost is replaced without hesitation. */
@@ -50,6 +55,7 @@ export class Connector {
   /** @type {import('./types.js').TransportKind | null | undefined} The transport that worked last. */
   #good
   #established = false
+  #changedAt = -Infinity
   /** @type {import('./link.js').Link | undefined} */
   #better
   /** @type {(() => void) | undefined} */
@@ -117,6 +123,7 @@ export class Connector {
    * @param {'online' | 'change' | 'visible'} why
    */
   awake(why) {
+    if (why !== 'visible') this.#changedAt = this.#world.clock.now()
     this.#backoff.reset()
     this.#wake?.()
     if (!this.#link) this.#attempt.abort()
@@ -200,7 +207,7 @@ export class Connector {
     /** @type {Failure[]} */
     const failures = []
     for (const [rung, kind] of this.#transports.entries()) {
-      const result = await this.#open(kind, rung < good ? FIRST_ANSWER_AGAIN : FIRST_ANSWER)
+      const result = await this.#try(kind, rung < good ? FIRST_ANSWER_AGAIN : FIRST_ANSWER)
       if ('kind' in result) {
         this.#remember(kind)
         return result
@@ -214,6 +221,22 @@ export class Connector {
       last.why = (await this.#world.diagnose?.(this.#address, this.#world, this.#life.signal)) ?? last.why
     if (last && this.#policy?.()) last.why = { code: 'blocked_by_csp' }
     throw Object.assign(new Error('No transport answers'), { failures })
+  }
+
+  /**
+   * Again, while what fails says nothing of the transport.
+   * @param {import('./types.js').TransportKind} kind
+   * @param {number} patience
+   */
+  async #try(kind, patience) {
+    const { clock } = this.#world
+    for (;;) {
+      const isChanging = clock.now() - this.#changedAt < CHANGING
+      const result = await this.#open(kind, isChanging ? CHANGING_ANSWER : patience)
+      const { signal } = this.#attempt
+      if ('kind' in result || signal.aborted || !isChanging) return result
+      await sleep(clock, CHANGING_PAUSE, signal)
+    }
   }
 
   /**

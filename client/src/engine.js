@@ -235,6 +235,7 @@ export class Engine {
     // Watches end with the connection.
     this.watches.again()
     this.calls?.back(resumed)
+    if (!resumed) this.#fire('missed', {})
   }
 
   /** The session is gone for good, and another will have its name. */
@@ -245,8 +246,6 @@ export class Engine {
     this.calls?.orphaned()
   }
 
-  // What is said and heard.
-
   /** @param {any} message @param {string} text */
   #hear(message, text) {
     const { type, id, name, seq } = message
@@ -254,15 +253,11 @@ export class Engine {
     else if (id !== undefined) this.#outbox.settle(message)
     else if (type === 'presence') this.watches.learn(message.users)
     else if (type === 'ice_servers') this.#setIceServers(message.iceServers)
-    else if (type === 'token_expires') this.#renew()
+    else if (type === 'token_expires') this.#connector && this.login.renew(this.#connector.life)
     else if (type === 'status') message.missed && this.#missed()
     else if (!this.calls?.heard(message) && type === 'message') this.#fire('message', { name, message: message.message })
     // goaway: the close follows, and says the same. Errors without an id are of nothing that we sent.
     if (seq !== undefined) this.#confirmation.handed(seq, bytes(text))
-  }
-
-  #renew() {
-    if (this.#connector) this.login.renew(this.#connector.life)
   }
 
   /** Signals may be lost. What is not acknowledged is sent again in any case, since the server answers each request. */
@@ -270,6 +265,7 @@ export class Engine {
     this.debug('missed')
     this.calls?.repeat()
     this.watches.again()
+    this.#fire('missed', {})
   }
 
   /** @param {IceServer[]} [iceServers] */
@@ -290,11 +286,7 @@ export class Engine {
     return this.#outbox.add(message, signal)
   }
 
-  /**
-   * Asks at once whether the server is there.
-   * @param {number} [patience]
-   * @returns {boolean} whether it is, as far as is known
-   */
+  /** Asks at once whether the server is there. Says whether it is, as far as is known. @param {number} [patience] */
   probe(patience) {
     this.#connector?.probe(patience)
     return this.state === 'online'

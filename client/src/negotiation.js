@@ -10,6 +10,9 @@ import { deferred, ignore, sleep } from './util.js'
 const GATHER = 1000
 /** Candidates that wait for their description. */
 const MOST_EARLY = 256
+/** The lowest priority of an address of a browser's own, and by how much that is above the one of an unknown address. */
+const OWN = 126 * 2 ** 24
+const ABOVE_UNKNOWN = 17 * 2 ** 24
 
 /**
  * @typedef {object} NegotiationPort
@@ -17,6 +20,7 @@ const MOST_EARLY = 256
  * @property {() => boolean} isOver
  * @property {(type: 'offer' | 'answer' | 'candidate', body: object) => void} send
  * @property {(error: unknown) => void} failed
+ * @property {() => void} foundNetwork the browser had found all ways, and has found another
  * @property {() => void} beforeAnswer adds what is to be answered with
  */
 
@@ -46,7 +50,8 @@ export class Negotiation {
     pc.onicecandidate = (/** @type {any} */ { candidate }) => {
       this.#gathered.resolve(undefined)
       if (!candidate) return
-      const plain = candidate.toJSON?.() ?? candidate
+      const plain = { ...(candidate.toJSON?.() ?? candidate), candidate: belowUnknown(candidate.candidate) }
+      if (pc.iceGatheringState === 'complete') port.foundNetwork()
       this.#candidates.push(plain)
       port.send('candidate', plain)
     }
@@ -137,7 +142,9 @@ export class Negotiation {
   /** @param {'offer' | 'answer'} type @param {any} [offer] that is answered */
   #send(type, offer, description = this.#pc.localDescription) {
     // An end that came meanwhile has been said already.
-    if (!this.#port.isOver()) this.#port.send(type, { ...plain(description), ...(offer && { to: mark(offer) }) })
+    if (this.#port.isOver()) return
+    const { sdp } = description
+    this.#port.send(type, { type, sdp: belowUnknown(sdp), ...(offer && { to: mark(offer) }) })
   }
 
   /** Our answer to the other's last offer, and our offer that is not answered. */
@@ -157,6 +164,17 @@ export class Negotiation {
     this.#early = undefined
   }
 }
+
+/**
+ * What a browser tries from a new address, before the other has heard of that address, has the priority of an unknown
+ * one there: lower than that of addresses of the other's own (RFC 8445, section 5.1.2). Chromium does not try what is
+ * worse than the way it has, until that was silent for 2.5 s. So our own addresses are told as just below unknown ones.
+ * @param {string} text of a candidate, or of a description with some
+ */
+const belowUnknown = (text) =>
+  text.replace(/(candidate:\S+ \d+ \S+ )(\d+)/g, (all, before, priority) =>
+    priority < OWN ? all : before + (priority - ABOVE_UNKNOWN),
+  )
 
 /** @param {any} description */
 const plain = ({ type, sdp }) => ({ type, sdp })

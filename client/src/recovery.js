@@ -11,8 +11,12 @@ const RESTART_AGAIN = 2500
 const LOOK = 400
 /** That many looks at something came before: a call without media says little, and is left alone. */
 const STEADY = 3
-/** How long a restart may take to bring something, and how often it is tried again. */
+/**
+ * How long a restart may take to bring something, and how often it is tried again. One that was before the browser knew
+ * its new network is not waited for.
+ */
 const EFFECT = 2000
+const SOON = 500
 const TRIES = 4
 
 export class Recovery {
@@ -32,6 +36,9 @@ export class Recovery {
   #tries = 0
   /** A restart waits for the server. */
   #owed = false
+  /** The browser has found a network since the last restart. */
+  #found = false
+  #foundAt = -Infinity
   #over = false
 
   /**
@@ -71,6 +78,21 @@ export class Recovery {
     if (this.#interruptedAt !== undefined) this.#schedule(RESTART_AGAIN)
   }
 
+  /**
+   * The browser has found another network by itself. It tries it before the other side has heard of it, whose browser
+   * may take such a try for a worse way than the dead one, and leave it; with a restart the other hears of it first.
+   */
+  found() {
+    const now = this.#clock.now()
+    // It has candidates for UDP and for TCP.
+    const isSame = now - this.#foundAt < SOON
+    this.#foundAt = now
+    if (isSame) return
+    this.#found = true
+    if (this.#interruptedAt !== undefined) this.#schedule(this.#restartedAt + SOON - now)
+    else if (this.#silent || this.#tries) this.#try()
+  }
+
   /** The page was asleep, or the server is there again. */
   awake() {
     if (this.#interruptedAt !== undefined) this.#schedule(0)
@@ -85,6 +107,7 @@ export class Recovery {
 
   #restart() {
     this.#restartedAt = this.#clock.now()
+    this.#found = false
     this.#owed = !this.#port.restart()
   }
 
@@ -121,9 +144,12 @@ export class Recovery {
       this.#steady = 0
       this.#tries = TRIES
     }
-    if (this.#tries > 0 && this.#clock.now() - this.#restartedAt >= EFFECT) {
-      this.#tries -= 1
-      this.#restart()
-    }
+    if (this.#tries > 0) this.#try()
+  }
+
+  #try() {
+    if (this.#clock.now() - this.#restartedAt < (this.#found ? SOON : EFFECT)) return
+    this.#tries = Math.max(0, this.#tries - 1)
+    this.#restart()
   }
 }

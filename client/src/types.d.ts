@@ -205,6 +205,11 @@ export interface SessionEventMap {
   attempt: AttemptEvent
   /** What `send()` of another's client brought. */
   message: MessageEvent
+  /**
+   * Messages that their senders know as `delivered` or `queued` may not have come: the server has lost data, or this
+   * client was away for longer than its session was kept, and has another one. Load anew what you show.
+   */
+  missed: Event
   /** Of the watched users, somebody came or went. */
   presence: PresenceEvent
   /** There are new ICE servers; calls already have them. */

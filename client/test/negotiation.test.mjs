@@ -164,3 +164,23 @@ test('an answer that is repeated does not pass for one to a later offer', async 
   agree(scene, 'after a late answer')
   assert.ok(bob.pc.currentRemoteDescription.sdp.endsWith('a=has:2'))
 })
+
+test('addresses of its own are told as just below unknown ones, in the same order; others as they are', async () => {
+  const pc = new FakePeerConnection('alice')
+  const told = []
+  const found = []
+  new Negotiation(pc, { isOver: () => false, send: (type, body) => told.push([type, body]), foundNetwork: () => found.push(1) })
+  const candidate = (priority, kind) => `candidate:1 1 udp ${priority} 192.0.2.1 5000 typ ${kind}`
+  const priorities = { host: [2122260223, 2122194687, 2113929216], srflx: [1686052607], relay: [41885439, 25108223] }
+  for (const [kind, all] of Object.entries(priorities))
+    for (const priority of all) pc.onicecandidate({ candidate: { candidate: candidate(priority, kind), sdpMid: '0' } })
+  assert.ok(told.every(([type, { sdpMid }]) => type === 'candidate' && sdpMid === '0'))
+  const now = told.map(([, body]) => Number(body.candidate.split(' ')[3]))
+  assert.deepEqual(now.slice(3), [1686052607, 41885439, 25108223])
+  // An unknown address has at least 110 × 2 ** 24 (RFC 8445, section 5.1.2.2).
+  assert.ok(now[0] < 110 * 2 ** 24 && now[0] - now[1] === 65536 && now[2] > now[3], `${now}`)
+  assert.deepEqual(found, [])
+  pc.iceGatheringState = 'complete'
+  pc.onicecandidate({ candidate: { candidate: candidate(2122260223, 'host') } })
+  assert.deepEqual(found, [1])
+})

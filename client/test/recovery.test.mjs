@@ -72,6 +72,43 @@ test('a network that has changed: ICE is restarted at once, and again until some
   assert.ok(scene.seen.restarts.length >= 2 && scene.seen.restarts.length <= 3, `${scene.seen.restarts}`)
 })
 
+test('the browser finds the new network late: ICE is restarted again soon after that, once', async () => {
+  for (const late of [100, 600, 1500]) {
+    const scene = set()
+    scene.recovery.connected()
+    await scene.pass(5000)
+    scene.flows = false
+    scene.recovery.changed()
+    await scene.pass(late)
+    const at = scene.clock.now()
+    // By UDP and by TCP.
+    scene.recovery.found()
+    scene.recovery.found()
+    await scene.pass(1300)
+    const [, ...again] = scene.seen.restarts.map((time) => time - at)
+    assert.ok(again.length === 1 && again[0] <= 1200, `${late}: ${again}`)
+    scene.flows = true
+    await scene.pass(30_000)
+    assert.equal(scene.seen.restarts.length, 2)
+  }
+})
+
+test('a network that is found while the call flows changes nothing; while it is interrupted ICE is restarted', async () => {
+  const scene = set()
+  scene.recovery.connected()
+  await scene.pass(5000)
+  scene.recovery.found()
+  await scene.pass(30_000)
+  assert.deepEqual(scene.seen.restarts, [])
+  scene.recovery.interrupted(false)
+  await scene.pass(1400)
+  assert.equal(scene.seen.restarts.length, 1)
+  scene.recovery.found()
+  scene.recovery.found()
+  await scene.pass(100)
+  assert.equal(scene.seen.restarts.length, 2)
+})
+
 test('while the server is away a restart is owed, and made when it is back', async () => {
   const scene = set()
   scene.recovery.connected()

@@ -74,6 +74,35 @@ for (const transport of ['websocket', 'sse']) {
   })
 }
 
+test('a page that is frozen for longer than its session is kept: both sides are told', async () => {
+  const node = await startNode({ settings: { 'presence.grace': '2s' } })
+  const page = await openCaller(browser, files, node.url, 'frozen')
+  const bob = await connect(node.url, { WebSocket, name: 'watcher' })
+  const seen = []
+  bob.addEventListener('presence', ({ users }) => seen.push(users.frozen))
+  await bob.watch(['frozen'])
+  await listen(page)
+  const session = await page.evaluate(() => {
+    globalThis.missed = 0
+    client.addEventListener('missed', () => (globalThis.missed += 1))
+    document.dispatchEvent(new Event('freeze'))
+    return client.session
+  })
+  await eventually(async () => (await bob.send('frozen', 'lost', within())) === 'queued')
+  // Whoever watches is told that what was queued is gone; whoever sends is refused.
+  await eventually(() => seen.join() === 'false', 10_000)
+  await assert.rejects(bob.send('frozen', 'refused', within()), { code: 'user_unavailable' })
+  await page.evaluate(() => document.dispatchEvent(new Event('resume')))
+  await eventually(() => page.evaluate(() => globalThis.missed === 1 && client.state === 'online'), 10_000)
+  assert.notEqual(await page.evaluate(() => client.session), session)
+  await eventually(() => seen.join() === 'false,true')
+  assert.equal(await bob.send('frozen', 'after', within()), 'delivered')
+  await eventually(() => page.evaluate(() => globalThis.got.join() === 'after'))
+  bob.close()
+  await page.context().close()
+  await node.kill()
+})
+
 for (const transport of ['websocket', 'sse']) {
   test(`a page that is loaded again, by ${transport}, keeps its session if it wants to: what came meanwhile is heard, nobody sees it go`, async () => {
     const name = `reloads ${transport}`

@@ -3,22 +3,34 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 
-import { eventually, frames, launchBrowser, openCaller, startCluster, startFiles, stateOf } from './support/index.mjs'
+import {
+  FIREFOX,
+  eventually,
+  frames,
+  launchBrowser,
+  launchFirefox,
+  openCaller,
+  startCluster,
+  startFiles,
+  stateOf,
+} from './support/index.mjs'
 
-let cluster, files, browser
+const without = FIREFOX ? false : 'there is no Firefox: make setup-browser, or set FIREFOX to one'
+let cluster, files, browser, firefox
 before(async () => {
   ;[cluster, files, browser] = await Promise.all([startCluster(2), startFiles(), launchBrowser()])
+  if (!without) firefox = await launchFirefox()
 })
 after(async () => {
-  await browser?.close()
+  await Promise.all([browser, firefox].map((each) => each?.close()))
   await Promise.all([cluster, files].map((each) => each?.stop()))
 })
 
 const media = { video: { width: 160, height: 120 }, audio: true }
 
-async function pair(names, options = {}) {
+async function pair(names, options = {}, browsers = [browser, browser]) {
   const pages = await Promise.all(
-    names.map((name, i) => openCaller(browser, files, cluster.nodes[i].url, name, options)),
+    names.map((name, i) => openCaller(browsers[i], files, cluster.nodes[i].url, name, options)),
   )
   const [alice] = pages
   await alice.evaluate((b) => page.dial(b), names[1])
@@ -35,33 +47,42 @@ const tracks = (page, name) =>
     name,
   )
 
-test('hold and resume, three times: what is shown has its tracks again, and moves', async () => {
-  const [alice, bob] = await pair(['ann', 'ben'], { media })
-  await eventually(async () => (await tracks(bob, 'ann')) === 2 && (await frames(bob, 'ann')) > 2)
-  for (let i = 0; i < 3; i++) {
-    // As other libraries do it, and as this one does.
-    const turn = (on) =>
-      alice.evaluate(
-        ([on, i]) => {
-          const call = page.calls.ben
-          if (i === 2) return call.hold(on)
-          for (const one of call.pc.getTransceivers()) one.direction = on ? 'recvonly' : 'sendrecv'
-        },
-        [on, i === 2 ? 2 : 0],
+for (const [name, { mine, theirs, skip }] of Object.entries({
+  Chromium: { mine: () => browser, theirs: () => browser },
+  Firefox: { mine: () => firefox, theirs: () => firefox, skip: without },
+  'Chromium, shown in Firefox': { mine: () => browser, theirs: () => firefox, skip: without },
+  'Firefox, shown in Chromium': { mine: () => firefox, theirs: () => browser, skip: without },
+})) {
+  test(`hold and resume, three times, in ${name}: what is shown has its tracks again, and moves`, { skip }, async () => {
+    const [ann, ben] = [`ann of ${name}`, `ben of ${name}`]
+    const [alice, bob] = await pair([ann, ben], { media }, [mine(), theirs()])
+    await eventually(async () => (await tracks(bob, ann)) === 2 && (await frames(bob, ann)) > 2, 20_000)
+    for (let i = 0; i < 3; i++) {
+      // As other libraries do it, and as this one does.
+      const turn = (on) =>
+        alice.evaluate(
+          ([on, i, ben]) => {
+            const call = page.calls[ben]
+            if (i === 2) return call.hold(on)
+            for (const one of call.pc.getTransceivers()) one.direction = on ? 'recvonly' : 'sendrecv'
+          },
+          [on, i, ben],
+        )
+      await turn(true)
+      await eventually(async () => (await tracks(bob, ann)) === 0, 10_000, 'nothing comes')
+      await turn(false)
+      await eventually(
+        async () => (await tracks(bob, ann)) === 2,
+        10_000,
+        'both tracks are in the stream that is shown',
       )
-    await turn(true)
-    await eventually(async () => (await tracks(bob, 'ann')) === 0, 10_000, 'nothing comes')
-    await turn(false)
-    await eventually(
-      async () => (await tracks(bob, 'ann')) === 2,
-      10_000,
-      'both tracks are in the stream that is shown',
-    )
-    const seen = await frames(bob, 'ann')
-    await eventually(async () => (await frames(bob, 'ann')) > seen)
-  }
-  assert.deepEqual([...alice.errors, ...bob.errors], [])
-})
+      const seen = await frames(bob, ann)
+      await eventually(async () => (await frames(bob, ann)) > seen)
+    }
+    assert.deepEqual([...alice.errors, ...bob.errors], [])
+    await Promise.all([alice, bob].map((page) => page.context().close()))
+  })
+}
 
 test('the same stream again is no error; another track takes the place of one; the call says how it is doing', async () => {
   const [alice, bob] = await pair(['cat', 'dan'], { media })

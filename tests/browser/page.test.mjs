@@ -359,7 +359,10 @@ describe('an address that asks for a call', () => {
     assert.equal(await text(ann, '#ask-title'), 'Call Bob?')
     assert.equal(await text(ann, '#ask-kind'), 'Video call. You will be here as Ann.')
     assert.equal(await ann.evaluate(() => document.activeElement.id), 'ask-cancel', 'Enter does not call')
-    await isAccessible(ann, 'it asks')
+    for (const colorScheme of ['light', 'dark']) {
+      await ann.emulateMedia({ colorScheme })
+      await isAccessible(ann, 'it asks', colorScheme)
+    }
     await ann.click('#ask-call')
     await bob.click('#accept')
     for (const page of [ann, bob]) await says(page, '#call-state', /^Connected$/)

@@ -3,6 +3,7 @@
 export * from './chromium.mjs'
 export * from './cluster.mjs'
 export * from './files.mjs'
+export * from './firefox.mjs'
 export * from './haproxy.mjs'
 export * from './network.mjs'
 export * from './processes.mjs'

@@ -34,6 +34,7 @@ export function makeNamespace() {
   const directory = mkdtempSync(join(tmpdir(), 'switchboard-roaming-'))
   return {
     host,
+    address: (i) => `${links[i].subnet}.2`,
     /** The second link, besides the first. */
     addSecond: () => inside('link', 'set', `${links[1].name}n`, 'up'),
     use(...indices) {
