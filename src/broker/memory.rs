@@ -7,6 +7,7 @@ mod events;
 mod log;
 mod name;
 mod node;
+mod revocations;
 mod state;
 
 use std::sync::Arc;
@@ -100,6 +101,7 @@ impl MemoryBroker {
         state.names.clear();
         state.epoch.send_modify(|epoch| *epoch += 1);
         state.locators.clear();
+        state.revocations.clear();
         let now = Instant::now();
         state.nodes.values_mut().for_each(|node| node.until = now);
     }

@@ -7,6 +7,7 @@ mod leases;
 mod names;
 mod nodes;
 mod resumable;
+mod revocations;
 
 use delivery::{
     a_plain_session_receives_envelopes_after_the_gap, a_send_reports_its_outcome,
@@ -36,6 +37,9 @@ use resumable::{
     a_session_is_resumed_only_with_its_secret, an_inbox_keeps_unconfirmed_entries,
     inbox_limits_are_exact, inbox_limits_count_only_unconfirmed_entries,
     no_sender_fills_more_of_an_inbox_than_is_free,
+};
+use revocations::{
+    a_revocation_is_kept_until_its_tokens_have_ended, there_is_room_for_so_many_revocations,
 };
 
 /// Runs each case against each backend.
@@ -87,4 +91,6 @@ conforms! {
     two_who_call_at_once_are_in_one_call,
     events_wait_in_order_until_they_are_told,
     one_node_tells_events,
+    a_revocation_is_kept_until_its_tokens_have_ended,
+    there_is_room_for_so_many_revocations,
 }

@@ -15,7 +15,7 @@ use crate::broker::{
     BrokerError, Entry, Envelope, Flags, Inbound, Lease, Question, RESERVED_FOR, Renewal, Resume,
     Resumed, SendOptions, Sent, Terms,
 };
-use crate::model::{Address, Names, NodeId, Offset, SecretHash, SessionId};
+use crate::model::{Address, Names, NodeId, Offset, Revocation, SecretHash, SessionId, TokenGroup};
 
 /// How many [taken](State::taken) names are remembered before all are forgotten.
 const TAKEN: usize = 256;
@@ -72,6 +72,7 @@ pub(super) struct State {
     pub(super) asked: u64,
     /// Locators of HTTP sessions, and when each expires.
     pub(super) locators: HashMap<SessionId, (Bytes, Instant)>,
+    pub(super) revocations: HashMap<TokenGroup, Revocation>,
     /// For webhooks.
     pub(super) events: Events,
     /// Set by tests.

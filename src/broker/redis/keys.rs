@@ -67,6 +67,11 @@ impl Keys {
         format!("{}{{w}}:x:{of}", self.prefix)
     }
 
+    /// What is revoked, and when each revocation ends.
+    pub(super) fn revocations(&self) -> [String; 2] {
+        ["b", "e"].map(|part| format!("{}{{v}}:{part}", self.prefix))
+    }
+
     /// A user's presence lease.
     pub(super) fn presence(&self, address: &Address) -> String {
         self.of_user('p', &address.to_string())

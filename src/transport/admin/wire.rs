@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::broker::Holder;
-use crate::model::{Address, UserName};
+use crate::model::{Address, Revocation, TokenGroup, UserName};
 use crate::router::{CallView, UserView};
 use crate::telemetry::Transport;
 
@@ -23,6 +23,8 @@ pub(super) enum Ask {
     Calls(Option<(String, String)>, usize),
     /// End this session.
     Kick(String),
+    /// End the sessions with these tokens.
+    Revoke(Revoked),
 }
 
 /// The answer of a node.
@@ -35,6 +37,8 @@ pub(super) enum Reply {
     Calls(Vec<Call>),
     /// Whether the session was there.
     Kicked(bool),
+    /// How many sessions there were.
+    Revoked(usize),
 }
 
 /// A node.
@@ -120,6 +124,42 @@ pub(super) struct Nodes {
     pub(super) nodes: Vec<Node>,
 }
 
+/// The body of a revocation.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Revoke {
+    /// Tokens with this `sub`.
+    pub(super) sub: Option<String>,
+    /// The token with this `jti`.
+    pub(super) jti: Option<String>,
+    /// Only tokens of this realm; the empty one has those that name none.
+    pub(super) realm: Option<String>,
+    /// Only tokens that were issued before, in Unix seconds.
+    pub(super) issued_before: Option<u64>,
+    /// How long the longest of these tokens lasts.
+    pub(super) for_seconds: Option<u64>,
+}
+
+/// A revocation, as nodes tell it to each other.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Revoked {
+    tokens: String,
+    issued_before: u64,
+    until: u64,
+}
+
+/// What came of a revocation.
+#[derive(Debug, Serialize)]
+pub(super) struct Revocations {
+    pub(super) revoked: bool,
+    /// How many sessions it ends.
+    pub(super) sessions: usize,
+    /// When it is forgotten.
+    pub(super) until: String,
+    /// Nodes that did not answer: they read it when they can.
+    pub(super) unanswered: Vec<String>,
+}
+
 /// The body of a message to a user.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -128,6 +168,24 @@ pub(super) struct Message {
     pub(super) message: Box<serde_json::value::RawValue>,
     /// The name that the user sees as the sender.
     pub(super) from: Option<String>,
+}
+
+impl Revoked {
+    pub(super) fn of(revocation: &Revocation) -> Self {
+        Self {
+            tokens: revocation.tokens.as_str().to_owned(),
+            issued_before: revocation.issued_before,
+            until: revocation.until,
+        }
+    }
+
+    pub(super) fn revocation(&self) -> Revocation {
+        Revocation {
+            tokens: TokenGroup::known(&self.tokens),
+            issued_before: self.issued_before,
+            until: self.until,
+        }
+    }
 }
 
 impl User {
@@ -201,7 +259,7 @@ fn transport(transport: Transport) -> &'static str {
 }
 
 /// A time as RFC 3339 writes it, in whole seconds.
-fn time(time: SystemTime) -> String {
+pub(super) fn time(time: SystemTime) -> String {
     let since = time.duration_since(SystemTime::UNIX_EPOCH);
     let seconds = Duration::from_secs(since.unwrap_or_default().as_secs());
     humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + seconds).to_string()
