@@ -126,6 +126,10 @@ pub trait Broker: Revocations + Send + Sync + fmt::Debug + 'static {
     /// it. Best effort.
     fn reserve(&self, address: &Address, owner: &SecretHash);
 
+    /// Remembers for `ttl` who may call this user (`None`: everybody), also while nobody holds the name: whoever may
+    /// not gets [`Sent::NotCallable`] all the same, and learns nothing. Best effort.
+    fn set_callers(&self, address: &Address, callable_by: Option<&Names>, ttl: Duration);
+
     /// Drops the subscription that [`claim`](Self::claim) or [`resume`](Self::resume) made for this lease. Not part of
     /// [`release`](Self::release): a plain session keeps it until the barrier behind its release has come back, and a
     /// session that was taken over drops it without releasing anything.

@@ -2,7 +2,7 @@
 
 use std::future::pending;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -11,6 +11,9 @@ use super::{Session, Socket};
 use crate::limits::RateLimit;
 use crate::model::{Claims, CloseReason, Correlation, Event, Refusal, Secret};
 use crate::protocol::Codec;
+
+/// How long it is remembered at most who may call a user.
+const CALLERS_KEPT: Duration = Duration::from_hours(30 * 24);
 
 /// What a new token says or why it is refused, and the request's id.
 pub(super) type Renewed = (Result<Arc<Claims>, Refusal>, Option<Correlation>);
@@ -48,6 +51,10 @@ impl<S: Socket, D: Codec> Session<S, D> {
             return Ok(());
         };
         runner.state.set_claims(claims.clone());
+        if let (Some(claims), Some(valid_for)) = (&claims, valid_for) {
+            let (broker, callers) = (runner.router.broker(), claims.callable_by.as_ref());
+            broker.set_callers(runner.address(), callers, valid_for.min(CALLERS_KEPT));
+        }
         runner.describe(transport, D::NAME, claims.clone());
         // Whoever revokes it from here on finds it.
         let revoked = claims.is_some_and(|claims| runner.router.check_token(&claims).is_err());

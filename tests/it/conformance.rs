@@ -11,7 +11,7 @@ mod revocations;
 
 use delivery::{
     a_plain_session_receives_envelopes_after_the_gap, a_send_reports_its_outcome,
-    envelopes_arrive_in_order_before_the_barrier,
+    an_absence_is_told_to_those_who_may_call, envelopes_arrive_in_order_before_the_barrier,
     missed_pushes_are_announced_and_stay_in_the_inbox, only_those_whom_a_lease_names_reach_it,
 };
 use events::{
@@ -69,6 +69,7 @@ conforms! {
     a_release_returns_unread_entries,
     a_send_reports_its_outcome,
     only_those_whom_a_lease_names_reach_it,
+    an_absence_is_told_to_those_who_may_call,
     envelopes_arrive_in_order_before_the_barrier,
     missed_pushes_are_announced_and_stay_in_the_inbox,
     a_plain_session_receives_envelopes_after_the_gap,

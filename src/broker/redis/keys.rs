@@ -32,6 +32,11 @@ impl Keys {
         self.of_user('r', &address.to_string())
     }
 
+    /// Who may call a user, also while nobody has the name.
+    pub(super) fn callers(&self, address: &Address) -> String {
+        self.of_user('b', &address.to_string())
+    }
+
     /// The locator of an HTTP session.
     pub(super) fn home(&self, session: SessionId) -> String {
         self.of_user('l', &session.to_string())
