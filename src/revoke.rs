@@ -18,18 +18,23 @@ const WITHIN: Duration = Duration::from_secs(5);
 pub struct Tokens {
     /// The tokens with this `sub`, as they write it
     #[arg(long, value_name = "SUB")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     sub: Option<String>,
     /// The token with this `jti`
     #[arg(long, value_name = "ID", conflicts_with_all = ["sub", "issued_before"])]
+    #[serde(skip_serializing_if = "Option::is_none")]
     jti: Option<String>,
     /// Only tokens of this realm; '' for those that name none
     #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     realm: Option<String>,
     /// Only tokens that were issued before this time: 2026-01-31T12:00:00Z, or Unix seconds [now, with --sub]
     #[arg(long, value_name = "TIME", value_parser = time, required_unless_present_any = ["sub", "jti"])]
+    #[serde(skip_serializing_if = "Option::is_none")]
     issued_before: Option<u64>,
     /// How long the longest of these tokens lasts, such as 12h [30d]
     #[arg(long = "for", value_name = "DURATION", value_parser = seconds)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     for_seconds: Option<u64>,
     /// The admin listener of any node, such as `http://10.0.0.5:9091` [admin.listen]
     #[arg(long, value_name = "URL")]

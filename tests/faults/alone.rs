@@ -73,7 +73,12 @@ async fn an_operator_revokes_by_a_command() {
     for (wrong, code, says) in [
         (&["--sub", "alice"][..], 1, "admin.token_file"),
         (
-            &["--sub", "alice", "--set", "admin.token=0123456789abcdef-kez"],
+            &[
+                "--sub",
+                "alice",
+                "--set",
+                "admin.token=0123456789abcdef-kez",
+            ],
             1,
             "403",
         ),

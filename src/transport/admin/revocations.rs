@@ -127,6 +127,7 @@ mod tests {
             (all.tokens, all.issued_before),
             (TokenGroup::all(None), 900)
         );
+        assert_eq!(read(r#"{"issued_before":9e2}"#).unwrap().issued_before, 900);
         let older = read(r#"{"sub":"alice","issued_before":900}"#).unwrap();
         assert_eq!(older.issued_before, 900);
         let later = read(r#"{"issued_before":9000}"#).unwrap();
@@ -141,6 +142,10 @@ mod tests {
             r#"{"sub":"alice","jti":"7"}"#.to_owned(),
             r#"{"jti":"7","issued_before":900}"#.to_owned(),
             r#"{"sub":""}"#.to_owned(),
+            r#"{"sub":"alice","jti":null}"#.to_owned(),
+            r#"{"issued_before":null}"#.to_owned(),
+            r#"{"issued_before":1.5}"#.to_owned(),
+            r#"{"issued_before":-1}"#.to_owned(),
             r#"{"sub":"alice","for_seconds":0}"#.to_owned(),
             r#"{"sub":"alice","for_seconds":99999999}"#.to_owned(),
             r#"{"sub":"alice","name":"alice"}"#.to_owned(),

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::broker::Holder;
 use crate::model::{Address, Revocation, TokenGroup, UserName};
@@ -129,14 +129,19 @@ pub(super) struct Nodes {
 #[serde(deny_unknown_fields)]
 pub(super) struct Revoke {
     /// Tokens with this `sub`.
+    #[serde(default, deserialize_with = "given")]
     pub(super) sub: Option<String>,
     /// The token with this `jti`.
+    #[serde(default, deserialize_with = "given")]
     pub(super) jti: Option<String>,
     /// Only tokens of this realm; the empty one has those that name none.
+    #[serde(default, deserialize_with = "given")]
     pub(super) realm: Option<String>,
     /// Only tokens that were issued before, in Unix seconds.
+    #[serde(default, deserialize_with = "whole")]
     pub(super) issued_before: Option<u64>,
     /// How long the longest of these tokens lasts.
+    #[serde(default, deserialize_with = "whole")]
     pub(super) for_seconds: Option<u64>,
 }
 
@@ -168,6 +173,26 @@ pub(super) struct Message {
     pub(super) message: Box<serde_json::value::RawValue>,
     /// The name that the user sees as the sender.
     pub(super) from: Option<String>,
+}
+
+/// A field that may be left out, but not be null.
+fn given<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    String::deserialize(from).map(Some)
+}
+
+/// A whole number of seconds up to the year 9999, which JSON may write as `1.0`.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "it is within the range"
+)]
+fn whole<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+    const LATEST: f64 = 253_402_300_799.0;
+    let number = f64::deserialize(from)?;
+    if number.fract() != 0.0 || !(0.0..=LATEST).contains(&number) {
+        return Err(serde::de::Error::custom("no whole number of seconds"));
+    }
+    Ok(Some(number as u64))
 }
 
 impl Revoked {
