@@ -294,6 +294,10 @@ async fn start_services(
         "user lease renewal",
         Box::pin(Arc::clone(router).keep_users()),
     );
+    service(
+        "revocations",
+        Box::pin(Arc::clone(router).keep_revocations()),
+    );
     let summed = Arc::clone(repeats);
     service("log", Box::pin(async move { summed.sum_up().await }));
     service("presence watch", Box::pin(Arc::clone(router).watch()));

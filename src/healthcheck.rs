@@ -3,8 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use http_body_util::Empty;
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1;
+use hyper::http::request::Builder;
 use hyper::{Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -38,31 +40,40 @@ pub async fn ask(listen: SocketAddr) -> Result<(), Unhealthy> {
         address,
         cause: cause.to_string(),
     };
-    match timeout(WITHIN, get_readyz(address)).await {
-        Ok(Ok(StatusCode::OK)) => Ok(()),
-        Ok(Ok(status)) => Err(Unhealthy::NotReady(status)),
-        Ok(Err(error)) => Err(no_answer(&error)),
-        Err(elapsed) => Err(no_answer(&elapsed)),
+    let (node, request) = (address.to_string(), Request::get("/readyz"));
+    match send(&node, request, Bytes::new(), WITHIN).await {
+        Ok((StatusCode::OK, _)) => Ok(()),
+        Ok((status, _)) => Err(Unhealthy::NotReady(status)),
+        Err(error) => Err(no_answer(&error)),
     }
 }
 
-async fn get_readyz(
-    address: SocketAddr,
-) -> Result<StatusCode, Box<dyn std::error::Error + Send + Sync>> {
-    let stream = TcpStream::connect(address).await?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let request = Request::get("/readyz")
-        .header(header::HOST, address.to_string())
-        .body(Empty::<bytes::Bytes>::new())?;
-    let asking = sender.send_request(request);
-    tokio::select! {
-        response = asking => Ok(response?.status()),
-        broken = connection => Err(broken.err().map_or_else(|| "closed".into(), Into::into)),
-    }
+/// Sends a request to an admin listener. Returns the status and the body of the answer.
+pub(crate) async fn send(
+    node: &str,
+    request: Builder,
+    body: Bytes,
+    within: Duration,
+) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error + Send + Sync>> {
+    let sending = async {
+        let stream = TcpStream::connect(node).await?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        let request = request.header(header::HOST, node).body(Full::new(body))?;
+        let asking = async {
+            let answer = sender.send_request(request).await?;
+            let status = answer.status();
+            Ok((status, answer.into_body().collect().await?.to_bytes()))
+        };
+        tokio::select! {
+            answer = asking => answer,
+            broken = connection => Err(broken.err().map_or_else(|| "closed".into(), Into::into)),
+        }
+    };
+    timeout(within, sending).await?
 }
 
 /// Maps an unspecified listen address to loopback.
-fn reachable(listen: SocketAddr) -> SocketAddr {
+pub(crate) fn reachable(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),

@@ -105,9 +105,9 @@
 //!
 //! Tasks begin in two places. [`app`] runs the services, and the node drains if one of them ends: the broker's drivers
 //! (publishers, node channel, subscriber, probe, gap announcer), the answers to HTTP questions, the inbound pump, the
-//! two lease renewers, the presence watch, the certificate watcher, the log's sums, the answers for operators, the
-//! recorder and the teller of webhooks, the two listeners. [`transport`] runs one task for each connection, which
-//! becomes its session, and one for each HTTP session whose home is here.
+//! two lease renewers, the reader of revocations, the presence watch, the certificate watcher, the log's sums, the
+//! answers for operators, the recorder and the teller of webhooks, the two listeners. [`transport`] runs one task for
+//! each connection, which becomes its session, and one for each HTTP session whose home is here.
 
 pub mod model;
 
@@ -139,3 +139,4 @@ mod bugs;
 
 pub mod app;
 pub mod healthcheck;
+pub mod revoke;

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ErrorKind};
 use clap::{Parser, Subcommand};
 use switchboard::app::{App, StartError};
 use switchboard::config::{Config, Sources};
 use switchboard::model::NodeId;
+use switchboard::revoke::Tokens;
 use switchboard::telemetry::Telemetry;
 use switchboard::transport::Tls;
 use switchboard::{healthcheck, telemetry};
@@ -61,6 +62,8 @@ enum Command {
     Config(ConfigCommand),
     /// Exit with 0 if the node at admin.listen is ready; for containers without a shell
     Healthcheck,
+    /// Revoke tokens in the whole cluster; the key is that of the admin API
+    Revoke(Box<Tokens>),
 }
 
 #[derive(Debug, Subcommand)]
@@ -106,7 +109,9 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => {
             // clap also returns --help and --version as errors.
-            if error.kind() == ErrorKind::ValueValidation {
+            let argument = error.get(ContextKind::InvalidArg).map(ToString::to_string);
+            let is_setting = argument.is_some_and(|argument| argument.starts_with("--set"));
+            if is_setting && error.kind() == ErrorKind::ValueValidation {
                 // It would repeat the value, which may contain a password.
                 eprintln!("--set needs KEY=VALUE, such as drain.window=10s");
             } else {
@@ -139,6 +144,7 @@ fn main() -> ExitCode {
                 }
             }
         }),
+        Some(Command::Revoke(tokens)) => block_on(1, revoke(config, tokens)),
         None => block_on(config.workers, async move {
             let node = NodeId::start(&config.node_id);
             let (telemetry, running, log) = match telemetry::start(&config.telemetry, &node) {
@@ -155,6 +161,20 @@ fn main() -> ExitCode {
             log.finish();
             code
         }),
+    }
+}
+
+async fn revoke(config: Config, tokens: Box<Tokens>) -> ExitCode {
+    let revoking = tokens.revoke(config.admin_listen, config.admin_token.as_ref());
+    match revoking.await {
+        Ok(sessions) => {
+            let _ = writeln!(std::io::stdout(), "Revoked; sessions ended: {sessions}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
     }
 }
 

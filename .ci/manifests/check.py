@@ -24,7 +24,7 @@ import yaml
 VERSIONS = ["1.30", "1.32", "1.34", kubernetes_validate.latest_version()]
 SCHEMAS = {path.stem: json.loads(path.read_text()) for path in (Path(__file__).parent / "schemas").glob("*.json")}
 # Secrets that the operator creates; the README line of prod says how.
-EXTERNAL_SECRETS = {"switchboard-redis", "switchboard-tls", "switchboard-turn"}
+EXTERNAL_SECRETS = {"switchboard-redis", "switchboard-secrets", "switchboard-tls", "switchboard-turn"}
 # After drain.deadline a node still has this many seconds to close its sessions in Redis (FABRIC_WITHIN in app.rs).
 LAST_WORDS = 5
 # The first compatible version, and the first that is not. Grafana's Jaeger data source is broken in 12.1
@@ -248,6 +248,8 @@ class Cluster:
         for volume in spec.get("volumes", []):
             if "configMap" in volume and not self.has("ConfigMap", volume["configMap"]["name"]):
                 yield f"there is no ConfigMap {volume['configMap']['name']}"
+            if "secret" in volume and volume["secret"]["secretName"] not in EXTERNAL_SECRETS:
+                yield f"there is no Secret {volume['secret']['secretName']}"
         account = spec.get("serviceAccountName", "default")
         if account != "default" and not self.has("ServiceAccount", account):
             yield f"there is no ServiceAccount {account}"

@@ -18,6 +18,7 @@ TYPOS = [
     ("base/deployment.yaml", "terminationGracePeriodSeconds: 45", "terminationGracePeriodSeconds: 30", "terminationGracePeriodSeconds 30"),
     ("base/deployment.yaml", "              port: admin", "              port: adnim", "adnim"),
     ("base/deployment.yaml", "name: POD_UID", "name: POD_UDI", "$(POD_UID)"),
+    ("base/deployment.yaml", "secretName: switchboard-secrets", "secretName: switchboard-secret", "there is no Secret switchboard-secret"),
     ("base/services.yaml", "targetPort: ws", "targetPort: sw", "port sw is none"),
     ("base/services.yaml", "  selector:\n    app.kubernetes.io/name: switchboard", "  selector:\n    app.kubernetes.io/name: switchbord", "takes no pods"),
     ("base/disruption.yaml", "unhealthyPodEvictionPolicy", "unhealthyPodEvictonPolicy", "unhealthyPodEvictonPolicy"),

@@ -62,6 +62,8 @@ pub struct Settings {
     pub audience: Vec<String>,
     /// Accepted `iss`; empty for any.
     pub issuer: Vec<String>,
+    /// Connections of one `sub`, if its token does not say; 0 for no limit.
+    pub sessions_per_user: u32,
 }
 
 /// Why tokens cannot be checked.
@@ -82,6 +84,7 @@ pub struct Auth {
     files: Files,
     jwks: Option<Jwks>,
     expected: Expected,
+    sessions_per_user: u32,
     connections: Connections,
 }
 
@@ -98,6 +101,7 @@ impl Auth {
                 audience: settings.audience,
                 issuer: settings.issuer,
             },
+            sessions_per_user: settings.sessions_per_user,
             connections: Connections::default(),
         })
     }
@@ -172,11 +176,14 @@ impl Auth {
         }
     }
 
-    /// Counts one connection of the token's owner, if the token limits them.
-    pub fn connect(&self, claims: &Claims) -> Result<Option<OwnersPermit>, Refusal> {
-        let Some(most) = claims.connections else {
+    /// Counts one connection of the token's owner, if they are limited. One that `resumes` a session replaces another
+    /// connection, which may not have been noticed to be lost.
+    pub fn connect(&self, claims: &Claims, resumes: bool) -> Result<Option<OwnersPermit>, Refusal> {
+        let limit = (self.sessions_per_user > 0).then_some(self.sessions_per_user);
+        let Some(most) = claims.connections.or(limit) else {
             return Ok(None);
         };
+        let most = if resumes { u32::MAX } else { most };
         let permit = self.connections.acquire(claims, most);
         let refused = Refusal::TooMany("Too many connections with this token: close some");
         permit.map(Some).ok_or(refused)

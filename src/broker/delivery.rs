@@ -73,7 +73,7 @@ pub enum Sent {
     /// Nobody is subscribed to the channel of this plain holder: its node is reconnecting, or dead. Nothing was
     /// delivered.
     NoSubscriber(Holder),
-    /// The holder may not be called by the sender.
+    /// The user may not be called by the sender, whether or not anybody holds the name.
     NotCallable,
     /// Nobody holds the name, or a session other than the one that was meant.
     Absent,

@@ -3,10 +3,12 @@
 //! A deployment without Redis connects one node, tests connect up to three. It keeps the promises that Redis keeps,
 //! expiry included, so tests of everything above the broker run on it too.
 
+mod callers;
 mod events;
 mod log;
 mod name;
 mod node;
+mod revocations;
 mod state;
 
 use std::sync::Arc;
@@ -100,6 +102,8 @@ impl MemoryBroker {
         state.names.clear();
         state.epoch.send_modify(|epoch| *epoch += 1);
         state.locators.clear();
+        state.revocations.clear();
+        state.callers.clear();
         let now = Instant::now();
         state.nodes.values_mut().for_each(|node| node.until = now);
     }

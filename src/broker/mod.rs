@@ -17,6 +17,7 @@ mod node;
 mod receipt;
 mod record;
 pub mod redis;
+mod revocations;
 mod sender;
 
 pub use delivery::{Entry, Inbound, Inbox, InboxLimits, SendOptions, Sent};
@@ -29,6 +30,7 @@ use node::QUESTIONS;
 pub use node::{Epoch, Heartbeat, Nodes, Question, Questions, StoreReport, Topic, Verdict};
 pub use receipt::{Answer, Outcome, Receipt, Receipts};
 pub use record::{Confirmed, RecordUpdate, Resume, Resumed, SINCE};
+pub use revocations::Revocations;
 pub use sender::Sender;
 use sender::SenderCache;
 
@@ -69,7 +71,7 @@ use crate::model::{Address, Names, NodeId, Offset, Realm, SecretHash, SessionId,
 /// each address when they are called, not when they are awaited. There is one exception: an envelope may overtake a
 /// save of its receiver's record, unless the save rewrites the whole record. The two touch different data.
 #[async_trait]
-pub trait Broker: Send + Sync + fmt::Debug + 'static {
+pub trait Broker: Revocations + Send + Sync + fmt::Debug + 'static {
     /// Claims a name. `over` is a holder that is known to be dead: its lease may be replaced. `secret` is given for a
     /// resumable session. `from` proves whose a [reserved](Self::reserve) name is.
     async fn claim(
@@ -123,6 +125,10 @@ pub trait Broker: Send + Sync + fmt::Debug + 'static {
     /// Reserves a name, which is about to be free, for [`RESERVED_FOR`]. Until then only a claim with this proof wins
     /// it. Best effort.
     fn reserve(&self, address: &Address, owner: &SecretHash);
+
+    /// Remembers for `ttl` who may call this user (`None`: everybody), also while nobody holds the name: whoever may
+    /// not gets [`Sent::NotCallable`] all the same, and learns nothing. Best effort.
+    fn set_callers(&self, address: &Address, callable_by: Option<&Names>, ttl: Duration);
 
     /// Drops the subscription that [`claim`](Self::claim) or [`resume`](Self::resume) made for this lease. Not part of
     /// [`release`](Self::release): a plain session keeps it until the barrier behind its release has come back, and a

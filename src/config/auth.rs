@@ -1,4 +1,4 @@
-//! Reads the section `[auth]`.
+//! Reads the section `[auth]`, and what is limited for the owners of tokens.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -44,6 +44,7 @@ pub(super) fn read(reader: &mut Reader) -> Settings {
         jwks_url,
         audience: reader.list("auth.jwt.audience"),
         issuer: reader.list("auth.jwt.issuer"),
+        sessions_per_user: reader.number("limits.sessions_per_user", "a number; 0 for no limit"),
     }
 }
 

@@ -197,6 +197,8 @@ pub enum CloseReason {
     NotAdmitted,
     /// The token's time is over, and the client sent no new one.
     TokenExpired,
+    /// An operator has revoked the token.
+    TokenRevoked,
     /// An operator ended the session.
     Kicked,
 }
@@ -211,7 +213,7 @@ impl CloseReason {
             Self::Overloaded => Some(1013),
             Self::Replaced => Some(4000),
             Self::NameLost => Some(4001),
-            Self::TokenExpired => Some(4003),
+            Self::TokenExpired | Self::TokenRevoked => Some(4003),
             Self::Kicked => Some(4005),
             Self::TooSlow => Some(4008),
             Self::NoLogin => Some(4009),
@@ -221,7 +223,7 @@ impl CloseReason {
     }
 
     /// All reasons.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::ByClient,
         Self::Dropped,
         Self::TooLarge,
@@ -236,6 +238,7 @@ impl CloseReason {
         Self::TooFast,
         Self::NotAdmitted,
         Self::TokenExpired,
+        Self::TokenRevoked,
         Self::Kicked,
     ];
 
@@ -256,6 +259,7 @@ impl CloseReason {
             Self::TooFast => "too_fast",
             Self::NotAdmitted => "not_admitted",
             Self::TokenExpired => "token_expired",
+            Self::TokenRevoked => "token_revoked",
             Self::Kicked => "kicked",
         }
     }
@@ -277,6 +281,7 @@ impl CloseReason {
             Self::TooFast => "kept exceeding the rate limit",
             Self::NotAdmitted => "the login was refused",
             Self::TokenExpired => "the token has expired",
+            Self::TokenRevoked => "the token was revoked",
             Self::Kicked => "an operator ended this session",
         }
     }
@@ -285,9 +290,11 @@ impl CloseReason {
     pub fn leave_reason(self) -> LeaveReason {
         match self {
             Self::ByClient | Self::Draining | Self::NotAdmitted => LeaveReason::Closed,
-            Self::TooLarge | Self::TooFast | Self::TokenExpired | Self::Kicked => {
-                LeaveReason::Kicked
-            }
+            Self::TooLarge
+            | Self::TooFast
+            | Self::TokenExpired
+            | Self::TokenRevoked
+            | Self::Kicked => LeaveReason::Kicked,
             Self::Replaced => LeaveReason::Replaced,
             Self::Dropped
             | Self::Overloaded
@@ -316,6 +323,7 @@ impl CloseReason {
             | Self::Expired
             | Self::NotAdmitted
             | Self::TokenExpired
+            | Self::TokenRevoked
             | Self::Kicked => false,
         }
     }
@@ -323,7 +331,7 @@ impl CloseReason {
     /// Who caused it.
     pub fn blame(self) -> Blame {
         match self {
-            Self::Draining | Self::Overloaded | Self::Kicked => Blame::Node,
+            Self::Draining | Self::Overloaded | Self::TokenRevoked | Self::Kicked => Blame::Node,
             Self::NameLost => Blame::Broker,
             _ => Blame::Client,
         }

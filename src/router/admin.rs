@@ -8,11 +8,11 @@ use super::mailbox::Mail;
 use crate::broker::{
     BrokerError, Envelope, Holder, Lease, Payload, Receipts, SendOptions, Sender, Sent,
 };
-use crate::model::{Address, NodeId, Offset, SessionId, Signal, UserName};
+use crate::model::{Address, Claims, CloseReason, NodeId, Offset, SessionId, Signal, UserName};
 use crate::telemetry::Transport;
 
-/// How the client of a session is connected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How the client of a session is connected, and what its token says.
+#[derive(Clone, Debug)]
 pub struct Client {
     /// The transport.
     pub transport: Transport,
@@ -20,6 +20,8 @@ pub struct Client {
     pub protocol: &'static str,
     /// When the session began.
     pub since: SystemTime,
+    /// What its token says, if it has one.
+    pub claims: Option<Arc<Claims>>,
 }
 
 /// A session of this node.
@@ -47,7 +49,8 @@ pub struct CallView {
 }
 
 impl Router {
-    /// Records how the client of a session is connected, which completes its login for operators.
+    /// Records how the client of a session is connected, which completes its login for operators, or that it has a new
+    /// token.
     pub fn describe(&self, lease: &Lease, client: Client) {
         self.registry.describe(lease, client);
     }
@@ -57,7 +60,7 @@ impl Router {
         let mut users = Vec::new();
         self.registry.each(|lease, client| {
             if after.is_none_or(|after| lease.address > *after) {
-                users.push((lease.clone(), client));
+                users.push((lease.clone(), client.clone()));
             }
         });
         users.sort_unstable_by(|(one, _), (other, _)| one.address.cmp(&other.address));
@@ -113,7 +116,8 @@ impl Router {
 
     /// Ends a session of this node. False if it is not here.
     pub fn kick(&self, session: SessionId) -> bool {
-        self.registry.post(session, Mail::Kicked)
+        self.registry
+            .post(session, Mail::Ended(CloseReason::Kicked))
     }
 
     /// Ends a session whose node does not answer: it cannot be resumed any more.

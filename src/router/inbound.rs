@@ -47,6 +47,7 @@ impl Router {
             }
             Inbound::Gap(None) => {
                 self.local.telemetry.metrics.gap(false);
+                self.revocations.missed();
                 for mailbox in self.registry.mailboxes() {
                     // A full mailbox ends its session.
                     let _ = mailbox.post(Mail::Gap);

@@ -53,6 +53,10 @@ impl Router {
             // If this beat fails, the next one sends the same.
             let _ = self.first_beat().await;
         }
+        // Whoever was revoked before must not get in.
+        while self.read_revocations().await.is_err() {
+            sleep(self.local.terms.node_ttl / 50).await;
+        }
         self.expiry_guard.first_beat();
     }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::broker::{Entry, Envelope, Holder, Payload, Question};
 use crate::bugs::{self, Bug};
-use crate::model::{NodeId, UserName};
+use crate::model::{CloseReason, NodeId, UserName};
 
 /// One mail in this many is timed. Two clock reads cost about a hundredth of a relay.
 const TIMED_ONE_IN: u8 = 16;
@@ -47,8 +47,8 @@ pub enum Mail {
     NodeLost(NodeId),
     /// Another session holds the name now.
     NameLost,
-    /// An operator ends the session.
-    Kicked,
+    /// An operator ends the session, for this reason.
+    Ended(CloseReason),
     /// A newer connection has taken the session over. Carries its generation.
     Replaced(u32),
     /// The same, read from the store: that connection may be gone again.

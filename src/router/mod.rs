@@ -14,6 +14,7 @@ mod node_monitor;
 mod presence;
 mod registry;
 mod resume;
+mod revocations;
 
 pub use admin::{CallView, Client, UserView};
 pub use facts::{Facts, ToldFacts};
@@ -34,6 +35,7 @@ use self::expiry_guard::ExpiryGuard;
 use self::mailbox::NotPosted;
 use self::presence::Watchers;
 use self::registry::{LocalRoute, Registry};
+use self::revocations::Revocations;
 use crate::broker::{
     self, Broker, BrokerError, Entry, Envelope, Epoch, Holder, Lease, Question, Receipt,
     SendOptions, Sent, Terms, Verdict,
@@ -42,8 +44,8 @@ use crate::model::{Address, NodeId, Offset, SessionId};
 use crate::telemetry::Telemetry;
 
 /// Holds the names of one node's sessions and routes their signals. Shared through an `Arc`. The node must run its
-/// services: [`listen`](Self::listen), [`keep_node`](Self::keep_node), [`keep_users`](Self::keep_users) and
-/// [`watch`](Self::watch).
+/// services: [`listen`](Self::listen), [`keep_node`](Self::keep_node), [`keep_users`](Self::keep_users),
+/// [`keep_revocations`](Self::keep_revocations) and [`watch`](Self::watch).
 #[derive(Debug)]
 pub struct Router {
     local: Arc<LocalNode>,
@@ -57,6 +59,7 @@ pub struct Router {
     expiry_guard: ExpiryGuard,
     watches: Watchers,
     doubts: Challenges,
+    revocations: Revocations,
     /// Notified when every lease must be renewed soon rather than in its turn.
     renew_all: tokio::sync::Notify,
     /// Set when the epoch changes, cleared when the round of renewals that tells every session begins.
@@ -121,6 +124,7 @@ impl Router {
             registry: Registry::default(),
             watches: Watchers::default(),
             doubts: Challenges::default(),
+            revocations: Revocations::default(),
             renew_all: tokio::sync::Notify::new(),
             is_new_epoch: AtomicBool::new(false),
             left_behind: AtomicBool::new(false),

@@ -159,19 +159,23 @@ impl Registry {
         }
     }
 
-    /// Records how the client of a session is connected.
+    /// Records how the client of a session is connected. What was recorded first says since when.
     pub(super) fn describe(&self, lease: &Lease, client: Client) {
         let mut state = self.lock();
         let entry = state.sessions.get_mut(&lease.session);
         if let Some(entry) = entry.filter(|entry| entry.lease.generation == lease.generation) {
-            entry.client = Some(client);
+            let since = entry.client.as_ref().map(|known| known.since);
+            entry.client = Some(Client {
+                since: since.unwrap_or(client.since),
+                ..client
+            });
         }
     }
 
     /// Calls `with` on each session that is logged in.
-    pub(super) fn each(&self, mut with: impl FnMut(&Lease, Client)) {
+    pub(super) fn each(&self, mut with: impl FnMut(&Lease, &Client)) {
         for entry in self.lock().sessions.values() {
-            if let Some(client) = entry.client {
+            if let Some(client) = &entry.client {
                 with(&entry.lease, client);
             }
         }
@@ -181,7 +185,7 @@ impl Registry {
     pub(super) fn described(&self, session: SessionId) -> Option<(Lease, Client)> {
         let state = self.lock();
         let entry = state.sessions.get(&session)?;
-        Some((entry.lease.clone(), entry.client?))
+        Some((entry.lease.clone(), entry.client.clone()?))
     }
 
     /// Marks the session as detached and calls `with` on the changed lease. The lock is held meanwhile, as in

@@ -21,7 +21,7 @@ enum Wait {
     Resumed,
     /// The grace is over, or another session holds the name.
     Over,
-    /// An operator ended the session.
+    /// An operator ended the session, or revoked its token.
     Kicked,
     /// The node stops.
     Stopped,
@@ -100,7 +100,9 @@ impl Runner {
                 match action {
                     Action::End(CloseReason::Replaced) => return Wait::Resumed,
                     Action::End(CloseReason::NameLost) => return Wait::Over,
-                    Action::End(CloseReason::Kicked) => return Wait::Kicked,
+                    Action::End(CloseReason::Kicked | CloseReason::TokenRevoked) => {
+                        return Wait::Kicked;
+                    }
                     // No client is connected, and a full mailbox does no harm: everything is in the inbox.
                     Action::End(_) | Action::Tell(_) | Action::Ping | Action::EndSpan(_) => {}
                     Action::Challenge => self.on(Input::Answer(Verdict::Detached)),

@@ -141,8 +141,9 @@ impl<S: Socket, D: Codec> Session<S, D> {
         let callers = claims
             .as_ref()
             .and_then(|claims| claims.callable_by.clone());
-        let claimed = self.claim_again(address, callers, &proof, last).await?;
-        self.go_on_with(claimed, claims);
+        let claimed = self.claim_again(address, (callers, &claims), &proof, last);
+        let claimed = claimed.await?;
+        self.go_on_with(claimed, claims)?;
         if greet {
             self.greet();
         }
@@ -154,7 +155,7 @@ impl<S: Socket, D: Codec> Session<S, D> {
     async fn claim_again(
         &mut self,
         address: Address,
-        callers: Option<Names>,
+        (callers, claims): (Option<Names>, &Option<Arc<Claims>>),
         proof: &Proof,
         mut last: Option<Offset>,
     ) -> Result<Claimed, CloseReason> {
@@ -166,6 +167,7 @@ impl<S: Socket, D: Codec> Session<S, D> {
                 Ok(claimed) => return Ok(claimed),
                 Err(ResumeError::Unheard(claimed, reason)) => {
                     self.runner = Some(self.runner_of(*claimed));
+                    self.grant(claims.clone())?;
                     return Err(reason);
                 }
                 Err(ResumeError::Refused(Refusal::Unavailable { retry_after })) => {
@@ -183,7 +185,11 @@ impl<S: Socket, D: Codec> Session<S, D> {
     }
 
     /// Goes on with a session that was claimed.
-    fn go_on_with(&mut self, claimed: Claimed, claims: Option<Arc<Claims>>) {
+    fn go_on_with(
+        &mut self,
+        claimed: Claimed,
+        claims: Option<Arc<Claims>>,
+    ) -> Result<(), CloseReason> {
         let metrics = &self.context.router.telemetry().metrics;
         self.gauge = Some(metrics.logged_in(self.transport(), D::NAME));
         self.heartbeat.logged_in();
@@ -191,13 +197,12 @@ impl<S: Socket, D: Codec> Session<S, D> {
         // now.
         let runs_out = self.context.ice.renewed_after();
         self.heartbeat.renews_in(runs_out.map(|_| Duration::ZERO));
-        let mut runner = self.runner_of(claimed);
-        runner.describe(self.transport(), D::NAME);
+        let runner = self.runner_of(claimed);
         if let Some(http) = &mut self.http {
             http.current.confirmed = runner.state.confirmed();
         }
         self.runner = Some(runner);
-        self.grant(claims);
+        self.grant(claims)
     }
 
     /// Answers a login whose answer the client may not have.

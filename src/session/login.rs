@@ -62,15 +62,14 @@ impl<S: Socket, D: Codec> Session<S, D> {
         let tried = self.try_login(request).await;
         let mut why_not = None;
         let told = match tried.inspect_err(|reason| metrics.resume(Err(reason.label())))? {
-            Ok((mut runner, claims)) => {
-                runner.describe(self.transport(), D::NAME);
+            Ok((runner, claims)) => {
                 if !runner.is_resumed() {
                     runner.tell_begin();
                 }
                 count(Ok(()));
                 self.gauge = Some(metrics.logged_in(self.transport(), D::NAME));
                 self.runner = Some(runner);
-                self.grant(claims);
+                self.grant(claims)?;
                 let Some(runner) = &self.runner else {
                     unreachable!("the session has begun")
                 };
@@ -150,6 +149,7 @@ impl<S: Socket, D: Codec> Session<S, D> {
             Err(ResumeError::Refused(refusal)) => Ok(Err(refusal)),
             Err(ResumeError::Unheard(claimed, reason)) => {
                 self.runner = Some(self.runner_of(*claimed));
+                self.grant(claims)?;
                 Err(reason)
             }
             Err(ResumeError::WrongSecret) => {
@@ -182,6 +182,9 @@ impl<S: Socket, D: Codec> Session<S, D> {
         }
         let (token, admitted) = (request.token.as_deref(), self.context.admitted.as_ref());
         let claims = self.context.auth.admit(token, admitted).await?;
+        if let Some(claims) = &claims {
+            self.context.router.check_token(claims)?;
+        }
         let name = UserName::parse(&request.name).map_err(Refusal::InvalidName)?;
         let mut realm = self.context.realm.clone();
         if let Some(claims) = &claims {
@@ -189,7 +192,8 @@ impl<S: Socket, D: Codec> Session<S, D> {
             realm = claims.realm_at(&realm)?;
             // Released first: the login that failed before may have been of the same owner.
             self.owners = None;
-            self.owners = self.context.auth.connect(claims)?;
+            let resumes = request.resume.is_some();
+            self.owners = self.context.auth.connect(claims, resumes)?;
         }
         Ok((Address::new(realm, name), claims))
     }

@@ -153,10 +153,7 @@ impl<S: Socket, D: Codec> Session<S, D> {
                     self.handle(event);
                     Ok(())
                 }
-                Wake::Renewed(renewed) => {
-                    self.take_token(renewed);
-                    Ok(())
-                }
+                Wake::Renewed(renewed) => self.take_token(renewed),
             };
             let said = self.write_actions().await;
             if let Err(reason) = acted.and(said) {

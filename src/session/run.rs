@@ -40,8 +40,11 @@ async fn hold<S: Socket, D: Codec>(
         socket,
         runner,
         context,
+        owners,
         ..
     } = *session;
+    // Parked sessions are no connections.
+    drop(owners);
     let address = context.address;
     let farewell = Box::pin(farewell(socket, reason));
     let departing = Box::pin(async move {

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::pending::{Pending, find, next_save};
 use super::state::{Action, Effect, Input, Moment, SessionPolicy, State};
 use crate::broker::Receipts;
-use crate::model::{Address, NodeId, SessionId, UserName, What};
+use crate::model::{Address, Claims, NodeId, SessionId, UserName, What};
 use crate::router::{Claimed, Client, MailboxReceiver, Router};
 use crate::telemetry::Transport;
 
@@ -98,14 +98,20 @@ impl Runner {
         self.is_resumed
     }
 
-    /// Tells the node how the client is connected.
-    pub(super) fn describe(&mut self, transport: Transport, protocol: &'static str) {
+    /// Tells the node how the client is connected, and what its token says.
+    pub(super) fn describe(
+        &mut self,
+        transport: Transport,
+        protocol: &'static str,
+        claims: Option<Arc<Claims>>,
+    ) {
         let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
         let since = Duration::from_secs(self.state.since(now.as_secs()));
         let client = Client {
             transport,
             protocol,
             since: SystemTime::UNIX_EPOCH + since,
+            claims,
         };
         self.router.describe(self.state.lease(), client);
     }

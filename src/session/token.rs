@@ -2,15 +2,18 @@
 
 use std::future::pending;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
 use super::{Session, Socket};
 use crate::limits::RateLimit;
-use crate::model::{Claims, Correlation, Event, Refusal, Secret};
+use crate::model::{Claims, CloseReason, Correlation, Event, Refusal, Secret};
 use crate::protocol::Codec;
+
+/// How long it is remembered at most who may call a user.
+const CALLERS_KEPT: Duration = Duration::from_hours(30 * 24);
 
 /// What a new token says or why it is refused, and the request's id.
 pub(super) type Renewed = (Result<Arc<Claims>, Refusal>, Option<Correlation>);
@@ -30,8 +33,10 @@ pub(super) async fn renewed(renewal: &mut Option<Renewal>) -> Renewed {
 }
 
 impl<S: Socket, D: Codec> Session<S, D> {
-    /// Lets the client do what its token says; `None` if it has none.
-    pub(super) fn grant(&mut self, claims: Option<Arc<Claims>>) {
+    /// Lets the client do what its token says; `None` if it has none. The token may have been revoked since it was
+    /// checked.
+    pub(super) fn grant(&mut self, claims: Option<Arc<Claims>>) -> Result<(), CloseReason> {
+        let transport = self.transport();
         let valid_for = claims.as_ref();
         let valid_for = valid_for.map(|claims| claims.valid_for(SystemTime::now()));
         self.heartbeat.token_ends_in(valid_for);
@@ -42,9 +47,21 @@ impl<S: Socket, D: Codec> Session<S, D> {
             self.context.rate = RateLimit::new(signals_per_second);
             self.context.pace.signals_per_second = signals_per_second;
         }
-        if let Some(runner) = &mut self.runner {
-            runner.state.set_claims(claims);
+        let Some(runner) = &mut self.runner else {
+            return Ok(());
+        };
+        runner.state.set_claims(claims.clone());
+        if let (Some(claims), Some(valid_for)) = (&claims, valid_for) {
+            let (broker, callers) = (runner.router.broker(), claims.callable_by.as_ref());
+            broker.set_callers(runner.address(), callers, valid_for.min(CALLERS_KEPT));
         }
+        runner.describe(transport, D::NAME, claims.clone());
+        // Whoever revokes it from here on finds it.
+        let revoked = claims.is_some_and(|claims| runner.router.check_token(&claims).is_err());
+        if revoked {
+            return Err(CloseReason::TokenRevoked);
+        }
+        Ok(())
     }
 
     /// Verifies a new token, one at a time.
@@ -64,9 +81,9 @@ impl<S: Socket, D: Codec> Session<S, D> {
     }
 
     /// Replaces the token. The name, its realm and who may call it stay what they are.
-    pub(super) fn take_token(&mut self, (verified, id): Renewed) {
+    pub(super) fn take_token(&mut self, (verified, id): Renewed) -> Result<(), CloseReason> {
         let Some(runner) = &self.runner else {
-            return;
+            return Ok(());
         };
         let address = runner.address();
         let callable_by = runner
@@ -74,6 +91,7 @@ impl<S: Socket, D: Codec> Session<S, D> {
             .claims()
             .and_then(|claims| claims.callable_by.as_ref());
         let verified = verified.and_then(|claims| {
+            runner.router.check_token(&claims)?;
             claims.may_be(&address.name)?;
             if claims.realm_at(&self.context.realm)? != address.realm
                 || claims.callable_by.as_ref() != callable_by
@@ -87,10 +105,11 @@ impl<S: Socket, D: Codec> Session<S, D> {
         match verified {
             Ok(claims) => {
                 let valid_for = claims.valid_for(SystemTime::now());
-                self.grant(Some(claims));
+                self.grant(Some(claims))?;
                 self.tell(Event::TokenRenewed { valid_for, id });
             }
             Err(refusal) => self.refuse(refusal, id, None),
         }
+        Ok(())
     }
 }

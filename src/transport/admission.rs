@@ -48,7 +48,10 @@ impl Endpoints {
         let Some(token) = token else {
             return Ok(None);
         };
-        let verified = auth.verify(&token).await;
+        let verified = auth.verify(&token).await.and_then(|claims| {
+            self.router.check_token(&claims)?;
+            Ok(claims)
+        });
         verified.map(Some).map_err(|refusal| self.refused(refusal))
     }
 

@@ -36,6 +36,8 @@ pub(super) enum Rejection {
     NoUser,
     /// The user's inbox is full.
     InboxFull,
+    /// As much is revoked as can be remembered.
+    TooManyRevocations,
     /// The body must be JSON.
     JsonOnly,
     /// The query has no valid `name`.
@@ -79,6 +81,7 @@ impl Rejection {
             Self::Unauthorized | Self::NoAdminKey => (StatusCode::UNAUTHORIZED, "unauthorized"),
             Self::NoUser => (StatusCode::NOT_FOUND, "user_unavailable"),
             Self::InboxFull => (StatusCode::CONFLICT, "inbox_full"),
+            Self::TooManyRevocations => (StatusCode::CONFLICT, "too_many"),
             Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),
             Self::SessionGone => (StatusCode::NOT_FOUND, "session_gone"),
             Self::Replaced => (StatusCode::CONFLICT, "replaced"),
@@ -129,6 +132,9 @@ impl Rejection {
             Self::WrongAdminKey => "This is not the key in admin.token",
             Self::NoUser => "Nobody of that name is here",
             Self::InboxFull => "This user's inbox is full: try again later",
+            Self::TooManyRevocations => {
+                "There are 10000 revocations already: revoke everything that was issued before a time"
+            }
             Self::JsonOnly => "Unsupported content type: send application/json",
             Self::NoName => "The user name of the session is missing or invalid: send it as ?name=",
             Self::SessionGone => "This session has ended: open another with POST /v1/sessions",

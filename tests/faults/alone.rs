@@ -3,6 +3,7 @@
 use std::process::{Command, Output};
 
 use testing::Client;
+use testing::tokens::{Issuer, claims};
 use testing::{Node, Redis};
 use testing::{eventually, http};
 
@@ -44,6 +45,62 @@ async fn a_node_alone_needs_no_settings() {
         String::from_utf8_lossy(&gone.stderr).contains("admin.listen"),
         "{gone:?}"
     );
+}
+
+#[tokio::test]
+async fn an_operator_revokes_by_a_command() {
+    let _alone = crate::alone().await;
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("key");
+    std::fs::write(&key, "0123456789abcdef-key\n").unwrap();
+    let (secret, key) = ("a secret of no fewer than 32 bytes", key.to_str().unwrap());
+    let settings = [
+        ("auth.mode", "required"),
+        ("auth.jwt.hmac_secret", secret),
+        ("admin.token_file", key),
+    ];
+    let node = Node::start(None, &settings).await;
+    let token = Issuer::with_secret("HS256", secret).sign(&claims("alice"));
+    let mut alice = Client::connect(node.address).await;
+    let login = serde_json::json!({"type": "login", "name": "alice", "token": token});
+    alice.send(&login).await;
+    assert_eq!(alice.receive().await["success"], true);
+    let url = format!("http://{}", node.admin);
+    let revoke = |more: &[&str]| {
+        let words = ["revoke", "--admin", &url];
+        switchboard(&[&words[..], more].concat())
+    };
+    for (wrong, code, says) in [
+        (&["--sub", "alice"][..], 1, "admin.token_file"),
+        (
+            &[
+                "--sub",
+                "alice",
+                "--set",
+                "admin.token=0123456789abcdef-kez",
+            ],
+            1,
+            "403",
+        ),
+        (&[], 64, "--issued-before"),
+        (&["--sub", "alice", "--for", "ever"], 64, "--for"),
+        (&["--sub", "alice", "--jti", "7"], 64, "--jti"),
+    ] {
+        let refused = revoke(wrong);
+        assert_eq!(refused.status.code(), Some(code), "{refused:?}");
+        let told = String::from_utf8_lossy(&refused.stderr);
+        assert!(told.contains(says), "{told}");
+    }
+    let key = format!("admin.token_file={key}");
+    let done = revoke(&["--sub", "alice", "--for", "12h", "--set", &key]);
+    assert!(done.status.success(), "{done:?}");
+    assert_eq!(done.stdout, b"Revoked; sessions ended: 1\n");
+    assert_eq!(alice.closed().await, Some(4003));
+    let audit = r#"sub=\"alice\""#;
+    eventually("it is in the audit log", async || {
+        node.log().contains(audit).then_some(())
+    })
+    .await;
 }
 
 #[test]

@@ -7,10 +7,11 @@ mod leases;
 mod names;
 mod nodes;
 mod resumable;
+mod revocations;
 
 use delivery::{
     a_plain_session_receives_envelopes_after_the_gap, a_send_reports_its_outcome,
-    envelopes_arrive_in_order_before_the_barrier,
+    an_absence_is_told_to_those_who_may_call, envelopes_arrive_in_order_before_the_barrier,
     missed_pushes_are_announced_and_stay_in_the_inbox, only_those_whom_a_lease_names_reach_it,
 };
 use events::{
@@ -36,6 +37,9 @@ use resumable::{
     a_session_is_resumed_only_with_its_secret, an_inbox_keeps_unconfirmed_entries,
     inbox_limits_are_exact, inbox_limits_count_only_unconfirmed_entries,
     no_sender_fills_more_of_an_inbox_than_is_free,
+};
+use revocations::{
+    a_revocation_is_kept_until_its_tokens_have_ended, there_is_room_for_so_many_revocations,
 };
 
 /// Runs each case against each backend.
@@ -65,6 +69,7 @@ conforms! {
     a_release_returns_unread_entries,
     a_send_reports_its_outcome,
     only_those_whom_a_lease_names_reach_it,
+    an_absence_is_told_to_those_who_may_call,
     envelopes_arrive_in_order_before_the_barrier,
     missed_pushes_are_announced_and_stay_in_the_inbox,
     a_plain_session_receives_envelopes_after_the_gap,
@@ -87,4 +92,6 @@ conforms! {
     two_who_call_at_once_are_in_one_call,
     events_wait_in_order_until_they_are_told,
     one_node_tells_events,
+    a_revocation_is_kept_until_its_tokens_have_ended,
+    there_is_room_for_so_many_revocations,
 }

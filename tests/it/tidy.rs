@@ -49,6 +49,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("telemetry", &["model"]),
     ("webhooks", &["broker", "model", "router", "telemetry"]),
     ("healthcheck", &[]),
+    ("revoke", &["healthcheck", "model"]),
     // Only the settings of each room, never its behaviour.
     (
         "config",
@@ -80,6 +81,7 @@ const BORDERS: &[(&str, &[&str])] = &[
             "transport/http/wire.rs",
             "transport/admin/wire.rs",
             "webhooks/payload.rs",
+            "revoke.rs",
         ],
     ),
     ("jsonwebtoken", &["auth"]),

@@ -4,6 +4,7 @@ mod doors;
 mod jwks;
 mod life;
 mod reach;
+mod revoked;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;

@@ -33,6 +33,7 @@ def check(kind, settings):
     audited = [json.loads(line) for line in log.splitlines() if '"target":"audit"' in line]
     assert any(line["action"] == "drain" for line in audited), log[-2000:]
     assert any(line["action"] == "kick" for line in audited), log[-2000:]
+    assert any(line["action"] == "revoke" and "sub=" in line["subject"] for line in audited), log[-2000:]
     assert all(line["from"] for line in audited)
 
 

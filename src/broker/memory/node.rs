@@ -146,6 +146,12 @@ impl Broker for MemoryNode {
         }
     }
 
+    fn set_callers(&self, address: &Address, callable_by: Option<&Names>, ttl: Duration) {
+        if let Ok(mut state) = self.shared.reach() {
+            state.callers.set(address, callable_by, ttl);
+        }
+    }
+
     fn unlisten(&self, _: &Lease) {}
 
     fn send(&self, to: &Address, options: SendOptions, envelope: Envelope, receipt: Receipt) {

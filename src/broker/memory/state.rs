@@ -8,6 +8,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use super::callers::Callers;
 use super::events::Events;
 use super::name::{Name, Record};
 use crate::broker::inbound::{ConnectionId, InboundQueue};
@@ -15,7 +16,7 @@ use crate::broker::{
     BrokerError, Entry, Envelope, Flags, Inbound, Lease, Question, RESERVED_FOR, Renewal, Resume,
     Resumed, SendOptions, Sent, Terms,
 };
-use crate::model::{Address, Names, NodeId, Offset, SecretHash, SessionId};
+use crate::model::{Address, Names, NodeId, Offset, Revocation, SecretHash, SessionId, TokenGroup};
 
 /// How many [taken](State::taken) names are remembered before all are forgotten.
 const TAKEN: usize = 256;
@@ -72,6 +73,9 @@ pub(super) struct State {
     pub(super) asked: u64,
     /// Locators of HTTP sessions, and when each expires.
     pub(super) locators: HashMap<SessionId, (Bytes, Instant)>,
+    pub(super) revocations: HashMap<TokenGroup, Revocation>,
+    /// Who may call users.
+    pub(super) callers: Callers,
     /// For webhooks.
     pub(super) events: Events,
     /// Set by tests.
@@ -240,7 +244,7 @@ impl State {
     ) -> Sent {
         let now = Instant::now();
         let Some(name) = self.names.get_mut(to).filter(|name| name.until > now) else {
-            return Sent::Absent;
+            return self.callers.absent(to, options, &envelope);
         };
         let holder = name.holder.clone();
         if options

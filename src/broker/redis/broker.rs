@@ -191,6 +191,11 @@ impl Broker for RedisBroker {
         drop(self.publisher(address).query(reserve));
     }
 
+    fn set_callers(&self, address: &Address, callable_by: Option<&Names>, ttl: Duration) {
+        let set = self.callers_command(address, callable_by, ttl);
+        drop(self.publisher(address).query(set));
+    }
+
     fn unlisten(&self, lease: &Lease) {
         self.subscriptions
             .end(lease, self.keys.channel(&lease.address));
@@ -271,19 +276,11 @@ impl Broker for RedisBroker {
         locator: Bytes,
         ttl: Duration,
     ) -> Result<(), BrokerError> {
-        let mut set = redis::cmd("SET");
-        set.arg(self.keys.home(session)).arg(&locator[..]);
-        set.arg("PX").arg(millis(ttl).max(1));
-        self.publishers[0].query(set).await.map(drop)
+        self.write_home(session, locator, ttl).await
     }
 
     async fn located(&self, session: SessionId) -> Result<Option<Bytes>, BrokerError> {
-        let get = redis::cmd("GET").arg(self.keys.home(session)).clone();
-        match self.publishers[0].query(get).await? {
-            Value::Nil => Ok(None),
-            Value::BulkString(locator) => Ok(Some(locator.into())),
-            _ => Err(unexpected()),
-        }
+        self.read_home(session).await
     }
 
     fn waiting(&self) -> usize {

@@ -1,5 +1,7 @@
 //! Builds the calls of the scripts. Each script's header documents its arguments.
 
+use std::time::Duration;
+
 use redis::Cmd;
 
 use super::broker::RedisBroker;
@@ -43,6 +45,22 @@ impl RedisBroker {
             .arg("PX")
             .arg(millis(RESERVED_FOR));
         reserve
+    }
+
+    pub(super) fn callers_command(
+        &self,
+        address: &Address,
+        callable_by: Option<&Names>,
+        ttl: Duration,
+    ) -> Cmd {
+        let key = self.keys.callers(address);
+        if callable_by.is_none() {
+            return redis::cmd("DEL").arg(key).clone();
+        }
+        let mut set = redis::cmd("SET");
+        set.arg(key).arg(callable_word(callable_by));
+        set.arg("PX").arg(millis(ttl).max(1));
+        set
     }
 
     pub(super) fn resume_command(

@@ -32,6 +32,11 @@ impl Keys {
         self.of_user('r', &address.to_string())
     }
 
+    /// Who may call a user, also while nobody has the name.
+    pub(super) fn callers(&self, address: &Address) -> String {
+        self.of_user('b', &address.to_string())
+    }
+
     /// The locator of an HTTP session.
     pub(super) fn home(&self, session: SessionId) -> String {
         self.of_user('l', &session.to_string())
@@ -65,6 +70,11 @@ impl Keys {
     /// The end of a session, or the state of a call, for webhooks.
     pub(super) fn happened(&self, of: &str) -> String {
         format!("{}{{w}}:x:{of}", self.prefix)
+    }
+
+    /// What is revoked, and when each revocation ends.
+    pub(super) fn revocations(&self) -> [String; 2] {
+        ["b", "e"].map(|part| format!("{}{{v}}:{part}", self.prefix))
     }
 
     /// A user's presence lease.

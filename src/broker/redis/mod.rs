@@ -34,6 +34,7 @@ mod renewals;
 mod reply;
 mod request;
 mod rerun;
+mod revocations;
 mod scripts;
 mod store;
 mod subscriber;

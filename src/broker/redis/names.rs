@@ -1,13 +1,15 @@
-//! Reads who holds names.
+//! Reads who holds names, and where HTTP sessions are at home.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
+use bytes::Bytes;
 use redis::Value;
 
 use super::broker::RedisBroker;
-use super::reply;
+use super::reply::{self, millis, unexpected};
 use crate::broker::{BrokerError, Holder};
-use crate::model::{Address, Realm, SecretHash, UserName};
+use crate::model::{Address, Realm, SecretHash, SessionId, UserName};
 
 /// How many keys one SCAN visits. It blocks Redis for half a millisecond.
 const KEYS_PER_SCAN: usize = 1000;
@@ -63,6 +65,29 @@ impl RedisBroker {
             _ => None,
         });
         Ok(holders.collect())
+    }
+
+    /// Stores the locator of an HTTP session.
+    pub(super) async fn write_home(
+        &self,
+        session: SessionId,
+        locator: Bytes,
+        ttl: Duration,
+    ) -> Result<(), BrokerError> {
+        let mut set = redis::cmd("SET");
+        set.arg(self.keys.home(session)).arg(&locator[..]);
+        set.arg("PX").arg(millis(ttl).max(1));
+        self.publishers[0].query(set).await.map(drop)
+    }
+
+    /// Reads the locator of an HTTP session.
+    pub(super) async fn read_home(&self, session: SessionId) -> Result<Option<Bytes>, BrokerError> {
+        let get = redis::cmd("GET").arg(self.keys.home(session)).clone();
+        match self.publishers[0].query(get).await? {
+            Value::Nil => Ok(None),
+            Value::BulkString(locator) => Ok(Some(locator.into())),
+            _ => Err(unexpected()),
+        }
     }
 
     /// Whether a session with this secret holds the name.

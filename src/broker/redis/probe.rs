@@ -15,7 +15,7 @@ use super::health::HealthMonitor;
 use super::reply::unexpected;
 use crate::broker::{
     Broker as _, BrokerError, Envelope, Flags, Lease, Payload, Receipts, RecordUpdate, Resume,
-    SendOptions, Sender,
+    Revocations as _, SendOptions, Sender,
 };
 use crate::model::{
     Address, LeaveReason, NodeId, Offset, Realm, Secret, SecretHash, SessionId, UserName,
@@ -109,6 +109,7 @@ impl Probe {
         }
         broker.locate(lease.session, "probe".into(), AGAIN).await?;
         broker.located(lease.session).await?;
+        broker.revocations().await?;
         let scan = redis::cmd("SCAN").arg(0).arg("COUNT").arg(1).clone();
         broker.node_publisher.query(scan).await.map(drop)
     }

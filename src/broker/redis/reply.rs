@@ -112,6 +112,18 @@ impl HolderCache {
                 let Some(Value::BulkString(lease)) = words.next() else {
                     return vec![Err(unexpected()); count];
                 };
+                if lease.is_empty() {
+                    // Nobody holds the name.
+                    let is_told = |code| code == Value::BulkString(b"a".to_vec());
+                    let absent = |code| {
+                        if is_told(code) {
+                            Sent::Absent
+                        } else {
+                            Sent::NotCallable
+                        }
+                    };
+                    return words.map(absent).map(Ok).collect();
+                }
                 (lease, Some(words))
             }
             _ => return vec![Err(unexpected()); count],

@@ -16,6 +16,7 @@ pub(super) struct Scripts {
     pub(super) save: Loaded,
     pub(super) fact: Loaded,
     pub(super) lead: Loaded,
+    pub(super) revoke: Loaded,
 }
 
 /// One script with its hash.
@@ -42,6 +43,7 @@ impl Default for Scripts {
             save: script(include_str!("save.lua")),
             fact: script(include_str!("fact.lua")),
             lead: script(include_str!("lead.lua")),
+            revoke: script(include_str!("revoke.lua")),
         }
     }
 }
@@ -60,10 +62,11 @@ impl Scripts {
             save,
             fact,
             lead,
+            revoke,
         } = self;
         let mut load = Pipeline::new();
         let all = [
-            claim, renew, release, send, heartbeat, read, resume, save, fact, lead,
+            claim, renew, release, send, heartbeat, read, resume, save, fact, lead, revoke,
         ];
         for script in all {
             load.cmd("SCRIPT").arg("LOAD").arg(script.text);

@@ -7,7 +7,8 @@
 --       call or '+' from who is in a call with the user or '', count of envelopes, envelope…
 -- Returns: for each name nil if nobody holds it, or another session than the only one; the holder's lease if all was
 --          accepted; or the lease and for each envelope d = accepted, f = full, u = no subscriber to the channel,
---          n = the sender is not among those who may call the user
+--          n = the sender is not among those who may call the user; if it is known who may call a user whose name
+--          nobody holds, '' and for each envelope n, or a = absent
 local call, match, sub, concat = redis.call, string.match, string.sub, table.concat
 local LARGE = 4096
 local names, inbox_ttl, prefix = #KEYS / 2, ARGV[1], tonumber(ARGV[2])
@@ -131,6 +132,14 @@ for i = 1, names do
   local count = tonumber(ARGV[at + 3])
   if not holder or (only ~= '' and not string.find(holder, only, 1, true)) then
     held[i] = false
+    -- Whoever may not call the user learns nothing from an absence.
+    local callers = not holder and only == '' and way == '' and call('GET', key(i, 'b'))
+    if callers then
+      held[i] = {''}
+      for n = at + 4, at + 3 + count do
+        held[i][n - at - 2] = may_call(match(callers, '^c=(%S*)'), ARGV[n]) and 'a' or 'n'
+      end
+    end
   else
     -- The flags of a plain session are '-' (45).
     local plain = string.byte(holder, -1) == 45

@@ -58,7 +58,7 @@ impl State {
             Mail::Gap => self.catch_up.gap(&mut self.effects),
             Mail::NodeLost(node) => self.node_lost(&node),
             Mail::NameLost => self.actions.push(Action::End(CloseReason::NameLost)),
-            Mail::Kicked => self.actions.push(Action::End(CloseReason::Kicked)),
+            Mail::Ended(reason) => self.actions.push(Action::End(reason)),
             Mail::Replaced(_) | Mail::Overtaken(_) if bugs::has(Bug::ReplacedUntold) => {}
             // Checked at the end of the grace, when it matters whether that connection exists.
             Mail::Overtaken(_) if self.is_detached => {}

@@ -226,14 +226,14 @@ impl NodeView {
             .ok_or(Rejection::NoUser)
     }
 
-    async fn members(&self) -> Result<Vec<NodeId>, Rejection> {
+    pub(super) async fn members(&self) -> Result<Vec<NodeId>, Rejection> {
         let mut members = self.broker().members().await?;
         members.sort_unstable();
         Ok(members)
     }
 
     /// `None` if the node does not answer in time, or does not know the question.
-    async fn ask(&self, node: &NodeId, ask: Ask) -> Option<Reply> {
+    pub(super) async fn ask(&self, node: &NodeId, ask: Ask) -> Option<Reply> {
         if node == self.router().node() {
             return Some(self.answer(ask));
         }
@@ -287,10 +287,11 @@ impl NodeView {
                 let session = session.parse();
                 Reply::Kicked(session.is_ok_and(|session| router.kick(session)))
             }
+            Ask::Revoke(revoked) => Reply::Revoked(router.revoke(&[revoked.revocation()])),
         }
     }
 
-    fn broker(&self) -> &Arc<dyn broker::Broker> {
+    pub(super) fn broker(&self) -> &Arc<dyn broker::Broker> {
         self.router().broker()
     }
 }

@@ -4,10 +4,12 @@
 //! asked collects the answers of the others.
 
 mod cluster;
+mod revocations;
 mod wire;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, Request, State};
@@ -20,7 +22,7 @@ use sha2::{Digest as _, Sha256};
 use tracing::info;
 
 use self::cluster::Cursor;
-use self::wire::{Calls, Message, Nodes, User, Users};
+use self::wire::{Calls, Message, Nodes, Revocations, Revoke, User, Users};
 use super::node_view::NodeView;
 use super::reject::Rejection;
 use super::request::{bearer, media_type, parameter};
@@ -48,6 +50,7 @@ pub(super) fn routes(key: &Secret) -> axum::Router<NodeView> {
         .route("/v1/calls", get(calls))
         .route("/v1/nodes", get(nodes))
         .route("/v1/node/drain", post(drain))
+        .route("/v1/revocations", post(revoke))
         .route_layer(from_fn_with_state(key, authorize))
         .route("/v1/openapi.json", get(openapi))
         .layer(DefaultBodyLimit::max(MESSAGE_BYTES))
@@ -146,21 +149,13 @@ async fn message(
     body: Bytes,
 ) -> Result<Response, Rejection> {
     let address = address(&name, &uri)?;
-    if media_type(&headers) != "application/json" {
-        return Err(Rejection::JsonOnly);
-    }
     let wrong = Rejection::Bad(
         "The body is not {\\\"message\\\": anything, \\\"from\\\": name}, or from is not a valid name",
     );
-    // A list of the fields would be read, too.
-    let body = Some(body).filter(|body| body.trim_ascii_start().starts_with(b"{"));
-    let Some(Message {
+    let Message {
         message,
         from: sender,
-    }) = body.and_then(|body| wire::read(&body))
-    else {
-        return Err(wrong);
-    };
+    } = object(&headers, &body)?.ok_or(wrong.clone())?;
     let sender = UserName::parse(sender.as_deref().unwrap_or(SENDER)).map_err(|_| wrong)?;
     let signal = Signal {
         kind: SignalKind::Message,
@@ -183,6 +178,22 @@ async fn message(
     ))
 }
 
+async fn revoke(
+    State(view): State<NodeView>,
+    Extension(from): Extension<SocketAddr>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Json<Revocations>, Rejection> {
+    let revoke: Option<Revoke> = object(&headers, &body)?;
+    let revoke = revoke.ok_or(Rejection::Bad(
+        "The body is not an object with sub, jti, realm, issued_before or for_seconds",
+    ))?;
+    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    let revoking = view.revoke(revoke.read(now.as_secs())?);
+    let done = change("revoke", &revoke.subject(), from, "revoked", revoking).await?;
+    Ok(Json(done))
+}
+
 async fn drain(State(view): State<NodeView>, Extension(from): Extension<SocketAddr>) -> Response {
     let node = view.router().node().as_str();
     audit("drain", node, "draining", Some(&from.to_string()));
@@ -191,6 +202,19 @@ async fn drain(State(view): State<NodeView>, Extension(from): Extension<SocketAd
         StatusCode::ACCEPTED,
         &format!(r#"{{"draining":true,"node":"{node}"}}"#),
     )
+}
+
+/// The JSON object of a body; `None` if it is another one, or none.
+fn object<T: for<'a> serde::Deserialize<'a>>(
+    headers: &HeaderMap,
+    body: &Bytes,
+) -> Result<Option<T>, Rejection> {
+    if media_type(headers) != "application/json" {
+        return Err(Rejection::JsonOnly);
+    }
+    // A list of the fields would be read, too.
+    let is_object = body.trim_ascii_start().starts_with(b"{");
+    Ok(is_object.then(|| wire::read(body)).flatten())
 }
 
 fn json(status: StatusCode, text: &str) -> Response {

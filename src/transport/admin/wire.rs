@@ -3,10 +3,10 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::broker::Holder;
-use crate::model::{Address, UserName};
+use crate::model::{Address, Revocation, TokenGroup, UserName};
 use crate::router::{CallView, UserView};
 use crate::telemetry::Transport;
 
@@ -23,6 +23,8 @@ pub(super) enum Ask {
     Calls(Option<(String, String)>, usize),
     /// End this session.
     Kick(String),
+    /// End the sessions with these tokens.
+    Revoke(Revoked),
 }
 
 /// The answer of a node.
@@ -35,6 +37,8 @@ pub(super) enum Reply {
     Calls(Vec<Call>),
     /// Whether the session was there.
     Kicked(bool),
+    /// How many sessions there were.
+    Revoked(usize),
 }
 
 /// A node.
@@ -120,6 +124,47 @@ pub(super) struct Nodes {
     pub(super) nodes: Vec<Node>,
 }
 
+/// The body of a revocation.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Revoke {
+    /// Tokens with this `sub`.
+    #[serde(default, deserialize_with = "given")]
+    pub(super) sub: Option<String>,
+    /// The token with this `jti`.
+    #[serde(default, deserialize_with = "given")]
+    pub(super) jti: Option<String>,
+    /// Only tokens of this realm; the empty one has those that name none.
+    #[serde(default, deserialize_with = "given")]
+    pub(super) realm: Option<String>,
+    /// Only tokens that were issued before, in Unix seconds.
+    #[serde(default, deserialize_with = "whole")]
+    pub(super) issued_before: Option<u64>,
+    /// How long the longest of these tokens lasts.
+    #[serde(default, deserialize_with = "whole")]
+    pub(super) for_seconds: Option<u64>,
+}
+
+/// A revocation, as nodes tell it to each other.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Revoked {
+    tokens: String,
+    issued_before: u64,
+    until: u64,
+}
+
+/// What came of a revocation.
+#[derive(Debug, Serialize)]
+pub(super) struct Revocations {
+    pub(super) revoked: bool,
+    /// How many sessions it ends.
+    pub(super) sessions: usize,
+    /// When it is forgotten.
+    pub(super) until: String,
+    /// Nodes that did not answer: they read it when they can.
+    pub(super) unanswered: Vec<String>,
+}
+
 /// The body of a message to a user.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -128,6 +173,44 @@ pub(super) struct Message {
     pub(super) message: Box<serde_json::value::RawValue>,
     /// The name that the user sees as the sender.
     pub(super) from: Option<String>,
+}
+
+/// A field that may be left out, but not be null.
+fn given<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    String::deserialize(from).map(Some)
+}
+
+/// A whole number of seconds up to the year 9999, which JSON may write as `1.0`.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "it is within the range"
+)]
+fn whole<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+    const LATEST: f64 = 253_402_300_799.0;
+    let number = f64::deserialize(from)?;
+    if number.fract() != 0.0 || !(0.0..=LATEST).contains(&number) {
+        return Err(serde::de::Error::custom("no whole number of seconds"));
+    }
+    Ok(Some(number as u64))
+}
+
+impl Revoked {
+    pub(super) fn of(revocation: &Revocation) -> Self {
+        Self {
+            tokens: revocation.tokens.as_str().to_owned(),
+            issued_before: revocation.issued_before,
+            until: revocation.until,
+        }
+    }
+
+    pub(super) fn revocation(&self) -> Revocation {
+        Revocation {
+            tokens: TokenGroup::known(&self.tokens),
+            issued_before: self.issued_before,
+            until: self.until,
+        }
+    }
 }
 
 impl User {
@@ -201,7 +284,7 @@ fn transport(transport: Transport) -> &'static str {
 }
 
 /// A time as RFC 3339 writes it, in whole seconds.
-fn time(time: SystemTime) -> String {
+pub(super) fn time(time: SystemTime) -> String {
     let since = time.duration_since(SystemTime::UNIX_EPOCH);
     let seconds = Duration::from_secs(since.unwrap_or_default().as_secs());
     humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + seconds).to_string()

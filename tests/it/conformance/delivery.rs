@@ -1,5 +1,7 @@
 //! What every broker promises about sending.
 
+use std::time::Duration;
+
 use switchboard::broker::{Envelope, Holder, Inbound, Payload, Receipts, SendOptions, Sent};
 use switchboard::model::{LeaveReason, Offset, SessionId};
 
@@ -41,6 +43,49 @@ pub(super) async fn a_send_reports_its_outcome(backend: &Backend) {
     let (session, entry) = there.receives_push().await;
     assert_eq!((session, entry.envelope), (user.session, message(2)));
     assert_eq!(there.receives_push().await.1.envelope, leave);
+}
+
+pub(super) async fn an_absence_is_told_to_those_who_may_call(backend: &Backend) {
+    let node = backend.connect().await;
+    let user = lease("user").address;
+    let outcomes = async || {
+        let mut outcomes = Vec::new();
+        for name in ["friend", "team-7", "stranger"] {
+            let message = envelope_from(&lease(name), &node.id, 1);
+            outcomes.push(node.sends(&user, None, message).await.unwrap());
+        }
+        outcomes
+    };
+    let (absent, forbidden) = (Sent::Absent, Sent::NotCallable);
+    let nobody_knows = [absent.clone(), absent.clone(), absent.clone()];
+    assert_eq!(outcomes().await, nobody_knows);
+    let names = ["friend", "team-*"].into_iter().collect();
+    let long = Duration::from_mins(1);
+    node.broker.set_callers(&user, Some(&names), long);
+    assert_eq!(
+        outcomes().await,
+        [absent.clone(), absent, forbidden.clone()]
+    );
+    let nobody = [""; 0].into_iter().collect();
+    node.broker.set_callers(&user, Some(&nobody), long);
+    assert_eq!(
+        outcomes().await,
+        [forbidden.clone(), forbidden.clone(), forbidden.clone()]
+    );
+    // An answer to somebody in a call, and a leave, are no calls.
+    let stranger = lease("stranger");
+    let message = envelope_from(&stranger, &node.id, 2);
+    let only = Some(stranger.session);
+    assert_eq!(node.sends(&user, only, message).await, Ok(Sent::Absent));
+    node.broker.set_callers(&user, None, long);
+    assert_eq!(outcomes().await, nobody_knows);
+    node.broker
+        .set_callers(&user, Some(&nobody), Duration::from_millis(300));
+    assert_eq!(outcomes().await[2], forbidden);
+    eventually("it is forgotten", async || {
+        (outcomes().await == nobody_knows).then_some(())
+    })
+    .await;
 }
 
 pub(super) async fn only_those_whom_a_lease_names_reach_it(backend: &Backend) {

@@ -118,6 +118,57 @@ async fn a_token_sets_its_owners_limits() {
 }
 
 #[tokio::test]
+async fn the_sessions_of_a_user_are_limited() {
+    let settings = [&required()[..], &[("limits.sessions_per_user", "2")]].concat();
+    let cluster = Cluster::in_memory(2, &settings).await;
+    let code = async |node: usize, name: &str, jwt: &str| {
+        let mut client = cluster.connect(node).await;
+        let reply = try_login(&mut client, name, jwt).await;
+        (client, reply["code"].clone())
+    };
+    let jwt = token("many-*", json!({}));
+    let mut open = Vec::new();
+    for (name, said) in [
+        ("many-1", json!(null)),
+        ("many-2", json!(null)),
+        ("many-3", json!("too_many")),
+    ] {
+        let (client, code) = code(0, name, &jwt).await;
+        assert_eq!(code, said, "{name}");
+        open.push(client);
+    }
+    // At another node, for somebody else, and with a token that says otherwise.
+    let more = token("many-*", json!({"limits": {"connections": 3}}));
+    for (node, name, jwt) in [
+        (1, "many-3", &jwt),
+        (0, "one", &token("one", json!({}))),
+        (0, "many-4", &more),
+    ] {
+        let (client, code) = code(node, name, jwt).await;
+        assert_eq!(code, json!(null), "{name}");
+        open.push(client);
+    }
+    // A session that is resumed replaces its own connection, whether or not that was seen to be lost.
+    let two = token("two-*", json!({}));
+    let mut login = json!({"type": "login", "name": "two-1", "token": two, "resumable": true});
+    let mut first = cluster.connect(0).await;
+    first.send(&login).await;
+    login["resume"] = first.receive().await["resume"].clone();
+    open.push(code(0, "two-2", &two).await.0);
+    assert_eq!(code(0, "two-3", &two).await.1, "too_many");
+    let mut second = cluster.connect(0).await;
+    second.send(&login).await;
+    assert_eq!(second.receive().await["resumed"], true);
+    assert_eq!(first.closed().await, Some(4000));
+    second.disconnect();
+    testing::eventually("a parked session is no connection", async || {
+        let (client, code) = code(0, "two-3", &two).await;
+        code.is_null().then_some(client)
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_token_names_who_may_call_its_owner() {
     let settings = [&required()[..], &[("presence.watch_every", "100ms")]].concat();
     let cluster = Cluster::over_redis(2, &settings).await;
@@ -169,6 +220,15 @@ async fn a_token_names_who_may_call_its_owner() {
             alice.receive_type("presence").await["users"],
             json!({&name: false})
         );
+        // Those whom he has named learn that he is gone, and nobody else.
+        for (user, code) in [
+            (&mut alice, "user_unavailable"),
+            (&mut mallory, "forbidden"),
+        ] {
+            user.send(&json!({"type": "offer", "name": name, "offer": 1, "id": 3}))
+                .await;
+            assert_eq!(user.receive().await["code"], code);
+        }
     }
     mallory.expect_silence().await;
 }
