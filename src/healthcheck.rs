@@ -56,7 +56,7 @@ pub(crate) async fn send(
     within: Duration,
 ) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error + Send + Sync>> {
     let sending = async {
-        let stream = TcpStream::connect(node).await?;
+        let stream = connect(node).await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         let request = request.header(header::HOST, node).body(Full::new(body))?;
         let asking = async {
@@ -70,6 +70,17 @@ pub(crate) async fn send(
         }
     };
     timeout(within, sending).await?
+}
+
+/// A container often has no `::1`, but a listener at `[::]` serves IPv4 too.
+async fn connect(node: &str) -> std::io::Result<TcpStream> {
+    match node.parse::<SocketAddr>() {
+        Ok(address) if address.ip() == Ipv6Addr::LOCALHOST => {
+            let v4 = SocketAddr::from((Ipv4Addr::LOCALHOST, address.port()));
+            TcpStream::connect(&[address, v4][..]).await
+        }
+        _ => TcpStream::connect(node).await,
+    }
 }
 
 /// Maps an unspecified listen address to loopback.

@@ -36,6 +36,10 @@ async fn a_node_alone_needs_no_settings() {
 
     let healthy = switchboard(&["healthcheck", "--admin-listen", &node.admin.to_string()]);
     assert!(healthy.status.success(), "{healthy:?}");
+    // As in a container without IPv6.
+    let everywhere = format!("[::]:{}", node.admin.port());
+    let healthy = switchboard(&["healthcheck", "--admin-listen", &everywhere]);
+    assert!(healthy.status.success(), "{healthy:?}");
     node.process.signal("TERM");
     assert_eq!(other.closed().await, Some(1012));
     assert_eq!(node.process.ended().await, Some(0));
