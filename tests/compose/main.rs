@@ -205,11 +205,14 @@ impl<'a> Scenario<'a> {
         self.parties().map(|party| party.log().missed).sum()
     }
 
+    /// Waits until everybody is understood, and hears something new.
     async fn continues(&self) {
-        let before: Vec<u64> = self.parties().map(|party| party.log().acked).collect();
-        for (party, before) in self.parties().zip(before) {
+        let counts = |party: &Party| (party.log().acked, party.log().received.len());
+        let before: Vec<_> = self.parties().map(counts).collect();
+        for (party, (acked, received)) in self.parties().zip(before) {
             eventually(&format!("{} talks", party.name), async || {
-                (party.log().acked > before + 1).then_some(())
+                let now = counts(party);
+                (now.0 > acked + 1 && now.1 > received + 1).then_some(())
             })
             .await;
         }

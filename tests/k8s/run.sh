@@ -99,8 +99,8 @@ objects() {
     if apply --kustomize "$ways/$name" >"$ways/log" 2>&1; then
       echo "$name: $(grep -c serverside-applied "$ways/log") objects"
       kubectl diff --server-side --kustomize "$ways/$name" >"$ways/log" 2>&1 || fault "$name is different when it is applied again: $(cat "$ways/log")"
-    elif grep -q 'no matches for kind' "$ways/log"; then
-      echo "$name: not tried, the cluster has no $(grep -o 'kind "[^"]*" in version "[^"]*"' "$ways/log" | sort -u | paste -sd,)"
+    elif grep -qE 'no matches for kind|could not find the requested resource' "$ways/log"; then
+      echo "$name: not tried, the cluster has no $(grep -oE 'kind "[^"]*" in version "[^"]*"|patch [a-z0-9.-]+' "$ways/log" | sort -u | paste -sd,)"
     else
       fault "$name: $(cat "$ways/log")"
     fi
