@@ -4,7 +4,8 @@
  * - What is refused with `unavailable`, `inbox_full` or `rate_limited` is repeated first. Nothing more goes to that
  *   receiver until everything that was under way to it is answered: the server refuses what follows until then, so
  * order is kept.
- * - No more is under way than the server recognises as repetitions, and no more a second than it allows.
+ * - No more is under way, or follows what is unanswered, than receivers recognise repetitions across.
+ * - No more is sent a second than the server allows.
  * - A message whose connection dies with it again and again may be the cause: it goes alone, and in the end is given
  *   up.
  */
@@ -18,13 +19,13 @@ const AGAIN = ['unavailable', 'inbox_full', 'rate_limited']
 /** What may wait: messages, and bytes. */
 const MOST_ENTRIES = 1000
 const MOST_BYTES = 16_777_216
-/** What may be under way at once. The server remembers the outcomes of 256. */
+/** What may be under way at once, or follow what is unanswered. A receiver remembers 256 ids of each sender. */
 const UNDER_WAY = 200
 /** The longest frame, in bytes of UTF-8, unless the server says otherwise. */
 const FRAME = 65_536
 /**
- * So long after the last answer what is under way is repeated, although the connection is there: over HTTP answers are
- * lost with the node that had them, and another goes on.
+ * So long after it is its turn to be answered, what is under way is repeated, although the connection is there: over
+ * HTTP answers are lost with the node that had them, and another goes on.
  */
 const OVERDUE = 8000
 /** After so many lost connections a message goes alone; after so many more it is given up. */
@@ -56,10 +57,11 @@ export class Outbox {
   #frame = FRAME
   /** @type {Map<string | undefined, number>} How many are under way to whom. */
   #underWay = new Map()
-  #flying = 0
+  /** @type {Set<Entry>} What is under way, in the order in which it was sent. */
+  #flying = new Set()
   /** @type {Map<string | undefined, number>} To whom something was refused, and when it may be repeated. */
   #refused = new Map()
-  /** Since when an answer is awaited. */
+  /** Since when it is the first one's turn to be answered. */
   #since = 0
   /** Nothing is sent to anybody before this. */
   #notBefore = 0
@@ -85,7 +87,7 @@ export class Outbox {
 
   /** Whether an answer is awaited. */
   get isWaiting() {
-    return this.#flying > 0
+    return this.#flying.size > 0
   }
 
   /** What a page that is reloaded takes along. */
@@ -187,7 +189,6 @@ export class Outbox {
     const entry = this.#entries.get(id)
     if (!entry) return
     entry.losses = 0
-    this.#since = this.#clock.now()
     if (type === 'error' && AGAIN.includes(code)) {
       if (!entry.sent) return
       const until = this.#clock.now() + (retryAfter ?? 1000)
@@ -210,10 +211,10 @@ export class Outbox {
     this.#clock.clearTimeout(this.#timer)
     if (!this.#open) return
     const now = this.#clock.now()
-    if (this.#flying && now - this.#since >= OVERDUE) this.#entries.forEach((entry) => this.#landed(entry))
+    if (this.#flying.size && now - this.#since >= OVERDUE) this.#entries.forEach((entry) => this.#landed(entry))
     let wait = this.#notBefore - now
     if (wait <= 0) wait = this.#sendWhatMay(now)
-    if (this.#flying) wait = Math.min(wait, Math.max(0, this.#since + OVERDUE - now))
+    if (this.#flying.size) wait = Math.min(wait, Math.max(0, this.#since + OVERDUE - now))
     if (wait !== Infinity) this.#timer = this.#clock.setTimeout(() => this.pump(), wait)
     this.#changed()
   }
@@ -221,28 +222,34 @@ export class Outbox {
   /** @param {number} now @returns {number} milliseconds until more may be sent */
   #sendWhatMay(now) {
     let wait = Infinity
+    /** @type {Map<string | undefined, number>} The first unanswered one to each. */
+    const firsts = new Map()
     for (const entry of this.#entries.values()) {
+      const { id, name } = entry
+      const first = firsts.get(name) ?? id
+      firsts.set(name, first)
       if (entry.sent) {
         // It goes alone.
         if (entry.losses >= SUSPECT) return wait
         continue
       }
-      if (this.#flying >= UNDER_WAY || (entry.losses >= SUSPECT && this.#flying > 0)) return wait
-      const until = this.#refused.get(entry.name)
+      if (this.#flying.size >= UNDER_WAY || (entry.losses >= SUSPECT && this.#flying.size)) return wait
+      if (id - first >= UNDER_WAY) continue
+      const until = this.#refused.get(name)
       if (until !== undefined) {
-        if (this.#underWay.get(entry.name)) continue
+        if (this.#underWay.get(name)) continue
         if (until > now) {
           wait = Math.min(wait, until - now)
           continue
         }
-        this.#refused.delete(entry.name)
+        this.#refused.delete(name)
       }
       const pace = this.#pacer.take()
       if (pace > 0) return Math.min(wait, pace)
       entry.sent = entry.tried = true
-      if (!this.#flying) this.#since = now
-      this.#flying += 1
-      this.#underWay.set(entry.name, (this.#underWay.get(entry.name) ?? 0) + 1)
+      if (!this.#flying.size) this.#since = now
+      this.#flying.add(entry)
+      this.#underWay.set(name, (this.#underWay.get(name) ?? 0) + 1)
       this.#send(entry.text)
       if (entry.losses >= SUSPECT) return wait
     }
@@ -267,7 +274,9 @@ export class Outbox {
   #landed(entry) {
     if (!entry.sent) return
     entry.sent = false
-    this.#flying -= 1
+    const [first] = this.#flying
+    if (entry === first) this.#since = this.#clock.now()
+    this.#flying.delete(entry)
     const left = (this.#underWay.get(entry.name) ?? 1) - 1
     if (left > 0) this.#underWay.set(entry.name, left)
     else this.#underWay.delete(entry.name)
