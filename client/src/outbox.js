@@ -1,11 +1,10 @@
 /**
  * What the server has not acknowledged: kept, sent again after a loss, and in order for each receiver.
  *
- * - What is refused with `unavailable`, `inbox_full` or `rate_limited` is repeated first. Nothing more goes to that
- *   receiver until everything that was under way to it is answered: the server refuses what follows until then, so
- * order is kept.
- * - No more is under way, or follows what is unanswered, than receivers recognise repetitions across.
- * - No more is sent a second than the server allows.
+ * - What is refused for now is repeated first. Nothing more goes to that receiver until everything that was under way
+ *   to it is answered: the server refuses what follows until then, so order is kept.
+ * - No more is under way, or follows what is unanswered, than receivers recognise repetitions across; and no more is
+ *   sent a second than the server allows.
  * - A message whose connection dies with it again and again may be the cause: it goes alone, and in the end is given
  *   up.
  */
@@ -14,7 +13,7 @@ import { Pacer } from './pacer.js'
 import { SwitchboardError } from './errors.js'
 import { bytes, deferred } from './util.js'
 
-/** Refusals of a signal that are worth another try. */
+/** Refusals of a signal for now. */
 const AGAIN = ['unavailable', 'inbox_full', 'rate_limited']
 /** What may wait: messages, and bytes. */
 const MOST_ENTRIES = 1000
@@ -23,10 +22,7 @@ const MOST_BYTES = 16_777_216
 const UNDER_WAY = 200
 /** The longest frame, in bytes of UTF-8, unless the server says otherwise. */
 const FRAME = 65_536
-/**
- * So long after it is its turn to be answered, what is under way is repeated, although the connection is there: over
- * HTTP answers are lost with the node that had them, and another goes on.
- */
+/** So long after it is its turn to be answered, what is under way is repeated over the same connection. */
 const OVERDUE = 8000
 /** After so many lost connections a message goes alone; after so many more it is given up. */
 const SUSPECT = 3
@@ -202,6 +198,13 @@ export class Outbox {
     } else if (type === 'error') {
       this.#finish(entry, () => entry.answer.reject(new SwitchboardError(code, message, retryAfter)))
     } else {
+      // It comes after the answers to all that was sent before. Over HTTP a node that dies takes answers with it, and
+      // another goes on.
+      if (type === 'ack' && entry.sent)
+        for (const other of this.#flying) {
+          if (other === entry) break
+          this.#landed(other)
+        }
       this.#finish(entry, () => entry.answer.resolve(status ?? rest))
     }
     this.pump()
@@ -274,8 +277,7 @@ export class Outbox {
   #landed(entry) {
     if (!entry.sent) return
     entry.sent = false
-    const [first] = this.#flying
-    if (entry === first) this.#since = this.#clock.now()
+    if (entry === this.#flying.values().next().value) this.#since = this.#clock.now()
     this.#flying.delete(entry)
     const left = (this.#underWay.get(entry.name) ?? 1) - 1
     if (left > 0) this.#underWay.set(entry.name, left)
