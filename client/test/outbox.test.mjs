@@ -8,13 +8,13 @@ import { Outbox } from '../src/outbox.js'
 import { FakeClock, random } from './support/time.mjs'
 
 /**
- * A server by PROTOCOL: it has a rate, remembers the last 256 ids to each name, and holds back what follows a refusal to
- * the same name until that is repeated or 10 s have passed. It may lose answers, as with the node that had them.
+ * A server by PROTOCOL: it has a rate, remembers the last 256 ids to each name, and holds back what follows a refusal
+ * to the same name until that is repeated or 10 s have passed. It may lose answers, as with the node that had them.
  */
 class Server {
   constructor(clock, options = {}) {
-    const usual = { perSecond: 200, next: clock.random, latency: () => 10, refuses: () => undefined, loses: () => false }
-    Object.assign(this, { clock, ...usual, ...options })
+    const usual = { perSecond: 200, latency: () => 10, refuses: () => undefined, loses: () => false }
+    Object.assign(this, { clock, next: clock.random, ...usual, ...options })
     this.heard = []
     this.outcomes = new Map()
     this.refusals = 0
