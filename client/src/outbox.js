@@ -35,7 +35,7 @@ const TRIED_ENOUGH = 3
  * @property {string} text
  * @property {number} size
  * @property {boolean} sent on this connection, and not answered
- * @property {boolean} tried on any
+ * @property {number} tries on any, or on the page before
  * @property {number} losses of connections with it
  * @property {import('./util.js').Deferred<any>} answer
  */
@@ -94,7 +94,7 @@ export class Outbox {
   /** @param {{ ids: number, texts: { id: number, name?: string, text: string }[] }} state */
   set state({ ids, texts }) {
     this.#ids = ids
-    for (const { id, name, text } of texts) this.#keep(id, name, text, true)
+    for (const { id, name, text } of texts) this.#keep(id, name, text, 1)
   }
 
   /**
@@ -112,7 +112,7 @@ export class Outbox {
       return Promise.reject(new SwitchboardError('overloaded', 'Too much waits to be sent'))
     }
     this.#ids = id
-    const entry = this.#keep(id, message.name, text, false, size)
+    const entry = this.#keep(id, message.name, text, 0, size)
     const abort = () => {
       this.#finish(entry, () => entry.answer.reject(signal?.reason))
       this.pump()
@@ -151,7 +151,7 @@ export class Outbox {
   /** The session is gone: under another the server would not recognise a repetition. */
   forget() {
     for (const entry of [...this.#entries.values()]) {
-      if (!entry.tried) continue
+      if (!entry.tries) continue
       this.#finish(entry, () => entry.answer.reject(unknown('The session was lost')))
     }
   }
@@ -199,8 +199,8 @@ export class Outbox {
       this.#finish(entry, () => entry.answer.reject(new SwitchboardError(code, message, retryAfter)))
     } else {
       // It comes after the answers to all that was sent before. Over HTTP a node that dies takes answers with it, and
-      // another goes on.
-      if (type === 'ack' && entry.sent)
+      // another goes on. (Of what was sent twice, this may be the answer to the first.)
+      if (type === 'ack' && entry.sent && entry.tries === 1)
         for (const other of this.#flying) {
           if (other === entry) break
           this.#landed(other)
@@ -249,7 +249,8 @@ export class Outbox {
       }
       const pace = this.#pacer.take()
       if (pace > 0) return Math.min(wait, pace)
-      entry.sent = entry.tried = true
+      entry.sent = true
+      entry.tries += 1
       if (!this.#flying.size) this.#since = now
       this.#flying.add(entry)
       this.#underWay.set(name, (this.#underWay.get(name) ?? 0) + 1)
@@ -263,11 +264,11 @@ export class Outbox {
    * @param {number} id
    * @param {string | undefined} name
    * @param {string} text
-   * @param {boolean} tried
+   * @param {number} tries
    */
-  #keep(id, name, text, tried, size = bytes(text)) {
+  #keep(id, name, text, tries, size = bytes(text)) {
     /** @type {Entry} */
-    const entry = { id, name, text, size, sent: false, tried, losses: 0, answer: deferred() }
+    const entry = { id, name, text, size, sent: false, tries, losses: 0, answer: deferred() }
     this.#entries.set(id, entry)
     this.#size += size
     return entry

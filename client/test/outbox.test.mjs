@@ -253,6 +253,16 @@ test('an answer that did not come before a later one is lost, and asked for at o
   assert.deepEqual(to(server, 'carol'), [1])
 })
 
+test('an answer that was only late costs one repetition', () => {
+  const clock = new FakeClock(1)
+  const sent = []
+  const outbox = new Outbox(clock, (text) => sent.push(JSON.parse(text).id))
+  outbox.opened({})
+  for (const i of numbers(3)) say(outbox, 'bob', i)
+  for (const id of [2, 1, 3]) outbox.settle({ type: 'ack', id, status: 'delivered' })
+  assert.deepEqual(sent, [1, 2, 3, 1])
+})
+
 test('however much follows what is not answered, it is repeated before its receiver has forgotten it', async () => {
   const { clock, server, outbox } = set(1, { loses: ({ id }) => id >= 3 && id <= 6 && clock.now() < 3000 })
   const sent = numbers(500).map((message) => say(outbox, 'bob', message))
