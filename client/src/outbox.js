@@ -51,8 +51,6 @@ export class Outbox {
   #size = 0
   #open = false
   #frame = FRAME
-  /** @type {Map<string | undefined, number>} How many are under way to whom. */
-  #underWay = new Map()
   /** @type {Set<Entry>} What is under way, in the order in which it was sent. */
   #flying = new Set()
   /** @type {Map<string | undefined, number>} To whom something was refused, and when it may be repeated. */
@@ -227,6 +225,7 @@ export class Outbox {
     let wait = Infinity
     /** @type {Map<string | undefined, number>} The first unanswered one to each. */
     const firsts = new Map()
+    const busy = new Set([...this.#flying].map(({ name }) => name))
     for (const entry of this.#entries.values()) {
       const { id, name } = entry
       const first = firsts.get(name) ?? id
@@ -240,7 +239,7 @@ export class Outbox {
       if (id - first >= UNDER_WAY) continue
       const until = this.#refused.get(name)
       if (until !== undefined) {
-        if (this.#underWay.get(name)) continue
+        if (busy.has(name)) continue
         if (until > now) {
           wait = Math.min(wait, until - now)
           continue
@@ -253,7 +252,7 @@ export class Outbox {
       entry.tries += 1
       if (!this.#flying.size) this.#since = now
       this.#flying.add(entry)
-      this.#underWay.set(name, (this.#underWay.get(name) ?? 0) + 1)
+      busy.add(name)
       this.#send(entry.text)
       if (entry.losses >= SUSPECT) return wait
     }
@@ -278,11 +277,8 @@ export class Outbox {
   #landed(entry) {
     if (!entry.sent) return
     entry.sent = false
-    if (entry === this.#flying.values().next().value) this.#since = this.#clock.now()
+    if (entry === [...this.#flying][0]) this.#since = this.#clock.now()
     this.#flying.delete(entry)
-    const left = (this.#underWay.get(entry.name) ?? 1) - 1
-    if (left > 0) this.#underWay.set(entry.name, left)
-    else this.#underWay.delete(entry.name)
   }
 
   /** @param {Entry} entry @param {() => void} tell */
