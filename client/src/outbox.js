@@ -1,10 +1,10 @@
 /**
  * What the server has not acknowledged: kept, sent again after a loss, and in order for each receiver.
  *
- * - What is refused with `unavailable`, `inbox_full` or `rate_limited` is repeated first. Nothing more goes to that
- *   receiver until everything that was under way to it is answered: the server refuses what follows until then, so
- * order is kept.
- * - No more is under way than the server recognises as repetitions, and no more a second than it allows.
+ * - What is refused for now is repeated first. Nothing more goes to that receiver until everything that was under way
+ *   to it is answered: the server refuses what follows until then, so order is kept.
+ * - No more is under way, or follows what is unanswered, than receivers recognise repetitions across; and no more is
+ *   sent a second than the server allows.
  * - A message whose connection dies with it again and again may be the cause: it goes alone, and in the end is given
  *   up.
  */
@@ -13,19 +13,16 @@ import { Pacer } from './pacer.js'
 import { SwitchboardError } from './errors.js'
 import { bytes, deferred } from './util.js'
 
-/** Refusals of a signal that are worth another try. */
+/** Refusals of a signal for now. */
 const AGAIN = ['unavailable', 'inbox_full', 'rate_limited']
 /** What may wait: messages, and bytes. */
 const MOST_ENTRIES = 1000
 const MOST_BYTES = 16_777_216
-/** What may be under way at once. The server remembers the outcomes of 256. */
+/** What may be under way at once, or follow what is unanswered. A receiver remembers 256 ids of each sender. */
 const UNDER_WAY = 200
 /** The longest frame, in bytes of UTF-8, unless the server says otherwise. */
 const FRAME = 65_536
-/**
- * So long after the last answer what is under way is repeated, although the connection is there: over HTTP answers are
- * lost with the node that had them, and another goes on.
- */
+/** So long after it is its turn to be answered, what is under way is repeated over the same connection. */
 const OVERDUE = 8000
 /** After so many lost connections a message goes alone; after so many more it is given up. */
 const SUSPECT = 3
@@ -38,7 +35,7 @@ const TRIED_ENOUGH = 3
  * @property {string} text
  * @property {number} size
  * @property {boolean} sent on this connection, and not answered
- * @property {boolean} tried on any
+ * @property {number} tries on any, or on the page before
  * @property {number} losses of connections with it
  * @property {import('./util.js').Deferred<any>} answer
  */
@@ -54,12 +51,11 @@ export class Outbox {
   #size = 0
   #open = false
   #frame = FRAME
-  /** @type {Map<string | undefined, number>} How many are under way to whom. */
-  #underWay = new Map()
-  #flying = 0
+  /** @type {Set<Entry>} What is under way, in the order in which it was sent. */
+  #flying = new Set()
   /** @type {Map<string | undefined, number>} To whom something was refused, and when it may be repeated. */
   #refused = new Map()
-  /** Since when an answer is awaited. */
+  /** Since when it is the first one's turn to be answered. */
   #since = 0
   /** Nothing is sent to anybody before this. */
   #notBefore = 0
@@ -85,7 +81,7 @@ export class Outbox {
 
   /** Whether an answer is awaited. */
   get isWaiting() {
-    return this.#flying > 0
+    return this.#flying.size > 0
   }
 
   /** What a page that is reloaded takes along. */
@@ -96,7 +92,7 @@ export class Outbox {
   /** @param {{ ids: number, texts: { id: number, name?: string, text: string }[] }} state */
   set state({ ids, texts }) {
     this.#ids = ids
-    for (const { id, name, text } of texts) this.#keep(id, name, text, true)
+    for (const { id, name, text } of texts) this.#keep(id, name, text, 1)
   }
 
   /**
@@ -114,7 +110,7 @@ export class Outbox {
       return Promise.reject(new SwitchboardError('overloaded', 'Too much waits to be sent'))
     }
     this.#ids = id
-    const entry = this.#keep(id, message.name, text, false, size)
+    const entry = this.#keep(id, message.name, text, 0, size)
     const abort = () => {
       this.#finish(entry, () => entry.answer.reject(signal?.reason))
       this.pump()
@@ -153,7 +149,7 @@ export class Outbox {
   /** The session is gone: under another the server would not recognise a repetition. */
   forget() {
     for (const entry of [...this.#entries.values()]) {
-      if (!entry.tried) continue
+      if (!entry.tries) continue
       this.#finish(entry, () => entry.answer.reject(unknown('The session was lost')))
     }
   }
@@ -187,7 +183,6 @@ export class Outbox {
     const entry = this.#entries.get(id)
     if (!entry) return
     entry.losses = 0
-    this.#since = this.#clock.now()
     if (type === 'error' && AGAIN.includes(code)) {
       if (!entry.sent) return
       const until = this.#clock.now() + (retryAfter ?? 1000)
@@ -201,6 +196,13 @@ export class Outbox {
     } else if (type === 'error') {
       this.#finish(entry, () => entry.answer.reject(new SwitchboardError(code, message, retryAfter)))
     } else {
+      // It comes after the answers to all that was sent before. Over HTTP a node that dies takes answers with it, and
+      // another goes on. (Of what was sent twice, this may be the answer to the first.)
+      if (type === 'ack' && entry.sent && entry.tries === 1)
+        for (const other of this.#flying) {
+          if (other === entry) break
+          this.#landed(other)
+        }
       this.#finish(entry, () => entry.answer.resolve(status ?? rest))
     }
     this.pump()
@@ -210,10 +212,10 @@ export class Outbox {
     this.#clock.clearTimeout(this.#timer)
     if (!this.#open) return
     const now = this.#clock.now()
-    if (this.#flying && now - this.#since >= OVERDUE) this.#entries.forEach((entry) => this.#landed(entry))
+    if (this.#flying.size && now - this.#since >= OVERDUE) this.#entries.forEach((entry) => this.#landed(entry))
     let wait = this.#notBefore - now
     if (wait <= 0) wait = this.#sendWhatMay(now)
-    if (this.#flying) wait = Math.min(wait, Math.max(0, this.#since + OVERDUE - now))
+    if (this.#flying.size) wait = Math.min(wait, Math.max(0, this.#since + OVERDUE - now))
     if (wait !== Infinity) this.#timer = this.#clock.setTimeout(() => this.pump(), wait)
     this.#changed()
   }
@@ -221,28 +223,36 @@ export class Outbox {
   /** @param {number} now @returns {number} milliseconds until more may be sent */
   #sendWhatMay(now) {
     let wait = Infinity
+    /** @type {Map<string | undefined, number>} The first unanswered one to each. */
+    const firsts = new Map()
+    const busy = new Set([...this.#flying].map(({ name }) => name))
     for (const entry of this.#entries.values()) {
+      const { id, name } = entry
+      const first = firsts.get(name) ?? id
+      firsts.set(name, first)
       if (entry.sent) {
         // It goes alone.
         if (entry.losses >= SUSPECT) return wait
         continue
       }
-      if (this.#flying >= UNDER_WAY || (entry.losses >= SUSPECT && this.#flying > 0)) return wait
-      const until = this.#refused.get(entry.name)
+      if (this.#flying.size >= UNDER_WAY || (entry.losses >= SUSPECT && this.#flying.size)) return wait
+      if (id - first >= UNDER_WAY) continue
+      const until = this.#refused.get(name)
       if (until !== undefined) {
-        if (this.#underWay.get(entry.name)) continue
+        if (busy.has(name)) continue
         if (until > now) {
           wait = Math.min(wait, until - now)
           continue
         }
-        this.#refused.delete(entry.name)
+        this.#refused.delete(name)
       }
       const pace = this.#pacer.take()
       if (pace > 0) return Math.min(wait, pace)
-      entry.sent = entry.tried = true
-      if (!this.#flying) this.#since = now
-      this.#flying += 1
-      this.#underWay.set(entry.name, (this.#underWay.get(entry.name) ?? 0) + 1)
+      entry.sent = true
+      entry.tries += 1
+      if (!this.#flying.size) this.#since = now
+      this.#flying.add(entry)
+      busy.add(name)
       this.#send(entry.text)
       if (entry.losses >= SUSPECT) return wait
     }
@@ -253,11 +263,11 @@ export class Outbox {
    * @param {number} id
    * @param {string | undefined} name
    * @param {string} text
-   * @param {boolean} tried
+   * @param {number} tries
    */
-  #keep(id, name, text, tried, size = bytes(text)) {
+  #keep(id, name, text, tries, size = bytes(text)) {
     /** @type {Entry} */
-    const entry = { id, name, text, size, sent: false, tried, losses: 0, answer: deferred() }
+    const entry = { id, name, text, size, sent: false, tries, losses: 0, answer: deferred() }
     this.#entries.set(id, entry)
     this.#size += size
     return entry
@@ -267,10 +277,8 @@ export class Outbox {
   #landed(entry) {
     if (!entry.sent) return
     entry.sent = false
-    this.#flying -= 1
-    const left = (this.#underWay.get(entry.name) ?? 1) - 1
-    if (left > 0) this.#underWay.set(entry.name, left)
-    else this.#underWay.delete(entry.name)
+    if (entry === [...this.#flying][0]) this.#since = this.#clock.now()
+    this.#flying.delete(entry)
   }
 
   /** @param {Entry} entry @param {() => void} tell */

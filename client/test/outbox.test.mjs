@@ -8,12 +8,13 @@ import { Outbox } from '../src/outbox.js'
 import { FakeClock, random } from './support/time.mjs'
 
 /**
- * A server by PROTOCOL: it has a rate, remembers the last 256 ids, and holds back what follows a refusal to the same
- * name until that is repeated or 10 s have passed.
+ * A server by PROTOCOL: it has a rate, remembers the last 256 ids to each name, and holds back what follows a refusal
+ * to the same name until that is repeated or 10 s have passed. It may lose answers, as with the node that had them.
  */
 class Server {
-  constructor(clock, { perSecond = 200, next = clock.random, latency = () => 10, refuses = () => undefined } = {}) {
-    Object.assign(this, { clock, perSecond, next, latency, refuses })
+  constructor(clock, options = {}) {
+    const usual = { perSecond: 200, latency: () => 10, refuses: () => undefined, loses: () => false }
+    Object.assign(this, { clock, next: clock.random, ...usual, ...options })
     this.heard = []
     this.outcomes = new Map()
     this.refusals = 0
@@ -50,7 +51,7 @@ class Server {
     this.later('dueIn', () => {
       const message = JSON.parse(text)
       const answer = this.answer(message)
-      this.later('dueOut', () => this.outbox.settle({ id: message.id, ...answer }))
+      if (!this.loses(message)) this.later('dueOut', () => this.outbox.settle({ id: message.id, ...answer }))
     })
   }
 
@@ -66,7 +67,9 @@ class Server {
     const now = this.clock.now()
     this.tokens = Math.min(this.perSecond * 2, this.tokens + ((now - this.at) / 1000) * this.perSecond)
     this.at = now
-    const known = this.outcomes.get(id)
+    if (!this.outcomes.has(name)) this.outcomes.set(name, new Map())
+    const outcomes = this.outcomes.get(name)
+    const known = outcomes.get(id)
     if (known) return known
     const hold = this.held.get(name)
     if (hold && now < hold.until && hold.id !== id) return this.refuse(message, hold.code, 100)
@@ -78,8 +81,8 @@ class Server {
     if (code) return this.refuse(message, code, 200)
     this.heard.push([name, message.message])
     const outcome = { type: 'ack', status: 'delivered' }
-    this.outcomes.set(id, outcome)
-    if (this.outcomes.size > 256) this.outcomes.delete(this.outcomes.keys().next().value)
+    outcomes.set(id, outcome)
+    if (outcomes.size > 256) outcomes.delete(outcomes.keys().next().value)
     return outcome
   }
 }
@@ -95,9 +98,10 @@ const say = (outbox, name, message) => outbox.add({ type: 'message', name, messa
 const numbers = (count) => Array.from({ length: count }, (_, i) => i)
 const to = (server, name) => server.heard.filter(([one]) => one === name).map(([, message]) => message)
 
-test('random histories of refusals and cuts: all arrives, once, in order for each receiver', async () => {
+test('random histories of refusals, cuts and lost answers: all arrives, once, in order for each receiver', async () => {
   for (let seed = 1; seed <= 100; seed++) {
     const next = random(seed)
+    const fate = random(-seed)
     const full = new Map()
     const refuses = ({ name }) => {
       // Somebody's inbox is full for a while, or a store does not answer.
@@ -111,6 +115,7 @@ test('random histories of refusals and cuts: all arrives, once, in order for eac
       latency: () => next() * 100,
       next,
       refuses,
+      loses: () => seed % 3 === 0 && fate() < 0.01,
     })
     server.tells = seed % 4 === 0
     const answers = []
@@ -127,6 +132,7 @@ test('random histories of refusals and cuts: all arrives, once, in order for eac
       }
       clock.pass(next() * 300)
     }
+    server.loses = () => false
     clock.pass(600_000)
     assert.equal(outbox.size, 0, `seed ${seed}`)
     await Promise.all(answers)
@@ -227,14 +233,56 @@ test('a session that is gone: what was tried is in doubt, what was not goes over
 })
 
 test('answers that were lost with the node that had them are asked for again, over the same connection', async () => {
-  const { clock, server, outbox } = set(1)
-  const { settle } = outbox
-  outbox.settle = (answer) => answer.id === 2 || answer.id === 3 || settle.call(outbox, answer)
+  const { clock, server, outbox } = set(1, { loses: ({ id }) => server.again.delete(id) })
+  server.again = new Set([3, 4])
   const sent = [0, 1, 2, 3].map((message) => say(outbox, 'bob', message))
   clock.pass(7000)
   assert.equal(outbox.size, 2)
-  outbox.settle = settle
   clock.pass(3000)
   await Promise.all(sent)
   assert.deepEqual(to(server, 'bob'), [0, 1, 2, 3])
+})
+
+test('an answer that did not come before a later one is lost, and asked for at once', () => {
+  const { clock, server, outbox } = set(1, { loses: ({ id }) => server.again.delete(id) })
+  server.again = new Set([2, 3])
+  for (const i of [0, 1, 2, 3]) say(outbox, i === 1 ? 'carol' : 'bob', i)
+  clock.pass(100)
+  assert.equal(outbox.size, 0)
+  assert.deepEqual(to(server, 'bob'), [0, 2, 3])
+  assert.deepEqual(to(server, 'carol'), [1])
+})
+
+test('an answer that was only late costs one repetition', () => {
+  const clock = new FakeClock(1)
+  const sent = []
+  const outbox = new Outbox(clock, (text) => sent.push(JSON.parse(text).id))
+  outbox.opened({})
+  for (const i of numbers(3)) say(outbox, 'bob', i)
+  for (const id of [2, 1, 3]) outbox.settle({ type: 'ack', id, status: 'delivered' })
+  assert.deepEqual(sent, [1, 2, 3, 1])
+})
+
+test('however much follows what is not answered, it is repeated before its receiver has forgotten it', async () => {
+  const { clock, server, outbox } = set(1, { loses: ({ id }) => id >= 3 && id <= 6 && clock.now() < 3000 })
+  const sent = numbers(500).map((message) => say(outbox, 'bob', message))
+  clock.pass(100)
+  const others = numbers(400).map((message) => say(outbox, 'carol', message))
+  clock.pass(20_000)
+  await Promise.all([...sent, ...others])
+  assert.deepEqual(to(server, 'bob'), numbers(500))
+  assert.deepEqual(to(server, 'carol'), numbers(400))
+})
+
+test('a lost answer is asked for although other answers keep coming', () => {
+  const refuses = ({ name }) => (name === 'nobody' ? 'user_unavailable' : undefined)
+  const { clock, server, outbox } = set(1, { refuses, loses: ({ id }) => server.again.delete(id) })
+  server.again = new Set([1])
+  say(outbox, 'bob', 0)
+  for (let i = 0; i < 10; i++) {
+    say(outbox, 'nobody', i).catch(() => {})
+    clock.pass(1000)
+  }
+  assert.equal(outbox.size, 0)
+  assert.deepEqual(to(server, 'bob'), [0])
 })
