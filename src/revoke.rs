@@ -32,7 +32,7 @@ pub struct Tokens {
     #[arg(long, value_name = "TIME", value_parser = time, required_unless_present_any = ["sub", "jti"])]
     #[serde(skip_serializing_if = "Option::is_none")]
     issued_before: Option<u64>,
-    /// How long the longest of these tokens lasts, such as 12h [30d]
+    /// How long the longest of these tokens lasts, such as 12h; 30d if absent
     #[arg(long = "for", value_name = "DURATION", value_parser = seconds)]
     #[serde(skip_serializing_if = "Option::is_none")]
     for_seconds: Option<u64>,

@@ -9,7 +9,7 @@ use crate::wire::Description;
 /// What becomes of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallState {
-    /// Somebody calls: [`Calls::accept`] or [`Calls::hang_up`].
+    /// Somebody calls: [accept](super::Calls::accept) or [hang up](super::Calls::hang_up).
     Ringing,
     /// We call.
     Calling,
