@@ -194,7 +194,8 @@ test-clients: setup-browser ## The clients for Python, Go and Rust: clients/tran
 	cd clients/python && PYTHONPATH=. $(CURDIR)/target/browser-venv/bin/python -m unittest tests.test_transcripts
 	@if command -v go >/dev/null; then cd clients/go && test -z "$$(gofmt -l . ../../examples/pion)" && go vet ./... && go test ./...; \
 	else echo "There is no Go: the client for it is not tested"; fi
-	$(CARGO) test --locked $(TESTED) --no-run --test it --example talker
+	$(TESTED_NODE)
+	$(CARGO) build --locked $(TESTED) --example talker
 	node --test --test-force-exit --test-reporter=spec tests/browser/clients.test.mjs
 
 test-jaeger: setup-browser $(JAEGER_BIN) ## Show a call of two browsers in a real Jaeger. JAEGER_BIN names its binary; without it, it is built (Go).
