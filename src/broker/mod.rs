@@ -127,7 +127,8 @@ pub trait Broker: Revocations + Send + Sync + fmt::Debug + 'static {
     fn reserve(&self, address: &Address, owner: &SecretHash);
 
     /// Remembers for `ttl` who may call this user (`None`: everybody), also while nobody holds the name: whoever may
-    /// not gets [`Sent::NotCallable`] all the same, and learns nothing. Best effort.
+    /// not gets [`Sent::NotCallable`] all the same, and learns nothing. A [`claim`](Self::claim) forgets it. Best
+    /// effort.
     fn set_callers(&self, address: &Address, callable_by: Option<&Names>, ttl: Duration);
 
     /// Drops the subscription that [`claim`](Self::claim) or [`resume`](Self::resume) made for this lease. Not part of

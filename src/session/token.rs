@@ -53,7 +53,10 @@ impl<S: Socket, D: Codec> Session<S, D> {
         runner.state.set_claims(claims.clone());
         if let (Some(claims), Some(valid_for)) = (&claims, valid_for) {
             let (broker, callers) = (runner.router.broker(), claims.callable_by.as_ref());
-            broker.set_callers(runner.address(), callers, valid_for.min(CALLERS_KEPT));
+            // A new session begins with none.
+            if callers.is_some() || runner.is_resumed() {
+                broker.set_callers(runner.address(), callers, valid_for.min(CALLERS_KEPT));
+            }
         }
         runner.describe(transport, D::NAME, claims.clone());
         // Whoever revokes it from here on finds it.

@@ -59,6 +59,7 @@ impl Broker for MemoryNode {
             fields: HashMap::from([(SINCE.to_owned(), since().to_string())]),
         });
         state.put(lease, &self.id, self.shared.terms, record);
+        state.callers.set(&lease.address, None, Duration::ZERO);
         Ok(Claim::Won)
     }
 

@@ -1,5 +1,6 @@
 -- Claims a name that is free, or whose holder is known to be dead. The new session starts with an empty inbox.
--- KEYS: presence, inbox, session record, session that last claimed the name over a dead holder, reservation
+-- KEYS: presence, inbox, session record, session that last claimed the name over a dead holder, reservation, who may
+--       call the user
 -- ARGV: lease, ttl ms, lease of the dead holder or '', deadline (ms of the server's clock), hash of the secret of a
 --       resumable session or '', session, ttl ms of the record, name of the epoch, proof of who claims or ''
 -- Returns: nil if won, else the holder's lease, or for how many ms the name is reserved for somebody else
@@ -17,7 +18,7 @@ if reserved and reserved ~= ARGV[9] then
 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 -- Behind the SET: Redis refuses no write for want of memory once a script has written.
-redis.call('DEL', KEYS[2], KEYS[3], KEYS[5])
+redis.call('DEL', KEYS[2], KEYS[3], KEYS[5], KEYS[6])
 if held or redis.call('EXISTS', KEYS[4]) == 1 then
   -- The dead holder's node may only be cut off. If it comes back after this claim has ended, its session must not take
   -- the name back (renew.lua): what was sent to the session is gone.

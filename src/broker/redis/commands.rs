@@ -22,7 +22,8 @@ impl RedisBroker {
     ) -> Cmd {
         let [presence, inbox, record, taken] = self.keys.of(&lease.address);
         let reservation = self.keys.reservation(&lease.address);
-        let keys = [presence, inbox, record, taken, reservation];
+        let callers = self.keys.callers(&lease.address);
+        let keys = [presence, inbox, record, taken, reservation, callers];
         let mut claim = self.scripts.claim.on(&keys);
         claim
             .arg(lease.held_by(&self.node).to_string())
