@@ -2,7 +2,7 @@
 //! recorded progress.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::{Instant, sleep};
 
@@ -82,6 +82,7 @@ impl HttpState {
         if let Some(runner) = runner {
             self.current.realm = runner.address().realm.clone();
             self.current.claims = runner.state.claims().cloned();
+            self.current.held_back = runner.state.held_back((Instant::now(), SystemTime::now()));
         }
         self.current.user = user.or_else(|| self.current.user.take());
         (self.current != self.reported).then(|| {
@@ -197,9 +198,13 @@ impl<S: Socket, D: Codec> Session<S, D> {
         // now.
         let runs_out = self.context.ice.renewed_after();
         self.heartbeat.renews_in(runs_out.map(|_| Duration::ZERO));
-        let runner = self.runner_of(claimed);
+        let mut runner = self.runner_of(claimed);
         if let Some(http) = &mut self.http {
             http.current.confirmed = runner.state.confirmed();
+            let held_back = &http.current.held_back;
+            runner
+                .state
+                .hold_back_again(held_back, (Instant::now(), SystemTime::now()));
         }
         self.runner = Some(runner);
         self.grant(claims)

@@ -19,7 +19,7 @@ mod token;
 
 pub use context::{InitialLogin, SessionContext};
 pub use heartbeat::Clocks;
-pub use progress::{HttpSession, Progress, ResumePoint};
+pub use progress::{FirstRefused, HttpSession, Progress, ResumePoint};
 pub use run::run;
 pub use socket::{Gone, Received, Sending, Socket};
 

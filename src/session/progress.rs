@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::model::{Claims, Offset, Realm, Secret, SecretHash, UserName};
+use crate::model::{Claims, Correlation, Offset, Realm, Secret, SecretHash, UserName};
 
 /// A session that any node can continue.
 #[derive(Debug)]
@@ -35,11 +35,27 @@ pub struct Progress {
     pub claims: Option<Arc<Claims>>,
     /// Inbox entries up to this offset were confirmed before this node took over.
     pub confirmed: Offset,
+    /// What the client has to repeat before later signals to the same users.
+    pub held_back: Vec<FirstRefused>,
+}
+
+/// The first signal to a user that was refused for now and is not repeated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FirstRefused {
+    /// Its receiver.
+    pub to: UserName,
+    /// Its id.
+    pub id: Correlation,
+    /// The receiver had no room for it, so what follows waits for its outcome.
+    pub needs_room: bool,
+    /// What follows is held back until then, in seconds since 1970.
+    pub until: u64,
 }
 
 impl Progress {
-    /// Whether both are of one user with one token.
-    pub fn is_same_user(&self, other: &Self) -> bool {
-        (&self.user, &self.realm, &self.claims) == (&other.user, &other.realm, &other.claims)
+    /// Whether a stored copy of one can stand for the other.
+    pub fn is_stored_alike(&self, other: &Self) -> bool {
+        (&self.user, &self.realm, &self.claims, &self.held_back)
+            == (&other.user, &other.realm, &other.claims, &other.held_back)
     }
 }

@@ -94,6 +94,35 @@ impl HttpSession {
         assert_eq!(response.status, 202, "{response:?}");
     }
 
+    /// Sends a message of this number, and returns its answer.
+    pub async fn ask(&mut self, to: &str, number: u64) -> Value {
+        self.send(&json!({"type": "message", "name": to, "message": number, "id": number}))
+            .await;
+        let answer = self.receive().await;
+        assert_eq!(answer["id"], number, "{answer}");
+        answer
+    }
+
+    /// Sends numbered messages, faster than it may, until two are refused; the number of the first.
+    pub async fn ask_until_refused(&mut self, to: &str) -> u64 {
+        for number in 1.. {
+            if self.ask(to, number).await["code"] == "rate_limited" {
+                assert!(self.ask(to, number + 1).await["retry_after_ms"].is_u64());
+                return number;
+            }
+        }
+        unreachable!("the limit is finite")
+    }
+
+    /// What follows the message of this number is refused, until it is repeated itself.
+    pub async fn is_held_back(&mut self, to: &str, first: u64) {
+        let answer = self.ask(to, first + 1).await;
+        assert_eq!(answer["code"], "unavailable", "{answer}");
+        for number in [first, first + 1] {
+            assert_eq!(self.ask(to, number).await["status"], "delivered");
+        }
+    }
+
     /// POSTs several messages under this idempotency key.
     pub async fn send_all(&self, messages: &[Value], key: &str) -> Response {
         let lines: Vec<String> = messages.iter().map(Value::to_string).collect();

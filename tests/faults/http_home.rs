@@ -111,6 +111,30 @@ async fn a_post_after_the_home_is_killed_is_processed_at_once() {
     alice.expect_silence().await;
 }
 
+/// The home is killed after it refused a message for now: what follows does not overtake it at the next home.
+#[tokio::test]
+async fn what_follows_a_refused_message_is_held_back_after_its_home_is_killed() {
+    let _alone = crate::alone().await;
+    let redis = Redis::start().await;
+    let slow = |name| [("node_id", name), ("limits.signals_per_second", "10")];
+    let staying = Node::start(Some(&redis), &slow("staying")).await;
+    let mut doomed = Node::start(Some(&redis), &slow("doomed")).await;
+    for (downlink, to) in [(Downlink::Poll, "alice"), (Downlink::Stream, "carol")] {
+        let mut bob = HttpSession::login(doomed.address, downlink, "bob").await;
+        let mut receiver = Client::login_resumable(staying.address, to).await;
+        let first = bob.ask_until_refused(to).await;
+        doomed.process.signal("KILL");
+        doomed.process.ended().await;
+        bob.move_to(staying.address);
+        bob.is_held_back(to, first).await;
+        for number in 1..first + 2 {
+            assert_eq!(receiver.receive().await["message"], number);
+        }
+        bob.close().await;
+        doomed = Node::start(Some(&redis), &slow("doomed")).await;
+    }
+}
+
 /// A frozen home counts as dead: a POST is processed elsewhere, and the thawed home sends nothing.
 #[tokio::test]
 async fn a_post_to_a_frozen_home_is_processed_elsewhere() {

@@ -121,3 +121,24 @@ async fn a_draining_node_refuses_http_sessions() {
     assert!(cluster.nodes[0].stopped().await);
     drop(held);
 }
+
+#[tokio::test]
+async fn the_next_node_holds_back_what_follows_a_refused_message() {
+    let settings = [("limits.signals_per_second", "10")];
+    for cluster in [
+        Cluster::in_memory(2, &settings).await,
+        Cluster::over_redis(2, &settings).await,
+    ] {
+        let mut receiver = cluster.login_resumable(1, "receiver").await;
+        let mut visitor = HttpSession::login(cluster.nodes[0].address, Downlink::Stream, "a").await;
+        let first = visitor.ask_until_refused("receiver").await;
+        let next = cluster.nodes[1].address;
+        visitor.move_to(next);
+        let moved = EventStream::open(next, &visitor.token, visitor.last.as_deref()).await;
+        assert!(moved.is_ok());
+        visitor.is_held_back("receiver", first).await;
+        for number in 1..first + 2 {
+            assert_eq!(receiver.receive().await["message"], number);
+        }
+    }
+}

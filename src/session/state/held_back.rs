@@ -2,20 +2,24 @@
 //! same user must not overtake it. So a client that repeats in order keeps order.
 
 use std::collections::VecDeque;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
 use super::State;
+use super::outbox::RETRY_SEND;
 use crate::model::{Correlation, Refusal, UserName};
+use crate::session::FirstRefused;
 
 /// To how many users signals are held back at once. More replace the oldest.
-const USERS: usize = 64;
+const USERS: usize = 32;
 /// How long the client has to repeat the first one.
 const REPEAT_WITHIN: Duration = Duration::from_secs(10);
 
 /// In place of the number of a signal that was refused before it got one: later than all that have one.
 const UNNUMBERED: u64 = u64::MAX;
+/// The same for one that was refused by the node that had the session before: earlier than all others.
+const EARLIEST: u64 = 0;
 
 /// For each user, the first signal that was refused and is not repeated.
 #[derive(Debug, Default)]
@@ -75,9 +79,57 @@ impl HeldBack {
         self.firsts.remove(at);
         if is_alone { Turn::Alone } else { Turn::Free }
     }
+
+    /// The same in plain values. `now` is one moment on two clocks.
+    fn carried(&self, now: (Instant, SystemTime)) -> Vec<FirstRefused> {
+        let since_epoch = now.1.duration_since(SystemTime::UNIX_EPOCH);
+        let since_epoch = since_epoch.unwrap_or_default();
+        let carried = |first: &First| {
+            let left = first.until.checked_duration_since(now.0)?;
+            Some(FirstRefused {
+                to: first.to.clone(),
+                id: first.id.clone(),
+                needs_room: matches!(first.why, Refusal::InboxFull { .. }),
+                until: (since_epoch + left).as_secs(),
+            })
+        };
+        self.firsts.iter().filter_map(carried).collect()
+    }
+
+    fn restored(carried: &[FirstRefused], now: (Instant, SystemTime)) -> Self {
+        let since_epoch = now.1.duration_since(SystemTime::UNIX_EPOCH);
+        let since_epoch = since_epoch.unwrap_or_default();
+        let restored = |first: &FirstRefused| {
+            let left = Duration::from_secs(first.until).checked_sub(since_epoch)?;
+            let retry_after = RETRY_SEND;
+            Some(First {
+                to: first.to.clone(),
+                n: EARLIEST,
+                id: first.id.clone(),
+                why: match first.needs_room {
+                    true => Refusal::InboxFull { retry_after },
+                    false => Refusal::Unavailable { retry_after },
+                },
+                until: now.0 + left.min(REPEAT_WITHIN),
+            })
+        };
+        Self {
+            firsts: carried.iter().filter_map(restored).collect(),
+        }
+    }
 }
 
 impl State {
+    /// What the client has to repeat first, for the node that continues the session. `now` is one moment on two clocks.
+    pub fn held_back(&self, now: (Instant, SystemTime)) -> Vec<FirstRefused> {
+        self.outbox.held_back.carried(now)
+    }
+
+    /// Goes on holding back what the node did that had the session before.
+    pub fn hold_back_again(&mut self, carried: &[FirstRefused], now: (Instant, SystemTime)) {
+        self.outbox.held_back = HeldBack::restored(carried, now);
+    }
+
     /// Holds back what follows a signal that was refused for now before it got a number.
     pub(super) fn hold_back(&mut self, to: &UserName, id: Option<&Correlation>, why: &Refusal) {
         self.hold_back_after(to, id, UNNUMBERED, why);
@@ -175,6 +227,27 @@ mod tests {
         };
         held.refuse(first("a", 1, &full, now), now);
         assert_eq!(held.turn(&name("a"), &id("1"), now), Turn::Alone);
+    }
+
+    #[test]
+    fn the_next_node_holds_back_the_same() {
+        let (mut held, now) = (HeldBack::default(), Instant::now());
+        let full = Refusal::InboxFull {
+            retry_after: Duration::from_secs(1),
+        };
+        held.refuse(first("a", 1, &full, now), now);
+        held.refuse(first("b", 2, &WHY, now), now);
+        // The other node's clock began elsewhere; the time of day is the same.
+        let (here, there) = (now, now + Duration::from_hours(1));
+        let today = SystemTime::UNIX_EPOCH + Duration::from_secs(1_900_000_000);
+        let carried = held.carried((here, today));
+        let mut next = HeldBack::restored(&carried, (there, today + Duration::from_secs(2)));
+        let (soon, late) = (there + Duration::from_secs(7), there + REPEAT_WITHIN);
+        assert_eq!(next.turn(&name("a"), &id("3"), soon), Turn::Held(full));
+        assert_eq!(next.turn(&name("b"), &id("3"), soon), Turn::Held(WHY));
+        assert_eq!(next.turn(&name("a"), &id("1"), soon), Turn::Alone);
+        assert_eq!(next.turn(&name("b"), &id("3"), late), Turn::Free);
+        assert_eq!(held.carried((there, today)), Vec::new());
     }
 
     #[test]

@@ -145,7 +145,7 @@ fn send(state: &mut State, sending: Sending) {
             if !state.is_handed_over {
                 state.buffer.confirmed = Some(progress.confirmed);
             }
-            state.version += u64::from(!progress.is_same_user(&state.progress));
+            state.version += u64::from(!progress.is_stored_alike(&state.progress));
             state.progress = *progress;
         }
         Sending::Settled => state.posts.settle(),

@@ -13,8 +13,8 @@ use super::super::reject::Rejection;
 use super::buffer::{Buffer, EventId, Unread};
 use super::wire_claims::StoredClaims;
 use crate::broker::BrokerError;
-use crate::model::{NodeId, Offset, Realm, SecretHash, UserName};
-use crate::session::Progress;
+use crate::model::{Correlation, NodeId, Offset, Realm, SecretHash, UserName};
+use crate::session::{FirstRefused, Progress};
 
 /// A question of one node to another about a session.
 #[derive(Debug, Serialize, Deserialize)]
@@ -109,6 +109,17 @@ pub(super) struct StoredProgress {
     realm: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     claims: Option<StoredClaims>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    held_back: Vec<StoredFirst>,
+}
+
+/// A [`FirstRefused`] as strings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct StoredFirst {
+    to: String,
+    id: String,
+    needs_room: bool,
+    until: u64,
 }
 
 /// Encodes a question, a reply or a locator.
@@ -164,7 +175,30 @@ impl From<&Progress> for StoredProgress {
             user: user.map(|(name, proof)| (name.to_string(), proof.as_str().to_owned())),
             realm: progress.realm.as_str().to_owned(),
             claims: progress.claims.as_deref().map(StoredClaims::from),
+            held_back: progress.held_back.iter().map(StoredFirst::from).collect(),
         }
+    }
+}
+
+impl From<&FirstRefused> for StoredFirst {
+    fn from(first: &FirstRefused) -> Self {
+        Self {
+            to: first.to.to_string(),
+            id: first.id.0.to_string(),
+            needs_room: first.needs_room,
+            until: first.until,
+        }
+    }
+}
+
+impl StoredFirst {
+    fn read(self) -> Option<FirstRefused> {
+        Some(FirstRefused {
+            to: UserName::known(&self.to).ok()?,
+            id: Correlation(self.id.into()),
+            needs_room: self.needs_room,
+            until: self.until,
+        })
     }
 }
 
@@ -174,6 +208,7 @@ impl From<StoredProgress> for Progress {
             user,
             realm,
             claims,
+            held_back,
         }: StoredProgress,
     ) -> Self {
         let name = |name: &str| UserName::known(name).ok();
@@ -182,6 +217,10 @@ impl From<StoredProgress> for Progress {
             realm: Realm::new(&realm),
             claims: claims.map(|claims| Arc::new(claims.into())),
             confirmed: Offset::default(),
+            held_back: held_back
+                .into_iter()
+                .filter_map(StoredFirst::read)
+                .collect(),
         }
     }
 }
@@ -212,6 +251,12 @@ mod tests {
             realm: Realm::new("acme"),
             claims: Some(Arc::new(claims)),
             confirmed: Offset::default(),
+            held_back: vec![FirstRefused {
+                to: name("c"),
+                id: Correlation("\"7\"".into()),
+                needs_room: true,
+                until: 1_900_000_000,
+            }],
         };
         for progress in [full, Progress::default()] {
             let locator = Locator::new(&NodeId::known("n.1"), &proof, &progress);
