@@ -2,14 +2,13 @@
 //!
 //! `ROUNDS=20` repeats each outage so often (`make endure`).
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use tokio::time::sleep;
 
-use testing::{Node, Redis};
+use testing::Redis;
 
-use crate::talker::{Talker, pair};
+use crate::talker::{Talker, pairs};
 
 const PAIRS: usize = 30;
 /// 60 talkers send 1,000 messages a second.
@@ -22,17 +21,7 @@ async fn redis_comes_back_empty_at_once_and_everybody_stays_present() {
     let _alone = crate::alone().await;
     let rounds = crate::rounds(1);
     let mut redis = Redis::start().await;
-    let nodes = [
-        Node::start(Some(&redis), &[]).await,
-        Node::start(Some(&redis), &[]).await,
-    ];
-    let mut talkers = Vec::new();
-    for number in 0..PAIRS {
-        let names = [format!("a{number}"), format!("b{number}")];
-        let at = [nodes[0].address, nodes[1].address];
-        let calls = number % 3 == 0;
-        talkers.extend(pair(at, [&names[0], &names[1]], EVERY, calls).await);
-    }
+    let (_nodes, talkers) = pairs(&redis, PAIRS, EVERY, |number| number % 3 == 0).await;
     for (round, millis) in (0..rounds).flat_map(|round| [200, 500, 900, 2000].map(|ms| (round, ms)))
     {
         let before = sum(&talkers);
@@ -53,15 +42,7 @@ async fn redis_comes_back_empty_at_once_and_everybody_stays_present() {
     }
     for talker in &talkers {
         talker.settle().await;
-        let heard = talker.log().heard;
-        let different: HashSet<&u64> = heard.iter().collect();
-        assert_eq!(
-            different.len(),
-            heard.len(),
-            "{} heard something twice",
-            talker.name
-        );
-        assert!(heard.is_sorted(), "{} heard out of order", talker.name);
+        talker.heard_in_order();
     }
 }
 

@@ -1,6 +1,5 @@
 //! Accepted signals arrive once and in order while the connections to Redis are cut repeatedly.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -14,7 +13,7 @@ use testing::Client;
 use testing::eventually;
 use testing::{Node, Redis};
 
-use crate::talker::pair;
+use crate::talker::pairs;
 
 const SENDERS: usize = 50;
 const EACH: usize = 2000;
@@ -94,17 +93,8 @@ async fn repeated_messages_arrive_in_order_while_the_publishers_are_cut() {
     const PAIRS: usize = 30;
     let _alone = crate::alone().await;
     let redis = Redis::start().await;
-    let nodes = [
-        Node::start(Some(&redis), &[]).await,
-        Node::start(Some(&redis), &[]).await,
-    ];
-    let mut talkers = Vec::new();
-    for number in 0..PAIRS {
-        let names = [format!("a{number}"), format!("b{number}")];
-        let at = [nodes[0].address, nodes[1].address];
-        let every = Duration::from_millis(10);
-        talkers.extend(pair(at, [&names[0], &names[1]], every, false).await);
-    }
+    let every = Duration::from_millis(10);
+    let (_nodes, talkers) = pairs(&redis, PAIRS, every, |_| false).await;
     let mut connection = redis.connection().await;
     for cut in 0..crate::rounds(200) {
         eventually("a connection is cut", async || {
@@ -123,10 +113,7 @@ async fn repeated_messages_arrive_in_order_while_the_publishers_are_cut() {
         let log = talker.log();
         assert!(log.refused.is_empty(), "{}: {:?}", talker.name, log.refused);
         repeats += log.repeats;
-        let different: HashSet<&u64> = log.heard.iter().collect();
-        assert_eq!(different.len(), log.heard.len(), "{}: twice", talker.name);
-        let turned = log.heard.windows(2).find(|pair| pair[0] > pair[1]);
-        assert_eq!(turned, None, "{}: out of order", talker.name);
+        talker.heard_in_order();
     }
     assert!(repeats > 0, "nothing was refused");
     println!("{repeats} messages were refused for now and repeated");

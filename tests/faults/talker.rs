@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use testing::{Client, eventually};
+use testing::{Client, Node, Redis, eventually};
 
 /// Refusals after which a client repeats.
 const FOR_NOW: [&str; 3] = ["unavailable", "inbox_full", "rate_limited"];
@@ -66,13 +66,27 @@ struct Task {
     newest: u64,
 }
 
-/// Two clients who talk to each other.
-pub async fn pair(
-    at: [SocketAddr; 2],
-    names: [&str; 2],
+/// Two nodes, and pairs of clients who talk to each other across them; each pair is in a call if `calls` says so.
+pub async fn pairs(
+    redis: &Redis,
+    count: usize,
     every: Duration,
-    calls: bool,
-) -> [Talker; 2] {
+    calls: impl Fn(usize) -> bool,
+) -> ([Node; 2], Vec<Talker>) {
+    let nodes = [
+        Node::start(Some(redis), &[]).await,
+        Node::start(Some(redis), &[]).await,
+    ];
+    let at = [nodes[0].address, nodes[1].address];
+    let mut talkers = Vec::new();
+    for number in 0..count {
+        let names = [format!("a{number}"), format!("b{number}")];
+        talkers.extend(pair(at, [&names[0], &names[1]], every, calls(number)).await);
+    }
+    (nodes, talkers)
+}
+
+async fn pair(at: [SocketAddr; 2], names: [&str; 2], every: Duration, calls: bool) -> [Talker; 2] {
     let mut one = Client::login_resumable(at[0], names[0]).await;
     let mut other = Client::login_resumable(at[1], names[1]).await;
     if calls {
@@ -112,6 +126,13 @@ impl Talker {
 
     pub fn log(&self) -> Log {
         self.log.lock().unwrap().clone()
+    }
+
+    /// What it heard came once and in order.
+    pub fn heard_in_order(&self) {
+        let heard = self.log().heard;
+        let turned = heard.windows(2).find(|pair| pair[0] >= pair[1]);
+        assert_eq!(turned, None, "{}: twice, or out of order", self.name);
     }
 
     /// Begins no more messages, and waits until all are acknowledged.
