@@ -42,12 +42,14 @@ for (const transport of ['websocket', 'sse', 'poll']) {
     const { session } = alice
     const began = performance.now()
     const answers = []
+    let isAnswered = false
     const sends = (async () => {
       // The library takes 1,000 at a time.
       for (let i = 0; i < MESSAGES; i += 500) {
         const some = Array.from({ length: 500 }, (_, k) => alice.send(bob.name, i + k).catch((error) => error.code))
         answers.push(...(await Promise.all(some)))
       }
+      isAnswered = true
     })()
     let dies = 0
     for (const [count, what] of FAULTS) {
@@ -59,6 +61,7 @@ for (const transport of ['websocket', 'sse', 'poll']) {
         cluster.nodes[dies++ % 3] = await node.restart()
       }
     }
+    await eventually(() => isAnswered, 60_000, `all are answered, of which ${answers.length} are`)
     await sends
     await eventually(() => heard.length >= MESSAGES, 30_000)
     const odd = [...new Set(answers)].filter((answer) => !/^(delivered|queued)$/.test(answer))
