@@ -152,7 +152,7 @@ deploy/k8s/components/alerts/prometheusrule.yaml: deploy/prometheus/switchboard.
 	@{ printf '%s\n' '# Written by `make reference`, from $<.' 'apiVersion: monitoring.coreos.com/v1' 'kind: PrometheusRule' \
 	  'metadata:' '  name: switchboard' 'spec:'; sed -n '/^groups:/,$$ { s/./  &/; p }' $<; } >$@
 
-screenshots: setup-browser ## Take the pictures in docs/src/images anew, in Chromium.
+screenshots: setup-browser $(JAEGER_BIN) ## Take the pictures in docs/src/images anew, in Chromium; the call's trace comes from a real Jaeger.
 	$(CARGO) build --locked --bin switchboard
 	node tests/browser/screenshots.mjs
 

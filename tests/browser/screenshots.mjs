@@ -1,14 +1,19 @@
-// Takes the pictures of docs/src/images: two people in a call between two nodes, and the doctor. `make screenshots`.
+// Takes the pictures of docs/src/images: two people in a call between two nodes, the call's trace, and the doctor.
+// `make screenshots`
 
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 
+import { startJaeger, tracesOf } from '../jaeger/jaeger.mjs'
+import { pictureOf } from '../jaeger/picture.mjs'
 import { eventually, launchBrowser, openPage, ROOT, startCluster } from './support/index.mjs'
 
 const IMAGES = join(ROOT, 'docs/src/images')
 const VIEW = { viewport: { width: 720, height: 640 } }
 
-const cluster = await startCluster(2)
+const jaeger = await startJaeger()
+const exports = { OTEL_EXPORTER_OTLP_ENDPOINT: jaeger.grpc, OTEL_EXPORTER_OTLP_PROTOCOL: 'grpc', OTEL_BSP_SCHEDULE_DELAY: '200' }
+const cluster = await startCluster(2, {}, undefined, exports)
 const browser = await launchBrowser()
 try {
   mkdirSync(IMAGES, { recursive: true })
@@ -43,6 +48,12 @@ try {
   await both.setContent(`<body style="margin:0;display:flex;gap:16px;background:#888">${pictures.join('')}`)
   await both.screenshot({ path: join(IMAGES, 'call.png') })
 
+  const isSetUp = ({ spans }) => spans.filter(({ name }) => name === 'connected').length === 2
+  const trace = await eventually(async () => (await tracesOf(jaeger.url)).find(isSetUp), 30_000, 'the trace of the call')
+  const timeline = await openPage(browser, undefined, { viewport: { width: 1100, height: 300 } })
+  await timeline.setContent(pictureOf(trace))
+  await timeline.screenshot({ path: join(IMAGES, 'trace.png'), fullPage: true })
+
   const doctor = await openPage(browser, `${one.http}/doctor`, VIEW)
   await doctor.click('#again')
   await doctor.waitForSelector('#copy:not([disabled])', { timeout: 120_000 })
@@ -50,4 +61,5 @@ try {
 } finally {
   await browser.close()
   await cluster.stop()
+  await jaeger.stop()
 }

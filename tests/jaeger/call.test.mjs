@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 
 import { eventually, launchBrowser, openCaller, startFiles, startNode, startRedis, stateOf } from '../browser/support/index.mjs'
 import { WebSocket } from '../browser/node_modules/ws/wrapper.mjs'
-import { hasWarnings, startJaeger, tracesOf } from './jaeger.mjs'
+import { hasWarnings, rowsOf, startJaeger, tracesOf } from './jaeger.mjs'
 
 /** For how long it rings. A span that lasts as long lasts longer than its signal took. */
 const RINGS = 1500
@@ -58,15 +58,11 @@ async function whole() {
   }, 30_000)
 }
 
-const treeOf = ({ spans }) => {
-  const from = Math.min(...spans.map(({ start }) => start))
-  const below = (parent) => spans.filter((span) => span.parent === parent).sort((a, b) => a.start - b.start)
-  const ids = new Set(spans.map(({ id }) => id))
-  const lines = (span, depth) => [
-    `${'  '.repeat(depth) + span.name}`.padEnd(32) + `${span.node.padEnd(12)} +${(span.start - from) / 1000} ms, ${(span.end - span.start) / 1000} ms`,
-    ...below(span.id).flatMap((child) => lines(child, depth + 1)),
-  ]
-  return spans.filter(({ parent }) => !ids.has(parent)).flatMap((root) => lines(root, 0)).join('\n')
+const treeOf = (trace) => {
+  const from = Math.min(...trace.spans.map(({ start }) => start))
+  const line = ({ name, node, depth, start, end }) =>
+    `${'  '.repeat(depth) + name}`.padEnd(32) + `${node.padEnd(12)} +${(start - from) / 1000} ms, ${(end - start) / 1000} ms`
+  return rowsOf(trace).map(line).join('\n')
 }
 
 test('a call of two browsers is one trace that a person can read', async () => {

@@ -68,3 +68,14 @@ export async function tracesOf(url) {
     }),
   }))
 }
+
+/** The spans of a trace as Jaeger lists them: each below its parent, with its `depth`. */
+export function rowsOf({ spans }) {
+  const ids = new Set(spans.map(({ id }) => id))
+  const below = (isBelow, depth) =>
+    spans
+      .filter(isBelow)
+      .sort((one, other) => one.start - other.start)
+      .flatMap((span) => [{ ...span, depth }, ...below(({ parent }) => parent === span.id, depth + 1)])
+  return below(({ parent }) => !ids.has(parent), 0)
+}

@@ -73,10 +73,10 @@ export async function startNode({ redis, id = 'node', port, settings = {}, env =
 }
 
 /** A Redis, unless there is one, and nodes named one, two, … `{redis, nodes, stop()}` */
-export async function startCluster(count, settings = {}, redis) {
+export async function startCluster(count, settings = {}, redis, env = {}) {
   redis ??= await startRedis()
   const names = ['one', 'two', 'three', 'four'].slice(0, count)
-  const nodes = await Promise.all(names.map((id) => startNode({ redis, id, settings }))).catch(async (error) => {
+  const nodes = await Promise.all(names.map((id) => startNode({ redis, id, settings, env }))).catch(async (error) => {
     await redis.kill()
     throw error
   })
