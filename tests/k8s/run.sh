@@ -9,12 +9,14 @@
 #   those of Redis and Jaeger that deploy/k8s/overlays/dev names
 # It makes the namespace `switchboard`, which must not be there before, and deletes it in the end; KEEP=1 leaves it.
 # With two machines or more it drains one of its nodes. PAIRS (100) pairs of users send a message every EVERY (200) ms.
-# Some of it: STEPS="start call force" (objects start call demo restart scale drain force redis chart).
+# FRONT=NAMESPACE/SERVICE is where a Gateway `gateway/public` or an Ingress controller listens; without it, none is tried.
+# Some of it: STEPS="start call force" (objects start call demo restart scale drain force redis front prod chart).
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit
 
 : "${SWITCHBOARD_IMAGE:=switchboard:local}" "${CLIENT_IMAGE:=node:22-alpine}" "${PAIRS:=100}" "${EVERY:=200}"
-: "${STEPS:=objects start call demo restart scale drain force redis chart}"
+: "${STEPS:=objects start call demo restart scale drain force redis front prod chart}" "${FRONT:=}"
+base=http://switchboard:9090
 NODES="app.kubernetes.io/name=switchboard"
 faults=()
 k() { kubectl --namespace switchboard "$@"; }
@@ -58,9 +60,11 @@ ready() {
   fault "there are not $count nodes: $(nodes --no-headers)"
 }
 
+# client [ADDRESS]: what talks; for it the host of the Gateway is at this address.
 client() {
+  k delete pod/client configmap/client --ignore-not-found >/dev/null
   k create configmap client --from-file=tests/k8s/call.mjs --from-file=tests/k8s/load.mjs >/dev/null
-  sed "s|CLIENT_IMAGE|$CLIENT_IMAGE|" tests/k8s/client.yaml | k apply --filename - >/dev/null
+  sed "s|CLIENT_IMAGE|$CLIENT_IMAGE|; s|FRONT_ADDRESS|${1:-127.0.0.1}|" tests/k8s/client.yaml | k apply --filename - >/dev/null
   k wait --for=condition=Ready pod/client --timeout=120s >/dev/null || stop "the pod \`client\` does not start: $(k describe pod client | tail -3)"
 }
 
@@ -70,7 +74,7 @@ under_load() {
   shift
   say "$what, while $((2 * PAIRS)) users talk"
   rm -f "$ways/stop"; mkfifo "$ways/stop"
-  k exec --stdin client -- node /scripts/load.mjs http://switchboard:9090 "$PAIRS" "$EVERY" <"$ways/stop" >"$log" 2>&1 &
+  k exec --stdin client -- node /scripts/load.mjs "$base" "$PAIRS" "$EVERY" <"$ways/stop" >"$log" 2>&1 &
   load=$!
   exec 3>"$ways/stop"
   for _ in {1..120}; do
@@ -199,12 +203,54 @@ loses_redis() {
 }
 redis() { under_load "Redis' pod is deleted, with all that it knew" loses_redis; }
 
-chart() {
-  say "deploy/helm, and a call between clients of two pods"
+# Begins with an empty namespace that has a Redis and the Secret with its URL.
+anew() {
   kubectl delete namespace switchboard --ignore-not-found >/dev/null
   apply --kustomize deploy/k8s/namespace >/dev/null
   k apply --filename deploy/k8s/overlays/dev/redis.yaml >/dev/null
   k create secret generic switchboard-redis --from-literal=url=redis://redis:6379 >/dev/null
+}
+
+front() {
+  [[ -n $FRONT ]] || { say "a Gateway and an Ingress: not tried, FRONT names none"; return; }
+  say "components/gateway and components/ingress, behind $FRONT"
+  local address pages host=http://signal.example.org
+  way front overlays/dev "components: [../../components/gateway, ../../components/ingress]\n$(image switchboard "$SWITCHBOARD_IMAGE")"
+  apply --kustomize "$ways/front" >/dev/null || fault "the Gateway's route"
+  address=$(kubectl --namespace "${FRONT%/*}" get service "${FRONT#*/}" --output 'jsonpath={.spec.clusterIP}')
+  client "$address"
+  pages="for (const path of ['/', '/client/switchboard.js', '/page/page.js', '/doctor', '/v1/whoami', '/peerjs/id', '/livez', '/v1/users']) {
+    const { status } = await fetch('$host' + path)
+    console.log(status, path)
+    if ((status === 404) !== ['/livez', '/v1/users'].includes(path)) process.exitCode = 1
+  }"
+  for _ in {1..60}; do k exec client -- node --input-type=module --eval "$pages" >"$ways/log" 2>&1 && break; sleep 0.5; done
+  cat "$ways/log"
+  k exec client -- node --input-type=module --eval "$pages" >/dev/null || fault "the pages through $FRONT"
+  k exec client -- node /scripts/call.mjs "ws${host#http}/" "ws${host#http}/ws" || fault "a call through $FRONT"
+  base=$host under_load "a rolling restart, behind $FRONT" restarts
+}
+
+prod() {
+  say "overlays/prod, with a Redis that is not its own"
+  anew
+  way prod overlays/prod "$(image registry.example.org/switchboard "$SWITCHBOARD_IMAGE")"
+  apply --kustomize "$ways/prod" >/dev/null || fault "overlays/prod"
+  for _ in {1..120}; do
+    [[ $(k get deployment switchboard --output 'jsonpath={.spec.replicas}') == 3 ]] && break
+    sleep 0.5
+  done
+  ready
+  k get hpa,pdb
+  client
+  call
+  under_load "overlays/prod, a rolling restart" restarts
+  under_load "overlays/prod, a pod is deleted by force" kills
+}
+
+chart() {
+  say "deploy/helm, and a call between clients of two pods"
+  anew
   helm template switchboard deploy/helm --namespace switchboard --set replicas=2 \
     --set "image.repository=${SWITCHBOARD_IMAGE%:*}" --set "image.tag=${SWITCHBOARD_IMAGE##*:}" |
     apply --namespace switchboard --filename - >/dev/null || fault "deploy/helm"
