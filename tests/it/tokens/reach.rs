@@ -1,7 +1,7 @@
 //! What a token lets its owner do: whom to call, in which realm, how much.
 
 use serde_json::json;
-use testing::Cluster;
+use testing::{Cluster, eventually};
 
 use super::{login, required, token, try_login};
 
@@ -231,6 +231,30 @@ async fn a_token_names_who_may_call_its_owner() {
         }
     }
     mallory.expect_silence().await;
+}
+
+#[tokio::test]
+async fn a_new_session_forgets_who_could_call_the_one_before() {
+    for cluster in [
+        Cluster::in_memory(2, &required()).await,
+        Cluster::over_redis(2, &required()).await,
+    ] {
+        let mut alice = login(&cluster, 0, "alice", json!({})).await;
+        let mut mallory = login(&cluster, 0, "mallory", json!({})).await;
+        for (others, code) in [
+            (json!({"callable_by": ["alice"]}), "forbidden"),
+            (json!({}), "user_unavailable"),
+        ] {
+            login(&cluster, 1, "bob", others).await.close().await;
+            eventually("bob is gone", async || {
+                let answer = alice.send_message("bob", "are you there?").await;
+                (answer["code"] == "user_unavailable").then_some(())
+            })
+            .await;
+            let answer = mallory.send_message("bob", "are you there?").await;
+            assert_eq!(answer["code"], code, "{answer}");
+        }
+    }
 }
 
 #[tokio::test]
