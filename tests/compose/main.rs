@@ -1,8 +1,8 @@
 //! The cluster of `docker-compose.yml` on a real Docker engine: `make compose-test`.
 //!
 //! One scenario in order: start, calls, a Redis outage, a killed node, more nodes, every node replaced. 60 calls of
-//! resumable
-//! users continue through it all; at the end every signal has arrived once and in order, and nobody got a leave.
+//! resumable users continue through it all; at the end every signal has arrived once and in order, and nobody got a
+//! leave.
 
 #![allow(
     clippy::print_stdout,
