@@ -101,6 +101,7 @@ fn settings_are_accepted() {
         );
         std::fs::write(&certificate, made.cert.pem()).unwrap();
         std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+        std::fs::write(folder.path().join("jwt-secret"), "5e".repeat(32)).unwrap();
         let here = folder.path().to_str().unwrap();
         let file = folder.path().join("node.toml");
         std::fs::write(&file, block.text.replace("/etc/switchboard", here)).unwrap();
