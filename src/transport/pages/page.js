@@ -39,7 +39,8 @@ async function logIn(name, { again = false } = {}) {
   byId('login-error').textContent = ''
   const hint = setTimeout(() => (byId('login-error').textContent = loginWords({ code: 'unreachable' }, name)), PATIENCE)
   abandon()
-  const candidate = new Client('/', { name })
+  // Somebody looks at it: a node that is started again is found soon.
+  const candidate = new Client('/', { name, reconnect: { max: 4000 } })
   try {
     candidate.addEventListener('state', showConnection)
     client = candidate
