@@ -148,15 +148,18 @@ impl Router {
     }
 
     fn node_found(&self, node: &NodeId, alive: bool) {
-        let sessions = self.local.peers.found(node, alive);
+        let (sessions, is_news) = self.local.peers.found(node, alive);
         if sessions.is_empty() || bugs::has(Bug::DeafToDeadNodes) {
             return;
         }
-        info!(
-            node.lost = %node,
-            sessions = sessions.len(),
-            "A node died: calls with its plain users are over, resumable users may come back"
-        );
+        // Its lease is read each second.
+        if is_news {
+            info!(
+                node.lost = %node,
+                sessions = sessions.len(),
+                "A node died: calls with its plain users are over, resumable users may come back"
+            );
+        }
         for session in sessions {
             self.registry.post(session, Mail::NodeLost(node.clone()));
         }

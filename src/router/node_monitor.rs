@@ -153,18 +153,20 @@ impl NodeMonitor {
         nodes.keys().cloned().collect()
     }
 
-    /// Records whether the node is alive. If it is dead, returns the sessions that have call peers there.
-    pub fn found(&self, node: &NodeId, alive: bool) -> Vec<SessionId> {
+    /// Records whether the node is alive. If it is dead, returns the sessions that have call peers there, and whether
+    /// that it is dead was not known.
+    pub fn found(&self, node: &NodeId, alive: bool) -> (Vec<SessionId>, bool) {
         let mut nodes = self.lock();
         let Some(known) = nodes.get_mut(node) else {
-            return Vec::new();
+            return (Vec::new(), false);
         };
         if alive {
             known.dead_since = None;
-            Vec::new()
+            (Vec::new(), false)
         } else {
+            let is_news = known.dead_since.is_none();
             known.dead_since.get_or_insert_with(Instant::now);
-            known.calls.keys().copied().collect()
+            (known.calls.keys().copied().collect(), is_news)
         }
     }
 
@@ -206,9 +208,10 @@ mod tests {
         watch.bind(&node, session);
         watch.unbind(&node, session);
         assert_eq!(watch.watched(Duration::ZERO), std::slice::from_ref(&node));
-        assert_eq!(watch.found(&node, false), [session]);
+        assert_eq!(watch.found(&node, false), (vec![session], true));
+        assert_eq!(watch.found(&node, false), (vec![session], false));
         assert!(watch.note(&node), "dead");
-        assert!(watch.found(&node, true).is_empty());
+        assert_eq!(watch.found(&node, true), (vec![], false));
         assert!(!watch.note(&node), "it was only frozen");
         watch.unbind(&node, session);
         assert_eq!(
