@@ -7,7 +7,6 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use super::State;
-use super::outbox::RETRY_SEND;
 use crate::model::{Correlation, Refusal, UserName};
 use crate::session::FirstRefused;
 
@@ -15,6 +14,8 @@ use crate::session::FirstRefused;
 const USERS: usize = 32;
 /// How long the client has to repeat the first one.
 const REPEAT_WITHIN: Duration = Duration::from_secs(10);
+/// When the client should repeat what follows a signal that the node before refused.
+const REPEAT_AFTER: Duration = Duration::from_secs(1);
 
 /// In place of the number of a signal that was refused before it got one: later than all that have one.
 const UNNUMBERED: u64 = u64::MAX;
@@ -101,14 +102,15 @@ impl HeldBack {
         let since_epoch = since_epoch.unwrap_or_default();
         let restored = |first: &FirstRefused| {
             let left = Duration::from_secs(first.until).checked_sub(since_epoch)?;
-            let retry_after = RETRY_SEND;
+            let retry_after = REPEAT_AFTER;
             Some(First {
                 to: first.to.clone(),
                 n: EARLIEST,
                 id: first.id.clone(),
-                why: match first.needs_room {
-                    true => Refusal::InboxFull { retry_after },
-                    false => Refusal::Unavailable { retry_after },
+                why: if first.needs_room {
+                    Refusal::InboxFull { retry_after }
+                } else {
+                    Refusal::Unavailable { retry_after }
                 },
                 until: now.0 + left.min(REPEAT_WITHIN),
             })
