@@ -39,7 +39,7 @@ setup-test: ## Install what the tests need: redis-server 7.0 or newer, haproxy 2
 	fi
 
 setup-lint: setup-test target/lint/ready ## Install what the linters need: cargo-deny, and a Python environment and kubectl in target/lint.
-	@$(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) install cargo-deny --locked --version $(DENY_VERSION)
+	@$(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) install cargo-deny --debug --locked --version $(DENY_VERSION)
 
 target/lint/ready: .ci/requirements.txt .ci/kubectl.sh
 	@python3 -c 'import ensurepip, venv, tomllib' 2>/dev/null || { \
