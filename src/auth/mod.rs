@@ -176,14 +176,18 @@ impl Auth {
         }
     }
 
-    /// Counts one connection of the token's owner, if they are limited. One that `resumes` a session replaces another
-    /// connection, which may not have been noticed to be lost.
-    pub fn connect(&self, claims: &Claims, resumes: bool) -> Result<Option<OwnersPermit>, Refusal> {
+    /// Counts one connection of the token's owner, if they are limited. One that `replaces` another is never too many:
+    /// it may not have been noticed yet that the other one was lost.
+    pub fn connect(
+        &self,
+        claims: &Claims,
+        replaces: bool,
+    ) -> Result<Option<OwnersPermit>, Refusal> {
         let limit = (self.sessions_per_user > 0).then_some(self.sessions_per_user);
         let Some(most) = claims.connections.or(limit) else {
             return Ok(None);
         };
-        let most = if resumes { u32::MAX } else { most };
+        let most = if replaces { u32::MAX } else { most };
         let permit = self.connections.acquire(claims, most);
         let refused = Refusal::TooMany("Too many connections with this token: close some");
         permit.map(Some).ok_or(refused)

@@ -10,7 +10,7 @@ use super::mailbox::{MailboxReceiver, mailbox};
 use super::{Registry, Router};
 use crate::broker::{BrokerError, Claim, Flags, Holder, Lease, Resumed, Verdict};
 use crate::bugs::{self, Bug};
-use crate::model::{Address, Names, Offset, Refusal, Secret, SecretHash, SessionId};
+use crate::model::{Address, Claims, Names, Offset, Refusal, Secret, SecretHash, SessionId};
 
 /// How long a barrier may take before the login fails.
 pub const BARRIER_WITHIN: Duration = Duration::from_secs(2);
@@ -70,6 +70,13 @@ impl Router {
     /// Whether this node has as many sessions as it may.
     pub fn is_full(&self) -> bool {
         self.registry.logged_in() >= self.settings.sessions
+    }
+
+    /// Whether a session of this node has the name whose token has the same owner, who replaces that session by logging
+    /// in again.
+    pub fn is_owned(&self, address: &Address, claims: &Claims) -> bool {
+        let held_by = self.registry.claims_of(address);
+        held_by.is_some_and(|held_by| held_by.subject == claims.subject)
     }
 
     /// Logs a user in, whom only `callable_by` may call. With a `secret` the session is resumable. Refuses with

@@ -1,6 +1,6 @@
 //! The sessions of this node: the names they hold, and their mailboxes.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hashbrown::HashMap;
 use tokio::sync::oneshot;
@@ -9,7 +9,7 @@ use super::Client;
 use super::mailbox::{Mail, MailboxSender};
 use crate::broker::Lease;
 use crate::bugs::{self, Bug};
-use crate::model::{Address, Names, SessionId};
+use crate::model::{Address, Claims, Names, SessionId};
 
 /// Behind a sync lock: every critical section is a few map operations. Nobody posts or waits while holding it.
 #[derive(Debug, Default)]
@@ -213,20 +213,23 @@ impl Registry {
         }
     }
 
+    /// What the token of the session says that has this name on this node.
+    pub(super) fn claims_of(&self, address: &Address) -> Option<Arc<Claims>> {
+        let state = self.lock();
+        let entry = state.sessions.get(&state.holders.get(address)?.session)?;
+        entry.client.as_ref()?.claims.clone()
+    }
+
     pub(super) fn mailbox(&self, session: SessionId) -> Option<MailboxSender> {
-        self.lock()
-            .sessions
-            .get(&session)
-            .map(|entry| entry.mailbox.clone())
+        let state = self.lock();
+        Some(state.sessions.get(&session)?.mailbox.clone())
     }
 
     /// The mailboxes of all sessions.
     pub(super) fn mailboxes(&self) -> Vec<MailboxSender> {
-        self.lock()
-            .sessions
-            .values()
-            .map(|entry| entry.mailbox.clone())
-            .collect()
+        let state = self.lock();
+        let entries = state.sessions.values();
+        entries.map(|entry| entry.mailbox.clone()).collect()
     }
 
     /// Calls `with` on the leases of the sessions in one group of `of` that hold a name. The lock is held meanwhile:
@@ -242,14 +245,11 @@ impl Registry {
             .holders
             .values()
             .filter(|holder| holder.session.group(of) == group);
-        with(
-            seated
-                .filter_map(|holder| {
-                    let entry = state.sessions.get(&holder.session)?;
-                    (entry.lease.generation == holder.generation).then(|| entry.lease.clone())
-                })
-                .collect(),
-        )
+        let leases = seated.filter_map(|holder| {
+            let entry = state.sessions.get(&holder.session)?;
+            (entry.lease.generation == holder.generation).then(|| entry.lease.clone())
+        });
+        with(leases.collect())
     }
 
     /// How many sessions hold a name.

@@ -190,12 +190,16 @@ impl<S: Socket, D: Codec> Session<S, D> {
         if let Some(claims) = &claims {
             claims.may_be(&name)?;
             realm = claims.realm_at(&realm)?;
+        }
+        let address = Address::new(realm, name);
+        if let Some(claims) = &claims {
             // Released first: the login that failed before may have been of the same owner.
             self.owners = None;
-            let resumes = request.resume.is_some();
-            self.owners = self.context.auth.connect(claims, resumes)?;
+            let replaces =
+                request.resume.is_some() || self.context.router.is_owned(&address, claims);
+            self.owners = self.context.auth.connect(claims, replaces)?;
         }
-        Ok((Address::new(realm, name), claims))
+        Ok((address, claims))
     }
 
     /// Begins the session as its connection asks: with the login that came with it, or with the first message. A login

@@ -169,6 +169,17 @@ async fn the_sessions_of_a_user_are_limited() {
 }
 
 #[tokio::test]
+async fn whoever_comes_back_under_the_same_name_is_not_too_many() {
+    let cluster = Cluster::in_memory(1, &required()).await;
+    let alone = json!({"limits": {"connections": 1}});
+    let first = login(&cluster, 0, "solo", alone.clone()).await;
+    // The host has vanished without a FIN, which the server has not noticed.
+    let _silent = first.stop_reading();
+    let mut second = login(&cluster, 0, "solo", alone).await;
+    second.expect_silence().await;
+}
+
+#[tokio::test]
 async fn a_token_names_who_may_call_its_owner() {
     let settings = [&required()[..], &[("presence.watch_every", "100ms")]].concat();
     let cluster = Cluster::over_redis(2, &settings).await;
