@@ -111,6 +111,28 @@ async fn a_post_after_the_home_is_killed_is_processed_at_once() {
     alice.expect_silence().await;
 }
 
+/// The session moved from one node to a second, which is killed, and on to a third: the first one finds it there at once.
+#[tokio::test]
+async fn a_node_does_not_look_for_a_session_where_it_has_left() {
+    let _alone = crate::alone().await;
+    let redis = Redis::start().await;
+    let (first, third) = (start(&redis, "first").await, start(&redis, "third").await);
+    let mut second = start(&redis, "second").await;
+    let mut bob = HttpSession::login(first.address, Downlink::Poll, "bob").await;
+    let mut alice = Client::login(third.address, "alice").await;
+    let moved = EventStream::open(second.address, &bob.token, bob.last.as_deref()).await;
+    assert!(moved.is_ok());
+    second.process.signal("KILL");
+    second.process.ended().await;
+    for (number, node) in [&third, &first].into_iter().enumerate() {
+        bob.move_to(node.address);
+        let say = json!({"type": "message", "name": "alice", "message": number, "id": number});
+        let took = send(&bob, &format!("key {number}"), &say).await;
+        assert_eq!(alice.receive().await["message"], number);
+        assert!(took < Duration::from_secs(1), "{took:?}");
+    }
+}
+
 /// The home is killed after it refused a message for now: what follows does not overtake it at the next home.
 #[tokio::test]
 async fn what_follows_a_refused_message_is_held_back_after_its_home_is_killed() {

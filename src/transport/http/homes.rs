@@ -242,9 +242,11 @@ impl Homes {
                 };
                 if let None | Some(Reply::Denied(Denied::Elsewhere)) = reply {
                     let locator = self.0.locator(token).await?;
-                    // Otherwise the session has moved: ask the node that the locator names now.
                     if locator.is_at(&node) {
                         self.take_over(token, from, locator, last, reply.is_none())?;
+                    } else {
+                        // It has moved on. A home that was here only knows where it went first.
+                        moved_to = Some(NodeId::known(&locator.node));
                     }
                 }
                 reply
