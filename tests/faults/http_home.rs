@@ -111,7 +111,8 @@ async fn a_post_after_the_home_is_killed_is_processed_at_once() {
     alice.expect_silence().await;
 }
 
-/// The session moved from one node to a second, which is killed, and on to a third: the first one finds it there at once.
+/// The session moved from one node to a second, which is killed, and on to a third: the first one finds it there at
+/// once.
 #[tokio::test]
 async fn a_node_does_not_look_for_a_session_where_it_has_left() {
     let _alone = crate::alone().await;
