@@ -169,9 +169,12 @@ dist: ## Build a static binary for this kind of machine, and an archive of it, i
 # A node as the Rust tests build it, whose dependencies have more features: `.ci/run` compiles everything once.
 TESTED := --package switchboard --package switchboard-client
 TESTED_NODE := $(CARGO) test --locked $(TESTED) --no-run --test it
+# The Rust client that the tests of clients start.
+TALKER := $(CARGO) build --locked $(TESTED) --example talker
 
 test-browser: setup-browser ## Run the tests that need Chromium. SHORT=1: one call only. TESTS='tests/browser/calls.test.mjs': these files only. SHOTS=folder: keep pictures of each state of the page.
 	$(TESTED_NODE)
+	$(if $(SHORT),,$(TALKER))
 	SHORT=$(SHORT) node --test --test-force-exit --test-concurrency=1 --test-reporter=spec $(or $(TESTS),$(if $(SHORT),tests/browser/short.test.mjs,$(sort $(wildcard tests/browser/*.test.mjs))))
 
 test-operators: setup-test target/operators-venv/ready ## Hold the admin API to its OpenAPI description, with Schemathesis, and the webhooks to what they promise, with standardwebhooks.
@@ -195,7 +198,7 @@ test-clients: setup-browser ## The clients for Python, Go and Rust: clients/tran
 	@if command -v go >/dev/null; then cd clients/go && test -z "$$(gofmt -l . ../../examples/pion)" && go vet ./... && go test ./...; \
 	else echo "There is no Go: the client for it is not tested"; fi
 	$(TESTED_NODE)
-	$(CARGO) build --locked $(TESTED) --example talker
+	$(TALKER)
 	node --test --test-force-exit --test-reporter=spec tests/browser/clients.test.mjs
 
 test-jaeger: setup-browser $(JAEGER_BIN) ## Show a call of two browsers in a real Jaeger. JAEGER_BIN names its binary; without it, it is built (Go).

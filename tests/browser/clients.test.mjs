@@ -42,8 +42,12 @@ const SKIPS = {
   str0m: !existsSync(STR0M) && 'it is not built: cargo build --manifest-path examples/str0m/Cargo.toml --target-dir target/clients/str0m',
 }
 
-const told = (program, what, within = 120_000) =>
-  eventually(() => (program.running || what.test(program.output) ? what.exec(program.output) : assert.fail(program.output)), within, what)
+/** What the program says; fails as soon as it has ended without it. */
+async function told(program, what, within = 120_000) {
+  await eventually(() => what.test(program.output) || !program.running, within, what)
+  // What it wrote last may come after its end.
+  return eventually(() => what.exec(program.output), 1000, `${what}, and it ended: ${program.output}`)
+}
 
 const pairs = [
   ['Python', 'Go'],
