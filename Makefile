@@ -11,6 +11,11 @@ MDBOOK_VERSION := 0.5.4
 CENTRIFUGO_VERSION := 6.9.1
 comma := ,
 
+# A commit of Jaeger 2, as an ordinary Go tool: 7 minutes of CPU, once.
+JAEGER_VERSION := v1.76.0
+JAEGER_BIN ?= $(CURDIR)/target/jaeger/jaeger
+export JAEGER_BIN
+
 HOST := $(shell rustc --print host-tuple 2>/dev/null)
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p;T;q' Cargo.toml)
 BUILDER_IMAGE := $(shell sed -n 's/^BUILDER_IMAGE=//p' .env)
@@ -152,7 +157,7 @@ deploy/k8s/components/alerts/prometheusrule.yaml: deploy/prometheus/switchboard.
 	@{ printf '%s\n' '# Written by `make reference`, from $<.' 'apiVersion: monitoring.coreos.com/v1' 'kind: PrometheusRule' \
 	  'metadata:' '  name: switchboard' 'spec:'; sed -n '/^groups:/,$$ { s/./  &/; p }' $<; } >$@
 
-screenshots: setup-browser $(JAEGER_BIN) ## Take the pictures in docs/src/images anew, in Chromium; the call's trace comes from a real Jaeger.
+screenshots: setup-browser $(JAEGER_BIN) ## Take the pictures in docs/src/images anew, in Chromium; the call's trace comes from a real Jaeger, as in test-jaeger.
 	$(CARGO) build --locked --bin switchboard
 	node tests/browser/screenshots.mjs
 
@@ -181,11 +186,6 @@ test-operators: setup-test target/operators-venv/ready ## Hold the admin API to 
 	$(TESTED_NODE)
 	target/operators-venv/bin/python tests/operators/test_admin.py
 	target/operators-venv/bin/python tests/operators/test_webhooks.py
-
-# A commit of Jaeger 2, as an ordinary Go tool: 7 minutes of CPU, once.
-JAEGER_VERSION := v1.76.0
-JAEGER_BIN ?= $(CURDIR)/target/jaeger/jaeger
-export JAEGER_BIN
 
 $(CURDIR)/target/jaeger/jaeger:
 	mkdir -p target/jaeger && cd target/jaeger && { [ -f go.mod ] || go mod init jaeger; } && \
