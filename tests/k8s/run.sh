@@ -214,7 +214,7 @@ anew() {
 front() {
   [[ -n $FRONT ]] || { say "a Gateway and an Ingress: not tried, FRONT names none"; return; }
   say "components/gateway and components/ingress, behind $FRONT"
-  local address pages host=http://signal.example.org
+  local address pages served host=http://signal.example.org
   way front overlays/dev "components: [../../components/gateway, ../../components/ingress]\n$(image switchboard "$SWITCHBOARD_IMAGE")"
   apply --kustomize "$ways/front" >/dev/null || fault "the Gateway's route"
   address=$(kubectl --namespace "${FRONT%/*}" get service "${FRONT#*/}" --output 'jsonpath={.spec.clusterIP}')
@@ -224,9 +224,12 @@ front() {
     console.log(status, path)
     if ((status === 404) !== ['/livez', '/v1/users'].includes(path)) process.exitCode = 1
   }"
-  for _ in {1..60}; do k exec client -- node --input-type=module --eval "$pages" >"$ways/log" 2>&1 && break; sleep 0.5; done
+  for _ in {1..60}; do
+    k exec client -- node --input-type=module --eval "$pages" >"$ways/log" 2>&1 && served=1 && break
+    sleep 0.5
+  done
   cat "$ways/log"
-  k exec client -- node --input-type=module --eval "$pages" >/dev/null || fault "the pages through $FRONT"
+  [[ -n $served ]] || fault "the pages through $FRONT"
   k exec client -- node /scripts/call.mjs "ws${host#http}/" "ws${host#http}/ws" || fault "a call through $FRONT"
   base=$host under_load "a rolling restart, behind $FRONT" restarts
 }
