@@ -82,7 +82,7 @@ impl HttpState {
         if let Some(runner) = runner {
             self.current.realm = runner.address().realm.clone();
             self.current.claims = runner.state.claims().cloned();
-            self.current.held_back = runner.state.held_back((Instant::now(), SystemTime::now()));
+            self.current.held_back = runner.state.held_back(Instant::now(), since_1970());
         }
         self.current.user = user.or_else(|| self.current.user.take());
         (self.current != self.reported).then(|| {
@@ -204,7 +204,7 @@ impl<S: Socket, D: Codec> Session<S, D> {
             let held_back = &http.current.held_back;
             runner
                 .state
-                .hold_back_again(held_back, (Instant::now(), SystemTime::now()));
+                .hold_back_again(held_back, Instant::now(), since_1970());
         }
         self.runner = Some(runner);
         self.grant(claims)
@@ -276,4 +276,8 @@ impl<S: Socket, D: Codec> Session<S, D> {
         };
         self.tell(event);
     }
+}
+
+fn since_1970() -> Duration {
+    SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default()
 }

@@ -2,7 +2,7 @@
 //! same user must not overtake it. So a client that repeats in order keeps order.
 
 use std::collections::VecDeque;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -81,27 +81,23 @@ impl HeldBack {
         if is_alone { Turn::Alone } else { Turn::Free }
     }
 
-    /// The same in plain values. `now` is one moment on two clocks.
-    fn carried(&self, now: (Instant, SystemTime)) -> Vec<FirstRefused> {
-        let since_epoch = now.1.duration_since(SystemTime::UNIX_EPOCH);
-        let since_epoch = since_epoch.unwrap_or_default();
+    /// The same in plain values. `since_1970` is `now` on the clock that other nodes have too.
+    fn carried(&self, now: Instant, since_1970: Duration) -> Vec<FirstRefused> {
         let carried = |first: &First| {
-            let left = first.until.checked_duration_since(now.0)?;
+            let left = first.until.checked_duration_since(now)?;
             Some(FirstRefused {
                 to: first.to.clone(),
                 id: first.id.clone(),
                 needs_room: matches!(first.why, Refusal::InboxFull { .. }),
-                until: (since_epoch + left).as_secs(),
+                until: (since_1970 + left).as_secs(),
             })
         };
         self.firsts.iter().filter_map(carried).collect()
     }
 
-    fn restored(carried: &[FirstRefused], now: (Instant, SystemTime)) -> Self {
-        let since_epoch = now.1.duration_since(SystemTime::UNIX_EPOCH);
-        let since_epoch = since_epoch.unwrap_or_default();
+    fn restored(carried: &[FirstRefused], now: Instant, since_1970: Duration) -> Self {
         let restored = |first: &FirstRefused| {
-            let left = Duration::from_secs(first.until).checked_sub(since_epoch)?;
+            let left = Duration::from_secs(first.until).checked_sub(since_1970)?;
             let retry_after = REPEAT_AFTER;
             Some(First {
                 to: first.to.clone(),
@@ -112,7 +108,7 @@ impl HeldBack {
                 } else {
                     Refusal::Unavailable { retry_after }
                 },
-                until: now.0 + left.min(REPEAT_WITHIN),
+                until: now + left.min(REPEAT_WITHIN),
             })
         };
         Self {
@@ -122,14 +118,20 @@ impl HeldBack {
 }
 
 impl State {
-    /// What the client has to repeat first, for the node that continues the session. `now` is one moment on two clocks.
-    pub fn held_back(&self, now: (Instant, SystemTime)) -> Vec<FirstRefused> {
-        self.outbox.held_back.carried(now)
+    /// What the client has to repeat first, for the node that continues the session. `since_1970` is `now` on the clock
+    /// that other nodes have too.
+    pub fn held_back(&self, now: Instant, since_1970: Duration) -> Vec<FirstRefused> {
+        self.outbox.held_back.carried(now, since_1970)
     }
 
     /// Goes on holding back what the node did that had the session before.
-    pub fn hold_back_again(&mut self, carried: &[FirstRefused], now: (Instant, SystemTime)) {
-        self.outbox.held_back = HeldBack::restored(carried, now);
+    pub fn hold_back_again(
+        &mut self,
+        carried: &[FirstRefused],
+        now: Instant,
+        since_1970: Duration,
+    ) {
+        self.outbox.held_back = HeldBack::restored(carried, now, since_1970);
     }
 
     /// Holds back what follows a signal that was refused for now before it got a number.
@@ -174,6 +176,10 @@ mod tests {
     use super::*;
 
     const WHY: Refusal = Refusal::Unavailable {
+        retry_after: Duration::from_secs(1),
+    };
+
+    const FULL: Refusal = Refusal::InboxFull {
         retry_after: Duration::from_secs(1),
     };
 
@@ -224,32 +230,26 @@ mod tests {
     #[test]
     fn a_repetition_that_needs_room_goes_alone() {
         let (mut held, now) = (HeldBack::default(), Instant::now());
-        let full = Refusal::InboxFull {
-            retry_after: Duration::from_secs(1),
-        };
-        held.refuse(first("a", 1, &full, now), now);
+        held.refuse(first("a", 1, &FULL, now), now);
         assert_eq!(held.turn(&name("a"), &id("1"), now), Turn::Alone);
     }
 
     #[test]
     fn the_next_node_holds_back_the_same() {
         let (mut held, now) = (HeldBack::default(), Instant::now());
-        let full = Refusal::InboxFull {
-            retry_after: Duration::from_secs(1),
-        };
-        held.refuse(first("a", 1, &full, now), now);
+        held.refuse(first("a", 1, &FULL, now), now);
         held.refuse(first("b", 2, &WHY, now), now);
         // The other node's clock began elsewhere; the time of day is the same.
         let (here, there) = (now, now + Duration::from_hours(1));
-        let today = SystemTime::UNIX_EPOCH + Duration::from_secs(1_900_000_000);
-        let carried = held.carried((here, today));
-        let mut next = HeldBack::restored(&carried, (there, today + Duration::from_secs(2)));
+        let today = Duration::from_secs(1_900_000_000);
+        let carried = held.carried(here, today);
+        let mut next = HeldBack::restored(&carried, there, today + Duration::from_secs(2));
         let (soon, late) = (there + Duration::from_secs(7), there + REPEAT_WITHIN);
-        assert_eq!(next.turn(&name("a"), &id("3"), soon), Turn::Held(full));
+        assert_eq!(next.turn(&name("a"), &id("3"), soon), Turn::Held(FULL));
         assert_eq!(next.turn(&name("b"), &id("3"), soon), Turn::Held(WHY));
         assert_eq!(next.turn(&name("a"), &id("1"), soon), Turn::Alone);
         assert_eq!(next.turn(&name("b"), &id("3"), late), Turn::Free);
-        assert_eq!(held.carried((there, today)), Vec::new());
+        assert_eq!(held.carried(there, today), Vec::new());
     }
 
     #[test]
